@@ -1,0 +1,1 @@
+"""What is computed: networks, losses, samplers, the synthetic world. Plain torch; never imports ray."""

@@ -1,0 +1,1 @@
+"""The jobs: Ray Data graphs and Ray Train runs over the stages and tasks of `models`."""
