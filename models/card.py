@@ -1,0 +1,90 @@
+"""The card beside a set of weights: what they are, what made them, what they measured. Written as README.md."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from models.errors import UserError
+
+
+class Card(BaseModel):
+    """Facts of one trained part. Every number in it comes from a command of this repository."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str
+    task: str
+    summary: str = ""
+    licence: str = "apache-2.0"
+    seed: int = 0
+    data: str = ""
+    """Where the training rows came from, as given to the command."""
+    data_digest: str = ""
+    """Digest of the commit records of the training data."""
+    splits: dict[str, str] = {}
+    """Role (train, validation, ...) -> split name and the identities it drew."""
+    config: dict[str, Any] = {}
+    config_digest: str = ""
+    steps: int = 0
+    wall_seconds: float = 0.0
+    hardware: str = ""
+    parameters: int = 0
+    commit: str = ""
+    command: str = ""
+    metrics: dict[str, dict[str, float]] = {}
+    """Source (validation, judges, test, ...) -> metric -> value."""
+    limits: str = ""
+
+    def write(self, folder: Path) -> Path:
+        """Write `folder/README.md`: YAML front matter with every fact, then the same as a page to read."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "README.md"
+        front = yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True, width=110)
+        path.write_text(f"---\n{front}---\n\n{self._page()}", encoding="utf-8")
+        return path
+
+    @staticmethod
+    def read(folder: Path) -> "Card":
+        """Return the card of `folder/README.md`."""
+        path = folder / "README.md"
+        try:
+            _, front, _ = path.read_text(encoding="utf-8").split("---\n", 2)
+            return Card.model_validate(yaml.safe_load(front))
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: this folder holds no trained part") from None
+        except ValueError as error:
+            raise UserError(f"{path} has no readable front matter: {error}") from None
+
+    def _page(self) -> str:
+        lines = [f"# {self.title}", ""]
+        lines += [self.summary, ""] if self.summary else []
+        for source, values in self.metrics.items():
+            lines += [f"## Metrics: {source}", "", "| metric | value |", "|---|---|"]
+            lines += [f"| {name} | {value:.4g} |" for name, value in values.items()] + [""]
+        lines += ["## Training", ""]
+        facts = {
+            "task": self.task,
+            "data": self.data,
+            **{f"split ({role})": text for role, text in self.splits.items()},
+            "seed": self.seed,
+            "steps": self.steps,
+            "wall time": f"{self.wall_seconds / 60:.1f} min" if self.wall_seconds else "",
+            "hardware": self.hardware,
+            "parameters": f"{self.parameters:,}" if self.parameters else "",
+            "config digest": self.config_digest,
+            "command": f"`{self.command}`" if self.command else "",
+        }
+        lines += [f"- {name}: {value}" for name, value in facts.items() if value != ""] + [""]
+        lines += ["## Limits", "", self.limits, ""] if self.limits else []
+        return "\n".join(lines)
+
+
+def update_metrics(folder: Path, source: str, values: dict[str, float]) -> Card:
+    """Set the metrics of one source (`judges`, `test`, ...) on an existing card and write it again."""
+    card = Card.read(folder)
+    card = card.model_copy(update={"metrics": {**card.metrics, source: {k: float(v) for k, v in values.items()}}})
+    card.write(folder)
+    return card

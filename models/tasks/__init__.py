@@ -1,0 +1,107 @@
+"""What the project can train: one module per task, all run by the one loop in `models/training.py`.
+
+A task is a plain module with the names of `Task` below. It knows networks and arrays; it never reads a file of the data
+set, builds an optimizer or writes a checkpoint: the loop does. It never imports ray.
+"""
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from models.card import Card
+from models.errors import UserError
+
+TASKS = {
+    "recogniser": "models.tasks.recogniser",
+    "judge": "models.tasks.judge",
+    "detector": "models.tasks.detector",
+    "parser": "models.tasks.parser",
+    "vae": "models.tasks.vae",
+    "diffusion": "models.tasks.diffusion",
+    "thermalizer": "models.tasks.thermalizer",
+    "captioner": "models.tasks.captioner",
+}
+
+Rows = dict[str, np.ndarray]
+
+
+class TrainConfig(BaseModel):
+    """The hyper-parameters that the loop reads. A task's `Config` extends it with its own and may change the defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    steps: int = Field(1000, gt=0, description="optimizer steps; one step sees `batch` rows over all workers together")
+    batch: int = Field(64, gt=0, description="global batch: the same rows make a step however many workers share them")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    final_lr: float = Field(0.02, ge=0, le=1, description="share of `lr` that the cosine ends at")
+    warmup: int = Field(100, ge=0, description="steps of linear warm-up (at most a tenth of `steps`)")
+    weight_decay: float = Field(0.01, ge=0, description="on matrices and kernels only, not on biases, norms and scales")
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = Field(1.0, ge=0, description="largest global gradient norm; 0 = no clipping")
+    ema: float = Field(
+        0.999, ge=0, lt=1, description="decay of the averaged weights that validate and export see; 0 = off"
+    )
+    bf16: bool = Field(False, description="compute in bfloat16 autocast; heads and losses leave it with .float()")
+    channels_last: bool = Field(True, description="convolutions in NHWC, faster on CPUs")
+    validate_every: int = Field(0, ge=0, description="steps between validations; 0 = at the end only")
+    validate_rows: int = Field(2000, gt=0, description="at most so many rows of the validation data")
+    init: str = Field("", description="safetensors file to start from (fine-tuning); names must match exactly")
+
+
+class Task(Protocol):
+    """What a module in `models/tasks` offers.
+
+    Two further functions are optional, and found by name:
+
+    `prepare(rows: Rows, config) -> Rows`
+        Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
+        embeddings, tokens). What it returns is all that `loss` sees, so drop what is not needed: it is held in memory.
+        Not applied to the rows of `validate`.
+    `pictures(model: nn.Module, rows: Rows, config) -> np.ndarray`
+        uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
+    """
+
+    Config: type[TrainConfig]
+    COLUMNS: tuple[str, ...]
+    """Columns of the shards that the task needs (see `pipelines/shards.py`); only these are read and decoded."""
+
+    def build(self, config: Any) -> nn.Module:
+        """Return everything trainable, freshly initialised from `config.seed` (the loop seeds torch before the call).
+
+        All parameters and buffers are checkpointed and averaged. A frozen helper (a VAE, a text encoder that is not
+        trained) must not be a registered submodule: hold it in a tuple, e.g. `self._frozen = (vae,)`.
+        Batch statistics differ between one and several workers: prefer GroupNorm, or freeze the statistics.
+        """
+
+    def loss(self, model: nn.Module, batch: Rows, config: Any, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean loss over the batch's rows (scalar with gradient) and plain numbers to log.
+
+        `batch` holds the columns of `COLUMNS` (or what `prepare` made of them), decoded, B rows, and always
+            `row`   int64 [B]: index of the row in the data set
+            `draw`  int64 [B]: seed of this visit to this row, a function of (config.seed, epoch, row) alone
+        Augmentation and noise of row k are drawn from `draw[k]`: then neither the number of workers nor a resumed
+        run changes them. The mean must be plain (workers hold equal shares of a batch, their gradients are averaged).
+        The loop has set train mode, autocast and the thread count, and calls backward, clips and steps.
+        """
+
+    def validate(self, model: nn.Module, rows: Iterable[Rows], config: Any) -> dict[str, float]:
+        """Return metrics on batches of decoded validation rows; the loop has set eval mode, inference mode, EMA weights.
+
+        `score` must be among them, higher is better: it chooses the best checkpoint.
+        """
+
+    def export(self, model: nn.Module, config: Any, folder: Path, card: Card) -> None:
+        """Write the bundle part (weights as safetensors or ONNX in fp16, config) and `card` as README.md into `folder`."""
+
+
+def load(name: str) -> Task:
+    """Return the task's module."""
+    if name not in TASKS:
+        raise UserError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
+    return cast(Task, importlib.import_module(TASKS[name]))
