@@ -1,0 +1,1 @@
+"""A synthetic world of people with ground truth: geometry, colour, temperature, classes and landmarks."""
