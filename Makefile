@@ -1,0 +1,43 @@
+# make demo    from nothing to a data set of paired faces, and where it is
+# make test    from nothing to passing tests (test-fast: those without Ray, vLLM and training)
+# make lint    ruff and mypy
+# All of them install first; what is done already is not done again.
+PYTHON ?= python3.11
+VENV ?= .venv
+OUT ?= out/demo
+STAMP := $(VENV)/.installed
+
+export RAY_AUTH_MODE ?= disabled
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test test-fast lint install doctor clean
+.DELETE_ON_ERROR:
+
+demo: install
+	$(VENV)/bin/thermapair generate --bundle starter --profile laptop --job demo --out $(OUT)
+
+test: install
+	$(VENV)/bin/python -m pytest
+
+test-fast: install
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+doctor: install
+	$(VENV)/bin/thermapair doctor
+
+install: $(STAMP)
+
+# The stamp holds as long as the lock, the installer and the project's own metadata do.
+$(STAMP): requirements/cpu.txt requirements/install.sh pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'Python 3.11 is needed: make PYTHON=/path/to/python3.11')"
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	requirements/install.sh $(VENV)
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

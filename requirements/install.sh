@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs the locked CPU stack and this checkout into a virtual environment: requirements/install.sh VENV
+# Made for repetition: what is already there is kept.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:?usage: requirements/install.sh VENV}
+python="$venv/bin/python"
+torch=$(sed -n 's/^torch==//p' requirements/cpu.txt)
+pip() { "$python" -m pip --disable-pip-version-check "$@"; }
+has_cpu_torch() {
+    "$python" -c "import sys; from importlib.metadata import version; sys.exit(version('torch') != '$torch+cpu')" 2>/dev/null
+}
+
+# A plain `pip install torch` on Linux brings gigabytes of CUDA, so only the CPU build is asked for: first where pip is
+# configured to look, then at PyTorch's own index.
+if ! has_cpu_torch; then
+    pip install --quiet --no-deps "torch==$torch+cpu" 2>/dev/null ||
+        pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu"
+fi
+has_cpu_torch || { echo "torch $torch+cpu did not install; see the messages above" >&2; exit 1; }
+
+pip install --quiet --no-deps --only-binary :all: -r requirements/cpu.txt
+pip install --quiet --no-deps --no-build-isolation --editable .
+
+# vLLM's CPU kernels load libnuma from the system; everything else comes from wheels.
+if ! "$python" -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2>/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get install -y -qq libnuma1 >/dev/null || { apt-get update -qq && apt-get install -y -qq libnuma1 >/dev/null; }
+    else
+        echo "vLLM needs the system library libnuma.so.1: sudo apt-get install libnuma1 (or numactl-libs), then repeat" >&2
+        exit 1
+    fi
+fi
+"$python" -c "
+import torch
+assert torch.version.cuda is None, f'torch {torch.__version__} is a CUDA build; this lock is for CPU'
+import vllm, ray, diffusers, insightface  # what the demo stands on
+"
