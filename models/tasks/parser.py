@@ -1,0 +1,85 @@
+"""Train the face parser: pixel classes of the world's pictures under changed light, blur and noise."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
+from models.card import Card
+from models.classes import CLASSES, MIRRORED, painted
+from models.parser import parse
+from models.tasks import Rows, TrainConfig
+from models.unet import UNet, UNetConfig
+from models.weights import save_network
+
+COLUMNS = ("visible", "classes")
+
+
+class Config(TrainConfig):
+    steps: int = Field(900, gt=0)
+    batch: int = Field(32, gt=0)
+    lr: float = Field(3e-3, gt=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    bf16: bool = True
+    unet: UNetConfig = UNetConfig(width=16, blocks=(1, 1, 1, 1), classes=len(CLASSES), activation="none")
+    geometry: Geometry = Geometry()
+    photometry: Photometry = Photometry()
+    dice: float = Field(0.5, ge=0, description="weight of the soft Dice term, which keeps small classes from being lost")
+
+
+def build(config: Config) -> nn.Module:
+    return UNet(config.unet)
+
+
+def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return cross-entropy plus `dice` times (1 - mean soft Dice over the classes present)."""
+    draws = Draws(batch["draw"])
+    matrices, flipped = transforms(config.geometry, draws)
+    pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
+    target = warp(torch.from_numpy(batch["classes"])[:, None].float(), matrices, nearest=True)[:, 0].long()
+    target = torch.where(flipped[:, None, None], torch.tensor(MIRRORED)[target], target)
+    logits = model((pictures * 2 - 1).contiguous(memory_format=torch.channels_last)).float()
+    entropy = F.cross_entropy(logits, target)
+    share = logits.softmax(dim=1)
+    truth = F.one_hot(target, len(CLASSES)).permute(0, 3, 1, 2).float()
+    overlap = (share * truth).sum(dim=(0, 2, 3))
+    total = share.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    present = truth.sum(dim=(0, 2, 3)) > 0
+    dice = 1 - (2 * overlap[present] / total[present]).mean()
+    return entropy + config.dice * dice, {"entropy": entropy.item(), "dice": dice.item()}
+
+
+def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+    """Return the intersection over union per class over all pixels, their mean (`score`, `miou`) and pixel accuracy."""
+    confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
+    for part in rows:
+        found = parse(model, pictures_of(part["visible"])).long().flatten()
+        truth = torch.from_numpy(part["classes"]).long().flatten()
+        confusion += torch.bincount(truth * len(CLASSES) + found, minlength=len(CLASSES) ** 2).view_as(confusion)
+    hits = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    overlap = {name: (hits[k] / union[k]).item() for k, name in enumerate(CLASSES) if union[k] > 0}
+    mean = float(np.mean(list(overlap.values())))
+    accuracy = (hits.sum() / confusion.sum()).item()
+    return {"score": mean, "miou": mean, "accuracy": accuracy, **{f"iou_{name.lower()}": v for name, v in overlap.items()}}
+
+
+def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+    """Return a sheet of pictures, truth and answers, uint8."""
+    few = slice(0, 8)
+    found = parse(model, pictures_of(rows["visible"][few])).numpy()
+    truth = rows["classes"][few]
+    colours = np.stack([painted(row) for row in np.concatenate([truth, found])])
+    return np.concatenate([np.concatenate(list(block), 1) for block in (rows["visible"][few], *np.split(colours, 2))])
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write `parser.safetensors` (float16) and the card."""
+    assert isinstance(model, UNet)
+    save_network(model, folder / "parser.safetensors")
+    card.write(folder)

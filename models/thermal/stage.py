@@ -1,0 +1,57 @@
+"""The thermal stage of a job: visible pictures and their classes in, 16-bit centikelvin out, one layer per condition."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.augment import pictures_of
+from models.errors import UserError
+from models.padding import chunks
+from models.temperature import to_centikelvin
+from models.thermal.network import load_thermalizer
+
+CLIP_MARGIN = 1e-3
+"""Network values this near to 0 or 1 count as clipped."""
+
+
+class ThermalStage:
+    """`visible` uint8 [B, S, S, 3], `classes` uint8 [B, S, S] -> `thermal` uint16 [B, C, S, S] centikelvin and
+    `thermal_clipped` float32 [B, C], the share of the person's pixels at either end of the network's scale.
+
+    conditions: the C conditions wanted, in order; each must be among the thermalizer's.
+    """
+
+    def __init__(
+        self, weights: Path, *, conditions: Sequence[str], dtype: str = "float32", threads: int = 1, batch: int = 32
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.model = load_thermalizer(Path(weights), dtype)
+        self.dtype = next(self.model.parameters()).dtype
+        self.conditions, self.batch = tuple(conditions), batch
+        unknown = [name for name in self.conditions if name not in self.model.networks]
+        if unknown:
+            known = ", ".join(self.model.networks)
+            raise UserError(f"{weights} has no thermalizer for condition {unknown[0]!r}; it has: {known}")
+
+    @torch.inference_mode()
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        pictures = pictures_of(batch["visible"])
+        classes = torch.from_numpy(np.ascontiguousarray(batch["classes"]))
+        layers = torch.stack([self._layer(pictures, classes, name) for name in self.conditions], dim=1)
+        person = (classes != 0)[:, None]
+        clipped = ((layers <= CLIP_MARGIN) | (layers >= 1 - CLIP_MARGIN)) & person
+        share = clipped.sum(dim=(2, 3)) / person.sum(dim=(2, 3)).clamp(min=1)
+        scale = self.model.config
+        celsius = scale.low + (scale.high - scale.low) * layers
+        return {**batch, "thermal": to_centikelvin(celsius.numpy()), "thermal_clipped": share.float().numpy()}
+
+    def _layer(self, pictures: Tensor, classes: Tensor, condition: str) -> Tensor:
+        out = []
+        for part, missing in chunks(len(pictures), self.batch):
+            rows = torch.arange(part.start, part.stop + missing).clamp(max=part.stop - 1)
+            found = self.model.scaled(pictures[rows].to(self.dtype), classes[rows], condition)
+            out.append(found[: len(found) - missing])
+        return torch.cat(out)
