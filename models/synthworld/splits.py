@@ -1,0 +1,40 @@
+"""Who may be drawn for what: disjoint ranges of identity numbers, read from `splits.yaml`."""
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from models.errors import UserError
+
+PATH = Path(__file__).with_name("splits.yaml")
+
+
+@cache
+def table() -> dict[str, range]:
+    """Return every split's identities. Raises UserError when two splits share a person."""
+    ranges = {name: range(first, end) for name, (first, end) in yaml.safe_load(PATH.read_text()).items()}
+    ordered = sorted(ranges.items(), key=lambda item: item[1].start)
+    for (left, a), (right, b) in zip(ordered, ordered[1:], strict=False):
+        if a.stop > b.start:
+            raise UserError(
+                f"{PATH.name}: splits {left!r} and {right!r} overlap at identity {b.start}; move one of them"
+            )
+    return ranges
+
+
+def identities(split: str) -> range:
+    """Return the identities of `split`. Raises UserError for a name that `splits.yaml` does not have."""
+    try:
+        return table()[split]
+    except KeyError:
+        raise UserError(f"unknown split {split!r}; splits.yaml has: {', '.join(table())}") from None
+
+
+def split_of(identity: int) -> str:
+    """Return the split that `identity` belongs to. Raises UserError for an identity outside every split."""
+    for name, members in table().items():
+        if identity in members:
+            return name
+    last = max(members.stop for members in table().values()) - 1
+    raise UserError(f"identity {identity} belongs to no split; splits.yaml covers 0 to {last}")
