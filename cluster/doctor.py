@@ -1,0 +1,37 @@
+"""`thermapair doctor`: what this machine has, and what follows from it."""
+
+import dataclasses
+import json
+import os
+
+import click
+
+
+@click.command("doctor")
+@click.option("--out", default="out", show_default=True, metavar="URI", help="Output whose storage is tried.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def command(out: str, as_json: bool) -> int:
+    """Tell what this machine has and what follows from it. Exits with 2 when a run would miss something."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its start-up lines would stand between the rows
+    from cluster import checks
+
+    findings = list(checks.everything(out))
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    else:
+        show(findings)
+    return 2 if any(finding.status == "missing" for finding in findings) else 0
+
+
+def show(findings: list) -> None:
+    """Print the findings as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
+    table = Table("", "what", "found", "what follows", title="thermapair doctor", title_justify="left")
+    for finding in findings:
+        table.add_row(marks[finding.status], finding.name, finding.found, finding.follows)
+    Console().print(table)
+    missing = [finding.name for finding in findings if finding.status == "missing"]
+    click.echo(f"A run would fail for want of: {', '.join(missing)}." if missing else "A run has what it needs.")

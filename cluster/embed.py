@@ -1,0 +1,20 @@
+"""`thermapair embed`: a folder of face pictures becomes a Parquet file of identities."""
+
+import click
+
+from cluster import options
+
+
+@click.command("embed")
+@click.option("--images", required=True, metavar="URI", help="Folder of pictures, searched with its subfolders.")
+@click.option("--out", required=True, metavar="URI", help="Parquet file to write; `generate` takes it as identities.")
+@options.bundle
+@options.profile
+def command(images: str, out: str, bundle: str, profile: str) -> None:
+    """Detect, align and embed the faces in a folder of pictures.
+
+    Every picture gets a row: those with no face, several faces or that cannot be read say so instead of being dropped.
+    """
+    from pipelines import embed
+
+    embed.run(images, out, bundle=bundle, profile=profile)

@@ -1,0 +1,24 @@
+"""`thermapair generate`: identities in, a data set of paired visible and thermal faces out."""
+
+import click
+
+from cluster import options
+
+
+@click.command("generate")
+@options.bundle
+@options.profile
+@click.option(
+    "--job", default="demo", show_default=True, metavar="NAME|FILE", help="What to make: a name or a YAML file."
+)
+@options.out
+@options.overrides
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after the first N samples of the plan.")
+def command(bundle: str, profile: str, job: str, out: str, overrides: tuple[str, ...], limit: int | None) -> None:
+    """Make a data set of paired faces.
+
+    The same command resumes a run that was stopped. Bundle and job decide what comes out, the profile only where it runs.
+    """
+    from pipelines import generate
+
+    generate.run(bundle, profile, job, out, overrides=overrides, limit=limit)

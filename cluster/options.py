@@ -1,0 +1,18 @@
+"""Options that several subcommands share."""
+
+import click
+
+overrides = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one value by its path, as in --set views.per_identity=8; may be repeated.",
+)
+out = click.option("--out", required=True, metavar="URI", help="Folder to write: a path, file:// or s3://.")
+bundle = click.option(
+    "--bundle", default="starter", show_default=True, metavar="NAME|FILE", help="Which models: a name or a YAML file."
+)
+profile = click.option(
+    "--profile", default="laptop", show_default=True, metavar="NAME|FILE", help="Where to run: a name or a YAML file."
+)

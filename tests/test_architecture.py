@@ -1,0 +1,67 @@
+"""Imports point one way: cluster -> serve -> pipelines -> models, and some packages are imported nowhere."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("models", "pipelines", "serve", "cluster")  # lowest first
+NOT_HERE = {"torchvision", "torchaudio", "torchcodec", "timm", "segmentation_models_pytorch"}
+
+
+def imports(path: Path, root: Path = ROOT) -> Iterator[str]:
+    """Full names of the modules a file imports anywhere, lazy imports inside functions included."""
+    package = path.relative_to(root).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_itself_and_the_rooms_below(room: str) -> None:
+    above = ROOMS[ROOMS.index(room) + 1 :]
+    wrong = [
+        (path.relative_to(ROOT), name)
+        for path in sources(room)
+        for name in imports(path)
+        for up in above
+        if within(name, up)
+    ]
+    assert not wrong
+
+
+def test_models_never_imports_ray() -> None:
+    assert not [(path, name) for path in sources("models") for name in imports(path) if within(name, "ray")]
+
+
+def test_nothing_imports_what_has_no_cpu_build_beside_this_torch() -> None:
+    assert not [(path, name) for path in sources(*ROOMS) for name in imports(path) if name.split(".")[0] in NOT_HERE]
+
+
+def test_the_world_and_the_clinical_prior_know_nothing_of_each_other() -> None:
+    """The prior is judged against the world's temperatures, so it may not have gone into making them."""
+    paths = sources("models/synthworld")
+    assert paths, "models/synthworld has moved; this test looks nowhere"
+    assert not [(path, name) for path in paths for name in imports(path) if "prior" in name.lower()]
+
+
+def test_no_import_escapes_the_walker(tmp_path: Path) -> None:
+    """Relative imports and imports inside functions count: else the tests above would pass everything."""
+    (tmp_path / "models" / "thermal").mkdir(parents=True)
+    path = tmp_path / "models" / "thermal" / "net.py"
+    path.write_text("from ..seeds import noise\n\ndef late():\n    import ray.data\n    from pipelines import plan\n")
+    assert list(imports(path, tmp_path)) == ["models.seeds.noise", "ray.data", "pipelines.plan"]
