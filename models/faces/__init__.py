@@ -1,0 +1,1 @@
+"""Faces: find them (SCRFD), align them on five points, embed them (ArcFace), compare them."""

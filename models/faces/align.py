@@ -1,0 +1,52 @@
+"""Alignment on five points, as insightface does it: a least-squares similarity to a fixed template, then a warp.
+
+Five points are, in insightface's order: eye at the picture's left, eye at its right, nose tip, mouth corner at the
+picture's left, mouth corner at its right. Coordinates are pixels and used as `insightface.utils.face_align` uses them.
+"""
+
+import cv2
+import numpy as np
+
+CROP = 112
+"""Side of an aligned crop in pixels."""
+
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
+)
+"""Where the five points lie in an aligned crop (`insightface.utils.face_align.arcface_dst`), float32 [5, 2]."""
+
+
+def five_points(landmarks_70: np.ndarray) -> np.ndarray:
+    """Return the five points, float32 [..., 5, 2], of landmarks [..., 70, 2] in iBUG-68 order + two pupils."""
+    left_eye = landmarks_70[..., 36:42, :].mean(axis=-2)
+    right_eye = landmarks_70[..., 42:48, :].mean(axis=-2)
+    rest = [landmarks_70[..., index, :] for index in (30, 48, 54)]
+    return np.stack([left_eye, right_eye, *rest], axis=-2).astype(np.float32)
+
+
+def similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
+    """Return the least-squares similarity transforms from `points` [B, 5, 2] to `template` [5, 2], float64 [B, 2, 3].
+
+    Closed form in the plane (Umeyama 1991 without reflection): with centred p, q as complex numbers, the transform is
+    multiplication by sum(conj(p) q) / sum(|p|^2).
+    """
+    p = points[..., 0].astype(np.float64) + 1j * points[..., 1]
+    q = template[:, 0].astype(np.float64) + 1j * template[:, 1]
+    p_mean, q_mean = p.mean(axis=1, keepdims=True), q.mean()
+    p_centred = p - p_mean
+    spread = np.maximum((np.abs(p_centred) ** 2).sum(axis=1), 1e-9)
+    a = (p_centred.conj() * (q - q_mean)).sum(axis=1) / spread
+    t = q_mean - a * p_mean[:, 0]
+    return np.stack([np.stack([a.real, -a.imag, t.real], -1), np.stack([a.imag, a.real, t.imag], -1)], axis=-2)
+
+
+def crop(picture: np.ndarray, matrix: np.ndarray, side: int = CROP) -> np.ndarray:
+    """Warp `picture` uint8 [H, W, 3] by a similarity [2, 3] into uint8 [side, side, 3]; black outside."""
+    return np.asarray(cv2.warpAffine(picture, matrix, (side, side), borderValue=0.0), np.uint8)
+
+
+def aligned(pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return aligned crops uint8 [B, 112, 112, 3] of `pictures` uint8 [B, H, W, 3] with `points` [B, 5, 2]."""
+    matrices = similarities(points)
+    crops = [crop(picture, matrix) for picture, matrix in zip(pictures, matrices, strict=True)]
+    return np.stack(crops) if crops else np.zeros((0, CROP, CROP, 3), np.uint8)

@@ -1,0 +1,91 @@
+"""What happens to an aligned crop between two pictures of one person: alignment error, light, sharpness, occlusion."""
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from models.faces.align import CROP, crop, similarities
+
+
+class CropAugmentation(BaseModel):
+    """Ranges and probabilities. Jitter of the points is in fractions of the distance between the eyes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    point_jitter: float = 0.05
+    shift: float = 2.5
+    rotation: float = 4.0
+    scale: float = 0.06
+    contrast: float = 0.3
+    brightness: float = 25.0
+    cast: float = 10.0
+    grey: float = 0.25
+    soften: float = 0.35
+    noise: float = 0.25
+    occlusion: float = 0.15
+
+
+def augmented(picture: np.ndarray, points: np.ndarray, draw: int, ranges: CropAugmentation) -> np.ndarray:
+    """Return one augmented aligned crop, uint8 [112, 112, 3], of `picture` uint8 [H, W, 3] RGB with `points` [5, 2].
+
+    Everything is drawn from `draw` alone.
+    """
+    rng = np.random.default_rng(int(draw))
+    span = float(np.linalg.norm(points[1] - points[0]))
+    noisy = points + rng.normal(0.0, ranges.point_jitter * max(span, 4.0) / 2, points.shape)
+    matrix = _jittered(similarities(noisy[None])[0], rng, ranges)
+    out = crop(picture, matrix)
+    if rng.random() < 0.5:
+        out = out[:, ::-1]
+    out = _relit(out, rng, ranges)
+    if rng.random() < ranges.soften:
+        out = _softened(out, rng)
+    if rng.random() < ranges.noise:
+        grain = rng.standard_normal(out.shape, dtype=np.float32) * np.float32(rng.uniform(1.0, 8.0))
+        out = np.clip(out + grain, 0, 255).astype(np.uint8)
+    if rng.random() < ranges.occlusion:
+        out = _occluded(out, rng)
+    return np.ascontiguousarray(out)
+
+
+def _jittered(matrix: np.ndarray, rng: np.random.Generator, ranges: CropAugmentation) -> np.ndarray:
+    """Follow the alignment by a small rotation and scale about the crop's centre and a shift in crop pixels."""
+    angle = rng.uniform(-ranges.rotation, ranges.rotation)
+    extra = cv2.getRotationMatrix2D((CROP / 2, CROP / 2), angle, 1 + rng.uniform(-ranges.scale, ranges.scale))
+    extra[:, 2] += rng.uniform(-ranges.shift, ranges.shift, 2)
+    return np.asarray(np.vstack([extra, [0, 0, 1]])[:2] @ np.vstack([matrix, [0, 0, 1]]))
+
+
+def _relit(crop: np.ndarray, rng: np.random.Generator, ranges: CropAugmentation) -> np.ndarray:
+    """Change contrast, brightness, gamma and colour cast through one look-up table a channel; sometimes drop colour."""
+    if rng.random() < ranges.grey:
+        crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    gain = 1 + rng.uniform(-ranges.contrast, ranges.contrast)
+    offset = rng.uniform(-ranges.brightness, ranges.brightness)
+    gamma = np.exp(rng.uniform(-0.3, 0.3))
+    levels = 255 * (np.arange(256) / 255) ** gamma
+    casts = rng.uniform(-ranges.cast, ranges.cast, 3)
+    tables = np.clip((levels[:, None] - 127.5) * gain + 127.5 + offset + casts, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(np.ascontiguousarray(crop), tables[:, None, :]))
+
+
+def _softened(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lose resolution: a Gaussian blur, a small picture enlarged, or a strong JPEG."""
+    kind = rng.integers(3)
+    if kind == 0:
+        return cv2.GaussianBlur(crop, (0, 0), float(rng.uniform(0.5, 1.6)))
+    if kind == 1:
+        side = int(rng.integers(40, 90))
+        small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (CROP, CROP), interpolation=cv2.INTER_LINEAR)
+    _, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+
+
+def _occluded(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cover a rectangle of at most a tenth of the crop with one colour."""
+    out = crop.copy()
+    height, width = rng.integers(12, 36, 2)
+    top, left = rng.integers(0, CROP - height), rng.integers(0, CROP - width)
+    out[top : top + height, left : left + width] = rng.integers(0, 256, 3)
+    return out

@@ -1,0 +1,121 @@
+"""Train the face recogniser: ArcFace on aligned crops, exported as the ONNX file that an insightface pack holds.
+
+python -m cluster train recogniser --data URI --validation URI --out DIR
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.card import Card
+from models.errors import UserError
+from models.faces.align import aligned, five_points
+from models.faces.augment import CropAugmentation, augmented
+from models.faces.metrics import gallery_split, rank_one, verification
+from models.faces.onnx_file import export_recogniser
+from models.faces.recogniser import ArcFace, Architecture, normalised
+from models.synthworld.splits import identities
+from models.tasks import Rows, TrainConfig
+
+COLUMNS = ("identity", "visible", "landmarks_70")
+
+
+class Config(TrainConfig):
+    """Batch statistics are of one worker's rows: train on one worker, or expect other numbers."""
+
+    steps: int = Field(1800, gt=0)
+    batch: int = Field(128, gt=0)
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    clip: float = Field(5.0, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+    bf16: bool = True
+    architecture: Architecture = "residual"
+    split: str = Field("recogniser", description="whose identities are the classes")
+    classes: int = Field(1200, gt=1, description="the first so many identities of the split")
+    scale: float = Field(32.0, gt=0, description="ArcFace s")
+    margin: float = Field(0.4, ge=0, lt=1.5, description="ArcFace m in radians, after the ramp")
+    ramp: tuple[float, float] = Field((0.1, 0.4), description="shares of the steps in which the margin grows from 0")
+    augmentation: CropAugmentation = CropAugmentation()
+    file: str = Field("arcface_starter.onnx", description="name of the exported file")
+
+
+def build(config: Config) -> nn.Module:
+    """Return the embedder with one centre per class."""
+    return ArcFace(config.architecture, config.classes, config.scale)
+
+
+def prepare(rows: Rows, config: Config) -> Rows:
+    """Keep the picture, its five points and its class."""
+    first = identities(config.split).start
+    labels = rows["identity"].astype(np.int64) - first
+    if labels.min() < 0 or labels.max() >= config.classes:
+        raise UserError(
+            f"identity {rows['identity'][int(labels.argmax())]} is not among the first {config.classes} of split "
+            f"{config.split!r} (from {first}); give the split that the data was drawn from, or raise `classes`"
+        )
+    return {"visible": rows["visible"], "points": _points(rows), "label": labels}
+
+
+def _points(rows: Rows) -> np.ndarray:
+    """Return five points, float32 [B, 5, 2], of the rows' 70 landmarks."""
+    return five_points(np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2))
+
+
+def margin_at(config: Config, step: int) -> float:
+    """Return the margin of a step: training from nothing with the full margin does not start."""
+    first, last = (share * config.steps for share in config.ramp)
+    return config.margin * min(max((step - first) / max(last - first, 1), 0.0), 1.0)
+
+
+def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return the ArcFace loss of augmented crops, with the share of rows whose nearest centre is their own."""
+    # OpenCV and numpy leave the interpreter lock: two threads halve what augmentation adds to a step.
+    with ThreadPoolExecutor(2) as pool:
+        augment = partial(augmented, ranges=config.augmentation)
+        crops = np.stack(list(pool.map(augment, batch["visible"], batch["points"], batch["draw"])))
+    device = next(model.parameters()).device
+    margin = margin_at(config, step)
+    labels = torch.from_numpy(batch["label"]).to(device)
+    value, accuracy = model(normalised(torch.from_numpy(crops).to(device)), labels, margin)
+    return value, {"accuracy": float(accuracy.detach()), "margin": margin}
+
+
+def embeddings_of(model: nn.Module, crops: np.ndarray) -> np.ndarray:
+    """Return embeddings float32 [B, 512] of aligned crops uint8 [B, 112, 112, 3]."""
+    assert isinstance(model, ArcFace)
+    device = next(model.parameters()).device
+    return model.embedder(normalised(torch.from_numpy(crops).to(device))).float().cpu().numpy()
+
+
+def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+    """Return TAR at FAR 1e-3 and rank-1 in a gallery of 100 on crops aligned by the true landmarks."""
+    vectors, people = [], []
+    for batch in rows:
+        vectors.append(embeddings_of(model, aligned(batch["visible"], _points(batch))))
+        people.append(np.asarray(batch["identity"]))
+    embeddings, identity = np.concatenate(vectors), np.concatenate(people)
+    result = verification(embeddings, identity, 1e-3, rounds=0)
+    gallery, probes = gallery_split(identity, 100)
+    rank = rank_one(embeddings[gallery], identity[gallery], embeddings[probes], identity[probes])
+    return {
+        "score": result.tar,
+        "tar_at_far_1e-3": result.tar,
+        "threshold": result.threshold,
+        "impostor_pairs": float(result.impostor),
+        "rank1_of_100": rank,
+    }
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write the embedder as ONNX (any batch, weights stored in fp16) and its card."""
+    assert isinstance(model, ArcFace)
+    export_recogniser(model.embedder, folder / config.file)
+    parameters = sum(p.numel() for p in model.embedder.parameters())
+    card.model_copy(update={"parameters": parameters}).write(folder)
