@@ -29,7 +29,9 @@ class Config(TrainConfig):
     unet: UNetConfig = UNetConfig(width=16, blocks=(1, 1, 1, 1), classes=len(CLASSES), activation="none")
     geometry: Geometry = Geometry()
     photometry: Photometry = Photometry()
-    dice: float = Field(0.5, ge=0, description="weight of the soft Dice term, which keeps small classes from being lost")
+    dice: float = Field(
+        0.5, ge=0, description="weight of the soft Dice term, which keeps small classes from being lost"
+    )
 
 
 def build(config: Config) -> nn.Module:
@@ -66,7 +68,12 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     overlap = {name: (hits[k] / union[k]).item() for k, name in enumerate(CLASSES) if union[k] > 0}
     mean = float(np.mean(list(overlap.values())))
     accuracy = (hits.sum() / confusion.sum()).item()
-    return {"score": mean, "miou": mean, "accuracy": accuracy, **{f"iou_{name.lower()}": v for name, v in overlap.items()}}
+    return {
+        "score": mean,
+        "miou": mean,
+        "accuracy": accuracy,
+        **{f"iou_{name.lower()}": v for name, v in overlap.items()},
+    }
 
 
 def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:

@@ -29,7 +29,9 @@ class Config(TrainConfig):
     thermal: ThermalConfig = ThermalConfig(low=0.0, high=45.0)
     geometry: Geometry = Geometry()
     photometry: Photometry = Photometry()
-    background: float = Field(0.1, ge=0, description="weight of background pixels; the masked picture says nothing of them")
+    background: float = Field(
+        0.1, ge=0, description="weight of background pixels; the masked picture says nothing of them"
+    )
 
 
 def build(config: Config) -> nn.Module:

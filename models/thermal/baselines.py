@@ -1,0 +1,108 @@
+"""How a thermalizer is read: temperature errors of the person's pixels, beside what simpler answers already reach."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from models.classes import BACKGROUND
+
+Rows = dict[str, np.ndarray]
+
+
+def person(rows: Rows) -> np.ndarray:
+    """Return which pixels count, bool [B, H, W]: a valid temperature, on the person."""
+    return (np.asarray(rows["valid"]) > 0) & (rows["classes"] != BACKGROUND) & np.isfinite(rows["apparent"])
+
+
+class Errors:
+    """Collect errors in kelvin over pictures; every picture weighs the same.
+
+    `mae` is the mean absolute error, `mae_offset` the same after each picture's mean error is removed.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, rows: Rows, celsius: np.ndarray) -> None:
+        """Add the answers `celsius` float [B, H, W] to `rows` (`apparent`, `valid`, `classes`, `condition`)."""
+        for keep, truth, found, condition in zip(
+            person(rows), rows["apparent"], celsius, rows["condition"], strict=True
+        ):
+            error = (found - truth)[keep]
+            if error.size:
+                self._sums["mae"].append(float(np.abs(error).mean()))
+                self._sums["mae_offset"].append(float(np.abs(error - error.mean()).mean()))
+                self._sums[f"mae_{condition}"].append(float(np.abs(error).mean()))
+
+    def summary(self) -> dict[str, float]:
+        """Return the mean of every measure."""
+        return {name: float(np.mean(values)) for name, values in self._sums.items()}
+
+
+class Baselines:
+    """Answers that need no network, fitted to training rows of mixed conditions.
+
+    constant: one temperature. class_table: a mean per class. class_condition: per class and condition.
+    regression: per class and condition, linear in the pixel's RGB. oracle: the picture's own true mean per class,
+    that is the hidden state of every region known, without what varies inside a region.
+    """
+
+    NAMES = ("constant", "class_table", "class_condition", "regression", "oracle")
+
+    def __init__(self, training: Iterable[Rows]) -> None:
+        features = 4
+        self._gram: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros((features, features)))
+        self._cross: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros(features))
+        for rows in training:
+            self._fit(rows)
+        if not self._gram:
+            raise ValueError("the training rows hold no valid pixel of a person")
+        self._weights = {
+            key: np.linalg.solve(gram + 1e-3 * np.eye(features), self._cross[key]) for key, gram in self._gram.items()
+        }
+        self._class_condition = {key: self._cross[key][0] / gram[0, 0] for key, gram in self._gram.items()}
+        classes = {k for k, _ in self._gram}
+        self._class = {k: self._pooled([key for key in self._gram if key[0] == k]) for k in classes}
+        self._constant = self._pooled(list(self._gram))
+
+    def _fit(self, rows: Rows) -> None:
+        keep = person(rows)
+        colours = rows["visible"].astype(np.float64) / 255
+        for condition in np.unique(rows["condition"]):
+            of_condition = keep & (rows["condition"] == condition)[:, None, None]
+            for k in np.unique(rows["classes"][of_condition]):
+                chosen = of_condition & (rows["classes"] == k)
+                x = np.concatenate([np.ones((chosen.sum(), 1)), colours[chosen]], axis=1)
+                self._gram[int(k), str(condition)] += x.T @ x
+                self._cross[int(k), str(condition)] += x.T @ rows["apparent"][chosen].astype(np.float64)
+
+    def _pooled(self, keys: list[tuple[int, str]]) -> float:
+        return float(sum(self._cross[key][0] for key in keys) / sum(self._gram[key][0, 0] for key in keys))
+
+    def answer(self, name: str, rows: Rows) -> np.ndarray:
+        """Return the temperatures that baseline `name` gives for `rows`, degrees Celsius float [B, H, W]."""
+        out = np.full(rows["classes"].shape, self._constant)
+        if name == "constant":
+            return out
+        keep = person(rows)
+        for index, condition in enumerate(rows["condition"]):
+            for k in np.unique(rows["classes"][index]):
+                chosen = rows["classes"][index] == k
+                key = (int(k), str(condition))
+                if name == "oracle":
+                    inside = chosen & keep[index]
+                    out[index][chosen] = rows["apparent"][index][inside].mean() if inside.any() else self._constant
+                elif name == "class_table":
+                    out[index][chosen] = self._class.get(int(k), self._constant)
+                elif name == "class_condition":
+                    out[index][chosen] = self._class_condition.get(key, self._constant)
+                elif key in self._weights:
+                    colours = rows["visible"][index][chosen] / 255.0
+                    out[index][chosen] = self._weights[key][0] + colours @ self._weights[key][1:]
+        return out
+
+
+def skill(mae: float, table: float, oracle: float) -> float:
+    """Return (MAE_table - MAE) / (MAE_table - MAE_oracle): 0 is the class and condition table, 1 the oracle."""
+    return (table - mae) / (table - oracle)

@@ -1,0 +1,91 @@
+"""The thermalizer's scale and stage, and the baselines against scipy-free closed forms."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.errors import UserError
+from models.temperature import from_centikelvin
+from models.thermal.baselines import Baselines, Errors, skill
+from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
+from models.thermal.stage import ThermalStage
+from models.unet import UNetConfig
+
+SMALL = UNetConfig(width=8, blocks=(1, 1, 1, 1))
+
+
+def rows(count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, 4, (count, 32, 32), dtype=np.uint8)
+    visible = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    condition = np.array(["warm", "cold"] * (count // 2))
+    offset = np.where(condition == "warm", 1.5, 0.0)[:, None, None]
+    celsius = 25 + 2.0 * classes + offset + visible[..., 0] * (4 / 255) + rng.normal(0, 0.1, classes.shape)
+    valid = rng.random(classes.shape) < 0.9
+    return {
+        "visible": visible,
+        "classes": classes,
+        "condition": condition,
+        "apparent": celsius.astype(np.float32),
+        "valid": valid,
+    }
+
+
+def test_scale_is_t_fakes_by_default_and_inverts() -> None:
+    model = new_thermalizer(ThermalConfig(), SMALL)
+    assert (model.config.low, model.config.high) == (20.0, 40.0)
+    torch.testing.assert_close(model.to_scale(torch.tensor([10.0, 20.0, 30.0, 45.0])), torch.tensor([0, 0, 0.5, 1.0]))
+
+
+def test_stage_rows_do_not_depend_on_their_neighbours(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_thermalizer(new_thermalizer(ThermalConfig(low=0, high=45), SMALL), tmp_path)
+    stage = ThermalStage(tmp_path, conditions=["cold", "warm"], batch=4)
+    data = rows()
+    together = stage({k: data[k] for k in ("visible", "classes")})
+    alone = stage({k: data[k][5:] for k in ("visible", "classes")})
+    assert together["thermal"].shape == (6, 2, 32, 32) and together["thermal"].dtype == np.uint16
+    np.testing.assert_array_equal(together["thermal"][5:], alone["thermal"])
+    celsius = from_centikelvin(together["thermal"])
+    assert celsius.min() >= 0 and celsius.max() <= 45
+
+
+def test_masked_background_cannot_change_the_answer(tmp_path: Path) -> None:
+    save_thermalizer(new_thermalizer(ThermalConfig(), SMALL), tmp_path)
+    stage = ThermalStage(tmp_path, conditions=["warm"], batch=2)
+    data = rows(2)
+    other = data["visible"].copy()
+    other[data["classes"] == 0] = 7
+    first = stage({"visible": data["visible"], "classes": data["classes"]})
+    second = stage({"visible": other, "classes": data["classes"]})
+    np.testing.assert_array_equal(first["thermal"], second["thermal"])
+
+
+def test_unknown_condition_is_named(tmp_path: Path) -> None:
+    save_thermalizer(new_thermalizer(ThermalConfig(), SMALL), tmp_path)
+    with pytest.raises(UserError, match="tropical.*it has: warm, cold"):
+        ThermalStage(tmp_path, conditions=["tropical"])
+
+
+def test_baselines_are_ordered_as_what_they_know() -> None:
+    baselines = Baselines([rows(seed=1), rows(seed=2)])
+    test = rows(seed=3)
+    mae = {}
+    for name in Baselines.NAMES:
+        errors = Errors()
+        errors.add(test, baselines.answer(name, test))
+        mae[name] = errors.summary()["mae"]
+    assert mae["constant"] > mae["class_table"] > mae["class_condition"] > mae["regression"]
+    assert mae["regression"] == pytest.approx(0.1 * np.sqrt(2 / np.pi), rel=0.05)  # only the noise is left
+    assert skill(mae["class_condition"], mae["class_condition"], mae["oracle"]) == 0.0
+
+
+def test_errors_ignore_background_and_invalid_pixels() -> None:
+    test = rows(2)
+    errors = Errors()
+    answer = test["apparent"] + np.where((test["classes"] == 0) | ~test["valid"], 100.0, 1.0)
+    errors.add(test, answer)
+    found = errors.summary()
+    assert found["mae"] == pytest.approx(1.0, abs=1e-4) and found["mae_offset"] == pytest.approx(0.0, abs=1e-4)
