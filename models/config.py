@@ -1,0 +1,84 @@
+"""Configuration files: YAML read into a pydantic model, edited by `a.b=c`, refused by name when something is wrong."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from models.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_config(model: type[Model], path: Path, edits: Sequence[str] = ()) -> Model:
+    """Return the YAML file at `path` with `edits` (`key.key=value`, values in YAML) applied, checked as `model`.
+
+    Raises:
+        UserError: the file is missing or not YAML, or a key or value is wrong; every problem is listed by its key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold keys and values, not {type(content).__name__}.")
+    for edit in edits:
+        apply_edit(content, edit)
+    return check(model, content, str(path))
+
+
+def check(model: type[Model], content: dict[str, Any], where: str) -> Model:
+    """Return `content` as `model`; a UserError lists every wrong key of `where` with what was expected."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [f"  {_key(item['loc'])}: {_problem(item, model)}" for item in error.errors()]
+        raise UserError(f"{where}:\n" + "\n".join(lines)) from None
+
+
+def apply_edit(content: dict[str, Any], edit: str) -> None:
+    """Apply one `a.b=c` to nested `content` in place; missing levels are made, so that `check` can name the key."""
+    key, separator, text = edit.partition("=")
+    if not separator or not key.strip():
+        raise UserError(f"--set {edit!r}: write it as key=value, for example identities.count=100.")
+    *levels, last = key.strip().split(".")
+    for level in levels:
+        inner = content.get(level)
+        if inner is None:
+            inner = content[level] = {}
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {edit}: {level} is a single value and has no key {last!r}.")
+        content = inner
+    content[last] = yaml.safe_load(text) if text else ""
+
+
+def digest_of(*parts: object) -> str:
+    """Return the first 16 hex digits of the SHA-256 of `parts` as canonical JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "(top level)"
+
+
+def _problem(item: Any, model: type[BaseModel]) -> str:
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(_known(model, item["loc"][:-1]))
+        return "unknown key" + (f"; known here: {known}" if known else "")
+    if item["type"] == "missing":
+        return "is missing"
+    return f"{item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+
+
+def _known(model: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Return the field names at `location`, or nothing where that is not a plain nested model."""
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return sorted(getattr(model, "model_fields", {}))

@@ -1,0 +1,204 @@
+"""Whose faces: embeddings from a Parquet file, or sampled from the distribution that a bundle's recogniser showed."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file
+
+from models.bundle import Bundle, fetch
+from models.errors import EnvironmentFault, UserError
+from models.seeds import generator, seed_of
+from models.synthworld.scene import ATTRIBUTES
+from pipelines.job import Identities
+from pipelines.storage import Storage
+
+SIZE = 512
+PATIENCE = 400
+"""Candidates in a row that may be too near to somebody before sampling gives up."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One person: unit `embedding` float32 [512] and what is known of them in words, by where it is known from."""
+
+    id: str
+    embedding: np.ndarray
+    given: dict[str, str] = field(default_factory=dict)
+    estimated: dict[str, str] = field(default_factory=dict)
+
+
+def identities(wanted: Identities, bundle: Bundle, seed: int) -> list[Identity]:
+    """Return the people of a job, in a stable order: asking for more keeps the first.
+
+    Raises:
+        UserError: an embedding of the wrong size, with NaN or of zero norm, a duplicate id, or too few of them.
+    """
+    reference = Reference.of(bundle)
+    if wanted.source == "reference":
+        found = sampled(reference, wanted.count or 0, wanted.minimum_angle, seed)
+        return [Identity(name, embedding, {}, reference.words(embedding)) for name, embedding in found]
+    return [
+        Identity(person.id, person.embedding, person.given, reference.words(person.embedding))
+        for person in from_parquet(wanted.source, wanted.count)
+    ]
+
+
+class Reference:
+    """The distribution of a recogniser's embeddings: a PCA, and linear probes that read words off an embedding."""
+
+    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+        self.mean, self.components, self.scales = (tensors[key] for key in ("mean", "components", "scales"))
+        self.probes = {
+            name: (tensors[f"probe.{name}.weight"], tensors[f"probe.{name}.bias"])
+            for name in ATTRIBUTES
+            if f"probe.{name}.weight" in tensors
+        }
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "Reference":
+        """Read the reference distribution of `bundle`'s recogniser."""
+        path = fetch(bundle.faces, bundle) / bundle.reference
+        try:
+            return cls(load_file(path))
+        except FileNotFoundError:
+            raise EnvironmentFault(f"{path} is missing: identities cannot be sampled or described without it.") from None
+        except KeyError as error:
+            raise EnvironmentFault(f"{path} has no tensor {error}.") from None
+
+    def sample(self, seed: int, index: int) -> np.ndarray:
+        """Return candidate `index`: a unit embedding float32 [512]."""
+        import torch
+
+        z = torch.randn(len(self.scales), generator=generator(seed, "identity", index)).numpy()
+        return unit(self.mean + (z * self.scales) @ self.components)
+
+    def words(self, embedding: np.ndarray) -> dict[str, str]:
+        """Return the identity words that the probes read off a unit embedding."""
+        return {
+            name: ATTRIBUTES[name][2][int(np.argmax(weight @ embedding + bias))]
+            for name, (weight, bias) in self.probes.items()
+        }
+
+
+def sampled(reference: Reference, count: int, minimum_angle: float, seed: int) -> list[tuple[str, np.ndarray]]:
+    """Return `count` (id, embedding) with at least `minimum_angle` degrees between any two, by rejection in order."""
+    limit = float(np.cos(np.radians(minimum_angle)))
+    accepted = np.zeros((count, SIZE), np.float32)
+    names: list[str] = []
+    index = refused = 0
+    while len(names) < count:
+        candidate = reference.sample(seed, index)
+        if names and float((accepted[: len(names)] @ candidate).max()) > limit:
+            refused += 1
+            if refused > PATIENCE:
+                raise UserError(
+                    f"only {len(names)} of {count} identities are {minimum_angle:g} degrees apart in this bundle's "
+                    f"reference distribution ({PATIENCE} candidates in a row were too near). Lower "
+                    "identities.minimum_angle or identities.count."
+                )
+        else:
+            accepted[len(names)] = candidate
+            names.append(identity_id(seed, index))
+            refused = 0
+        index += 1
+    return list(zip(names, accepted))
+
+
+def identity_id(seed: int, index: int) -> str:
+    """Return the id of sampled candidate `index`."""
+    return f"{seed_of('identity', seed, index):016x}"[:12]
+
+
+def from_parquet(uri: str, count: int | None) -> list[Identity]:
+    """Read `identity_id`, `embedding` [512] and, where there is one, `attributes` (JSON of given words).
+
+    Rows with a `reason` column that is not empty (pictures in which `embed` found no face or several) are left out.
+    """
+    table = _read(uri)
+    for column in ("identity_id", "embedding"):
+        if column not in table.column_names:
+            raise UserError(f"{uri} has no column {column!r}; it has {', '.join(table.column_names)}.")
+    people: dict[str, Identity] = {}
+    for row, (name, values, given) in enumerate(_rows(table)):
+        if name in people:
+            raise UserError(f"{uri}: identity {name!r} stands twice (again in row {row}); give each person one embedding.")
+        people[name] = Identity(name, _checked(values, f"{uri}: identity {name!r} (row {row})"), given)
+        if len(people) == count:
+            break
+    if not people:
+        raise UserError(f"{uri} holds no identity.")
+    if count is not None and len(people) < count:
+        raise UserError(f"{uri} holds {len(people)} identities, {count} were asked for; lower identities.count.")
+    return list(people.values())
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    """Return `values` at length one, float32."""
+    return (values / np.linalg.norm(values)).astype(np.float32)
+
+
+def table_of(people: list[Identity]) -> pa.Table:
+    """Return people as an Arrow table: identity_id, embedding, given, estimated (JSON)."""
+    flat = pa.array(np.concatenate([person.embedding for person in people]), pa.float32())
+    return pa.table(
+        {
+            "identity_id": pa.array([person.id for person in people], pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, SIZE),
+            "given": [json.dumps(person.given, sort_keys=True) for person in people],
+            "estimated": [json.dumps(person.estimated, sort_keys=True) for person in people],
+        }
+    )
+
+
+def _read(uri: str) -> pa.Table:
+    storage = Storage(uri)
+    try:
+        return pq.read_table(storage.path(), filesystem=storage.arrow)
+    except FileNotFoundError:
+        raise UserError(f"{uri} does not exist (identities.source).") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{uri} is no readable Parquet file: {error}") from None
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[str, list[float] | None, dict[str, str]]]:
+    names, embeddings = table["identity_id"].to_pylist(), table["embedding"]
+    given = table["attributes"].to_pylist() if "attributes" in table.column_names else [None] * len(names)
+    reasons = table["reason"].to_pylist() if "reason" in table.column_names else [None] * len(names)
+    for name, values, words, reason in zip(names, embeddings, given, reasons):
+        if not reason:
+            yield str(name), values.as_py(), _given(words, str(name))
+
+
+def _given(text: str | None, name: str) -> dict[str, str]:
+    try:
+        words = json.loads(text) if text else {}
+        wrong = {key: word for key, word in words.items() if word not in ATTRIBUTES.get(key, ("", "", ()))[2]}
+    except (ValueError, AttributeError):
+        raise UserError(f"identity {name!r}: its attributes are not a JSON object of words.") from None
+    if wrong:
+        raise UserError(f"identity {name!r}: no such attribute or word: {wrong}.")
+    return {key: word for key, word in words.items() if ATTRIBUTES[key][0] == "identity"}
+
+
+def _checked(values: list[float] | None, where: str) -> np.ndarray:
+    embedding = np.asarray(values if values is not None else [], np.float32)
+    if embedding.shape != (SIZE,):
+        raise UserError(f"{where}: its embedding has {embedding.size} values instead of {SIZE}.")
+    if not np.isfinite(embedding).all():
+        raise UserError(f"{where}: its embedding has values that are not finite.")
+    if np.linalg.norm(embedding) < 1e-6:
+        raise UserError(f"{where}: its embedding has length zero.")
+    return unit(embedding)
+
+
+def digest(people: list[Identity]) -> str:
+    """Return a digest of whose faces these are."""
+    content = hashlib.sha256()
+    for person in people:
+        content.update(person.id.encode() + person.embedding.tobytes())
+    return content.hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""A profile: where a job runs and with how much. Nothing here changes a byte of the output."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from models.config import read_config
+from pipelines.job import find
+
+PROFILES = Path(__file__).resolve().parent / "profiles"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RayStart(_Section):
+    """How to reach or start Ray."""
+
+    address: str | None = None
+    """Cluster to join; by default RAY_ADDRESS, else a local Ray for this run alone."""
+    cpus: int = Field(default=8, ge=4)
+    """Logical CPUs of a local Ray. More than cores on small machines: Ray Data waits for ever when actors outnumber them."""
+    object_store_mb: int = Field(default=512, ge=80)
+
+
+class Group(_Section):
+    """Stages that live in one actor and hand arrays on in place."""
+
+    stages: list[str]
+    actors: tuple[int, int] = (1, 1)
+    """Smallest and largest number of actors."""
+    in_flight: int = Field(default=2, ge=2)
+    """Partitions queued at one actor; with one alone a pool never grows."""
+    cpus: float = Field(default=1, ge=0)
+    gpus: float = Field(default=0, ge=0)
+    memory_mb: int | None = Field(default=None, ge=1)
+    threads: int = Field(default=1, ge=1)
+
+    @field_validator("actors")
+    @classmethod
+    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= value[0] <= value[1]:
+            raise ValueError("give the smallest and the largest number of actors, at least 1")
+        return value
+
+
+class Writer(_Section):
+    """Encoding and writing of finished partitions."""
+
+    tasks: int = Field(default=2, ge=1)
+    cpus: float = Field(default=1, ge=0)
+    threads: int = Field(default=2, ge=1)
+
+
+class CaptionEngines(_Section):
+    """The language model's engines."""
+
+    engines: int = Field(default=1, ge=1)
+    cpus: float = Field(default=1, ge=0)
+    gpus: float = Field(default=0, ge=0)
+    threads: int = Field(default=2, ge=1)
+    batch: int = Field(default=64, ge=1)
+    start_seconds: int = Field(default=300, ge=1)
+    """How long an engine may take to start."""
+
+
+class Profile(_Section):
+    """Where and with how much."""
+
+    name: str
+    description: str = ""
+    ray: RayStart = RayStart()
+    captions: CaptionEngines = CaptionEngines()
+    groups: list[Group] = Field(min_length=1)
+    writer: Writer = Writer()
+    start_seconds: int = Field(default=300, ge=1)
+    """How long the first actors may take to start."""
+
+    @model_validator(mode="after")
+    def _one_home_each(self) -> "Profile":
+        named = [stage for group in self.groups for stage in group.stages]
+        twice = sorted({stage for stage in named if named.count(stage) > 1})
+        if twice:
+            raise ValueError(f"stages {', '.join(twice)} stand in two groups")
+        return self
+
+    def grouped(self, stages: Sequence[str]) -> list[Group]:
+        """Return the groups with exactly `stages`, in order; a stage that no group names joins the one before it.
+
+        Groups are cut where the order asks for it, so a group that names stages out of order becomes several.
+        """
+        homes = {stage: group for group in self.groups for stage in group.stages}
+        home, result = self.groups[0], list[Group]()
+        for stage in stages:
+            group = homes.get(stage, home)
+            if result and group is home:
+                result[-1] = result[-1].model_copy(update={"stages": [*result[-1].stages, stage]})
+            else:
+                result.append(group.model_copy(update={"stages": [stage]}))
+            home = group
+        return result
+
+
+def load_profile(name: str, edits: Sequence[str] = ()) -> Profile:
+    """Return the profile called `name` (a file of `pipelines/profiles` or the path of a YAML file)."""
+    return read_config(Profile, find(PROFILES, name, "profile"), edits)
