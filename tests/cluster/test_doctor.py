@@ -1,0 +1,92 @@
+"""The doctor finds what is there, says what follows, and fails when a run would."""
+
+import json
+import os
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from cluster import checks, cli, machine
+
+
+@pytest.mark.slow
+def test_this_machine_has_what_a_run_needs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code = cli.main(["doctor", "--json", "--out", str(tmp_path / "new")])
+    text = capfd.readouterr().out
+    findings = {finding["name"]: finding for finding in json.loads(text[text.index("[\n") :])}
+    assert code == 0, [finding for finding in findings.values() if finding["status"] == "missing"]
+    assert {"torch", "bf16", "vLLM", "Ray", "onnxruntime", "insightface", "/dev/shm", "Output"} <= findings.keys()
+    assert all(finding["found"] and finding["follows"] for finding in findings.values())
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_the_table_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert cli.main(["doctor", "--out", str(tmp_path / "file" / "below")]) == 2
+    assert "A run would fail for want of: Output." in capsys.readouterr().out
+
+
+def test_local_output_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    finding = checks.storage(str(tmp_path))
+    assert finding.status == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_s3_output_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a real S3 protocol: there, not there."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="faces")
+        assert checks.storage("s3://faces/out").status == "ok"
+        absent = checks.storage("s3://no-such-bucket/out")
+        assert absent.status == "missing"
+        assert "no-such-bucket" in absent.found
+    finally:
+        server.stop()
+
+
+def test_unknown_scheme_is_missing() -> None:
+    assert checks.storage("nowhere://faces").status == "missing"
+
+
+def test_a_package_that_does_not_import_is_missing() -> None:
+    finding = checks.imports("Nothing", "no-such-package", "no_such_module", "")
+    assert finding.status == "missing"
+    assert "no_such_module" in finding.found
+    assert "make install" in finding.follows
+
+
+def test_disk_under_the_minimum_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.disk("Output's disk", str(tmp_path / "not" / "yet")).status == "ok"
+    monkeypatch.setattr(checks, "MIN_DISK", machine.free_bytes(tmp_path) * 2)
+    assert checks.disk("Output's disk", str(tmp_path)).status == "missing"
+
+
+def test_container_limits_count(tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert machine.usable_cores(tmp_path) == cores  # no limits written
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    (tmp_path / "memory.max").write_text("1073741824\n")
+    assert machine.usable_cores(tmp_path) == 0.5
+    assert machine.memory_limit(tmp_path) == 2**30
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.usable_cores(tmp_path) == cores
+    assert machine.memory_limit(tmp_path) > 2**30
+
+
+def test_compiler_is_looked_up_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks.compiler().found == "none"
+    (tmp_path / "g++").write_text("#!/bin/sh\n")
+    (tmp_path / "g++").chmod(0o755)
+    assert checks.compiler().found == str(tmp_path / "g++")
