@@ -101,7 +101,12 @@ class Task(Protocol):
 
 
 def load(name: str) -> Task:
-    """Return the task's module."""
-    if name not in TASKS:
-        raise UserError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
-    return cast(Task, importlib.import_module(TASKS[name]))
+    """Return the task's module: a name of `TASKS`, or the dotted path of a module of one's own."""
+    path = TASKS.get(name, name)
+    try:
+        return cast(Task, importlib.import_module(path))
+    except ModuleNotFoundError as error:
+        if error.name is None or not path.startswith(error.name):
+            raise
+        known = ", ".join(TASKS)
+        raise UserError(f"unknown task {name!r}; known: {known}, or the dotted path of a module") from None
