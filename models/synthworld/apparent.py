@@ -3,8 +3,8 @@
 apparent radiance = tau (e(angle) L(source) + (1 - e(angle)) L(surroundings)) + (1 - tau) L(air)
 
 with e(angle) = 1 - the unpolarised Fresnel reflectance of a dielectric and L(T) = T^4 (wide band; the difference to an
-8-14 um band integral is below 0.05 degC at the contrasts of a face). For skin of 34 degC in a room of 22 degC this reads
-about 0.2 degC low seen frontally, 0.7 at 60 degrees and 2.4 at 75.
+8-14 um band integral is below 0.05 degC at the contrasts of a face). For skin of 34 degC in a room of 22 degC this
+reads about 0.2 degC low seen frontally, 0.7 at 60 degrees and 2.4 at 75.
 """
 
 import torch
@@ -58,7 +58,7 @@ def apparent(
 ) -> Tensor:
     """Return apparent temperature, float32 [B,H,W] degC.
 
-    kinetic, surroundings: degC [B,H,W] (what radiates and what is mirrored in it); cosine: [B,H,W] of the viewing angle;
+    kinetic, surroundings: degC [B,H,W] (what radiates and what is mirrored in it); cosine of the viewing angle: [B,H,W];
     lens: [B,H,W] share of the pixel that is spectacle lens; distance (m), humidity (0..1), air (degC): [B].
     """
     emitted = emissivity(cosine)

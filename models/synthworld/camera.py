@@ -71,7 +71,7 @@ def resample(image: Tensor, size: int) -> Tensor:
 
 
 def native_size(picture: int, face: float, wanted: float) -> int:
-    """Return the width of the native frame: a face `face` px high of `picture` px shall be `wanted` px high (20..200)."""
+    """Return the native frame's width: a face `face` px high of `picture` px shall be `wanted` px high (20..200)."""
     return max(16, round(picture * min(max(wanted, 20.0), 200.0) / max(face, 1.0)))
 
 

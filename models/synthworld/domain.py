@@ -69,7 +69,7 @@ def sample_scene(domain: Domain, identity: int, view: int, condition: str) -> Sc
 
 
 def digest(domain: Domain) -> str:
-    """Return the SHA-256 (hex) of everything `domain` says. Data sets keep it; frozen ones are listed in digests.yaml."""
+    """Return the SHA-256 (hex) of everything `domain` says. `domains/digests.yaml` lists the frozen ones."""
     return hashlib.sha256(domain.model_dump_json().encode()).hexdigest()
 
 
