@@ -66,6 +66,19 @@ class CaptionEngines(_Section):
     """How long an engine may take to start."""
 
 
+class Training(_Section):
+    """Workers of a training run; each takes an equal share of every batch."""
+
+    workers: int = Field(default=1, ge=1)
+    cpus: float = Field(default=1, ge=0)
+    gpus: float = Field(default=0, ge=0)
+    threads: int = Field(default=2, ge=1)
+    memory_mb: int = Field(default=6144, ge=64)
+    """Memory that one worker may give to decoded rows."""
+    failures: int = Field(default=3, ge=0)
+    """How often lost workers are replaced before the run stops."""
+
+
 class Profile(_Section):
     """Where and with how much."""
 
@@ -75,6 +88,7 @@ class Profile(_Section):
     captions: CaptionEngines = CaptionEngines()
     groups: list[Group] = Field(min_length=1)
     writer: Writer = Writer()
+    training: Training = Training()
     start_seconds: int = Field(default=300, ge=1)
     """How long the first actors may take to start."""
 
