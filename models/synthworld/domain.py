@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from annotated_types import Ge, Le
@@ -116,8 +116,8 @@ def _mix(reference: M, own: M, gap: float) -> M:
         elif isinstance(a, int | float):
             mixed = _blend(a, b, gap)
             for bound in info.metadata:
-                mixed = max(mixed, bound.ge) if isinstance(bound, Ge) else mixed  # type: ignore[type-var]
-                mixed = min(mixed, bound.le) if isinstance(bound, Le) else mixed  # type: ignore[type-var]
+                mixed = max(mixed, cast(float, bound.ge)) if isinstance(bound, Ge) else mixed
+                mixed = min(mixed, cast(float, bound.le)) if isinstance(bound, Le) else mixed
             values[name] = round(mixed) if isinstance(a, int) else mixed
         else:
             values[name] = b if gap > 0.0 else a

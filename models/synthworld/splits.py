@@ -1,6 +1,7 @@
 """Who may be drawn for what: disjoint ranges of identity numbers, read from `splits.yaml`."""
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,7 @@ def table() -> dict[str, range]:
     """Return every split's identities. Raises UserError when two splits share a person."""
     ranges = {name: range(first, end) for name, (first, end) in yaml.safe_load(PATH.read_text()).items()}
     ordered = sorted(ranges.items(), key=lambda item: item[1].start)
-    for (left, a), (right, b) in zip(ordered, ordered[1:], strict=False):
+    for (left, a), (right, b) in pairwise(ordered):
         if a.stop > b.start:
             raise UserError(
                 f"{PATH.name}: splits {left!r} and {right!r} overlap at identity {b.start}; move one of them"
