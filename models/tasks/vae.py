@@ -1,0 +1,115 @@
+"""Train the picture autoencoder of the visible model."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.augment import pictures_of
+from models.card import Card
+from models.classes import CLASSES
+from models.tasks import Rows, TrainConfig
+from models.visible.autoencoder import Autoencoder, detail_loss, new_vae, to_pictures
+
+COLUMNS = ("visible", "classes")
+
+EMPHASIS = {"BACKGROUND": 0.5, "CLOTHING": 0.5, "NOSE": 2.0, "RIGHT_EYE": 4.0, "LEFT_EYE": 4.0, "RIGHT_BROW": 2.5,
+            "LEFT_BROW": 2.5, "MOUTH_INTERIOR": 2.0, "TOP_LIP": 2.5, "BOTTOM_LIP": 2.5, "GLASSES": 2.0}  # fmt: skip
+"""Weight of a pixel by its class, 1 where not named: who someone is lies in few pixels."""
+
+
+class Config(TrainConfig):
+    steps: int = Field(2400, gt=0)
+    batch: int = Field(16, gt=0)
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    bf16: bool = True
+    channels_last: bool = Field(False, description="group norm is slow in NHWC on CPUs")
+    validate_rows: int = Field(256, gt=0)
+    size: int = Field(128, gt=0, description="side of the pictures in pixels")
+    crop: int = Field(64, gt=0, description="side of the training crops; must be a multiple of 8")
+    crop_share: float = Field(0.7, ge=0, le=1, description="share of the steps on crops; the rest see whole pictures")
+    widths: tuple[int, int, int, int] = (16, 32, 64, 128)
+    groups: int = 8
+    channels: int = Field(8, gt=0, description="latent channels")
+    kl: float = Field(5e-4, ge=0, description="weight of the KL term per latent value")
+    detail: float = Field(2.0, ge=0, description="weight of the gradient term")
+
+
+def build(config: Config) -> nn.Module:
+    return Autoencoder(new_vae(config.widths, config.channels, config.groups, config.size))
+
+
+def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return weighted L1 + `detail` x gradient loss + `kl` x KL.
+
+    The first steps see one crop of every row; the last ones see whole pictures, of every fourth row so that a step
+    costs the same: group norms then meet the statistics that they will be used with.
+    """
+    assert isinstance(model, Autoencoder)
+    pictures, weight = _inputs(batch)
+    if step < config.crop_share * config.steps:
+        pictures, weight = _crops(pictures, weight, batch["draw"], config.crop)
+    else:
+        fewer = max(1, len(pictures) * config.crop**2 // config.size**2)
+        pictures, weight = pictures[:fewer], weight[:fewer]
+    found, kl = model(pictures)
+    found, kl = found.float(), kl.float()
+    absolute = ((found - pictures).abs() * weight).mean()
+    detail = detail_loss(found, pictures, weight)
+    values = {"l1": absolute.item(), "detail": detail.item(), "kl": kl.item()}
+    return absolute + config.detail * detail + config.kl * kl, values
+
+
+def _inputs(batch: Rows) -> tuple[Tensor, Tensor]:
+    """Return pictures [B, 3, S, S] in [-1, 1] and pixel weights [B, 1, S, S] of mean about one."""
+    table = torch.tensor([EMPHASIS.get(name, 1.0) for name in CLASSES])
+    weight = table[torch.from_numpy(np.ascontiguousarray(batch["classes"])).long()][:, None]
+    return pictures_of(batch["visible"]) * 2 - 1, weight
+
+
+def _crops(pictures: Tensor, weight: Tensor, draw: np.ndarray, side: int) -> tuple[Tensor, Tensor]:
+    """Return a seeded crop of `side` pixels of every row."""
+    room = pictures.shape[-1] - side + 1
+    corners = [np.random.default_rng(int(seed)).integers(0, room, 2) for seed in draw]
+    cuts = [(row, slice(y, y + side), slice(x, x + side)) for row, (y, x) in enumerate(corners)]
+    return tuple(torch.stack([layer[row, :, y, x] for row, y, x in cuts]) for layer in (pictures, weight))  # type: ignore[return-value]
+
+
+def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+    """Return PSNR in dB of the 8-bit reconstructions from the posterior's mode: all pixels and the face's alone."""
+    assert isinstance(model, Autoencoder)
+    outside = torch.tensor([CLASSES.index(name) for name in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR", "NECK")])
+    error, count, latent = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), []
+    for part in rows:
+        pictures = pictures_of(part["visible"]) * 2 - 1
+        mean = model.vae.encode(pictures).latent_dist.mode()
+        found = to_pictures(model.vae.decode(mean).sample).double()
+        square = (found - torch.from_numpy(part["visible"]).double()).square().mean(-1)
+        face = ~torch.isin(torch.from_numpy(np.ascontiguousarray(part["classes"])), outside)
+        error += torch.stack([square.sum(), (square * face).sum()])
+        count += torch.tensor([square.numel(), int(face.sum())])
+        latent.append(mean.square().mean().item())
+    psnr = 10 * torch.log10(255**2 / (error / count.clamp_min(1)).clamp_min(1e-9))
+    spread = float(np.mean(latent)) ** 0.5 * model.scaling_factor()
+    return {"score": psnr[1].item(), "psnr": psnr[0].item(), "psnr_face": psnr[1].item(), "scaled_latent_rms": spread}
+
+
+def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+    """Return a sheet uint8 of pictures over their reconstructions."""
+    assert isinstance(model, Autoencoder)
+    truth = rows["visible"][:8]
+    found = model.vae.decode(model.vae.encode(pictures_of(truth) * 2 - 1).latent_dist.mode()).sample
+    return np.concatenate([np.concatenate(list(block), 1) for block in (truth, to_pictures(found).numpy())])
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write a diffusers `AutoencoderKL` folder in float16 with its scaling factor, and the card."""
+    assert isinstance(model, Autoencoder)
+    model.vae.register_to_config(scaling_factor=model.scaling_factor())
+    model.vae.half().save_pretrained(str(folder))
+    card.write(folder)
