@@ -91,11 +91,11 @@ class Plan:
         """Return identity_id, embedding, given, estimated (JSON) of the people of `partition`."""
         return self._identities.read_row_group(partition)
 
-    def captions(self, partition: int) -> list[str]:
-        """Return the captions of `partition`, in the order of its samples."""
+    def captions(self, partition: int) -> pa.Table:
+        """Return caption and caption_source (llm | grammar | template) of `partition`, in the order of its samples."""
         chunk, place = divmod(partition, self.partitions_per_chunk)
         with pq.ParquetFile(self.out.path(_captions(chunk)), filesystem=self.out.arrow) as file:
-            return file.read_row_group(place)["caption"].to_pylist()
+            return file.read_row_group(place)
 
     def uncaptioned(self) -> Iterator[tuple[int, pa.Table]]:
         """Yield (chunk, sample table) of the chunks that have no captions yet."""
@@ -104,12 +104,13 @@ class Plan:
             if _captions(chunk) not in there:
                 yield chunk, pa.concat_tables(self.sample_table(k) for k in self._chunk(chunk))
 
-    def save_captions(self, chunk: int, captions: list[str]) -> None:
-        """Commit the captions of `chunk`, one per row of its table; the first to commit wins."""
+    def save_captions(self, chunk: int, captions: list[str], sources: list[str]) -> None:
+        """Commit the captions of `chunk` and who wrote them, one per row of its table; the first to commit wins."""
         sizes = [self.rows(k) for k in self._chunk(chunk)]
         if len(captions) != sum(sizes):
             raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
-        table, sink, start = pa.table({"caption": pa.array(captions, pa.string())}), pa.BufferOutputStream(), 0
+        columns = {"caption": pa.array(captions, pa.string()), "caption_source": pa.array(sources, pa.string())}
+        table, sink, start = pa.table(columns), pa.BufferOutputStream(), 0
         with pq.ParquetWriter(sink, table.schema) as writer:
             for size in sizes:
                 writer.write_table(table.slice(start, size), row_group_size=size)
@@ -122,7 +123,7 @@ class Plan:
 
     def partition(self, partition: int) -> dict[str, np.ndarray]:
         """Return the samples of `partition` as the columns that stages take, attempt 0, nothing rejected."""
-        table = self.sample_table(partition)
+        table, captions = self.sample_table(partition), self.captions(partition)
         people = self.identity_table(partition)
         embeddings = np.asarray(people["embedding"].combine_chunks().flatten(), np.float32).reshape(len(people), -1)
         order = {name: row for row, name in enumerate(people["identity_id"].to_pylist())}
@@ -133,7 +134,7 @@ class Plan:
         return {
             **columns,
             **known,
-            "caption": _strings(self.captions(partition)),
+            **{name: _numpy(column) for name, column in zip(captions.column_names, captions.columns, strict=True)},
             "embedding": embeddings[rows],
             "partition": np.full(len(rows), partition, np.int32),
             "attempt": np.zeros(len(rows), np.int32),
