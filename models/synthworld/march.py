@@ -1,0 +1,84 @@
+"""Sphere tracing of one scene: from rays to hits. A ray that does not converge is background."""
+
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from models.synthworld import cover, sdf
+from models.synthworld.primitives import smooth_min
+
+SKIN, EYE, HAIR, CLOTH, HAT, MASK, FRAME = range(7)
+"""What a ray can meet."""
+
+REACH = 2.35
+"""Everything in view lies within this many head units of the head's centre along the ray."""
+
+
+def surfaces(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[list[Tensor | None], Tensor]:
+    """Return the distance to each kind of surface (None where this view has none), and to the skull."""
+    bare, eye, base = sdf.skin(x, y, z, q)
+    torso = sdf.torso(x, y, z, q)
+    skin = smooth_min(smooth_min(bare, sdf.neck(x, y, z, q), 0.14), torso + 0.03, 0.16)
+    found: list[Tensor | None] = [skin, eye, None, cover.clothing(x, y, z, torso, q), None, None, None]
+    if q.style != "bald":
+        found[HAIR] = cover.hair(x, y, z, base, q)
+    if q.beard != "none":
+        found[SKIN] = skin - cover.beard_thickness(x, y, z, q).clamp(min=0.0)
+    if q.headwear != "none":
+        found[HAT] = cover.headwear(x, y, z, base, q)
+    if q.facewear != "none":
+        found[MASK] = cover.mask(x, y, z, bare, q)
+    if q.glasses != "none":
+        found[FRAME] = cover.frames(x, y, z, q)
+    return found, base
+
+
+def distance(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
+    """Return the distance to the nearest surface of any kind."""
+    nearest: Tensor | None = None
+    for d in surfaces(x, y, z, q)[0]:
+        if d is not None:
+            nearest = d if nearest is None else torch.minimum(nearest, d)
+    assert nearest is not None
+    return nearest
+
+
+def trace(
+    origin: tuple[float, float, float],
+    rays: tuple[Tensor, Tensor, Tensor],
+    near: Tensor,
+    far: float,
+    tolerance: float,
+    q: SimpleNamespace,
+    steps: int = 56,
+) -> Tensor:
+    """March rays [N] from `origin` and return how far each goes, float32 [N]; infinity where it meets nothing."""
+    ox, oy, oz = origin
+    dx, dy, dz = rays
+    result = torch.full_like(dx, torch.inf)
+    index = torch.arange(dx.numel())
+    t = near.clone()
+    for step in range(steps):
+        d = distance(dx * t + ox, dy * t + oy, dz * t + oz, q)
+        converged = d < tolerance
+        t = t + d * 0.88
+        done = converged | (t > far)
+        if step % 2 or step == steps - 1:
+            result[index[converged]] = t[converged]
+            keep = ~done
+            index, t, dx, dy, dz = index[keep], t[keep], dx[keep], dy[keep], dz[keep]
+            if index.numel() == 0:
+                break
+    return result
+
+
+def normals(x: Tensor, y: Tensor, z: Tensor, e: float, q: SimpleNamespace) -> tuple[Tensor, Tensor, Tensor]:
+    """Return unit normals by four taps on a tetrahedron of size `e`."""
+    a = distance(x + e, y - e, z - e, q)
+    b = distance(x - e, y - e, z + e, q)
+    c = distance(x - e, y + e, z - e, q)
+    d = distance(x + e, y + e, z + e, q)
+    nx, ny, nz = a - b - c + d, c - a - b + d, b - a - c + d
+    inverse = (nx * nx).addcmul_(ny, ny).addcmul_(nz, nz).add_(1e-20).rsqrt_()
+    return nx * inverse, ny * inverse, nz * inverse
