@@ -27,7 +27,7 @@ CORE = 36.8  # arterial blood of the head, degC
 BEFORE = Environment(ambient_c=23.0, radiant_c=23.0, sky_c=23.0, wind_ms=0.1, humidity=0.45)
 """Where people come from before their `minutes` in the scene begin."""
 
-_DEPTH_MM = {"hair": 9.0, "beard": 6.0, "cloth": 2.6, "headwear": 2.8, "facewear": 1.6}
+_DEPTH_MM = {"hair": 9.0, "beard": 6.0, "cloth": 4.5, "headwear": 6.0, "facewear": 4.0}
 """Thickness of cover at which the skin's excess has fallen to 37 %."""
 
 _EYES = (CLASSES.index("RIGHT_EYE"), CLASSES.index("LEFT_EYE"))
