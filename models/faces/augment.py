@@ -37,7 +37,7 @@ def augmented(picture: np.ndarray, points: np.ndarray, draw: int, ranges: CropAu
     out = crop(picture, matrix)
     if rng.random() < 0.5:
         out = out[:, ::-1]
-    out = _relit(out, rng, ranges)
+    out = relit(out, rng, ranges)
     if rng.random() < ranges.soften:
         out = _softened(out, rng)
     if rng.random() < ranges.noise:
@@ -56,7 +56,7 @@ def _jittered(matrix: np.ndarray, rng: np.random.Generator, ranges: CropAugmenta
     return np.asarray(np.vstack([extra, [0, 0, 1]])[:2] @ np.vstack([matrix, [0, 0, 1]]))
 
 
-def _relit(crop: np.ndarray, rng: np.random.Generator, ranges: CropAugmentation) -> np.ndarray:
+def relit(crop: np.ndarray, rng: np.random.Generator, ranges: CropAugmentation) -> np.ndarray:
     """Change contrast, brightness, gamma and colour cast through one look-up table a channel; sometimes drop colour."""
     if rng.random() < ranges.grey:
         crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)

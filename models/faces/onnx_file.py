@@ -48,10 +48,21 @@ def _export(network: nn.Module, path: Path, example: torch.Tensor, outputs: list
         )
     assert program is not None
     model = program.model_proto
+    _name_dimensions(model)
     store_halved(model)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, str(path))
+
+
+def _name_dimensions(model: onnx.ModelProto) -> None:
+    """Name the free dimensions for a reader: what the exporter derived (`32*h32*s25`) says nothing."""
+    names = ("batch", "channels", "height", "width")
+    for value in [*model.graph.input, *model.graph.output]:
+        for place, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if dimension.dim_param:
+                output = value.name in SCRFD_OUTPUTS and place == 1
+                dimension.dim_param = f"anchors_{value.name.split('_')[1]}" if output else names[place]
 
 
 def store_halved(model: onnx.ModelProto, smallest: int = 256) -> None:

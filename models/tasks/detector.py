@@ -1,0 +1,100 @@
+"""Train the face detector: SCRFD on composed canvases, exported as the ONNX file that an insightface pack holds.
+
+python -m cluster train detector --data URI --validation URI --out DIR
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.card import Card
+from models.faces.align import five_points
+from models.faces.canvas import compose
+from models.faces.decode import candidates, letterboxed, merged
+from models.faces.metrics import recalled
+from models.faces.onnx_file import export_detector
+from models.faces.scrfd import SCRFD, normalised
+from models.faces.scrfd_loss import detection_loss
+from models.tasks import Rows, TrainConfig
+
+COLUMNS = ("visible", "landmarks_70", "bbox")
+
+
+class Config(TrainConfig):
+    """Batch statistics are of one worker's rows: train on one worker, or expect other numbers."""
+
+    steps: int = Field(1500, gt=0)
+    batch: int = Field(48, gt=0)
+    lr: float = Field(2e-3, gt=0)
+    clip: float = Field(10.0, ge=0)
+    ema: float = Field(0.995, ge=0, lt=1)
+    bf16: bool = True
+    validate_rows: int = Field(1000, gt=0)
+    sides: tuple[int, ...] = Field((128, 160, 128, 224, 128, 320), description="canvas sides in px, step after step")
+    file: str = Field("scrfd_starter.onnx", description="name of the exported file")
+
+
+def build(config: Config) -> nn.Module:
+    """Return the detector."""
+    return SCRFD()
+
+
+def prepare(rows: Rows, config: Config) -> Rows:
+    """Keep the picture, its box and its five points."""
+    landmarks = np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2)
+    return {"visible": rows["visible"], "bbox": rows["bbox"].astype(np.float32), "points": five_points(landmarks)}
+
+
+def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return the detection loss of one canvas a row."""
+    side = config.sides[step % len(config.sides)]
+    with ThreadPoolExecutor(2) as pool:  # OpenCV and numpy leave the interpreter lock
+        sides = [side] * len(batch["draw"])
+        made = list(pool.map(compose, batch["visible"], batch["bbox"], batch["points"], sides, batch["draw"]))
+    assert isinstance(model, SCRFD)
+    device = next(model.parameters()).device
+    pictures, boxes, points, present = (
+        torch.from_numpy(np.stack([getattr(canvas, name) for canvas in made])).to(device)
+        for name in ("picture", "boxes", "points", "present")
+    )
+    return detection_loss(model, normalised(pictures), boxes, points, present)
+
+
+def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+    """Return recall at IoU 0.5, faces too many a picture, and the points' error in shares of the eye distance.
+
+    On whole pictures, scaled to 128 px as the generated ones are looked at.
+    """
+    device = next(model.parameters()).device
+    size = (128, 128)
+    faces = matched = extra = 0
+    errors: list[float] = []
+    for batch in rows:
+        landmarks = np.asarray(batch["landmarks_70"], np.float32).reshape(-1, 70, 2)
+        boxed = [letterboxed(picture, size) for picture in batch["visible"]]
+        pictures = torch.from_numpy(np.stack([picture for picture, _ in boxed])).to(device)
+        outputs = [output.float().cpu().numpy() for output in model(normalised(pictures))]
+        for row, truth in enumerate(five_points(landmarks)):
+            found = merged([candidates(outputs, row, size, boxed[row][1], 0.5)])
+            hits = recalled(found.boxes, batch["bbox"][row][None])
+            faces, matched, extra = faces + 1, matched + hits, extra + len(found.boxes) - hits
+            if hits:
+                distance = np.linalg.norm(found.points - truth, axis=-1).mean(axis=-1).min()
+                errors.append(float(distance / max(np.linalg.norm(truth[1] - truth[0]), 1.0)))
+    return {
+        "score": matched / faces - 0.1 * extra / faces,
+        "recall_iou_0.5": matched / faces,
+        "false_per_picture": extra / faces,
+        "points_nme": float(np.mean(errors)) if errors else float("nan"),
+    }
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write the detector as ONNX (any batch and size, weights stored in fp16) and its card."""
+    export_detector(model, folder / config.file)
+    card.model_copy(update={"parameters": sum(p.numel() for p in model.parameters())}).write(folder)
