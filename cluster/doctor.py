@@ -6,16 +6,20 @@ import os
 
 import click
 
+from cluster import options
+
 
 @click.command("doctor")
 @click.option("--out", default="out", show_default=True, metavar="URI", help="Output whose storage is tried.")
+@options.bundle
+@options.profile
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def command(out: str, as_json: bool) -> int:
+def command(out: str, bundle: str, profile: str, as_json: bool) -> int:
     """Tell what this machine has and what follows from it. Exits with 2 when a run would miss something."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its start-up lines would stand between the rows
     from cluster import checks
 
-    findings = list(checks.everything(out))
+    findings = list(checks.everything(out, bundle, profile))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:

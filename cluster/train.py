@@ -10,10 +10,44 @@ from cluster import options
 @click.option("--data", required=True, metavar="URI", help="Shards to train on, as `thermapair world` writes them.")
 @click.option("--validation", metavar="URI", help="Shards to validate on.")
 @options.out
+@options.profile
 @options.overrides
+@click.option("--local", is_flag=True, help="Train in this process, without Ray.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of each worker instead of the profile's.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first N rows of the data.")
+@click.option("--export", metavar="DIR", help="Folder of the trained part and its card.  [default: OUT/export]")
 @click.option("--fresh", is_flag=True, help="Start again instead of resuming from the last checkpoint in --out.")
-def command(task: str, data: str, validation: str | None, out: str, overrides: tuple[str, ...], fresh: bool) -> None:
-    """Train TASK: a module of models/tasks. Repeating the command resumes from the last checkpoint."""
+def command(
+    task: str,
+    data: str,
+    validation: str | None,
+    out: str,
+    profile: str,
+    overrides: tuple[str, ...],
+    local: bool,
+    threads: int | None,
+    limit: int | None,
+    export: str | None,
+    fresh: bool,
+) -> None:
+    """Train TASK: a module of models/tasks.
+
+    Repeating the command resumes from the last checkpoint. --set takes the task's own values (steps, batch, lr, ...)
+    and values of the profile as profile.KEY.
+    """
     from pipelines import train
 
-    train.run(task, data, out, validation=validation, overrides=overrides, fresh=fresh)
+    train.run(
+        task,
+        data,
+        out,
+        validation=validation,
+        overrides=overrides,
+        profile=profile,
+        local=local,
+        threads=threads,
+        limit=limit,
+        export=export,
+        fresh=fresh,
+    )
+    click.echo(f"trained {task}: {export or out + '/export'}")
