@@ -29,18 +29,18 @@ class Region:
 
 
 REGIONS = {
-    "skin": Region(46.0, 0.26, 6.0, 0.30),
-    "forehead": Region(56.0, 0.14, 6.0, 0.35),
-    "temple": Region(60.0, 0.14, 6.0, 0.30),
-    "canthus": Region(105.0, 0.04, 5.0, 0.30),
-    "eye": Region(44.0, 0.10, 4.0, 0.30),
-    "cheek": Region(35.0, 0.38, 5.5, 0.50),
-    "bridge": Region(40.0, 0.30, 5.0, 0.45),
-    "nose": Region(24.0, 0.62, 5.0, 1.70),
-    "lips": Region(52.0, 0.25, 5.0, 0.40),
-    "chin": Region(38.0, 0.32, 6.0, 0.45),
-    "ear": Region(25.0, 0.50, 7.0, 0.50),
-    "neck": Region(60.0, 0.12, 8.0, 0.35),
+    "skin": Region(52.0, 0.26, 11.0, 0.30),
+    "forehead": Region(62.0, 0.14, 12.0, 0.35),
+    "temple": Region(66.0, 0.14, 12.0, 0.30),
+    "canthus": Region(115.0, 0.04, 10.0, 0.30),
+    "eye": Region(48.0, 0.10, 8.0, 0.30),
+    "cheek": Region(42.0, 0.38, 10.0, 0.50),
+    "bridge": Region(45.0, 0.30, 9.0, 0.45),
+    "nose": Region(30.0, 0.62, 8.5, 1.70),
+    "lips": Region(54.0, 0.25, 10.0, 0.40),
+    "chin": Region(42.0, 0.32, 11.0, 0.45),
+    "ear": Region(33.0, 0.50, 9.0, 0.50),
+    "neck": Region(66.0, 0.12, 13.0, 0.35),
 }
 COVERS = ("hair", "beard", "cloth", "headwear", "facewear")
 BIAS_SD = 0.7

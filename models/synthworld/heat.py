@@ -27,8 +27,10 @@ CORE = 36.8  # arterial blood of the head, degC
 BEFORE = Environment(ambient_c=23.0, radiant_c=23.0, sky_c=23.0, wind_ms=0.1, humidity=0.45)
 """Where people come from before their `minutes` in the scene begin."""
 
-_DEPTH_MM = {"hair": 9.0, "beard": 6.0, "cloth": 4.5, "headwear": 6.0, "facewear": 4.0}
+_DEPTH_MM = {"hair": 10.0, "beard": 10.0, "cloth": 4.5, "headwear": 6.0, "facewear": 4.0}
 """Thickness of cover at which the skin's excess has fallen to 37 %."""
+_COVER_MINUTES = {"hair": 5.0, "beard": 5.0, "cloth": 10.0, "headwear": 8.0, "facewear": 2.0, "lens": 6.0}
+"""Time in which a cover has gone 63 % of the way to its new surroundings."""
 
 _EYES = (CLASSES.index("RIGHT_EYE"), CLASSES.index("LEFT_EYE"))
 _BROWS = (CLASSES.index("RIGHT_BROW"), CLASSES.index("LEFT_BROW"))
@@ -161,13 +163,16 @@ def _covered(
     free = (h_c * environment.ambient_c + h_r * radiant) / (h_c + h_r)  # what an object without blood takes on
     classes, own = gbuffer.classes[b][hit], anatomy.bias()
     thick = {name: getattr(gbuffer, name)[b][hit] for name in anatomy.COVERS}
-    thick["beard"] = thick["beard"] + 1.2 * _among(classes, _BROWS)
+    thick["beard"] = thick["beard"] + 1.3 * _among(classes, _BROWS)
     dark = surroundings.absorptivity(scene)
+    # What is worn came in from the room before, and follows the new surroundings at its own pace.
+    follow = {name: math.exp(-environment.minutes / minutes) for name, minutes in _COVER_MINUTES.items()}
     result = skin
     for name in anatomy.COVERS:
         left = torch.exp(-thick[name] / _DEPTH_MM[name])
         below = result + (CORE - 1.8 - result).clamp(min=0.0) * 0.7 * (1.0 - left)  # kept warm from outside
-        outside = free + dark[name] * sun / (h_c + h_r) + depth * (1.0 - left) * (0.4 * own[name] + 0.25 * field)
+        outside = free + (BEFORE.ambient_c - free) * follow[name] + dark[name] * sun / (h_c + h_r)
+        outside = outside + depth * (1.0 - left) * (0.4 * own[name] + 0.25 * field)
         if name == "facewear":
             outside = outside + _through_mask(gbuffer.position[b][hit], scene, depth)
         result = torch.where(thick[name] > 0, outside + (below - outside) * left, result)
@@ -175,6 +180,7 @@ def _covered(
     shaded = torch.where(lens == 2, 0.75, torch.where(lens == 1, 0.25, 0.6)) * sun / (h_c + h_r)
     share = torch.where(lens > 0, state.lens, state.lens + 0.12)
     near = CORE - 3.0 * depth + depth * 0.4 * state.person  # the face behind, seen as one warm plate
+    free = free + (BEFORE.ambient_c - free) * follow["lens"]
     glass = free + share * (near - free) + shaded + 0.1 * depth * field
     return torch.where((lens > 0) | (classes == _FRAME), glass, result)
 
@@ -182,9 +188,9 @@ def _covered(
 def _through_mask(position: Tensor, scene: Scene, depth: float) -> Tensor:
     """Return how far breath shifts a mask's temperature, degC [N]: most before nose and mouth."""
     q = figure(scene)
-    dx, dy = position[:, 0] / 0.22, (position[:, 1] - 0.5 * (q.n_bot + q.m_y)) / 0.22
+    dx, dy = position[:, 0] / 0.28, (position[:, 1] - 0.5 * (q.n_bot + q.m_y)) / 0.28
     swing = math.sin(2.0 * math.pi * scene.environment.breath_phase)
-    return depth * (1.5 + 3.5 * swing) * torch.exp(-0.5 * (dx**2 + dy**2))
+    return depth * (4.5 + 3.5 * swing) * torch.exp(-0.5 * (dx**2 + dy**2))
 
 
 def _among(classes: Tensor, wanted: tuple[int, ...]) -> Tensor:
