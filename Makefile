@@ -32,8 +32,8 @@ doctor: install
 
 install: $(STAMP)
 
-# The stamp holds as long as the lock, the installer and the project's own metadata do.
-$(STAMP): requirements/cpu.txt requirements/install.sh pyproject.toml
+# The stamp holds as long as the lock, the installer, the project's own metadata and its list of rooms do.
+$(STAMP): requirements/cpu.txt requirements/install.sh pyproject.toml $(wildcard */__init__.py)
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'Python 3.11 is needed: make PYTHON=/path/to/python3.11')"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	requirements/install.sh $(VENV)

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("models", "pipelines", "serve", "cluster")  # lowest first
 NOT_HERE = {"torchvision", "torchaudio", "torchcodec", "timm", "segmentation_models_pytorch"}
+UNPICKLING = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 
 
 def imports(path: Path, root: Path = ROOT) -> Iterator[str]:
@@ -57,6 +58,18 @@ def test_the_world_and_the_clinical_prior_know_nothing_of_each_other() -> None:
     paths = sources("models/synthworld")
     assert paths, "models/synthworld has moved; this test looks nowhere"
     assert not [(path, name) for path in paths for name in imports(path) if "prior" in name.lower()]
+
+
+def test_nothing_loads_code_with_data() -> None:
+    """Weights are safetensors or `torch.load(weights_only=True)`: a pickle runs whatever its author wrote."""
+    unsafe = [(path, name) for path in sources(*ROOMS) for name in imports(path) if name.split(".")[0] in UNPICKLING]
+    for path in sources(*ROOMS):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+            name = ast.unparse(call.func)
+            if (name == "torch.load" and given.get("weights_only") != "True") or given.get("allow_pickle") == "True":
+                unsafe.append((path, f"line {call.lineno}: {name}"))
+    assert not unsafe
 
 
 def test_no_import_escapes_the_walker(tmp_path: Path) -> None:
