@@ -17,8 +17,13 @@ def encode_jpeg(rgb: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".jpg", rgb[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))[1])
 
 
+def encode_png_rgb(rgb: np.ndarray) -> bytes:
+    """Encode uint8 [H, W, 3] RGB losslessly."""
+    return encode_png(rgb[..., ::-1])
+
+
 def encode_png(values: np.ndarray) -> bytes:
-    """Encode uint8 or uint16 [H, W] losslessly, at level 1: four times faster than the default, a tenth larger."""
+    """Encode uint8 or uint16 [H, W] (or [H, W, 3] BGR) losslessly; level 1 is four times as fast as the default."""
     return bytes(cv2.imencode(".png", values, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1])
 
 

@@ -1,0 +1,175 @@
+"""Committed Parquet shards as rows by index: what training reads.
+
+The rows of a data set are numbered in the order of its partitions, so an index means the same row in every process and
+after every restart. What fits is decoded once into memory; a data set that does not fit is decoded as it is asked for,
+from uncompressed Arrow files that the system maps and pages.
+"""
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.errors import UserError
+from pipelines.commits import committed
+from pipelines.pictures import celsius, decode
+from pipelines.storage import Storage
+
+log = logging.getLogger(__name__)
+
+Rows = dict[str, np.ndarray]
+
+TEMPERATURES = ("apparent", "kinetic")
+POINTS = ("landmarks_70", "landmarks_478")
+CHUNK = 256
+"""Rows that are decoded and prepared together: fixed, so that what is kept does not depend on what is asked first."""
+
+
+class Shards:
+    """Decoded rows of the data set at `uri`.
+
+    visible uint8 [B, S, S, 3]; classes uint8 [B, S, S]; valid bool [B, S, S]; apparent, kinetic float32 [B, S, S] degC;
+    landmarks_70 float32 [B, 70, 2] px, landmarks_478 [B, 478, 2]; other lists as [B, n]; text as objects.
+
+    prepare: applied to decoded rows, once when they are kept (see `models/tasks`). memory: bytes that decoded rows may
+    take. A shard that cannot be read, and a row that cannot be decoded, are named in `skipped` and survived: the shard's
+    rows are not counted, the next good row stands in for the row.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        columns: Sequence[str],
+        *,
+        prepare: Callable[[Rows], Rows] | None = None,
+        memory: int = 6 * 2**30,
+        threads: int = 2,
+        limit: int | None = None,
+    ):
+        self.uri, self.columns = uri, tuple(columns)
+        self.skipped: list[str] = []
+        self._prepare = prepare
+        self._pool = ThreadPoolExecutor(threads, "decode")
+        self._shards = self._open(Storage(uri), limit)
+        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        self._count = min(int(self._starts[-1]), limit or int(self._starts[-1]))
+        self._kept: Rows | None = None
+        if self._count * self._row_bytes() <= memory:
+            self._kept = self._keep()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def rows(self, indices: np.ndarray) -> Rows:
+        """Return the rows of `indices` (int [B], each below `len`), decoded and prepared."""
+        indices = np.asarray(indices, np.int64)
+        rows = self._load(indices) if self._kept is None else {k: v[indices] for k, v in self._kept.items()}
+        return rows if self._prepare else _degrees(rows)
+
+    def _load(self, indices: np.ndarray) -> Rows:
+        """Decode rows, and prepare them if that is asked for; else temperatures stay counts (half the memory)."""
+        decoded = list(self._pool.map(self._row, indices.tolist()))
+        rows = {name: np.stack([row[name] for row in decoded]) for name in self.columns}
+        return self._prepare(_degrees(rows)) if self._prepare else rows
+
+    def _row(self, index: int) -> dict[str, Any]:
+        """Return row `index`, or the next one that can be decoded."""
+        for candidate in range(index, index + 64):
+            row = candidate % self._count
+            shard = int(np.searchsorted(self._starts, row, "right")) - 1
+            place = row - int(self._starts[shard])
+            try:
+                return {name: _value(name, self._shards[shard].column(name)[place]) for name in self.columns}
+            except UserError as error:
+                self._skip(f"row {place} of shard {shard}: {error}")
+        raise UserError(f"{self.uri}: 64 rows in sequence from row {index} cannot be decoded; last: {self.skipped[-1]}")
+
+    def _open(self, storage: Storage, limit: int | None) -> list[pa.Table]:
+        """Read every committed shard's encoded rows; the bad ones are skipped."""
+        commits = {part: commit for part, commit in committed(storage).items() if commit.rows}
+        if not commits:
+            raise UserError(f"{self.uri} holds no committed shard; make them with `thermapair world --out {self.uri}`")
+        facts = hashlib.sha256()
+        tables: list[pa.Table] = []
+        with tempfile.TemporaryDirectory(prefix="shards-") as scratch:
+            for part, commit in commits.items():
+                try:
+                    table = self._read(storage, commit.file, commit.rows)
+                except (pa.ArrowException, OSError, ValueError) as error:
+                    self._skip(f"shard {storage.path(commit.file)}: {error}")
+                    continue
+                facts.update(f"{part} {commit.rows} {commit.digest}\n".encode())
+                tables.append(_mapped(table, Path(scratch) / f"{part}.arrow"))
+                if limit and sum(len(t) for t in tables) >= limit:
+                    break
+        if not tables:
+            raise UserError(f"no shard of {self.uri} can be read; first: {self.skipped[0]}")
+        self.digest = facts.hexdigest()[:16]
+        return tables
+
+    def _read(self, storage: Storage, file: str, rows: int) -> pa.Table:
+        with storage.arrow.open_input_file(storage.path(file)) as source:
+            parquet = pq.ParquetFile(source)
+            missing = sorted(set(self.columns) - set(parquet.schema_arrow.names))
+            if missing:
+                have = ", ".join(parquet.schema_arrow.names)
+                raise UserError(f"{storage.path(file)} has no column {', '.join(missing)}; it has: {have}")
+            table = parquet.read(columns=list(self.columns))
+        if len(table) != rows:
+            raise ValueError(f"{len(table)} rows where the commit record says {rows}")
+        return table.combine_chunks()
+
+    def _skip(self, what: str) -> None:
+        if what not in self.skipped:
+            self.skipped.append(what)
+            log.warning("skipped %s", what)
+
+    def _row_bytes(self) -> int:
+        return sum(values.nbytes for values in self._load(np.arange(1)).values())
+
+    def _keep(self) -> Rows:
+        kept: Rows = {}
+        for begin in range(0, self._count, CHUNK):
+            for name, values in self._load(np.arange(begin, min(begin + CHUNK, self._count))).items():
+                if name not in kept:
+                    kept[name] = np.empty((self._count, *values.shape[1:]), values.dtype)
+                kept[name][begin : begin + len(values)] = values
+        return kept
+
+
+def _value(name: str, scalar: pa.Scalar) -> Any:
+    """Decode one cell."""
+    if not scalar.is_valid:
+        raise UserError(f"column {name} is empty")
+    if pa.types.is_binary(scalar.type) or pa.types.is_large_binary(scalar.type):
+        try:
+            values = decode(scalar.as_py())
+        except UserError as error:
+            raise UserError(f"column {name}: {error}") from None
+        return values > 127 if name == "valid" else values
+    if isinstance(scalar, pa.ListScalar):
+        values = scalar.values.to_numpy(zero_copy_only=False)
+        return values.reshape(-1, 2) if name in POINTS else values
+    value = scalar.as_py()
+    return np.array(value, object) if isinstance(value, str) else np.array(value)
+
+
+def _degrees(rows: Rows) -> Rows:
+    return {k: celsius(v) if k in TEMPERATURES and v.dtype == np.uint16 else v for k, v in rows.items()}
+
+
+def _mapped(table: pa.Table, path: Path) -> pa.Table:
+    """Return `table` as a mapping of an uncompressed file: its memory is the system's page cache.
+
+    The file may be deleted afterwards, the mapping keeps its bytes until the process ends.
+    """
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()

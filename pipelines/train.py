@@ -1,0 +1,327 @@
+"""`thermapair train`: a task of `models/tasks` through the one loop, on Ray Train or in this process.
+
+out/run.json  checkpoints.json  checkpoints/  metrics.jsonl  tensorboard/  pictures/  curve.png  export/
+"""
+
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from models.card import Card
+from models.config import apply_edit, check, digest_of
+from models.errors import EnvironmentFault, Interrupted, UserError
+from models.tasks import Task, TrainConfig, load
+from models.training import Hooks, Result, start, train
+from pipelines.checkpoints import Checkpoints
+from pipelines.commits import committed
+from pipelines.faults import cause_of
+from pipelines.interrupts import Signals, in_thread
+from pipelines.lease import Lease
+from pipelines.metrics import Metrics, read
+from pipelines.profile import Profile, Training, load_profile
+from pipelines.provenance import commit_of, hardware
+from pipelines.shards import Shards
+from pipelines.storage import Storage
+
+log = logging.getLogger(__name__)
+
+STOP = "stop"
+"""A file of this name asks the workers to save and stop."""
+
+
+class TrainJob(BaseModel):
+    """What to train on what. `config` holds the task's values that differ from its defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    data: str
+    validation: str | None = None
+    config: dict[str, Any] = {}
+    limit: int | None = None
+    """Use only so many rows of the data."""
+    checkpoint_seconds: float = 180.0
+
+    def parsed(self) -> tuple[Task, TrainConfig]:
+        """Return the task's module and its full config; raises UserError for an unknown key or a wrong value."""
+        task = load(self.task)
+        return task, check(task.Config, self.config, f"task {self.task}")
+
+    def digest(self) -> str:
+        """Return the digest of everything that may change a weight: task, full config and the data's committed rows."""
+        records = [[part, record.digest] for part, record in committed(Storage(self.data)).items()]
+        return digest_of(self.task, self.parsed()[1].model_dump(mode="json"), records, self.limit)
+
+
+def run(
+    task: str,
+    data: str,
+    out: str,
+    *,
+    validation: str | None = None,
+    overrides: Sequence[str] = (),
+    profile: str = "laptop",
+    local: bool = False,
+    threads: int | None = None,
+    limit: int | None = None,
+    checkpoint_seconds: float = 180.0,
+    export: str | None = None,
+    fresh: bool = False,
+) -> Card:
+    """Train to the end, or on from the last checkpoint of `out`, then export the best weights with their card.
+
+    overrides: `key=value` of the task's config, and of the profile as `profile.key=value`. local: in this process,
+    without Ray. export: folder of the bundle part, by default `out/export` (a local folder).
+    """
+    storage = Storage(out)
+    values: dict[str, Any] = {}
+    for edit in overrides:
+        if not edit.startswith("profile."):
+            apply_edit(values, edit)
+    where = load_profile(profile, [edit.removeprefix("profile.") for edit in overrides if edit.startswith("profile.")])
+    pool = where.training.model_copy(update={"threads": threads} if threads else {})
+    job = TrainJob(
+        task=task,
+        data=Storage(data).uri,
+        validation=Storage(validation).uri if validation else None,
+        config=values,
+        limit=limit,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    with Signals() as signals, Lease(storage) as lease:
+        if fresh:
+            Checkpoints(storage).forget()
+        digest = claim(job, storage)
+        if local:
+            fit(job, storage, pool, stop=lambda: bool(signals.name) or bool(lease.lost), say=_say)
+        else:
+            _fit_on_ray(job, storage, where.model_copy(update={"training": pool}), digest, signals, lease)
+        return export_part(job, storage, Path(export) if export else None)
+
+
+def claim(job: TrainJob, storage: Storage) -> str:
+    """Write `run.json`, or check that this job is the one it names; returns the digest."""
+    config = job.parsed()[1]
+    facts: dict[str, Any] = {"digest": job.digest(), "task": job.task, "config": config.model_dump(mode="json")}
+    facts |= {"data": job.data, "validation": job.validation, "limit": job.limit}
+    facts |= {"commit": commit_of(), "command": " ".join(sys.argv), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+    if not storage.create("run.json", json.dumps(facts, indent=1).encode()):
+        before = json.loads(storage.read("run.json"))
+        if before["digest"] != facts["digest"]:
+            changed = [key for key, value in facts["config"].items() if before["config"].get(key) != value]
+            changed += [key for key in ("task", "data", "limit") if before[key] != facts[key]]
+            raise UserError(
+                f"{storage.uri} holds another run (different: {', '.join(changed) or 'the committed rows of the data'}): "
+                "give another --out, the values it was made with, or --fresh to start over"
+            )
+    return facts["digest"]
+
+
+def fit(
+    job: TrainJob,
+    storage: Storage,
+    pool: Training,
+    *,
+    device: torch.device | None = None,
+    rank: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[dict[str, float]], None] = lambda record: None,
+) -> dict[str, float]:
+    """One worker's whole run, in any process: rows, loop, checkpoints. Returns step and last validation metrics."""
+    torch.set_num_threads(pool.threads)
+    task, config = job.parsed()
+    memory = pool.memory_mb * 2**20
+    prepare = getattr(task, "prepare", None)
+    begin = time.monotonic()
+    data = Shards(
+        job.data,
+        task.COLUMNS,
+        prepare=prepare and partial(prepare, config=config),
+        memory=memory,
+        threads=pool.threads,
+        limit=job.limit,
+    )
+    validation = None
+    if job.validation and rank == 0:
+        columns, rows = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), config.validate_rows
+        validation = Shards(job.validation, columns, memory=memory, threads=pool.threads, limit=rows)
+    log.info("%d rows in %.1f s", len(data), time.monotonic() - begin)
+    checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}")
+    with tempfile.TemporaryDirectory(prefix="train-") as folder:
+        scratch = Path(folder)
+        resume = checkpoints.restore(scratch)
+        if rank > 0:
+            hooks = Hooks(scratch, lambda *_: None, lambda *_: None)
+            return _facts(train(task, config, data, None, hooks, resume=resume, device=device))
+        with Metrics(storage, int(checkpoints.pointer().get("step", 0))) as metrics:
+
+            def save(folder: Path, step: int, score: float | None) -> None:
+                checkpoints.save(folder, step, score)
+                metrics.flush()
+                metrics.curve()
+
+            def tell(record: dict[str, float]) -> None:
+                metrics.log(record)
+                say(record)
+
+            hooks = Hooks(scratch, save, tell, metrics.picture, stop, job.checkpoint_seconds)
+            return _facts(train(task, config, data, validation, hooks, resume=resume, device=device))
+
+
+def _facts(result: Result) -> dict[str, float]:
+    return {"step": result.step, "seconds": result.seconds, **result.metrics}
+
+
+def worker(arguments: dict[str, Any]) -> None:
+    """The train function of Ray Train: one worker's run."""
+    import ray.train
+    import ray.train.torch
+
+    context, storage, looked = ray.train.get_context(), Storage(arguments["out"]), 0.0
+
+    def stop() -> bool:
+        nonlocal looked
+        if time.monotonic() - looked < 3:
+            return False
+        looked = time.monotonic()
+        return storage.exists(STOP)
+
+    facts = fit(
+        TrainJob.model_validate(arguments["job"]),
+        storage,
+        Training.model_validate(arguments["pool"]),
+        device=ray.train.torch.get_device(),
+        rank=context.get_world_rank(),
+        stop=stop,
+    )
+    ray.train.report(facts)
+
+
+def _fit_on_ray(job: TrainJob, storage: Storage, profile: Profile, digest: str, signals: Signals, lease: Lease) -> None:
+    """Run the workers. A lost worker ends its group; the group starts again from the last checkpoint."""
+    from pipelines.session import ray_session
+
+    pool, seen = profile.training, len(read(storage))
+    patience = 0
+
+    def watch() -> None:
+        nonlocal seen, patience
+        lease.check()
+        if signals.name:  # the workers save and stop; whoever cannot within the time is cut off
+            if not patience:
+                storage.write(STOP, b"")
+            patience += 1
+            if patience > 90:
+                signals.check()
+        if storage.local:
+            records = read(storage)
+            for record in records[seen:]:
+                _say(record)
+            seen = len(records)
+
+    storage.remove(STOP)
+    with ray_session(profile.ray):
+        signals.watch()
+        for left in range(pool.failures, -1, -1):
+            try:
+                in_thread(partial(_trainer(job, storage, pool, digest).fit), watch, interval=1.0)
+                return
+            except (Interrupted, EnvironmentFault):
+                raise
+            except Exception as error:
+                found = _worker_error(error)
+                if isinstance(found, UserError) or not left:
+                    raise found from error
+                log.warning("a worker was lost (%s); starting again from the last checkpoint", found)
+
+
+def _trainer(job: TrainJob, storage: Storage, pool: Training, digest: str) -> Any:
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    arguments = {"job": job.model_dump(mode="json"), "out": storage.uri, "pool": pool.model_dump(mode="json")}
+    resources = {"CPU": pool.cpus} | ({"GPU": pool.gpus} if pool.gpus else {})
+    return TorchTrainer(
+        worker,
+        train_loop_config=arguments,
+        torch_config=TorchConfig(backend="nccl" if pool.gpus else "gloo"),
+        scaling_config=ScalingConfig(num_workers=pool.workers, use_gpu=pool.gpus > 0, resources_per_worker=resources),
+        # Ray Train resumes by name, silently: the name carries the digest of config and data.
+        run_config=RunConfig(
+            name=f"{job.task.rsplit('.', 1)[-1]}-{digest}",
+            storage_path=storage.path("_ray"),
+            storage_filesystem=storage.arrow,
+        ),
+    )
+
+
+def _worker_error(error: BaseException) -> BaseException:
+    """Return what went wrong in a worker, a UserError first of all."""
+    failures = list(getattr(error, "worker_failures", {}).values())
+    causes = [cause_of(failure) for failure in failures] or [cause_of(error)]
+    return next((cause for cause in causes if isinstance(cause, UserError)), causes[0])
+
+
+def export_part(job: TrainJob, storage: Storage, folder: Path | None = None) -> Card:
+    """Write the bundle part of the best checkpoint (the last, without validation) and its card."""
+    task, config = job.parsed()
+    checkpoints = Checkpoints(storage)
+    with tempfile.TemporaryDirectory(prefix="export-") as scratch:
+        restored = checkpoints.restore(Path(scratch), "best") or checkpoints.restore(Path(scratch))
+        if restored is None:
+            raise UserError(f"{storage.uri} has no checkpoint to export")
+        state = start(task, config, torch.device("cpu"), restored)
+    state.use_average()
+    state.model.eval()
+    facts = json.loads(storage.read("run.json"))
+    card = Card(
+        title=f"{job.task} of thermapair",
+        task=job.task,
+        seed=config.seed,
+        data=job.data,
+        data_digest=facts["digest"],
+        splits={"train": described(job.data)} | ({"validation": described(job.validation)} if job.validation else {}),
+        config=facts["config"],
+        config_digest=facts["digest"],
+        steps=state.step,
+        wall_seconds=state.seconds,
+        hardware=hardware(),
+        parameters=sum(p.numel() for p in state.model.parameters()),
+        commit=facts["commit"],
+        command=facts["command"],
+        metrics={"validation": state.metrics} if state.metrics else {},
+    )
+    if folder is None:
+        folder = Path(storage.path("export")) if storage.local else Path("out/export") / job.task
+    folder.mkdir(parents=True, exist_ok=True)
+    task.export(state.model, config, folder, card)
+    log.info("exported step %d to %s", state.step, folder)
+    return card
+
+
+def described(uri: str) -> str:
+    """Return which rows a rendered data set holds, in words."""
+    try:
+        world = json.loads(Storage(uri).read("world.json"))
+    except FileNotFoundError:
+        return uri
+    job = world["job"]
+    return (
+        f"{job['count']} pictures of domain {job['domain']}, split {job['split']} from person {job['first']} on, "
+        f"{job['views']} views, {'+'.join(job['conditions'])}, {job['size']} px (digest {world['digest']})"
+    )
+
+
+def _say(record: dict[str, float]) -> None:
+    """Print one record as a line."""
+    values = " ".join(f"{name}={value:.4g}" for name, value in record.items() if name != "step")
+    print(f"step {record['step']:>6}  {values}", flush=True)

@@ -1,0 +1,259 @@
+"""`thermapair world`: pictures of the synthetic world with their ground truth, rendered through Ray Data into shards."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray.data
+from pydantic import BaseModel, ConfigDict, Field
+from ray.data import ActorPoolStrategy, Dataset
+
+from models.config import check, digest_of
+from models.errors import UserError
+from models.synthworld import splits
+from models.synthworld.domain import digest as domain_digest
+from models.synthworld.domain import load_domain
+from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
+from pipelines.interrupts import Signals, in_thread
+from pipelines.lease import Lease
+from pipelines.pictures import centikelvin, encode_jpeg, encode_png
+from pipelines.profile import Profile, load_profile
+from pipelines.session import ray_session
+from pipelines.storage import Storage
+
+log = logging.getLogger(__name__)
+
+PICTURE = 128 * 128
+"""Pixels that `render_batch` is counted in: larger pictures are rendered fewer at a time."""
+
+
+class WorldJob(BaseModel):
+    """What to render. Row k is a function of these values and k alone: asking for more keeps what is there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domain: str
+    split: str
+    count: int = Field(gt=0, description="pictures")
+    size: int = Field(128, ge=32, le=1024)
+    views: int = Field(4, gt=0, description="views of a person")
+    conditions: tuple[Literal["warm", "cold"], ...] = ("warm",)
+    gap: float = Field(1.0, ge=0, le=1.5, description="scale of the domain's differences from the common reference")
+    first: int = Field(0, ge=0, description="people of the split that are left out before the first")
+    partition: int = Field(64, gt=0, description="rows of a shard, rounded to whole people")
+    render_batch: int = Field(16, gt=0, description="pictures of 128 x 128 that are marched together")
+
+    @property
+    def person(self) -> int:
+        """Rows of one person in a row."""
+        return self.views * len(self.conditions)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a full partition: whole people."""
+        return max(1, round(self.partition / self.person)) * self.person
+
+    @property
+    def partitions(self) -> int:
+        return -(-self.count // self.rows)
+
+    def rows_of(self, part: int) -> range:
+        return range(part * self.rows, min((part + 1) * self.rows, self.count))
+
+    def picture(self, row: int) -> tuple[int, int, str]:
+        """Return (identity, view, condition) of a row: a person's views are neighbours, and so are a view's conditions.
+
+        A domain of few people (`people.count`) is walked through again with further views.
+        """
+        people = identities(self)
+        turn, inside = divmod(row, self.person)
+        again, place = divmod(turn, len(people))
+        view, condition = divmod(inside, len(self.conditions))
+        return people[place], again * self.views + view, self.conditions[condition]
+
+    def digest(self) -> str:
+        """Return the digest of what decides a row; `count` does not."""
+        domain = domain_digest(load_domain(self.domain, self.gap))
+        return digest_of(self.model_dump(mode="json", exclude={"count", "render_batch"}), domain)
+
+
+def identities(job: WorldJob) -> range:
+    """Return the people that a job draws."""
+    everyone = splits.identities(job.split)[job.first :]
+    if not everyone:
+        raise UserError(f"split {job.split} has no person {job.first}")
+    return everyone[: load_domain(job.domain, job.gap).people.count or None]
+
+
+def run(
+    domain: str,
+    split: str,
+    count: int,
+    out: str,
+    *,
+    size: int = 128,
+    profile: str = "laptop",
+    overrides: Sequence[str] = (),
+    **values: Any,
+) -> Storage:
+    """Render what is missing of a job into `out`. `overrides` are `key=value` edits of the profile."""
+    job = check(WorldJob, {"domain": domain, "split": split, "count": count, "size": size, **values}, "world")
+    storage, where = Storage(out), load_profile(profile, overrides)
+    with Signals() as signals, Lease(storage) as lease:
+        pending = plan(job, storage)
+        log.info("%d of %d partitions to render", len(pending), job.partitions)
+
+        def watch() -> None:
+            signals.check()
+            lease.check()
+
+        if pending:
+            with ray_session(where.ray):
+                signals.watch()
+                in_thread(lambda: _drain(world(job, pending, where, storage), len(pending)), watch)
+        write_manifest(storage, kind="world", rows=job.count, job=job.model_dump(mode="json"))
+    return storage
+
+
+def _drain(records: Dataset, total: int) -> None:
+    """Run the chain and log each partition as it is committed."""
+    rows, begin = 0, time.monotonic()
+    for done, record in enumerate(records.iter_rows(), 1):
+        rows += record["rows"]
+        speed = rows / (time.monotonic() - begin)
+        log.info("%s: %d of %d partitions, %.1f pictures/s", record["file"], done, total, speed)
+
+
+def plan(job: WorldJob, storage: Storage) -> list[int]:
+    """Return the partitions that are not committed yet. Raises UserError when `storage` holds another job."""
+    facts: dict[str, Any] = {"digest": job.digest(), "job": job.model_dump(mode="json")}
+    if not storage.create("world.json", json.dumps(facts, indent=1).encode()):
+        before = json.loads(storage.read("world.json"))
+        if before["digest"] != facts["digest"]:
+            changed = [k for k, v in facts["job"].items() if k != "count" and before["job"].get(k) != v]
+            raise UserError(
+                f"{storage.uri} holds another world (different: {', '.join(changed) or 'the domain file'}): "
+                "give another --out, or the values it was made with"
+            )
+    done = committed(storage)
+    short = [
+        part for part, record in done.items() if part < job.partitions and record.rows != len(job.rows_of(part))
+    ]
+    if short:
+        raise UserError(
+            f"{storage.uri} ends in a part shard ({done[short[0]].rows} of {len(job.rows_of(short[0]))} rows) and cannot "
+            f"grow: give a count that is a multiple of {job.rows} from the start, or another --out"
+        )
+    return [part for part in range(job.partitions) if part not in done]
+
+
+def world(job: WorldJob, pending: list[int], profile: Profile, storage: Storage) -> Dataset:
+    """Return the job as one chain; its rows are the commit records. One block is one partition from here to the writer."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = None
+    group = profile.grouped(["render"])[0]
+    parts = ray.data.range(len(pending), override_num_blocks=len(pending))
+    rendered = parts.map_batches(
+        Renderer,
+        fn_constructor_args=(job, pending, group.threads),
+        batch_size=1,
+        compute=ActorPoolStrategy(
+            min_size=group.actors[0], max_size=group.actors[1], max_tasks_in_flight_per_actor=group.in_flight
+        ),
+        num_cpus=group.cpus,
+        num_gpus=group.gpus,
+    )
+    return rendered.map_batches(
+        commit_shard, fn_args=(job, storage), batch_size=None, batch_format="pyarrow", num_cpus=profile.writer.cpus / 2
+    )
+
+
+class Renderer:
+    """Partition numbers in, a block of encoded rows out."""
+
+    def __init__(self, job: WorldJob, pending: list[int], threads: int):
+        import torch
+
+        torch.set_num_threads(threads)
+        self.job, self.pending = job, pending
+        self.domain = load_domain(job.domain, job.gap)
+        self.batch = max(1, job.render_batch * PICTURE // job.size**2)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        part = self.pending[int(batch["id"][0])]
+        return pa.Table.from_pylist(list(self.rows(part)), schema=SCHEMA)
+
+    def rows(self, part: int) -> Iterator[dict[str, Any]]:
+        """Render the rows of one partition, `self.batch` pictures at a time."""
+        from models.synthworld.domain import sample_scene
+        from models.synthworld.render import render
+        from models.synthworld.scene import attributes
+
+        numbers = self.job.rows_of(part)
+        for begin in range(0, len(numbers), self.batch):
+            pictures = [self.job.picture(row) for row in numbers[begin : begin + self.batch]]
+            scenes = [sample_scene(self.domain, *picture) for picture in pictures]
+            rendered = render(scenes, self.job.size)
+            arrays = {name: value.numpy() for name, value in vars(rendered).items() if hasattr(value, "numpy")}
+            for k, (identity, view, condition) in enumerate(pictures):
+                facts = {"part": part, "identity": identity, "view": view, "condition": condition}
+                facts |= {"domain": self.domain.name, "split": self.job.split, "size": self.job.size}
+                facts["attributes"] = json.dumps(attributes(scenes[k]))
+                yield facts | encode({name: values[k] for name, values in arrays.items()}, self.domain.capture.thermal)
+
+
+def commit_shard(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
+    """Write one whole partition and its record; returns the record as a row."""
+    part = block.column("part")[0].as_py()
+    rows = len(job.rows_of(part))
+    if len(block) != rows or pc.count_distinct(block.column("part")).as_py() != 1:
+        raise RuntimeError(f"the writer got {len(block)} rows for partition {part} of {rows} rows")
+    sink = pa.BufferOutputStream()
+    # The pictures are compressed already; small row groups keep random access and previews cheap.
+    pq.write_table(block.drop(["part"]), sink, compression="none", row_group_size=64)
+    content = sink.getvalue().to_pybytes()
+    name, digest = write_shard(storage, "data", part, content)
+    commit(storage, part, Commit(name, rows, digest, len(content)))
+    return pa.table({"part": [part], "rows": [rows], "file": [name]})
+
+
+def encode(arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:
+    """Return the columns of one rendered picture; a domain without thermal pictures leaves theirs empty."""
+    columns: dict[str, Any] = {
+        "visible": encode_jpeg(arrays["rgb"]),
+        "valid": encode_png(arrays["valid"].astype(np.uint8) * 255),
+        "classes": encode_png(arrays["classes"]),
+    }
+    if thermal != "none":
+        columns |= {name: encode_png(centikelvin(arrays[name])) for name in ("apparent", "kinetic")}
+    for name in ("landmarks_70", "landmarks_478", "bbox", "pose", *VISIBILITY):
+        columns[name] = arrays[name].ravel()
+    return columns
+
+
+VISIBILITY = ("visible_70_rgb", "visible_70_thermal", "visible_478_rgb", "visible_478_thermal")
+
+SCHEMA = pa.schema(
+    [
+        ("part", pa.int32()),
+        ("identity", pa.int64()),
+        ("view", pa.int32()),
+        ("domain", pa.string()),
+        ("split", pa.string()),
+        ("condition", pa.string()),
+        ("size", pa.int32()),
+        ("attributes", pa.string()),
+        *((name, pa.binary()) for name in ("visible", "apparent", "kinetic", "valid", "classes")),
+        ("landmarks_70", pa.list_(pa.float32(), 140)),
+        ("landmarks_478", pa.list_(pa.float32(), 956)),
+        *((name, pa.list_(pa.bool_(), 70 if "70" in name else 478)) for name in VISIBILITY),
+        ("bbox", pa.list_(pa.float32(), 4)),
+        ("pose", pa.list_(pa.float32(), 3)),
+    ]
+)
