@@ -1,0 +1,155 @@
+"""Train the visible model: latent diffusion conditioned on an ArcFace embedding and a caption."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.captions.grammar import caption
+from models.card import Card
+from models.seeds import seed_of
+from models.tasks import Rows, TrainConfig
+from models.visible import cache
+from models.visible.autoencoder import decode
+from models.visible.model import VisibleConfig, VisibleModel, new_scheduler, new_visible, save_visible
+from models.visible.sampler import sample
+from models.visible.text import prompts, tokens
+from models.visible.tokenizer import corpus, new_tokenizer
+
+COLUMNS = ("identity", "visible", "classes", "landmarks_70", "attributes")
+
+
+class Config(TrainConfig):
+    steps: int = Field(4500, gt=0)
+    batch: int = Field(32, gt=0)
+    lr: float = Field(8e-4, gt=0)
+    warmup: int = Field(200, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+    bf16: bool = True
+    channels_last: bool = Field(False, description="group norm is slow in NHWC on CPUs")
+    validate_rows: int = Field(256, gt=0)
+    vae: str = Field("models/starter/visible/vae", description="folder of the trained autoencoder")
+    faces: str = Field("models/starter/faces", description="insightface pack whose recogniser gives the embeddings")
+    shape: VisibleConfig = VisibleConfig()
+    vocabulary: int = Field(1024, gt=0, description="tokens that the tokenizer may learn; its bytes come on top")
+    words: int = Field(77, gt=8, description="longest prompt in tokens")
+    face: float = Field(2.5, gt=0, description="weight of the face's latent cells; the rest has 1")
+    drop_both: float = Field(0.1, ge=0, le=1, description="share of rows that learn the empty prompt and nobody")
+    drop_caption: float = Field(0.1, ge=0, le=1, description="share of rows that keep the identity alone")
+    drop_attribute: float = Field(0.1, ge=0, le=1, description="chance of each attribute to go unsaid in a caption")
+    mean_share: float = Field(0.6, ge=0, le=1, description="share of rows whose identity is a mean over other pictures")
+
+
+def build(config: Config) -> nn.Module:
+    tokenizer = new_tokenizer(corpus(2000, seed=0), config.vocabulary, config.words)
+    vae = cache.autoencoder(config.vae)
+    side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
+    return new_visible(config.shape, tokenizer, vae.config.latent_channels, side)
+
+
+def prepare(rows: Rows, config: Config) -> Rows:
+    """Return what `loss` needs of decoded rows: 6 kB a picture."""
+    latents = cache.latents(rows["visible"], config.vae)
+    own = cache.embeddings(rows["visible"], rows["landmarks_70"], config.faces)
+    mean, one = cache.of_others(own, rows["identity"])
+    return {
+        "latents": latents,
+        "mean": mean.astype(np.float16),
+        "one": one.astype(np.float16),
+        "weight": cache.face_weight(rows["classes"], latents.shape[-1], config.face),
+        "attributes": rows["attributes"],
+    }
+
+
+def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return the weighted mean squared error of the predicted velocity (arXiv 2202.00512)."""
+    assert isinstance(model, VisibleModel)
+    random = [np.random.default_rng(int(seed)) for seed in batch["draw"]]
+    said, embedding = _conditions(batch, random, config)
+    times = torch.tensor([int(draw.integers(1000)) for draw in random])
+    noise = np.stack([draw.standard_normal(batch["latents"].shape[1:], np.float32) for draw in random])
+    square = _error(model, batch, said, embedding, times, torch.from_numpy(noise))
+    late = times >= 500
+    values = {"noisy": square[late].mean().item()} if late.any() else {}
+    values |= {"clear": square[~late].mean().item()} if (~late).any() else {}
+    return square.mean(), values
+
+
+def _conditions(batch: Rows, random: list[np.random.Generator], config: Config) -> tuple[list[str], Tensor]:
+    """Return texts, and embeddings float32 [B, 512] that are zero where the row learns nobody."""
+    texts, chosen = [], []
+    for row, draw in enumerate(random):
+        lot, kind, seed = draw.random(), draw.random(), int(draw.integers(2**62))
+        asked = json.loads(str(batch["attributes"][row]))
+        asked = {name: word for name, word in asked.items() if draw.random() >= config.drop_attribute}
+        nobody = lot < config.drop_both
+        silent = lot < config.drop_both + config.drop_caption
+        texts.append("" if nobody else prompts(["" if silent else caption(asked, seed)])[0])
+        chosen.append(batch["mean" if kind < config.mean_share else "one"][row].astype(np.float32) * (not nobody))
+    return texts, torch.from_numpy(np.stack(chosen))
+
+
+def _error(
+    model: VisibleModel, batch: Rows, texts: list[str], embedding: Tensor, times: Tensor, noise: Tensor
+) -> Tensor:
+    """Return the weighted squared error of the velocity per row, float32 [B]."""
+    scheduler = new_scheduler()
+    alpha = scheduler.alphas_cumprod[times].view(-1, 1, 1, 1)
+    clean = torch.from_numpy(batch["latents"]).float()
+    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+    states = model.text(tokens(model.tokenizer, texts), embedding)
+    answer = model(noisy, times, states, embedding).float()
+    weight = torch.from_numpy(batch["weight"]).float()[:, None]
+    return ((answer - velocity) ** 2 * weight).mean(dim=(1, 2, 3))
+
+
+def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+    """Return the training error on fixed draws, and how much worse it gets with someone else's embedding (`identity_gain`)."""
+    assert isinstance(model, VisibleModel)
+    errors, wrong = [], []
+    for part in rows:
+        batch = prepare(part, config)
+        random = [np.random.default_rng(seed_of("validation", row)) for row in part["row"]]
+        captions = prompts(
+            [
+                caption(json.loads(str(text)), int(row))
+                for text, row in zip(batch["attributes"], part["row"], strict=True)
+            ]
+        )
+        times = torch.tensor([int(draw.integers(1000)) for draw in random])
+        noise = torch.from_numpy(
+            np.stack([draw.standard_normal(batch["latents"].shape[1:], np.float32) for draw in random])
+        )
+        embedding = torch.from_numpy(batch["mean"].astype(np.float32))
+        errors.append(_error(model, batch, captions, embedding, times, noise))
+        other = embedding.roll(len(embedding) // 2, dims=0)
+        wrong.append(_error(model, batch, captions, other, times, noise))
+    right, swapped = torch.cat(errors).mean().item(), torch.cat(wrong).mean().item()
+    return {"score": -right, "error": right, "identity_gain": swapped / right - 1}
+
+
+def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+    """Return a sheet uint8: pictures, and what the model makes of their embedding and caption."""
+    assert isinstance(model, VisibleModel)
+    few = {name: values[:8] for name, values in rows.items()}
+    batch = prepare(few, config)
+    embedding = torch.from_numpy(batch["mean"].astype(np.float32))
+    texts = prompts([caption(json.loads(str(text)), 0) for text in batch["attributes"]])
+    states = model.text(tokens(model.tokenizer, texts), embedding)
+    nothing = model.text(tokens(model.tokenizer, [""]))
+    noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0))
+    found = sample(model.unet, new_scheduler(), noise, states, embedding, nothing, steps=16, guidance=2.0)
+    made = decode(cache.autoencoder(config.vae), found).numpy()
+    return np.concatenate([np.concatenate(list(block), 1) for block in (few["visible"], made)])
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write the visible part in diffusers' layout, in float16, with the autoencoder, and the card."""
+    assert isinstance(model, VisibleModel)
+    save_visible(model, cache.local(config.vae), folder)
+    card.write(folder)

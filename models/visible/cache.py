@@ -1,0 +1,87 @@
+"""What the diffusion model is trained on, made once from the world's rows: latents, embeddings and pixel weights."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+from models.bundle import ROOT
+from models.classes import CLASSES
+from models.errors import EnvironmentFault
+from models.faces.align import CROP, aligned, five_points
+from models.padding import in_batches
+from models.visible.autoencoder import encode, load_part
+
+BATCH = 32
+FACE = np.isin(CLASSES, ("SKIN", "NOSE", "RIGHT_EYE", "LEFT_EYE", "RIGHT_BROW", "LEFT_BROW", "MOUTH_INTERIOR", "TOP_LIP",
+                         "BOTTOM_LIP", "BEARD"))  # fmt: skip
+
+
+def local(path: str) -> Path:
+    """Return `path`, relative ones from the repository root: a training process may run anywhere."""
+    return ROOT / path
+
+
+@lru_cache(maxsize=1)
+def autoencoder(folder: str) -> AutoencoderKL:
+    """Return the frozen autoencoder of `folder`."""
+    return load_part(AutoencoderKL, local(folder)).requires_grad_(False)
+
+
+@lru_cache(maxsize=1)
+def recogniser(folder: str) -> onnxruntime.InferenceSession:
+    """Return the session of the recogniser in an insightface pack: the network that takes 112 px crops."""
+    for path in sorted(local(folder).glob("*.onnx")):
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        if list(session.get_inputs()[0].shape[2:]) == [CROP, CROP]:
+            return session
+    raise EnvironmentFault(
+        f"{local(folder)} holds no recogniser (an ONNX file that takes {CROP} px crops). Train it first."
+    )
+
+
+def latents(pictures: np.ndarray, folder: str) -> np.ndarray:
+    """Return scaled latents float16 [B, C, S/8, S/8] of pictures uint8 [B, S, S, 3]."""
+    vae = autoencoder(folder)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = in_batches(lambda part: encode(vae, part), torch.from_numpy(np.ascontiguousarray(pictures)), BATCH)
+    return found.half().numpy()
+
+
+def embeddings(pictures: np.ndarray, landmarks_70: np.ndarray, folder: str) -> np.ndarray:
+    """Return unit embeddings float32 [B, 512] of pictures uint8 [B, S, S, 3], aligned on the world's own landmarks [B, 70, 2]."""
+    session = recogniser(folder)
+    crops = aligned(pictures, five_points(landmarks_70))
+    values = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
+    name = session.get_inputs()[0].name
+    found = [session.run(None, {name: values[k : k + BATCH]})[0] for k in range(0, len(values), BATCH)]
+    return _unit(np.concatenate(found).astype(np.float32))
+
+
+def of_others(embedding: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (mean of the person's other pictures, one of them), each unit float32 [B, 512].
+
+    Only rows at hand are looked at: a person's pictures lie together in the shards. Someone alone keeps their own.
+    A condition that says nothing of the picture it belongs to but who it shows cannot carry its light or pose.
+    """
+    mean, one = embedding.copy(), embedding.copy()
+    for person in np.unique(identity):
+        rows = np.flatnonzero(identity == person)
+        if len(rows) > 1:
+            mean[rows] = _unit(embedding[rows].sum(axis=0) - embedding[rows])
+            one[rows] = embedding[np.roll(rows, 1)]
+    return mean, one
+
+
+def face_weight(classes: np.ndarray, side: int, face: float) -> np.ndarray:
+    """Return the weight of each latent cell, float16 [B, side, side]: 1 off the face to `face` on it."""
+    share = F.adaptive_avg_pool2d(torch.from_numpy(FACE[classes].astype(np.float32))[:, None], side)[:, 0]
+    return (1 + (face - 1) * share).half().numpy()
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)

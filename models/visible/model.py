@@ -1,0 +1,148 @@
+"""The visible model: a U-Net conditioned on identity and caption, its folder on disk, and its noise schedule.
+
+    unet/ (or arc2face/)   diffusers UNet2DConditionModel
+    encoder/               transformers CLIPTextModel, identity.safetensors where hidden < 512
+    vae/  tokenizer/  scheduler/
+
+The starter's U-Net also takes the embedding beside the time step (diffusers' `class_embed_type: projection`): a second
+way in, that a small network learns from quickly. Published U-Nets have no such input and are given none.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from models.errors import EnvironmentFault
+from models.visible.autoencoder import load_part
+from models.visible.text import EMBEDDING, IdentityText, id_token, load_text, new_text, save_text
+from models.visible.tokenizer import load_tokenizer
+
+UNET_FOLDERS = ("unet", "arc2face")
+
+
+class VisibleConfig(BaseModel):
+    """The shape of a small visible model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    widths: tuple[int, ...] = (96, 160)
+    heads: tuple[int, ...] = (3, 5)
+    attend: tuple[bool, ...] = (False, True)
+    """Cross- and self-attention by level. At the finest level it costs as much as the rest together."""
+    layers: int = 1
+    hidden: int = 192
+    text_layers: int = 3
+    text_heads: int = 4
+
+
+class VisibleModel(nn.Module):
+    """Everything of the visible model that learns together; the tokenizer is carried along."""
+
+    def __init__(self, unet: UNet2DConditionModel, text: IdentityText, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.unet, self.text, self.tokenizer = unet, text, tokenizer
+
+    def forward(self, noisy: Tensor, times: Tensor, states: Tensor, embedding: Tensor) -> Tensor:
+        """Return the U-Net's answer [B, C, h, w] to noisy latents; states [B, T, hidden], embedding [B, 512] (0 = nobody)."""
+        return denoise(self.unet, noisy, times, states, embedding)
+
+
+def denoise(unet: UNet2DConditionModel, noisy: Tensor, times: Tensor, states: Tensor, embedding: Tensor) -> Tensor:
+    """Call `unet`; the embedding, made unit length (zeros stay zeros), goes in beside the time step where it can."""
+    extra: dict[str, Any] = {}
+    if unet.config.class_embed_type == "projection":
+        # Unit length times sqrt(512): values of about one, as the projection's first layer expects.
+        extra["class_labels"] = (F.normalize(embedding, dim=-1) * EMBEDDING**0.5).to(noisy.dtype)
+    answer: Tensor = unet(noisy, times, encoder_hidden_states=states, return_dict=False, **extra)[0]
+    return answer
+
+
+def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, channels: int, side: int) -> VisibleModel:
+    """Return a fresh model for latents [channels, side, side]."""
+    unet = UNet2DConditionModel(
+        sample_size=side,
+        in_channels=channels,
+        out_channels=channels,
+        layers_per_block=config.layers,
+        block_out_channels=config.widths,
+        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in config.attend),
+        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attend)),
+        attention_head_dim=config.heads,  # diffusers means the number of heads
+        cross_attention_dim=config.hidden,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=EMBEDDING,
+    )
+    nn.init.zeros_(unet.conv_out.weight)  # the first answer is zero, so early steps do not fight a random output
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    length = tokenizer.model_max_length
+    clip = new_text(len(tokenizer), config.hidden, config.text_layers, config.text_heads, length, (bos, eos))
+    return VisibleModel(unet, IdentityText(clip, id_token(tokenizer)), tokenizer)
+
+
+def new_scheduler() -> DPMSolverMultistepScheduler:
+    """Return the starter's schedule: cosine, zero terminal SNR (arXiv 2305.08891), v-prediction, DPM-Solver++ 2M."""
+    return DPMSolverMultistepScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+    )
+
+
+def save_visible(model: VisibleModel, vae_folder: Path, folder: Path) -> None:
+    """Write the folder in float16; the autoencoder is copied with its card."""
+    model.half()
+    model.unet.save_pretrained(str(folder / "unet"))
+    save_text(model.text, folder / "encoder")
+    model.tokenizer.save_pretrained(str(folder / "tokenizer"))
+    new_scheduler().save_pretrained(str(folder / "scheduler"))
+    shutil.copytree(vae_folder, folder / "vae", dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A visible model ready to sample."""
+
+    unet: UNet2DConditionModel
+    text: IdentityText
+    tokenizer: PreTrainedTokenizerBase
+    vae: AutoencoderKL
+    scheduler: DPMSolverMultistepScheduler
+
+
+def load_visible(folder: Path, dtype: str = "float32", folders: dict[str, str] | None = None) -> Loaded:
+    """Return the networks of `folder`, frozen, in `dtype`, convolutions as they come.
+
+    folders: where a part lies if not in `folder/<part>`, for parts unet, encoder, vae, tokenizer, scheduler: relative to
+    `folder` or absolute. Arc2Face's repository holds `arc2face/` and `encoder/`; the other three are Stable Diffusion 1.5's.
+
+    Raises:
+        EnvironmentFault: a part is missing or does not load; the message names it.
+    """
+    where = {name: folder / path for name, path in (folders or {}).items()}
+    unet = where.get("unet") or next(
+        (folder / name for name in UNET_FOLDERS if (folder / name).is_dir()), folder / "unet"
+    )
+    tokenizer = load_tokenizer(where.get("tokenizer", folder / "tokenizer"))
+    schedule = where.get("scheduler", folder / "scheduler")
+    if not (schedule / "scheduler_config.json").is_file():
+        raise EnvironmentFault(f"{schedule} has no scheduler_config.json. Fetch the bundle again.")
+    loaded = Loaded(
+        unet=load_part(UNet2DConditionModel, unet, dtype),
+        text=load_text(where.get("encoder", folder / "encoder"), tokenizer, dtype),
+        tokenizer=tokenizer,
+        vae=load_part(AutoencoderKL, where.get("vae", folder / "vae"), dtype),
+        scheduler=DPMSolverMultistepScheduler.from_pretrained(str(schedule), local_files_only=True),
+    )
+    for network in (loaded.unet, loaded.text, loaded.vae):
+        network.requires_grad_(False)
+    return loaded
