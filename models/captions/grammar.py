@@ -21,15 +21,15 @@ OPENINGS = (
     "The portrait of ",
     "A head shot of ",
 )
-SAY_ABSENT = 0.06
-"""How often "no glasses" and the like are said; most people who describe a face leave out what is not there."""
-
-Feature = tuple[str, str]
-"""(frame, words)"""
+PERSON = ("sex", "age", "hair_style", "hair_colour")
+LOOK = ("hair", "skin_tone", "iris", "beard")
+WEAR = ("clothing_colour", "glasses", "headwear", "facewear")
+DOING = ("expression", "pose")
+SETTING = ("lighting", "background")
 
 
 def statable(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return the attributes that a caption can be held to: a bald head has no hair colour, an empty value says nothing."""
+    """Return the attributes that a caption can be held to: a bald head has no hair colour, "" says nothing."""
     said = {name: value for name, value in attributes.items() if value}
     if said.get("hair_style") in HAIRLESS:
         said.pop("hair_colour", None)
@@ -37,21 +37,40 @@ def statable(attributes: Mapping[str, str]) -> dict[str, str]:
 
 
 def caption(attributes: Mapping[str, str], seed: int) -> str:
-    """Return an English caption that states `attributes` (see `models.synthworld.scene.ATTRIBUTES`), varied by `seed`."""
+    """Return an English caption that states `attributes` (of `models.synthworld.scene.ATTRIBUTES`), varied by `seed`.
+
+    The words come in groups (looks, clothes, what the face does, the setting), each told as a whole from a random
+    member on, and the groups are dealt out over the sentences. An accessory that is not there is not mentioned.
+    """
     draw = random.Random(seed_of("caption", seed))
-    said = statable(attributes)
-    subject = _person(said, draw)
+    said = {name: value for name, value in statable(attributes).items() if value != UNSAID}
     pronoun, her = PRONOUNS.get(said.get("sex", ""), ("they", "their"))
-    features = [_fill(frame, words, her) for frame, words in _features(said, draw)]
-    draw.shuffle(features)
-    features.sort(key=lambda feature: feature[0] == "setting")  # places and light come last, as people write
-    first = draw.randint(min(2, len(features)), max(min(7, len(features)), len(features) // 2))
-    head = [feature for feature in features[:first] if feature[0] != "its"]
-    rest = [feature for feature in features if feature not in head]
-    sentences = [_opening(subject, head, draw)]
-    cut = len(rest) if len(rest) < 5 or draw.random() < 0.4 else draw.randint(2, len(rest) - 2)
-    sentences += [_following(part, pronoun, her, draw) for part in (rest[:cut], rest[cut:]) if part]
-    return " ".join(sentences)
+    person = _person(said, draw)
+    hair = "hair" if "hair_style" in said or "hair_colour" in said else ""
+    others = sorted(name for name in said if name not in (*PERSON, *LOOK, *WEAR, *DOING, *SETTING))
+    look = [name for name in (*LOOK, *others) if name in said or name == hair]
+    doing = [name for name in DOING if name in said]
+    its = draw.random() < 0.3
+    if not its and "expression" in doing and draw.random() < 0.5:
+        doing.remove("expression")
+        look.append("expression")
+    groups = {
+        "look": _told(look, "its" if its else "with", said, draw),
+        "wear": _told([name for name in WEAR if name in said], "wear", said, draw),
+        "doing": _told(doing, "doing", said, draw),
+    }
+    order = [name for name in groups if groups[name]]
+    draw.shuffle(order)
+    if its and "look" in order:  # "Her eyes are ..." cannot stand in the first sentence
+        order.append(order.pop(order.index("look")))
+    cut = draw.randint(1, len(order)) if order else 0
+    cut = min(cut, len(order) - 1) if its and "look" in order else cut
+    setting = ", ".join(_told([name for name in SETTING if name in said], "setting", said, draw))
+    early = cut == len(order) or draw.random() < 0.4
+    text = _opening(person, {name: groups[name] for name in order[:cut]}, setting if early else "", draw)
+    rest = {name: groups[name] for name in order[cut:]}
+    text += _following(rest, pronoun, her, "" if early else setting, its)
+    return text.replace("{her}", her)
 
 
 def _person(said: Mapping[str, str], draw: random.Random) -> str:
@@ -65,94 +84,61 @@ def _person(said: Mapping[str, str], draw: random.Random) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _features(said: Mapping[str, str], draw: random.Random) -> list[Feature]:
-    """Return one form for every attribute other than those of the person; an absent accessory is rarely said."""
-    features = []
-    if "hair_style" in said or "hair_colour" in said:
-        features.append(_hair(said, draw))
-    for name, value in said.items():
-        if name in ("sex", "age", "hair_style", "hair_colour"):
-            continue
-        if value == UNSAID and (draw.random() > SAY_ABSENT or (name, said.get("sex")) == ("beard", "woman")):
-            continue
-        frames = SIMPLE.get(name, {}).get(value)
-        features.append(_pick(frames, draw) if frames else ("with", f"{value} {name.replace('_', ' ')}"))
-    return features
+def _told(names: Sequence[str], frame: str, said: Mapping[str, str], draw: random.Random) -> list[str]:
+    """Return a form for every attribute of `names`, in order from a random one on."""
+    start = draw.randrange(len(names)) if names else 0
+    return [_form(name, frame, said, draw) for name in (*names[start:], *names[:start])]
 
 
-def _hair(said: Mapping[str, str], draw: random.Random) -> Feature:
+def _form(name: str, frame: str, said: Mapping[str, str], draw: random.Random) -> str:
+    """Return one form of an attribute that fits `frame`, or the nearest frame that it has."""
+    if name == "hair":
+        return _hair(frame, said, draw)
+    value = said[name]
+    frames = SIMPLE.get(name, {}).get(value)
+    if frames:
+        return draw.choice(frames.get(frame) or next(iter(frames.values())))
+    word = name.replace("_", " ")
+    return f"{word} is {value}" if frame == "its" else f"{value} {word}"
+
+
+def _hair(frame: str, said: Mapping[str, str], draw: random.Random) -> str:
     """Return style and colour of the hair in one form; without a style the colour alone."""
     style, colour = said.get("hair_style", ""), said.get("hair_colour", "")
     word = draw.choice(HAIR_COLOURS.get(colour, (colour,)))
-    if not style:
-        return _pick({"with": ("{hair} hair",), "its": ("hair is {hair}",)}, draw, word)
-    frames = HAIR_STYLES.get(style, {"with": (f"{style} {{hair}} hair",)})
+    forms = HAIR_STYLES.get(style, {"with": (f"{style} {{hair}} hair",), "its": (f"hair is {style} {{hair}}",)})[frame]
     if not colour:  # "hair is short and {hair}" cannot lose its colour
-        frames = {
-            frame: tuple(form for form in forms if not form.endswith("and {hair}")) for frame, forms in frames.items()
-        }
-    return _pick(frames, draw, word)
+        forms = tuple(form for form in forms if not form.endswith("and {hair}"))
+    words = " ".join(draw.choice(forms).replace("{hair}", word).split())
+    return words.replace("a auburn", "an auburn")
 
 
-def _pick(frames: Mapping[str, Sequence[str]], draw: random.Random, hair: str = "") -> Feature:
-    """Draw a frame (the plain one more often) and a form of it."""
-    names = list(frames)
-    frame = draw.choices(names, weights=[1 if name == "its" else 3 for name in names])[0]
-    words = " ".join(draw.choice(frames[frame]).replace("{hair}", hair).split())
-    return frame, words.replace("a auburn", "an auburn")
-
-
-def _fill(frame: str, words: str, her: str) -> Feature:
-    return frame, words.replace("{her}", her)
-
-
-def _opening(subject: str, features: Sequence[Feature], draw: random.Random) -> str:
-    """Return the first sentence: the person with all of `features`."""
-    slots = {frame: [words for name, words in features if name == frame] for frame in ("with", "wear", "doing", "setting")}
-    parts = []
-    if slots["with"]:
-        parts.append(f"with {_join(slots['with'])}")
-    if slots["wear"]:
-        parts.append(f"{draw.choice(('wearing', 'wearing', 'in'))} {_join(slots['wear'])}")
-    if slots["doing"]:
-        place = draw.choice((0, len(parts)))
-        parts.insert(place, _join(slots["doing"]))
-    text = draw.choice(OPENINGS) + subject
-    text += "".join((" " if k == 0 and part.startswith("with") else ", ") + part for k, part in enumerate(parts))
-    if slots["setting"]:
-        text += f", {_list(slots['setting'])}"
+def _opening(person: str, groups: Mapping[str, list[str]], setting: str, draw: random.Random) -> str:
+    """Return the first sentence: the person with `groups`, in their order."""
+    begin = {"look": "with ", "wear": draw.choice(("wearing ", "wearing ", "in ")), "doing": ""}
+    text = draw.choice(OPENINGS) + person
+    for place, (name, words) in enumerate(groups.items()):
+        text += (" " if place == 0 and name == "look" else ", ") + begin[name] + _join(words)
+    text += f", {setting}" if setting else ""
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _following(features: Sequence[Feature], pronoun: str, her: str, draw: random.Random) -> str:
-    """Return a further sentence about the person: "She has ..., wears ... and is smiling, in soft light. Her eyes are ..."."""
-    slots = {frame: [words for name, words in features if name == frame] for frame in ("with", "wear", "doing", "setting")}
-    has, wears, is_, seen = ("has", "wears", "is", "is seen") if pronoun != "they" else ("have", "wear", "are", "are seen")
-    verbs = []
-    if slots["with"]:
-        verbs.append(f"{has} {_join(slots['with'])}")
-    if slots["wear"]:
-        verbs.append(f"{wears} {_join(slots['wear'])}")
-    if slots["doing"]:
-        verbs.append(f"{is_} {_join(slots['doing'])}")
-    setting = _list(slots["setting"])
-    draw.shuffle(verbs)
-    sentences = []
-    if verbs:
-        sentences.append(f"{pronoun.capitalize()} {_join(verbs)}" + (f", {setting}" if setting else ""))
+def _following(groups: Mapping[str, list[str]], pronoun: str, her: str, setting: str, its: bool) -> str:
+    """Return what follows: "She has ..., wears ... and is smiling, in soft light. Her eyes are ..."."""
+    has, wears, is_ = ("have", "wear", "are") if pronoun == "they" else ("has", "wears", "is")
+    verbs = {"look": has, "wear": wears, "doing": is_}
+    told = [f"{verbs[name]} {_join(words)}" for name, words in groups.items() if not (its and name == "look")]
+    text = ""
+    if told:
+        text += f" {pronoun.capitalize()} {_join(told)}{', ' if setting else ''}{setting}."
     elif setting:
-        sentences.append(draw.choice((f"{pronoun.capitalize()} {seen} {setting}", f"The picture was taken {setting}")))
-    own = [words for frame, words in features if frame == "its"]
-    if own:
-        sentences.append(f"{her.capitalize()} {_join([own[0], *(f'{her} {words}' for words in own[1:])])}")
-    return " ".join(f"{sentence}." for sentence in sentences)
+        text += f" {pronoun.capitalize()} {is_} seen {setting}."
+    if its and "look" in groups:
+        first, *others = groups["look"]
+        text += f" {her.capitalize()} {_join([first, *(f'{her} {words}' for words in others)])}."
+    return text
 
 
 def _join(words: Sequence[str]) -> str:
     """Return "a", "a and b", "a, b and c"."""
     return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else "".join(words)
-
-
-def _list(words: Sequence[str]) -> str:
-    """Return "a, b": adverbials need no "and"."""
-    return ", ".join(words)

@@ -5,8 +5,8 @@ A form belongs to a frame, the slot of a sentence that it fits:
     with     a noun phrase: "with green eyes", "She has green eyes"
     its      follows a possessive: "Her eyes are green"
     wear     a garment: "wearing a red shirt", "He wears a red shirt"
-    doing    a participle: "smiling broadly", "She is smiling broadly"
-    setting  an adverbial: "in soft light", "seen in soft light"
+    doing    a participle: "smiling gently", "She is smiling gently"
+    setting  an adverbial: "in soft light", "She is seen in soft light"
 
 No form may be read as another value of any attribute: the tests read each one back.
 """
@@ -53,7 +53,10 @@ HAIR_STYLES: dict[str, Frames] = {
         "with": ("side-parted {hair} hair", "{hair} hair parted on the side"),
         "its": ("{hair} hair is parted on the side",),
     },
-    "curly": {"with": ("curly {hair} hair", "{hair} curls"), "its": ("{hair} hair is curly", "hair is curly and {hair}")},
+    "curly": {
+        "with": ("curly {hair} hair", "{hair} curls"),
+        "its": ("{hair} hair is curly", "hair is curly and {hair}"),
+    },
     "afro": {"with": ("{hair} afro hair", "a round {hair} afro"), "its": ("{hair} hair forms an afro",)},
     "bob": {
         "with": ("a {hair} bob", "{hair} hair cut in a bob"),
@@ -113,85 +116,45 @@ SIMPLE: dict[str, dict[str, Frames]] = {
         for value, words in IRIS.items()
     },
     "beard": {
-        "none": {"with": ("a clean-shaven face", "no beard"), "its": ("face is clean-shaven",)},
         "stubble": {"with": ("stubble", "a stubbly chin", "a few days of stubble"), "its": ("chin is stubbly",)},
-        "moustache": {"with": ("a moustache", "a trimmed moustache")},
-        "goatee": {"with": ("a goatee", "a small goatee")},
+        "moustache": {"with": ("a moustache", "a trimmed moustache"), "its": ("moustache is trimmed",)},
+        "goatee": {"with": ("a goatee", "a small goatee"), "its": ("goatee is small",)},
         "full": {"with": ("a full beard", "a thick full beard"), "its": ("beard is full",)},
     },
     "expression": {
-        "neutral": {
-            "with": ("a neutral expression", "a calm neutral look"),
-            "doing": ("keeping a neutral face",),
-            "its": ("expression is neutral",),
-        },
-        "smile": {
-            "with": ("a smile", "a friendly smile"),
-            "doing": ("smiling", "smiling gently"),
-            "its": ("face shows a smile",),
-        },
+        "neutral": {"with": ("a neutral expression", "a calm neutral look"), "doing": ("keeping a neutral face",)},
+        "smile": {"with": ("a smile", "a friendly smile"), "doing": ("smiling", "smiling gently")},
         "laugh": {"with": ("a laugh", "a hearty laugh"), "doing": ("laughing", "laughing out loud")},
-        "sad": {
-            "with": ("a sad expression", "a sad look"),
-            "doing": ("looking sad",),
-            "its": ("face is sad",),
-        },
-        "angry": {
-            "with": ("an angry expression", "an angry look"),
-            "doing": ("looking angry",),
-            "its": ("face is angry",),
-        },
-        "surprised": {
-            "with": ("a surprised expression", "a surprised look"),
-            "doing": ("looking surprised",),
-            "its": ("face is surprised",),
-        },
-        "disgusted": {
-            "with": ("a disgusted expression", "a disgusted look"),
-            "doing": ("looking disgusted",),
-            "its": ("face is disgusted",),
-        },
+        "sad": {"with": ("a sad expression", "a sad look"), "doing": ("looking sad",)},
+        "angry": {"with": ("an angry expression", "an angry look"), "doing": ("looking angry",)},
+        "surprised": {"with": ("a surprised expression", "a surprised look"), "doing": ("looking surprised",)},
+        "disgusted": {"with": ("a disgusted expression", "a disgusted look"), "doing": ("looking disgusted",)},
         "pout": {"with": ("a pout", "pouting lips"), "doing": ("pouting",)},
-        "smirk": {"with": ("a smirk", "a crooked smirk"), "doing": ("smirking",), "its": ("mouth shows a smirk",)},
-        "squint": {"with": ("a squint", "squinting eyes"), "doing": ("squinting",), "its": ("eyes are squinting",)},
+        "smirk": {"with": ("a smirk", "a crooked smirk"), "doing": ("smirking",)},
+        "squint": {"with": ("a squint", "squinting eyes"), "doing": ("squinting",)},
     },
     "pose": {
-        "frontal": {
-            "doing": ("facing the camera", "looking straight at the camera", "facing straight ahead"),
-            "setting": ("in a frontal view",),
-        },
+        "frontal": {"doing": ("facing the camera", "looking straight at the camera", "facing straight ahead")},
         **{
-            f"turned slightly {side}": {
-                "doing": (f"turned slightly {side}", f"facing slightly {side}"),
-                "its": (f"head is turned slightly {side}",),
-            }
+            f"turned slightly {side}": {"doing": (f"turned slightly {side}", f"facing slightly {side}")}
             for side in ("left", "right")
         },
+        **{f"turned {side}": {"doing": (f"turned to the {side}", f"facing {side}")} for side in ("left", "right")},
         **{
-            f"turned {side}": {
-                "doing": (f"turned to the {side}", f"facing {side}"),
-                "its": (f"head is turned to the {side}",),
-            }
-            for side in ("left", "right")
-        },
-        **{
-            f"{side} profile": {"doing": (f"showing the {side} profile",), "setting": (f"in {side} profile",)}
+            f"{side} profile": {"doing": (f"showing the {side} profile", f"seen in {side} profile")}
             for side in ("left", "right")
         },
     },
     "glasses": {
-        "none": {"with": ("no glasses",)},
         "clear": {"wear": ("glasses", "clear glasses", "eyeglasses", "spectacles")},
         "opaque": {"wear": ("sunglasses", "dark sunglasses", "opaque sunglasses", "dark glasses")},
     },
     "headwear": {
-        "none": {"with": ("no hat", "a bare head")},
         "cap": {"wear": ("a cap", "a baseball cap")},
         "beanie": {"wear": ("a beanie", "a knitted beanie")},
         "headscarf": {"wear": ("a headscarf",)},
     },
     "facewear": {
-        "none": {"with": ("no mask",)},
         "mask": {"wear": ("a face mask", "a mask over {her} mouth", "a surgical mask")},
     },
     "clothing_colour": {

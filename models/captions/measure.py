@@ -1,0 +1,42 @@
+"""How good captions are: do they state what was asked, and do they differ from each other?"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from models.captions.grammar import statable
+from models.captions.reading import disagreements
+
+
+def normalised(text: str) -> str:
+    """Return `text` as duplicates are compared: lower case, words alone."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
+@dataclass
+class Agreement:
+    """Counts over captions; `summary` turns them into shares in [0, 1]."""
+
+    captions: int = 0
+    whole: int = 0
+    asked: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)
+    """Attribute -> how often a caption did not state it."""
+    texts: set[str] = field(default_factory=set)
+
+    def add(self, attributes: Mapping[str, str], text: str) -> None:
+        """Count one caption written for `attributes`."""
+        missed = disagreements(text, attributes)
+        self.captions += 1
+        self.whole += not missed
+        self.asked += len(statable(attributes))
+        self.wrong.update(missed.keys())
+        self.texts.add(normalised(text))
+
+    def summary(self) -> dict[str, float]:
+        """Return `captions_agree` (every attribute stated), `attributes_agree` (of all asked) and `distinct`."""
+        return {
+            "captions_agree": self.whole / max(1, self.captions),
+            "attributes_agree": 1 - sum(self.wrong.values()) / max(1, self.asked),
+            "distinct": len(self.texts) / max(1, self.captions),
+        }

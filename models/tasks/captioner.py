@@ -1,0 +1,133 @@
+"""Train the starter's caption model: a small Llama that writes what the grammar writes, from a list of attributes.
+
+Attribute sets and captions are drawn as they are needed, so the task reads no column of any data set.
+"""
+
+import copy
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from models.captions.grammar import caption
+from models.captions.measure import Agreement
+from models.captions.prompt import messages
+from models.captions.sampling import spread_attributes
+from models.captions.tokenizer import caption_tokenizer
+from models.card import Card
+from models.seeds import seed_of
+from models.tasks import Rows, TrainConfig
+
+COLUMNS: tuple[str, ...] = ()
+MAX_TOKENS = 128
+"""Positions of the model: at most 15 attributes, the begin mark and about 90 tokens of caption."""
+
+
+class Config(TrainConfig):
+    steps: int = Field(2400, gt=0)
+    batch: int = Field(32, gt=0)
+    lr: float = Field(3e-3, gt=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    bf16: bool = True
+    width: int = Field(192, gt=0)
+    layers: int = Field(2, gt=0)
+    heads: int = Field(6, gt=0)
+    hidden: int = Field(512, gt=0, description="width of the gated MLP")
+    partial: float = Field(
+        0.3, ge=0, le=1, description="share of captions that are asked for with some attributes left out"
+    )
+
+
+def build(config: Config) -> nn.Module:
+    """Return a Llama with tied embeddings over the grammar's tokenizer."""
+    tokenizer = caption_tokenizer()
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=-(-len(tokenizer) // 64) * 64,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads,
+            max_position_embeddings=MAX_TOKENS,
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            initializer_range=config.width**-0.5,
+        )
+    )
+
+
+def examples(seeds: Iterable[int], partial: float) -> tuple[Tensor, Tensor]:
+    """Return tokens and labels, int64 [B, T]: prompt and caption; labels are -100 on the prompt and the padding."""
+    tokenizer = caption_tokenizer()
+    rows = []
+    for seed in seeds:
+        draw = random.Random(seed_of("captioner", seed))
+        asked = spread_attributes(draw, keep=draw.uniform(0.3, 1.0) if draw.random() < partial else 1.0)
+        chat = messages(asked)
+        prompt = tokenizer.apply_chat_template(chat, return_dict=False)
+        answer = tokenizer(caption(asked, seed) + tokenizer.eos_token)["input_ids"]
+        rows.append((prompt, answer))
+    width = min(max(len(prompt) + len(answer) for prompt, answer in rows), MAX_TOKENS)
+    tokens = torch.full((len(rows), width), int(tokenizer.pad_token_id))
+    labels = torch.full((len(rows), width), -100)
+    for k, (prompt, answer) in enumerate(rows):
+        whole = torch.tensor(prompt + answer)[:width]
+        tokens[k, : len(whole)] = whole
+        labels[k, len(prompt) : len(whole)] = whole[len(prompt) :]
+    return tokens, labels
+
+
+def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return the mean cross entropy of the captions' tokens; row k of the batch is the caption of seed draw[k]."""
+    tokens, labels = examples((int(seed) for seed in batch["draw"]), config.partial)
+    device = next(model.parameters()).device
+    # Padding stands on the right and causal attention never looks there, so no mask is needed.
+    logits = model(input_ids=tokens.to(device)).logits[:, :-1].float()
+    value = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten().to(device), ignore_index=-100)
+    return value, {"tokens": float((labels != -100).sum())}
+
+
+def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+    """Return how often sampled captions state what was asked, how many differ, and the loss on fresh captions."""
+    seeds = [seed_of("captioner", "validation", int(row)) for part in rows for row in part["row"]]
+    agreement, losses = Agreement(), []
+    for begin in range(0, len(seeds), 64):
+        part = seeds[begin : begin + 64]
+        losses.append(loss(model, {"draw": np.array(part)}, config, 0)[0].item())
+        asked = [spread_attributes(random.Random(seed)) for seed in part]
+        for wanted, text in zip(asked, write(model, [messages(a) for a in asked], part[0]), strict=True):
+            agreement.add(wanted, text)
+    found = agreement.summary()
+    return {"score": found["captions_agree"], "loss": float(np.mean(losses)), **found}
+
+
+def write(model: nn.Module, chats: list[list[dict[str, str]]], seed: int, temperature: float = 0.9) -> list[str]:
+    """Return one sampled caption per chat, in plain torch; jobs write theirs with vLLM."""
+    assert isinstance(model, LlamaForCausalLM)
+    tokenizer = caption_tokenizer()
+    tokenizer.padding_side = "left"
+    prompts = tokenizer.apply_chat_template(chats, padding=True, return_tensors="pt", return_dict=True)
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(seed)
+        out = model.generate(
+            **prompts, do_sample=True, temperature=temperature, top_k=0, max_new_tokens=MAX_TOKENS - 18
+        )
+    return tokenizer.batch_decode(out[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write a Hugging Face folder (float16 safetensors, config, tokenizer with its chat template) and the card."""
+    assert isinstance(model, LlamaForCausalLM)
+    copy.deepcopy(model).half().save_pretrained(folder)
+    caption_tokenizer().save_pretrained(folder)
+    card.write(folder)
