@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,3 +82,22 @@ def _known(model: Any, location: tuple[int | str, ...]) -> list[str]:
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field else None
     return sorted(getattr(model, "model_fields", {}))
+
+
+def sort_edits(edits: Sequence[str], models: Mapping[str, type[BaseModel]]) -> dict[str, list[str]]:
+    """Return the edits by the file that they mean: `profile.writer.tasks=1`, or without a prefix the first that has the key.
+
+    models: name of the file -> its model, in the order in which a bare key is looked for.
+    """
+    result: dict[str, list[str]] = {name: [] for name in models}
+    for edit in edits:
+        first, dot, rest = edit.partition("=")[0].strip().partition(".")
+        if dot and first in models and rest.split(".")[0] in models[first].model_fields:
+            result[first].append(edit.strip()[len(first) + 1 :])
+            continue
+        home = next((name for name, model in models.items() if first in model.model_fields), None)
+        if home is None:
+            known = "; ".join(f"{name}: {', '.join(sorted(model.model_fields))}" for name, model in models.items())
+            raise UserError(f"--set {edit}: no file has a key {first!r}. Known: {known}.")
+        result[home].append(edit)
+    return result

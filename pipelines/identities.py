@@ -66,7 +66,9 @@ class Reference:
         try:
             return cls(load_file(path))
         except FileNotFoundError:
-            raise EnvironmentFault(f"{path} is missing: identities cannot be sampled or described without it.") from None
+            raise EnvironmentFault(
+                f"{path} is missing: identities cannot be sampled or described without it."
+            ) from None
         except KeyError as error:
             raise EnvironmentFault(f"{path} has no tensor {error}.") from None
 
@@ -126,7 +128,9 @@ def from_parquet(uri: str, count: int | None) -> list[Identity]:
     people: dict[str, Identity] = {}
     for row, (name, values, given) in enumerate(_rows(table)):
         if name in people:
-            raise UserError(f"{uri}: identity {name!r} stands twice (again in row {row}); give each person one embedding.")
+            raise UserError(
+                f"{uri}: identity {name!r} stands twice (again in row {row}); give each person one embedding."
+            )
         people[name] = Identity(name, _checked(values, f"{uri}: identity {name!r} (row {row})"), given)
         if len(people) == count:
             break

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from models.bundle import Bundle
 from models.config import digest_of, read_config
 from models.errors import UserError
+from models.gates import Gates
 from models.synthworld.scene import ATTRIBUTES
 
 JOBS = Path(__file__).resolve().parent / "jobs"
@@ -53,7 +54,9 @@ class Views(_Section):
                 raise ValueError(f"no attribute {name!r}; known: {', '.join(ATTRIBUTES)}")
             unknown = sorted(set(words) - set(ATTRIBUTES[name][2]))
             if unknown or not words:
-                raise ValueError(f"{name} takes {', '.join(ATTRIBUTES[name][2])}; not {', '.join(unknown) or 'nothing'}")
+                raise ValueError(
+                    f"{name} takes {', '.join(ATTRIBUTES[name][2])}; not {', '.join(unknown) or 'nothing'}"
+                )
         return value
 
 
@@ -62,18 +65,6 @@ class Sampling(_Section):
 
     steps: int = Field(default=20, ge=1, le=1000)
     guidance: float = Field(default=2.0, ge=0)
-
-
-class Gates(_Section):
-    """What a pair must satisfy; a sample that fails is drawn again with other noise."""
-
-    attempts: int = Field(default=2, ge=1, le=16)
-    """Draws of one sample at most, the first included."""
-    identity_cosine: float = Field(default=0.3, ge=-1, le=1)
-    """Cosine between the embedding asked for and the one found in the picture, at least."""
-    detection_score: float = Field(default=0.5, ge=0, le=1)
-    face_area: float = Field(default=0.05, ge=0, le=1)
-    """Share of the picture that the face box covers, at least."""
 
 
 class Encoding(_Section):

@@ -1,11 +1,15 @@
-"""Who ran what, when and with which code: one small file per launch beside the output, outside of its digest."""
+"""Who ran what, when, where and with which code. A job keeps one small file per launch, outside of its digest."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
 
 from models.bundle import ROOT, weights_digest
 from pipelines.plan import Plan
@@ -21,7 +25,7 @@ def write_launch(plan: Plan, profile: Profile) -> None:
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": sys.argv,
-        "commit": git_commit(),
+        "commit": commit_of(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "profile": profile.model_dump(mode="json"),
@@ -33,13 +37,26 @@ def write_launch(plan: Plan, profile: Profile) -> None:
         number += 1
 
 
-def git_commit() -> str:
+def commit_of() -> str:
     """Return the commit of the checkout, with `+` where files were changed since; empty outside of one."""
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def hardware() -> str:
+    """Return the processor, and the GPU where there is one, in words."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    words = f"{len(os.sched_getaffinity(0))} x {name}"
+    if torch.cuda.is_available():
+        words += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return words
 
 
 def _git(*arguments: str) -> str:

@@ -1,5 +1,6 @@
 """Any path is a URI: one place where a plain path, `file://` or `s3://` becomes file systems for pyarrow and fsspec."""
 
+import contextlib
 import os
 import secrets
 from functools import cached_property
@@ -114,10 +115,8 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Delete `name`; nothing happens when it is not there."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self.fsspec.rm_file(self.path(name))
-        except FileNotFoundError:
-            pass
 
     def _temporary(self, name: str, content: bytes) -> str:
         """Write `content` to a hidden file beside `name` and flush it to disk."""

@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM: the work in flight is dropped, what is committed stays, and the exit says that it can resume."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+from models.errors import Interrupted
+
+Result = TypeVar("Result")
+
+
+class Signals:
+    """Inside a `with` block the first SIGINT or SIGTERM is remembered, a second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        self.watch()
+        return self
+
+    def watch(self) -> None:
+        """Install the handlers; again after a library (Ray among them) installed its own."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, self._remember)
+            self._before.setdefault(number, before)
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.name = signal.Signals(number).name
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._before.clear()
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal has come."""
+        if self.name:
+            raise Interrupted(
+                f"stopped by {self.name}: finished partitions are kept, run the same command again to resume."
+            )
+
+
+def in_thread(work: Callable[[], Result], watch: Callable[[], None], interval: float = 0.25) -> Result:
+    """Return `work()`, run in a thread of its own while `watch` is called every `interval` seconds here.
+
+    What `watch` raises ends the wait at once: a library's long wait in C is thereby no obstacle to Ctrl-C.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=body, name="run", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(interval)
+        watch()
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,113 @@
+"""The end of a run: manifest, data-set card, and a report of what was made, how fast, and what was refused."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import clean
+from pipelines.card import card
+from pipelines.commits import Commit, committed, write_manifest
+from pipelines.page import page
+from pipelines.plan import Plan
+from pipelines.sheet import contact_sheet, views_of
+
+JSON, PAGE, SHEET = "report/report.json", "report/index.html", "report/contact.png"
+SHARDS_READ = 256
+"""Shards whose scores go into the histograms, at most."""
+PEOPLE_SHOWN, VIEWS_SHOWN, REJECTS_SHOWN = 8, 4, 8
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run came to. Counts of samples; a sample has one pair per condition."""
+
+    out: str
+    page: str
+    job: str
+    bundle: str
+    digest: str
+    partitions: int
+    pairs: int
+    samples: int
+    accepted: int
+    rejected: int
+    redrawn: int
+    reasons: dict[str, int]
+    """Failed attempts by reason."""
+    seconds: dict[str, float]
+    """Stage -> seconds of all its workers together."""
+    bytes: int
+
+    @property
+    def shortfall(self) -> int:
+        """Samples that were asked for and never accepted."""
+        return self.samples - self.accepted
+
+
+def finish(plan: Plan) -> Report:
+    """Write manifest, card and report of a finished run and return the report. Removes orphans of dropped attempts."""
+    commits = committed(plan.out)
+    clean.remove_orphans(plan.out, commits)
+    write_manifest(plan.out, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
+    report = summary(plan, commits.values())
+    plan.out.write(
+        "README.md", card(plan, report.pairs, any(c.facts.get("rejects") for c in commits.values())).encode()
+    )
+    shown = [c.file for c in commits.values() if c.file]
+    views = views_of(_tables(plan, shown), PEOPLE_SHOWN, VIEWS_SHOWN)
+    rejects = views_of(_tables(plan, [c.facts["rejects"] for c in commits.values() if c.facts.get("rejects")]), 4, 2)
+    if views:
+        plan.out.write(SHEET, contact_sheet(views))
+    scores = _scores(plan, shown[:SHARDS_READ])
+    plan.out.write(PAGE, page(report, plan, views, rejects[:REJECTS_SHOWN], scores).encode())
+    plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())
+    return report
+
+
+def summary(plan: Plan, commits: Iterable[Commit]) -> Report:
+    """Add up the commit records."""
+    commits = list(commits)
+    reasons, seconds = Counter[str](), Counter[str]()
+    for record in commits:
+        reasons.update(record.facts["reasons"])
+        seconds.update(record.facts["seconds"])
+    samples, rejected = (sum(c.facts[name] for c in commits) for name in ("samples", "rejected"))
+    return Report(
+        out=plan.out.uri,
+        page=plan.out.path(PAGE),
+        job=plan.job.name,
+        bundle=plan.bundle.name,
+        digest=plan.digest,
+        partitions=len(commits),
+        pairs=sum(c.rows for c in commits),
+        samples=samples,
+        accepted=samples - rejected,
+        rejected=rejected,
+        redrawn=sum(c.facts["redrawn"] for c in commits),
+        reasons=dict(reasons.most_common()),
+        seconds={name: round(value, 2) for name, value in seconds.items()},
+        bytes=sum(c.bytes for c in commits),
+    )
+
+
+def _tables(plan: Plan, files: list[str]) -> Iterable[pa.Table]:
+    for name in files:
+        with pq.ParquetFile(plan.out.path(name), filesystem=plan.out.arrow) as file:
+            yield file.read()
+
+
+def _scores(plan: Plan, files: list[str]) -> dict[str, list[float]]:
+    """Return score -> its values over the accepted samples."""
+    values: dict[str, list[float]] = {}
+    for name in files:
+        with pq.ParquetFile(plan.out.path(name), filesystem=plan.out.arrow) as file:
+            table = file.read(columns=["scores", "condition"])
+        for text, condition in zip(table["scores"].to_pylist(), table["condition"].to_pylist()):
+            if condition == plan.job.conditions[0] and text:
+                for key, value in json.loads(text).items():
+                    values.setdefault(key, []).append(float(value))
+    return values

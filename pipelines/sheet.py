@@ -1,0 +1,158 @@
+"""Pictures for the report: what people look at first. Visible, thermal in degrees Celsius, classes, side by side."""
+
+import io
+import json
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageDraw, ImageFont
+
+from pipelines.pictures import celsius, decode
+
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+INK, PAPER, FAINT = (28, 30, 34), (250, 250, 248), (120, 124, 130)
+TILE = 160
+
+CLASS_COLOURS = np.array(
+    [(24, 26, 31), (236, 188, 158), (205, 133, 99), (70, 130, 180), (100, 170, 220), (110, 75, 45), (140, 98, 60),
+     (224, 130, 130), (240, 160, 150), (110, 20, 40), (214, 80, 100), (190, 50, 75), (212, 160, 130), (90, 70, 120),
+     (150, 120, 90), (60, 140, 110), (40, 200, 210), (240, 200, 70), (235, 235, 235)],
+    np.uint8,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class View:
+    """One sample as it is shown."""
+
+    sample: str
+    identity: str
+    view: int
+    attempt: int
+    caption: str
+    reject: str
+    scores: dict[str, float]
+    visible: np.ndarray | None
+    """uint8 [S, S, 3]"""
+    classes: np.ndarray | None
+    """uint8 [S, S]"""
+    thermal: dict[str, np.ndarray]
+    """condition -> float32 [S, S] degrees Celsius"""
+
+
+def views_of(tables: Iterable[pa.Table], people: int, views: int) -> list[View]:
+    """Return the first `views` samples of the first `people` identities in `tables`, in order."""
+    found: dict[tuple[str, int], View] = {}
+    seen: dict[str, int] = {}
+    for table in tables:
+        for row in range(len(table)):
+            key = (table["sample_id"][row].as_py(), table["attempt"][row].as_py())
+            identity = table["identity_id"][row].as_py()
+            if key not in found:
+                if (identity not in seen and len(seen) == people) or seen.get(identity, 0) == views:
+                    continue
+                seen[identity] = seen.get(identity, 0) + 1
+                found[key] = _view(table, row)
+            thermal = table["thermal"][row].as_py()
+            if thermal:
+                found[key].thermal[table["condition"][row].as_py()] = celsius(decode(thermal["bytes"]))
+        if len(seen) == people and all(count == views for count in seen.values()):
+            break
+    return list(found.values())
+
+
+def scale_of(views: Iterable[View]) -> tuple[float, float]:
+    """Return whole degrees that hold nearly all temperatures of `views`."""
+    values = [layer[::4, ::4].ravel() for view in views for layer in view.thermal.values()]
+    if not values:
+        return 20.0, 40.0
+    low, high = np.percentile(np.concatenate(values), (0.5, 99.5))
+    return float(np.floor(low)), float(max(np.ceil(high), np.floor(low) + 1))
+
+
+def coloured(layer: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """Return float degrees [S, S] as uint8 [S, S, 3] in the `inferno` palette over `scale`."""
+    share = np.clip((layer - scale[0]) / (scale[1] - scale[0]), 0, 1)
+    return (matplotlib.colormaps["inferno"](share)[..., :3] * 255).round().astype(np.uint8)
+
+
+def tiles(view: View, scale: tuple[float, float]) -> dict[str, np.ndarray]:
+    """Return name -> uint8 [S, S, 3] of what there is: visible, each condition, classes."""
+    shown: dict[str, np.ndarray] = {}
+    if view.visible is not None:
+        shown["visible"] = view.visible
+    shown |= {condition: coloured(layer, scale) for condition, layer in view.thermal.items()}
+    if view.classes is not None:
+        shown["classes"] = CLASS_COLOURS[np.minimum(view.classes, len(CLASS_COLOURS) - 1)]
+    return shown
+
+
+def contact_sheet(views: list[View]) -> bytes:
+    """Return a PNG: a row per person, a block of two by two pictures per view with its caption, a degree scale."""
+    scale = scale_of(views)
+    people = list(dict.fromkeys(view.identity for view in views))
+    columns = max(sum(view.identity == person for view in views) for person in people)
+    block, gap, text, head, side = 2 * TILE + 2, 26, 74, 64, 110
+    width = columns * (block + gap) + gap + side
+    height = head + len(people) * (block + text + gap) + gap
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((gap, 20), "visible · thermal · classes", INK, _font(22))
+    for line, person in enumerate(people):
+        top = head + line * (block + text + gap)
+        for column, view in enumerate(v for v in views if v.identity == person):
+            left = gap + column * (block + gap)
+            for place, (name, pixels) in enumerate(tiles(view, scale).items()):
+                at = (left + place % 2 * (TILE + 2), top + place // 2 * (TILE + 2))
+                sheet.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS), at)
+                _label(draw, (at[0] + 5, at[1] + TILE - 19), name)
+            caption = textwrap.shorten(view.caption, 168, placeholder=" ...")
+            draw.text((left, top + block + 6), "\n".join(textwrap.wrap(caption, 54)[:4]), FAINT, _font(11), spacing=3)
+    _degrees(sheet, draw, scale, width - side + 10, head, min(height - 2 * gap, head + 3 * block) - head)
+    sink = io.BytesIO()
+    sheet.save(sink, "PNG", optimize=True)
+    return sink.getvalue()
+
+
+def _degrees(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, scale: tuple[float, float], left: int, top: int, height: int
+) -> None:
+    ramp = np.repeat(np.linspace(scale[1], scale[0], height, dtype=np.float32)[:, None], 18, axis=1)
+    sheet.paste(Image.fromarray(coloured(ramp, scale)), (left, top))
+    for share in np.linspace(0, 1, 6):
+        value = scale[1] + share * (scale[0] - scale[1])
+        draw.text((left + 26, top + share * (height - 14)), f"{value:.1f} °C", INK, _font(13))
+
+
+def _label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str) -> None:
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        draw.text((at[0] + dx, at[1] + dy), text, (0, 0, 0), _font(11))
+    draw.text(at, text, (255, 255, 255), _font(11))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(FONT), size)
+
+
+def _view(table: pa.Table, row: int) -> View:
+    def value(name: str) -> Any:
+        return table[name][row].as_py()
+
+    return View(
+        sample=value("sample_id"),
+        identity=value("identity_id"),
+        view=value("view"),
+        attempt=value("attempt"),
+        caption=value("caption"),
+        reject=value("reject"),
+        scores=json.loads(value("scores") or "{}"),
+        visible=decode(value("visible")["bytes"]) if value("visible") else None,
+        classes=decode(value("classes")["bytes"]) if value("classes") else None,
+        thermal={},
+    )
