@@ -43,18 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in args:
             traceback.print_exc()
-        return report(root_cause(error))
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """What went wrong inside Ray's wrappers: a task's or an actor's error carries the original as `cause`."""
-    while isinstance(cause := getattr(error, "cause", None), BaseException):
-        error = cause
-    return error
+        return report(error)
 
 
 def report(error: BaseException) -> int:
     """Print one message and return the exit code it calls for."""
+    if not isinstance(error, UserError) or hasattr(error, "cause"):  # Ray's wrapper is of its cause's class, too
+        from pipelines.faults import cause_of  # imports torch, which most errors need not wait for
+
+        error = cause_of(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "the output's disk"
         error = EnvironmentFault(
