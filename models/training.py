@@ -8,7 +8,7 @@ run that is resumed at step k sees the same rows with the same draws as one that
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +134,7 @@ def start(task: Task, config: TrainConfig, device: torch.device, resume: Path | 
     if config.channels_last:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                module.to(memory_format=torch.channels_last)
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = Checkpoint(model, _optimizer(model, config))
     if resume is not None:
         load_checkpoint(resume, state, config)
@@ -184,7 +184,9 @@ def _update(state: Checkpoint, config: TrainConfig, step: int, loss: Tensor) -> 
     state.update_average(min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0)
 
 
-def _batches(data: Source, config: TrainConfig, first: int, rank: int, world: int) -> Iterator[tuple[int, Rows]]:
+def _batches(
+    data: Source, config: TrainConfig, first: int, rank: int, world: int
+) -> Generator[tuple[int, Rows], None, None]:
     """Yield (step, this worker's rows); a thread reads two steps ahead."""
     if len(data) == 0:
         raise UserError("the training data has no rows")

@@ -5,6 +5,7 @@ out/run.json  checkpoints.json  checkpoints/  metrics.jsonl  tensorboard/  pictu
 
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -39,7 +40,7 @@ STOP = "stop"
 
 
 class TrainJob(BaseModel):
-    """What to train on what. `config` holds the task's values that differ from its defaults."""
+    """What to train on what. `config` holds the values of the task's `Config`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,7 +84,7 @@ def run(
     without Ray. export: folder of the bundle part, by default `out/export` (a local folder).
     """
     storage = Storage(out)
-    values: dict[str, Any] = {}
+    values = defaults(load(task).Config)
     for edit in overrides:
         if not edit.startswith("profile."):
             apply_edit(values, edit)
@@ -108,12 +109,24 @@ def run(
         return export_part(job, storage, Path(export) if export else None)
 
 
+def defaults(model: type[TrainConfig]) -> dict[str, Any]:
+    """Return the default values of a config, nested, for edits to start from: an edit of one key keeps its neighbours."""
+    given = {name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()}
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    whole = model.model_construct(**given).model_dump(mode="json", warnings=False)
+    return {name: value for name, value in whole.items() if name not in required}
+
+
 def claim(job: TrainJob, storage: Storage) -> str:
     """Write `run.json`, or check that this job is the one it names; returns the digest."""
     config = job.parsed()[1]
     facts: dict[str, Any] = {"digest": job.digest(), "task": job.task, "config": config.model_dump(mode="json")}
     facts |= {"data": job.data, "validation": job.validation, "limit": job.limit}
-    facts |= {"commit": commit_of(), "command": " ".join(sys.argv), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+    facts |= {
+        "commit": commit_of(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
     if not storage.create("run.json", json.dumps(facts, indent=1).encode()):
         before = json.loads(storage.read("run.json"))
         if before["digest"] != facts["digest"]:
@@ -287,7 +300,7 @@ def export_part(job: TrainJob, storage: Storage, folder: Path | None = None) -> 
         title=f"{job.task} of thermapair",
         task=job.task,
         seed=config.seed,
-        data=job.data,
+        data=shown(job.data),
         data_digest=facts["digest"],
         splits={"train": described(job.data)} | ({"validation": described(job.validation)} if job.validation else {}),
         config=facts["config"],
@@ -313,7 +326,7 @@ def described(uri: str) -> str:
     try:
         world = json.loads(Storage(uri).read("world.json"))
     except FileNotFoundError:
-        return uri
+        return shown(uri)
     job = world["job"]
     return (
         f"{job['count']} pictures of domain {job['domain']}, split {job['split']} from person {job['first']} on, "
@@ -321,7 +334,12 @@ def described(uri: str) -> str:
     )
 
 
+def shown(uri: str) -> str:
+    """Return a local path below the working directory as a relative one: a card is read on other machines."""
+    return os.path.relpath(uri) if uri.startswith(f"{os.getcwd()}/") else uri
+
+
 def _say(record: dict[str, float]) -> None:
-    """Print one record as a line."""
-    values = " ".join(f"{name}={value:.4g}" for name, value in record.items() if name != "step")
+    """Print one record as a line, its first values only."""
+    values = " ".join(f"{name}={value:.4g}" for name, value in list(record.items())[:10] if name != "step")
     print(f"step {record['step']:>6}  {values}", flush=True)

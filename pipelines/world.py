@@ -142,9 +142,7 @@ def plan(job: WorldJob, storage: Storage) -> list[int]:
                 "give another --out, or the values it was made with"
             )
     done = committed(storage)
-    short = [
-        part for part, record in done.items() if part < job.partitions and record.rows != len(job.rows_of(part))
-    ]
+    short = [part for part, record in done.items() if part < job.partitions and record.rows != len(job.rows_of(part))]
     if short:
         raise UserError(
             f"{storage.uri} ends in a part shard ({done[short[0]].rows} of {len(job.rows_of(short[0]))} rows) and cannot "
