@@ -236,7 +236,11 @@ class Engine:
         from ray.data.llm import vLLMEngineProcessorConfig
 
         cpu = not self.engines.gpus
-        engine: dict[str, Any] = {"dtype": self.dtype, "max_model_len": 512, "enable_prefix_caching": False}
+        engine: dict[str, Any] = {
+            "dtype": self.dtype,
+            "max_model_len": _positions(self.weights),
+            "enable_prefix_caching": False,
+        }
         if cpu:
             engine |= {"enforce_eager": True, "max_num_seqs": 64}
         bundle = {"CPU": self.engines.cpus} | ({} if cpu else {"GPU": self.engines.gpus})
@@ -257,6 +261,15 @@ class Engine:
 
 
 WAY_OUT = "Repair it and run the same command again, or write captions without a model: --set captions=template"
+
+
+def _positions(weights: Path) -> int:
+    """Return how many tokens of prompt and caption an engine holds for one request: 1024, or fewer if the model has fewer."""
+    try:
+        config = json.loads((weights / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise EnvironmentFault(f"captions: {weights / 'config.json'} cannot be read ({error}). {WAY_OUT}") from None
+    return min(1024, int(config.get("max_position_embeddings", 1024)))
 
 
 def _environment(cpu: bool, threads: int) -> dict[str, str]:
