@@ -7,7 +7,9 @@ from cluster import options
 
 @click.command("train")
 @click.argument("task")
-@click.option("--data", required=True, metavar="URI", help="Shards to train on, as `thermapair world` writes them.")
+@click.option(
+    "--data", metavar="URI", help="Shards to train on, as `thermapair world` writes them; the captioner needs none."
+)
 @click.option("--validation", metavar="URI", help="Shards to validate on.")
 @options.out
 @options.profile
@@ -19,7 +21,7 @@ from cluster import options
 @click.option("--fresh", is_flag=True, help="Start again instead of resuming from the last checkpoint in --out.")
 def command(
     task: str,
-    data: str,
+    data: str | None,
     validation: str | None,
     out: str,
     profile: str,

@@ -32,6 +32,19 @@ CHUNK = 256
 """Rows that are decoded and prepared together: fixed, so that what is kept does not depend on what is asked first."""
 
 
+class Drawn:
+    """The rows of a task that reads no data set: numbers alone, from which the task draws what it needs."""
+
+    digest = "drawn"
+
+    def __len__(self) -> int:
+        return 2**16
+
+    def rows(self, indices: np.ndarray) -> Rows:
+        """Return no columns."""
+        return {}
+
+
 class Shards:
     """Decoded rows of the data set at `uri`.
 

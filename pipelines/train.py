@@ -30,7 +30,7 @@ from pipelines.lease import Lease
 from pipelines.metrics import Metrics, read
 from pipelines.profile import Profile, Training, load_profile
 from pipelines.provenance import commit_of, hardware
-from pipelines.shards import Shards
+from pipelines.shards import Drawn, Shards
 from pipelines.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ class TrainJob(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
-    data: str
+    data: str = ""
+    """Shards; empty for a task that draws its rows itself."""
     validation: str | None = None
     config: dict[str, Any] = {}
     limit: int | None = None
@@ -55,17 +56,22 @@ class TrainJob(BaseModel):
     def parsed(self) -> tuple[Task, TrainConfig]:
         """Return the task's module and its full config; raises UserError for an unknown key or a wrong value."""
         task = load(self.task)
+        if task.COLUMNS and not self.data:
+            raise UserError(
+                f"task {self.task} reads {', '.join(task.COLUMNS)}: name the shards that have them with --data"
+            )
         return task, check(task.Config, self.config, f"task {self.task}")
 
     def digest(self) -> str:
         """Return the digest of everything that may change a weight: task, full config and the data's committed rows."""
-        records = [[part, record.digest] for part, record in committed(Storage(self.data)).items()]
+        shards = committed(Storage(self.data)) if self.data else {}
+        records = [[part, record.digest] for part, record in shards.items()]
         return digest_of(self.task, self.parsed()[1].model_dump(mode="json"), records, self.limit)
 
 
 def run(
     task: str,
-    data: str,
+    data: str | None,
     out: str,
     *,
     validation: str | None = None,
@@ -92,7 +98,7 @@ def run(
     pool = where.training.model_copy(update={"threads": threads} if threads else {})
     job = TrainJob(
         task=task,
-        data=Storage(data).uri,
+        data=Storage(data).uri if data else "",
         validation=Storage(validation).uri if validation else None,
         config=values,
         limit=limit,
@@ -155,15 +161,17 @@ def fit(
     memory = pool.memory_mb * 2**20
     prepare = getattr(task, "prepare", None)
     begin = time.monotonic()
-    data = Shards(
-        job.data,
-        task.COLUMNS,
-        prepare=prepare and partial(prepare, config=config),
-        memory=memory,
-        threads=pool.threads,
-        limit=job.limit,
-    )
-    validation = None
+    data: Shards | Drawn = Drawn()
+    if job.data:
+        data = Shards(
+            job.data,
+            task.COLUMNS,
+            prepare=prepare and partial(prepare, config=config),
+            memory=memory,
+            threads=pool.threads,
+            limit=job.limit,
+        )
+    validation: Shards | Drawn | None = None if job.data else data
     if job.validation and rank == 0:
         columns, rows = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), config.validate_rows
         validation = Shards(job.validation, columns, memory=memory, threads=pool.threads, limit=rows)
@@ -300,9 +308,10 @@ def export_part(job: TrainJob, storage: Storage, folder: Path | None = None) -> 
         title=f"{job.task} of thermapair",
         task=job.task,
         seed=config.seed,
-        data=shown(job.data),
+        data=shown(job.data) if job.data else "drawn as needed, from the seed",
         data_digest=facts["digest"],
-        splits={"train": described(job.data)} | ({"validation": described(job.validation)} if job.validation else {}),
+        splits=({"train": described(job.data)} if job.data else {})
+        | ({"validation": described(job.validation)} if job.validation else {}),
         config=facts["config"],
         config_digest=facts["digest"],
         steps=state.step,
