@@ -30,11 +30,12 @@ MAX_TOKENS = 128
 
 
 class Config(TrainConfig):
-    steps: int = Field(2400, gt=0)
+    steps: int = Field(1600, gt=0)
     batch: int = Field(32, gt=0)
     lr: float = Field(3e-3, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
     bf16: bool = True
+    validate_rows: int = Field(512, gt=0)
     width: int = Field(192, gt=0)
     layers: int = Field(2, gt=0)
     heads: int = Field(6, gt=0)
