@@ -1,5 +1,6 @@
 """A Ray to run on: the cluster that was named, or a local one for this run alone."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -50,6 +51,7 @@ def ray_session(start: RayStart) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = f"the cluster at {address}" if address else "a local Ray"
         raise EnvironmentFault(f"{where} cannot be reached or started: {error}") from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # the job has its own view
     try:
         yield
     finally:

@@ -116,7 +116,7 @@ def contact_sheet(views: list[View]) -> bytes:
             draw.text((left, top + block + 6), "\n".join(textwrap.wrap(caption, 54)[:4]), FAINT, _font(11), spacing=3)
     _degrees(sheet, draw, scale, width - side + 10, head, min(height - 2 * gap, head + 3 * block) - head)
     sink = io.BytesIO()
-    sheet.save(sink, "PNG", optimize=True)
+    sheet.save(sink, "PNG", compress_level=4)
     return sink.getvalue()
 
 
