@@ -66,7 +66,7 @@ def candidates(outputs: list[np.ndarray], row: int, size: tuple[int, int], scale
 
 
 def merged(parts: list[Found], overlap: float = 0.4) -> Found:
-    """Return the candidates of several scales as one list without duplicates (greedy suppression at IoU > `overlap`)."""
+    """Return the candidates of several scales as one list; of those that overlap by more than `overlap`, the best."""
     joined = _ordered(
         Found(
             np.concatenate([part.boxes for part in parts]).astype(np.float32),

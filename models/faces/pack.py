@@ -1,0 +1,89 @@
+"""An insightface pack (a folder of ONNX files) run on batches: insightface's own `FaceAnalysis` takes one picture at a time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from models.errors import EnvironmentFault
+from models.faces.align import CROP
+from models.faces.decode import Found, candidates, letterboxed, merged
+from models.faces.recogniser import EMBEDDING
+from models.padding import chunks
+
+Sizes = Sequence[tuple[int, int]]
+
+
+class Pack:
+    """Detector and recogniser of the pack in `folder`.
+
+    The files are recognised by their shape, as insightface does it: nine outputs are an SCRFD with five points, a square
+    input of 112 px and one output a recogniser. Detectors that were exported for one picture at a time work too, only
+    slower. Scores and thresholds are insightface's: 0.5 to be a face, suppression at IoU 0.4.
+
+    Raises:
+        EnvironmentFault: the folder has no such two files, or one of them cannot be read.
+    """
+
+    def __init__(self, folder: Path, *, threads: int = 1, batch: int = 32, least: float = 0.5) -> None:
+        self.batch, self.least = batch, least
+        sessions = [session(path, threads) for path in sorted(Path(folder).glob("*.onnx"))]
+        detectors = [s for s in sessions if len(s.get_outputs()) == 9]
+        recognisers = [s for s in sessions if len(s.get_outputs()) == 1 and s.get_inputs()[0].shape[2:] == [CROP, CROP]]
+        if not detectors or not recognisers:
+            raise EnvironmentFault(
+                f"{folder} is no face pack: it needs an SCRFD ONNX file with five points (9 outputs) and an ArcFace ONNX "
+                f"file ({CROP} px, 1 output); found {len(detectors)} and {len(recognisers)}."
+            )
+        self.detector, self.recogniser = detectors[0], recognisers[0]
+        self._batched = len(self.detector.get_outputs()[0].shape) == 3
+
+    def find(self, pictures: Sequence[np.ndarray], sizes: Sizes) -> list[Found]:
+        """Return the faces of each picture (uint8 [H, W, 3] RGB, any sizes).
+
+        sizes: (width, height) of the detector's inputs, multiples of 32; what several find is merged.
+        """
+        parts: list[list[Found]] = [[] for _ in pictures]
+        for size in sizes:
+            for rows, missing in chunks(len(pictures), self.batch if self._batched else 1):
+                boxed = [letterboxed(picture, size) for picture in pictures[rows]]
+                outputs = self._detect(np.stack([p for p, _ in boxed] + [boxed[-1][0]] * missing))
+                for row, (_, scale) in enumerate(boxed):
+                    parts[rows.start + row].append(candidates(outputs, row, size, scale, self.least))
+        return [merged(part) for part in parts]
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        """Return embeddings float32 [B, 512] (not of length one) of aligned crops uint8 [B, 112, 112, 3] RGB."""
+        name = self.recogniser.get_inputs()[0].name
+        out = [np.zeros((0, EMBEDDING), np.float32)]
+        for rows, missing in chunks(len(crops), self.batch):
+            part = np.concatenate([crops[rows], np.repeat(crops[rows][-1:], missing, axis=0)])
+            found = self.recogniser.run(None, {name: _blob(part, 127.5)})[0]
+            out.append(found[: len(part) - missing])
+        return np.concatenate(out)
+
+    def _detect(self, pictures: np.ndarray) -> list[np.ndarray]:
+        """Return the nine outputs as [B, N, values]."""
+        outputs = self.detector.run(None, {self.detector.get_inputs()[0].name: _blob(pictures, 128.0)})
+        return outputs if self._batched else [output[None] for output in outputs]
+
+
+def session(path: Path, threads: int) -> ort.InferenceSession:
+    """Open an ONNX file on the GPU if the runtime has one, else with `threads` CPU threads that do not spin."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    available = ort.get_available_providers()
+    try:
+        return ort.InferenceSession(str(path), options, providers=[p for p in wanted if p in available])
+    except Exception as error:  # the runtime's exceptions share no base class
+        raise EnvironmentFault(f"{path}: no readable ONNX file ({error}). Fetch or train it again.") from error
+
+
+def _blob(pictures: np.ndarray, scale: float) -> np.ndarray:
+    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W], (x - 127.5) / scale as `cv2.dnn.blobFromImages` computes it."""
+    values = (pictures.astype(np.float32) - np.float32(127.5)) * np.float32(1.0 / scale)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))

@@ -1,0 +1,146 @@
+"""Batches through onnxruntime give what insightface gives picture by picture."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from insightface.app import FaceAnalysis
+from insightface.model_zoo.scrfd import SCRFD as InsightFaceDetector
+
+from models.bundle import ROOT
+from models.errors import EnvironmentFault, UserError
+from models.faces.align import aligned
+from models.faces.decode import suppressed
+from models.faces.onnx_file import SCRFD_OUTPUTS
+from models.faces.pack import Pack
+from models.faces.scrfd import SCRFD, anchors
+from models.faces.stage import FacesStage
+
+STARTER = ROOT / "models" / "starter" / "faces"
+
+
+def pictures(count: int, height: int, width: int) -> list[np.ndarray]:
+    """Smooth noise, uint8 [height, width, 3]."""
+    rng = np.random.default_rng(3)
+    return [cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (0, 0), 2) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (200, 131), (90, 300)])
+@pytest.mark.parametrize("sizes", [[(128, 128)], [(128, 128), (224, 160)]])
+def test_detection_equals_insightface(random_pack: Path, height: int, width: int, sizes: list[tuple[int, int]]) -> None:
+    theirs = InsightFaceDetector(str(random_pack / "det.onnx"), ort.InferenceSession(str(random_pack / "det.onnx")))
+    theirs.prepare(-1, input_size=sizes, det_thresh=0.5)
+    rgb = pictures(3, height, width)
+    found = Pack(random_pack, batch=2).find(rgb, sizes)
+    assert any(len(f.scores) for f in found), "nothing found: the comparison would say nothing"
+    for picture, mine in zip(rgb, found, strict=True):
+        boxes, points = theirs.detect(picture[..., ::-1])
+        assert len(boxes) == len(mine.boxes)
+        np.testing.assert_allclose(mine.boxes, boxes[:, :4], atol=2e-3)
+        np.testing.assert_allclose(mine.scores, boxes[:, 4], atol=1e-5)
+        np.testing.assert_allclose(mine.points, points, atol=2e-3)
+        if len(boxes):
+            best, _ = theirs.detect(picture[..., ::-1], max_num=1)
+            np.testing.assert_allclose(mine.boxes[mine.main(height, width)], best[0, :4], atol=2e-3)
+
+
+def test_stage_equals_face_analysis(random_pack: Path) -> None:
+    app = FaceAnalysis(name="random", root=str(random_pack.parents[1]), providers=["CPUExecutionProvider"])
+    app.prepare(-1, det_size=(128, 128))
+    rgb = np.stack(pictures(5, 128, 128))
+    rows = FacesStage(random_pack, batch=4)({"visible": rgb})
+    for row, picture in enumerate(rgb):
+        faces = app.get(picture[..., ::-1], max_num=1)
+        assert bool(faces) == bool(rows["faces"][row])
+        if faces:
+            np.testing.assert_allclose(rows["keypoints"][row], faces[0].kps, atol=2e-3)
+            cosine = float(rows["found_embedding"][row] @ faces[0].normed_embedding)
+            assert cosine > 0.999
+
+
+def test_rows_without_a_face_are_nan_and_keep_their_place(random_pack: Path) -> None:
+    stage = FacesStage(random_pack, batch=4)
+    stage.pack.least = 1.1
+    rows = stage({"visible": np.zeros((3, 128, 128, 3), np.uint8), "sample_id": np.array(["a", "b", "c"])})
+    assert rows["faces"].tolist() == [0, 0, 0]
+    assert np.isnan(rows["found_embedding"]).all()
+    assert np.isnan(rows["bbox"]).all()
+    assert rows["sample_id"].tolist() == ["a", "b", "c"]
+
+
+def test_a_row_does_not_depend_on_its_neighbours(random_pack: Path) -> None:
+    rgb = np.stack(pictures(6, 128, 128))
+    stage = FacesStage(random_pack, batch=4)
+    whole, part = stage({"visible": rgb}), stage({"visible": rgb[4:]})
+    for name in ("bbox", "keypoints", "detection_score", "found_embedding", "faces"):
+        assert whole[name][4:].tobytes() == part[name].tobytes(), name
+
+
+def test_anchors_are_in_output_order(random_pack: Path) -> None:
+    session = ort.InferenceSession(str(random_pack / "det.onnx"))
+    outputs = session.run(None, {"input": np.zeros((2, 3, 96, 160), np.float32)})
+    assert [o.name for o in session.get_outputs()] == SCRFD_OUTPUTS
+    centres, strides, _ = anchors(96, 160)
+    assert [o.shape[1] for o in outputs[:3]] == [int((strides == stride).sum()) for stride in (8, 16, 32)]
+    assert centres[2].tolist() == [8.0, 0.0]
+
+
+def test_export_keeps_the_outputs(tmp_path: Path) -> None:
+    from models.faces.onnx_file import export_detector
+
+    torch.manual_seed(1)
+    network = SCRFD().eval()
+    export_detector(network, tmp_path / "d.onnx")
+    x = torch.randn(3, 3, 64, 96)
+    with torch.inference_mode():
+        mine = network(x)
+    theirs = ort.InferenceSession(str(tmp_path / "d.onnx")).run(None, {"input": x.numpy()})
+    for a, b in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(a.numpy(), b, atol=2e-3)
+
+
+def test_suppression_keeps_the_best_of_overlapping_boxes() -> None:
+    boxes = np.array([[0, 0, 100, 100], [5, 5, 100, 100], [200, 0, 260, 60]], np.float32)
+    assert suppressed(boxes, 0.4) == [0, 2]
+
+
+def test_a_folder_that_is_no_pack_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="no face pack"):
+        Pack(tmp_path)
+    (tmp_path / "broken.onnx").write_bytes(b"not a graph")
+    with pytest.raises(EnvironmentFault, match="broken.onnx"):
+        Pack(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"sizes": [(100, 128)]}, {"sizes": []}])
+def test_impossible_options_are_refused(random_pack: Path, options: dict) -> None:
+    with pytest.raises(UserError, match="faces"):
+        FacesStage(random_pack, **options)
+
+
+@pytest.mark.skipif(not any(STARTER.glob("*.onnx")), reason="the starter pack is not there yet")
+def test_starter_pack_loads_in_insightface() -> None:
+    app = FaceAnalysis(name="starter/faces", root=str(ROOT), providers=["CPUExecutionProvider"])
+    app.prepare(-1, det_size=(128, 128))
+    assert set(app.models) == {"detection", "recognition"}
+    assert sum(path.stat().st_size for path in STARTER.iterdir()) < 5 * 2**20
+    crops = np.stack(pictures(2, 112, 112))
+    mine = Pack(STARTER).embed(crops)
+    theirs = app.models["recognition"].get_feat([crop[..., ::-1] for crop in crops])
+    np.testing.assert_allclose(mine, theirs, atol=1e-3)
+
+
+def test_alignment_equals_insightface() -> None:
+    from insightface.utils.face_align import norm_crop
+
+    rng = np.random.default_rng(0)
+    template = np.array([[48, 60], [76, 60], [62, 75], [50, 90], [75, 90]], np.float32)
+    rgb = np.stack(pictures(8, 128, 128))
+    points = (template + rng.normal(0, 4, (8, 5, 2))).astype(np.float32)
+    for mine, picture, five in zip(aligned(rgb, points), rgb, points, strict=True):
+        difference = np.abs(mine.astype(int) - norm_crop(picture, five).astype(int))
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.01

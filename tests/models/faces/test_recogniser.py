@@ -1,0 +1,160 @@
+"""ArcFace, the recogniser task and the metrics against direct formulas."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from models.card import Card
+from models.errors import UserError
+from models.faces.align import TEMPLATE, five_points, similarities
+from models.faces.metrics import gallery_split, iou, rank_one, recalled, threshold_at, verification
+from models.faces.recogniser import arcface_logits
+from models.synthworld.splits import identities
+from models.tasks import judge, recogniser
+
+
+def test_arcface_is_the_cosine_of_angle_plus_margin() -> None:
+    angles = torch.tensor([[0.3, 1.2, 2.0], [1.0, 2.5, 0.1]], dtype=torch.float64)
+    labels = torch.tensor([1, 0])
+    logits = arcface_logits(angles.cos(), labels, 0.4, 32.0)
+    expected = angles.clone()
+    expected[0, 1] += 0.4
+    expected[1, 0] += 0.4
+    torch.testing.assert_close(logits, 32 * expected.cos())
+
+
+def test_arcface_stays_monotonic_past_pi() -> None:
+    angle = torch.linspace(0.01, torch.pi - 0.01, 500, dtype=torch.float64)[:, None]
+    logits = arcface_logits(angle.cos(), torch.zeros(500, dtype=torch.int64), 0.5, 1.0)[:, 0]
+    assert (logits.diff() < 0).all()
+
+
+def test_arcface_gradient() -> None:
+    cosines = torch.rand(3, 5, dtype=torch.float64) * 1.8 - 0.9
+    cosines.requires_grad_()
+    labels = torch.tensor([0, 4, 2])
+    assert torch.autograd.gradcheck(lambda c: arcface_logits(c, labels, 0.3, 8.0), (cosines,))
+
+
+def test_five_points_are_eyes_nose_and_mouth() -> None:
+    landmarks = np.zeros((70, 2), np.float32)
+    landmarks[36:42, 0], landmarks[42:48, 0] = 10, 20
+    landmarks[30], landmarks[48], landmarks[54] = (15, 5), (12, 9), (18, 9)
+    assert five_points(landmarks).tolist() == [[10, 0], [20, 0], [15, 5], [12, 9], [18, 9]]
+
+
+def test_similarity_undoes_a_similarity() -> None:
+    angle, scale = 0.3, 0.7
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    moved = TEMPLATE @ turn.T + np.array([5.0, -3.0])
+    matrix = similarities(moved[None])[0]
+    np.testing.assert_allclose(moved @ matrix[:, :2].T + matrix[:, 2], TEMPLATE, atol=1e-4)
+
+
+def rows(config: recogniser.Config, count: int = 12) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform(30, 100, (count, 70, 2)).astype(np.float32)
+    return {
+        "identity": identities(config.split).start + np.arange(count) % 4,
+        "view": np.arange(count) // 4,
+        "visible": rng.integers(0, 256, (count, 128, 128, 3), dtype=np.uint8),
+        "landmarks_70": landmarks,
+    }
+
+
+@pytest.mark.parametrize("task", [recogniser, judge])
+def test_a_recogniser_learns_and_exports(task, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = task.Config(steps=10, batch=12, classes=4, margin=0.0)
+    model = task.build(config)
+    batch = {**task.prepare(rows(config), config), "draw": np.arange(12)}
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    losses = []
+    for step in range(6):
+        value, metrics = task.loss(model, batch, config, step)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert losses[-1] < losses[0] / 2
+    assert set(metrics) == {"accuracy", "margin"}
+    model.eval()
+    with torch.inference_mode():
+        assert 0 <= task.validate(model, [rows(config)], config)["score"] <= 1
+        crops = torch.randn(3, 3, 112, 112)
+        mine = model.embedder(crops).numpy()
+    task.export(model, config, tmp_path, Card(title="a recogniser", task="recogniser"))
+    theirs = ort.InferenceSession(str(tmp_path / config.file)).run(None, {"input": crops.numpy()})[0]
+    assert theirs.shape == (3, 512)
+    np.testing.assert_allclose(mine, theirs, atol=5e-2 * np.abs(mine).max())
+    assert Card.read(tmp_path).parameters > 1e5
+
+
+def test_the_same_draw_gives_the_same_crop() -> None:
+    from models.faces.augment import CropAugmentation, augmented
+
+    config = recogniser.Config()
+    batch = recogniser.prepare(rows(config), config)
+    picture, points = batch["visible"][0], batch["points"][0]
+    first, again, other = (augmented(picture, points, draw, CropAugmentation()) for draw in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_people_outside_the_classes_are_refused() -> None:
+    config = recogniser.Config(classes=2)
+    with pytest.raises(UserError, match="not among the first 2"):
+        recogniser.prepare(rows(config), config)
+
+
+def test_judge_has_other_people_and_another_network() -> None:
+    ours, theirs = recogniser.Config(), judge.Config()
+    assert not set(identities(ours.split)) & set(identities(theirs.split))
+    assert ours.architecture != theirs.architecture
+    assert ours.seed != theirs.seed
+
+
+def test_verification_equals_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(30), 4)
+    vectors = rng.normal(size=(30, 16))[people] + rng.normal(size=(120, 16)) * 0.8
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    genuine, impostor = [], []
+    for i in range(120):
+        for j in range(i + 1, 120):
+            (genuine if people[i] == people[j] else impostor).append(float(unit[i] @ unit[j]))
+    result = verification(vectors, people, 0.01, rounds=50)
+    assert result.genuine == len(genuine)
+    assert result.impostor == len(impostor)
+    limit = sorted(impostor, reverse=True)[int(0.01 * len(impostor))]
+    assert result.threshold == pytest.approx(limit, abs=1e-6)
+    assert result.tar == pytest.approx(np.mean(np.array(genuine) > limit), abs=1e-9)
+    assert np.mean(np.array(impostor) > result.threshold) <= 0.01
+    assert result.low < result.tar < result.high
+
+
+def test_threshold_is_not_passed_by_more_than_its_share() -> None:
+    values = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert threshold_at(values, 0.2) == 0.4
+    assert threshold_at(values, 0.0) == 0.5
+
+
+def test_rank_one_and_its_gallery() -> None:
+    people = np.array([3, 3, 5, 5, 9, 9])
+    gallery, probes = gallery_split(people, 2)
+    assert gallery.tolist() == [0, 2]
+    assert probes.tolist() == [1, 3]
+    vectors = np.eye(6)[[0, 0, 1, 1, 2, 2]]
+    assert rank_one(vectors[gallery], people[gallery], vectors[probes], people[probes]) == 1.0
+
+
+def test_iou_and_recall() -> None:
+    truth = np.array([[0.0, 0, 10, 10], [20, 20, 30, 30]])
+    found = np.array([[0.0, 0, 10, 5], [1, 1, 11, 11], [20, 20, 30, 30]])
+    np.testing.assert_allclose(iou(found, truth)[0], [0.5, 0.0])
+    assert recalled(found, truth) == 2
+    assert recalled(found[:0], truth) == 0
+    assert recalled(np.repeat(truth[:1], 3, axis=0), truth) == 1
