@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -48,7 +49,11 @@ def build(config: Config) -> nn.Module:
     tokenizer = new_tokenizer(corpus(2000, seed=0), config.vocabulary, config.words)
     vae = cache.autoencoder(config.vae)
     side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
-    return new_visible(config.shape, tokenizer, vae.config.latent_channels, side)
+    model = new_visible(config.shape, tokenizer, vae.config.latent_channels, side)
+    if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
+        model.unet.set_attn_processor(AttnProcessor())
+        model.text.text.set_attn_implementation("eager")
+    return model
 
 
 def prepare(rows: Rows, config: Config) -> Rows:

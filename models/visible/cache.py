@@ -13,6 +13,7 @@ from models.bundle import ROOT
 from models.classes import CLASSES
 from models.errors import EnvironmentFault
 from models.faces.align import CROP, aligned, five_points
+from models.faces.pack import session
 from models.padding import in_batches
 from models.visible.autoencoder import encode, load_part
 
@@ -36,9 +37,9 @@ def autoencoder(folder: str) -> AutoencoderKL:
 def recogniser(folder: str) -> onnxruntime.InferenceSession:
     """Return the session of the recogniser in an insightface pack: the network that takes 112 px crops."""
     for path in sorted(local(folder).glob("*.onnx")):
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        if list(session.get_inputs()[0].shape[2:]) == [CROP, CROP]:
-            return session
+        found = session(path, threads=torch.get_num_threads())
+        if len(found.get_outputs()) == 1 and found.get_inputs()[0].shape[2:] == [CROP, CROP]:
+            return found
     raise EnvironmentFault(
         f"{local(folder)} holds no recogniser (an ONNX file that takes {CROP} px crops). Train it first."
     )
@@ -54,11 +55,11 @@ def latents(pictures: np.ndarray, folder: str) -> np.ndarray:
 
 def embeddings(pictures: np.ndarray, landmarks_70: np.ndarray, folder: str) -> np.ndarray:
     """Return unit embeddings float32 [B, 512] of pictures uint8 [B, S, S, 3], aligned on the world's own landmarks [B, 70, 2]."""
-    session = recogniser(folder)
+    network = recogniser(folder)
     crops = aligned(pictures, five_points(landmarks_70))
     values = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
-    name = session.get_inputs()[0].name
-    found = [session.run(None, {name: values[k : k + BATCH]})[0] for k in range(0, len(values), BATCH)]
+    name = network.get_inputs()[0].name
+    found = [network.run(None, {name: values[k : k + BATCH]})[0] for k in range(0, len(values), BATCH)]
     return _unit(np.concatenate(found).astype(np.float32))
 
 

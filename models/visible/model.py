@@ -32,13 +32,14 @@ class VisibleConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    widths: tuple[int, ...] = (96, 160)
-    heads: tuple[int, ...] = (3, 5)
+    widths: tuple[int, ...] = (80, 144)
+    heads: tuple[int, ...] = (2, 4)
     attend: tuple[bool, ...] = (False, True)
     """Cross- and self-attention by level. At the finest level it costs as much as the rest together."""
     layers: int = 1
+    groups: int = 16
     hidden: int = 192
-    text_layers: int = 3
+    text_layers: int = 2
     text_heads: int = 4
 
 
@@ -71,6 +72,7 @@ def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, chann
         in_channels=channels,
         out_channels=channels,
         layers_per_block=config.layers,
+        norm_num_groups=config.groups,
         block_out_channels=config.widths,
         down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in config.attend),
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attend)),
