@@ -6,6 +6,7 @@ command resumes it; 130 stopped by Ctrl-C before there was anything to keep.
 
 import errno
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("pipelines").setLevel(logging.INFO)  # a run says where it is
+    if "--debug" not in args:
+        os.environ.setdefault("RAY_DATA_LOG_LEVEL", "WARNING")  # else every ten seconds a screen of its operators
     try:
         return cli.main(args=args, prog_name="thermapair", standalone_mode=False) or 0
     except click.ClickException as error:
