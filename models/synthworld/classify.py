@@ -32,17 +32,16 @@ def brow_line(t: Tensor, x: Tensor, q: SimpleNamespace) -> Tensor:
 
 def classify(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[Tensor, dict[str, Tensor]]:
     """Return classes uint8 [N] of surface points in the head frame, and their cover in millimetres by name."""
-    found, base = surfaces(x, y, z, q)
+    found, bare = surfaces(x, y, z, q)
     far = torch.full_like(x, 10.0)
     stack = torch.stack([far if d is None else d for d in found])
     kind = stack.argmin(0)
-    bare, _, _ = sdf.skin(x, y, z, q)
     body_skin = torch.minimum(bare, sdf.neck(x, y, z, q))
     classes = _skin_classes(x, y, z, bare, q)
     beard = torch.zeros_like(x)
-    if q.beard != "none":
-        beard = cover.beard_thickness(x, y, z, q).clamp(min=0.0) * (kind == SKIN)
-        if q.beard != "stubble":
+    if q.wears["beard"]:
+        beard = cover.beard_thickness(x, y, z, q, q.wears["beard"]).clamp(min=0.0) * (kind == SKIN)
+        if q.wears["beard"] != "stubble":
             classes = torch.where((beard > 0.004) & (kind == SKIN), 14, classes)
     left = x > 0
     classes = torch.where(kind == EYE, torch.where(left, 4, 3), classes)

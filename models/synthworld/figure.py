@@ -62,24 +62,25 @@ def _skull(q: SimpleNamespace, scene: Scene) -> None:
     q.cz = -0.13
     q.forehead_in = 0.07 * s.forehead_slope
     q.forehead_out = 0.030 * s.forehead_bulge
-    q.fw = 0.600 * (1 + 0.085 * s.face_width)
+    q.fw = 0.585 * (1 + 0.085 * s.face_width)
     q.fl = 0.80 * (1 + 0.055 * s.face_length)
     q.ridge = 0.020 + 0.030 * max(s.brow_ridge, -0.6)
     q.temple = 0.030 + 0.030 * s.temple
     q.bone = -0.005 + 0.040 * s.cheekbone
     q.bone_y = -0.13 + 0.06 * s.cheekbone_height
     q.fat = 0.055 * s.cheek_fat - 0.015 * sag
-    q.jaw_x = q.fw * (0.60 + 0.10 * s.jaw_width)
+    q.jaw_x = q.fw * (0.53 + 0.10 * s.jaw_width)
     q.jaw_y = -0.60 - 0.08 * s.jaw_angle
-    q.jaw_r = 0.17 + 0.035 * s.jaw_width + 0.02 * sag
+    q.jaw_r = 0.135 + 0.035 * s.jaw_width + 0.02 * sag
     q.chin_y = -0.865 - 0.065 * s.chin_length - 0.04 * s.face_length
     q.chin_z = 0.615 + 0.075 * s.chin_forward
     q.chin_w = 0.20 * (1 + 0.38 * s.chin_width)
     q.cleft = 0.028 * max(0.0, s.chin_cleft - 0.2)
     q.ear = 1 + 0.16 * s.ear_size
-    q.ear_a = math.radians(24 + 13 * s.ear_out)
-    q.ear_x = q.cw * 0.965
-    q.ear_y = -0.06
+    flare = math.radians(24 + 13 * s.ear_out)
+    q.ear_c, q.ear_s = math.cos(flare), math.sin(flare)
+    q.ear_x = q.cw * 0.955
+    q.ear_y = -0.07
     q.ear_z = -0.02
     q.neck = 0.415 + 0.045 * s.neck_width + 0.035 * person.sex
 
@@ -104,7 +105,7 @@ def _eyes(q: SimpleNamespace, scene: Scene) -> None:
     q.brow_in = 0.055 * inner
     q.brow_out = 0.050 * outer - 0.03 * s.brow_tilt
     q.brow_arch = 0.045 + 0.030 * s.brow_arch
-    q.brow_thick = 0.034 * (1 + 0.42 * person.brow_thickness)
+    q.brow_thick = 0.042 * (1 + 0.42 * person.brow_thickness)
     q.brow_side = 0.045 * smirk
     q.frown = max(0.0, -inner)
     q.forehead_lines = max(0.0, inner) * 0.6 + max(0.0, outer) * 0.4
@@ -134,13 +135,14 @@ def _mouth(q: SimpleNamespace, scene: Scene) -> None:
     corner, opening, stretch, pucker, smirk, *_ = _amounts(scene)
     q.m_w = 0.255 * (1 + 0.15 * s.mouth_width) * (1 + stretch)
     q.m_y = 0.5 * (q.n_bot - 0.09) + 0.5 * (-0.79) - 0.030 * s.mouth_height - 0.030 * s.philtrum
-    q.m_up = 0.066 * (1 + 0.45 * s.upper_lip) * (1 - 0.15 * max(stretch, 0)) * (1 + 0.25 * pucker)
-    q.m_low = 0.086 * (1 + 0.38 * s.lower_lip) * (1 - 0.15 * max(stretch, 0)) * (1 + 0.20 * pucker)
+    q.m_up = 0.074 * (1 + 0.45 * s.upper_lip) * (1 - 0.15 * max(stretch, 0)) * (1 + 0.25 * pucker)
+    q.m_low = 0.094 * (1 + 0.38 * s.lower_lip) * (1 - 0.15 * max(stretch, 0)) * (1 + 0.20 * pucker)
     q.m_curve = 0.075 * corner + 0.018 * s.lip_curve
     q.m_smirk = 0.060 * smirk
     q.o_up = 0.045 * opening + 0.012 * max(corner, 0.0) * opening
     q.o_low = 0.150 * opening
     q.drop = 0.150 * opening
+    q.m_deep = 0.05 if q.o_low < 0.02 else 0.16
     q.m_out = 0.060 * pucker + 0.010 * (s.upper_lip + s.lower_lip)
     q.m_z = 0.800
     q.fold_line = 0.006 + 0.022 * max(0.0, corner) + 0.014 * max(0.0, (scene.person.age - 40) / 40) + 0.01 * q.wrinkle
@@ -152,7 +154,11 @@ def _body(q: SimpleNamespace, scene: Scene) -> None:
     head = rotation(view.yaw, view.pitch, view.roll)
     body = rotation(0.62 * view.yaw, 0.12 * view.pitch, 0.15 * view.roll)
     back = [[body[j][i] for j in range(3)] for i in range(3)]
-    q.body = product(back, head)
+    turn = product(back, head)
+    for row, i in zip(turn, "xyz", strict=True):
+        for value, k in zip(row, "xyz", strict=True):
+            setattr(q, f"body_{i}{k}", value)
+    q.neck_x, q.neck_y, q.neck_z = (turn[1][k] * -0.60 + turn[2][k] * -0.05 + NECK_BASE[k] for k in range(3))
     q.shoulder = 1.38 + 0.22 * scene.person.sex + 0.06 * scene.person.shape.neck_width
     q.chest = 0.52 + 0.05 * scene.person.shape.cheek_fat
 

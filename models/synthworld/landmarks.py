@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.synthworld import sdf
 from models.synthworld.classify import brow_line
+from models.synthworld.march import bare_distance
 
 RIGHT_PUPIL, LEFT_PUPIL = 68, 69
 MIRROR_70 = (
@@ -45,9 +46,8 @@ def cast(rays: Rays, q: SimpleNamespace) -> Tensor:
 def _drop(start: Tensor, way: Tensor, q: SimpleNamespace) -> Tensor:
     t = torch.zeros(len(start))
     for _ in range(28):
-        x, y, z = (start + way * t[:, None]).unbind(-1)
-        bare, ball, _ = sdf.skin(x.contiguous(), y.contiguous(), z.contiguous(), q)
-        t = (t + torch.minimum(bare, ball) * 0.9).clamp(max=6.0)
+        x, y, z = (start + way * t[:, None]).T.contiguous()
+        t = (t + bare_distance(x, y, z, q) * 0.9).clamp(max=6.0)
     return start + way * t[:, None]
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.synthworld import cover, sdf
+from models.synthworld.kernels import kernel
 from models.synthworld.primitives import smooth_min
 
 SKIN, EYE, HAIR, CLOTH, HAT, MASK, FRAME = range(7)
@@ -16,22 +17,58 @@ REACH = 2.35
 
 
 def surfaces(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[list[Tensor | None], Tensor]:
-    """Return the distance to each kind of surface (None where this view has none), and to the skull."""
+    """Return the distance to each kind of surface (None where this view has none), and to the bare skin of the head."""
+    skin, eye, base, bare, cloth = kernel(_core, q.wears["clothes"])(q, x, y, z)
+    found: list[Tensor | None] = [skin, eye, None, cloth, None, None, None]
+    if q.wears["hair"]:
+        found[HAIR] = kernel(_hair, q.wears["hair"])(q, x, y, z, base)
+    if q.wears["beard"]:
+        found[SKIN] = kernel(_beard, q.wears["beard"])(q, x, y, z, skin)
+    if q.wears["headwear"]:
+        found[HAT] = kernel(_hat, q.wears["headwear"])(q, x, y, z, base)
+    if q.wears["facewear"]:
+        found[MASK] = kernel(_mask, "")(q, x, y, z, bare)
+    if q.wears["glasses"]:
+        found[FRAME] = kernel(_frames, "")(q, x, y, z)
+    return found, bare
+
+
+def _core(q: SimpleNamespace, x: Tensor, y: Tensor, z: Tensor, kind: str) -> tuple[Tensor, ...]:
     bare, eye, base = sdf.skin(x, y, z, q)
     torso = sdf.torso(x, y, z, q)
     skin = smooth_min(smooth_min(bare, sdf.neck(x, y, z, q), 0.14), torso + 0.03, 0.16)
-    found: list[Tensor | None] = [skin, eye, None, cover.clothing(x, y, z, torso, q), None, None, None]
-    if q.style != "bald":
-        found[HAIR] = cover.hair(x, y, z, base, q)
-    if q.beard != "none":
-        found[SKIN] = skin - cover.beard_thickness(x, y, z, q).clamp(min=0.0)
-    if q.headwear != "none":
-        found[HAT] = cover.headwear(x, y, z, base, q)
-    if q.facewear != "none":
-        found[MASK] = cover.mask(x, y, z, bare, q)
-    if q.glasses != "none":
-        found[FRAME] = cover.frames(x, y, z, q)
-    return found, base
+    return skin, eye, base, bare, cover.clothing(x, y, z, torso, q, kind)
+
+
+def _bare(q: SimpleNamespace, x: Tensor, y: Tensor, z: Tensor, kind: str) -> Tensor:
+    bare, eye, _ = sdf.skin(x, y, z, q)
+    return torch.minimum(bare, eye)
+
+
+def _hair(q: SimpleNamespace, x: Tensor, y: Tensor, z: Tensor, base: Tensor, kind: str) -> Tensor:
+    return cover.hair(x, y, z, base, q, kind)
+
+
+def _beard(q: SimpleNamespace, x: Tensor, y: Tensor, z: Tensor, skin: Tensor, kind: str) -> Tensor:
+    return skin - cover.beard_thickness(x, y, z, q, kind).clamp(min=0.0)
+
+
+def _hat(q: SimpleNamespace, x: Tensor, y: Tensor, z: Tensor, base: Tensor, kind: str) -> Tensor:
+    return cover.headwear(x, y, z, base, q, kind)
+
+
+def _mask(q: SimpleNamespace, x: Tensor, y: Tensor, z: Tensor, bare: Tensor, kind: str) -> Tensor:
+    return cover.mask(x, y, z, bare, q)
+
+
+def _frames(q: SimpleNamespace, x: Tensor, y: Tensor, z: Tensor, kind: str) -> Tensor:
+    return cover.frames(x, y, z, q)
+
+
+def bare_distance(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
+    """Return the distance to the bare head and its eyes: no hair, neck or clothes."""
+    found: Tensor = kernel(_bare, "")(q, x, y, z)
+    return found
 
 
 def distance(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
@@ -61,7 +98,7 @@ def trace(
     t = near.clone()
     for step in range(steps):
         d = distance(dx * t + ox, dy * t + oy, dz * t + oz, q)
-        converged = d < tolerance
+        converged = d.abs() < tolerance * (1.0 + max(0, step - 16) / 14)
         t = t + d * 0.88
         done = converged | (t > far)
         if step % 2 or step == steps - 1:

@@ -79,7 +79,7 @@ def sample_person(identity: int) -> Person:
         hair_rgb=_jitter(HAIR_RGB[hair], draws, "hair_rgb"),
         iris_colour=iris,
         iris_rgb=_jitter(IRIS_RGB[iris], draws, "iris_rgb"),
-        lip_rgb=(0.95 - 0.10 * lip, 0.72 - 0.22 * lip, 0.72 - 0.18 * lip),
+        lip_rgb=(0.95 - 0.12 * lip, 0.62 - 0.22 * lip, 0.64 - 0.18 * lip),
         brow_thickness=max(-1.0, min(1.0, draws.normal("brow_thickness", 0.5) + 0.35 * sex)),
         brow_density=draws.uniform("brow_density", 0.6, 0.95),
         freckles=draws.uniform("freckles") ** 3 * (1.0 if tone > 0.55 else 0.2),

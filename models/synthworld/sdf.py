@@ -4,14 +4,13 @@
 They return approximate distances (never much above the true one), negative inside.
 """
 
-import math
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from models.synthworld.figure import NECK_BASE
-from models.synthworld.primitives import bump, capsule, ellipsoid, groove, ramp, smooth_max, smooth_min, sphere
+from models.synthworld.primitives import Number, bump, capsule, ellipsoid, groove, ramp, smooth_max, smooth_min, sphere
 
 
 def skull(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
@@ -24,11 +23,9 @@ def skin(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[Tensor, T
     """Return the distances to the skin with eye and mouth openings cut, to the eyeballs, and to the skull."""
     x = x + ramp(y, 0.5, -1.0) * q.asym
     ax = x.abs()
-    yd = y + ramp(y, q.m_y + 0.05, q.m_y - 0.22) * q.drop if q.drop > 0 else y
-    d = base = skull(x, yd, z, q)
-    d = _lower_face(d, ax, yd, z, q)
-    front = ramp(z, 0.05, 0.45)
-    d = d - _relief(x, ax, y, yd, q) * front
+    yd = y + ramp(y, q.m_y + 0.05, q.m_y - 0.22) * q.drop
+    d = _lower_face(skull(x, yd, z, q), ax, yd, z, q)
+    d = base = d - _relief(x, ax, y, yd, q) * ramp(z, 0.05, 0.45)
     eye_x, eye_y, ball = _eyeball(ax, y, z, q)
     d = smooth_min(d, ball - 0.026, 0.07)
     d = _nose(d, x, ax, y, z, q)
@@ -40,8 +37,8 @@ def skin(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[Tensor, T
 
 
 def _lower_face(d: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
-    jaw = ellipsoid(ax - q.jaw_x, y - q.jaw_y, z - 0.12, q.jaw_r, 0.25, 0.33)
-    d = smooth_min(d, jaw, 0.24)
+    jaw = ellipsoid(ax - q.jaw_x, y - q.jaw_y, z - 0.14, q.jaw_r, 0.22, 0.32)
+    d = smooth_min(d, jaw, 0.20)
     chin = ellipsoid(ax, y - q.chin_y, z - q.chin_z, q.chin_w, 0.16, 0.20)
     d = smooth_min(d, chin, 0.27)
     bone = ellipsoid(ax - 0.43 * q.fw / 0.6, y - q.bone_y - q.cheek_up, z - 0.44, 0.18, 0.13, 0.19)
@@ -52,22 +49,20 @@ def _relief(x: Tensor, ax: Tensor, y: Tensor, yd: Tensor, q: SimpleNamespace) ->
     """Return how far soft tissue and bone stand out (positive) from the plain face."""
     dx = ax - q.ex
     out = bump(dx + 0.03, y - q.brow_y + 0.03, 0.17, 0.060) * q.ridge
-    out.sub_(bump(dx + 0.02, y - q.ey, 0.14, 0.095), alpha=q.socket)
-    out.sub_(bump(ax - 0.12, y - q.ey - 0.02, 0.06, 0.10), alpha=0.035)
-    out.add_(bump(ax - 0.33, y + 0.48, 0.17, 0.17), alpha=q.fat - 0.015)
-    out.add_(bump(ax - 0.34, y + 0.20 - q.cheek_up, 0.12, 0.09), alpha=0.022 + 0.55 * q.cheek_up)
-    out.sub_(bump(ax - 0.66, y - 0.28, 0.13, 0.16), alpha=q.temple)
-    out.add_(bump(x, y - 0.52, 0.30, 0.18), alpha=q.forehead_out)
-    out.sub_(bump(x, y - 0.78, 0.50, 0.26), alpha=q.forehead_in)
-    out.sub_(bump(x, yd + 0.775 - 0.4 * (q.m_y + 0.60), 0.17, 0.055), alpha=0.035)
-    out.sub_(bump(x, y - 0.5 * (q.m_y + q.n_bot) - 0.01, 0.032, 0.06), alpha=0.018)
-    if q.cleft > 0:
-        out.sub_(bump(x, yd - q.chin_y, 0.025, 0.09), alpha=q.cleft)
+    out = out - bump(dx + 0.02, y - q.ey, 0.14, 0.095) * (q.socket)
+    out = out - bump(ax - 0.12, y - q.ey - 0.02, 0.06, 0.10) * (0.035)
+    out = out + bump(ax - 0.33, y + 0.48, 0.17, 0.17) * (q.fat - 0.015)
+    out = out + bump(ax - 0.34, y + 0.20 - q.cheek_up, 0.12, 0.09) * (0.022 + 0.55 * q.cheek_up)
+    out = out - bump(ax - 0.66, y - 0.28, 0.13, 0.16) * (q.temple)
+    out = out + bump(x, y - 0.52, 0.30, 0.18) * (q.forehead_out)
+    out = out - bump(x, y - 0.78, 0.50, 0.26) * (q.forehead_in)
+    out = out - bump(x, yd + 0.775 - 0.4 * (q.m_y + 0.60), 0.17, 0.055) * (0.035)
+    out = out - bump(x, y - 0.5 * (q.m_y + q.n_bot) - 0.01, 0.032, 0.06) * (0.018)
+    out = out - bump(x, yd - q.chin_y, 0.025, 0.09) * (q.cleft)
     fold = ax - 0.215 + (y - q.n_bot) * 0.36
-    out.sub_(bump(fold, y - q.n_bot + 0.15, 0.022, 0.13), alpha=q.fold_line)
-    out.add_(bump(fold - 0.06, y - q.n_bot + 0.13, 0.05, 0.13), alpha=1.2 * q.fold_line)
-    if q.frown > 0:
-        out.add_(bump(ax - 0.06, y - q.brow_y + 0.02, 0.03, 0.06), alpha=0.022 * q.frown)
+    out = out - bump(fold, y - q.n_bot + 0.15, 0.022, 0.13) * (q.fold_line)
+    out = out + bump(fold - 0.06, y - q.n_bot + 0.13, 0.05, 0.13) * (1.2 * q.fold_line)
+    out = out + bump(ax - 0.06, y - q.brow_y + 0.02, 0.03, 0.06) * (0.022 * q.frown)
     return out
 
 
@@ -79,18 +74,18 @@ def _eyeball(ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[Tens
 
 def lid_opening(ex: Tensor, ey: Tensor, q: SimpleNamespace) -> Tensor:
     """Return a scaled distance to the opening between the lids in the eye's (along, across) plane; negative inside."""
-    t = ex * (1 / q.ew)
+    t = ex * (1.0 / q.ew)
     arc = 1.0 - t * t
     up = arc * (1.0 - 0.22 * t) * q.eh_up
     low = arc * (1.0 + 0.25 * t) * -q.eh_low
-    return torch.maximum(ey - up, low - ey).mul_(0.75)
+    return torch.maximum(ey - up, low - ey) * 0.75
 
 
 def _nose(d: Tensor, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
     tip_y, tip_z = q.n_bot + 0.075 + q.n_up, q.n_tip_z
     bridge = capsule(x, y, z, (0.0, q.n_top, q.n_root_z), (0.0, tip_y, tip_z), q.n_r * 0.85, q.n_r * 1.05)
     middle = 0.5 * (q.n_top + tip_y)
-    bridge.sub_(groove(y - middle - 0.04, 0.09).mul_(q.n_hump))
+    bridge = bridge - groove(y - middle - 0.04, 0.09) * q.n_hump
     d = smooth_min(d, bridge, 0.11)
     d = smooth_min(d, ellipsoid(x, y - tip_y, z - tip_z, q.n_ball * 1.05, q.n_ball * 0.88, q.n_ball), 0.06)
     wing = ellipsoid(ax - q.n_ala, y - q.n_bot - 0.035, z - tip_z + 0.125, q.n_wing * 0.85, q.n_wing, 0.105)
@@ -101,18 +96,18 @@ def _nose(d: Tensor, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNames
 
 def mouth_curve(x: Tensor, q: SimpleNamespace) -> tuple[Tensor, Tensor]:
     """Return the height of the line between the lips and 1 - (x / half width)^2."""
-    t = x * (1 / q.m_w)
-    t2 = (t * t).clamp_(max=2.2)
+    t = x * (1.0 / q.m_w)
+    t2 = (t * t).clamp(max=2.2)
     line = t2 * q.m_curve + q.m_y
-    if q.m_smirk != 0:
-        line = line + t.clamp(-1.2, 1.2).add_(0.35).clamp_(min=0.0).square_() * (0.7 * q.m_smirk)
+    up = (t.clamp(-1.2, 1.2) + 0.35).clamp(min=0.0)
+    line = line + up * up * (0.7 * q.m_smirk)
     return line, 1.0 - t2
 
 
 def lip_edges(x: Tensor, q: SimpleNamespace) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return heights over x: top of the upper lip, its lower edge, top edge of the lower lip, its bottom."""
     line, arc = mouth_curve(x, q)
-    a = arc.clamp(min=0.0)
+    a = arc.clamp(min=1e-9)
     inner_up, inner_low = line + a * q.o_up, line - a * q.o_low
     bow = 1.0 - 0.30 * groove(x, 0.030)
     return inner_up + a.sqrt() * bow * q.m_up, inner_up, inner_low, inner_low - a.pow(0.7) * q.m_low
@@ -123,57 +118,52 @@ def _mouth(d: Tensor, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleName
     muzzle = ellipsoid(x, y - q.m_y, z - 0.60, 0.30, 0.21, 0.26)
     d = smooth_min(d, muzzle - 0.3 * q.m_out, 0.16)
     front = ramp(z, 0.35, 0.6)
-    a = arc.clamp(min=0.0)
+    a = arc.clamp(min=1e-9)
     full = a.pow(0.7) * front
     up = y - line - a * (q.o_up + 0.40 * q.m_up)
     low = y - line + a * (q.o_low + 0.42 * q.m_low)
-    d = d - full * (_roll(up, 0.50 * q.m_up) * (0.010 + 0.26 * q.m_up + q.m_out))
-    d = d - full * (_roll(low, 0.48 * q.m_low) * (0.012 + 0.24 * q.m_low + q.m_out))
+    d = d - full * (_roll(up, 0.50 * q.m_up) * (0.014 + 0.34 * q.m_up + q.m_out))
+    d = d - full * (_roll(low, 0.48 * q.m_low) * (0.016 + 0.34 * q.m_low + q.m_out))
     gap_up, gap_low = line + a * q.o_up, line - a * q.o_low
-    slit = torch.maximum(y - gap_up - 0.003, gap_low - y - 0.003).mul_(0.7)
-    slit = torch.maximum(slit, (ax - 1.0 * q.m_w)).sub_(0.0)
+    slit = torch.maximum(y - gap_up - 0.003, gap_low - y - 0.003) * 0.7
+    slit = torch.maximum(slit, ax - q.m_w)
     slit = torch.maximum(slit, 0.4 - z)
-    floor = 0.05 if q.o_low < 0.02 else 0.16
-    return smooth_max(d, torch.minimum(-slit, d + floor), 0.014)
+    return smooth_max(d, torch.minimum(-slit, d + q.m_deep), 0.014)
 
 
-def _roll(v: Tensor, s: float) -> Tensor:
+def _roll(v: Tensor, s: Number) -> Tensor:
     """Return a round ridge: 1 on v = 0, 0 beyond |v| = 2 s."""
-    r = (1.0 - (v * (0.5 / s)).square_()).clamp_(min=0.0)
+    v = v * (0.5 / s)
+    r = (1.0 - v * v).clamp(min=0.0)
     return r * r
 
 
 def ear_plate(ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
     """Return the distance to the ear: a flared plate with a hollow and a rim."""
-    c, s = math.cos(q.ear_a), math.sin(q.ear_a)
+    c, s = q.ear_c, q.ear_s
     dx, dy, dz = ax - q.ear_x, y - q.ear_y, z - q.ear_z
-    u = (dx * s - dz * c).mul_(1 / q.ear)
-    n = (dx * c + dz * s).mul_(1 / q.ear)
-    v = (dy.mul_(1 / q.ear)).add_(u, alpha=-0.18)
+    u = (dx * s - dz * c) * (1.0 / q.ear)
+    n = (dx * c + dz * s) * (1.0 / q.ear)
+    v = dy * (1.0 / q.ear) - 0.18 * u
     narrow = 1.0 + 0.9 * (0.10 - v).clamp(min=0.0)
-    plate = ellipsoid((u - 0.11) * narrow, v - 0.01, n - 0.02, 0.175, 0.31, 0.048)
-    bowl = ellipsoid(u - 0.095, v - 0.0, n - 0.065, 0.085, 0.15, 0.055)
-    rim = ellipsoid(u - 0.135, v - 0.10, n - 0.075, 0.115, 0.165, 0.040)
-    return smooth_max(plate, -smooth_min(bowl, rim, 0.02), 0.025).mul_(0.8 * q.ear)
+    plate = ellipsoid((u - 0.11) * narrow, v - 0.02, n - 0.01, 0.165, 0.275, 0.046)
+    bowl = ellipsoid(u - 0.095, v - 0.0, n - 0.058, 0.080, 0.14, 0.055)
+    rim = ellipsoid(u - 0.135, v - 0.09, n - 0.066, 0.110, 0.150, 0.040)
+    return smooth_max(plate, -smooth_min(bowl, rim, 0.02), 0.025) * (0.8 * q.ear)
 
 
 def neck(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
     """Return the distance to the neck, from inside the skull to inside the chest."""
-    bottom = body_point((0.0, -0.60, -0.05), q)
-    return capsule(x * 1.0, y, z, (0.0, -0.45, -0.24), bottom, q.neck * 0.95, q.neck * 1.08)
-
-
-def body_point(point: tuple[float, float, float], q: SimpleNamespace) -> tuple[float, float, float]:
-    """Return a point given in the body frame (origin at the base of the neck) in the head frame."""
-    a, b, c = (sum(q.body[k][i] * point[k] for k in range(3)) + NECK_BASE[i] for i in range(3))
-    return a, b, c
+    bottom = (q.neck_x, q.neck_y, q.neck_z)
+    return capsule(x, y, z, (0.0, -0.45, -0.24), bottom, q.neck * 0.95, q.neck * 1.08)
 
 
 def in_body_frame(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[Tensor, Tensor, Tensor]:
     """Return coordinates in the body frame, origin at the base of the neck."""
     px, py, pz = x - NECK_BASE[0], y - NECK_BASE[1], z - NECK_BASE[2]
-    m = q.body
-    return tuple(px * r[0] + py * r[1] + pz * r[2] for r in m)  # type: ignore[return-value]
+    bx = px * q.body_xx + py * q.body_xy + pz * q.body_xz
+    by = px * q.body_yx + py * q.body_yy + pz * q.body_yz
+    return bx, by, px * q.body_zx + py * q.body_zy + pz * q.body_zz
 
 
 def torso(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:

@@ -218,7 +218,7 @@ def shade(
     inverse = (half[0] ** 2 + half[1] ** 2 + half[2] ** 2).add_(1e-9).rsqrt_()
     gloss = ((n[0] * half[0] + n[1] * half[1] + n[2] * half[2]) * inverse).clamp(0.0, 1.0)
     cosine = -(n[0] * rays[0] + n[1] * rays[1] + n[2] * rays[2])
-    fresnel = 0.04 + 0.6 * (1 - cosine.clamp(0, 1)) ** 5
+    fresnel = 0.04 + 0.35 * (1 - cosine.clamp(0.15, 1)) ** 5
     eye = (classes == 3) | (classes == 4)
     shiny = gloss**22 * 0.16 + gloss**70 * 0.10
     shiny = torch.where(classes == 13, gloss**14 * 0.10, shiny)
