@@ -18,6 +18,7 @@ from cluster import options
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each worker instead of the profile's.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N rows of the data.")
 @click.option("--export", metavar="DIR", help="Folder of the trained part and its card.  [default: OUT/export]")
+@click.option("--checkpoint-seconds", default=180.0, show_default=True, help="Time between checkpoints.")
 @click.option("--fresh", is_flag=True, help="Start again instead of resuming from the last checkpoint in --out.")
 def command(
     task: str,
@@ -30,6 +31,7 @@ def command(
     threads: int | None,
     limit: int | None,
     export: str | None,
+    checkpoint_seconds: float,
     fresh: bool,
 ) -> None:
     """Train TASK: a module of models/tasks.
@@ -50,6 +52,7 @@ def command(
         threads=threads,
         limit=limit,
         export=export,
+        checkpoint_seconds=checkpoint_seconds,
         fresh=fresh,
     )
     click.echo(f"trained {task}: {export or out + '/export'}")

@@ -13,18 +13,32 @@ from cluster import options
 @click.option("--count", required=True, type=click.IntRange(min=1), help="Pictures.")
 @options.out
 @click.option("--size", default=128, show_default=True, type=click.IntRange(32, 1024), help="Side in pixels.")
+@click.option("--views", default=4, show_default=True, type=click.IntRange(min=1), help="Views of a person.")
+@click.option(
+    "--condition", default="warm", show_default=True, metavar="NAMES", help="warm, cold or warm,cold: a row each."
+)
 @options.profile
 @options.overrides
-def command(domain: str, split: str, count: int, out: str, size: int, profile: str, overrides: tuple[str, ...]) -> None:
+def command(
+    domain: str,
+    split: str,
+    count: int,
+    out: str,
+    size: int,
+    views: int,
+    condition: str,
+    profile: str,
+    overrides: tuple[str, ...],
+) -> None:
     """Render pictures of the synthetic world into shards, with ground truth.
 
-    Repeating the command resumes; asking for more keeps what is there. --set takes views, conditions, gap and first,
+    Repeating the command resumes; asking for more keeps what is there. --set takes gap, first and partition,
     and values of the profile as profile.KEY.
     """
     from models.config import apply_edit
     from pipelines import world
 
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"views": views, "conditions": condition.split(",")}
     for edit in overrides:
         if not edit.startswith("profile."):
             apply_edit(values, edit)
