@@ -20,7 +20,7 @@ _HAIR_WORDS = (
     "neat|round|loose|shoulder-length|voluminous|afro|buzz"
 )
 _COLOUR_WORDS = (
-    "jet-black|black|(?:dark|light|deep) brown|brown|chestnut|auburn|red|ginger|(?:fair-)?blonde?|(?:silver-)?gr[ea]y|"
+    "jet-black|black|(?:dark|light|deep) brown|brown|chestnut|auburn|red|ginger|(?:fair-)?blonde?|(?:silver-)?gr[ea]y(?:ing)?|"
     "(?:snow-)?white|silver"
 )
 _GAP = rf"(?:,? (?:and )?(?:{_HAIR_WORDS}|{_COLOUR_WORDS}))*,? "  # further adjectives between a word and its noun

@@ -1,0 +1,84 @@
+"""Whatever the grammar says of a person, the reader finds again, in every word of the vocabulary."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.captions.grammar import caption, statable
+from models.captions.measure import Agreement, normalised
+from models.captions.reading import AMBIGUOUS, PATTERNS, disagreements, read
+from models.synthworld.scene import ATTRIBUTES
+
+values = {name: st.sampled_from(words) for name, (_, _, words) in ATTRIBUTES.items()}
+people = st.fixed_dictionaries({}, optional=values)
+seeds = st.integers(0, 2**63 - 1)
+
+
+@settings(max_examples=400, deadline=None)
+@given(people, seeds)
+def test_reader_finds_what_the_grammar_said(attributes: dict[str, str], seed: int) -> None:
+    text = caption(attributes, seed)
+    assert disagreements(text, attributes) == {}, text
+    said = {name for name, value in statable(attributes).items() if value != "none"}
+    assert set(read(text)) - {"sex"} == said - {"sex"}, text  # and nothing else; pronouns may tell the sex
+
+
+@settings(max_examples=50, deadline=None)
+@given(people, seeds)
+def test_captions_are_sentences_of_moderate_length(attributes: dict[str, str], seed: int) -> None:
+    text = caption(attributes, seed)
+    assert text[0].isupper()
+    assert text.endswith(".")
+    assert "{" not in text
+    assert "  " not in text
+    assert len(text.split()) <= 75
+
+
+def test_same_seed_same_caption_and_other_seeds_differ() -> None:
+    attributes = {name: words[-1] for name, (_, _, words) in ATTRIBUTES.items()}
+    texts = [caption(attributes, seed) for seed in range(200)]
+    assert texts == [caption(attributes, seed) for seed in range(200)]
+    assert len(set(texts)) > 195
+
+
+def test_reader_knows_every_value_of_the_world() -> None:
+    for name, (_, _, words) in ATTRIBUTES.items():
+        assert set(words) - {"none"} <= set(PATTERNS[name]), name
+
+
+def test_reader_understands_texts_that_the_grammar_never_wrote() -> None:
+    text = (
+        "An older gentleman with short, greying hair and a bushy beard smiles into the camera; he is blue-eyed, "
+        "light-skinned, wears a pair of sunglasses and a plain black leather jacket, and stands outdoors in soft light."
+    )
+    assert read(text) == {
+        "sex": "man", "age": "elderly", "hair_style": "short", "hair_colour": "grey", "beard": "full", "iris": "blue",
+        "skin_tone": "light", "expression": "smile", "glasses": "opaque", "clothing_colour": "black",
+        "background": "outdoor", "lighting": "soft",
+    }  # fmt: skip
+
+
+def test_two_values_of_one_attribute_are_no_statement() -> None:
+    attributes = {"sex": "woman", "iris": "green"}
+    assert disagreements("A woman with green eyes. Her eyes are blue.", attributes) == {"iris": AMBIGUOUS}
+    assert disagreements("A woman with green eyes. He smiles.", attributes) == {"sex": AMBIGUOUS}
+
+
+def test_accessories_that_are_not_there_may_be_left_unsaid_but_not_contradicted() -> None:
+    attributes = {"glasses": "none", "headwear": "none"}
+    assert disagreements("A man.", attributes) == {}
+    assert disagreements("A man without glasses.", attributes) == {}
+    assert disagreements("A man in glasses and a cap.", attributes) == {"glasses": "clear", "headwear": "cap"}
+
+
+def test_own_attributes_are_said_and_looked_for() -> None:
+    attributes = {"sex": "man", "scar": "long", "glasses": "clear"}
+    assert disagreements(caption(attributes, 3), attributes) == {}
+    assert disagreements("A man in glasses.", attributes) == {"scar": ""}
+
+
+def test_agreement_counts_captions_attributes_and_repeats() -> None:
+    agreement = Agreement()
+    agreement.add({"sex": "man", "iris": "blue"}, "A man with blue eyes.")
+    agreement.add({"sex": "man", "iris": "green"}, "A man with BLUE eyes")
+    assert agreement.summary() == {"captions_agree": 0.5, "attributes_agree": 0.75, "distinct": 0.5}
+    assert normalised("A man, smiling.") == "a man smiling"
