@@ -14,7 +14,7 @@ FREQUENT: dict[str, dict[str, float]] = {
     "glasses": {"none": 12, "clear": 3, "opaque": 1},
     "headwear": {"none": 14, "cap": 1, "beanie": 1, "headscarf": 0.5},
     "facewear": {"none": 20, "mask": 1},
-    "expression": {"neutral": 5, "smile": 5, "laugh": 2},
+    "expression": {"neutral": 14, "smile": 14, "laugh": 4, "surprised": 2},
     "pose": {"frontal": 5, "turned slightly left": 3, "turned slightly right": 3, "turned left": 1.5,
              "turned right": 1.5, "left profile": 0.25, "right profile": 0.25},
     "lighting": {"soft": 4, "hard": 2, "dim": 0.5, "backlit": 0.5},

@@ -106,6 +106,7 @@ def contact_sheet(views: list[View]) -> bytes:
     draw.text((gap, 20), "visible · thermal · classes", INK, _font(22))
     for line, person in enumerate(people):
         top = head + line * (block + text + gap)
+        draw.text((gap, top - 17), person, FAINT, _font(11))
         for column, view in enumerate(v for v in views if v.identity == person):
             left = gap + column * (block + gap)
             for place, (name, pixels) in enumerate(tiles(view, scale).items()):

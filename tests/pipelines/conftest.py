@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-if str(ROOT) not in sys.path:  # workers import the stages of these tests by name
-    sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # workers import the stages of these tests by name
 
 from models.bundle import Bundle
 from pipelines import generate

@@ -1,0 +1,150 @@
+"""The chain of stages in one process: redraws, rejects, bad rows, memory; and the writer's insistence on whole partitions."""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from models.bundle import Bundle
+from models.errors import EnvironmentFault
+from pipelines import chain, faults, record
+from pipelines.captions import write_captions
+from pipelines.generate import spec
+from pipelines.job import GenerateJob
+from pipelines.plan import Plan, write_plan
+from pipelines.storage import Storage
+from pipelines.writer import encoded, whole_partition, write_partition
+from tests.pipelines import small
+
+Job = Callable[..., GenerateJob]
+Columns = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def plan(bundle: Bundle, job: Job, tmp_path: Path) -> Plan:
+    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    write_captions(plan, small.profile().captions)
+    return plan
+
+
+def run(plan: Plan, attempts: int = 3) -> Columns:
+    return chain.Chain([spec(name, plan) for name in small.STAGES], range(attempts))(plan.partition(0))
+
+
+def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: Plan) -> None:
+    rows = run(plan)
+    assert rows["final"].sum() == 8
+    failed = ~rows["final"]
+    assert failed.sum() > 0
+    assert all(rows["reject"][failed])
+    for row in np.flatnonzero(failed):
+        last = np.flatnonzero((rows["sample_id"] == rows["sample_id"][row]) & rows["final"])[0]
+        assert rows["attempt"][last] > rows["attempt"][row]
+        assert not np.array_equal(rows["visible"][last], rows["visible"][row])
+    one = run(plan, attempts=1)
+    assert set(one["sample_id"][one["reject"] != ""]) == set(rows["sample_id"][failed])
+
+
+def test_a_row_does_not_depend_on_its_neighbours(plan: Plan) -> None:
+    rows = run(plan)
+    alone = {key: values[3:4] for key, values in plan.partition(0).items()}
+    again = chain.Chain([spec(name, plan) for name in small.STAGES], range(3))(alone)
+    last = np.flatnonzero(again["final"])[0]
+    assert np.array_equal(again["thermal"][last], rows["thermal"][3])
+
+
+def test_rows_that_a_stage_cannot_take_are_found_by_bisection() -> None:
+    calls: list[int] = []
+
+    def fussy(rows: Columns) -> Columns:
+        calls.append(len(rows["sample_id"]))
+        if 5 in rows["sample_id"]:
+            raise ValueError("five")
+        return {"double": rows["sample_id"] * 2}
+
+    result, found, reasons = faults.survivors(fussy, {"sample_id": np.arange(8)}, "fussy")
+    assert result["double"].tolist() == [0, 2, 4, 6, 8, 12, 14]
+    assert found.tolist() == [0, 1, 2, 3, 4, 6, 7]
+    assert [r for r in reasons if r] == ["error in fussy: ValueError: five"]
+    assert reasons[5]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError("bad picture"), "row"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
+        (MemoryError(), "memory"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "device"),
+        (OSError(28, "No space left on device"), "environment"),
+        (EnvironmentFault("weights"), "environment"),
+    ],
+)
+def test_errors_have_kinds(error: Exception, kind: str) -> None:
+    assert faults.kind_of(error) == kind
+
+
+def test_what_the_environment_lacks_is_not_blamed_on_a_row() -> None:
+    def broken(rows: Columns) -> Columns:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        faults.survivors(broken, {"sample_id": np.arange(8)}, "broken")
+
+
+def test_memory_that_runs_out_halves_the_batch_and_marks_the_rows() -> None:
+    class Greedy:
+        batch = 8
+
+        def __call__(self, rows: Columns) -> Columns:
+            if self.batch > 2:
+                raise MemoryError
+            return {"ok": rows["sample_id"]}
+
+    stage, smaller = Greedy(), list[int]()
+    assert chain.called(stage, smaller, {"sample_id": np.arange(8)})["ok"].tolist() == list(range(8))
+    assert smaller == [4, 2]
+    assert stage.batch == 8
+
+
+def test_the_writer_takes_nothing_but_whole_partitions(plan: Plan) -> None:
+    rows = run(plan)
+    half = {key: values[:5] for key, values in rows.items()}
+    with pytest.raises(AssertionError, match="partition 0 has 8 samples, the writer was given 5"):
+        whole_partition(half, plan)
+    mixed = {**rows, "partition": np.arange(len(rows["sample_id"])) % 2}
+    with pytest.raises(AssertionError, match="rows of partitions"):
+        whole_partition(mixed, plan)
+
+
+def test_the_same_rows_in_any_order_become_the_same_file(plan: Plan) -> None:
+    rows = run(plan)
+    order = np.random.default_rng(0).permutation(len(rows["sample_id"]))
+    write_partition(rows, plan, threads=1)
+    first = small.shards(Path(plan.out.uri))
+    write_partition({key: values[order] for key, values in rows.items()}, plan, threads=4)
+    assert small.shards(Path(plan.out.uri)) == first
+    assert len(first) == 2
+
+
+def test_the_schema_is_what_datasets_would_write(plan: Plan) -> None:
+    from datasets import Features
+
+    schema = record.schema()
+    features = Features.from_arrow_schema(schema)
+    assert features.arrow_schema.metadata == schema.metadata
+    assert features.arrow_schema.types == schema.types
+    rows = chain.stacked([run(plan)])
+    with ThreadPoolExecutor(1) as threads:
+        table = record.table_of(plan, rows, np.arange(2), threads)
+    again = pq.read_table(io.BytesIO(encoded(table)))
+    assert again.schema.metadata[b"huggingface"] == schema.metadata[b"huggingface"]
+    thermal = rows["thermal"][0, 1]
+    from pipelines.pictures import decode
+
+    assert np.array_equal(decode(again["thermal"][1].as_py()["bytes"]), thermal)

@@ -1,0 +1,225 @@
+"""The plan: what is drawn for whom, in which order, and how configuration that cannot be is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.bundle import Bundle, fetch, load_bundle, seal
+from models.config import sort_edits
+from models.errors import EnvironmentFault, UserError
+from models.synthworld.scene import ATTRIBUTES
+from pipelines.identities import Reference, from_parquet, sampled
+from pipelines.job import GenerateJob, load_job
+from pipelines.plan import identities_per_partition, write_plan
+from pipelines.profile import Profile, load_profile
+from pipelines.storage import Storage
+from tests.pipelines import small
+
+Job = Callable[..., GenerateJob]
+
+
+def test_a_larger_plan_begins_with_the_same_samples(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    few = write_plan(job(), bundle, Storage(tmp_path / "few"))
+    more = write_plan(job("identities.count=9", "seed=3"), bundle, Storage(tmp_path / "more"))
+    for k in range(few.partitions):
+        assert few.sample_table(k) == more.sample_table(k)
+        assert few.identity_table(k) == more.identity_table(k)
+
+
+def test_views_and_draws_are_added_without_changing_the_ids_that_were_there(
+    bundle: Bundle, job: Job, tmp_path: Path
+) -> None:
+    def ids(name: str, *edits: str) -> set[str]:
+        plan = write_plan(job(*edits), bundle, Storage(tmp_path / name))
+        return {i for k in range(plan.partitions) for i in plan.sample_table(k)["sample_id"].to_pylist()}
+
+    few = ids("few")
+    assert few < ids("views", "views.per_identity=6")
+    assert few < ids("draws", "views.draws=2")
+    assert few == ids("sampler", "sampling.steps=3", "conditions=[warm]", "gates.attempts=1")
+    assert not few & ids("seed", "seed=4")
+
+
+def test_identity_words_are_constant_and_agree_with_the_embedding(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    reference = Reference.of(bundle)
+    words: dict[str, set[tuple[str, ...]]] = {}
+    for k in range(plan.partitions):
+        people = {row["identity_id"]: row for row in plan.identity_table(k).to_pylist()}
+        for row in plan.sample_table(k).to_pylist():
+            drawn = json.loads(row["attributes"])
+            assert all(word in ATTRIBUTES[name][2] for name, word in drawn.items())
+            assert drawn["sex"] == reference.words(np.array(people[row["identity_id"]]["embedding"]))["sex"]
+            constant = tuple(drawn[name] for name in ATTRIBUTES if ATTRIBUTES[name][0] == "identity")
+            words.setdefault(row["identity_id"], set()).add(constant)
+    assert len(words) == 6
+    assert all(len(found) == 1 for found in words.values())
+
+
+def test_a_job_may_choose_its_words(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    plan = write_plan(job("views.attributes={glasses: clear, pose: [frontal]}"), bundle, Storage(tmp_path / "out"))
+    drawn = [json.loads(text) for text in plan.sample_table(0)["attributes"].to_pylist()]
+    assert {(words["glasses"], words["pose"]) for words in drawn} == {("clear", "frontal")}
+
+
+def test_people_share_a_partition_and_fill_batches(bundle: Bundle, job: Job) -> None:
+    assert identities_per_partition(job(), bundle) == 2
+    assert identities_per_partition(job("partition_samples=1"), bundle) == 1
+    assert identities_per_partition(job("views.per_identity=3", "partition_samples=64"), bundle) == 20
+
+
+def test_sampled_identities_keep_their_distance_and_their_order(bundle: Bundle) -> None:
+    reference = Reference.of(bundle)
+    people = sampled(reference, 40, 70, seed=0)
+    cosines = np.array([a for _, a in people]) @ np.array([a for _, a in people]).T
+    assert np.degrees(np.arccos(np.clip(cosines[~np.eye(40, dtype=bool)].max(), -1, 1))) >= 70
+    assert [name for name, _ in sampled(reference, 5, 70, seed=0)] == [name for name, _ in people[:5]]
+    with pytest.raises(UserError, match=r"only \d+ of 500 identities are 89 degrees apart.*Lower"):
+        sampled(reference, 500, 89, seed=0)
+
+
+def table(ids: list[str], embeddings: list[list[float]], **columns: list[str]) -> pa.Table:
+    return pa.table({"identity_id": ids, "embedding": embeddings, **columns})
+
+
+GOOD = [0.5] * 512
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            table(["a", "b"], [GOOD, [1.0] * 100]),
+            r"identity 'b' \(row 1\): its embedding has 100 values instead of 512",
+        ),
+        (table(["a"], [[float("nan")] * 512]), r"identity 'a' \(row 0\).*not finite"),
+        (table(["a"], [[0.0] * 512]), r"identity 'a' \(row 0\).*length zero"),
+        (table(["a", "a"], [GOOD, GOOD]), r"identity 'a' stands twice"),
+        (table(["a"], [GOOD], attributes=['{"sex": "robot"}']), r"identity 'a'.*robot"),
+        (pa.table({"identity_id": ["a"]}), r"no column 'embedding'"),
+    ],
+)
+def test_embeddings_that_cannot_be_are_named(content: pa.Table, message: str, tmp_path: Path) -> None:
+    pq.write_table(content, tmp_path / "people.parquet")
+    with pytest.raises(UserError, match=message):
+        from_parquet(str(tmp_path / "people.parquet"), None)
+
+
+def test_people_from_a_file_bring_their_words(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    random = np.random.default_rng(0).normal(size=(3, 512)).tolist()
+    given = table(
+        ["a", "b", "c"], random, attributes=['{"sex": "man", "pose": "frontal"}', "", None], reason=["", "", "no face"]
+    )
+    pq.write_table(given, tmp_path / "people.parquet")
+    plan = write_plan(job(f"identities={{source: {tmp_path}/people.parquet}}"), bundle, Storage(tmp_path / "out"))
+    assert plan.samples == 8
+    rows = plan.identity_table(0).to_pylist()
+    assert json.loads(rows[0]["given"]) == {"sex": "man"}
+    assert {json.loads(t)["sex"] for t in plan.sample_table(0)["attributes"].to_pylist()[:4]} == {"man"}
+    with pytest.raises(UserError, match="holds 2 identities, 5 were asked for"):
+        from_parquet(str(tmp_path / "people.parquet"), 5)
+
+
+def test_an_output_of_something_else_is_left_alone(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not empty"):
+        write_plan(job(), bundle, Storage(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        (["identities.cuont=1"], "identities.cuont: unknown key; known here: count, minimum_angle, source"),
+        (["sampling.steps=many"], "sampling.steps"),
+        (["conditions=[warm, warm]"], "conditions"),
+        (["views.attributes={hat: none}"], "no attribute 'hat'"),
+        (["views.attributes={glasses: pink}"], "glasses takes none, clear, opaque; not pink"),
+        (["identities.count=null"], "identities.count is needed"),
+        (["seed.x=1"], "seed is a single value"),
+        (["seed"], "write it as key=value"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_by_key(edits: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_job("demo", edits)
+
+
+def test_edits_find_their_file() -> None:
+    edits = ["identities.count=3", "profile.writer.tasks=9", "groups=[]", "bundle.name=x", "job.name=y"]
+    sorted_ = sort_edits(edits, {"job": GenerateJob, "profile": Profile, "bundle": Bundle})
+    assert sorted_ == {
+        "job": ["identities.count=3", "name=y"],
+        "profile": ["writer.tasks=9", "groups=[]"],
+        "bundle": ["name=x"],
+    }
+    with pytest.raises(UserError, match="no file has a key 'colour'"):
+        sort_edits(["colour=red"], {"job": GenerateJob})
+
+
+def test_the_files_of_the_repository_load() -> None:
+    for name in ("demo", "pairs"):
+        load_job(name)
+    stages = ("visible", "parser", "thermal", "faces", "gates")
+    for name in ("laptop", "gpu", "cluster"):
+        assert [s for group in load_profile(name).grouped(stages) for s in group.stages] == list(stages)
+    with pytest.raises(UserError, match="no profile 'desktop': name one of cluster, gpu, laptop"):
+        load_profile("desktop")
+
+
+def test_a_new_stage_joins_the_group_before_it() -> None:
+    profile = small.profile("groups=[{stages: [a, b]}, {stages: [c]}]")
+    assert [group.stages for group in profile.grouped(("a", "b", "landmarks", "c"))] == [["a", "b", "landmarks"], ["c"]]
+
+
+def test_weights_that_are_not_whole_are_named(bundle: Bundle) -> None:
+    folder = bundle.folder / "visible"
+    fetch(bundle.visible, bundle)
+    digest = bundle.digest()
+
+    (folder / "weights.bin").write_bytes(b"half")
+    with pytest.raises(EnvironmentFault, match=r"weights.bin is half-written: 4 of 700 bytes"):
+        fetch(bundle.visible, bundle)
+    (folder / "weights.bin").write_bytes(b"VISIBLE" * 100)
+    with pytest.raises(EnvironmentFault, match="not the file that files.json describes"):
+        fetch(bundle.visible, bundle)
+    seal(folder)
+    fetch(bundle.visible, bundle)
+    assert bundle.digest() != digest
+    (folder / "weights.bin").unlink()
+    with pytest.raises(EnvironmentFault, match=r"weights.bin is missing"):
+        fetch(bundle.visible, bundle)
+    (folder / "files.json").unlink()
+    with pytest.raises(EnvironmentFault, match="half-written or was never sealed"):
+        fetch(bundle.visible, bundle)
+
+
+def test_a_bundle_is_fetched_from_a_uri_once(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    from models import bundle as module
+
+    monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    files = fsspec.filesystem("memory")
+    for path in (bundle.folder / "visible").iterdir():
+        files.pipe_file(f"/weights/visible/{path.name}", path.read_bytes())
+    part = bundle.visible.model_copy(update={"weights": "memory://weights/visible"})
+    folder = fetch(part, bundle)
+    assert (folder / "weights.bin").read_bytes() == b"visible" * 100
+    files.rm("/weights/visible/weights.bin")
+    assert fetch(part, bundle) == folder
+
+
+def test_a_hub_model_must_be_pinned(bundle: Bundle) -> None:
+    part = bundle.visible.model_copy(update={"weights": "hub:owner/name@main"})
+    with pytest.raises(UserError, match="full 40-digit commit"):
+        fetch(part, bundle)
+
+
+def test_a_bundle_nobody_knows(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no bundle 'nobody': name one of .*starter"):
+        load_bundle("nobody")

@@ -1,0 +1,148 @@
+"""Create-if-absent, commit records and the lease: locally, and on an S3 server."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.errors import EnvironmentFault, UserError
+from pipelines import commits
+from pipelines.commits import Commit
+from pipelines.lease import Lease
+from pipelines.storage import Storage
+
+EMPTY = Commit("", 0, "")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The URI of a bucket on a local S3 server."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    before = dict(os.environ)
+    os.environ.update(
+        AWS_ENDPOINT_URL=f"http://{host}:{port}",
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",
+        AWS_DEFAULT_REGION="us-east-1",
+    )
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="pairs")
+    yield "s3://pairs/run"
+    os.environ.clear()
+    os.environ.update(before)
+    server.stop()
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "local":
+        return Storage(tmp_path / "out")
+    return Storage(f"{request.getfixturevalue('s3')}/{request.node.name}")
+
+
+def test_what_is_written_is_read_by_either_view(storage: Storage) -> None:
+    storage.write("data/a.bin", b"first")
+    storage.write("data/a.bin", b"second")
+    assert storage.read("data/a.bin") == b"second"
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": [1, 2]}), sink)
+    storage.write("data/t.parquet", sink.getvalue().to_pybytes())
+    assert pq.read_table(storage.path("data/t.parquet"), filesystem=storage.arrow)["x"].to_pylist() == [1, 2]
+    assert storage.list() == ["data/a.bin", "data/t.parquet"]
+    storage.remove("data/a.bin")
+    storage.remove("data/a.bin")
+    assert not storage.exists("data/a.bin")
+    assert pickle.loads(pickle.dumps(storage)).list("data") == ["data/t.parquet"]  # noqa: S301
+
+
+def test_only_the_first_of_many_creates(storage: Storage) -> None:
+    storage.write("warm", b"up")
+    results: list[bool] = []
+    start = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        own = Storage(storage.uri)
+        start.wait()
+        results.append(own.create("_commits/part-00000.json", f"{number}".encode()))
+
+    threads = [threading.Thread(target=create, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False] * 7 + [True]
+    assert len(storage.read("_commits/part-00000.json")) == 1
+
+
+def test_a_second_commit_of_a_partition_is_dropped(storage: Storage) -> None:
+    name, digest = commits.write_shard(storage, "data", 7, b"rows")
+    record = Commit(name, 4, digest, 4, {"rejects": "", "samples": 2})
+    assert commits.commit(storage, 7, record)
+    assert not commits.commit(storage, 7, EMPTY)
+    assert commits.committed(storage) == {7: record}
+    assert commits.finished(storage) == {7}
+    assert storage.read(name) == b"rows"
+    manifest = commits.write_manifest(storage, digest="d")
+    assert json.loads(storage.read("manifest.json")) == manifest
+    assert [part["partition"] for part in manifest["partitions"]] == [7]
+
+
+def test_a_damaged_record_names_itself_and_the_way_out(storage: Storage) -> None:
+    storage.write("_commits/part-00001.json", b'{"file": ')
+    with pytest.raises(EnvironmentFault, match=r"part-00001.json is damaged. Delete it and run again"):
+        commits.committed(storage)
+
+
+def test_a_live_driver_keeps_others_out_and_leaves_nothing_behind(storage: Storage) -> None:
+    with (
+        Lease(storage, heartbeat=0.05),
+        pytest.raises(UserError, match=r"is being written by process \d+"),
+        Lease(storage),
+    ):
+        pass
+    assert storage.list("_lease") == []
+    with Lease(storage):
+        pass
+
+
+def test_a_lease_that_expired_is_taken_over_and_its_holder_told(storage: Storage) -> None:
+    with Lease(storage, heartbeat=1.2, expiry=0.2) as old:
+        time.sleep(0.5)
+        with Lease(storage, expiry=0.2):
+            time.sleep(1.5)
+        with pytest.raises(EnvironmentFault, match="taken over"):
+            old.check()
+
+
+def _hold(uri: str) -> None:
+    Lease(Storage(uri)).__enter__()
+    os._exit(9)
+
+
+def test_the_lease_of_a_dead_process_of_this_machine_does_not_wait(storage: Storage) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_hold, args=(storage.uri,))
+    process.start()
+    process.join()
+    assert storage.list("_lease")
+    with Lease(storage):
+        pass
+
+
+def test_a_path_is_a_uri(tmp_path: Path) -> None:
+    Storage(tmp_path / "a").write("x", b"1")
+    assert Storage(f"file://{tmp_path}/a").read("x") == b"1"
+    with pytest.raises(UserError, match="nowhere"):
+        Storage("nowhere://x").list()
