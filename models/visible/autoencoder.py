@@ -103,9 +103,16 @@ def load_part(kind: Any, folder: Path, dtype: str = "float32") -> Any:
             f"{folder} has no config.json: not a {kind.__name__}. Train it, or fetch the bundle again."
         )
     try:
-        network = kind.from_pretrained(str(folder), torch_dtype=DTYPES[dtype], local_files_only=True)
+        network, report = kind.from_pretrained(
+            str(folder), torch_dtype=DTYPES[dtype], local_files_only=True, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise EnvironmentFault(
             f"{folder} does not load as {kind.__name__}: {error}. Fetch the bundle again."
         ) from error
+    if report["missing_keys"]:  # both libraries fill what is missing with random numbers, and only warn
+        missing = ", ".join(sorted(report["missing_keys"])[:5])
+        raise EnvironmentFault(
+            f"{folder} lacks {len(report['missing_keys'])} weights ({missing}). Fetch the bundle again."
+        )
     return network.eval()

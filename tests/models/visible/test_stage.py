@@ -1,0 +1,174 @@
+"""The stage samples the starter's layout and Arc2Face's with the same class, and a row's bytes are its own."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from models.errors import EnvironmentFault
+from models.visible.autoencoder import decode, encode, new_vae
+from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
+from models.visible.stage import VisibleStage
+from models.visible.tokenizer import corpus, new_tokenizer
+
+SMALL = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return new_tokenizer(corpus(60, seed=1), vocabulary=600, length=77)
+
+
+@pytest.fixture(scope="module")
+def starter(tokenizer, tmp_path_factory):
+    """Our layout with random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("starter")
+    vae = new_vae((8, 8, 16, 16), channels=4, groups=4, size=32)
+    vae.register_to_config(scaling_factor=0.5)
+    vae.save_pretrained(str(folder / "trained"))
+    model = new_visible(SMALL, tokenizer, channels=4, side=4)
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.2)
+    save_visible(model, folder / "trained", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(tokenizer, tmp_path_factory):
+    """Arc2Face's layout with random weights: `arc2face/`, `encoder/pytorch_model.bin` with the old key prefix, SD 1.5's rest."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("arc2face")
+    UNet2DConditionModel(
+        sample_size=4,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=2,
+        cross_attention_dim=768,
+    ).save_pretrained(str(folder / "arc2face"))
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=768,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    CLIPTextModel(config).save_pretrained(str(folder / "encoder"))
+    weights = load_file(str(folder / "encoder" / "model.safetensors"))
+    old = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in weights.items()}
+    torch.save(old, folder / "encoder" / "pytorch_model.bin")
+    (folder / "encoder" / "model.safetensors").unlink()
+    base = folder / "stable-diffusion"
+    new_vae((8, 8, 16, 16), channels=4, groups=4, size=32).save_pretrained(str(base / "vae"))
+    tokenizer.save_pretrained(str(base / "tokenizer"))
+    (base / "scheduler").mkdir()
+    sd15 = {"_class_name": "PNDMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+            "num_train_timesteps": 1000, "skip_prk_steps": True, "steps_offset": 1, "clip_sample": False}  # fmt: skip
+    (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(sd15))
+    return folder, weights
+
+
+def rows(count, seed=0):
+    draw = np.random.default_rng(seed)
+    return {
+        "caption": np.array(
+            [f"A man in a {word} shirt." for word in ("red", "blue", "green", "grey", "black")[:count]]
+        ),
+        "embedding": draw.standard_normal((count, 512)).astype(np.float32),
+        "noise_id": np.array([f"sample-{k}" for k in range(count)]),
+        "reject": np.array([""] * count, object),
+    }
+
+
+def cut(batch, wanted):
+    return {name: values[wanted] for name, values in batch.items()}
+
+
+def test_rows_do_not_depend_on_their_batch(starter):
+    stage = VisibleStage(starter, batch=4, steps=3)
+    batch = rows(5)
+    whole = stage(batch)["visible"]
+    assert whole.shape == (5, 32, 32, 3) and whole.dtype == np.uint8
+    assert np.array_equal(stage(cut(batch, [4, 2, 0]))["visible"], whole[[4, 2, 0]])
+    assert np.array_equal(VisibleStage(starter, batch=4, steps=3)(cut(batch, [3]))["visible"], whole[[3]])
+
+
+def test_caption_identity_and_noise_each_matter(starter):
+    stage = VisibleStage(starter, batch=2, steps=3)
+    batch = rows(2)
+    first = stage(batch)["visible"]
+    for name, value in (("caption", "An old woman."), ("embedding", -batch["embedding"][0]), ("noise_id", "another")):
+        changed = {
+            key: values.copy().astype(object) if key != "embedding" else values.copy() for key, values in batch.items()
+        }
+        changed[name][0] = value
+        found = stage(changed)["visible"]
+        assert not np.array_equal(found[0], first[0]), name
+        assert np.array_equal(found[1], first[1]), name
+
+
+def test_rejected_rows_keep_their_slot(starter):
+    stage = VisibleStage(starter, batch=2, steps=2)
+    batch = rows(3)
+    whole = stage(batch)["visible"]
+    batch["reject"][1] = "no face"
+    batch["embedding"][1] = np.nan
+    found = stage(batch)["visible"]
+    assert np.array_equal(found[[0, 2]], whole[[0, 2]])
+    assert not found[1].any()
+
+
+def test_the_published_layout_runs_in_the_same_class(published):
+    folder, weights = published
+    where = {name: f"stable-diffusion/{name}" for name in ("vae", "tokenizer", "scheduler")}
+    stage = VisibleStage(folder, batch=2, steps=3, guidance=3.0, captions=False, folders=where)
+    assert stage.parts.text.project is None
+    assert isinstance(stage.parts.scheduler, DPMSolverMultistepScheduler)
+    loaded = stage.parts.text.text.state_dict()
+    assert all(torch.equal(loaded[key.removeprefix("text_model.")], value) for key, value in weights.items())
+    batch = rows(2)
+    found = stage(batch)["visible"]
+    assert found.shape == (2, 32, 32, 3)
+    batch["caption"][:] = "something else"
+    assert np.array_equal(stage(batch)["visible"], found)
+
+
+def test_a_missing_part_is_named(starter):
+    with pytest.raises(EnvironmentFault, match=r"no-such-vae.*config\.json"):
+        load_visible(starter, folders={"vae": "no-such-vae"})
+
+
+def test_missing_weights_are_not_made_up(starter, tmp_path):
+    shutil.copytree(starter, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "encoder" / "model.safetensors"
+    weights = load_file(str(path))
+    weights.pop(next(key for key in weights if key.endswith("q_proj.weight")))
+    save_file(weights, str(path), metadata={"format": "pt"})
+    with pytest.raises(EnvironmentFault, match=r"lacks 1 weights .*q_proj"):
+        load_visible(tmp_path)
+
+
+def test_bfloat16_runs(starter):
+    assert VisibleStage(starter, dtype="bfloat16", batch=2, steps=2)(rows(2))["visible"].any()
+
+
+def test_latents_are_scaled_both_ways(starter):
+    vae = AutoencoderKL.from_pretrained(str(starter / "vae"), torch_dtype=torch.float32).eval()
+    assert vae.config.scaling_factor == 0.5
+    picture = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        mode = vae.encode(picture.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mode()
+        latents = encode(vae, picture)
+        torch.testing.assert_close(latents, mode * 0.5)
+        plain = ((vae.decode(mode).sample.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1)
+        assert torch.equal(decode(vae, latents).float(), plain)

@@ -1,0 +1,136 @@
+"""The two training tasks learn, and what they export is what they trained."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from onnx import TensorProto, helper, save_model
+
+from models.card import Card
+from models.seeds import seed_of
+from models.synthworld.scene import ATTRIBUTES
+from models.tasks import diffusion, vae
+from models.visible.autoencoder import detail_loss, load_part
+from models.visible.cache import of_others
+from models.visible.model import VisibleConfig
+from models.visible.stage import VisibleStage
+
+SIZE = 32
+
+
+def world(count: int) -> dict[str, np.ndarray]:
+    """Return rows of smooth coloured pictures, two of each person."""
+    draw = np.random.default_rng(0)
+    small = torch.from_numpy(draw.random((count, 3, 4, 4), np.float32))
+    pictures = torch.nn.functional.interpolate(small, size=SIZE, mode="bilinear").permute(0, 2, 3, 1)
+    said = {name: words[0] for name, (_, _, words) in ATTRIBUTES.items()}
+    return {
+        "identity": np.arange(count) // 2,
+        "visible": (pictures.numpy() * 255).astype(np.uint8),
+        "classes": draw.integers(0, 19, (count, SIZE, SIZE)).astype(np.uint8),
+        "landmarks_70": draw.uniform(5, 25, (count, 70, 2)).astype(np.float32),
+        "attributes": np.array([json.dumps(said)] * count, object),
+        "row": np.arange(count),
+        "draw": np.array([seed_of("draw", k) for k in range(count)]),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained_vae(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vae")
+    config = vae.Config(steps=30, batch=8, size=SIZE, crop=16, widths=(8, 8, 16, 16), groups=4, channels=4)
+    torch.manual_seed(0)
+    model = vae.build(config)
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr)
+    rows, values = world(8), []
+    for step in range(config.steps):
+        value, _ = vae.loss(model.train(), rows, config, step)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    model.eval()
+    with torch.inference_mode():
+        metrics = vae.validate(model, [rows], config)
+    vae.export(model, config, folder, Card(title="Autoencoder", task="vae"))
+    return folder, values, metrics
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """A recogniser's shape: [B, 3, 112, 112] -> [B, 512] by pooling and one random matrix."""
+    weight = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["input"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "recogniser",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 112, 112])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 512])],
+        [helper.make_tensor("weight", TensorProto.FLOAT, weight.shape, weight.ravel())],
+    )
+    folder = tmp_path_factory.mktemp("faces")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    save_model(model, str(folder / "recogniser.onnx"))
+    return folder
+
+
+def test_the_autoencoder_learns_and_keeps_its_scale(trained_vae):
+    folder, values, metrics = trained_vae
+    assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])
+    assert metrics["score"] == metrics["psnr_face"] > 5
+    loaded = load_part(AutoencoderKL, folder)
+    assert loaded.config.scaling_factor != 1.0
+    assert Card.read(folder).task == "vae"
+
+
+def test_detail_loss_sees_edges_and_not_brightness():
+    picture, weight = torch.rand(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+    assert detail_loss(picture + 0.3, picture, weight) < 1e-6
+    assert detail_loss(picture.flip(-1), picture, weight) > 0.1
+
+
+def test_an_identity_comes_from_the_other_pictures():
+    embedding = np.eye(4, 512, dtype=np.float32)
+    mean, one = of_others(embedding, np.array([7, 7, 7, 8]))
+    np.testing.assert_allclose(mean[0], (embedding[1] + embedding[2]) / np.sqrt(2))
+    assert np.array_equal(one[:3], embedding[[2, 0, 1]])
+    assert np.array_equal(mean[3], embedding[3])
+
+
+def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_path: Path):
+    shape = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
+    config = diffusion.Config(
+        vae=str(trained_vae[0]), faces=str(faces), shape=shape, vocabulary=600, steps=20, batch=8, lr=3e-3
+    )
+    torch.manual_seed(0)
+    model = diffusion.build(config)
+    raw = world(8)
+    rows = {**diffusion.prepare(raw, config), "draw": raw["draw"]}
+    assert rows["latents"].shape == (8, 4, 4, 4) and rows["latents"].dtype == np.float16
+    assert rows["mean"].shape == (8, 512) and rows["weight"].shape == (8, 4, 4)
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr)
+    values = []
+    for step in range(config.steps):
+        value, _ = diffusion.loss(model.train(), rows, config, step)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    again, _ = diffusion.loss(model, rows, config, 0)
+    assert again.item() == diffusion.loss(model, rows, config, 0)[0].item()  # draws alone decide
+    assert values[-1] < 0.9 * values[0]
+    model.eval()
+    with torch.inference_mode():
+        assert set(diffusion.validate(model, [raw], config)) >= {"score", "identity_gain"}
+        assert diffusion.pictures(model, raw, config).shape == (2 * SIZE, 8 * SIZE, 3)
+    diffusion.export(model, config, tmp_path, Card(title="Visible", task="diffusion"))
+    stage = VisibleStage(tmp_path, batch=2, steps=2)
+    batch = {"caption": np.array(["A man."]), "embedding": raw["row"][None, :1].repeat(512, 1) + 1.0}
+    assert stage({**batch, "noise_id": np.array(["a"])})["visible"].shape == (1, SIZE, SIZE, 3)
