@@ -1,0 +1,18 @@
+"""`thermapair seal`: say which files a folder of weights consists of."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("seal")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+def command(folders: tuple[Path, ...]) -> None:
+    """Write files.json into each folder of weights: size and SHA-256 of every file.
+
+    A bundle takes sealed folders alone, so that half a download is noticed before a run and not by its pictures.
+    """
+    from models.bundle import seal
+
+    for folder in folders:
+        click.echo(seal(folder))
