@@ -1,0 +1,208 @@
+"""vLLM behind `ray.data.llm`: attribute sets in, texts out, one engine for each call."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.bundle import Bundle, Part, fetch
+from models.captions.prompt import messages
+from models.errors import EnvironmentFault, UserError
+from models.seeds import seed_of
+from pipelines.faults import cause_of
+from pipelines.profile import CaptionEngines
+
+WAY_OUT = "Repair it and run the same command again, or write captions without a model: --set captions=template"
+
+
+class CaptionOptions(BaseModel):
+    """`options` of a bundle's captions part."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(default=0.9, gt=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=110, ge=8)
+    attempts: int = Field(default=3, ge=1, le=16)
+    """Captions asked for one sample before the grammar writes it."""
+    stated: float = Field(default=1.0, ge=0, le=1)
+    """Share of the attributes that the reader must find in a caption."""
+    engine: dict[str, Any] = {}
+    """Further arguments of the vLLM engine (max_model_len, quantization, ...)."""
+
+
+def caption_options(part: Part) -> CaptionOptions:
+    """Return the options of a captions part; a UserError names the one that is wrong."""
+    try:
+        return CaptionOptions.model_validate(part.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"captions.options.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+Texts = dict[tuple[int, int], str]
+"""(sample, attempt) -> text; one that failed is absent."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One text as it came from the engine, `seconds` after the call."""
+
+    sample: int
+    attempt: int
+    text: str
+    tokens: int
+    seconds: float
+
+
+class Engine:
+    """Writes texts for attribute sets with the model of a bundle's captions part.
+
+    A text depends on the weights, the prompt, the options and its own seed. vLLM batches requests as they come, and a
+    batch of another size may round a logit differently: over thousands of texts one can come out in other words. So the
+    plan keeps what was written, and nothing is ever asked for twice.
+
+    Raises EnvironmentFault, with the way out, for weights that are missing or an engine that does not start.
+    """
+
+    def __init__(self, part: Part, bundle: Bundle, engines: CaptionEngines, options: CaptionOptions) -> None:
+        try:
+            self.weights = fetch(part, bundle)
+        except EnvironmentFault as error:
+            raise EnvironmentFault(f"captions: {error} {WAY_OUT}") from None
+        self.dtype, self.engines, self.options = part.dtype, engines, options
+
+    def texts(self, asked: Sequence[dict[str, str]], seeds: Sequence[int], wanted: Sequence[tuple[int, int]]) -> Texts:
+        """Return the texts of `wanted` (sample, attempt) pairs; samples index `asked` and `seeds`."""
+        return {(row.sample, row.attempt): row.text for row in self.write(asked, seeds, wanted)}
+
+    def write(
+        self, asked: Sequence[dict[str, str]], seeds: Sequence[int], wanted: Sequence[tuple[int, int]]
+    ) -> Iterator[Written]:
+        """Start the engine, yield the texts as they are finished, shut it down."""
+        import ray
+        from ray.data.llm import build_processor
+
+        blocks = self._requests(asked, seeds, wanted)
+        context, begin = ray.data.DataContext.get_current(), time.monotonic()
+        before, context.wait_for_min_actors_s = context.wait_for_min_actors_s, self.engines.start_seconds
+        try:
+            process = build_processor(self._config(), preprocess=_Request(self.options), postprocess=_answer)
+            for row in process(ray.data.from_arrow(blocks)).iter_rows():
+                if row.get("text"):  # a request that failed has none
+                    passed = time.monotonic() - begin
+                    yield Written(int(row["sample"]), int(row["attempt"]), row["text"], int(row["tokens"]), passed)
+        except Exception as error:
+            cause = cause_of(error)
+            text = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+            raise EnvironmentFault(
+                f"captions: the vLLM engine for {self.weights} failed ({type(cause).__name__}: {text[:300]}). {WAY_OUT}"
+            ) from error
+        finally:
+            context.wait_for_min_actors_s = before
+
+    def _requests(
+        self, asked: Sequence[dict[str, str]], seeds: Sequence[int], wanted: Sequence[tuple[int, int]]
+    ) -> list[pa.Table]:
+        """Return the requests in blocks of the engine's batch, prompts rendered by the model's own chat template."""
+        tokenizer = _tokenizer(self.weights)
+        prompts = {
+            k: tokenizer.apply_chat_template(messages(asked[k]), tokenize=False, add_generation_prompt=True)
+            for k in dict.fromkeys(k for k, _ in wanted)
+        }
+        table = pa.table(
+            {
+                "sample": [k for k, _ in wanted],
+                "attempt": [a for _, a in wanted],
+                "prompt": [prompts[k] for k, _ in wanted],
+                "seed": [seed_of(seeds[k], "caption", a) % 2**31 for k, a in wanted],
+            }
+        )
+        return [table.slice(start, self.engines.batch) for start in range(0, len(table), self.engines.batch)]
+
+    def _config(self) -> Any:
+        from ray.data.llm import vLLMEngineProcessorConfig
+
+        cpu = not self.engines.gpus
+        engine: dict[str, Any] = {"dtype": self.dtype, "max_model_len": _positions(self.weights)}
+        engine |= {"enable_prefix_caching": False}  # a cached prompt is summed in another order
+        if cpu:
+            engine |= {"enforce_eager": True, "max_num_seqs": 64}
+        bundle = {"CPU": self.engines.cpus} | ({} if cpu else {"GPU": self.engines.gpus})
+        return vLLMEngineProcessorConfig(
+            model_source=str(self.weights),
+            engine_kwargs=engine | self.options.engine,
+            batch_size=self.engines.batch,
+            concurrency=(self.engines.engines, self.engines.engines),
+            placement_group_config={"bundles": [bundle]},
+            runtime_env={"env_vars": _environment(cpu, self.engines.threads)},
+            should_continue_on_error=True,  # one prompt that is too long ends no run
+            log_engine_metrics=False,
+            # Prompts are rendered here, and the engine has its own tokenizer: no actors for these.
+            chat_template_stage=False,
+            tokenize_stage=False,
+            detokenize_stage=False,
+        )
+
+
+class _Request:
+    """Row -> what the engine stage reads."""
+
+    def __init__(self, options: CaptionOptions) -> None:
+        self.sampling = {name: getattr(options, name) for name in ("temperature", "top_p", "max_tokens")}
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        seed = int(row["seed"])
+        return {
+            **{k: row[k] for k in ("sample", "attempt", "prompt")},
+            "sampling_params": {**self.sampling, "seed": seed},
+        }
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "sample": row["sample"],
+        "attempt": row["attempt"],
+        "text": row["generated_text"],
+        "tokens": row["num_generated_tokens"],
+    }
+
+
+def _positions(weights: Path) -> int:
+    """Return how many tokens of prompt and caption one request may have: 1024, or fewer if the model has fewer."""
+    try:
+        config = json.loads((weights / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise EnvironmentFault(f"captions: {weights / 'config.json'} cannot be read ({error}). {WAY_OUT}") from None
+    return min(1024, int(config.get("max_position_embeddings", 1024)))
+
+
+def _environment(cpu: bool, threads: int) -> dict[str, str]:
+    """Return the variables of the engine's processes."""
+    variables = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    if cpu:
+        variables |= {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_CPU_ATTN_SPLIT_KV": "0",  # sums of one sequence must not depend on its neighbours
+            "OMP_NUM_THREADS": str(threads),
+        }
+    return variables
+
+
+def _tokenizer(weights: Path) -> Any:
+    """Return the model's tokenizer; it must have a chat template."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(weights), local_files_only=True)
+    except Exception as error:
+        raise EnvironmentFault(f"captions: {weights} has no tokenizer that loads ({error}). {WAY_OUT}") from error
+    if not tokenizer.chat_template:
+        raise UserError(f"captions: the tokenizer in {weights} has no chat template; use an instruction-tuned model.")
+    return tokenizer
