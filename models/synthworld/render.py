@@ -17,7 +17,7 @@ from models.synthworld.figure import figure
 from models.synthworld.framing import framing
 from models.synthworld.gbuffer import GBuffer
 from models.synthworld.landmarks import landmarks
-from models.synthworld.lenses import Lenses, lenses
+from models.synthworld.lenses import lenses
 from models.synthworld.march import REACH, normals, trace
 from models.synthworld.scene import Scene
 from models.synthworld.shade import albedo, lighting, occlusion, shade
@@ -51,8 +51,19 @@ class Rendered:
 
 
 def render(scenes: Sequence[Scene], size: int) -> Rendered:
-    """Render `scenes` at `size` x `size` pixels. Deterministic: the same scene gives the same picture."""
-    ones = [_render_one(scene, size) for scene in scenes]
+    """Render `scenes` at `size` x `size` pixels. Deterministic: the same scene gives the same picture.
+
+    Neighbours that differ in their surroundings only (the conditions of one view) are traced once.
+    """
+    ones: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    for k, scene in enumerate(scenes):
+        before = scenes[k - 1] if k else None
+        again = before is not None and (scene.person, scene.view, scene.domain) == (
+            before.person,
+            before.view,
+            before.domain,
+        )
+        ones.append(ones[-1] if again else _render_one(scene, size))
     buffer = GBuffer(*(torch.stack([one[0][f.name] for one in ones]) for f in fields(GBuffer)))
     kinetic, apparent, valid = heat.temperature(buffer, scenes)
     found = {name: torch.stack([one[1][name] for one in ones]) for name in ones[0][1]}
