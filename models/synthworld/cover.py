@@ -21,7 +21,7 @@ _HAIR = {
     "short": (0.085, -0.42, 0.00, 0.2),
     "side part": (0.110, -0.42, 0.00, 0.15),
     "curly": (0.200, -0.50, -0.02, 1.0),
-    "afro": (0.480, -0.40, -0.02, 0.55),
+    "afro": (0.360, -0.40, -0.02, 0.55),
     "bob": (0.130, -0.45, 0.00, 0.1),
     "long": (0.120, -0.45, 0.02, 0.15),
     "ponytail": (0.050, -0.42, 0.03, 0.0),
@@ -53,6 +53,8 @@ def _hair_numbers(q: SimpleNamespace, scene: Scene, style: str) -> None:
     view, person = scene.view, scene.person
     q.h_thick, q.h_low, q.h_up, q.h_curl = _HAIR[style] or (0.0, 0.0, 0.0, 0.0)
     q.h_thick *= 1 + 0.3 * view.hair_volume
+    q.h_step = min(0.6, 1.0 / (1.0 + 5.2 * q.h_thick))  # thick hair ends steeply: shorter steps, or rays jump through
+    q.h_ear = 0.42 if q.h_thick < 0.15 else 0.10  # thick hair covers the ears
     q.h_line = 0.66 + 0.05 * person.shape.head_height + 0.02 * person.sex + 0.20 * person.baldness
     q.h_temple = 0.10 + 0.12 * max(0.0, person.sex) + 0.30 * person.baldness
     q.h_phase = (person.identity * 0.618034 % 1.0) * 6.28
@@ -77,7 +79,7 @@ def hair_region(ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
     line = ramp(z, 0.12, 0.56) * (q.h_line + q.h_up - 0.10 - q.h_low) + q.h_low
     line = line + ramp(z, 0.45, 0.85) * 0.10
     line = line + bump(ax - 0.36, z - 0.72, 0.13, 0.25) * q.h_temple
-    line = line + (bump(ax - 0.70, z - 0.02, 0.25, 0.13) * 0.42) * ramp(y, 0.45, 0.1)
+    line = line + (bump(ax - 0.70, z - 0.02, 0.25, 0.13) * q.h_ear) * ramp(y, 0.45, 0.1)
     return y - line
 
 
@@ -95,7 +97,7 @@ def hair(x: Tensor, y: Tensor, z: Tensor, base: Tensor, q: SimpleNamespace, kind
     lump = lump + 0.6 * torch.sin((x + y) * (0.6 * a)) * torch.sin((z - y) * (0.55 * a) + phase)
     thick = thick + lump * thick.clamp(0.0, 0.06) * (0.7 * q.h_curl)
     thick = torch.minimum(thick, 3.0 * (-_hat_height(y, z, q)).clamp(min=0.0) + q.hat_press)
-    d = (base - thick) * 0.6
+    d = (base - thick) * q.h_step
     if kind == "falls":
         return _falling(d, x, ax, y, z, q)
     if kind == "tail":
