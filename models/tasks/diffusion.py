@@ -21,7 +21,7 @@ from models.visible.sampler import sample
 from models.visible.text import prompts, tokens
 from models.visible.tokenizer import corpus, new_tokenizer
 
-COLUMNS = ("identity", "visible", "classes", "landmarks_70", "attributes")
+COLUMNS = ("identity", "view", "visible", "classes", "landmarks_70", "attributes")
 
 
 class Config(TrainConfig):
@@ -60,7 +60,7 @@ def prepare(rows: Rows, config: Config) -> Rows:
     """Return what `loss` needs of decoded rows: 6 kB a picture."""
     latents = cache.latents(rows["visible"], config.vae)
     own = cache.embeddings(rows["visible"], rows["landmarks_70"], config.faces)
-    mean, one = cache.of_others(own, rows["identity"])
+    mean, one = cache.of_others(own, rows["identity"], rows["view"])
     return {
         "latents": latents,
         "mean": mean.astype(np.float16),

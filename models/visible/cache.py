@@ -33,7 +33,7 @@ def autoencoder(folder: str) -> AutoencoderKL:
     return load_part(AutoencoderKL, local(folder)).requires_grad_(False)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def recogniser(folder: str) -> onnxruntime.InferenceSession:
     """Return the session of the recogniser in an insightface pack: the network that takes 112 px crops."""
     for path in sorted(local(folder).glob("*.onnx")):
@@ -55,26 +55,31 @@ def latents(pictures: np.ndarray, folder: str) -> np.ndarray:
 
 def embeddings(pictures: np.ndarray, landmarks_70: np.ndarray, folder: str) -> np.ndarray:
     """Return unit embeddings float32 [B, 512] of pictures uint8 [B, S, S, 3], aligned on the world's own landmarks [B, 70, 2]."""
+    return embedded(aligned(pictures, five_points(landmarks_70)), folder)
+
+
+def embedded(crops: np.ndarray, folder: str) -> np.ndarray:
+    """Return unit embeddings float32 [B, 512] of aligned crops uint8 [B, 112, 112, 3]."""
     network = recogniser(folder)
-    crops = aligned(pictures, five_points(landmarks_70))
     values = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
     name = network.get_inputs()[0].name
     found = [network.run(None, {name: values[k : k + BATCH]})[0] for k in range(0, len(values), BATCH)]
     return _unit(np.concatenate(found).astype(np.float32))
 
 
-def of_others(embedding: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (mean of the person's other pictures, one of them), each unit float32 [B, 512].
+def of_others(embedding: np.ndarray, identity: np.ndarray, view: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (mean over the person's other views, one of those views), each unit float32 [B, 512].
 
-    Only rows at hand are looked at: a person's pictures lie together in the shards. Someone alone keeps their own.
+    identity, view: int [B]; rows of one view are the same picture under several thermal conditions. Only rows at hand are
+    looked at: a person's pictures lie together in the shards. Someone alone keeps their own.
     A condition that says nothing of the picture it belongs to but who it shows cannot carry its light or pose.
     """
     mean, one = embedding.copy(), embedding.copy()
-    for person in np.unique(identity):
-        rows = np.flatnonzero(identity == person)
-        if len(rows) > 1:
-            mean[rows] = _unit(embedding[rows].sum(axis=0) - embedding[rows])
-            one[rows] = embedding[np.roll(rows, 1)]
+    for row in range(len(embedding)):
+        others = np.flatnonzero((identity == identity[row]) & (view != view[row]))
+        if len(others):
+            mean[row] = _unit(embedding[others].sum(axis=0))
+            one[row] = embedding[others[row % len(others)]]
     return mean, one
 
 

@@ -29,6 +29,7 @@ def world(count: int) -> dict[str, np.ndarray]:
     said = {name: words[0] for name, (_, _, words) in ATTRIBUTES.items()}
     return {
         "identity": np.arange(count) // 2,
+        "view": np.arange(count) % 2,
         "visible": (pictures.numpy() * 255).astype(np.uint8),
         "classes": draw.integers(0, 19, (count, SIZE, SIZE)).astype(np.uint8),
         "landmarks_70": draw.uniform(5, 25, (count, 70, 2)).astype(np.float32),
@@ -97,10 +98,10 @@ def test_detail_loss_sees_edges_and_not_brightness():
 
 
 def test_an_identity_comes_from_the_other_pictures():
-    embedding = np.eye(4, 512, dtype=np.float32)
-    mean, one = of_others(embedding, np.array([7, 7, 7, 8]))
+    embedding = np.eye(5, 512, dtype=np.float32)
+    mean, one = of_others(embedding, np.array([7, 7, 7, 8, 7]), np.array([0, 1, 2, 0, 0]))
     np.testing.assert_allclose(mean[0], (embedding[1] + embedding[2]) / np.sqrt(2))
-    assert np.array_equal(one[:3], embedding[[2, 0, 1]])
+    assert all(embedding[0] @ found == embedding[4] @ found == 0 for found in (mean[0], one[0], mean[4], one[4]))
     assert np.array_equal(mean[3], embedding[3])
 
 
