@@ -1,6 +1,7 @@
 """vLLM behind `ray.data.llm`: attribute sets in, texts out, one engine for each call."""
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -98,13 +99,25 @@ class Engine:
                     passed = time.monotonic() - begin
                     yield Written(int(row["sample"]), int(row["attempt"]), row["text"], int(row["tokens"]), passed)
         except Exception as error:
-            cause = cause_of(error)
-            text = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
             raise EnvironmentFault(
-                f"captions: the vLLM engine for {self.weights} failed ({type(cause).__name__}: {text[:300]}). {WAY_OUT}"
+                f"captions: the vLLM engine for {self.weights} {self._failure(error)}. {WAY_OUT}"
             ) from error
         finally:
             context.wait_for_min_actors_s = before
+
+    def _failure(self, error: Exception) -> str:
+        """Return what happened to the engine, in a line."""
+        import ray.exceptions
+
+        if isinstance(error, ray.exceptions.GetTimeoutError):
+            seconds = self.engines.start_seconds
+            return f"did not start within {seconds} s (the machine is short of CPUs, or raise profile.captions.start_seconds)"
+        cause = cause_of(error)
+        if not str(cause).strip():  # Ray Data puts an empty exception at the end of the chain
+            cause = error
+        lines = [line for line in str(cause).splitlines() if line.strip()]
+        told = [line for line in lines if re.match(r"\s*[\w.]*(Error|Exception|Fault)\b", line)] or lines
+        return f"failed ({type(cause).__name__}: {told[-1].strip()[:300] if told else 'no message'})"
 
     def _requests(
         self, asked: Sequence[dict[str, str]], seeds: Sequence[int], wanted: Sequence[tuple[int, int]]
