@@ -25,6 +25,14 @@ from models.seeds import seed_of
 from models.tasks import Rows, TrainConfig
 
 COLUMNS: tuple[str, ...] = ()
+SUMMARY = (
+    "A small Llama that turns a list of attributes into a varied English caption that states them. It is a Hugging Face "
+    "folder: transformers and vLLM load it, and its chat template reads the same messages as any chat model's."
+)
+LIMITS = (
+    "It knows the words of the synthetic world and nothing else: it was trained on sentences of a grammar, so it cannot "
+    "follow other instructions or describe other attributes. Captions are checked by a reader before they are used."
+)
 MAX_TOKENS = 128
 """Positions of the model: at most 15 attributes, the begin mark and about 90 tokens of caption."""
 
@@ -131,4 +139,4 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     assert isinstance(model, LlamaForCausalLM)
     copy.deepcopy(model).half().save_pretrained(folder)
     caption_tokenizer().save_pretrained(folder)
-    card.write(folder)
+    card.model_copy(update={"title": "Captioner", "summary": SUMMARY, "limits": LIMITS}).write(folder)

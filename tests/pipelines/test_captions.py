@@ -1,0 +1,181 @@
+"""Phase 1: which caption a sample takes, what is committed, and real vLLM on real Ray."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.bundle import ROOT, Bundle, load_bundle, seal
+from models.captions.grammar import caption
+from models.captions.measure import normalised
+from models.captions.reading import disagreements
+from models.captions.sampling import spread_attributes
+from models.errors import EnvironmentFault, UserError
+from pipelines import captions
+from pipelines.captions import FEW, choose, cleaned, templates, write_captions
+from pipelines.engine import CaptionOptions, Engine, Texts, caption_options
+from pipelines.job import GenerateJob
+from pipelines.plan import Plan, write_plan
+from pipelines.profile import CaptionEngines
+from pipelines.storage import Storage
+
+ENGINES = CaptionEngines(threads=1)
+PEOPLE = [spread_attributes(random.Random(k)) for k in range(24)]
+SEEDS = list(range(24))
+
+
+def said(sample: int, attempt: int) -> str:
+    """What an honest writer answers."""
+    return caption(PEOPLE[sample], 100 * sample + attempt)
+
+
+def written(
+    taken: set[int], answer: Callable[[int, int], str], count: int = 24
+) -> tuple[list[str], list[str], list[int]]:
+    """Return captions, sources and how many texts each call asked for."""
+    calls: list[int] = []
+
+    def write(wanted: Sequence[tuple[int, int]]) -> Texts:
+        calls.append(len(wanted))
+        return {pair: answer(*pair) for pair in wanted}
+
+    found, sources = choose(PEOPLE[:count], SEEDS[:count], write, CaptionOptions(), taken)
+    return found, sources, calls
+
+
+def test_a_text_that_states_its_attributes_is_taken() -> None:
+    found, sources, calls = written(set(), said)
+    assert found == [said(k, 0) for k in range(24)]
+    assert set(sources) == {"llm"}
+    assert calls == [72]  # few samples: all attempts at once
+
+
+def test_a_text_that_does_not_is_asked_for_again_and_written_by_the_grammar_in_the_end() -> None:
+    def answer(sample: int, attempt: int) -> str:
+        bad = sample == 3 or (sample == 5 and attempt < 2)
+        return "A person." if bad else said(sample, attempt)
+
+    found, sources, _ = written(set(), answer)
+    assert found[5] == said(5, 2)
+    assert sources[3] == "grammar"
+    assert disagreements(found[3], PEOPLE[3]) == {}
+    assert [k for k in range(24) if sources[k] != "llm"] == [3]
+
+
+def test_unfinished_texts_are_not_taken() -> None:
+    found, sources, _ = written(set(), lambda k, a: said(k, a).removesuffix(".") if a == 0 else said(k, a), 4)
+    assert found == [said(k, 1) for k in range(4)]
+    assert set(sources) == {"llm"}
+
+
+def test_no_two_samples_share_a_text() -> None:
+    same = [dict(PEOPLE[0])] * 6
+    texts = {0: "one", 1: "two", 2: "three"}
+
+    def write(wanted: Sequence[tuple[int, int]]) -> Texts:
+        return {(k, a): f"{caption(PEOPLE[0], 7)[:-1]}, {texts[a]}." for k, a in wanted}
+
+    found, sources = choose(same, SEEDS[:6], write, CaptionOptions(), set())
+    assert len({normalised(text) for text in found}) == 6
+    assert sources == ["llm"] * 3 + ["grammar"] * 3
+
+
+def test_the_choice_does_not_depend_on_how_many_texts_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(sample: int, attempt: int) -> str:
+        return said(sample, attempt) if (sample + attempt) % 3 == 0 else "A person."
+
+    at_once = written(set(), answer)
+    monkeypatch.setattr(captions, "FEW", 0)
+    one_by_one = written(set(), answer)
+    assert at_once[:2] == one_by_one[:2]
+    assert one_by_one[2] == [24, 16, 8]
+    assert FEW > 0
+
+
+def test_templates_differ_and_state_everything() -> None:
+    people = [PEOPLE[0]] * 50
+    found = templates(people, range(50), set())
+    assert len(set(found)) == 50
+    assert all(not disagreements(text, PEOPLE[0]) for text in found)
+    assert found == templates(people, range(50), set())
+
+
+def test_answers_of_chat_models_are_cleaned() -> None:
+    assert cleaned(' "A woman\nwith  green eyes." ') == "A woman with green eyes."
+
+
+def test_a_wrong_option_is_named(bundle: Bundle) -> None:
+    part = bundle.captions.model_copy(update={"options": {"temprature": 1}})
+    with pytest.raises(UserError, match="captions.options.temprature"):
+        caption_options(part)
+
+
+def test_captions_are_committed_once(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> None:
+    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    assert write_captions(plan, ENGINES) == {"template": plan.samples}
+    assert list(plan.uncaptioned()) == []
+    assert write_captions(plan, ENGINES) == {}
+    for k in range(plan.partitions):
+        table = plan.captions(k)
+        asked = [json.loads(text) for text in plan.sample_table(k)["attributes"].to_pylist()]
+        for text, attributes in zip(table["caption"].to_pylist(), asked, strict=True):
+            assert disagreements(text, attributes) == {}
+    everything = [text for k in range(plan.partitions) for text in plan.captions(k)["caption"].to_pylist()]
+    assert len(set(everything)) == len(everything)
+
+
+@pytest.fixture(scope="module")
+def starter() -> Bundle:
+    return load_bundle("starter")
+
+
+def llm_plan(starter: Bundle, job: Callable[..., GenerateJob], bundle: Bundle, out: Path) -> Plan:
+    """A plan of the small bundle whose captions the starter's model writes."""
+    part = starter.captions.model_copy(update={"weights": str(ROOT / "models/starter" / starter.captions.weights)})
+    mixed = bundle.model_copy(update={"captions": part})
+    mixed._folder = bundle._folder
+    return write_plan(job("captions=llm"), mixed, Storage(out))
+
+
+@pytest.mark.slow
+def test_vllm_writes_captions_that_state_their_attributes(
+    local_ray: Any, starter: Bundle, bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
+) -> None:
+    plans = [llm_plan(starter, job, bundle, tmp_path / name) for name in ("first", "second")]
+    counts = write_captions(plans[0], ENGINES)
+    assert counts["llm"] >= 0.9 * plans[0].samples
+    written = [row for k in range(plans[0].partitions) for row in plans[0].captions(k).to_pylist()]
+    asked = [
+        json.loads(text)
+        for k in range(plans[0].partitions)
+        for text in plans[0].sample_table(k)["attributes"].to_pylist()
+    ]
+    for row, attributes in zip(written, asked, strict=True):
+        assert disagreements(row["caption"], attributes) == {}
+    assert len({row["caption"] for row in written}) == len(written)
+    write_captions(plans[1], ENGINES.model_copy(update={"batch": 8}))
+    again = [row for k in range(plans[1].partitions) for row in plans[1].captions(k).to_pylist()]
+    assert written == again
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_start_is_one_message_with_the_way_out(
+    local_ray: Any, starter: Bundle, tmp_path: Path
+) -> None:
+    folder = tmp_path / "captioner"
+    shutil.copytree(ROOT / "models/starter" / starter.captions.weights, folder)
+    (folder / "model.safetensors").write_bytes(b"no weights at all")
+    seal(folder)
+    part = starter.captions.model_copy(update={"weights": str(folder)})
+    with pytest.raises(EnvironmentFault, match=r"vLLM engine for .*captioner failed .*captions=template"):
+        Engine(part, starter, ENGINES, CaptionOptions()).texts(PEOPLE[:2], SEEDS[:2], [(0, 0), (1, 0)])
+
+
+def test_missing_weights_are_one_message_with_the_way_out(bundle: Bundle, tmp_path: Path) -> None:
+    part = bundle.captions.model_copy(update={"weights": str(tmp_path / "nowhere")})
+    with pytest.raises(EnvironmentFault, match=r"nowhere does not exist.*captions=template"):
+        Engine(part, bundle, ENGINES, CaptionOptions())
