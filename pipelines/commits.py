@@ -65,6 +65,14 @@ def committed(out: Storage) -> dict[int, Commit]:
         return dict(sorted(records))
 
 
+def record_of(out: Storage, partition: int) -> Commit | None:
+    """Return the record of one partition, or None while it is not finished."""
+    try:
+        return _read(out, _name(partition))[1]
+    except FileNotFoundError:
+        return None
+
+
 def write_manifest(out: Storage, **facts: object) -> dict[str, Any]:
     """Write `manifest.json`, the compaction of all records with `facts` before them; returns it."""
     partitions = [{"partition": number, **asdict(record)} for number, record in committed(out).items()]

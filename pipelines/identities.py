@@ -38,14 +38,15 @@ def identities(wanted: Identities, bundle: Bundle, seed: int) -> list[Identity]:
     Raises:
         UserError: an embedding of the wrong size, with NaN or of zero norm, a duplicate id, or too few of them.
     """
-    reference = Reference.of(bundle)
     if wanted.source == "reference":
+        reference = Reference.of(bundle)
         found = sampled(reference, wanted.count or 0, wanted.minimum_angle, seed)
         return [Identity(name, embedding, {}, reference.words(embedding)) for name, embedding in found]
-    return [
-        Identity(person.id, person.embedding, person.given, reference.words(person.embedding))
-        for person in from_parquet(wanted.source, wanted.count)
-    ]
+    people = from_parquet(wanted.source, wanted.count)
+    if not (fetch(bundle.faces, bundle) / bundle.reference).is_file():
+        return people
+    reference = Reference.of(bundle)
+    return [Identity(p.id, p.embedding, p.given, reference.words(p.embedding)) for p in people]
 
 
 class Reference:

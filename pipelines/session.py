@@ -48,7 +48,10 @@ def ray_session(start: RayStart) -> Iterator[None]:
             _join(address)
         else:
             _start(start)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except EnvironmentFault:
+        raise
+    except Exception as error:  # Ray raises a bare Exception when a node does not come up in time
+        ray.shutdown()
         where = f"the cluster at {address}" if address else "a local Ray"
         raise EnvironmentFault(f"{where} cannot be reached or started: {error}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the job has its own view

@@ -1,0 +1,158 @@
+"""`thermapair inspect`: shows one row of an output and makes it again from its provenance."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from models.bundle import weights_digest
+from models.errors import UserError
+from pipelines import generate
+from pipelines.chain import Chain, Columns
+from pipelines.commits import record_of
+from pipelines.pictures import celsius, decode, encode_jpeg
+from pipelines.plan import Plan, noise_id, pair_id, read_plan
+from pipelines.provenance import LAUNCHES
+from pipelines.sheet import CLASS_COLOURS, coloured
+from pipelines.storage import Storage
+
+SHOWN = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "split", "seed", "attempt", "caption",
+         "caption_source", "attributes", "bbox", "scores", "reject", "thermal_kind", "licence", "provenance")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Remade:
+    """How a row that was made again compares with the one that is stored."""
+
+    visible: float
+    """Largest difference of a stored sample, of 255."""
+    thermal: float
+    """Largest difference in degrees Celsius."""
+    classes: float
+    """Share of the pixels with another class."""
+
+    @property
+    def same(self) -> bool:
+        """Whether every pixel came out the same."""
+        return self.visible == self.thermal == self.classes == 0
+
+    def __str__(self) -> str:
+        if self.same:
+            return "made again: every pixel is the same"
+        return (
+            f"made again: visible differs by up to {self.visible:.0f} of 255, thermal by up to {self.thermal:.2f} degC, "
+            f"{self.classes:.2%} of the pixels have another class"
+        )
+
+
+def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
+    """Print the row `pair` of the output at `out`, make it again and print how they compare.
+
+    picture: file for a PNG with the stored row above the remade one. Returns None for a row without pictures.
+
+    Raises:
+        UserError: there is no such pair, or it is not finished yet.
+    """
+    plan = read_plan(Storage(out))
+    row, place = find(plan, pair)
+    show(row, changed_weights(plan))
+    if row["visible"] is None:
+        print("this row has no picture to compare: " + row["reject"])
+        return None
+    columns = remake(plan, place, int(row["attempt"]))
+    layer = plan.job.conditions.index(row["condition"])
+    result = compared(plan, row, columns, layer)
+    print(result)
+    if picture:
+        Path(picture).write_bytes(side_by_side(row, columns, layer))
+        print(f"stored above, made again below: {picture}")
+    return result
+
+
+def find(plan: Plan, pair: str) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Return the stored row of `pair` and its place in the plan (partition, row)."""
+    for partition in range(plan.partitions):
+        samples = plan.sample_table(partition)["sample_id"].to_pylist()
+        for row, sample in enumerate(samples):
+            if pair in (pair_id(sample, condition) for condition in plan.job.conditions):
+                return _stored(plan, partition, pair), (partition, row)
+    raise UserError(f"{plan.out.uri} has no pair {pair!r}. Their ids are in the column pair_id of data/*.parquet.")
+
+
+def remake(plan: Plan, place: tuple[int, int], attempt: int) -> Columns:
+    """Run all stages of the job for one sample in this process; returns its columns, one row each."""
+    partition, row = place
+    columns = {key: values[row : row + 1].copy() for key, values in plan.partition(partition).items()}
+    columns["attempt"][:] = attempt
+    columns["noise_id"][:] = noise_id(str(columns["sample_id"][0]), attempt)
+    return Chain([generate.spec(name, plan) for name in generate.STAGES], [attempt], begins=False)(columns)
+
+
+def compared(plan: Plan, row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
+    """Return how far the pictures in `columns` are from those stored in `row`."""
+    if "thermal" not in columns:
+        raise UserError(f"the row cannot be made again: {columns['reject'][0]}")
+    visible = columns["visible"][0]
+    if plan.job.encoding.visible == "jpeg":
+        visible = decode(encode_jpeg(visible))
+    classes = decode(row["classes"]["bytes"]) != columns["classes"][0]
+    counts = decode(row["thermal"]["bytes"]).astype(int) - columns["thermal"][0, layer].astype(int)
+    return Remade(
+        visible=float(np.abs(decode(row["visible"]["bytes"]).astype(int) - visible.astype(int)).max()),
+        thermal=float(np.abs(counts).max()) / 100,
+        classes=float(classes.mean()),
+    )
+
+
+def show(row: Mapping[str, Any], changed: list[str]) -> None:
+    """Print the row's texts and numbers."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name in SHOWN:
+        value = row[name]
+        table.add_row(f"[dim]{name}", json.dumps(value) if isinstance(value, list) else str(value))
+    if row["thermal"]:
+        degrees = celsius(decode(row["thermal"]["bytes"]))
+        table.add_row("[dim]thermal", f"{degrees.min():.1f} to {degrees.max():.1f} degC, mean {degrees.mean():.1f}")
+    Console().print(table)
+    if changed:
+        print(f"the weights of {', '.join(changed)} have changed since: the row may come out differently")
+
+
+def changed_weights(plan: Plan) -> list[str]:
+    """Return the parts whose weights are no longer those of the first launch."""
+    launches = plan.out.list(LAUNCHES)
+    recorded = json.loads(plan.out.read(launches[0]))["weights"] if launches else {}
+    parts = plan.bundle.parts()
+    return [name for name, digest in recorded.items() if weights_digest(parts[name], plan.bundle) != digest]
+
+
+def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
+    """Return a PNG: visible, thermal, classes as stored, and below as made again."""
+    stored = [decode(row[name]["bytes"]) for name in ("visible", "thermal", "classes")]
+    remade = [columns["visible"][0], columns["thermal"][0, layer], columns["classes"][0]]
+    degrees = celsius(stored[1])
+    scale = float(degrees.min()), float(max(degrees.max(), degrees.min() + 1))
+    lines = [np.hstack([v, coloured(celsius(t), scale), CLASS_COLOURS[c]]) for v, t, c in (stored, remade)]
+    sink = io.BytesIO()
+    Image.fromarray(np.vstack(lines)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def _stored(plan: Plan, partition: int, pair: str) -> dict[str, Any]:
+    """Return the accepted row of `pair`, else its last rejected attempt."""
+    record = record_of(plan.out, partition)
+    if record is None:
+        raise UserError(f"pair {pair} is planned in partition {partition}, which is not finished yet.")
+    for name in record.files():
+        table = pq.read_table(plan.out.path(name), filesystem=plan.out.arrow, filters=[("pair_id", "=", pair)])
+        if len(table):
+            return max(table.to_pylist(), key=lambda found: found["attempt"])
+    raise UserError(f"pair {pair} is in none of the files of partition {partition}; was one replaced by hand?")

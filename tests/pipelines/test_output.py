@@ -1,0 +1,116 @@
+"""What is done with an output afterwards: a row made again, orphans removed, a report that a person opens."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from models.errors import EnvironmentFault, UserError
+from pipelines import clean, inspect, session
+from pipelines.captions import write_captions
+from pipelines.chain import Chain
+from pipelines.generate import spec
+from pipelines.job import GenerateJob
+from pipelines.lease import Lease
+from pipelines.page import page
+from pipelines.plan import Plan, write_plan
+from pipelines.progress import Board, State
+from pipelines.report import finish
+from pipelines.sheet import coloured
+from pipelines.storage import Storage
+from pipelines.writer import write_partition
+from tests.pipelines import small
+
+
+@pytest.fixture
+def plan(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> Plan:
+    """An output whose first two of three partitions are finished."""
+    plan = write_plan(job("encoding.visible=jpeg"), bundle, Storage(tmp_path / "out"))
+    write_captions(plan, small.profile().captions)
+    chain = Chain([spec(name, plan) for name in small.STAGES], range(3))
+    for partition in range(2):
+        write_partition(chain(plan.partition(partition)), plan, threads=1)
+    return plan
+
+
+def pairs(plan: Plan, folder: str = "data") -> list[dict[str, object]]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(Path(plan.out.uri) / folder).to_pylist()
+
+
+def test_a_row_is_made_again_from_its_provenance(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redrawn = next(row for row in pairs(plan) if row["attempt"])
+    result = inspect.run(plan.out.uri, str(redrawn["pair_id"]), picture=str(tmp_path / "row.png"))
+    assert result is not None
+    assert result.same
+    assert (tmp_path / "row.png").stat().st_size > 1000
+    shown = capsys.readouterr().out
+    assert str(redrawn["sample_id"]) in shown
+    assert "every pixel is the same" in shown
+
+
+def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
+    from pipelines.plan import pair_id
+
+    planned = pair_id(plan.sample_table(2)["sample_id"][0].as_py(), "warm")
+    with pytest.raises(UserError, match="planned in partition 2, which is not finished"):
+        inspect.run(plan.out.uri, planned)
+    with pytest.raises(UserError, match="has no pair 'nothing'"):
+        inspect.run(plan.out.uri, "nothing")
+    with pytest.raises(UserError, match="holds no run"):
+        inspect.run(plan.out.uri + "/data", "nothing")
+
+
+def test_clean_removes_what_no_record_names_and_nothing_else(plan: Plan) -> None:
+    out = Path(plan.out.uri)
+    before = small.shards(out)
+    orphan, half = out / "data" / "part-00002-000000000000.parquet", out / "data" / ".part-00002.1234.tmp"
+    orphan.write_bytes(b"given up")
+    half.write_bytes(b"ha")
+    assert clean.run(str(out), dry_run=True) == ["data/.part-00002.1234.tmp", "data/part-00002-000000000000.parquet"]
+    assert orphan.exists()
+    with Lease(plan.out), pytest.raises(UserError, match="is being written by process"):
+        clean.run(str(out))
+    clean.run(str(out))
+    assert small.shards(out) == before
+
+
+def test_the_report_escapes_and_counts(plan: Plan) -> None:
+    report = finish(plan)
+    assert report.pairs == len(pairs(plan))
+    assert report.samples == 16
+    assert sum(report.reasons.values()) == len(pairs(plan, "rejects")) / 2
+    text = (Path(plan.out.uri) / "report" / "index.html").read_text()
+    assert "<script" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    shown = page(report, plan, [], [], {"identity": [0.5, float("nan")]})
+    assert "identity" in shown
+    front = (Path(plan.out.uri) / "README.md").read_text()
+    assert "data/*.parquet" in front
+
+
+def test_degrees_become_colours_within_their_scale() -> None:
+    shown = coloured(np.array([[20.0, 30.0, 99.0]], np.float32), (20, 40))
+    assert shown.dtype == np.uint8
+    assert shown[0, 0].sum() < shown[0, 1].sum() < shown[0, 2].sum()
+
+
+def test_progress_is_one_line_with_rate_time_left_and_busy_stages() -> None:
+    board = Board()
+    board.add("visible", 8, 2.0, "a")
+    board.add("visible", 4, 1.0, "b")
+    state = State("demo", total=24, before=4, done=10, rejected=1, redrawn=2, phase="pictures", stages=board.snapshot())
+    state.began -= 3.0
+    line = state.line()
+    assert "10/24 samples | 2.00/s | left 0:0" in line
+    assert "rejected 1 | redrawn 2 | visible 12 (50% busy)" in line
+
+
+def test_shared_memory_that_is_too_small_is_noticed_before_ray_starts(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=r"MiB free, the object store needs .*--shm-size"):
+        session.check_shared_memory(2**60, tmp_path)
