@@ -1,0 +1,14 @@
+"""`thermapair reference`: whom a bundle samples when no people are given."""
+
+import click
+
+
+@click.command("reference")
+@click.option("--data", required=True, metavar="URI", help="Pictures of the world, as `thermapair world` writes them.")
+@click.option("--faces", required=True, metavar="DIR", help="The faces part: an insightface pack.")
+@click.option("--count", type=click.IntRange(min=1), help="Only the first so many pictures.")
+def command(data: str, faces: str, count: int | None) -> None:
+    """Fit the distribution of a recogniser's embeddings and write it beside the recogniser."""
+    from pipelines import reference
+
+    reference.run(data, faces, count=count)

@@ -1,0 +1,80 @@
+"""The distribution of a recogniser's embeddings, to sample people from, and linear probes that read words off them.
+
+Written as `reference.safetensors` beside the recogniser, for its own embeddings alone:
+
+    mean [512], components [k, 512] (orthonormal), scales [k] (standard deviations)   of people's mean embeddings
+    probe.<attribute>.weight [V, 512], probe.<attribute>.bias [V]                     scores of the attribute's words
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PROBE_DECAY = 1e-4
+
+
+def people_of(embeddings: np.ndarray, identity: np.ndarray) -> np.ndarray:
+    """Return the mean embedding of each person at length one, float64 [P, 512], of unit embeddings [N, 512]."""
+    names, place = np.unique(identity, return_inverse=True)
+    sums = np.zeros((len(names), embeddings.shape[1]))
+    np.add.at(sums, place, embeddings)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+
+
+def principal(people: np.ndarray, explained: float) -> dict[str, np.ndarray]:
+    """Return mean, components and scales (float32) of `people` [P, 512] that hold `explained` of their variance."""
+    mean = people.mean(0)
+    _, values, directions = np.linalg.svd(people - mean, full_matrices=False)
+    variance = values**2 / max(len(people) - 1, 1)
+    count = int(np.searchsorted(np.cumsum(variance) / variance.sum(), explained)) + 1
+    found = {"mean": mean, "components": directions[:count], "scales": np.sqrt(variance[:count])}
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in found.items()}
+
+
+def probe(embeddings: np.ndarray, words: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fit softmax regression from unit embeddings [N, 512] to word indices [N] below `count`; returns weight and bias."""
+    features, targets = torch.from_numpy(embeddings).double(), torch.from_numpy(words).long()
+    weight = torch.zeros(count, features.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(features @ weight.T + bias, targets) + PROBE_DECAY * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return weight.detach().float().numpy(), bias.detach().float().numpy()
+
+
+def fit(
+    embeddings: np.ndarray,
+    identity: np.ndarray,
+    words: Mapping[str, np.ndarray],
+    vocabulary: Mapping[str, Sequence[str]],
+    explained: float = 0.98,
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Return (tensors, metrics) of unit embeddings [N, 512] of people `identity` [N].
+
+    words: attribute -> word per row. Each probe is measured on every fifth person, who took no part in fitting it, beside
+    the share of the commonest word (`<attribute>_prior`), and fitted again on all.
+    """
+    people = people_of(embeddings, identity)
+    tensors = principal(people, explained)
+    metrics = {"people": float(len(people)), "components": float(len(tensors["scales"]))}
+    held = np.isin(identity, np.unique(identity)[::5])
+    for name, said in words.items():
+        index = np.array([vocabulary[name].index(str(word)) for word in said])
+        weight, bias = probe(embeddings[~held], index[~held], len(vocabulary[name]))
+        right = (embeddings[held] @ weight.T + bias).argmax(1) == index[held]
+        metrics |= {
+            f"{name}_accuracy": float(right.mean()),
+            f"{name}_prior": float(np.bincount(index[held]).max() / held.sum()),
+        }
+        weight, bias = probe(embeddings, index, len(vocabulary[name]))
+        tensors |= {f"probe.{name}.weight": weight, f"probe.{name}.bias": bias}
+    return tensors, metrics

@@ -1,0 +1,55 @@
+"""`thermapair reference`: the distribution that `identities.source: reference` samples from, for one faces part."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from models.bundle import seal
+from models.card import update_metrics
+from models.errors import UserError
+from models.faces.reference import fit
+from models.faces.stage import FacesStage
+from models.synthworld.scene import ATTRIBUTES
+from pipelines.attributes import IDENTITY
+from pipelines.shards import Shards
+
+FILE = "reference.safetensors"
+COLUMNS = ("identity", "visible", "attributes")
+BATCH = 64
+
+
+def run(data: str, faces: str, *, count: int | None = None, threads: int = 2) -> dict[str, float]:
+    """Embed pictures of the world at `data`, fit their distribution, write it into the part `faces` and seal that.
+
+    count: only the first so many pictures. Returns the metrics, which also go onto the part's card and are printed.
+
+    Raises:
+        UserError: too few people whose face is found.
+    """
+    folder = Path(faces)
+    shards = Shards(data, COLUMNS, memory=0, limit=count)
+    stage = FacesStage(folder, threads=threads)
+    embeddings, identity, texts = [], [], []
+    for start in range(0, len(shards), BATCH):
+        rows = shards.rows(np.arange(start, min(start + BATCH, len(shards))))
+        found = stage({"visible": rows["visible"]})
+        seen = found["faces"] == 1
+        embeddings.append(found["found_embedding"][seen])
+        identity.append(rows["identity"][seen])
+        texts.extend(rows["attributes"][seen].tolist())
+    names = np.concatenate(identity)
+    if len(np.unique(names)) < 50:
+        raise UserError(f"{data}: faces of only {len(np.unique(names))} people were found; a distribution needs 50.")
+    said = [json.loads(str(text)) for text in texts]
+    words = {name: np.array([row[name] for row in said]) for name in IDENTITY}
+    tensors, metrics = fit(np.concatenate(embeddings), names, words, {name: ATTRIBUTES[name][2] for name in IDENTITY})
+    metrics["found"] = len(names) / len(shards)
+    save_file(tensors, folder / FILE)
+    if (folder / "README.md").is_file():
+        update_metrics(folder, "reference", metrics)
+    seal(folder)
+    for name, value in metrics.items():
+        print(f"{name:24} {value:.4g}")
+    return metrics

@@ -1,0 +1,40 @@
+"""The reference distribution: sampled people look like those it was fitted on, and the words come back."""
+
+import numpy as np
+
+from models.faces.reference import fit, people_of, principal
+
+
+def world(people: int, views: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit embeddings of a 20-dimensional population with two groups, with some noise from view to view."""
+    random = np.random.default_rng(0)
+    basis = np.linalg.qr(random.normal(size=(512, 20)))[0].T
+    codes = random.normal(size=(people, 20))
+    group = (codes[:, 0] > 0).astype(int)
+    vectors = np.repeat(codes @ basis, views, axis=0) + random.normal(size=(people * views, 512)) * 0.05
+    embeddings = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return embeddings, np.repeat(np.arange(people), views), np.repeat(group, views)
+
+
+def test_the_distribution_is_that_of_the_people() -> None:
+    embeddings, identity, _ = world(400, 4)
+    people = people_of(embeddings, identity)
+    found = principal(people, explained=0.98)
+    assert 18 <= len(found["scales"]) <= 40
+    assert np.allclose(found["components"] @ found["components"].T, np.eye(len(found["scales"])), atol=1e-5)
+    z = np.random.default_rng(1).normal(size=(400, len(found["scales"])))
+    sampled = found["mean"] + (z * found["scales"]) @ found["components"]
+    true, made = (np.sort(np.linalg.eigvalsh(np.cov(x.T)))[-18:] for x in (people, sampled))
+    assert np.allclose(made / true, 1, atol=0.3)
+
+
+def test_probes_are_measured_on_people_they_have_not_seen() -> None:
+    embeddings, identity, group = world(400, 4)
+    words = np.array(["left", "right"])[group]
+    tensors, metrics = fit(embeddings, identity, {"side": words}, {"side": ("left", "right")})
+    assert metrics["side_accuracy"] > 0.9 > metrics["side_prior"]
+    scores = embeddings @ tensors["probe.side.weight"].T + tensors["probe.side.bias"]
+    assert (scores.argmax(1) == group).mean() > 0.95
+    shuffled = np.random.default_rng(2).permutation(400).repeat(4) % 2
+    _, chance = fit(embeddings, identity, {"side": np.array(["left", "right"])[shuffled]}, {"side": ("left", "right")})
+    assert chance["side_accuracy"] < 0.65
