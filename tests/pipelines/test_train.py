@@ -1,0 +1,147 @@
+"""Training runs: the same weights after any interruption, with any number of workers, and with what is kept beside them."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.card import Card, update_metrics
+from models.errors import Interrupted, UserError
+from pipelines import train
+from pipelines.checkpoints import Checkpoints
+from pipelines.profile import Training
+from pipelines.storage import Storage
+from pipelines.train import TrainJob, claim, fit
+from tests.pipelines import worlds
+
+TASK = "tests.pipelines.tiny_task"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return worlds.write(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("profile") / "test.yaml"
+    path.write_text("{name: test, groups: [{stages: [render]}], training: {threads: 1, failures: 1}}")
+    return str(path)
+
+
+def run(shards: str, out: Path, profile: str, *edits: str, **values: Any) -> Card:
+    return train.run(
+        TASK, shards, str(out), validation=shards, overrides=edits, profile=profile, checkpoint_seconds=0.0, **values
+    )
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    name = json.loads((out / "checkpoints.json").read_text())["last"]
+    return load_file(out / name / "model.safetensors")
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards: str, profile: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    run(shards, out, profile, local=True)
+    return out
+
+
+def test_a_run_leaves_everything_beside_its_weights(undisturbed: Path) -> None:
+    records = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "validation/score" in record] == [6, 12]
+    assert {"loss", "lr", "gradient_norm", "rows_per_second"} <= set(records[-2])
+    assert (undisturbed / "pictures" / "step-0000012.png").exists() and (undisturbed / "curve.png").exists()
+    assert list((undisturbed / "tensorboard").iterdir())
+    pointer = json.loads((undisturbed / "checkpoints.json").read_text())
+    kept = {path.name for path in (undisturbed / "checkpoints").iterdir() if list(path.iterdir())}
+    assert kept == {Path(pointer["last"]).name, Path(pointer["best"]).name}
+
+
+def test_the_card_says_what_was_done(undisturbed: Path) -> None:
+    card = Card.read(undisturbed / "export")
+    assert card.steps in (6, 12) and card.seed == 0 and card.parameters > 0
+    assert "split generator" in card.splits["train"] and card.metrics["validation"]["score"] < 0
+    update_metrics(undisturbed / "export", "judges", {"rank1": 0.5})
+    assert Card.read(undisturbed / "export").metrics["judges"] == {"rank1": 0.5}
+    assert "| rank1 | 0.5 |" in (undisturbed / "export" / "README.md").read_text()
+
+
+def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, tmp_path: Path) -> None:
+    job = TrainJob(task=TASK, data=shards, validation=shards, config={}, checkpoint_seconds=1e9)
+    storage, pool = Storage(tmp_path), Training(threads=1)
+    claim(job, storage)
+    for steps in (5, 4):
+        stops = iter([False] * (steps - 1) + [True])
+        with pytest.raises(Interrupted, match="the same command continues"):
+            fit(job, storage, pool, stop=stops.__next__)
+    assert Checkpoints(storage).pointer()["step"] == 9
+    fit(job, storage, pool)
+    assert distance(weights(tmp_path), weights(undisturbed)) == 0
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
+def test_another_run_is_refused_by_what_differs(shards: str, undisturbed: Path, profile: str) -> None:
+    with pytest.raises(UserError, match=r"another run \(different: lr\)"):
+        run(shards, undisturbed, profile, "lr=0.1", local=True)
+    with pytest.raises(UserError, match="unknown key; known here"):
+        run(shards, undisturbed, profile, "learning_rate=0.1", local=True)
+    with pytest.raises(UserError, match="unknown task 'nonsense'; known: recogniser"):
+        train.run("nonsense", shards, str(undisturbed), profile=profile)
+
+
+def test_rows_that_changed_are_refused(shards: str, undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trained on other rows"):
+        Checkpoints(Storage(undisturbed), "0/0").restore(tmp_path)
+
+
+@pytest.mark.slow
+def test_ray_with_one_and_two_workers_equals_this_process(
+    shards: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
+) -> None:
+    run(shards, tmp_path / "one", profile)
+    assert distance(weights(tmp_path / "one"), weights(undisturbed)) == 0
+    run(shards, tmp_path / "two", profile, "profile.training.workers=2")
+    # Gradients are averaged in another order: AdamW turns that into at most a few float32 roundings of the rate.
+    assert distance(weights(tmp_path / "two"), weights(undisturbed)) < 1e-4
+    with pytest.raises(UserError, match="batch 8 cannot be shared equally by 3 workers"):
+        run(shards, tmp_path / "three", profile, "profile.training.workers=3")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_continues_from_the_last_checkpoint(
+    shards: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
+) -> None:
+    run(shards, tmp_path / "run", profile, f"dies={tmp_path / 'died'}")
+    assert (tmp_path / "died").exists()
+    assert distance(weights(tmp_path / "run"), weights(undisturbed)) == 0
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_says_how_to_go_on(shards: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "cluster", "train", TASK, "--data", shards, "--validation", shards, "--local"]
+    command += ["--out", str(out), "--profile", profile, "--set", "steps=100000"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 75
+    assert "the same command continues" in message
+    assert Checkpoints(Storage(out)).pointer()["step"] > 0
