@@ -42,6 +42,9 @@ class Config(TrainConfig):
     drop_both: float = Field(0.1, ge=0, le=1, description="share of rows that learn the empty prompt and nobody")
     drop_caption: float = Field(0.1, ge=0, le=1, description="share of rows that keep the identity alone")
     drop_attribute: float = Field(0.1, ge=0, le=1, description="chance of each attribute to go unsaid in a caption")
+    flip: float = Field(
+        0.5, ge=0, le=1, description="share of rows that are seen mirrored, their pose's word with them"
+    )
     mean_share: float = Field(0.6, ge=0, le=1, description="share of rows whose identity is a mean over other pictures")
 
 
@@ -57,12 +60,14 @@ def build(config: Config) -> nn.Module:
 
 
 def prepare(rows: Rows, config: Config) -> Rows:
-    """Return what `loss` needs of decoded rows: 6 kB a picture."""
+    """Return what `loss` needs of decoded rows: 11 kB a picture."""
     latents = cache.latents(rows["visible"], config.vae)
+    mirrored = cache.latents(rows["visible"][:, :, ::-1], config.vae) if config.flip else latents
     own = cache.embeddings(rows["visible"], rows["landmarks_70"], config.faces)
     mean, one = cache.of_others(own, rows["identity"], rows["view"])
     return {
         "latents": latents,
+        "mirrored": mirrored,
         "mean": mean.astype(np.float16),
         "one": one.astype(np.float16),
         "weight": cache.face_weight(rows["classes"], latents.shape[-1], config.face),
@@ -74,6 +79,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     """Return the weighted mean squared error of the predicted velocity (arXiv 2202.00512)."""
     assert isinstance(model, VisibleModel)
     random = [np.random.default_rng(int(seed)) for seed in batch["draw"]]
+    batch = _flipped(batch, random, config.flip)
     said, embedding = _conditions(batch, random, config)
     times = torch.tensor([int(draw.integers(1000)) for draw in random])
     noise = np.stack([draw.standard_normal(batch["latents"].shape[1:], np.float32) for draw in random])
@@ -82,6 +88,29 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     values = {"noisy": square[late].mean().item()} if late.any() else {}
     values |= {"clear": square[~late].mean().item()} if (~late).any() else {}
     return square.mean(), values
+
+
+def _flipped(batch: Rows, random: list[np.random.Generator], share: float) -> Rows:
+    """Return the rows with `share` of them mirrored: latents, weights and the side that the pose's word names."""
+    flip = np.array([draw.random() < share for draw in random])
+    along = flip[:, None, None]
+    return {
+        **batch,
+        "latents": np.where(along[..., None], batch["mirrored"], batch["latents"]),
+        "weight": np.where(along, batch["weight"][..., ::-1], batch["weight"]),
+        "attributes": np.array(
+            [_other_side(str(text)) if f else text for text, f in zip(batch["attributes"], flip, strict=True)]
+        ),
+    }
+
+
+def _other_side(attributes: str) -> str:
+    """Return the attributes (JSON) of the mirrored picture: no other word than the pose's says left or right."""
+    said = json.loads(attributes)
+    swap = {"left": "right", "right": "left"}
+    if "pose" in said:
+        said["pose"] = " ".join(swap.get(word, word) for word in said["pose"].split())
+    return json.dumps(said)
 
 
 def _conditions(batch: Rows, random: list[np.random.Generator], config: Config) -> tuple[list[str], Tensor]:

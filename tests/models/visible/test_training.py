@@ -105,6 +105,14 @@ def test_an_identity_comes_from_the_other_pictures():
     assert np.array_equal(mean[3], embedding[3])
 
 
+def test_a_mirrored_picture_turns_the_other_way():
+    said = json.loads(diffusion._other_side(json.dumps({"pose": "turned slightly left", "sex": "woman"})))
+    assert said == {"pose": "turned slightly right", "sex": "woman"}
+    assert said["pose"] in ATTRIBUTES["pose"][2]
+    sided = {name for name, (_, _, words) in ATTRIBUTES.items() if any("left" in w or "right" in w for w in words)}
+    assert sided == {"pose"}
+
+
 def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_path: Path):
     shape = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
     config = diffusion.Config(
