@@ -17,4 +17,5 @@ def command(images: str, out: str, bundle: str, profile: str) -> None:
     """
     from pipelines import embed
 
-    embed.run(images, out, bundle=bundle, profile=profile)
+    click.echo(str(embed.run(images, out, bundle=bundle, profile=profile)))
+    click.echo(out)

@@ -1,0 +1,98 @@
+"""Pictures from anywhere, opened with care: looked at before they are decoded, and refused with a reason."""
+
+import io
+import struct
+from pathlib import PurePath
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = {
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".webp": ("WEBP",),
+    ".bmp": ("BMP",),
+    ".gif": ("GIF",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+}
+"""Extensions that are looked at, and what their content may be (cameras put MPO, a JPEG with previews, into .jpg)."""
+
+READERS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
+"""Nothing else is even tried: Pillow knows formats that few people need and that parse hostile bytes."""
+
+MAX_BYTES = 200 * 2**20
+MAX_SIDE = 16_384
+MAX_PIXELS = 64_000_000
+
+
+class BadPicture(ValueError):
+    """A picture that is not taken; the message is its reason, beginning with the kind and a colon."""
+
+
+def open_photo(data: bytes, name: str) -> np.ndarray:
+    """Return the picture in `data` upright as uint8 [H, W, 3] RGB; `name` is its file name.
+
+    Only the header is read before size, colours, depth and frames are known to be acceptable.
+
+    Raises:
+        BadPicture: empty, not a picture, wrong extension, too large, several frames, CMYK, 16-bit, truncated.
+    """
+    if not data:
+        raise BadPicture("empty: the file has no bytes")
+    wanted = FORMATS.get(PurePath(name).suffix.lower(), ())
+    if len(data) > MAX_BYTES:
+        raise BadPicture(f"too large: {len(data)} bytes; the limit is {MAX_BYTES}")
+    try:
+        with Image.open(io.BytesIO(data), formats=READERS) as picture:
+            _check(picture, data, wanted)
+            return _decoded(picture)
+    except BadPicture:
+        raise
+    except Image.DecompressionBombError:  # Pillow's own limit is far above ours
+        raise BadPicture(f"too large: over {Image.MAX_IMAGE_PIXELS} pixels; the limit is {MAX_PIXELS}") from None
+    except (OSError, ValueError, SyntaxError, struct.error, EOFError) as error:
+        raise BadPicture(f"not a picture: {_first_line(error)}") from None
+
+
+def _check(picture: Image.Image, data: bytes, wanted: tuple[str, ...]) -> None:
+    """Refuse what the header already shows."""
+    width, height = picture.size
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise BadPicture(
+            f"too large: {width} x {height} px; the limits are {MAX_SIDE} px a side and {MAX_PIXELS // 10**6} megapixels"
+        )
+    if picture.format not in wanted:
+        raise BadPicture(f"wrong extension: the content is {picture.format}; rename the file")
+    if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+        raise BadPicture(f"animated: {picture.n_frames} frames; save the one you mean")  # type: ignore[attr-defined]
+    if picture.mode == "CMYK":
+        raise BadPicture("CMYK: printing colours; convert it to RGB")
+    if _depth(picture, data) > 8:
+        raise BadPicture("16-bit: more than 8 bits a channel; convert it to 8-bit RGB")
+
+
+def _depth(picture: Image.Image, data: bytes) -> int:
+    """Return the bits of a channel as stored; Pillow opens 16-bit RGB as if it had 8."""
+    if picture.mode[0] in "IF":
+        return 16
+    if picture.format == "PNG":
+        return data[24]  # IHDR: signature 8, length 4, type 4, width 4, height 4, then the bit depth
+    if picture.format == "TIFF":
+        bits = picture.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+    return 8
+
+
+def _decoded(picture: Image.Image) -> np.ndarray:
+    try:
+        picture.load()
+    except (OSError, ValueError, SyntaxError, struct.error, EOFError) as error:
+        raise BadPicture(f"truncated: {_first_line(error)}") from None
+    upright = ImageOps.exif_transpose(picture) or picture
+    return np.array(upright.convert("RGB"))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

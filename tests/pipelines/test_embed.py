@@ -1,0 +1,112 @@
+"""`embed` on real Ray: a row a picture, hostile ones with their reasons, the rest equal to insightface."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from models.bundle import ROOT, seal
+from models.errors import EnvironmentFault, UserError
+from models.faces.onnx_file import export_detector, export_recogniser
+from models.faces.recogniser import Embedder
+from models.faces.scrfd import SCRFD
+from pipelines import embed
+from pipelines.identities import from_parquet
+from tests.pipelines.test_photos import HOSTILE
+
+STARTER = ROOT / "models" / "starter"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The starter's bundle file, with an untrained face pack where the starter's is not there yet."""
+    if (STARTER / "faces" / "files.json").is_file():
+        return "starter"
+    folder = tmp_path_factory.mktemp("bundle")
+    export_detector(SCRFD(), folder / "faces" / "det.onnx")
+    export_recogniser(Embedder("residual"), folder / "faces" / "rec.onnx")
+    seal(folder / "faces")
+    content = yaml.safe_load((STARTER / "bundle.yaml").read_text())
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(content))
+    return str(folder / "bundle.yaml")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Hostile pictures, one without a face in a subfolder, and a file that is no picture's."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name, (data, file, _) in HOSTILE.items():
+        (folder / f"{name}{Path(file).suffix}").write_bytes(data)
+    Image.new("RGB", (200, 150), (90, 120, 200)).save(folder / "more" / "sky.jpg")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+@pytest.mark.slow
+def test_every_hostile_picture_keeps_its_row_and_reason(local_ray, bundle: str, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "people.parquet"
+    summary = embed.run(str(photos), str(out), bundle=bundle)
+    rows = {row["picture"]: row for row in pq.read_table(out).to_pylist()}
+    assert len(rows) == len(HOSTILE) + 1 == summary.pictures
+    assert list(rows) == sorted(rows)
+    for name, (_, file, reason) in HOSTILE.items():
+        row = rows[f"{name}{Path(file).suffix}"]
+        assert row["reason"].startswith(f"{reason}:"), row
+        assert row["embedding"] is None
+    assert rows["more/sky.jpg"]["reason"].startswith("no face")
+    assert rows["more/sky.jpg"]["width"] == 200
+    assert summary.ignored == 1
+    assert summary.embedded == 0
+    with pytest.raises(UserError, match="holds no identity"):
+        from_parquet(str(out), None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (STARTER / "faces" / "files.json").is_file(), reason="the starter pack is not there yet")
+def test_people_come_back_as_identities(local_ray, tmp_path: Path) -> None:
+    from insightface.app import FaceAnalysis
+
+    from models.synthworld.domain import load_domain, sample_scene
+    from models.synthworld.render import render
+    from models.synthworld.splits import identities
+
+    people = identities("test")[:3]
+    scenes = [sample_scene(load_domain("portrait"), person, 0, "warm") for person in people]
+    pictures = render(scenes, 192).rgb.numpy()
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for person, picture in zip(people, pictures):
+        Image.fromarray(picture).save(folder / f"{person}.png")
+    Image.fromarray(np.concatenate(list(pictures), axis=1)).save(folder / "group.png")
+    out = tmp_path / "people.parquet"
+    summary = embed.run(str(folder), str(out))
+    assert summary.embedded == 3
+    assert summary.reasons == {"several faces": 1}
+    found = from_parquet(str(out), None)
+    assert [person.id for person in found] == [f"{person}.png" for person in people]
+    app = FaceAnalysis(name="starter/faces", root=str(ROOT), providers=["CPUExecutionProvider"])
+    app.prepare(-1, det_size=list(embed.SIZES))
+    for person, picture in zip(found, pictures):
+        (face,) = app.get(np.ascontiguousarray(picture[..., ::-1]))
+        assert float(person.embedding @ face.normed_embedding) > 0.9999
+
+
+def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        embed.run(str(tmp_path / "nowhere"), str(tmp_path / "out.parquet"))
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(UserError, match="holds no picture"):
+        embed.run(str(tmp_path), str(tmp_path / "out.parquet"))
+
+
+def test_missing_weights_are_said_before_ray_starts(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    content = yaml.safe_load((STARTER / "bundle.yaml").read_text())
+    content["faces"]["weights"] = "nowhere"
+    (tmp_path / "bundle.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(EnvironmentFault, match="nowhere"):
+        embed.run(str(tmp_path), str(tmp_path / "out.parquet"), bundle=str(tmp_path / "bundle.yaml"))
