@@ -27,7 +27,7 @@ COLUMNS = ("identity", "view", "visible", "classes", "landmarks_70", "attributes
 class Config(TrainConfig):
     steps: int = Field(4500, gt=0)
     batch: int = Field(32, gt=0)
-    lr: float = Field(8e-4, gt=0)
+    lr: float = Field(1e-3, gt=0)
     warmup: int = Field(200, ge=0)
     ema: float = Field(0.998, ge=0, lt=1)
     bf16: bool = True
