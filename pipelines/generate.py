@@ -5,6 +5,7 @@
 One block is one partition from the first row to the writer, so a partition is the unit of commit, retry and loss.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +42,9 @@ STAGES = {
     "gates": "models.gates:GateStage",
 }
 """The stages of a picture, in order. A further one is a line here and its part in the bundle."""
+
+RESTARTS = 16
+"""How often the process of one actor may die; nodes that are taken away do not count."""
 
 
 def run(
@@ -83,23 +87,29 @@ def drive(plan: Plan, profile: Profile, lease: Lease, signals: Signals) -> None:
     """Write the captions and run the graph, watched: by a view, by the lease and by signals."""
     done = finished(plan.out)
     state = State(plan.job.name, plan.samples, before := sum(plan.rows(k) for k in done), before, phase="captions")
-    board = ray.remote(num_cpus=0)(Board).options(name=f"board-{plan.digest}-{lease.number}").remote()
+    name = f"board-{plan.digest}-{lease.number}"
+    board = ray.remote(num_cpus=0)(Board).options(name=name).remote()
+    asked, stopped = [board.snapshot.remote()], threading.Event()
     with View(state) as view:
 
         def watch() -> None:
             signals.check()
             lease.check()
-            state.stages = ray.get(board.snapshot.remote())
+            if ray.wait(asked, timeout=0)[0]:  # the board may take its time, a signal may not
+                state.stages = ray.get(asked.pop())
+                asked.append(board.snapshot.remote())
             view.show()
 
         def work() -> None:
             write_captions(plan, profile.captions)
             state.restart_clock("pictures")
-            for row in pairs(plan, profile, f"board-{plan.digest}-{lease.number}").iter_rows():
+            for row in pairs(plan, profile, name).iter_rows():
                 state.done += int(row["samples"])
                 state.rejected += int(row["rejected"])
                 state.redrawn += int(row["redrawn"])
                 check_rejects(plan.job, state)
+                if stopped.is_set():
+                    return
             state.phase = "done"
 
         try:
@@ -107,6 +117,7 @@ def drive(plan: Plan, profile: Profile, lease: Lease, signals: Signals) -> None:
         except Exception as error:
             raise faults.as_fault(error) from error
         finally:
+            stopped.set()
             ray.kill(board)
 
 
@@ -152,6 +163,9 @@ def stage(rows: Dataset, group: Group, plan: Plan, attempts: list[int], begins: 
         ),
         num_cpus=group.cpus,
         num_gpus=group.gpus or None,
+        # A process that a broken device keeps ending must end the run at last, not restart for ever.
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
         memory=group.memory_mb and group.memory_mb * 2**20,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": str(group.threads)}},
     )

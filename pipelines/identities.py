@@ -1,6 +1,7 @@
 """Whose faces: embeddings from a Parquet file, or sampled from the distribution that a bundle's recogniser showed."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pipelines.job import Identities
 from pipelines.storage import Storage
 
 SIZE = 512
+BLOCK = 256
 PATIENCE = 400
 """Candidates in a row that may be too near to somebody before sampling gives up."""
 
@@ -89,27 +91,34 @@ class Reference:
 
 
 def sampled(reference: Reference, count: int, minimum_angle: float, seed: int) -> list[tuple[str, np.ndarray]]:
-    """Return `count` (id, embedding) with at least `minimum_angle` degrees between any two, by rejection in order."""
+    """Return `count` (id, embedding) with at least `minimum_angle` degrees between any two, by rejection in order.
+
+    Candidates are compared with those before them in blocks of fixed places, so that a larger count changes nothing.
+    """
     limit = float(np.cos(np.radians(minimum_angle)))
     accepted = np.zeros((count, SIZE), np.float32)
     names: list[str] = []
-    index = refused = 0
-    while len(names) < count:
-        candidate = reference.sample(seed, index)
-        if names and float((accepted[: len(names)] @ candidate).max()) > limit:
-            refused += 1
-            if refused > PATIENCE:
-                raise UserError(
-                    f"only {len(names)} of {count} identities are {minimum_angle:g} degrees apart in this bundle's "
-                    f"reference distribution ({PATIENCE} candidates in a row were too near). Lower "
-                    "identities.minimum_angle or identities.count."
-                )
-        else:
-            accepted[len(names)] = candidate
-            names.append(identity_id(seed, index))
-            refused = 0
-        index += 1
-    return list(zip(names, accepted))
+    refused = 0
+    for first in itertools.count(0, BLOCK):
+        known = len(names)
+        block = np.stack([reference.sample(seed, index) for index in range(first, first + BLOCK)])
+        nearest = (block @ accepted[:known].T).max(axis=1, initial=-1)
+        for place, candidate in enumerate(block):
+            new = accepted[known : len(names)] @ candidate
+            if max(float(nearest[place]), float(new.max(initial=-1))) > limit:
+                refused += 1
+                if refused > PATIENCE:
+                    raise UserError(
+                        f"only {len(names)} of {count} identities are {minimum_angle:g} degrees apart in this bundle's "
+                        f"reference distribution ({PATIENCE} candidates in a row were too near). Lower "
+                        "identities.minimum_angle or identities.count."
+                    )
+                continue
+            accepted[len(names)], refused = candidate, 0
+            names.append(identity_id(seed, first + place))
+            if len(names) == count:
+                return list(zip(names, accepted))
+    raise AssertionError
 
 
 def identity_id(seed: int, index: int) -> str:

@@ -1,8 +1,8 @@
 """One driver at a time: a lease on an output, kept alive by a heartbeat.
 
 Leases are numbered. To take over, a driver creates the file of the next number, which only one can; the highest number
-holds, so a driver that was given up sees that it lost. A lease without a heartbeat for `EXPIRY` seconds, or whose process
-has ended on this very machine, may be taken over at once.
+holds, so a driver that was given up sees that it lost. A lease may be taken over when its process on this machine has
+ended, and from another machine when there was no heartbeat for `EXPIRY` seconds.
 """
 
 import json
@@ -87,8 +87,8 @@ class Lease:
             return numbers[-1], None
 
     def _alive(self, holder: dict[str, Any]) -> bool:
-        if holder["host"] == _host() and not _running(holder["pid"], holder["born"]):
-            return False
+        if holder["host"] == _host():  # a busy machine may be late with its heartbeat, a process is there or not
+            return _running(holder["pid"], holder["born"])
         return time.time() - holder["seen"] < self.expiry
 
     def _content(self) -> bytes:

@@ -73,6 +73,7 @@ def _start(start: RayStart) -> None:
     check_shared_memory(store)
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this machine can reach it
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # eight idle Pythons delay the first that works
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     ray.init(
         address="local",

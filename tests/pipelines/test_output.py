@@ -114,3 +114,21 @@ def test_progress_is_one_line_with_rate_time_left_and_busy_stages() -> None:
 def test_shared_memory_that_is_too_small_is_noticed_before_ray_starts(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"MiB free, the object store needs .*--shm-size"):
         session.check_shared_memory(2**60, tmp_path)
+
+
+@pytest.mark.slow
+def test_an_output_may_lie_on_object_storage(
+    s3: str, bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
+) -> None:
+    contents = []
+    for where in (f"{s3}/out", str(tmp_path / "local")):
+        plan = write_plan(job("identities.count=2"), bundle, Storage(where))
+        write_captions(plan, small.profile().captions)
+        chain = Chain([spec(name, plan) for name in small.STAGES], range(3))
+        write_partition(chain(plan.partition(0)), plan, threads=1)
+        assert finish(plan).samples == 8
+        contents.append({name: plan.out.read(name) for name in plan.out.list() if name.endswith(".parquet")})
+    assert contents[0] == contents[1]
+    result = inspect.run(f"{s3}/out", str(pairs(plan)[0]["pair_id"]))
+    assert result is not None
+    assert result.same

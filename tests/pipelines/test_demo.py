@@ -1,0 +1,91 @@
+"""The whole job with the starter bundle, as a user runs it: vLLM, diffusers, the networks, insightface, the report."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from models.bundle import ROOT
+from pipelines.lease import Lease
+from pipelines.storage import Storage
+from tests.pipelines import small
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("identities.count=2", "views.per_identity=2", "sampling.steps=4", "gates.attempts=2", "gates.identity=-1")
+"""Two people twice in a few steps; the identity gate is open, for pictures of so few steps are no likenesses."""
+
+
+def thermapair(*arguments: str, edits: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    sets = [word for edit in edits for word in ("--set", edit)]
+    command = [sys.executable, "-m", "cluster", *arguments, *sets]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+
+
+def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = thermapair("generate", "--job", "demo", "--out", str(out), edits=SMALL)
+    assert done.returncode == 0, done.stderr
+    assert f"data set: {out}" in done.stdout
+
+    pairs = pq.read_table(out / "data").to_pylist()
+    assert len(pairs) == 2 * len({row["sample_id"] for row in pairs}) > 0
+    assert {row["caption_source"] for row in pairs} <= {"llm", "grammar"}
+    assert len({row["caption"] for row in pairs}) == len({row["sample_id"] for row in pairs})
+    warm, cold = (np.mean([json.loads(row["scores"])[f"celsius_{name}"] for row in pairs]) for name in ("warm", "cold"))
+    assert 15 < cold < warm < 40
+
+    again = thermapair("generate", "--job", "demo", "--out", str(out), "--profile", "gpu", edits=SMALL)
+    assert again.returncode == 0, again.stderr  # nothing is left to do, so no GPU is asked for
+    shown = thermapair("inspect", pairs[0]["pair_id"], "--out", str(out))
+    assert shown.returncode == 0, shown.stderr
+    assert "every pixel is the same" in shown.stdout
+
+
+def test_the_same_bytes_come_out_of_other_pools_and_threads(tmp_path: Path) -> None:
+    split = (
+        "profile.groups=[{stages: [visible], threads: 2}, {stages: [parser, thermal], cpus: 0.5}, "
+        "{stages: [faces, gates], cpus: 0.5, threads: 2}]"
+    )
+    for name, edits in (("one", ()), ("other", (split,))):
+        done = thermapair(
+            "generate", "--job", "demo", "--out", str(tmp_path / name), edits=(*SMALL, "captions=template", *edits)
+        )
+        assert done.returncode == 0, done.stderr
+    assert small.shards(tmp_path / "one") == small.shards(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("edits", "code", "message"),
+    [
+        (("identities.cuont=3",), 2, "identities.cuont: unknown key; known here: count, minimum_angle, source"),
+        (("bundle.visible.weights=nowhere",), 75, "weights are missing"),
+        (("identities.source=nobody.parquet",), 2, "nobody.parquet does not exist"),
+        (("profile.ray.object_store_mb=99999999",), 75, "the object store needs"),
+        (("captions=template", "gates.celsius=[0, 1]", "stop.first_samples=2"), 75, "samples were rejected"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_message(edits: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
+    done = thermapair("generate", "--job", "demo", "--out", str(tmp_path / "out"), edits=(*SMALL, *edits))
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_engine_that_does_not_start_stops_the_run_with_a_way_out(tmp_path: Path) -> None:
+    edits = (*SMALL, "bundle.captions.options={engine: {max_model_len: 100000000}}")
+    done = thermapair("generate", "--job", "demo", "--out", str(tmp_path / "out"), edits=edits)
+    assert done.returncode == 75, done.stderr
+    assert "vLLM engine" in done.stderr
+    assert "--set captions=template" in done.stderr
+
+
+def test_a_second_driver_is_refused(tmp_path: Path) -> None:
+    with Lease(Storage(tmp_path / "out")):
+        done = thermapair("generate", "--job", "demo", "--out", str(tmp_path / "out"), edits=SMALL)
+    assert done.returncode == 2
+    assert "is being written by process" in done.stderr
