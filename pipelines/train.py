@@ -302,7 +302,8 @@ def export_part(job: TrainJob, storage: Storage, folder: Path | None = None) -> 
             raise UserError(f"{storage.uri} has no checkpoint to export")
         state = start(task, config, torch.device("cpu"), restored)
     state.use_average()
-    state.model.eval()
+    # Exporters see plain memory order: safetensors and ONNX know no other.
+    state.model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     facts = json.loads(storage.read("run.json"))
     card = Card(
         title=f"{job.task} of thermapair",
