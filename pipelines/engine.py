@@ -26,7 +26,7 @@ class CaptionOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    temperature: float = Field(default=0.9, gt=0, le=2)
+    temperature: float = Field(default=0.8, gt=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=110, ge=8)
     attempts: int = Field(default=3, ge=1, le=16)

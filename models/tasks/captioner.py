@@ -120,7 +120,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     return {"score": found["captions_agree"], "loss": float(np.mean(losses)), **found}
 
 
-def write(model: nn.Module, chats: list[list[dict[str, str]]], seed: int, temperature: float = 0.9) -> list[str]:
+def write(model: nn.Module, chats: list[list[dict[str, str]]], seed: int, temperature: float = 0.8) -> list[str]:
     """Return one sampled caption per chat, in plain torch; jobs write theirs with vLLM."""
     assert isinstance(model, LlamaForCausalLM)
     tokenizer = caption_tokenizer()
@@ -138,5 +138,6 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write a Hugging Face folder (float16 safetensors, config, tokenizer with its chat template) and the card."""
     assert isinstance(model, LlamaForCausalLM)
     copy.deepcopy(model).half().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes files that only their owner reads
     caption_tokenizer().save_pretrained(folder)
     card.model_copy(update={"title": "Captioner", "summary": SUMMARY, "limits": LIMITS}).write(folder)
