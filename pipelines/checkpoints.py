@@ -43,9 +43,9 @@ class Checkpoints:
             after |= {"best": name, "score": score}
         self.out.write(POINTER, json.dumps(after, indent=1).encode())
         shutil.rmtree(folder)
-        for old in self.out.list("checkpoints"):
-            if not old.startswith((f"{after['last']}/", f"{after.get('best', after['last'])}/")):
-                self.out.remove(old)
+        kept = {after["last"], after.get("best")}
+        for old in {str(Path(file).parent) for file in self.out.list("checkpoints")} - kept:
+            self.out.fsspec.rm(self.out.path(old), recursive=True)
 
     def restore(self, scratch: Path, which: str = "last") -> Path | None:
         """Bring the last or best checkpoint into `scratch`; None before the first. Raises UserError for other data."""

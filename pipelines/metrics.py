@@ -62,7 +62,7 @@ class Metrics:
         """Draw loss and validation score over steps into curve.png."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8, 3), layout="constrained")
+        figure = Figure(figsize=(8, 3))
         for axis, name in zip(figure.subplots(1, 2), ("loss", "validation/score"), strict=True):
             points = [(record["step"], record[name]) for record in self.records if name in record]
             axis.plot(*zip(*points, strict=True), marker="." if len(points) < 50 else "") if points else None

@@ -188,7 +188,8 @@ def fit(
             def save(folder: Path, step: int, score: float | None) -> None:
                 checkpoints.save(folder, step, score)
                 metrics.flush()
-                metrics.curve()
+                if score is not None or step == config.steps:
+                    metrics.curve()
 
             def tell(record: dict[str, float]) -> None:
                 metrics.log(record)
