@@ -91,10 +91,14 @@ def load_checkpoint(folder: Path, state: Checkpoint, config: TrainConfig) -> Non
     for name, value in state.average.items():
         value.copy_(average[name])
     optimizer = state.optimizer.state_dict()
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     entries: dict[int, dict[str, Tensor]] = {}
     for name, value in load_file(folder / "moments.safetensors").items():
         index, field = name.split(".", 1)
-        entries.setdefault(int(index), {})[field] = value
+        like = parameters[int(index)]
+        # The fused optimizer walks raw memory: a moment must lie in the same order (channels last) as its parameter.
+        ordered = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
+        entries.setdefault(int(index), {})[field] = ordered
     optimizer["state"] = entries
     state.optimizer.load_state_dict(optimizer)
     state.step, state.seconds, state.metrics = facts["step"], facts["seconds"], facts["metrics"]
