@@ -233,6 +233,9 @@ def _fit_on_ray(job: TrainJob, storage: Storage, profile: Profile, digest: str, 
     from pipelines.session import ray_session
 
     pool, seen = profile.training, len(read(storage))
+    batch = job.parsed()[1].batch
+    if batch % pool.workers:
+        raise UserError(f"batch {batch} cannot be shared equally by {pool.workers} workers (profile.training.workers)")
     patience = 0
 
     def watch() -> None:
