@@ -1,5 +1,7 @@
 """`thermapair measure`: what the models of a bundle do, measured, and written to their cards on request."""
 
+from pathlib import Path
+
 import click
 
 from cluster import options
@@ -26,9 +28,55 @@ def captions(bundle: str, profile: str, count: int, card: bool) -> None:
     chosen, where = load_bundle(bundle), load_profile(profile)
     with ray_session(where.ray):
         found = measure(chosen, where.captions, count)
-    for name, value in found.items():
-        click.echo(f"{name:20} {value:.4g}")
+    _show(found)
     if card:
         folder = fetch(chosen.captions, chosen)
         update_metrics(folder, f"vLLM, {count} attribute sets", found)
         seal(folder)
+
+
+@command.command("thermal")
+@options.bundle
+@click.option("--training", required=True, metavar="URI", help="Warm and cold pictures to fit the baselines to.")
+@click.option("--test", required=True, metavar="URI", help="Warm and cold pictures of people nobody was trained on.")
+@click.option("--card", is_flag=True, help="Write the result to the card beside the weights.")
+def thermal(bundle: str, training: str, test: str, card: bool) -> None:
+    """Errors of the thermalizer in kelvin, beside its baselines, with true and with parsed classes."""
+    from pipelines import measure
+
+    _show(measure.thermal(bundle, training, test, card=card))
+
+
+@command.command("parser")
+@options.bundle
+@click.option("--test", required=True, metavar="URI", help="Pictures of people nobody was trained on.")
+@click.option("--card", is_flag=True, help="Write the result to the card beside the weights.")
+def parser(bundle: str, test: str, card: bool) -> None:
+    """Intersection over union of the parser's classes."""
+    from pipelines import measure
+
+    _show(measure.parser(bundle, test, card=card))
+
+
+def _show(found: dict[str, float]) -> None:
+    for name, value in found.items():
+        click.echo(f"{name:28} {value:.4g}")
+
+
+@command.command("faces")
+@click.option("--data", required=True, metavar="URI", help="Shards of `thermapair world`, of people nobody trained on.")
+@click.option(
+    "--weights",
+    default="models/starter/faces",
+    show_default=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of a face pack, or of a recogniser alone.",
+)
+@click.option("--limit", type=click.IntRange(min=2), help="Only the first so many pictures.")
+@click.option("--card", metavar="NAME", default="", help="Write the result to the card beside the weights, as NAME.")
+def faces(data: str, weights: Path, limit: int | None, card: str) -> None:
+    """How well faces are found and people told apart, in colour and in grey."""
+    from pipelines import measure_faces
+
+    for name, value in measure_faces.run(data, weights, source=card, limit=limit).items():
+        click.echo(f"{name:28} {value:.4g}")

@@ -28,15 +28,14 @@ class Pack:
 
     def __init__(self, folder: Path, *, threads: int = 1, batch: int = 32, least: float = 0.5) -> None:
         self.batch, self.least = batch, least
-        sessions = [session(path, threads) for path in sorted(Path(folder).glob("*.onnx"))]
-        detectors = [s for s in sessions if len(s.get_outputs()) == 9]
-        recognisers = [s for s in sessions if len(s.get_outputs()) == 1 and s.get_inputs()[0].shape[2:] == [CROP, CROP]]
-        if not detectors or not recognisers:
+        detector, recogniser = sessions(folder, threads)
+        if detector is None or recogniser is None:
             raise EnvironmentFault(
-                f"{folder} is no face pack: it needs an SCRFD ONNX file with five points (9 outputs) and an ArcFace ONNX "
-                f"file ({CROP} px, 1 output); found {len(detectors)} and {len(recognisers)}."
+                f"{folder} is no face pack: it needs an SCRFD ONNX file with five points (9 outputs), which is "
+                f"{'there' if detector else 'missing'}, and an ArcFace ONNX file ({CROP} px, 1 output), which is "
+                f"{'there' if recogniser else 'missing'}."
             )
-        self.detector, self.recogniser = detectors[0], recognisers[0]
+        self.detector, self.recogniser = detector, recogniser
         self._batched = len(self.detector.get_outputs()[0].shape) == 3
 
     def find(self, pictures: Sequence[np.ndarray], sizes: Sizes) -> list[Found]:
@@ -55,18 +54,35 @@ class Pack:
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
         """Return embeddings float32 [B, 512] (not of length one) of aligned crops uint8 [B, 112, 112, 3] RGB."""
-        name = self.recogniser.get_inputs()[0].name
-        out = [np.zeros((0, EMBEDDING), np.float32)]
-        for rows, missing in chunks(len(crops), self.batch):
-            part = np.concatenate([crops[rows], np.repeat(crops[rows][-1:], missing, axis=0)])
-            found = self.recogniser.run(None, {name: _blob(part, 127.5)})[0]
-            out.append(found[: len(part) - missing])
-        return np.concatenate(out)
+        return embed(self.recogniser, crops, self.batch)
 
     def _detect(self, pictures: np.ndarray) -> list[np.ndarray]:
         """Return the nine outputs as [B, N, values]."""
         outputs = self.detector.run(None, {self.detector.get_inputs()[0].name: _blob(pictures, 128.0)})
         return outputs if self._batched else [output[None] for output in outputs]
+
+
+def sessions(folder: Path, threads: int) -> tuple[ort.InferenceSession | None, ort.InferenceSession | None]:
+    """Return the detector and the recogniser in `folder`, the first of each by name; None for one that is not there."""
+    detector = recogniser = None
+    for path in sorted(Path(folder).glob("*.onnx")):
+        found = session(path, threads)
+        if len(found.get_outputs()) == 9:
+            detector = detector or found
+        elif len(found.get_outputs()) == 1 and found.get_inputs()[0].shape[2:] == [CROP, CROP]:
+            recogniser = recogniser or found
+    return detector, recogniser
+
+
+def embed(recogniser: ort.InferenceSession, crops: np.ndarray, batch: int) -> np.ndarray:
+    """Return embeddings float32 [B, 512] of crops uint8 [B, 112, 112, 3], `batch` at a time (padded)."""
+    name = recogniser.get_inputs()[0].name
+    out = [np.zeros((0, EMBEDDING), np.float32)]
+    for rows, missing in chunks(len(crops), batch):
+        part = np.concatenate([crops[rows], np.repeat(crops[rows][-1:], missing, axis=0)])
+        found = recogniser.run(None, {name: _blob(part, 127.5)})[0]
+        out.append(found[: len(part) - missing])
+    return np.concatenate(out)
 
 
 def session(path: Path, threads: int) -> ort.InferenceSession:

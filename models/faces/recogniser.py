@@ -86,7 +86,7 @@ class Embedder(nn.Module):
 
 
 class ArcFace(nn.Module):
-    """Embedder and class centres. `forward(crops, labels, margin)` gives the loss and the share classified right."""
+    """Embedder and class centres. `forward(crops, labels, margin)` gives loss, share classified right, unit embeddings."""
 
     def __init__(self, architecture: Architecture, classes: int, scale: float) -> None:
         super().__init__()
@@ -94,12 +94,13 @@ class ArcFace(nn.Module):
         self.centres = nn.Parameter(torch.randn(classes, EMBEDDING) * 0.01)
         self.scale = scale
 
-    def forward(self, x: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
         embedding = self.embedder(x)
         with torch.autocast(x.device.type, enabled=False):
-            cosines = F.linear(F.normalize(embedding), F.normalize(self.centres.float()))
+            embedding = F.normalize(embedding)
+            cosines = F.linear(embedding, F.normalize(self.centres.float()))
             loss = F.cross_entropy(arcface_logits(cosines, labels, margin, self.scale), labels)
-            return loss, (cosines.argmax(dim=1) == labels).float().mean()
+            return loss, (cosines.argmax(dim=1) == labels).float().mean(), embedding
 
 
 def arcface_logits(cosines: Tensor, labels: Tensor, margin: float, scale: float) -> Tensor:

@@ -24,6 +24,11 @@ from models.tasks import Rows, TrainConfig
 
 COLUMNS = ("visible", "landmarks_70", "bbox")
 
+SUMMARY = """Finds faces and their two eyes, nose tip and mouth corners. ONNX in the form of insightface's detectors: nine
+outputs for strides 8, 16 and 32, two anchors a cell; (x - 127.5) / 128 on RGB; any batch, sides multiples of 32."""
+LIMITS = """Learnt from rendered people pasted on textures, faces of 14 px up to the picture: it knows no photograph. For
+portraits of about 128 px one look at (128, 128) is enough; `FaceAnalysis.prepare(det_size=(128, 128))`."""
+
 
 class Config(TrainConfig):
     """Batch statistics are of one worker's rows: train on one worker, or expect other numbers."""
@@ -95,6 +100,15 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
-    """Write the detector as ONNX (any batch and size, weights stored in fp16) and its card."""
+    """Write the detector as ONNX (any batch and size, weights stored in fp16), and its card into `folder/detector`.
+
+    The folder is the pack that the recogniser lies in, whose README is the recogniser's card.
+    """
     export_detector(model, folder / config.file)
-    card.model_copy(update={"parameters": sum(p.numel() for p in model.parameters())}).write(folder)
+    facts = {
+        "title": "Face detector: SCRFD, five points",
+        "summary": SUMMARY,
+        "limits": LIMITS,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    card.model_copy(update=facts).write(folder / "detector")

@@ -5,25 +5,36 @@ python -m cluster train recogniser --data URI --validation URI --out DIR
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from models.bundle import ROOT
 from models.card import Card
 from models.errors import UserError
 from models.faces.align import aligned, five_points
 from models.faces.augment import CropAugmentation, augmented
-from models.faces.metrics import gallery_split, rank_one, verification
+from models.faces.metrics import gallery_split, rank_one, unit, verification
 from models.faces.onnx_file import export_recogniser
+from models.faces.pack import embed, sessions
 from models.faces.recogniser import ArcFace, Architecture, normalised
 from models.synthworld.splits import identities
 from models.tasks import Rows, TrainConfig
+from models.weights import load_strictly
 
 COLUMNS = ("identity", "view", "visible", "landmarks_70")
+
+SUMMARY = """Embeds an aligned face (insightface's five-point template), trained with ArcFace. ONNX in the form of
+insightface's recognisers: input [B, 3, 112, 112], (x - 127.5) / 127.5 on RGB; output [B, 512], not of length one."""
+LIMITS = """It tells rendered people of the synthetic world apart and has seen no photograph. Its embeddings mean nothing to
+another recogniser, nor theirs to it."""
 
 
 class Config(TrainConfig):
@@ -43,16 +54,32 @@ class Config(TrainConfig):
     margin: float = Field(0.4, ge=0, lt=1.5, description="ArcFace m in radians, after the ramp")
     ramp: tuple[float, float] = Field((0.1, 0.4), description="shares of the steps in which the margin grows from 0")
     augmentation: CropAugmentation = CropAugmentation()
+    space: str = Field(
+        "", description="folder of a recogniser in whose space to stay: people are drawn to their mean there"
+    )
+    space_weight: float = Field(10.0, ge=0, description="weight of 1 - cosine to that mean")
+    start: str = Field("", description="model.safetensors of an earlier run: start from its embedder, with new centres")
     file: str = Field("arcface_starter.onnx", description="name of the exported file")
 
 
 def build(config: Config) -> nn.Module:
     """Return the embedder with one centre per class."""
-    return ArcFace(config.architecture, config.classes, config.scale)
+    model = ArcFace(config.architecture, config.classes, config.scale)
+    if config.start:
+        try:
+            weights = load_file(ROOT / config.start)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"start={config.start}: not a readable safetensors file: {error}") from None
+        own = {name.removeprefix("embedder."): value for name, value in weights.items() if name.startswith("embedder.")}
+        load_strictly(model.embedder, own, Path(config.start))
+    return model
 
 
 def prepare(rows: Rows, config: Config) -> Rows:
-    """Keep the picture, its five points and its class."""
+    """Keep the picture, its five points and its class; with `space`, also the person's mean embedding there.
+
+    The mean is over the rows at hand: a person's pictures are neighbours in the shards.
+    """
     first = identities(config.split).start
     labels = rows["identity"].astype(np.int64) - first
     if labels.min() < 0 or labels.max() >= config.classes:
@@ -60,7 +87,19 @@ def prepare(rows: Rows, config: Config) -> Rows:
             f"identity {rows['identity'][int(labels.argmax())]} is not among the first {config.classes} of split "
             f"{config.split!r} (from {first}); give the split that the data was drawn from, or raise `classes`"
         )
-    return {"visible": rows["visible"], "points": _points(rows), "label": labels}
+    kept = {"visible": rows["visible"], "points": _points(rows), "label": labels}
+    if config.space:
+        found = unit(embed(_space(config.space), aligned(rows["visible"], kept["points"]), 32))
+        kept["mean"] = unit(np.stack([found[labels == label].sum(axis=0) for label in labels]))
+    return kept
+
+
+@lru_cache(maxsize=1)
+def _space(folder: str) -> ort.InferenceSession:
+    recogniser = sessions(ROOT / folder, torch.get_num_threads())[1]
+    if recogniser is None:
+        raise UserError(f"space={folder}: there is no recogniser in this folder")
+    return recogniser
 
 
 def _points(rows: Rows) -> np.ndarray:
@@ -83,8 +122,13 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     device = next(model.parameters()).device
     margin = margin_at(config, step)
     labels = torch.from_numpy(batch["label"]).to(device)
-    value, accuracy = model(normalised(torch.from_numpy(crops).to(device)), labels, margin)
-    return value, {"accuracy": float(accuracy.detach()), "margin": margin}
+    value, accuracy, embedding = model(normalised(torch.from_numpy(crops).to(device)), labels, margin)
+    metrics = {"accuracy": float(accuracy.detach()), "margin": margin}
+    if config.space:
+        away = 1 - (embedding * torch.from_numpy(batch["mean"]).to(device)).sum(dim=1).mean()
+        metrics["away"] = float(away.detach())
+        value = value + config.space_weight * away
+    return value, metrics
 
 
 def embeddings_of(model: nn.Module, crops: np.ndarray) -> np.ndarray:
@@ -119,5 +163,10 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write the embedder as ONNX (any batch, weights stored in fp16) and its card."""
     assert isinstance(model, ArcFace)
     export_recogniser(model.embedder, folder / config.file)
-    parameters = sum(p.numel() for p in model.embedder.parameters())
-    card.model_copy(update={"parameters": parameters}).write(folder)
+    facts = {
+        "title": f"Face {card.task}: 112 px to 512 numbers",
+        "summary": SUMMARY,
+        "limits": LIMITS,
+        "parameters": sum(p.numel() for p in model.embedder.parameters()),
+    }
+    card.model_copy(update=facts).write(folder)

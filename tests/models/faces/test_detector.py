@@ -100,3 +100,4 @@ def test_a_detector_learns_and_exports(tmp_path: Path) -> None:
         assert 0 <= detector.validate(model, [rows], config)["recall_iou_0.5"] <= 1
     detector.export(model, config, tmp_path, Card(title="a detector", task="detector"))
     assert (tmp_path / config.file).stat().st_size < 2**20
+    assert Card.read(tmp_path / "detector").parameters > 1e5

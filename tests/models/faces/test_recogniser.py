@@ -158,3 +158,36 @@ def test_iou_and_recall() -> None:
     assert recalled(found, truth) == 2
     assert recalled(found[:0], truth) == 0
     assert recalled(np.repeat(truth[:1], 3, axis=0), truth) == 1
+
+
+def test_the_evaluation_counts_a_picture_once_and_tells_people_apart(random_pack: Path) -> None:
+    """Every view stands twice, as under two thermal conditions: the pairs are those of the views."""
+    from models.faces.evaluate import evaluate_recogniser
+
+    config = recogniser.Config()
+    once = {**rows(config), "bbox": np.tile(np.array([[30.0, 25, 95, 105]], np.float32), (12, 1))}
+    twice = {name: np.concatenate([values, values]) for name, values in once.items()}
+    found = evaluate_recogniser(random_pack, [twice], threads=1, rounds=10)
+    assert found["pictures"] == 12
+    assert found["people"] == 4
+    assert found["impostor_pairs"] == 12 * 11 / 2 - 4 * 3
+    assert {"grey_tar_at_far_1e-3", "detected_tar_at_far_1e-3", "recall_iou_0.5"} <= set(found)
+    assert "rank1_of_100" not in found
+
+
+def test_a_recogniser_can_stay_in_another_s_space(random_pack: Path, tmp_path: Path) -> None:
+    """More people and an earlier embedder: the new one is drawn to where its predecessor put a person."""
+    from safetensors.torch import save_file
+
+    before = recogniser.build(recogniser.Config(classes=2))
+    save_file(before.state_dict(), tmp_path / "model.safetensors")
+    config = recogniser.Config(classes=4, space=str(random_pack), start=str(tmp_path / "model.safetensors"))
+    model = recogniser.build(config)
+    torch.testing.assert_close(model.embedder.state_dict(), before.embedder.state_dict())
+    batch = {**recogniser.prepare(rows(config), config), "draw": np.arange(12)}
+    assert batch["mean"].shape == (12, 512)
+    np.testing.assert_allclose(batch["mean"][0], batch["mean"][4], atol=1e-6)
+    _, metrics = recogniser.loss(model, batch, config, 0)
+    assert 0 <= metrics["away"] <= 2
+    with pytest.raises(UserError, match="start="):
+        recogniser.build(recogniser.Config(start="nowhere.safetensors"))
