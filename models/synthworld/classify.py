@@ -34,8 +34,7 @@ def classify(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[Tenso
     """Return classes uint8 [N] of surface points in the head frame, and their cover in millimetres by name."""
     found, bare = surfaces(x, y, z, q)
     far = torch.full_like(x, 10.0)
-    stack = torch.stack([far if d is None else d for d in found])
-    kind = stack.argmin(0)
+    kind = torch.stack([far if d is None else d for d in found]).argmin(0)
     body_skin = torch.minimum(bare, sdf.neck(x, y, z, q))
     classes = _skin_classes(x, y, z, bare, q)
     beard = torch.zeros_like(x)
@@ -63,10 +62,9 @@ def classify(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[Tenso
 def _skin_classes(x: Tensor, y: Tensor, z: Tensor, bare: Tensor, q: SimpleNamespace) -> Tensor:
     ax = x.abs()
     classes = torch.ones_like(x, dtype=torch.int64)
-    jaw = -0.62 - 0.42 * ramp(z, -0.1, 0.75) - 0.30 * (q.chin_y + 0.865).__abs__() - q.drop
+    jaw = -0.62 - 0.42 * ramp(z, -0.1, 0.75) - 0.30 * abs(q.chin_y + 0.865) - q.drop
     is_neck = (sdf.neck(x, y, z, q) < bare + 0.01) | ((y < jaw + 0.08) & (z < 0.25)) | (y < q.chin_y - 0.30 - q.drop)
     classes = torch.where(is_neck & (y < -0.45), 12, classes)
-    tip_y = q.n_bot + 0.075 + q.n_up
     s = ((q.n_top - y) / (q.n_top - q.n_bot)).clamp(0.0, 1.0)
     half = 0.075 + (q.n_ala + q.n_wing * 0.75 - 0.075) * ramp(s, 0.35, 0.95)
     nose = (ax < half) & (y < q.n_top + 0.02) & (y > q.n_bot - 0.055) & (z > 0.55)
@@ -85,4 +83,3 @@ def _skin_classes(x: Tensor, y: Tensor, z: Tensor, bare: Tensor, q: SimpleNamesp
     ear = sdf.ear_plate(ax, y, z, q) < 0.012
     classes = torch.where(ear, torch.where(left, 8, 7), classes)
     return classes
-

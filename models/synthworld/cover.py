@@ -14,8 +14,7 @@ from models.synthworld.primitives import bump, capsule, ellipsoid, ramp, smooth_
 from models.synthworld.scene import Scene
 from models.synthworld.sdf import in_body_frame, mouth_curve
 
-#                thickness  lower edge behind, hairline height, curls, falls
-_HAIR = {
+_HAIR: dict[str, tuple[float, float, float, float] | None] = {
     "bald": None,
     "buzz": (0.022, -0.42, 0.00, 0.0),
     "short": (0.085, -0.42, 0.00, 0.2),
@@ -28,11 +27,12 @@ _HAIR = {
     "bun": (0.050, -0.42, 0.03, 0.0),
     "receding": (0.060, -0.42, 0.20, 0.1),
 }
+"""Style -> thickness, lower edge at the nape, how much higher the hairline is, amount of curls; head units."""
 
 
 def cover(scene: Scene, q: SimpleNamespace) -> None:
     """Add to the figure's numbers what this view wears; `q.wears` names the kinds, everything else is a number."""
-    view, person = scene.view, scene.person
+    view = scene.view
     style = "bald" if view.headwear == "headscarf" else view.hair_style
     q.wears = {
         "hair": {"bald": "", "bob": "falls", "long": "falls", "ponytail": "tail", "bun": "tail"}.get(style, "shell"),
@@ -70,7 +70,8 @@ def _hair_numbers(q: SimpleNamespace, scene: Scene, style: str) -> None:
     sway = 0.18 * math.sin(q.h_phase)
     tail = (0.0, 0.55, -1.08, sway, -0.75, -1.22, 0.20, 0.09)
     bun = (0.0, 0.98, -0.72, 0.0, 0.93, -0.80, 0.28, 0.27)
-    for name, value in zip(("ax", "ay", "az", "bx", "by", "bz", "r0", "r1"), tail if style == "ponytail" else bun, strict=True):
+    names = ("ax", "ay", "az", "bx", "by", "bz", "r0", "r1")
+    for name, value in zip(names, tail if style == "ponytail" else bun, strict=True):
         setattr(q, f"tail_{name}", value)
 
 
@@ -176,8 +177,8 @@ def mask(x: Tensor, y: Tensor, z: Tensor, bare: Tensor, q: SimpleNamespace) -> T
     sheet = smooth_max(smooth_max(shell, edge, 0.03), 0.18 - z + 0.10 * (y + 0.5), 0.03)
     ax = x.abs()
     loop = capsule(ax, y, z, (q.fw * 0.93, -0.28, 0.25), (q.ear_x + 0.06, 0.05, -0.02), 0.014, 0.014)
-    loop = torch.minimum(loop, capsule(ax, y, z, (q.fw * 0.86, -0.66, 0.25), (q.ear_x + 0.03, -0.32, -0.06), 0.014, 0.014))
-    return torch.minimum(sheet, loop)
+    lower = capsule(ax, y, z, (q.fw * 0.86, -0.66, 0.25), (q.ear_x + 0.03, -0.32, -0.06), 0.014, 0.014)
+    return torch.minimum(sheet, torch.minimum(loop, lower))
 
 
 def lens_plane(ax: Tensor, y: Tensor, q: SimpleNamespace) -> Tensor:

@@ -29,7 +29,7 @@ def background(scene: Scene, size: int) -> Tensor:
         out = (one * 0.6).expand(size, size, 3).clone()
         for k in range(9):
             cx, cy, w = r[10 + 3 * k], r[11 + 3 * k], 0.06 + 0.18 * r[12 + 3 * k]
-            blob = torch.exp(-(((x - cx) ** 2 + (y - cy) ** 2) / w**2) ** 2)[..., None]
+            blob = torch.exp(-((((x - cx) ** 2 + (y - cy) ** 2) / w**2) ** 2))[..., None]
             tint = one if k % 3 == 0 else (two if k % 3 == 1 else 0.5 * (one + two) + 0.15)
             out = out + (tint * (0.6 + r[40 + k]) - out) * blob * 0.7
         return out
@@ -38,13 +38,15 @@ def background(scene: Scene, size: int) -> Tensor:
         soft = 0.02 + 0.03 * r[9]
         out = wall.expand(size, size, 3)
         for k in range(3):
-            cx, cy, hw, hh = r[10 + 4 * k], 0.15 + 0.6 * r[11 + 4 * k], 0.06 + 0.16 * r[12 + 4 * k], 0.08 + 0.2 * r[13 + 4 * k]
+            cx, cy = r[10 + 4 * k], 0.15 + 0.6 * r[11 + 4 * k]
+            hw, hh = 0.06 + 0.16 * r[12 + 4 * k], 0.08 + 0.2 * r[13 + 4 * k]
             inside = torch.sigmoid((hw - (x - cx).abs()) / soft) * torch.sigmoid((hh - (y - cy).abs()) / soft)
             tint = (two, torch.tensor((0.85, 0.88, 0.92)), one * 0.4)[k]
             out = out + (tint - out) * inside[..., None] * 0.85
         return out
     horizon = 0.45 + 0.25 * r[8]
-    sky = torch.tensor((0.30, 0.46, 0.72)) + (torch.tensor((0.75, 0.80, 0.85)) - torch.tensor((0.30, 0.46, 0.72))) * y[..., None]
+    zenith = torch.tensor((0.30, 0.46, 0.72))
+    sky = zenith + (torch.tensor((0.75, 0.80, 0.85)) - zenith) * y[..., None]
     ground = torch.tensor((0.10, 0.16, 0.05)).lerp(torch.tensor((0.22, 0.20, 0.17)), r[9])
     ridge = horizon + 0.05 * torch.sin(x * 7 + 6 * r[10]) + 0.03 * torch.sin(x * 17 + 6 * r[11])
     far = torch.sigmoid((y - ridge) / 0.03)[..., None]

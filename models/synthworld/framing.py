@@ -30,6 +30,12 @@ class Framing:
         return x, y, z
 
     @property
+    def up(self) -> tuple[float, float, float]:
+        """Return the camera's upward direction in the head frame."""
+        x, y, z = (float(self.turn[1, k]) for k in range(3))
+        return x, y, z
+
+    @property
     def pixel(self) -> float:
         """Return a pixel's width at the head's centre, in head units."""
         return self.window / self.size

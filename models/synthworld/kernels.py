@@ -6,6 +6,7 @@ named by the digest of its source. It is about 10 times faster, and results agre
 THERMAPAIR_COMPILE=0 turns it off.
 """
 
+import ast
 import functools
 import hashlib
 import os
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 PAD = 64
 """Coordinates are padded to a multiple of this, so that no kernel sees a size that compilers treat specially."""
 
-_SOURCES = ("primitives.py", "sdf.py", "cover.py", "march.py", "kernels.py")
+_SOURCES = ("primitives.py", "sdf.py", "cover.py", "march.py")
 
 
 @functools.cache
@@ -70,7 +71,8 @@ def _load(function: Callable[..., Any], kind: str, names: tuple[str, ...], count
 def _folder(names: tuple[str, ...]) -> Path:
     digest = hashlib.sha256()
     for source in _SOURCES:
-        digest.update((Path(__file__).parent / source).read_bytes())
+        tree = ast.parse((Path(__file__).parent / source).read_text())
+        digest.update(ast.dump(tree).encode())  # comments and layout do not matter
     capability = torch.backends.cpu.get_cpu_capability()
     digest.update("\n".join((torch.__version__, capability, *names)).encode())
     cache = Path(os.environ.get("THERMAPAIR_CACHE") or Path.home() / ".cache" / "thermapair")

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from models.synthworld import sdf
 from models.synthworld.classify import brow_line
+from models.synthworld.cover import cover
+from models.synthworld.figure import figure
 from models.synthworld.march import bare_distance
+from models.synthworld.scene import Person, Scene
 
 RIGHT_PUPIL, LEFT_PUPIL = 68, 69
 MIRROR_70 = (
@@ -28,12 +31,14 @@ Rays = list[tuple[tuple[float, float, float], tuple[float, float, float]]]
 
 def landmarks(q: SimpleNamespace) -> tuple[Tensor, Tensor]:
     """Return head-frame points float32 [70, 3] and [478, 3] of the figure `q`, in head units."""
-    front = _frontal(q)
-    rays: Rays = [*_jaw(), *(((x, y, 3.0), (0.0, 0.0, -1.0)) for x, y in front)]
-    points = cast(rays, q)
-    pupils = torch.tensor([_pupil(q, -1.0), _pupil(q, 1.0)])
-    seventy = torch.cat([points, pupils])
+    seventy = _seventy(q)
     return seventy, _dense(seventy, q)
+
+
+def _seventy(q: SimpleNamespace) -> Tensor:
+    rays: Rays = [*_jaw(), *(((x, y, 3.0), (0.0, 0.0, -1.0)) for x, y in _frontal(q))]
+    pupils = torch.tensor([_pupil(q, -1.0), _pupil(q, 1.0)])
+    return torch.cat([cast(rays, q), pupils])
 
 
 def cast(rays: Rays, q: SimpleNamespace) -> Tensor:
@@ -80,12 +85,13 @@ def _frontal(q: SimpleNamespace) -> list[tuple[float, float]]:
     tip = q.n_bot + 0.075 + q.n_up
     points += [(0.0, q.n_top + (tip - q.n_top) * k / 3) for k in range(4)]
     base, wide = q.n_bot - 0.02, q.n_ala + 0.35 * q.n_wing
-    points += [(-wide, base + 0.02), (-0.55 * wide, base), (0.0, base - 0.012), (0.55 * wide, base), (wide, base + 0.02)]
-    for side, order in ((-1.0, (1.0, 0.36, -0.36, -1.0)), (1.0, (-1.0, -0.36, 0.36, 1.0))):
-        points += [_lid(q, side, t, True) for t in order]
-        points += [_lid(q, side, t, False) for t in (order[2], order[1])]
+    points += [(-wide, base + 0.02), (-0.55 * wide, base), (0.0, base - 0.012)]
+    points += [(0.55 * wide, base), (wide, base + 0.02)]
+    for side in (-1.0, 1.0):
+        along = [side * t for t in (-1.0, -0.36, 0.36, 1.0)]
+        points += [_lid(q, side, t, True) for t in along]
+        points += [_lid(q, side, t, False) for t in (along[2], along[1])]
     points += _lips(q)
-    points = [(x, y) for x, y in points]
     warp = [q.asym * float(_ramp(y)) for _, y in points]
     return [(x - w, y) for (x, y), w in zip(points, warp, strict=True)]
 
@@ -124,19 +130,12 @@ def _pupil(q: SimpleNamespace, side: float) -> tuple[float, float, float]:
 
 
 @functools.cache
-def _pattern() -> tuple[Tensor, Tensor]:
-    """Return the 478 weights over 70 points [478, 70] and the lift of each along the face's own direction."""
-    from models.synthworld.cover import cover
-    from models.synthworld.figure import figure
-    from models.synthworld.scene import Person, Scene
-
-    q = figure(Scene(Person(0)))
-    cover(Scene(Person(0)), q)
-    front = _frontal(q)
-    points = cast([*_jaw(), *(((x, y, 3.0), (0.0, 0.0, -1.0)) for x, y in front)], q)
-    known = _flatten(torch.cat([points, torch.tensor([_pupil(q, -1.0), _pupil(q, 1.0)])]))
-    wanted = _spiral(478)
-    return _spline(known, wanted), wanted
+def _pattern() -> Tensor:
+    """Return weights [478, 70]: how each dense point's place on the face follows the 70 points of a person."""
+    average = Scene(Person(0))
+    q = figure(average)
+    cover(average, q)
+    return _spline(_flatten(_seventy(q)), _spiral(478))
 
 
 def _flatten(points: Tensor) -> Tensor:
@@ -173,8 +172,7 @@ def _spline(known: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _dense(seventy: Tensor, q: SimpleNamespace) -> Tensor:
-    weights, _ = _pattern()
-    flat = weights @ _flatten(seventy)
+    flat = _pattern() @ _flatten(seventy)
     angle, height = flat[:, 0], flat[:, 1] / 1.1
     way = torch.stack([torch.sin(angle), torch.zeros_like(angle), torch.cos(angle)], -1)
     centre = torch.stack([torch.zeros_like(angle), height, torch.full_like(angle, -0.35)], -1)

@@ -12,7 +12,7 @@ from models.synthworld.scene import Scene
 TILT = 0.16
 """How fast a lens recedes to the side."""
 
-Point = tuple[Tensor, ...]
+Point = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -52,10 +52,14 @@ def lenses(
         result.colour = torch.where(on[:, None], glass, result.colour)
         if opaque:
             result.classes = torch.where(on, torch.full_like(classes, 16), result.classes)
-        sign = 1.0 if opaque or front.any() else 1.0
-        flip = torch.where(front, sign, -sign)
-        result.normal = tuple(torch.where(on, v * flip, old) for v, old in zip((nx, 0.0, nz), result.normal, strict=True))
-        result.position = tuple(torch.where(on, v, old) for v, old in zip((x, y, z), result.position, strict=True))
+        flip = torch.where(front, 1.0, -1.0)
+        result.normal = _put(on, (nx * flip, 0.0 * flip, nz * flip), result.normal)
+        result.position = _put(on, (x, y, z), result.position)
         result.t = torch.where(on, s, result.t)
         result.lens = torch.where(on, torch.full_like(result.lens, 2 if opaque else 1), result.lens)
     return result
+
+
+def _put(on: Tensor, new: Point, old: Point) -> Point:
+    x, y, z = (torch.where(on, a, b) for a, b in zip(new, old, strict=True))
+    return x, y, z

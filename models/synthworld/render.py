@@ -5,6 +5,7 @@ Each scene is traced alone, so a picture's bytes do not depend on what else is i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -14,12 +15,12 @@ from models.synthworld import heat
 from models.synthworld.classify import classify
 from models.synthworld.develop import background, develop
 from models.synthworld.figure import figure
-from models.synthworld.framing import framing
+from models.synthworld.framing import Framing, framing
 from models.synthworld.gbuffer import GBuffer
-from models.synthworld.landmarks import landmarks
 from models.synthworld.lenses import lenses
 from models.synthworld.march import REACH, normals, trace
 from models.synthworld.scene import Scene
+from models.synthworld.seen import points
 from models.synthworld.shade import albedo, lighting, occlusion, shade
 
 
@@ -77,84 +78,45 @@ def _render_one(scene: Scene, size: int) -> tuple[dict[str, Tensor], dict[str, T
     q = figure(scene)
     covers.cover(scene, q)
     frame = framing(scene.view, size)
-    origin = frame.origin
-    axis = torch.arange(size) + 0.5
-    py, px = (g.reshape(-1) for g in torch.meshgrid(axis, axis, indexing="ij"))
-    rays = frame.rays(px, py)
-    near = torch.full_like(px, frame.distance - REACH)
-    reach = trace(origin, rays, near, frame.distance + REACH, 0.25 * frame.pixel, q)
-    index = torch.nonzero(reach.isfinite()).squeeze(1)
-    t = reach[index]
-    way = tuple(r[index] for r in rays)
-    p = tuple(way[k] * t + origin[k] for k in range(3))
-    n = normals(*p, max(0.004, 0.35 * frame.pixel), q)
-    classes, layers = classify(*p, q)
+    index, t, way = _hits(frame, q)
+    x, y, z = (way[k] * t + frame.origin[k] for k in range(3))
+    p = (x, y, z)
+    n = normals(x, y, z, max(0.004, 0.35 * frame.pixel), q)
+    classes, layers = classify(x, y, z, q)
     light = lighting(scene, frame)
     sky, open_key = occlusion(p, n, light, q)
     facing = n[0] * light[0] + n[1] * light[1] + n[2] * light[2]
     colour = albedo(p, classes, layers, frame.pixel, scene, q)
-    up = tuple(float(frame.turn[1, k]) for k in range(3))
-    lit = shade(colour, n, way, classes, sky, open_key, facing, light, up, scene)
-    glass = lenses(scene, q, origin, way, t, p, n, classes, lit)
+    lit = shade(colour, n, way, classes, sky, open_key, facing, light, frame.up, scene)
+    glass = lenses(scene, q, frame.origin, way, t, p, n, classes, lit)
+    normal = torch.stack(glass.normal, -1) @ frame.turn.T
+    cosine = -(glass.normal[0] * way[0] + glass.normal[1] * way[1] + glass.normal[2] * way[2])
 
     def picture(values: Tensor) -> Tensor:
         flat = torch.zeros(size * size, *values.shape[1:], dtype=values.dtype)
         flat[index] = values
         return flat.reshape(size, size, *values.shape[1:])
 
-    position = torch.stack(glass.position, -1)
-    seen_normal = torch.stack(glass.normal, -1) @ frame.turn.T
-    cosine = -(glass.normal[0] * way[0] + glass.normal[1] * way[1] + glass.normal[2] * way[2])
     buffer = {
         "hit": picture(torch.ones_like(t, dtype=torch.bool)), "classes": picture(glass.classes),
-        "position": picture(position), "normal": picture(seen_normal), "cosine": picture(cosine.clamp(0, 1)),
-        "depth": picture(glass.t * 0.1), "lens": picture(glass.lens),
+        "position": picture(torch.stack(glass.position, -1)), "normal": picture(normal),
+        "cosine": picture(cosine.clamp(0, 1)), "depth": picture(glass.t * 0.1), "lens": picture(glass.lens),
         **{name: picture(layers[name]) for name in ("hair", "beard", "cloth", "headwear", "facewear")},
         "sun": picture(facing.clamp(min=0.0) * open_key), "sky": picture(sky),
     }  # fmt: skip
-    behind = background(scene, size)
-    linear = torch.where(buffer["hit"][..., None], picture(glass.colour), behind)
-    found = _points(scene, q, frame, buffer, picture(t * 0.1))
+    linear = torch.where(buffer["hit"][..., None], picture(glass.colour), background(scene, size))
+    found = points(scene, q, frame, buffer, picture(t * 0.1))
     found["rgb"] = develop(linear, scene)
     return buffer, found
 
 
-def _points(scene: Scene, q: object, frame: object, buffer: dict[str, Tensor], depth: Tensor) -> dict[str, Tensor]:
-    """Return landmarks in pixels, their visibility, the box and the pose. depth: of what is behind lenses, metres."""
-    seventy, dense = landmarks(q)  # type: ignore[arg-type]
-    found: dict[str, Tensor] = {}
-    for name, points in (("70", seventy), ("478", dense)):
-        pixels, away = frame.project(points)  # type: ignore[attr-defined]
-        found[f"landmarks_{name}"] = pixels
-        found[f"visible_{name}_rgb"], found[f"visible_{name}_thermal"] = visibility(pixels, away * 0.1, buffer, depth)
-    pixels = found["landmarks_70"]
-    low, high = pixels.amin(0), pixels.amax(0)
-    forehead, _ = frame.project(torch.tensor([[0.0, q.brow_y + 0.36, 0.78]]))  # type: ignore[attr-defined]
-    low, high = torch.minimum(low, forehead[0]), torch.maximum(high, forehead[0])
-    found["bbox"] = torch.cat([low, high])
-    found["pose"] = torch.tensor([scene.view.yaw, scene.view.pitch, scene.view.roll])
-    return found
-
-
-def visibility(pixels: Tensor, away: Tensor, buffer: dict[str, Tensor], depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which points [N, 2] at distances [N] (metres) RGB and thermal see, bool [N] each.
-
-    A point is hidden when another surface lies more than 6 mm nearer in its pixel and in the neighbours; lenses hide
-    it from thermal, opaque ones from both. Points outside the picture are not visible.
-    """
-    size = depth.shape[0]
-    column, row = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
-    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    column, row = column.clamp(0, size - 1), row.clamp(0, size - 1)
-    seen = torch.zeros_like(inside)
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            r, c = (row + dy).clamp(0, size - 1), (column + dx).clamp(0, size - 1)
-            seen |= (depth[r, c] == 0) | (depth[r, c] > away - 0.006)
-    lens = buffer["lens"][row, column]
-    hit_here = (depth[row, column] > 0) & (depth[row, column] > away - 0.012) | ~buffer["hit"][row, column]
-    cover = buffer["classes"][row, column]
-    covered = (cover == 13) | (cover == 15) | (cover == 17) | (cover == 18)
-    worn = covered & (depth[row, column] < away - 0.001) & (depth[row, column] > 0)
-    visible = inside & seen & hit_here & ~worn & (lens != 2) & ~((cover == 16) & (lens == 0))
-    return visible, visible & (lens == 0)
+def _hits(frame: Framing, q: SimpleNamespace) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Return which pixels of the picture meet the person [N], how far along their rays, and those rays."""
+    axis = torch.arange(frame.size) + 0.5
+    py, px = (g.reshape(-1) for g in torch.meshgrid(axis, axis, indexing="ij"))
+    rays = frame.rays(px, py)
+    near = torch.full_like(px, frame.distance - REACH)
+    reach = trace(frame.origin, rays, near, frame.distance + REACH, 0.25 * frame.pixel, q)
+    index = torch.nonzero(reach.isfinite()).squeeze(1)
+    x, y, z = (ray[index] for ray in rays)
+    return index, reach[index], (x, y, z)

@@ -32,7 +32,8 @@ def skin_rgb(person: Person) -> tuple[float, float, float]:
     k = min(int(place), len(_TONES) - 2)
     low, high, f = _TONES[k], _TONES[k + 1], place - k
     red, green, blue = (low[i] * (1 - f) + high[i] * f for i in range(3))
-    return red * (1 - 0.02 * person.undertone), green * (1 + 0.035 * person.undertone), blue * (1 - 0.10 * person.undertone)
+    warm = person.undertone
+    return red * (1 - 0.02 * warm), green * (1 + 0.035 * warm), blue * (1 - 0.10 * warm)
 
 
 def _mix(colour: Tensor, other: Tensor | tuple[float, float, float], amount: Tensor) -> Tensor:
@@ -43,38 +44,51 @@ def _mix(colour: Tensor, other: Tensor | tuple[float, float, float], amount: Ten
 def _noise(p: Point, f: float, phase: float) -> Tensor:
     """Return smooth noise of spatial frequency `f` in [-1, 1]."""
     x, y, z = p
-    a = torch.sin(x * f + 1.7 * torch.sin(y * (0.7 * f) + phase)) * torch.sin(y * (1.1 * f) + 1.3 * torch.sin(z * (0.8 * f)))
+    a = torch.sin(x * f + 1.7 * torch.sin(y * (0.7 * f) + phase))
+    a = a * torch.sin(y * (1.1 * f) + 1.3 * torch.sin(z * (0.8 * f)))
     return a * torch.sin(z * (0.9 * f) + phase + 1.1 * torch.sin(x * (0.6 * f)))
 
 
-def albedo(p: Point, classes: Tensor, layers: dict[str, Tensor], pixel: float, scene: Scene, q: SimpleNamespace) -> Tensor:
+def albedo(
+    p: Point, classes: Tensor, layers: dict[str, Tensor], pixel: float, scene: Scene, q: SimpleNamespace
+) -> Tensor:
     """Return the diffuse colour of points with their classes."""
-    x, y, z = p
-    person, view = scene.person, scene.view
+    view = scene.view
     colour = _skin(p, pixel, scene, q)
-    phase = q.h_phase
-    clump = _noise((x, y * 0.45, z), 16.0, phase) * 0.5 + _noise((x, y * 0.3, z), 34.0, phase + 1) * 0.5 * _fade(34.0, pixel)
-    strands = torch.tensor(person.hair_rgb) * (1.0 + 0.38 * clump)[:, None]
+    strands = _strands(p, pixel, scene, q)
     colour = torch.where((classes == 13)[:, None], strands, colour)
     if view.beard != "none":
         dense = 0.45 if view.beard == "stubble" else 0.93
         amount = (layers["beard"] / (0.6 if view.beard == "stubble" else 2.0)).clamp(0, 1) * dense
         colour = _mix(colour, strands * 0.9, amount * ((classes == 14) | (classes == 1)))
-    colour = torch.where(((classes == 5) | (classes == 6) | (classes == 1))[:, None], _brows(colour, p, scene, q), colour)
+    bare = (classes == 5) | (classes == 6) | (classes == 1)
+    colour = torch.where(bare[:, None], _brows(colour, p, scene, q), colour)
     colour = torch.where(((classes == 3) | (classes == 4))[:, None], _eyes(p, pixel, scene, q), colour)
+    colour = torch.where((classes == 9)[:, None], _mouth(p, q), colour)
+    colour = torch.where((classes == 15)[:, None], _cloth(p, pixel, scene, q), colour)
+    hat = torch.tensor(COLOUR_RGB[view.headwear_colour]) * (1 + 0.12 * _noise(p, 9.0, q.h_phase))[:, None]
+    colour = torch.where((classes == 17)[:, None], hat, colour)
+    mask = torch.tensor(COLOUR_RGB[view.facewear_colour]) * 0.7 + 0.22
+    pleat = 1 - 0.22 * groove(torch.remainder(p[1] + 0.07, 0.14) - 0.07, 0.014) * _fade(60.0, pixel)
+    colour = torch.where((classes == 18)[:, None], mask * pleat[:, None], colour)
+    return torch.where((classes == 16)[:, None], torch.tensor(view.glasses_rgb), colour)
+
+
+def _strands(p: Point, pixel: float, scene: Scene, q: SimpleNamespace) -> Tensor:
+    x, y, z = p
+    fine = _noise((x, y * 0.3, z), 34.0, q.h_phase + 1) * _fade(34.0, pixel)
+    clump = _noise((x, y * 0.45, z), 16.0, q.h_phase) * 0.5 + fine * 0.5
+    return torch.tensor(scene.person.hair_rgb) * (1.0 + 0.38 * clump)[:, None]
+
+
+def _mouth(p: Point, q: SimpleNamespace) -> Tensor:
+    """Return the colour of the mouth's inside: teeth, tongue, dark."""
+    x, y, _ = p
     _, in_up, in_low, _ = sdf.lip_edges(x, q)
     teeth = ramp(y, in_up - 0.075, in_up - 0.06) * ramp(x.abs(), 0.85 * q.m_w, 0.6 * q.m_w)
     inside = _mix(torch.tensor((0.10, 0.022, 0.02)).expand(len(x), 3), (0.72, 0.68, 0.60), teeth)
     tongue = ramp(y, in_low + 0.055, in_low + 0.02)
-    inside = _mix(inside, (0.36, 0.10, 0.09), tongue * (1 - teeth))
-    colour = torch.where((classes == 9)[:, None], inside, colour)
-    colour = torch.where((classes == 15)[:, None], _cloth(p, pixel, scene, q), colour)
-    hat = torch.tensor(COLOUR_RGB[view.headwear_colour]) * (1 + 0.12 * _noise(p, 9.0, phase))[:, None]
-    colour = torch.where((classes == 17)[:, None], hat, colour)
-    mask = torch.tensor(COLOUR_RGB[view.facewear_colour]) * 0.7 + 0.22
-    pleat = 1 - 0.22 * groove(torch.remainder(y + 0.07, 0.14) - 0.07, 0.014) * _fade(60.0, pixel)
-    colour = torch.where((classes == 18)[:, None], mask * pleat[:, None], colour)
-    return torch.where((classes == 16)[:, None], torch.tensor(view.glasses_rgb), colour)
+    return _mix(inside, (0.36, 0.10, 0.09), tongue * (1 - teeth))
 
 
 def _fade(frequency: float, pixel: float) -> float:
@@ -95,22 +109,30 @@ def _skin(p: Point, pixel: float, scene: Scene, q: SimpleNamespace) -> Tensor:
     if person.freckles > 0.15:
         spots = (_noise(p, 38.0, 0.3) - 0.35).clamp(min=0.0) * bump(ax - 0.25, y + 0.15, 0.28, 0.2) * _fade(38.0, pixel)
         colour = _mix(colour, skin * torch.tensor((0.60, 0.42, 0.32)), (spots * 2.2 * person.freckles).clamp(max=0.8))
-    shadow = 0.10 * max(0.0, person.sex) * ramp(y, -0.35, -0.55) * ramp(z, 0.0, 0.3) * (person.age > 20)
-    if isinstance(shadow, Tensor):
-        colour = _mix(colour, skin * 0.55 + torch.tensor((0.0, 0.01, 0.015)), shadow * 1.5)
+    shaven = 0.15 * max(0.0, person.sex) * ramp(y, -0.35, -0.55) * ramp(z, 0.0, 0.3) * (person.age > 20)
+    colour = _mix(colour, skin * 0.55 + torch.tensor((0.0, 0.01, 0.015)), shaven)
     colour = _mix(colour, skin * 0.62, _lines(x, ax, y, z, q) * 0.55)
+    return _lashes(_lips(colour, skin, p, pixel, scene, q), skin, p, pixel, scene, q)
+
+
+def _lips(colour: Tensor, skin: Tensor, p: Point, pixel: float, scene: Scene, q: SimpleNamespace) -> Tensor:
+    x, y, z = p
+    ax, front = x.abs(), z > 0.5
     top, in_up, in_low, bottom = sdf.lip_edges(x, q)
     soft = max(0.012, 0.6 * pixel)
-    lips = ramp(y, bottom - soft, bottom + soft) * ramp(y, top + soft, top - soft) * ramp(ax, q.m_w + 0.01, q.m_w - 0.03)
-    lips = lips * (z > 0.5)
-    lip_colour = skin * torch.tensor(person.lip_rgb)
-    colour = _mix(colour, lip_colour, lips * 0.9)
-    seam = groove(y - 0.5 * (in_up + in_low), max(0.008, 0.5 * pixel)) * ramp(ax, 1.02 * q.m_w, 0.92 * q.m_w) * (z > 0.5)
-    colour = _mix(colour, skin * torch.tensor((0.22, 0.10, 0.10)), seam * (0.85 if q.o_low < 0.02 else 0.0))
-    ex, ey = ax - q.ex, y - q.ey - (ax - q.ex) * q.tilt
+    lips = ramp(y, bottom - soft, bottom + soft) * ramp(y, top + soft, top - soft)
+    lips = lips * ramp(ax, q.m_w + 0.01, q.m_w - 0.03) * front
+    colour = _mix(colour, skin * torch.tensor(scene.person.lip_rgb), lips * 0.9)
+    seam = groove(y - 0.5 * (in_up + in_low), max(0.008, 0.5 * pixel)) * ramp(ax, 1.02 * q.m_w, 0.92 * q.m_w) * front
+    return _mix(colour, skin * torch.tensor((0.22, 0.10, 0.10)), seam * (0.85 if q.o_low < 0.02 else 0.0))
+
+
+def _lashes(colour: Tensor, skin: Tensor, p: Point, pixel: float, scene: Scene, q: SimpleNamespace) -> Tensor:
+    ex = p[0].abs() - q.ex
+    ey = p[1] - q.ey - ex * q.tilt
     slit = sdf.lid_opening(ex, ey, q)
-    lash = ramp(slit, 0.020 + 0.5 * pixel, 0.0) * (0.35 + 0.55 * ramp(ey, -0.01, 0.03)) * (z > 0.4)
-    return _mix(colour, skin * torch.tensor((0.10, 0.08, 0.08)), lash * (0.75 - 0.25 * (person.sex > 0)))
+    lash = ramp(slit, 0.020 + 0.5 * pixel, 0.0) * (0.35 + 0.55 * ramp(ey, -0.01, 0.03)) * (p[2] > 0.4)
+    return _mix(colour, skin * torch.tensor((0.10, 0.08, 0.08)), lash * (0.75 - 0.25 * (scene.person.sex > 0)))
 
 
 def _lines(x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
@@ -119,14 +141,16 @@ def _lines(x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> T
     wavy = y - 0.02 * torch.sin(x * 9.0 + q.h_phase)
     rows = groove(wavy - 0.47, 0.012) + groove(wavy - 0.55, 0.012) + 0.8 * groove(wavy - 0.40, 0.010)
     total = rows * bump(x, y - 0.47, 0.28, 0.2) * (0.75 * age + 0.6 * q.forehead_lines)
-    feet = groove(torch.sin((y - q.ey) * 55.0 / (1 + (ax - q.ex) * 2)), 0.35) * bump(ax - q.ex - 0.24, y - q.ey, 0.05, 0.07)
+    feet = groove(torch.sin((y - q.ey) * 55.0 / (1 + (ax - q.ex) * 2)), 0.35)
+    feet = feet * bump(ax - q.ex - 0.24, y - q.ey, 0.05, 0.07)
     total = total + feet * (0.75 * age + 0.5 * q.crow * age)
     fold = ax - 0.215 + (y - q.n_bot) * 0.36
     total = total + bump(fold, y - q.n_bot + 0.15, 0.014, 0.12) * (0.6 * age + 10 * q.fold_line)
     total = total + bump(ax - 0.045, y - q.brow_y + 0.01, 0.010, 0.06) * (0.3 * age + 0.8 * q.frown)
     bag = groove(y - q.ey + 0.085 + 2.0 * (ax - q.ex).square(), 0.012) * bump(ax - q.ex, y - q.ey + 0.08, 0.10, 0.05)
     total = total + bag * (0.25 + 0.5 * age)
-    crease = groove(y - q.ey - q.eh_up - q.fold + 1.6 * (ax - q.ex).square(), 0.010) * bump(ax - q.ex, y - q.ey, 0.12, 0.2)
+    crease = groove(y - q.ey - q.eh_up - q.fold + 1.6 * (ax - q.ex).square(), 0.010)
+    crease = crease * bump(ax - q.ex, y - q.ey, 0.12, 0.2)
     return ((total + 0.75 * crease) * (z > 0.2)).clamp(0.0, 1.0)
 
 
@@ -137,7 +161,7 @@ def _brows(colour: Tensor, p: Point, scene: Scene, q: SimpleNamespace) -> Tensor
 
 
 def _eyes(p: Point, pixel: float, scene: Scene, q: SimpleNamespace) -> Tensor:
-    x, y, z = p
+    x, y, _ = p
     ax = x.abs()
     side = torch.sign(x)
     gx, gy = math.sin(q.gaze_x), math.sin(q.gaze_y)
@@ -211,7 +235,7 @@ def shade(
     key3 = torch.stack([key + edge, key + 0.15 * edge, key], -1)
     height = n[0] * up[0] + n[1] * up[1] + n[2] * up[2]
     dome = (0.62 + 0.38 * height) * sky
-    bleed = torch.stack([dome ** 0.80, dome, dome ** 1.10], -1)
+    bleed = torch.stack([dome**0.80, dome, dome**1.10], -1)
     lamp_rgb = torch.tensor(lamp.colour)
     lit = colour * (key3 * (1.25 * lamp.strength) * lamp_rgb + bleed * lamp.ambient * torch.tensor((0.92, 0.97, 1.05)))
     half = [light[k] - rays[k] for k in range(3)]

@@ -1,0 +1,165 @@
+"""What a rendered picture promises: truth between its parts, the same bytes always, geometry that tells people apart."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from models.synthworld.person import sample_person
+from models.synthworld.render import Rendered, render
+from models.synthworld.scene import (
+    ATTRIBUTES, CLASSES, EXPRESSIONS, HAIR_STYLES, Light, Person, Scene, Shape, View, attributes,
+)  # fmt: skip
+
+SIZE = 64
+FACE = [CLASSES.index(name) for name in CLASSES if name not in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR")]
+BARE = View(scale=0.62, hair_style="buzz")
+
+
+def scene(identity: int = 3, **view: object) -> Scene:
+    return Scene(sample_person(identity), dataclasses.replace(BARE, **view))  # type: ignore[arg-type]
+
+
+def class_at(picture: Rendered, point: int, b: int = 0) -> str:
+    x, y = picture.landmarks_70[b, point].floor().long().tolist()
+    return CLASSES[int(picture.classes[b, y, x])]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Rendered:
+    """A frontal face with wide open eyes, and the same person's profile."""
+    return render([scene(expression="surprised"), scene(expression="surprised", yaw=70.0)], 96)
+
+
+def test_shapes_and_types(pair: Rendered) -> None:
+    assert pair.rgb.shape == (2, 96, 96, 3) and pair.rgb.dtype == torch.uint8
+    assert pair.classes.dtype == torch.uint8 and int(pair.classes.max()) < len(CLASSES)
+    assert pair.landmarks_70.shape == (2, 70, 2) and pair.landmarks_478.shape == (2, 478, 2)
+    assert pair.kinetic.shape == pair.apparent.shape == pair.depth.shape == (2, 96, 96)
+    assert pair.pose.tolist() == [[0, 0, 0], [70, 0, 0]]
+
+
+def test_landmarks_lie_in_their_classes(pair: Rendered) -> None:
+    assert class_at(pair, 68) == "RIGHT_EYE" and class_at(pair, 69) == "LEFT_EYE"
+    assert class_at(pair, 30) == "NOSE" and class_at(pair, 28) == "NOSE"
+    assert class_at(pair, 19) == "RIGHT_BROW" and class_at(pair, 24) == "LEFT_BROW"
+    lips = ("TOP_LIP", "BOTTOM_LIP", "MOUTH_INTERIOR", "SKIN")
+    assert class_at(pair, 51) in lips and class_at(pair, 57) in lips
+    middle = pair.landmarks_70[0, [62, 66]].mean(0).floor().long().tolist()
+    assert CLASSES[int(pair.classes[0, middle[1], middle[0]])] == "MOUTH_INTERIOR"
+
+
+def test_right_is_the_subjects_right(pair: Rendered) -> None:
+    assert float(pair.landmarks_70[0, 68, 0]) < float(pair.landmarks_70[0, 69, 0])
+
+
+def test_a_profile_hides_the_far_eye(pair: Rendered) -> None:
+    """Turned to the image right by 70 degrees, the subject's left side faces away."""
+    visible = pair.visible_70_rgb[1]
+    assert bool(visible[68]) and not bool(visible[69])
+    assert int(pair.visible_70_rgb[0].sum()) > 60
+
+
+def test_visible_points_lie_on_the_depth_map(pair: Rendered) -> None:
+    x, y = pair.landmarks_70[0, 30].floor().long().tolist()
+    assert abs(float(pair.depth[0, y, x]) - float(pair.depth[0][pair.depth[0] > 0].min())) < 0.02
+
+
+def test_no_face_class_outside_the_head(pair: Rendered) -> None:
+    for b in range(2):
+        face = torch.isin(pair.classes[b], torch.tensor(FACE, dtype=torch.uint8))
+        assert bool((pair.depth[b][face] > 0).all())
+        assert bool((pair.depth[b] > 0).eq(pair.classes[b] > 0).all())
+        rows, columns = torch.nonzero(face & (pair.classes[b] != CLASSES.index("NECK")), as_tuple=True)
+        x0, y0, x1, y1 = pair.bbox[b].tolist()
+        width, height = x1 - x0, y1 - y0
+        assert columns.min() > x0 - 0.8 * width and columns.max() < x1 + 0.8 * width
+        assert rows.min() > y0 - 0.6 * height and rows.max() < y1 + 0.25 * height
+
+
+def test_normals_face_the_camera(pair: Rendered) -> None:
+    hit = pair.depth > 0
+    normals = pair.normals[hit]
+    assert torch.allclose(normals.norm(dim=-1), torch.ones(len(normals)), atol=1e-3)
+    assert float((normals[:, 2] > -0.1).float().mean()) > 0.98
+
+
+def test_same_scene_same_pixels_whatever_the_batch() -> None:
+    a, b = scene(3, hair_style="curly", glasses="clear"), scene(4, beard="full")
+    together, alone = render([a, b], SIZE), render([b], SIZE)
+    for name in ("rgb", "classes", "depth", "apparent", "landmarks_478", "visible_478_thermal"):
+        assert torch.equal(getattr(together, name)[1], getattr(alone, name)[0]), name
+
+
+def test_grey_geometry_tells_people_apart_and_colour_does_not_touch_it() -> None:
+    one, other = scene(3), scene(4)
+    person = dataclasses.replace(one.person, tone=0.05, hair_rgb=(0.6, 0.3, 0.1), iris_rgb=(0.1, 0.2, 0.4))
+    first, second, painted = (render([s], SIZE).normals for s in (one, other, Scene(person, one.view)))
+    assert torch.equal(first, painted)
+    assert float((first - second).abs().mean()) > 0.02
+
+
+@pytest.mark.parametrize("name", Shape.names())
+def test_every_shape_value_shows_without_colour(name: str) -> None:
+    view = dataclasses.replace(BARE, yaw=25.0, hair_style="bald")
+    plain, changed = (
+        render([Scene(Person(0, Shape(**{name: value})), view)], SIZE).normals for value in (-1.0, 1.0)
+    )  # fmt: skip
+    assert int(((plain - changed).abs().amax(-1) > 0.02).sum()) >= 6
+
+
+def test_a_symmetric_person_mirrors() -> None:
+    from models.synthworld.landmarks import MIRROR_70
+
+    views = [dataclasses.replace(BARE, yaw=yaw) for yaw in (30.0, -30.0)]
+    picture = render([Scene(Person(0), view) for view in views], SIZE)
+    mirrored = picture.landmarks_70[1][list(MIRROR_70)]
+    mirrored[:, 0] = SIZE - mirrored[:, 0]
+    assert float((picture.landmarks_70[0] - mirrored).abs().max()) < 0.05
+
+
+def test_expressions_move_the_points() -> None:
+    still = render([scene()], SIZE).landmarks_70
+    for name in EXPRESSIONS[1:]:
+        moved = render([scene(expression=name)], SIZE).landmarks_70
+        assert float((moved - still).norm(dim=-1).max()) > 0.4, name
+
+
+def test_lenses_hide_eyes_by_modality() -> None:
+    clear, dark = (render([scene(glasses=kind, expression="surprised")], 96) for kind in ("clear", "opaque"))
+    assert class_at(clear, 68) == "RIGHT_EYE" and class_at(dark, 68) == "GLASSES"
+    assert bool(clear.visible_70_rgb[0, 68]) and not bool(clear.visible_70_thermal[0, 68])
+    assert not bool(dark.visible_70_rgb[0, 68]) and not bool(dark.visible_70_thermal[0, 68])
+
+
+@pytest.mark.parametrize("style", HAIR_STYLES)
+def test_hair_styles_have_hair(style: str) -> None:
+    classes = render([scene(hair_style=style, yaw=20.0)], SIZE).classes
+    share = float((classes == CLASSES.index("HAIR")).float().mean())
+    assert share == 0 if style == "bald" else share > 0.02
+
+
+@pytest.mark.parametrize(
+    ("view", "name"),
+    [
+        ({"headwear": "cap"}, "HEADWEAR"), ({"headwear": "beanie"}, "HEADWEAR"), ({"headwear": "headscarf"}, "HEADWEAR"),
+        ({"facewear": "mask"}, "FACEWEAR"), ({"beard": "full"}, "BEARD"), ({"glasses": "opaque"}, "GLASSES"),
+    ],
+)  # fmt: skip
+def test_what_is_worn_is_seen(view: dict[str, str], name: str) -> None:
+    classes = render([scene(**view)], SIZE).classes
+    assert float((classes == CLASSES.index(name)).float().mean()) > 0.01
+
+
+def test_light_changes_colour_only() -> None:
+    one = render([scene(light=Light(azimuth=-60.0))], SIZE)
+    other = render([scene(light=Light(azimuth=60.0))], SIZE)
+    assert torch.equal(one.classes, other.classes) and not torch.equal(one.rgb, other.rgb)
+
+
+def test_attributes_speak_the_vocabulary() -> None:
+    for identity in range(40):
+        said = attributes(scene(identity, yaw=-40.0))
+        assert said.keys() == ATTRIBUTES.keys()
+        assert all(said[key] in words for key, (_, _, words) in ATTRIBUTES.items())
+    assert said["pose"] == "turned right"
