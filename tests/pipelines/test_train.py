@@ -94,6 +94,23 @@ def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, 
     assert steps == sorted(steps)
 
 
+def test_a_run_may_live_on_object_storage(shards: str, undisturbed: Path, tmp_path: Path) -> None:
+    """fsspec's memory file system: no rename, no append, no folders, as on S3."""
+    job, storage = TrainJob(task=TASK, data=shards, validation=shards), Storage("memory://runs/one")
+    claim(job, storage)
+    stops = iter([False] * 7 + [True])
+    with pytest.raises(Interrupted):
+        fit(job, storage, Training(threads=1), stop=stops.__next__)
+    fit(job, storage, Training(threads=1))
+    folder = Checkpoints(storage).restore(tmp_path)
+    assert folder is not None
+    assert distance(load_file(folder / "model.safetensors"), weights(undisturbed)) == 0
+    names = storage.list()
+    assert {"metrics.jsonl", "curve.png", "pictures/step-0000012.png"} <= set(names)
+    assert len({name.split("/")[1] for name in names if name.startswith("checkpoints/")}) <= 2
+    assert any(name.startswith("tensorboard/") for name in names)
+
+
 def test_another_run_is_refused_by_what_differs(shards: str, undisturbed: Path, profile: str) -> None:
     with pytest.raises(UserError, match=r"another run \(different: lr\)"):
         run(shards, undisturbed, profile, "lr=0.1", local=True)
