@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from models.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
-from models.errors import EnvironmentFault
+from models.errors import EnvironmentFault, UserError
 from pipelines import faults, provenance
 from pipelines.captions import caption_options, write_captions
 from pipelines.chain import Chain, StageSpec
@@ -71,6 +71,7 @@ def generate(job: GenerateJob, bundle: Bundle, profile: Profile, out: Storage) -
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     caption_options(bundle.captions)
+    check_threads(profile)
     for part in bundle.parts().values():
         fetch(part, bundle)
     with Lease(out) as lease, Signals() as signals:
@@ -197,6 +198,16 @@ def write_shards(rows: Dataset, plan: Plan, profile: Profile) -> Dataset:
 def complete(plan: Plan) -> bool:
     """Whether every partition is committed."""
     return len(finished(plan.out)) == plan.partitions
+
+
+def check_threads(profile: Profile) -> None:
+    """Raise a UserError for a group that computes on a CPU in several threads: the last bits would depend on how many."""
+    for group in profile.grouped(tuple(STAGES)):
+        if group.threads > 1 and not group.gpus:
+            raise UserError(
+                f"profile.groups: {', '.join(group.stages)} would compute on a CPU in {group.threads} threads, and bytes "
+                "would depend on that number. Set threads: 1 and raise actors instead; it is faster, too."
+            )
 
 
 def check_rejects(job: GenerateJob, state: State) -> None:

@@ -37,6 +37,7 @@ class Group(_Section):
     gpus: float = Field(default=0, ge=0)
     memory_mb: int | None = Field(default=None, ge=1)
     threads: int = Field(default=1, ge=1)
+    """Threads of one actor. Pictures are computed in one on a CPU: more add numbers in another order."""
 
     @field_validator("actors")
     @classmethod

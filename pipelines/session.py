@@ -23,8 +23,8 @@ ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
-EXCLUDED = ["out/", ".git/", "tests/", "*.log"]
-"""What does not travel to a cluster with the rooms."""
+EXCLUDED = ["out/", "weights/", ".git/", "tests/", "*.log"]
+"""What does not travel to a cluster with the rooms: there, a bundle names large weights by URI or hub id."""
 
 
 @contextmanager

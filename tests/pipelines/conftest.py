@@ -28,9 +28,9 @@ def job() -> Callable[..., GenerateJob]:
     return small.job
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """The URI of a bucket on a local S3 server."""
+    """The URI of a bucket on a local S3 server; one for all, for fsspec keeps its connections."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)

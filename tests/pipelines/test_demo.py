@@ -46,12 +46,12 @@ def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(tmp_path: Path) -> N
     assert "every pixel is the same" in shown.stdout
 
 
-def test_the_same_bytes_come_out_of_other_pools_and_threads(tmp_path: Path) -> None:
+def test_the_same_bytes_come_out_of_other_pools(tmp_path: Path) -> None:
     split = (
-        "profile.groups=[{stages: [visible], threads: 2}, {stages: [parser, thermal], cpus: 0.5}, "
-        "{stages: [faces, gates], cpus: 0.5, threads: 2}]"
+        "profile.groups=[{stages: [visible], actors: [1, 2]}, {stages: [parser, thermal], cpus: 0.5}, "
+        "{stages: [faces, gates], cpus: 0.5}]"
     )
-    for name, edits in (("one", ()), ("other", (split,))):
+    for name, edits in (("one", ()), ("other", (split, "profile.writer.threads=1"))):
         done = thermapair(
             "generate", "--job", "demo", "--out", str(tmp_path / name), edits=(*SMALL, "captions=template", *edits)
         )
@@ -65,6 +65,7 @@ def test_the_same_bytes_come_out_of_other_pools_and_threads(tmp_path: Path) -> N
         (("identities.cuont=3",), 2, "identities.cuont: unknown key; known here: count, minimum_angle, source"),
         (("bundle.visible.weights=nowhere",), 75, "weights are missing"),
         (("identities.source=nobody.parquet",), 2, "nobody.parquet does not exist"),
+        (("profile.groups=[{stages: [visible], threads: 2}]",), 2, "Set threads: 1 and raise actors instead"),
         (("profile.ray.object_store_mb=99999999",), 75, "the object store needs"),
         (("captions=template", "gates.celsius=[0, 1]", "stop.first_samples=2"), 75, "samples were rejected"),
     ],
