@@ -44,10 +44,10 @@ def probe(embeddings: np.ndarray, words: np.ndarray, count: int) -> tuple[np.nda
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(features @ weight.T + bias, targets) + PROBE_DECAY * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     return weight.detach().float().numpy(), bias.detach().float().numpy()
 
 
