@@ -179,7 +179,10 @@ class Renderer:
     def __init__(self, job: WorldJob, pending: list[int], threads: int):
         import torch
 
+        from models.synthworld.kernels import expect
+
         torch.set_num_threads(threads)
+        expect(job.count)
         self.job, self.pending = job, pending
         self.domain = load_domain(job.domain, job.gap)
         self.batch = max(1, job.render_batch * PICTURE // job.size**2)

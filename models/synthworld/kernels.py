@@ -1,9 +1,11 @@
-"""Run the distance field as compiled loops where the machine has a C++ compiler, else eagerly.
+"""Run the distance field as compiled loops where that pays, else eagerly.
 
 A kernel is a function of a figure's numbers, coordinates and a kind. Compiled, the numbers travel in one tensor, so a
 kernel is built once per kind, not per person, and kept in a folder under THERMAPAIR_CACHE (default ~/.cache/thermapair)
-named by the digest of its source. It is about 10 times faster, and results agree to float32 rounding.
-THERMAPAIR_COMPILE=0 turns it off.
+named by the digest of its source. Compiled is about 10 times faster; distances agree to float32 rounding, so single
+pixels may differ by a grey level. Building all 16 takes some 4 minutes of processor time and a C++ compiler, so kernels
+that are there are used, and missing ones are built only for many pictures: see `expect`. THERMAPAIR_COMPILE=0 never
+uses any, 1 always builds.
 """
 
 import ast
@@ -19,19 +21,33 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 PAD = 64
 """Coordinates are padded to a multiple of this, so that no kernel sees a size that compilers treat specially."""
 
+BUILD_FROM = 1000
+"""From this many pictures on, building kernels pays."""
+
+_expected = 0
 _SOURCES = ("primitives.py", "sdf.py", "cover.py", "march.py")
 
 
-@functools.cache
+def expect(pictures: int) -> None:
+    """Say how many pictures this process and its siblings are about to render."""
+    global _expected
+    _expected = pictures
+
+
 def compiles() -> bool:
-    """Return whether kernels are compiled here."""
-    asked = os.environ.get("THERMAPAIR_COMPILE", "1") != "0"
-    return asked and shutil.which(os.environ.get("CXX") or "g++") is not None
+    """Return whether kernels may be used here."""
+    asked = os.environ.get("THERMAPAIR_COMPILE", "")
+    return asked != "0" and shutil.which(os.environ.get("CXX") or "g++") is not None
+
+
+def _builds() -> bool:
+    return os.environ.get("THERMAPAIR_COMPILE") == "1" or _expected >= BUILD_FROM
 
 
 @functools.cache
@@ -57,10 +73,12 @@ def kernel(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
 
 
 def _load(function: Callable[..., Any], kind: str, names: tuple[str, ...], count: int) -> Callable[..., Any] | None:
-    """Return the compiled kernel, built now if this machine has not built it before; None if that fails."""
+    """Return the compiled kernel, None if it is neither there nor to be built."""
     path = _folder(names) / f"{function.__name__.strip('_')}-{kind or 'any'}.pt2"
     try:
         if not path.exists():
+            if not _builds():
+                return None
             _build(function, kind, names, count, path)
         return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
     except Exception as error:  # any compiler trouble only costs speed
@@ -93,6 +111,12 @@ class _Flat(nn.Module):
 
 def _build(function: Callable[..., Any], kind: str, names: tuple[str, ...], count: int, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            _build_alone(function, kind, names, count, path)
+
+
+def _build_alone(function: Callable[..., Any], kind: str, names: tuple[str, ...], count: int, path: Path) -> None:
     size = torch.export.Dim("size", min=2, max=1 << 20)
     example = (torch.ones(len(names)), *(torch.rand(PAD * 4) for _ in range(count)))
     shapes = {"numbers": None, "coordinates": tuple({0: size * PAD} for _ in range(count))}

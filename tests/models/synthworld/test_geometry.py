@@ -22,7 +22,9 @@ ANGLE = st.floats(-90, 90)
 def test_rays_and_projection_are_inverse(
     yaw: float, pitch: float, roll: float, scale: float, shift: float, away: float
 ) -> None:
-    frame = framing(View(yaw=yaw, pitch=pitch, roll=roll, scale=scale, shift_x=shift, shift_y=-shift, distance_m=away), 128)
+    frame = framing(
+        View(yaw=yaw, pitch=pitch, roll=roll, scale=scale, shift_x=shift, shift_y=-shift, distance_m=away), 128
+    )
     px, py = torch.tensor([0.5, 64.0, 100.3]), torch.tensor([127.5, 64.0, 3.0])
     points = torch.stack(frame.rays(px, py), -1) * (away * 10) + torch.tensor(frame.origin)
     pixels, distances = frame.project(points)
@@ -43,7 +45,9 @@ def test_signs_of_the_pose(angle: float) -> None:
 
 def test_people_are_deterministic_and_differ() -> None:
     assert sample_person(7) == sample_person(7)
-    shapes = torch.tensor([[getattr(sample_person(i).shape, n) for n in type(sample_person(i).shape).names()] for i in range(60)])
+    shapes = torch.tensor(
+        [[getattr(sample_person(i).shape, n) for n in type(sample_person(i).shape).names()] for i in range(60)]
+    )
     assert shapes.shape[1] >= 30
     gaps = torch.cdist(shapes, shapes) + 1e9 * torch.eye(60)
     assert float(gaps.min()) > 1.5

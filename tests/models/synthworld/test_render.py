@@ -8,7 +8,16 @@ import torch
 from models.synthworld.person import sample_person
 from models.synthworld.render import Rendered, render
 from models.synthworld.scene import (
-    ATTRIBUTES, CLASSES, EXPRESSIONS, HAIR_STYLES, Light, Person, Scene, Shape, View, attributes,
+    ATTRIBUTES,
+    CLASSES,
+    EXPRESSIONS,
+    HAIR_STYLES,
+    Light,
+    Person,
+    Scene,
+    Shape,
+    View,
+    attributes,
 )  # fmt: skip
 
 SIZE = 64
