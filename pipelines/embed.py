@@ -25,8 +25,8 @@ from pipelines.profile import Profile, load_profile
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 
-SIZES = ((128, 128), (640, 640))
-"""Detector inputs for photographs, insightface's default: the small one for close-ups, the large one for groups."""
+SIZES = ((128, 128), (320, 320))
+"""Detector inputs for photographs: the small one for close-ups, the large one for groups."""
 
 BATCH = 32
 """Files that an actor takes at a time."""

@@ -36,7 +36,7 @@ class Config(TrainConfig):
     steps: int = Field(1500, gt=0)
     batch: int = Field(48, gt=0)
     lr: float = Field(2e-3, gt=0)
-    clip: float = Field(10.0, ge=0)
+    clip: float = Field(30.0, ge=0)
     ema: float = Field(0.995, ge=0, lt=1)
     bf16: bool = True
     validate_rows: int = Field(1000, gt=0)
