@@ -15,7 +15,7 @@ from models.card import Card
 from models.seeds import seed_of
 from models.tasks import Rows, TrainConfig
 from models.visible import cache
-from models.visible.autoencoder import decode
+from models.visible.autoencoder import SHRINK, decode
 from models.visible.model import VisibleConfig, VisibleModel, new_scheduler, new_visible, save_visible
 from models.visible.sampler import sample
 from models.visible.text import prompts, tokens
@@ -33,6 +33,7 @@ class Config(TrainConfig):
     bf16: bool = True
     channels_last: bool = Field(False, description="group norm is slow in NHWC on CPUs")
     validate_rows: int = Field(256, gt=0)
+    size: int = Field(128, gt=0, description="side of the pictures in pixels")
     vae: str = Field("models/starter/visible/vae", description="folder of the trained autoencoder")
     faces: str = Field("models/starter/faces", description="insightface pack whose recogniser gives the embeddings")
     shape: VisibleConfig = VisibleConfig()
@@ -51,7 +52,7 @@ class Config(TrainConfig):
 def build(config: Config) -> nn.Module:
     tokenizer = new_tokenizer(corpus(2000, seed=0), config.vocabulary, config.words)
     vae = cache.autoencoder(config.vae)
-    side = vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
+    side = config.size // SHRINK
     model = new_visible(config.shape, tokenizer, vae.config.latent_channels, side)
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         model.unet.set_attn_processor(AttnProcessor())

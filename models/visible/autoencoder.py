@@ -1,11 +1,19 @@
-"""The picture autoencoder (diffusers `AutoencoderKL`): 3 x S x S in [-1, 1] <-> C x S/8 x S/8 latents."""
+"""The picture autoencoder: 3 x S x S in [-1, 1] <-> C x S/8 x S/8 latents.
 
+The starter's is diffusers' `AutoencoderTiny` with an encoder that is not learned: its convolutions are set to the first
+cosines of every 8 x 8 block in lightness and two colour differences, as JPEG keeps them. Latents are then fixed before
+anything is trained, colour cannot get lost, and the decoder learns by plain regression, in a tenth of the time.
+Published models bring diffusers' `AutoencoderKL`; `load_autoencoder`, `encode` and `decode` take both.
+"""
+
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 
 from models.errors import EnvironmentFault
@@ -14,44 +22,92 @@ from models.weights import DTYPES
 SHRINK = 8
 """Side of the picture over side of its latents."""
 
+LIGHTNESS = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (0, 3), (3, 0))
+"""Cosines (down, across) of lightness that latents hold; of each colour difference they hold the mean."""
+COLOURS = ((0.299, 0.587, 0.114), (0.5, -0.4187, -0.0813), (-0.1687, -0.3313, 0.5))
+"""Lightness and the red and blue differences of JPEG (ITU-R BT.601), over RGB."""
+SPREAD = (0.16, 0.036, 0.036, 0.016, 0.017, 0.018, 0.011, 0.010, 0.010, 0.011, 0.047, 0.046)
+MEAN = (0.50, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.02, -0.015)
+"""Standard deviation and mean of each cosine over pictures in [0, 1]: the world's, rounded."""
 
-def new_vae(widths: tuple[int, int, int, int], channels: int, groups: int, size: int) -> AutoencoderKL:
-    """Return a fresh autoencoder without attention, so that it may train on crops and run on any side."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        block_out_channels=widths,
-        layers_per_block=1,
-        latent_channels=channels,
-        norm_num_groups=groups,
-        sample_size=size,
-        mid_block_add_attention=False,
-        scaling_factor=1.0,
+Vae = AutoencoderKL | AutoencoderTiny
+
+
+def new_vae(width: int, blocks: tuple[int, int, int, int]) -> AutoencoderTiny:
+    """Return an autoencoder of 12 latent channels whose encoder is set and whose decoder is fresh."""
+    inner = (
+        3 * 16
+    )  # an encoder without blocks is linear: two levels that only unfold 2 x 2 pixels, one that weighs them
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(inner,) * 4,
+        decoder_block_out_channels=(width,) * 4,
+        num_encoder_blocks=(0, 0, 0, 0),
+        num_decoder_blocks=blocks,
+        latent_channels=len(SPREAD),
+        scaling_factor=(sum(SPREAD) / len(SPREAD)) ** -0.5,  # gives latents a mean square of one
     )
+    with torch.no_grad():
+        _set_cosines([layer for layer in vae.encoder.layers if isinstance(layer, nn.Conv2d)])
+    vae.encoder.requires_grad_(False)
+    return vae
+
+
+def _set_cosines(layers: list[nn.Conv2d]) -> None:
+    """Set the five convolutions of an encoder without blocks: copy, unfold, unfold, unfold and weigh, copy and centre."""
+    for layer in layers:
+        layer.weight.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
+    first, second, third, fourth, last = layers
+    for channel in range(3):
+        first.weight[channel, channel, 1, 1] = 1.0
+    for layer, channels in ((second, 3), (third, 12)):
+        for channel in range(channels):
+            for down, across in _square():
+                layer.weight[channel * 4 + down * 2 + across, channel, 1 + down, 1 + across] = 1.0
+    for index, (colour, wave) in enumerate(_kept()):
+        block = torch.tensor(COLOURS[colour])[:, None, None] * _cosine(*wave)
+        # Square root: without it lightness would drown the rest in the noise of diffusion, with all of it rarely seen
+        # detail would weigh like lightness.
+        block = block / math.sqrt(SPREAD[index])
+        for channel in range(48):
+            rgb, (y1, x1), (y2, x2) = channel // 16, divmod(channel % 16 // 4, 2), divmod(channel % 4, 2)
+            for down, across in _square():
+                fourth.weight[index, channel, 1 + down, 1 + across] = block[
+                    rgb, 4 * down + 2 * y2 + y1, 4 * across + 2 * x2 + x1
+                ]
+        last.weight[index, index, 1, 1] = 1.0
+        last.bias[index] = -MEAN[index] / math.sqrt(SPREAD[index])
+
+
+def _square() -> list[tuple[int, int]]:
+    return [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def _kept() -> list[tuple[int, tuple[int, int]]]:
+    """Return (colour, cosine) of each latent channel."""
+    return [(0, wave) for wave in LIGHTNESS] + [(1, (0, 0)), (2, (0, 0))]
+
+
+def _cosine(down: int, across: int) -> Tensor:
+    """Return a cosine over a block, float32 [8, 8], that gives the mean for (0, 0)."""
+    place = (torch.arange(8) + 0.5) * math.pi / 8
+    gain = (1 if down == 0 else math.sqrt(2)) * (1 if across == 0 else math.sqrt(2)) / 64
+    return gain * torch.outer((place * down).cos(), (place * across).cos())
 
 
 class Autoencoder(nn.Module):
-    """An autoencoder in training and the running mean square of its latents, from which `scaling_factor` follows."""
+    """An autoencoder in training: its decoder alone learns."""
 
-    square: Tensor
-
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: AutoencoderTiny) -> None:
         super().__init__()
         self.vae = vae
-        self.register_buffer("square", torch.ones(()))
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (reconstruction [B, 3, S, S], mean KL per latent value) of pictures in [-1, 1]; the latent is sampled."""
-        posterior = self.vae.encode(pictures).latent_dist
-        if self.training:
-            with torch.no_grad():
-                self.square.lerp_(posterior.mean.float().square().mean(), 0.02)
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return self.vae.decode(posterior.sample()).sample, kl
-
-    def scaling_factor(self) -> float:
-        """Return the factor that gives latents a mean square of one."""
-        return float(self.square.clamp_min(1e-12) ** -0.5)
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the reconstruction [B, 3, S, S] of pictures in [-1, 1]; latents are computed in float32."""
+        with torch.autocast(pictures.device.type, enabled=False):
+            latents = self.vae.encode(pictures.float()).latents
+        return self.vae.decode(latents).sample
 
 
 def detail_loss(found: Tensor, truth: Tensor, weight: Tensor, scales: int = 4) -> Tensor:
@@ -80,16 +136,37 @@ def to_pictures(values: Tensor) -> Tensor:
     return ((values.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Return scaled latents float32 [B, C, S/8, S/8] (the posterior's mode) of uint8 [B, S, S, 3]."""
-    values = to_network(pictures).to(vae.dtype)
-    latents: Tensor = vae.encode(values).latent_dist.mode().float() * vae.config.scaling_factor
-    return latents
+def encode(vae: Vae, pictures: Tensor) -> Tensor:
+    """Return scaled latents float32 [B, C, S/8, S/8] (of a KL autoencoder the posterior's mode) of uint8 [B, S, S, 3]."""
+    found = vae.encode(to_network(pictures).to(vae.dtype))
+    latents = found.latents if isinstance(vae, AutoencoderTiny) else found.latent_dist.mode()
+    scaled: Tensor = latents.float() * vae.config.scaling_factor
+    return scaled
 
 
-def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(vae: Vae, latents: Tensor) -> Tensor:
     """Return pictures uint8 [B, S, S, 3] of scaled latents [B, C, S/8, S/8]."""
     return to_pictures(vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample)
+
+
+def load_autoencoder(folder: Path, dtype: str = "float32") -> Vae:
+    """Return the autoencoder of `folder`, of the class that its config.json names. Raises as `load_part` does."""
+    path = folder / "config.json"
+    try:
+        tiny = path.is_file() and json.loads(path.read_text())["_class_name"] == AutoencoderTiny.__name__
+    except (ValueError, KeyError, TypeError) as error:
+        raise EnvironmentFault(f"{path} is damaged: {error!r}. Fetch the bundle again.") from error
+    loaded: Vae = load_part(AutoencoderTiny if tiny else AutoencoderKL, folder, dtype)
+    return loaded
+
+
+def save_autoencoder(vae: AutoencoderTiny, folder: Path) -> None:
+    """Write `folder` as diffusers does, less a value that diffusers saves and then warns of when it loads it."""
+    vae.save_pretrained(str(folder))
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("block_out_channels", None)
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def load_part(kind: Any, folder: Path, dtype: str = "float32") -> Any:

@@ -7,7 +7,6 @@ import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 
 from models.bundle import ROOT
 from models.classes import CLASSES
@@ -15,7 +14,7 @@ from models.errors import EnvironmentFault
 from models.faces.align import CROP, aligned, five_points
 from models.faces.pack import session
 from models.padding import in_batches
-from models.visible.autoencoder import encode, load_part
+from models.visible.autoencoder import Vae, encode, load_autoencoder
 
 BATCH = 32
 FACE = np.isin(CLASSES, ("SKIN", "NOSE", "RIGHT_EYE", "LEFT_EYE", "RIGHT_BROW", "LEFT_BROW", "MOUTH_INTERIOR", "TOP_LIP",
@@ -28,9 +27,9 @@ def local(path: str) -> Path:
 
 
 @lru_cache(maxsize=1)
-def autoencoder(folder: str) -> AutoencoderKL:
+def autoencoder(folder: str) -> Vae:
     """Return the frozen autoencoder of `folder`."""
-    return load_part(AutoencoderKL, local(folder)).requires_grad_(False)
+    return load_autoencoder(local(folder)).requires_grad_(False)
 
 
 @lru_cache(maxsize=2)
@@ -48,7 +47,7 @@ def recogniser(folder: str) -> onnxruntime.InferenceSession:
 def latents(pictures: np.ndarray, folder: str) -> np.ndarray:
     """Return scaled latents float16 [B, C, S/8, S/8] of pictures uint8 [B, S, S, 3]."""
     vae = autoencoder(folder)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode():
         found = in_batches(lambda part: encode(vae, part), torch.from_numpy(np.ascontiguousarray(pictures)), BATCH)
     return found.half().numpy()
 

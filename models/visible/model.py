@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from models.errors import EnvironmentFault
-from models.visible.autoencoder import load_part
+from models.visible.autoencoder import Vae, load_autoencoder, load_part
 from models.visible.text import EMBEDDING, IdentityText, id_token, load_text, new_text, save_text
 from models.visible.tokenizer import load_tokenizer
 
@@ -117,7 +117,7 @@ class Loaded:
     unet: UNet2DConditionModel
     text: IdentityText
     tokenizer: PreTrainedTokenizerBase
-    vae: AutoencoderKL
+    vae: Vae
     scheduler: DPMSolverMultistepScheduler
 
 
@@ -142,7 +142,7 @@ def load_visible(folder: Path, dtype: str = "float32", folders: dict[str, str] |
         unet=load_part(UNet2DConditionModel, unet, dtype),
         text=load_text(where.get("encoder", folder / "encoder"), tokenizer, dtype),
         tokenizer=tokenizer,
-        vae=load_part(AutoencoderKL, where.get("vae", folder / "vae"), dtype),
+        vae=load_autoencoder(where.get("vae", folder / "vae"), dtype),
         scheduler=DPMSolverMultistepScheduler.from_pretrained(str(schedule), local_files_only=True),
     )
     for network in (loaded.unet, loaded.text, loaded.vae):

@@ -8,10 +8,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from scipy.fft import dctn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.errors import EnvironmentFault
-from models.visible.autoencoder import decode, encode, new_vae
+from models.visible.autoencoder import COLOURS, LIGHTNESS, MEAN, SPREAD, decode, encode, new_vae, save_autoencoder
 from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
 from models.visible.stage import VisibleStage
 from models.visible.tokenizer import corpus, new_tokenizer
@@ -29,13 +30,18 @@ def starter(tokenizer, tmp_path_factory):
     """Our layout with random weights."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("starter")
-    vae = new_vae((8, 8, 16, 16), channels=4, groups=4, size=32)
-    vae.register_to_config(scaling_factor=0.5)
-    vae.save_pretrained(str(folder / "trained"))
-    model = new_visible(SMALL, tokenizer, channels=4, side=4)
+    save_autoencoder(new_vae(8, (1, 1, 1, 1)), folder / "trained")
+    model = new_visible(SMALL, tokenizer, channels=12, side=4)
     torch.nn.init.normal_(model.unet.conv_out.weight, std=0.2)
     save_visible(model, folder / "trained", folder)
     return folder
+
+
+def kl_vae(scaling_factor):
+    """Stable Diffusion's autoencoder, small and untrained."""
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    shape = {"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 4}
+    return AutoencoderKL(**levels, **shape, sample_size=32, scaling_factor=scaling_factor)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def published(tokenizer, tmp_path_factory):
     torch.save(old, folder / "encoder" / "pytorch_model.bin")
     (folder / "encoder" / "model.safetensors").unlink()
     base = folder / "stable-diffusion"
-    new_vae((8, 8, 16, 16), channels=4, groups=4, size=32).save_pretrained(str(base / "vae"))
+    kl_vae(0.18215).save_pretrained(str(base / "vae"))
     tokenizer.save_pretrained(str(base / "tokenizer"))
     (base / "scheduler").mkdir()
     sd15 = {"_class_name": "PNDMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
@@ -162,9 +168,9 @@ def test_bfloat16_runs(starter):
     assert VisibleStage(starter, dtype="bfloat16", batch=2, steps=2)(rows(2))["visible"].any()
 
 
-def test_latents_are_scaled_both_ways(starter):
-    vae = AutoencoderKL.from_pretrained(str(starter / "vae"), torch_dtype=torch.float32).eval()
-    assert vae.config.scaling_factor == 0.5
+def test_latents_of_a_kl_autoencoder_are_scaled_both_ways():
+    torch.manual_seed(0)
+    vae = kl_vae(0.5).eval()
     picture = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     with torch.inference_mode():
         mode = vae.encode(picture.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mode()
@@ -172,3 +178,17 @@ def test_latents_are_scaled_both_ways(starter):
         torch.testing.assert_close(latents, mode * 0.5)
         plain = ((vae.decode(mode).sample.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1)
         assert torch.equal(decode(vae, latents).float(), plain)
+
+
+def test_the_starters_encoder_is_the_cosine_transform_of_blocks():
+    picture = torch.randint(0, 256, (1, 24, 16, 3), dtype=torch.uint8)
+    vae = new_vae(8, (1, 1, 1, 1)).eval()
+    with torch.inference_mode():
+        found = encode(vae, picture)[0] / vae.config.scaling_factor
+    assert found.shape == (12, 3, 2)
+    block = picture[0, 8:16, 8:16].numpy() / 255
+    waves = [(0, wave) for wave in LIGHTNESS] + [(1, (0, 0)), (2, (0, 0))]
+    for channel, (colour, wave) in enumerate(waves):
+        truth = dctn(block @ np.array(COLOURS[colour]), norm="ortho")[wave] / 8
+        wanted = (truth - MEAN[channel]) / SPREAD[channel] ** 0.5
+        np.testing.assert_allclose(found[channel, 1, 1], wanted, atol=1e-5)
