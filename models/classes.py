@@ -1,7 +1,6 @@
 """The 19 pixel classes of FaceSynthetics, as T-FAKE uses them."""
 
 import numpy as np
-from matplotlib import colormaps
 
 CLASSES: tuple[str, ...] = (
     "BACKGROUND", "SKIN", "NOSE", "RIGHT_EYE", "LEFT_EYE", "RIGHT_BROW", "LEFT_BROW", "RIGHT_EAR", "LEFT_EAR",
@@ -16,10 +15,14 @@ FACE: tuple[int, ...] = tuple(range(1, 12))
 MIRRORED: tuple[int, ...] = (0, 1, 2, 4, 3, 6, 5, 8, 7, *range(9, 19))
 """Class id after the picture is flipped left to right."""
 
-_COLOURS = np.zeros((len(CLASSES), 3), np.uint8)
-_COLOURS[1:] = (np.asarray(colormaps["tab20"].colors)[: len(CLASSES) - 1] * 255).astype(np.uint8)  # type: ignore[attr-defined]
+_COLOURS = np.array(
+    [(24, 26, 31), (236, 188, 158), (205, 133, 99), (70, 130, 180), (100, 170, 220), (110, 75, 45), (140, 98, 60),
+     (224, 130, 130), (240, 160, 150), (110, 20, 40), (214, 80, 100), (190, 50, 75), (212, 160, 130), (90, 70, 120),
+     (150, 120, 90), (60, 140, 110), (40, 200, 210), (240, 200, 70), (235, 235, 235)],
+    np.uint8,
+)  # fmt: skip
 
 
 def painted(classes: np.ndarray) -> np.ndarray:
-    """Return class ids uint8 [..., H, W] in distinct colours, uint8 [..., H, W, 3]; background is black."""
-    return _COLOURS[classes]
+    """Return class ids uint8 [..., H, W] in distinct colours, uint8 [..., H, W, 3]; ids beyond the last class take its colour."""
+    return _COLOURS[np.minimum(classes, len(_COLOURS) - 1)]

@@ -14,14 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from models.bundle import weights_digest
+from models.classes import painted
 from models.errors import UserError
+from models.temperature import from_centikelvin
 from pipelines import generate
 from pipelines.chain import Chain, Columns
 from pipelines.commits import record_of
-from pipelines.pictures import celsius, decode, encode_jpeg
+from pipelines.pictures import decode, encode_jpeg
 from pipelines.plan import Plan, noise_id, pair_id, read_plan
 from pipelines.provenance import LAUNCHES
-from pipelines.sheet import CLASS_COLOURS, coloured
+from pipelines.sheet import coloured
 from pipelines.storage import Storage
 
 SHOWN = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "split", "seed", "attempt", "caption",
@@ -119,7 +121,7 @@ def show(row: Mapping[str, Any], changed: list[str]) -> None:
         value = row[name]
         table.add_row(f"[dim]{name}", json.dumps(value) if isinstance(value, list) else str(value))
     if row["thermal"]:
-        degrees = celsius(decode(row["thermal"]["bytes"]))
+        degrees = from_centikelvin(decode(row["thermal"]["bytes"]))
         table.add_row("[dim]thermal", f"{degrees.min():.1f} to {degrees.max():.1f} degC, mean {degrees.mean():.1f}")
     Console().print(table)
     if changed:
@@ -138,9 +140,9 @@ def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
     """Return a PNG: visible, thermal, classes as stored, and below as made again."""
     stored = [decode(row[name]["bytes"]) for name in ("visible", "thermal", "classes")]
     remade = [columns["visible"][0], columns["thermal"][0, layer], columns["classes"][0]]
-    degrees = celsius(stored[1])
+    degrees = from_centikelvin(stored[1])
     scale = float(degrees.min()), float(max(degrees.max(), degrees.min() + 1))
-    lines = [np.hstack([v, coloured(celsius(t), scale), CLASS_COLOURS[c]]) for v, t, c in (stored, remade)]
+    lines = [np.hstack([v, coloured(from_centikelvin(t), scale), painted(c)]) for v, t, c in (stored, remade)]
     sink = io.BytesIO()
     Image.fromarray(np.vstack(lines)).save(sink, "PNG")
     return sink.getvalue()

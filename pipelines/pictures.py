@@ -40,13 +40,3 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if values is None:
         raise UserError(f"picture of {width} x {height} pixels cannot be decoded (truncated?)")
     return np.ascontiguousarray(values[..., 2::-1]) if values.ndim == 3 else values
-
-
-def centikelvin(celsius: np.ndarray) -> np.ndarray:
-    """Degrees Celsius -> uint16 centikelvin (0.01 K counts; -273.15 to 382.2 degC, clipped)."""
-    return np.clip(np.rint((celsius.astype(np.float64) + 273.15) * 100), 0, 65535).astype(np.uint16)
-
-
-def celsius(counts: np.ndarray) -> np.ndarray:
-    """Uint16 centikelvin -> float32 degrees Celsius."""
-    return (counts.astype(np.float64) / 100 - 273.15).astype(np.float32)

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UserError
+from models.temperature import from_centikelvin
 from pipelines.commits import committed
-from pipelines.pictures import celsius, decode
+from pipelines.pictures import decode
 from pipelines.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ def _value(name: str, scalar: pa.Scalar) -> Any:
 
 
 def _degrees(rows: Rows) -> Rows:
-    return {k: celsius(v) if k in TEMPERATURES and v.dtype == np.uint16 else v for k, v in rows.items()}
+    return {k: from_centikelvin(v) if k in TEMPERATURES and v.dtype == np.uint16 else v for k, v in rows.items()}
 
 
 def _mapped(table: pa.Table, path: Path) -> pa.Table:

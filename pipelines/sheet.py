@@ -13,18 +13,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.pictures import celsius, decode
+from models.classes import painted
+from models.temperature import from_centikelvin
+from pipelines.pictures import decode
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 INK, PAPER, FAINT = (28, 30, 34), (250, 250, 248), (120, 124, 130)
 TILE = 160
-
-CLASS_COLOURS = np.array(
-    [(24, 26, 31), (236, 188, 158), (205, 133, 99), (70, 130, 180), (100, 170, 220), (110, 75, 45), (140, 98, 60),
-     (224, 130, 130), (240, 160, 150), (110, 20, 40), (214, 80, 100), (190, 50, 75), (212, 160, 130), (90, 70, 120),
-     (150, 120, 90), (60, 140, 110), (40, 200, 210), (240, 200, 70), (235, 235, 235)],
-    np.uint8,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def views_of(tables: Iterable[pa.Table], people: int, views: int) -> list[View]:
                 found[key] = _view(table, row)
             thermal = table["thermal"][row].as_py()
             if thermal:
-                found[key].thermal[table["condition"][row].as_py()] = celsius(decode(thermal["bytes"]))
+                found[key].thermal[table["condition"][row].as_py()] = from_centikelvin(decode(thermal["bytes"]))
         if len(seen) == people and all(count == views for count in seen.values()):
             break
     return list(found.values())
@@ -89,7 +84,7 @@ def tiles(view: View, scale: tuple[float, float]) -> dict[str, np.ndarray]:
         shown["visible"] = view.visible
     shown |= {condition: coloured(layer, scale) for condition, layer in view.thermal.items()}
     if view.classes is not None:
-        shown["classes"] = CLASS_COLOURS[np.minimum(view.classes, len(CLASS_COLOURS) - 1)]
+        shown["classes"] = painted(view.classes)
     return shown
 
 

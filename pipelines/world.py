@@ -19,10 +19,11 @@ from models.errors import UserError
 from models.synthworld import splits
 from models.synthworld.domain import digest as domain_digest
 from models.synthworld.domain import load_domain
+from models.temperature import to_centikelvin
 from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
-from pipelines.pictures import centikelvin, encode_jpeg, encode_png
+from pipelines.pictures import encode_jpeg, encode_png
 from pipelines.profile import Profile, load_profile
 from pipelines.session import ray_session
 from pipelines.storage import Storage
@@ -233,7 +234,7 @@ def encode(arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:
         "classes": encode_png(arrays["classes"]),
     }
     if thermal != "none":
-        columns |= {name: encode_png(centikelvin(arrays[name])) for name in ("apparent", "kinetic")}
+        columns |= {name: encode_png(to_centikelvin(arrays[name])) for name in ("apparent", "kinetic")}
     for name in ("landmarks_70", "landmarks_478", "bbox", "pose", *VISIBILITY):
         columns[name] = arrays[name].ravel()
     return columns

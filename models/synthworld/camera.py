@@ -51,16 +51,6 @@ class Measured:
     saturated: int
 
 
-def to_centikelvin(celsius: Tensor) -> Tensor:
-    """Encode degC as uint16 centikelvin (value / 100 - 273.15 = degC), rounding to 0.005 degC and clipping."""
-    return ((celsius.double() - ABSOLUTE_ZERO) * 100.0).round().clamp(0, 65535).to(torch.uint16)
-
-
-def from_centikelvin(counts: Tensor) -> Tensor:
-    """Decode uint16 centikelvin to float32 degC."""
-    return (counts.to(torch.float64) / 100.0 + ABSOLUTE_ZERO).float()
-
-
 def resample(image: Tensor, size: int) -> Tensor:
     """Resize float [H,W] to [size,size] as a coarser detector would see it: pixels average over their area."""
     if image.shape[-1] == size:

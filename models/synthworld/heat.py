@@ -16,12 +16,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models.classes import CLASSES
 from models.synthworld import anatomy, surroundings
 from models.synthworld.apparent import apparent as as_seen
 from models.synthworld.environment import Environment
 from models.synthworld.figure import figure
 from models.synthworld.gbuffer import GBuffer
-from models.synthworld.scene import CLASSES, Scene
+from models.synthworld.scene import Scene
 
 CORE = 36.8  # arterial blood of the head, degC
 BEFORE = Environment(ambient_c=23.0, radiant_c=23.0, sky_c=23.0, wind_ms=0.1, humidity=0.45)

@@ -28,7 +28,7 @@ from models.synthworld.shade import albedo, lighting, occlusion, shade
 class Rendered:
     """B pictures of S x S pixels. Points in pixels, centres at .5; temperatures in degrees Celsius.
 
-    rgb uint8 [B,S,S,3]; kinetic, apparent float32 [B,S,S]; valid bool [B,S,S]; classes uint8 [B,S,S] (`scene.CLASSES`);
+    rgb uint8 [B,S,S,3]; kinetic, apparent float32 [B,S,S]; valid bool [B,S,S]; classes uint8 [B,S,S] (`classes.CLASSES`);
     depth float32 [B,S,S] metres, 0 off the person; normals float32 [B,S,S,3] camera frame; landmarks_70 [B,70,2],
     landmarks_478 [B,478,2] float32; visible_* bool [B,70] or [B,478]; bbox float32 [B,4] x0 y0 x1 y1; pose [B,3] degrees.
     """

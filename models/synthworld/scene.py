@@ -33,12 +33,6 @@ POSES = (
 )  # fmt: skip
 """Left and right are the subject's own."""
 
-CLASSES = (
-    "BACKGROUND", "SKIN", "NOSE", "RIGHT_EYE", "LEFT_EYE", "RIGHT_BROW", "LEFT_BROW", "RIGHT_EAR", "LEFT_EAR",
-    "MOUTH_INTERIOR", "TOP_LIP", "BOTTOM_LIP", "NECK", "HAIR", "BEARD", "CLOTHING", "GLASSES", "HEADWEAR", "FACEWEAR",
-)  # fmt: skip
-"""The FaceSynthetics classes by id; RIGHT and LEFT are the subject's."""
-
 
 @dataclass(frozen=True)
 class Shape:

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from models.classes import CLASSES
 from models.synthworld.framing import Framing
 from models.synthworld.landmarks import landmarks
-from models.synthworld.scene import CLASSES, Scene
+from models.synthworld.scene import Scene
 
 _OVER_SKIN = tuple(CLASSES.index(name) for name in ("HAIR", "CLOTHING", "HEADWEAR", "FACEWEAR"))
 _FRAME = CLASSES.index("GLASSES")

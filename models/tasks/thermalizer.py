@@ -62,7 +62,7 @@ def _targets(model: Thermalizer, batch: Rows, matrices: Tensor, background: floa
     layers.append(torch.ones_like(layers[0]))
     celsius, valid, classes, inside = warp(torch.stack(layers, dim=1), matrices, nearest=True).unbind(dim=1)
     weight = (valid > 0).float() * inside * torch.where(classes == BACKGROUND, background, 1.0)
-    return model.to_scale(celsius), weight, classes.to(torch.uint8)
+    return model.to_scale(celsius.nan_to_num()), weight, classes.to(torch.uint8)
 
 
 def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:

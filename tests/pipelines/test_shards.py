@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.errors import UserError
+from models.temperature import from_centikelvin, to_centikelvin
 from pipelines.commits import Commit, commit, committed, write_shard
-from pipelines.pictures import celsius, centikelvin, decode, encode_jpeg, encode_png
+from pipelines.pictures import decode, encode_jpeg, encode_png
 from pipelines.shards import Shards
 from pipelines.storage import Storage
 
@@ -28,7 +29,7 @@ def small_shards(folder: Path, partitions: int = 4, rows: int = 5) -> Storage:
                 "visible": [encode_jpeg(np.full((8, 8, 3), 10 * n, np.uint8)) for n in numbers],
                 "classes": [encode_png(np.full((8, 8), n % 19, np.uint8)) for n in numbers],
                 "valid": [encode_png(np.full((8, 8), 255, np.uint8)) for _ in numbers],
-                "apparent": [encode_png(centikelvin(np.full((8, 8), 20.0 + n))) for n in numbers],
+                "apparent": [encode_png(to_centikelvin(np.full((8, 8), 20.0 + n))) for n in numbers],
                 "landmarks_70": pa.array([np.full(140, n, np.float32) for n in numbers], pa.list_(pa.float32(), 140)),
                 "visible_70_rgb": pa.array([[True] * 70 for _ in numbers], pa.list_(pa.bool_(), 70)),
                 "attributes": [json.dumps({"n": n}) for n in numbers],
@@ -116,8 +117,8 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path: Path) -> None
 
 def test_temperature_survives_the_picture() -> None:
     values = np.linspace(-40, 120, 64, dtype=np.float32).reshape(8, 8)
-    assert np.abs(celsius(decode(encode_png(centikelvin(values)))) - values).max() <= 0.0051
-    assert np.array_equal(centikelvin(celsius(np.arange(65536, dtype=np.uint16))), np.arange(65536))
+    assert np.abs(from_centikelvin(decode(encode_png(to_centikelvin(values)))) - values).max() <= 0.0051
+    assert np.array_equal(to_centikelvin(from_centikelvin(np.arange(65536, dtype=np.uint16))), np.arange(65536))
 
 
 def test_a_picture_is_measured_before_it_is_decoded() -> None:

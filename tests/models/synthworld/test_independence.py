@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.classes import CLASSES
 from models.synthworld import heat
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import Rendered, render
-from models.synthworld.scene import CLASSES, Light, Scene
+from models.synthworld.scene import Light, Scene
 
 WORLD = Path(heat.__file__).parent
 SIZE = 48
