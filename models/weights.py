@@ -19,9 +19,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return `state` with its float32 tensors as contiguous float16 (batch-norm counters are kept as they are)."""
-    return {
-        key: (value.half() if value.dtype == torch.float32 else value).contiguous() for key, value in state.items()
-    }
+    return {key: (value.half() if value.dtype == torch.float32 else value).contiguous() for key, value in state.items()}
 
 
 def save_network(network: nn.Module, path: Path) -> None:
@@ -38,7 +36,9 @@ def load_network(path: Path, build: Callable[[dict[str, Any]], Network], dtype: 
         EnvironmentFault: the file is missing, half-written or of another architecture; the message lists what differs.
     """
     if not path.is_file():
-        raise EnvironmentFault(f"{path}: weights are missing. Train them or point the bundle at a folder that has them.")
+        raise EnvironmentFault(
+            f"{path}: weights are missing. Train them or point the bundle at a folder that has them."
+        )
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
