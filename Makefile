@@ -2,7 +2,7 @@
 # make test    from nothing to passing tests (test-fast: those without Ray, vLLM and training)
 # make lint    ruff and mypy
 # All of them install first; what is done already is not done again.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 OUT ?= out/demo
 STAMP := $(VENV)/.installed
