@@ -12,9 +12,9 @@ class CropAugmentation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    point_jitter: float = 0.05
-    shift: float = 2.5
-    rotation: float = 4.0
+    point_jitter: float = 0.12
+    shift: float = 3.0
+    rotation: float = 5.0
     scale: float = 0.06
     contrast: float = 0.3
     brightness: float = 25.0

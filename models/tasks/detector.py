@@ -40,7 +40,7 @@ class Config(TrainConfig):
     ema: float = Field(0.995, ge=0, lt=1)
     bf16: bool = True
     validate_rows: int = Field(1000, gt=0)
-    sides: tuple[int, ...] = Field((128, 160, 128, 224, 128, 320), description="canvas sides in px, step after step")
+    sides: tuple[int, ...] = Field((128, 128, 160, 128, 128, 320), description="canvas sides in px, step after step")
     file: str = Field("scrfd_starter.onnx", description="name of the exported file")
 
 
