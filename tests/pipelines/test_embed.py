@@ -89,7 +89,7 @@ def test_people_come_back_as_identities(local_ray, tmp_path: Path) -> None:
     found = from_parquet(str(out), None)
     assert [person.id for person in found] == [f"{person}.png" for person in people]
     app = FaceAnalysis(name="starter/faces", root=str(ROOT), providers=["CPUExecutionProvider"])
-    app.prepare(-1, det_size=list(embed.SIZES))
+    app.prepare(-1, det_size=embed.NEAR)
     for person, picture in zip(found, pictures):
         (face,) = app.get(np.ascontiguousarray(picture[..., ::-1]))
         assert float(person.embedding @ face.normed_embedding) > 0.9999
