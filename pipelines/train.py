@@ -254,6 +254,8 @@ def _fit_on_ray(job: TrainJob, storage: Storage, profile: Profile, digest: str, 
             seen = len(records)
 
     storage.remove(STOP)
+    # Ray's own limit of a minute is short for a node that starts, or a laptop that does something else.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(profile.start_seconds))
     with ray_session(profile.ray):
         signals.watch()
         for left in range(pool.failures, -1, -1):

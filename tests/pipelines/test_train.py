@@ -156,7 +156,7 @@ def test_sigterm_saves_and_says_how_to_go_on(shards: str, undisturbed: Path, pro
     command = [sys.executable, "-m", "cluster", "train", TASK, "--data", shards, "--validation", shards, "--local"]
     command += ["--out", str(out), "--profile", profile, "--set", "steps=100000"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.2)
