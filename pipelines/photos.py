@@ -5,7 +5,7 @@ import struct
 from pathlib import PurePath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = {
     ".jpg": ("JPEG", "MPO"),
@@ -52,6 +52,8 @@ def open_photo(data: bytes, name: str) -> np.ndarray:
         raise
     except Image.DecompressionBombError:  # Pillow's own limit is far above ours
         raise BadPicture(f"too large: over {Image.MAX_IMAGE_PIXELS} pixels; the limit is {MAX_PIXELS}") from None
+    except UnidentifiedImageError:
+        raise BadPicture(f"not a picture: none of {', '.join(READERS)}") from None
     except (OSError, ValueError, SyntaxError, struct.error, EOFError) as error:
         raise BadPicture(f"not a picture: {_first_line(error)}") from None
 
