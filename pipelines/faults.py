@@ -81,7 +81,9 @@ def cause_of(error: BaseException) -> BaseException:
         told = re.findall(r"^models\.errors\.(?:UserError|EnvironmentFault): (.+)$", str(found), re.MULTILINE)
         if told:
             return EnvironmentFault(told[-1])
-    return seen[-1]
+    telling = [found for found in seen if str(found).strip() and type(found).__name__ != "SystemException"]
+    starting = [found for found in telling if "while starting actors" in str(found)]
+    return (starting or telling[-1:] or [error])[0]
 
 
 def as_fault(error: BaseException) -> UserError:
@@ -89,6 +91,12 @@ def as_fault(error: BaseException) -> UserError:
     found = cause_of(error)
     if isinstance(found, UserError):
         return found
+    if "while starting actors" in str(found):
+        return EnvironmentFault(
+            "no actor of a stage started in time: the machine is busy, or there is no node with the cpus, gpus and memory "
+            "that the profile's groups ask for. Lower those, raise profile.start_seconds, or run the same command later: "
+            "finished partitions are kept."
+        )
     text = str(found).strip().splitlines() or [type(found).__name__]
     return EnvironmentFault(
         f"the run stopped: {type(found).__name__}: {text[-1] if len(text[0]) > 400 else text[0]}. "

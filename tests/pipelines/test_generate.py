@@ -6,19 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from models.bundle import Bundle
+from models.bundle import Bundle, load_bundle
 from models.errors import EnvironmentFault, UserError
+from pipelines import generate as module
 from pipelines.commits import committed, finished
 from pipelines.generate import generate
 from pipelines.job import GenerateJob
 from pipelines.plan import Plan
+from pipelines.report import Report
 from pipelines.storage import Storage
 from tests.pipelines import small
 
@@ -27,12 +31,21 @@ Job = Callable[..., GenerateJob]
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_every_sample_is_there_once_and_the_shards_open_as_a_data_set(
-    local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    report = generate(job(), bundle, small.profile(), Storage(out))
+@pytest.fixture(scope="module")
+def first(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bundle, Report]]:
+    """One finished run that several tests look at."""
+    folder = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STAGES", small.STAGES)
+        bundle = small.write_bundle(folder / "bundle")
+        yield bundle, generate(small.job(), bundle, small.profile(), Storage(folder / "out"))
 
+
+def test_every_sample_is_there_once_and_the_shards_open_as_a_data_set(
+    first: tuple[Bundle, Report], tmp_path: Path
+) -> None:
+    _, report = first
+    out = Path(report.out)
     assert (report.samples, report.partitions) == (24, 3)
     assert report.accepted + report.rejected == 24
     assert report.redrawn > 0
@@ -42,9 +55,9 @@ def test_every_sample_is_there_once_and_the_shards_open_as_a_data_set(
     refused = pq.read_table(out / "rejects")
     assert all(refused["reject"].to_pylist())
     assert set(table["reject"].to_pylist()) == {""}
-
-    import datasets
-    import numpy as np
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [p["partition"] for p in manifest["partitions"]] == [0, 1, 2]
+    assert (out / "report" / "index.html").stat().st_size > 10_000
 
     pairs = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(pairs) == report.pairs
@@ -52,33 +65,36 @@ def test_every_sample_is_there_once_and_the_shards_open_as_a_data_set(
     celsius = np.asarray(row["thermal"], np.float32) / 100 - 273.15
     assert celsius.shape == (32, 32)
     assert 28 < celsius.min() < celsius.max() < 36
-    assert row["visible"].size == (32, 32)
-    assert row["classes"].size == (32, 32)
-    assert (out / "report" / "index.html").stat().st_size > 10_000
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert [p["partition"] for p in manifest["partitions"]] == [0, 1, 2]
+    assert row["visible"].size == row["classes"].size == (32, 32)
 
 
 def test_the_same_bytes_come_out_of_one_actor_or_of_split_pools(
-    local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path
+    first: tuple[Bundle, Report], job: Job, tmp_path: Path
 ) -> None:
-    groups = ("[visible], actors: [1, 2]", "[parser, thermal]", "[faces, gates]")
-    split = "[" + ", ".join(f"{{stages: {stages}, cpus: 0.5}}" for stages in groups) + "]"
-    profiles = [small.profile(), small.profile(f"groups={split}", "writer.tasks=1", "writer.threads=1")]
-    for number, profile in enumerate(profiles):
-        generate(job("gates.attempts=2"), bundle, profile, Storage(tmp_path / str(number)))
-
-    assert small.shards(tmp_path / "0") == small.shards(tmp_path / "1")
+    bundle, report = first
+    groups = ("[visible], actors: [1, 2]", "[parser, thermal, faces, gates]")
+    split = "[" + ", ".join(f"{{stages: {stages}, cpus: 0.25}}" for stages in groups) + "]"
+    generate(job(), bundle, small.profile(f"groups={split}", "writer.threads=1"), Storage(tmp_path / "out"))
+    assert small.shards(tmp_path / "out") == small.shards(Path(report.out))
 
 
-def test_a_larger_job_begins_with_the_same_pairs(local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    generate(job(), bundle, small.profile(), Storage(tmp_path / "few"))
+def test_a_larger_job_begins_with_the_same_pairs(first: tuple[Bundle, Report], job: Job, tmp_path: Path) -> None:
+    bundle, report = first
     generate(job("identities.count=8"), bundle, small.profile(), Storage(tmp_path / "more"))
 
-    few, more = (pq.read_table(tmp_path / name / "data").drop(["provenance"]).to_pylist() for name in ("few", "more"))
-    later = {row["pair_id"]: row for row in more}
+    few, more = (pq.read_table(out / "data") for out in (Path(report.out), tmp_path / "more"))
+    later = {row["pair_id"]: row for row in more.drop(["provenance"]).to_pylist()}
     assert len(later) > len(few)
-    assert all(later[row["pair_id"]] == row for row in few)
+    assert all(later[row["pair_id"]] == row for row in few.drop(["provenance"]).to_pylist())
+
+
+def test_a_finished_output_is_kept_and_another_job_is_refused(first: tuple[Bundle, Report], job: Job) -> None:
+    bundle, report = first
+    before = small.shards(Path(report.out))
+    generate(job(), bundle, small.profile("writer.tasks=1"), Storage(report.out))
+    assert small.shards(Path(report.out)) == before
+    with pytest.raises(UserError, match=r"another run.*seed: 3 -> 4"):
+        generate(job("seed=4"), bundle, small.profile(), Storage(report.out))
 
 
 def test_one_bad_row_is_rejected_with_its_reason_and_ends_nothing(
@@ -109,33 +125,24 @@ def test_a_run_that_rejects_nearly_everything_stops_early(
     assert finished(Storage(tmp_path / "out"))  # what was found out is kept
 
 
-def test_a_finished_output_is_kept_and_another_job_is_refused(
-    local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path
-) -> None:
-    out = Storage(tmp_path / "out")
-    generate(job(), bundle, small.profile(), out)
-    before = small.shards(tmp_path / "out")
-    generate(job(), bundle, small.profile("writer.tasks=1"), out)
-    assert small.shards(tmp_path / "out") == before
-
-    with pytest.raises(UserError, match=r"another run.*seed: 3 -> 4"):
-        generate(job("seed=4"), bundle, small.profile(), out)
+@pytest.fixture(scope="module")
+def whole(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a slow bundle and, under `whole`, what an undisturbed run of it makes."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STAGES", small.STAGES)
+        slow = small.write_bundle(folder / "bundle", wait=0.3)
+        generate(small.job("identities.count=16"), slow, small.profile(), Storage(folder / "whole"))
+        yield folder
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(
-    number: signal.Signals, local_ray: Any, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, whole: Path, job: Job, tmp_path: Path
 ) -> None:
-    from pipelines import generate as module
-
-    monkeypatch.setattr(module, "STAGES", small.STAGES)
-    slow = small.write_bundle(tmp_path / "bundle", wait=0.3)
-    whole = tmp_path / "whole"
-    generate(job("identities.count=16"), slow, small.profile(), Storage(whole))
-
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path / "bundle" / "bundle.yaml"), str(out)],
+        [sys.executable, "-c", DRIVER, str(whole / "bundle" / "bundle.yaml"), str(out)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -152,8 +159,9 @@ def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(
     kept = {path: path.read_bytes() for path in commits.glob("*.json")}
     assert 2 <= len(kept) < 8, errors
 
-    generate(job("identities.count=16"), slow, small.profile(), Storage(out))
-    assert small.shards(out) == small.shards(whole)
+    bundle = load_bundle(str(whole / "bundle" / "bundle.yaml"))
+    generate(job("identities.count=16"), bundle, small.profile(), Storage(out))
+    assert small.shards(out) == small.shards(whole / "whole")
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert len(committed(Storage(out))) == 8
 
