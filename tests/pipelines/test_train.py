@@ -155,13 +155,16 @@ def test_sigterm_saves_and_says_how_to_go_on(shards: str, undisturbed: Path, pro
     out = tmp_path / "run"
     command = [sys.executable, "-m", "cluster", "train", TASK, "--data", shards, "--validation", shards, "--local"]
     command += ["--out", str(out), "--profile", profile, "--set", "steps=100000"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
-    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    message = process.communicate(timeout=60)[1]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 300
+            while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.2)
+            process.send_signal(signal.SIGTERM)
+            message = process.communicate(timeout=120)[1]
+        finally:
+            process.kill()
     assert process.returncode == 75
     assert "the same command continues" in message
     assert Checkpoints(Storage(out)).pointer()["step"] > 0
