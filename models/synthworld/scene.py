@@ -36,7 +36,7 @@ POSES = (
 
 @dataclass(frozen=True)
 class Shape:
-    """Geometry of one head: every value in about [-1, 1] with 0 the average person, and all show in a grey render."""
+    """Form of one head: every value in about [-1, 1] with 0 the average person. All but DRAWN show in a grey render."""
 
     head_width: float = 0.0
     head_height: float = 0.0
@@ -89,6 +89,10 @@ class Shape:
     def names(cls) -> tuple[str, ...]:
         """Return the names of the shape values in order."""
         return tuple(f.name for f in fields(cls))
+
+
+DRAWN = ("brow_arch", "brow_tilt", "eye_bag", "eye_fold")
+"""Shape values that are drawn on the skin only: hair of the brows, and lines around the eyes."""
 
 
 @dataclass(frozen=True)

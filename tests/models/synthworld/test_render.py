@@ -15,6 +15,7 @@ from models.synthworld.person import sample_person
 from models.synthworld.render import Rendered, _hits, render
 from models.synthworld.scene import (
     ATTRIBUTES,
+    DRAWN,
     EXPRESSIONS,
     HAIR_STYLES,
     Light,
@@ -113,7 +114,7 @@ def test_grey_geometry_tells_people_apart_and_colour_does_not_touch_it() -> None
     assert float((first - second).abs().mean()) > 0.02
 
 
-def clay(person: Person, size: int = 40) -> torch.Tensor:
+def clay(person: Person, size: int = 32) -> torch.Tensor:
     """Normals of the person in a half profile without hair, float32 [size * size, 3]; 0 where nothing is hit."""
     view = dataclasses.replace(BARE, yaw=25.0, hair_style="bald")
     q, frame = figure(Scene(person, view)), framing(view, size)
@@ -125,10 +126,12 @@ def clay(person: Person, size: int = 40) -> torch.Tensor:
     return picture
 
 
-def test_every_shape_value_shows_without_colour() -> None:
-    for name in Shape.names():
+def test_shape_values_show_without_colour() -> None:
+    shaped = [name for name in Shape.names() if name not in DRAWN]
+    assert len(shaped) >= 30
+    for name in shaped:
         low, high = (clay(Person(0, Shape(**{name: value}))) for value in (-1.0, 1.0))
-        assert int(((low - high).abs().amax(-1) > 0.03).sum()) >= 3, name
+        assert int(((low - high).abs().amax(-1) > 0.03).sum()) >= 2, name
 
 
 def test_a_symmetric_person_mirrors() -> None:
