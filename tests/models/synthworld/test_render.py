@@ -165,8 +165,12 @@ def test_hair_styles_have_hair(style: str) -> None:
 @pytest.mark.parametrize(
     ("view", "name"),
     [
-        ({"headwear": "cap"}, "HEADWEAR"), ({"headwear": "beanie"}, "HEADWEAR"), ({"headwear": "headscarf"}, "HEADWEAR"),
-        ({"facewear": "mask"}, "FACEWEAR"), ({"beard": "full"}, "BEARD"), ({"glasses": "opaque"}, "GLASSES"),
+        ({"headwear": "cap"}, "HEADWEAR"),
+        ({"headwear": "beanie"}, "HEADWEAR"),
+        ({"headwear": "headscarf"}, "HEADWEAR"),
+        ({"facewear": "mask"}, "FACEWEAR"),
+        ({"beard": "full"}, "BEARD"),
+        ({"glasses": "opaque"}, "GLASSES"),
     ],
 )
 def test_what_is_worn_is_seen(view: dict[str, str], name: str) -> None:
