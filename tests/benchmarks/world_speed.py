@@ -30,7 +30,9 @@ def main() -> None:
         wall, busy = time.perf_counter(), time.process_time()
         render(scenes, size)
         wall, busy = time.perf_counter() - wall, time.process_time() - busy
-        print(f"{size} px: {args.count / wall:.1f} faces/s by the clock, {args.count / busy:.1f} faces/s of processor time")
+        print(
+            f"{size} px: {args.count / wall:.1f} faces/s by the clock, {args.count / busy:.1f} faces/s of processor time"
+        )
 
 
 if __name__ == "__main__":
