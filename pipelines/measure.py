@@ -29,7 +29,7 @@ def thermal(bundle: str, training: str, test: str, *, card: bool = False) -> dic
         return ({**rows, "seen_classes": parse(rows)["classes"]} for rows in batches(unseen))
 
     found = evaluate_thermalizer(folder, batches(fitted), parsed)
-    return _kept(folder, f"test: {len(unseen)} pictures", found, card)
+    return _kept(folder, f"{test}, {len(unseen)} pictures", found, card)
 
 
 def parser(bundle: str, test: str, *, card: bool = False) -> dict[str, float]:
@@ -38,7 +38,7 @@ def parser(bundle: str, test: str, *, card: bool = False) -> dict[str, float]:
     folder, unseen = fetch(chosen.parser, chosen), Shards(test, parser_task.COLUMNS)
     network = _stage(chosen.parser, folder).network
     found = parser_task.validate(network, batches(unseen), parser_task.Config())
-    return _kept(folder, f"test: {len(unseen)} pictures", found, card)
+    return _kept(folder, f"{test}, {len(unseen)} pictures", found, card)
 
 
 def batches(shards: Shards) -> Iterator[Rows]:

@@ -30,7 +30,8 @@ SPREAD = (0.16, 0.036, 0.036, 0.016, 0.017, 0.018, 0.011, 0.010, 0.010, 0.011, 0
 MEAN = (0.50, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.02, -0.015)
 """Standard deviation and mean of each cosine over pictures in [0, 1]: the world's, rounded."""
 
-Vae = AutoencoderKL | AutoencoderTiny
+Vae = Any
+"""diffusers' `AutoencoderKL` or `AutoencoderTiny`; the library has no types."""
 
 
 def new_vae(width: int, blocks: tuple[int, int, int, int]) -> AutoencoderTiny:
@@ -59,6 +60,7 @@ def _set_cosines(layers: list[nn.Conv2d]) -> None:
         if layer.bias is not None:
             layer.bias.zero_()
     first, second, third, fourth, last = layers
+    assert last.bias is not None
     for channel in range(3):
         first.weight[channel, channel, 1, 1] = 1.0
     for layer, channels in ((second, 3), (third, 12)):

@@ -219,5 +219,9 @@ def test_the_world_imports_no_prior() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                own = name.startswith("models.synthworld") or name in ("models.classes", "models.errors", "models.seeds")
+                own = name.startswith("models.synthworld") or name in (
+                    "models.classes",
+                    "models.errors",
+                    "models.seeds",
+                )
                 assert own or not name.startswith(("models", "pipelines", "serve", "cluster")), f"{path.name}: {name}"
