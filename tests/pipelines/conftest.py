@@ -44,9 +44,12 @@ def s3() -> Iterator[str]:
         AWS_DEFAULT_REGION="us-east-1",
     )
     import boto3
+    import s3fs
 
+    s3fs.S3FileSystem.clear_instance_cache()  # connections to a server of other tests, which has ended
     boto3.client("s3").create_bucket(Bucket="pairs")
     yield "s3://pairs/run"
+    s3fs.S3FileSystem.clear_instance_cache()
     os.environ.clear()
     os.environ.update(before)
     server.stop()
