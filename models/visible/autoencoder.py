@@ -2,7 +2,7 @@
 
 The starter's is diffusers' `AutoencoderTiny` with an encoder that is not learned: its convolutions are set to the first
 cosines of every 8 x 8 block in lightness and two colour differences, as JPEG keeps them. Latents are then fixed before
-anything is trained, colour cannot get lost, and the decoder learns by plain regression, in a tenth of the time.
+anything is trained, colour cannot get lost, and the decoder learns by plain regression.
 Published models bring diffusers' `AutoencoderKL`; `load_autoencoder`, `encode` and `decode` take both.
 """
 
