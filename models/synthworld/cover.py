@@ -53,7 +53,6 @@ def _hair_numbers(q: SimpleNamespace, scene: Scene, style: str) -> None:
     view, person = scene.view, scene.person
     q.h_thick, q.h_low, q.h_up, q.h_curl = _HAIR[style] or (0.0, 0.0, 0.0, 0.0)
     q.h_thick *= 1 + 0.3 * view.hair_volume
-    q.h_step = min(0.6, 1.0 / (1.0 + 5.2 * q.h_thick))  # thick hair ends steeply: shorter steps, or rays jump through
     q.h_ear = 0.42 if q.h_thick < 0.15 else 0.10  # thick hair covers the ears
     q.h_line = 0.66 + 0.05 * person.shape.head_height + 0.02 * person.sex + 0.20 * person.baldness
     q.h_temple = 0.10 + 0.12 * max(0.0, person.sex) + 0.30 * person.baldness
@@ -63,6 +62,8 @@ def _hair_numbers(q: SimpleNamespace, scene: Scene, style: str) -> None:
     q.h_gap = 0.9 if parted else 0.0
     q.h_lift = 0.5 if parted or style in ("short", "receding") else 0.0
     q.h_wave = {"curly": 17.0, "afro": 26.0}.get(style, 13.0)
+    # Thick hair ends steeply and curls add to the slope: shorter steps, or rays jump through.
+    q.h_step = min(0.6, 1.0 / (1.0 + 5.2 * q.h_thick + 0.065 * q.h_curl * q.h_wave))
     q.h_bottom, q.h_rise, q.h_open = (-1.55, 0.0, 1.6) if style == "long" else (-0.72, 0.25, 1.05)
     hatted = view.headwear in ("cap", "beanie")
     q.hat_edge, q.hat_slope = (0.47, 0.30) if view.headwear == "cap" else (0.34, 0.36)
@@ -124,21 +125,30 @@ def beard_thickness(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace, kind: s
     line, _ = mouth_curve(x, q)
     ax = x.abs()
     dy = y - line
-    moustache = ramp(dy, 0.02, 0.07) * ramp(dy, 0.215, 0.12) * ramp(ax, q.m_w + 0.10, q.m_w - 0.02)
-    goatee = ramp(dy, -0.09, -0.13) * ramp(ax, 0.27, 0.19)
+    ragged = (
+        0.022
+        * torch.sin(x * 41.0 + q.h_phase + 3.0 * torch.sin(z * 13.0))
+        * torch.sin(y * 37.0 + 2.0 * torch.sin(z * 17.0))
+    )
+    droop = 0.30 * ax
+    moustache = (
+        ramp(dy + ragged, 0.00, 0.06) * ramp(dy + droop + ragged, 0.235, 0.13) * ramp(ax, q.m_w + 0.06, q.m_w - 0.06)
+    )
+    wide = 0.25 - 0.9 * (-0.30 - dy).clamp(min=0.0)
+    goatee = ramp(dy + ragged, -0.09, -0.15) * ramp(ax + ragged, wide + 0.04, wide - 0.10)
     corner = ramp(ax, q.m_w - 0.01, q.m_w + 0.03) * ramp(ax, q.m_w + 0.11, q.m_w + 0.05) * ramp(dy, 0.14, 0.05)
     lips = ramp(bump(x, dy + 0.015, 1.1 * q.m_w, 0.075), 0.50, 0.75)
     front = ramp(z, 0.0, 0.12) if kind == "full" else ramp(z, 0.45, 0.6)
     if kind == "moustache":
-        amount, top = moustache, 0.055
+        amount, top = moustache, 0.038
     elif kind == "goatee":
-        amount, top = torch.maximum(torch.maximum(moustache * 0.8, goatee), corner * ramp(dy, -0.3, -0.1)), 0.060
+        amount, top = torch.maximum(torch.maximum(moustache * 0.8, goatee), corner * ramp(dy, -0.3, -0.1)), 0.042
     else:
         cheek = line + 0.02 + (ax - q.m_w).clamp(min=0.0) * 0.85
-        side = ramp(y - cheek, 0.05, -0.06) * ramp(ax, q.m_w - 0.03, q.m_w + 0.05)
+        side = ramp(y - cheek + ragged, 0.08, -0.20) * ramp(ax, q.m_w - 0.03, q.m_w + 0.05)
         amount = torch.maximum(torch.maximum(moustache, ramp(dy, -0.09, -0.13)), side)
         amount = amount * ramp(y, -1.18, -1.02)
-        top = 0.075 if kind == "full" else 0.010
+        top = 0.055 if kind == "full" else 0.010
     amount = amount * (1.0 - lips) * front
     return amount * (top + 0.012) - 0.012
 
@@ -212,8 +222,8 @@ def clothing(x: Tensor, y: Tensor, z: Tensor, body: Tensor, q: SimpleNamespace, 
     ring = (bx * bx + (bz + 0.06) * (bz + 0.06)).sqrt()
     edge = by + 0.22 - 0.22 * bz
     if kind == "crew":
-        rim = ((ring - q.neck * 1.22) ** 2 + (edge + 0.06) ** 2).sqrt() - 0.045
-        return smooth_min(body, rim, 0.05)
+        slope = (ring - q.neck * 1.16 + 0.85 * (edge + 0.10)) * 0.75
+        return smooth_min(body, smooth_max(slope, edge + 0.10, 0.06), 0.10)
     if kind == "collar":
         vee = (bx.abs() - 0.16 - 0.9 * (by + 0.28)) * 0.7
         wall = smooth_max((ring - q.neck * 1.20 - 0.10 * (0.1 - by)).abs() - 0.03, (edge + 0.10).abs() - 0.17, 0.03)

@@ -88,7 +88,7 @@ def trace(
     far: float,
     tolerance: float,
     q: SimpleNamespace,
-    steps: int = 56,
+    steps: int = 72,
 ) -> Tensor:
     """March rays [N] from `origin` and return how far each goes, float32 [N]; infinity where it meets nothing."""
     ox, oy, oz = origin

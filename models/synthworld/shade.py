@@ -244,7 +244,7 @@ def shade(
     cosine = -(n[0] * rays[0] + n[1] * rays[1] + n[2] * rays[2])
     fresnel = 0.04 + 0.35 * (1 - cosine.clamp(0.15, 1)) ** 5
     eye = (classes == 3) | (classes == 4)
-    shiny = gloss**22 * 0.16 + gloss**70 * 0.10
+    shiny = gloss**18 * 0.09 + gloss**60 * 0.04
     shiny = torch.where(classes == 13, gloss**14 * 0.10, shiny)
     shiny = torch.where(eye, gloss**90 * 2.2, shiny)
     shiny = torch.where((classes == 10) | (classes == 11), gloss**40 * 0.26, shiny)
