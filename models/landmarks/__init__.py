@@ -1,0 +1,1 @@
+"""Probabilistic face landmarks on visible and thermal pictures: points, each with its variance."""
