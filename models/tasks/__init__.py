@@ -25,6 +25,8 @@ TASKS = {
     "diffusion": "models.tasks.diffusion",
     "thermalizer": "models.tasks.thermalizer",
     "captioner": "models.tasks.captioner",
+    "landmarker": "models.tasks.landmarker",
+    "landmarker_bound": "models.tasks.landmarker_bound",
 }
 
 Rows = dict[str, np.ndarray]
@@ -57,12 +59,14 @@ class TrainConfig(BaseModel):
 class Task(Protocol):
     """What a module in `models/tasks` offers.
 
-    Two further functions are optional, and found by name:
+    Three further names are optional, and found by name:
 
     `prepare(rows: Rows, config) -> Rows`
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
         embeddings, tokens). What it returns is all that `loss` sees, so drop what is not needed: it is held in memory.
         Not applied to the rows of `validate`.
+    `VALIDATION_COLUMNS`
+        Columns that `validate` needs, if not `COLUMNS`.
     `pictures(model: nn.Module, rows: Rows, config) -> np.ndarray`
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
     """

@@ -1,0 +1,75 @@
+"""Pictures of any kind as the grey or colour values in [0, 1] that a landmarker reads.
+
+Temperature and raw counts have no natural black and white, so they are stretched between two percentiles of the frame:
+a dead pixel, of which every thermal camera has some, then moves nothing.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from models.errors import UserError
+
+Mode = Literal["auto", "temperature", "pixel"]
+CELSIUS = (10.0, 45.0)
+"""Temperatures are clipped to this range, degrees Celsius: a lamp does not decide how a face looks. T-FAKE clips to 20
+and 40; a face in the cold lies below that."""
+PERCENTILES = (0.1, 99.9)
+
+
+def unit_values(image: np.ndarray, mode: Mode = "auto") -> np.ndarray:
+    """Return `image` [H, W] or [H, W, 3] as float32 [H, W, 3] in [0, 1]; grey is repeated in all three channels.
+
+    mode: `temperature` is degrees Celsius, clipped to `CELSIUS` and stretched. `pixel` is a picture: uint8 is divided by
+    255; floats up to 1 are taken as they are, up to 255 divided by 255; wider integers (raw 16-bit counts) and all other
+    floats are stretched, so nothing saturates. `auto` takes floats for temperature if nearly all lie in (1, 80] and
+    above -10, else the image is `pixel`. NaN counts as the coldest value of the frame.
+
+    Raises:
+        UserError: an image of another shape or without a single number, or 8-bit values called temperature.
+    """
+    if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
+        raise UserError(f"an image must be [height, width] or [height, width, 3], got {image.shape}")
+    kind = mode_of(image) if mode == "auto" else mode
+    if kind == "temperature":
+        if image.dtype == np.uint8:
+            raise UserError("an 8-bit image holds grey levels, not degrees Celsius: use mode pixel, or auto")
+        values = stretched(np.clip(np.asarray(image, np.float32), *CELSIUS))
+    elif image.dtype == np.uint8:
+        values = image.astype(np.float32) / 255
+    elif image.dtype.kind in "iu":
+        values = stretched(image.astype(np.float32))
+    else:
+        values = _float_pixels(np.asarray(image, np.float32))
+    return np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else values
+
+
+def mode_of(image: np.ndarray) -> Mode:
+    """Return what `auto` takes `image` for."""
+    if image.dtype.kind != "f" or image.ndim == 3:
+        return "pixel"
+    low, high = _percentiles(image, (1, 99))
+    return "temperature" if 1 < high <= 80 and low >= -10 else "pixel"
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Return float values [..., H, W] with the frame's 0.1 and 99.9 percentiles at 0 and 1, clipped; a flat frame is 0."""
+    low, high = _percentiles(values, PERCENTILES)
+    if high - low < 1e-6 * max(1.0, abs(high)):
+        return np.zeros(values.shape, np.float32)
+    return np.clip(np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0), 0, 1).astype(np.float32)
+
+
+def _float_pixels(values: np.ndarray) -> np.ndarray:
+    low, high = _percentiles(values, PERCENTILES)
+    if low >= 0 and high <= 255:
+        return np.clip(np.nan_to_num(values / (1.0 if high <= 1 else 255.0)), 0, 1).astype(np.float32)
+    return stretched(values)
+
+
+def _percentiles(values: np.ndarray, places: tuple[float, float]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise UserError("the image holds no number, only NaN or infinity")
+    low, high = np.percentile(finite, places)
+    return float(low), float(high)

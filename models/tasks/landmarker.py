@@ -1,0 +1,235 @@
+"""Train a landmarker jointly on visible pictures and on what the thermalizer makes of them (T-FAKE, section 2.3 of its code).
+
+Thermal pictures are predicted from the visible ones; true temperature is read by `validate` alone, and by
+`models/tasks/landmarker_bound.py`, the upper bound.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from models.augment import pictures_of
+from models.bundle import ROOT
+from models.card import Card
+from models.classes import BACKGROUND
+from models.landmarks.crops import Augmentation, Crop, face_crop
+from models.landmarks.intensity import stretched
+from models.landmarks.loss import nll
+from models.landmarks.metrics import nme
+from models.landmarks.negatives import negative
+from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalised
+from models.tasks import Rows, TrainConfig
+from models.thermal.network import Thermalizer, load_thermalizer
+from models.weights import save_network
+
+COLUMNS: tuple[str, ...] = ("visible", "classes", "landmarks_70", "landmarks_478")
+VALIDATION_COLUMNS = (*COLUMNS, "apparent", "valid", "visible_70_rgb", "visible_70_thermal")
+SHOWN = 8
+
+SUMMARY = """Places {standard} landmarks on visible and thermal faces and says how sure it is of each: x, y and a variance in
+(crop sides)^2. MobileNetV2 with T-FAKE's key names; found faces are the windows whose mean variance is low."""
+LIMITS = """Learnt from rendered people and from what the starter's thermalizer makes of them: it knows no photograph and no
+real thermal camera. The 478 points are the world's own topology, not MediaPipe's."""
+
+
+class Config(TrainConfig):
+    """Batch statistics are of one worker's rows: train on one worker, or expect other numbers."""
+
+    steps: int = Field(4000, gt=0)
+    batch: int = Field(64, gt=0)
+    lr: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(5e-5, ge=0)
+    ema: float = Field(0.995, ge=0, lt=1)
+    validate_rows: int = Field(800, gt=0)
+    network: LandmarkerConfig = LandmarkerConfig(size=96, width=0.5, head=256, cells=3, outputs="softplus")
+    augmentation: Augmentation = Augmentation(
+        flip=0.5, rgb_texture=0.25, gain=0.3, thermal_noise=(0.3, 1e-4, 0.03), colour=0.25
+    )
+    thermalizer: str = Field("models/starter/thermal", description="folder of the thermalizer that makes thermal rows")
+    thermal: float = Field(0.4, ge=0, le=1, description="share of rows that are thermal")
+    negatives: float = Field(0.2, ge=0, lt=1, description="share of rows without a face")
+
+    @model_validator(mode="after")
+    def _mirrored(self) -> "Config":
+        if self.augmentation.flip and self.network.standard != 70:
+            flipless = self.augmentation.model_copy(update={"flip": 0.0})
+            object.__setattr__(self, "augmentation", flipless)
+        return self
+
+
+def build(config: Config) -> nn.Module:
+    return new_landmarker(config.network)
+
+
+def prepare(rows: Rows, config: Config) -> Rows:
+    """Keep visible uint8 [B, S, S, 3], classes, points float32 [B, L, 2] px and thermal uint8 [B, C, S, S], predicted."""
+    return {**kept(rows, config), "thermal": predicted(rows, config.thermalizer)}
+
+
+def kept(rows: Rows, config: Config) -> Rows:
+    """Return the columns that both kinds of training share."""
+    points = np.asarray(rows[f"landmarks_{config.network.standard}"], np.float32)
+    return {"visible": rows["visible"], "classes": rows["classes"], "points": points}
+
+
+def predicted(rows: Rows, folder: str) -> np.ndarray:
+    """Return the thermalizer's pictures of all its conditions, stretched to uint8 [B, C, S, S]."""
+    model = thermalizer(folder)
+    pictures, classes = pictures_of(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"]))
+    with torch.inference_mode():
+        layers = [
+            torch.cat([model(p, c, name) for p, c in zip(pictures.split(32), classes.split(32), strict=True)])
+            for name in model.networks
+        ]
+    return np.stack([levels(layer.numpy()) for layer in layers], axis=1)
+
+
+@lru_cache(maxsize=1)
+def thermalizer(folder: str) -> Thermalizer:
+    """Return the frozen thermalizer of `folder` (relative ones from the repository root)."""
+    return load_thermalizer(ROOT / folder).requires_grad_(False)
+
+
+def levels(celsius: np.ndarray) -> np.ndarray:
+    """Return pictures [B, S, S] in degrees Celsius, each stretched over its own range, as uint8 [B, S, S]."""
+    return np.stack([(stretched(layer) * 255 + 0.5).astype(np.uint8) for layer in celsius])
+
+
+def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return the mean negative log-likelihood of a crop of every row: a face, or in its place something without one."""
+    rows = range(len(batch["draw"]))
+    crops, faces = zip(*(example({k: batch[k][row] for k in batch}, config) for row in rows), strict=True)
+    pictures = normalised(pictures_of(np.stack([crop.picture for crop in crops])))
+    truth = torch.from_numpy(np.stack([crop.points for crop in crops]))
+    device = next(model.parameters()).device
+    found = model(pictures.contiguous(memory_format=torch.channels_last).to(device))
+    each, clipped = nll(found, truth.to(device))
+    face = torch.tensor(faces)
+    with torch.no_grad():
+        apart = (found[..., :2].cpu() - truth)[face].norm(dim=-1).mean()
+        spread = found[..., 2].mean(dim=1).cpu()
+    return each.mean(), {
+        "clipped": clipped.item(),
+        "error": apart.item(),
+        "variance_face": spread[face].median().item(),
+        "variance_other": spread[~face].median().item() if (~face).any() else float("nan"),
+    }
+
+
+def example(row: Rows, config: Config) -> tuple[Crop, bool]:
+    """Return one row's crop, drawn from its `draw` alone, and whether it shows a face."""
+    rng = np.random.default_rng(int(row["draw"]))
+    side = config.network.size
+    thermal, face = rng.random() < config.thermal, rng.random() >= config.negatives
+    picture = row["thermal"][rng.integers(len(row["thermal"]))] if thermal else row["visible"]
+    if face:
+        person = (row["classes"] != BACKGROUND).astype(np.uint8) * 255
+        return face_crop(picture, person, row["points"], side, rng, config.augmentation), True
+    anywhere = rng.random(row["points"].shape, dtype=np.float32)
+    return Crop(negative(picture, row["classes"], side, rng, config.augmentation), anywhere), False
+
+
+def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+    """Return "NME W/H" on whole pictures by modality (`rgb`, `thermal` predicted, `true` the world's own temperature).
+
+    `nme_*` counts all points, `nme_*_seen` those that the modality shows. `threshold` is the mean variance that 95 % of
+    the faces, of all modalities alike, stay below; `false_faces` the share of negatives that do, too. The score is that
+    of the modalities that the model is trained on: true temperature chooses no checkpoint.
+    """
+    assert isinstance(model, Landmarker)
+    collected: dict[str, list[np.ndarray]] = {}
+    for part in rows:
+        truth = np.asarray(part[f"landmarks_{config.network.standard}"], np.float32)
+        for name, pictures in modalities(part, config).items():
+            found = located(model, pictures)
+            seen = part.get(f"visible_{config.network.standard}_{'rgb' if name == 'rgb' else 'thermal'}")
+            collected.setdefault(f"nme_{name}", []).append(nme(found, truth))
+            if seen is not None:
+                collected.setdefault(f"nme_{name}_seen", []).append(nme(found, truth, seen))
+            collected.setdefault("faces", []).append(found[..., 2].mean(axis=-1))
+        collected.setdefault("others", []).append(_others(model, part, config))
+    values = {name: np.concatenate(parts) for name, parts in collected.items()}
+    faces, others = values.pop("faces"), values.pop("others")
+    threshold = float(np.quantile(faces, 0.95))
+    metrics = {name: float(value.mean()) for name, value in values.items()}
+    return {
+        "score": -(metrics["nme_rgb"] + metrics["nme_thermal"]) / 2,
+        **metrics,
+        "threshold": threshold,
+        "false_faces": float((others < threshold).mean()),
+    }
+
+
+def modalities(part: Rows, config: Config) -> dict[str, np.ndarray]:
+    """Return the rows as the network may see them: rgb uint8 [B, S, S, 3], thermal and, if it is there, true [B, S, S]."""
+    shown = {"rgb": part["visible"], "thermal": predicted(part, config.thermalizer)[:, 0]}
+    if "apparent" in part:
+        shown["true"] = levels(part["apparent"])
+    return shown
+
+
+def located(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
+    """Return x, y in pixels and the variance in (crop units)^2, float32 [B, L, 3], of whole square pictures in one look."""
+    size, side = pictures.shape[1], model.config.size
+    small = np.stack([cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR) for picture in pictures])
+    if small.ndim == 3:
+        small = np.repeat(small[..., None], 3, axis=3)
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        inputs = normalised(pictures_of(small)).to(device)
+        found = torch.cat([model(part) for part in inputs.split(64)]).cpu().numpy()
+    return found * np.array([size, size, 1], np.float32)
+
+
+def _others(model: Landmarker, part: Rows, config: Config) -> np.ndarray:
+    """Return the mean variance on one negative per row, the same in every validation."""
+    pictures = [
+        negative(picture, classes, config.network.size, np.random.default_rng(int(row)), config.augmentation)
+        for picture, classes, row in zip(part["visible"], part["classes"], part["row"], strict=True)
+    ]
+    return located(model, np.stack(pictures))[..., 2].mean(axis=-1)
+
+
+def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+    """Return a sheet of rows with the points found, larger where the variance is, uint8: rgb, predicted and true thermal."""
+    assert isinstance(model, Landmarker)
+    few = {name: values[:SHOWN] for name, values in rows.items()}
+    lines = []
+    for shown in modalities(few, config).values():
+        coloured = shown if shown.ndim == 4 else np.repeat(shown[..., None], 3, axis=3)
+        lines.append(np.concatenate([drawn(p, f) for p, f in zip(coloured, located(model, shown), strict=True)], axis=1))
+    return np.concatenate(lines)
+
+
+def drawn(picture: np.ndarray, found: np.ndarray, zoom: int = 2) -> np.ndarray:
+    """Return `picture` uint8 [S, S, 3] enlarged, with a dot per landmark and a circle of one standard deviation."""
+    size = picture.shape[0]
+    out = cv2.resize(picture, (size * zoom, size * zoom), interpolation=cv2.INTER_LINEAR)
+    for x, y, variance in found:
+        centre = (round(float(x) * zoom), round(float(y) * zoom))
+        cv2.circle(out, centre, max(1, round(float(np.sqrt(variance)) * size * zoom)), (255, 200, 0), 1, cv2.LINE_AA)
+        cv2.circle(out, centre, 1, (0, 255, 80), -1)
+    return out
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write `STANDARD/landmarker.safetensors` (float16), its detection threshold and card, so both standards share a part."""
+    assert isinstance(model, Landmarker)
+    standard = config.network.standard
+    own = folder / str(standard)
+    save_network(model, own / "landmarker.safetensors")
+    threshold = card.metrics.get("validation", {}).get("threshold", 6e-4)
+    (own / "detection.json").write_text(json.dumps({"threshold": threshold}) + "\n")
+    facts = {
+        "title": f"Landmarker: {standard} points with variance",
+        "summary": SUMMARY.format(standard=standard),
+        "limits": LIMITS,
+    }
+    card.model_copy(update=facts).write(own)

@@ -1,0 +1,67 @@
+"""What a frame looks like to the network, whatever it is made of."""
+
+import numpy as np
+import pytest
+
+from models.errors import UserError
+from models.landmarks.intensity import mode_of, unit_values
+
+
+def celsius() -> np.ndarray:
+    return (22 + 12 * np.random.default_rng(0).random((80, 100))).astype(np.float32)
+
+
+def test_one_dead_pixel_moves_nothing() -> None:
+    frame = celsius()
+    dead = frame.copy()
+    dead[3, 4], dead[5, 6], dead[7, 8] = 140.0, -40.0, np.nan
+    close = np.abs(unit_values(dead) - unit_values(frame))
+    assert np.median(close) < 0.01 and (close > 0.01).any(axis=2).sum() <= 3
+    raw = np.round((frame + 273.15) * 100).astype(np.uint16)
+    raw_dead = raw.copy()
+    raw_dead[3, 4] = 65535
+    assert np.median(np.abs(unit_values(raw_dead) - unit_values(raw))) < 0.01
+
+
+def test_raw_counts_do_not_saturate_and_look_like_their_temperature() -> None:
+    frame = celsius()
+    raw = np.round((frame + 273.15) * 100).astype(np.uint16)
+    values = unit_values(raw)
+    assert 0.2 < values.std() < 0.35 and (values == 1).mean() < 0.01
+    np.testing.assert_allclose(values, unit_values(frame, "temperature"), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("image", "mode"),
+    [
+        (celsius(), "temperature"),
+        (celsius() / 255, "pixel"),
+        (celsius() + 273.15, "pixel"),
+        (celsius() * 6, "pixel"),
+        (celsius() - 40, "pixel"),
+        (celsius().astype(np.uint8), "pixel"),
+    ],
+)
+def test_auto_tells_temperature_from_pixels(image: np.ndarray, mode: str) -> None:
+    assert mode_of(image) == mode
+
+
+def test_pixels_keep_their_levels_and_hot_things_do_not_decide() -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_allclose(unit_values(grey)[..., 1], grey / 255.0, rtol=1e-6)
+    np.testing.assert_allclose(unit_values(grey.astype(np.float32)), unit_values(grey), rtol=1e-6)
+    room = celsius()
+    lamp = room.copy()
+    lamp[:20, :20] = 400.0
+    face = unit_values(lamp, "temperature")[40:, 40:]
+    assert face.max() - face.min() > 0.3
+    assert (unit_values(np.full((8, 8), 30.0)) == 0).all()
+
+
+def test_bad_images_are_named() -> None:
+    with pytest.raises(UserError, match="degrees Celsius"):
+        unit_values(np.zeros((4, 4), np.uint8), "temperature")
+    with pytest.raises(UserError, match="no number"):
+        unit_values(np.full((4, 4), np.nan))
+    with pytest.raises(UserError, match=r"\(4, 4, 2\)"):
+        unit_values(np.zeros((4, 4, 2)))

@@ -1,0 +1,127 @@
+"""The landmarker's training task: what it sees, what it learns, what it leaves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.card import Card
+from models.landmarks.crops import Augmentation
+from models.landmarks.metrics import errors, nme
+from models.landmarks.network import LandmarkerConfig, load_landmarker
+from models.tasks import landmarker, landmarker_bound
+from models.tasks.landmarker import Config
+from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
+from models.unet import UNetConfig
+
+SIZE = 32
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    torch.manual_seed(0)
+    unet = UNetConfig(width=8, blocks=(1, 1, 1, 1))
+    save_thermalizer(new_thermalizer(ThermalConfig(low=0, high=45), unet), tmp_path / "thermal")
+    network = LandmarkerConfig(size=SIZE, width=0.25, head=32, cells=1, outputs="softplus")
+    return Config(network=network, batch=16, thermalizer=str(tmp_path / "thermal"))
+
+
+def rows(count: int = 8, seed: int = 0) -> landmarker.Rows:
+    """A bright disc somewhere on a dark ground; all landmarks lie on circles about its middle."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE, :SIZE] + 0.5
+    middles = rng.uniform(11, 21, (count, 2))
+    angle = np.linspace(0, 2 * np.pi, 70, endpoint=False)
+    discs = np.stack([(x - m[0]) ** 2 + (y - m[1]) ** 2 < 64 for m in middles])
+    points = middles[:, None] + 6 * np.stack([np.cos(angle), np.sin(angle)], -1)
+    seen = np.ones((count, 70), bool)
+    return {
+        "visible": (40 + 160 * discs[..., None] * np.ones(3)).astype(np.uint8),
+        "classes": discs.astype(np.uint8),
+        "landmarks_70": points.astype(np.float32),
+        "landmarks_478": np.zeros((count, 478, 2), np.float32),
+        "apparent": np.where(discs, 34.0, 22.0).astype(np.float32),
+        "visible_70_rgb": seen,
+        "visible_70_thermal": seen,
+        "row": np.arange(count),
+        "draw": np.arange(count) + 100 * seed,
+    }
+
+
+def test_thermal_rows_are_the_thermalizers_and_the_bounds_are_the_worlds(config: Config) -> None:
+    ready = landmarker.prepare(rows(), config)
+    assert ready["thermal"].shape == (8, 2, SIZE, SIZE) and ready["thermal"].dtype == np.uint8
+    bound = landmarker_bound.prepare(rows(), config)
+    np.testing.assert_array_equal(bound["thermal"][:, 0] > 127, rows()["classes"] == 1)
+    assert "apparent" not in landmarker.COLUMNS and "apparent" in landmarker_bound.COLUMNS
+
+
+def test_an_example_depends_on_its_draw_alone_and_shares_are_kept(config: Config) -> None:
+    ready = {**landmarker.prepare(rows(), config), "draw": np.arange(8)}
+    one = [landmarker.example({k: ready[k][j] for k in ready}, config) for j in (3, 3)]
+    np.testing.assert_array_equal(one[0][0].picture, one[1][0].picture)
+    row = {k: ready[k][0] for k in ready}
+    made = [landmarker.example({**row, "draw": np.int64(k)}, config) for k in range(300)]
+    faces = np.mean([face for _, face in made])
+    assert abs(faces - (1 - config.negatives)) < 0.08
+
+
+def test_training_lowers_the_error_and_tells_faces_from_the_rest(config: Config) -> None:
+    easy = Augmentation(rotation=5, shear=0, area=(0.8, 1.2), thermal_blur=0.5, inversion=0)
+    config = config.model_copy(update={"augmentation": easy})
+    ready = landmarker.prepare(rows(64), config)
+    torch.manual_seed(0)
+    model = landmarker.build(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    history = []
+    for step in range(60):
+        pick = np.random.default_rng(step).integers(0, 64, 32)
+        batch = {**{k: v[pick] for k, v in ready.items()}, "draw": pick + 1000 * step, "row": pick}
+        value, metrics = landmarker.loss(model.train(), batch, config, step)
+        optimizer.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        history.append({"loss": value.item(), **metrics})
+    assert np.mean([h["loss"] for h in history[-10:]]) < np.mean([h["loss"] for h in history[:10]]) - 0.3
+    assert np.mean([h["error"] for h in history[-10:]]) < 0.7 * np.mean([h["error"] for h in history[:10]])
+    assert history[-1]["variance_face"] < history[-1]["variance_other"]
+    assert all(h["clipped"] == 0 for h in history)
+
+
+def test_validation_and_what_is_exported(config: Config, tmp_path: Path) -> None:
+    model = landmarker.build(config).eval()
+    metrics = landmarker.validate(model, [rows(), rows(seed=1)], config)
+    assert metrics["score"] == pytest.approx(-(metrics["nme_rgb"] + metrics["nme_thermal"]) / 2)
+    assert {"nme_true", "nme_true_seen", "threshold", "false_faces"} <= metrics.keys()
+    card = Card(title="", task="landmarker", metrics={"validation": metrics})
+    landmarker.export(model, config, tmp_path, card)
+    found = load_landmarker(tmp_path / "70" / "landmarker.safetensors")
+    assert found.config == config.network and Card.read(tmp_path / "70").task == "landmarker"
+    stored = json.loads((tmp_path / "70" / "detection.json").read_text())
+    assert stored["threshold"] == pytest.approx(metrics["threshold"])
+    sheet = landmarker.pictures(model, rows(), config)
+    assert sheet.shape == (3 * 2 * SIZE, 8 * 2 * SIZE, 3)
+
+
+def test_dense_points_are_never_mirrored() -> None:
+    dense = Config(network=LandmarkerConfig(standard=478, size=SIZE))
+    assert dense.augmentation.flip == 0 and Config().augmentation.flip > 0
+
+
+def test_errors_by_every_normaliser() -> None:
+    truth = np.zeros((1, 70, 2))
+    truth[0, 36], truth[0, 45], truth[0, 8] = (10, 10), (50, 10), (30, 90)
+    truth[0, :36] = truth[0, 8]
+    truth[0, 37:45] = truth[0, 46:] = (30, 10)
+    found = truth + np.array([4.0, 8.0])
+    assert errors(found, truth)[0, 0] == pytest.approx(np.hypot(4 / 40, 8 / 80))
+    assert errors(found, truth, "box-size")[0, 0] == pytest.approx(np.hypot(4, 8) / np.sqrt(40 * 80))
+    assert errors(found, truth, "inter-ocular")[0, 0] == pytest.approx(np.hypot(4, 8) / 40)
+    assert errors(found, truth, "image", (30, 40))[0, 0] == pytest.approx(np.hypot(4, 8) / 50)
+    counted = np.zeros((1, 70), bool)
+    counted[0, 3] = True
+    found[0, 3] = truth[0, 3]
+    assert nme(found, truth, counted)[0] == 0 < nme(found, truth)[0]
