@@ -44,13 +44,13 @@ class Config(TrainConfig):
 
     steps: int = Field(4000, gt=0)
     batch: int = Field(64, gt=0)
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(5e-5, ge=0)
     ema: float = Field(0.995, ge=0, lt=1)
     validate_rows: int = Field(800, gt=0)
     network: LandmarkerConfig = LandmarkerConfig(size=96, width=0.5, head=256, cells=3, outputs="softplus")
     augmentation: Augmentation = Augmentation(
-        flip=0.5, rgb_texture=0.25, gain=0.3, thermal_noise=(0.3, 1e-4, 0.03), colour=0.25
+        rotation=25, flip=0.5, rgb_texture=0.25, gain=0.3, thermal_noise=(0.3, 1e-4, 0.03), colour=0.25
     )
     thermalizer: str = Field("models/starter/thermal", description="folder of the thermalizer that makes thermal rows")
     thermal: float = Field(0.4, ge=0, le=1, description="share of rows that are thermal")
