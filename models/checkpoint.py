@@ -105,9 +105,14 @@ def load_checkpoint(folder: Path, state: Checkpoint, config: TrainConfig) -> Non
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors into `model`, every name and shape matching. Raises `UserError` that lists what does not."""
+    """Load a safetensors file, or the averaged weights of a checkpoint folder; every name and shape must match.
+
+    Raises `UserError` that lists what does not.
+    """
     try:
-        weights = load_file(path)
+        # A folder's average covers parameters alone; the buffers (batch statistics) are the model's own.
+        files = [path / "model.safetensors", path / "average.safetensors"] if path.is_dir() else [path]
+        weights = {name: value for file in files for name, value in load_file(file).items()}
         model.load_state_dict(weights)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}") from None

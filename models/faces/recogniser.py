@@ -86,10 +86,14 @@ class Embedder(nn.Module):
 
 
 class ArcFace(nn.Module):
-    """Embedder and class centres. `forward(crops, labels, margin)` gives loss, share classified right, unit embeddings."""
+    """Embedder, class centres, and a linear reading of `traits` numbers of a person from the embedding.
 
-    def __init__(self, architecture: Architecture, classes: int, scale: float) -> None:
+    `forward(crops, labels, margin)` gives loss, share classified right, traits float32 [B, traits].
+    """
+
+    def __init__(self, architecture: Architecture, classes: int, scale: float, traits: int) -> None:
         super().__init__()
+        self.traits = nn.Linear(EMBEDDING, traits)
         self.embedder = Embedder(architecture)
         self.centres = nn.Parameter(torch.randn(classes, EMBEDDING) * 0.01)
         self.scale = scale
@@ -100,7 +104,7 @@ class ArcFace(nn.Module):
             embedding = F.normalize(embedding)
             cosines = F.linear(embedding, F.normalize(self.centres.float()))
             loss = F.cross_entropy(arcface_logits(cosines, labels, margin, self.scale), labels)
-            return loss, (cosines.argmax(dim=1) == labels).float().mean(), embedding
+            return loss, (cosines.argmax(dim=1) == labels).float().mean(), self.traits(embedding * EMBEDDING**0.5)
 
 
 def arcface_logits(cosines: Tensor, labels: Tensor, margin: float, scale: float) -> Tensor:

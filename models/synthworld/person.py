@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from models.seeds import generator
@@ -114,3 +115,12 @@ def _jitter(rgb: tuple[float, float, float], draws: _Draws, name: str) -> tuple[
     factor = math.exp(draws.normal(name, 0.14))
     red, green, blue = (min(1.0, channel * factor) for channel in rgb)
     return red, green, blue
+
+
+def measured(person: Person) -> np.ndarray:
+    """Return what can be measured of a person's face, float32 [58], each about [-1, 1]; nothing tells left from right."""
+    shape = [getattr(person.shape, name) for name in Shape.names() if name != "asymmetry"]
+    rest = [person.sex, (person.age - 45) / 30, 2 * person.tone - 1, person.undertone, person.freckles]
+    brows = [person.brow_thickness, (person.brow_density - 0.775) / 0.175]
+    colours = [math.log10(channel) + 1.2 for channel in (*person.hair_rgb, *person.iris_rgb)]
+    return np.array([*shape, *rest, *brows, *colours], np.float32)

@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
@@ -21,17 +20,18 @@ from models.card import Card
 from models.errors import UserError
 from models.faces.align import aligned, five_points
 from models.faces.augment import CropAugmentation, augmented
-from models.faces.metrics import gallery_split, rank_one, unit, verification
+from models.faces.metrics import gallery_split, rank_one, verification
 from models.faces.onnx_file import export_recogniser
-from models.faces.pack import embed, sessions
 from models.faces.recogniser import ArcFace, Architecture, normalised
+from models.synthworld.person import measured, sample_person
 from models.synthworld.splits import identities
 from models.tasks import Rows, TrainConfig
 from models.weights import load_strictly
 
 COLUMNS = ("identity", "view", "visible", "landmarks_70")
 
-SUMMARY = """Embeds an aligned face (insightface's five-point template), trained with ArcFace. ONNX in the form of
+SUMMARY = """Embeds an aligned face (insightface's five-point template), trained with ArcFace and on the person's measures,
+which the world knows. ONNX in the form of
 insightface's recognisers: input [B, 3, 112, 112], (x - 127.5) / 127.5 on RGB; output [B, 512], not of length one."""
 LIMITS = """It tells rendered people of the synthetic world apart and has seen no photograph. Its embeddings mean nothing to
 another recogniser, nor theirs to it."""
@@ -54,17 +54,14 @@ class Config(TrainConfig):
     margin: float = Field(0.4, ge=0, lt=1.5, description="ArcFace m in radians, after the ramp")
     ramp: tuple[float, float] = Field((0.1, 0.4), description="shares of the steps in which the margin grows from 0")
     augmentation: CropAugmentation = CropAugmentation()
-    space: str = Field(
-        "", description="folder of a recogniser in whose space to stay: people are drawn to their mean there"
-    )
-    space_weight: float = Field(10.0, ge=0, description="weight of 1 - cosine to that mean")
+    traits_weight: float = Field(10.0, ge=0, description="weight of reading the person's measures from the embedding")
     start: str = Field("", description="model.safetensors of an earlier run: start from its embedder, with new centres")
     file: str = Field("arcface_starter.onnx", description="name of the exported file")
 
 
 def build(config: Config) -> nn.Module:
     """Return the embedder with one centre per class."""
-    model = ArcFace(config.architecture, config.classes, config.scale)
+    model = ArcFace(config.architecture, config.classes, config.scale, len(_traits(0)))
     if config.start:
         try:
             weights = load_file(ROOT / config.start)
@@ -76,10 +73,7 @@ def build(config: Config) -> nn.Module:
 
 
 def prepare(rows: Rows, config: Config) -> Rows:
-    """Keep the picture, its five points and its class; with `space`, also the person's mean embedding there.
-
-    The mean is over the rows at hand: a person's pictures are neighbours in the shards.
-    """
+    """Keep the picture, its five points, its class and its person's measures."""
     first = identities(config.split).start
     labels = rows["identity"].astype(np.int64) - first
     if labels.min() < 0 or labels.max() >= config.classes:
@@ -87,19 +81,17 @@ def prepare(rows: Rows, config: Config) -> Rows:
             f"identity {rows['identity'][int(labels.argmax())]} is not among the first {config.classes} of split "
             f"{config.split!r} (from {first}); give the split that the data was drawn from, or raise `classes`"
         )
-    kept = {"visible": rows["visible"], "points": _points(rows), "label": labels}
-    if config.space:
-        found = unit(embed(_space(config.space), aligned(rows["visible"], kept["points"]), 32))
-        kept["mean"] = unit(np.stack([found[labels == label].sum(axis=0) for label in labels]))
-    return kept
+    return {
+        "visible": rows["visible"],
+        "points": _points(rows),
+        "label": labels,
+        "traits": np.stack([_traits(int(identity)) for identity in rows["identity"]]),
+    }
 
 
-@lru_cache(maxsize=1)
-def _space(folder: str) -> ort.InferenceSession:
-    recogniser = sessions(ROOT / folder, torch.get_num_threads())[1]
-    if recogniser is None:
-        raise UserError(f"space={folder}: there is no recogniser in this folder")
-    return recogniser
+@lru_cache(maxsize=1 << 16)
+def _traits(identity: int) -> np.ndarray:
+    return measured(sample_person(identity))
 
 
 def _points(rows: Rows) -> np.ndarray:
@@ -114,7 +106,11 @@ def margin_at(config: Config, step: int) -> float:
 
 
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the ArcFace loss of augmented crops, with the share of rows whose nearest centre is their own."""
+    """Return the ArcFace loss of augmented crops plus the error of the person's measures, read from the embedding.
+
+    Classes alone say which pictures belong together; a few thousand people are learned by heart that way. The measures
+    say how two people differ, and every picture teaches them for people who were never seen.
+    """
     # OpenCV and numpy leave the interpreter lock: two threads halve what augmentation adds to a step.
     with ThreadPoolExecutor(2) as pool:
         augment = partial(augmented, ranges=config.augmentation)
@@ -122,13 +118,10 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     device = next(model.parameters()).device
     margin = margin_at(config, step)
     labels = torch.from_numpy(batch["label"]).to(device)
-    value, accuracy, embedding = model(normalised(torch.from_numpy(crops).to(device)), labels, margin)
-    metrics = {"accuracy": float(accuracy.detach()), "margin": margin}
-    if config.space:
-        away = 1 - (embedding * torch.from_numpy(batch["mean"]).to(device)).sum(dim=1).mean()
-        metrics["away"] = float(away.detach())
-        value = value + config.space_weight * away
-    return value, metrics
+    value, accuracy, traits = model(normalised(torch.from_numpy(crops).to(device)), labels, margin)
+    error = ((traits - torch.from_numpy(batch["traits"]).to(device)) ** 2).mean()
+    metrics = {"accuracy": float(accuracy.detach()), "margin": margin, "traits": float(error.detach())}
+    return value + config.traits_weight * error, metrics
 
 
 def embeddings_of(model: nn.Module, crops: np.ndarray) -> np.ndarray:
