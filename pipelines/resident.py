@@ -33,6 +33,10 @@ class ResidentEngine:
         """Raise vLLM's error when the engine has died."""
         await self.vllm.check_health()
 
+    def close(self) -> None:
+        """End the engine's own processes, which would outlive this one."""
+        self.vllm.shutdown()
+
     async def _text(self, attributes: dict[str, str], seed: int) -> str:
         import vllm
 

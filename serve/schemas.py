@@ -1,6 +1,5 @@
 """What the service takes and gives, as pydantic models. Names and types of a row are those of the data set's record."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -259,7 +258,3 @@ class Problem(BaseModel):
     way_out: str = Field(description="What to do about it.")
     request_id: str
     errors: list[str] = Field([], description="Every wrong field with what was expected.")
-
-
-REQUEST_ID = re.compile(r"[\w.-]{1,64}$")
-"""A caller's own X-Request-Id is kept when it looks like this."""

@@ -29,3 +29,8 @@ class CaptionWriter:
     async def check_health(self) -> None:
         """Raise when the engine has died, so that Serve starts another."""
         await self.engine.check()
+
+    def __del__(self) -> None:
+        """Called by Serve before it ends the replica."""
+        if hasattr(self, "engine"):  # not if it never started
+            self.engine.close()
