@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import time
 import uuid
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +26,7 @@ class Guard:
     """ASGI middleware around the whole application.
 
     key: what callers must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Without one, only this machine may
-    ask, and only by a loopback name, so that no web page can have its visitor's browser ask (DNS rebinding).
+    ask, by a loopback name and for no foreign page, so that no web page can have its visitor's browser ask.
     body: largest body in bytes, refused from its Content-Length, or once so much has arrived.
     """
 
@@ -66,7 +67,7 @@ class Guard:
         if scope["path"] not in OPEN:
             if self.key:
                 self._check_key(headers)
-            elif not (is_loopback((scope.get("client") or ("",))[0]) and is_loopback(_host(headers))):
+            elif not all(map(is_loopback, _parties(scope, headers))):
                 raise ProblemError(
                     "not-local",
                     "without an API key the service answers this machine alone",
@@ -119,7 +120,15 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _host(headers: Headers) -> str:
-    """Return the Host header without its port."""
-    host = headers.get("host", "")
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+def _parties(scope: Scope, headers: Headers) -> list[str]:
+    """Return who is involved: the client, the name that it asks for, and the page in whose name a browser asks."""
+    origin = [headers["origin"]] if "origin" in headers else []
+    return [(scope.get("client") or ("",))[0], *map(_host, [f"//{headers.get('host', '')}", *origin])]
+
+
+def _host(url: str) -> str:
+    """Return the host of `url`, empty for none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # an address that never closes its bracket
+        return ""

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -132,7 +132,7 @@ class Service:
         rows = zip(texts, sources, request.attributes, seeds, strict=True)
         return [{"caption": c, "caption_source": s, "attributes": dict(a), "seed": seed} for c, s, a, seed in rows]
 
-    def landmarks(self) -> None:
+    def landmarks(self) -> NoReturn:
         """Raise a ProblemError: no stage of this release finds landmarks.
 
         The stage goes into `pipelines.generate.STAGES`; `_home("landmarks")` is then its handle, as for `embed`.

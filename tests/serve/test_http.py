@@ -184,6 +184,11 @@ class TestGuard:
         assert far.get("/healthz").status_code == 200
         rebound = TestClient(app, base_url="http://evil.example:8000", client=LOCAL)
         problem(rebound.get("/v1/models"), 403, "not-local")
+        near = TestClient(app, base_url="http://localhost:8000", client=LOCAL)
+        problem(near.get("/v1/models", headers={"origin": "https://evil.example"}), 403, "not-local")
+        assert near.get("/v1/models", headers={"origin": "http://localhost:8000"}).status_code == 200
+        assert near.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
+        problem(near.get("/v1/models", headers={"host": "[bad"}), 403, "not-local")
 
     @pytest.mark.parametrize("headers", [{"authorization": "Bearer k3y"}, {"x-api-key": "k3y"}])
     def test_a_key_opens_the_service_to_others(self, quiet: Service, headers: dict[str, str]) -> None:
