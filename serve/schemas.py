@@ -113,7 +113,9 @@ class ThermalScale(BaseModel):
 
 
 class Pair(BaseModel):
-    """One row of the record (`pipelines.record.COLUMNS`), pictures in base64."""
+    """One row of the record (`pipelines.record.COLUMNS`), pictures in base64; further columns of the record follow."""
+
+    model_config = ConfigDict(extra="allow")
 
     pair_id: str
     sample_id: str
