@@ -106,11 +106,10 @@ class StageGroup:
     def look(self, photos: list[bytes]) -> list[dict | BadPicture]:
         """Decode pictures and find and embed their faces; those that cannot be taken come back as their reason."""
         opened = [self._opened(photo) for photo in photos]
-        good = [place for place, picture in enumerate(opened) if isinstance(picture, np.ndarray)]
         faces = self.stages["faces"]
         assert isinstance(faces, FacesStage)
-        rows = dict(zip(good, looked_at(faces.pack, [opened[place] for place in good])))
-        return [rows.get(place, picture) for place, picture in enumerate(opened)]
+        rows = iter(looked_at(faces.pack, [picture for picture in opened if not isinstance(picture, BadPicture)]))
+        return [picture if isinstance(picture, BadPicture) else next(rows) for picture in opened]
 
     def _chained(self, calls: list[Call]) -> list[Answer]:
         first = calls[0]

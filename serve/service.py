@@ -58,10 +58,11 @@ class Service:
         except UserError as error:
             raise ProblemError("invalid", str(error), "Send an embedding as /v1/embed returns it.") from None
         table = order.samples(request, job, person)
-        captions, sources = [request.caption] * len(table), [order.GIVEN] * len(table)
         if request.caption is None:
             asked = [json.loads(text) for text in table["attributes"].to_pylist()]
             captions, sources = await self._written(asked, table["seed"].to_pylist(), job.captions)
+        else:
+            captions, sources = [request.caption] * len(table), [order.GIVEN] * len(table)
         rows = order.columns(table, person, captions, sources)
         stages = [name for names, _ in self.groups for name in names]
         return job, *await self._through(stages, job, rows)
