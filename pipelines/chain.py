@@ -54,7 +54,10 @@ class StageSpec:
 
 
 class Chain:
-    """The stages of one group. `attempts` are those made here; `begins` says that the first stage of all is among them."""
+    """The stages of one group. `attempts` are those made here; `begins` says that the first stage of all is among them.
+
+    loaded: the stages of `stages` where their weights are in memory already; by default they are loaded here.
+    """
 
     def __init__(
         self,
@@ -63,9 +66,10 @@ class Chain:
         begins: bool = True,
         threads: int = 1,
         tracker: str = "",
+        loaded: Sequence[Stage] = (),
     ) -> None:
         self.specs = list(stages)
-        self.stages = [spec.load(threads) for spec in stages]
+        self.stages = list(loaded) or [spec.load(threads) for spec in stages]
         self.attempts, self.begins = list(attempts), begins
         self.tracker = Tracker.find(tracker)
 

@@ -4,9 +4,10 @@ A picture that cannot be taken keeps its row, with the reason and without an emb
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -128,31 +129,9 @@ class PhotoEmbedder:
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         rows = [self._opened(str(name)) for name in batch["picture"]]
         good = [(row, picture) for row, picture in rows if picture is not None]
-        crops = []
-        for (row, picture), faces in zip(good, self._found([p for _, p in good])):
-            row["faces"] = len(faces.scores)
-            if len(faces.scores) != 1:
-                row["reason"] = _count(len(faces.scores))
-                continue
-            row |= {
-                "detection_score": float(faces.scores[0]),
-                "bbox": faces.boxes[0],
-                "keypoints": faces.points[0].ravel(),
-            }
-            crops.append((row, aligned(picture[None], faces.points[:1])[0]))
-        if crops:
-            vectors = self.pack.embed(np.stack([crop for _, crop in crops]))
-            for (row, _), vector in zip(crops, vectors):
-                row["embedding"] = vector / np.linalg.norm(vector)
+        for (row, _), seen in zip(good, looked_at(self.pack, [picture for _, picture in good])):
+            row |= seen
         return pa.Table.from_pylist([row for row, _ in rows], schema=SCHEMA)
-
-    def _found(self, pictures: list[np.ndarray]) -> list[Found]:
-        """Return the faces of each picture; those without a large face get a second, closer look."""
-        faces = self.pack.find(pictures, [NEAR])
-        again = [row for row, found in enumerate(faces) if _largest(found) < LARGE * max(pictures[row].shape[:2])]
-        for row, found in zip(again, self.pack.find([pictures[row] for row in again], [NEAR, FAR])):
-            faces[row] = found
-        return faces
 
     def _opened(self, name: str) -> tuple[dict, np.ndarray | None]:
         """Return the row of a picture, and the picture unless the row has a reason."""
@@ -163,7 +142,42 @@ class PhotoEmbedder:
             return row | {"reason": str(error)}, None
         except OSError as error:
             return row | {"reason": f"cannot be read: {error}"}, None
-        return row | {"width": picture.shape[1], "height": picture.shape[0]}, picture
+        return row, picture
+
+
+def looked_at(pack: Pack, pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """Return what `SCHEMA` says of each picture (uint8 [H, W, 3], any sizes) but for its names.
+
+    One with exactly one face has a unit `embedding` float32 [512], any other a `reason`.
+    """
+    rows: list[dict[str, Any]] = []
+    crops = []
+    for picture, faces in zip(pictures, find_faces(pack, pictures)):
+        height, width = picture.shape[:2]
+        rows.append(row := {"reason": "", "faces": len(faces.scores), "width": width, "height": height})
+        if len(faces.scores) != 1:
+            row["reason"] = _count(len(faces.scores))
+            continue
+        row |= {
+            "detection_score": float(faces.scores[0]),
+            "bbox": faces.boxes[0],
+            "keypoints": faces.points[0].ravel(),
+        }
+        crops.append((row, aligned(picture[None], faces.points[:1])[0]))
+    if crops:
+        vectors = pack.embed(np.stack([crop for _, crop in crops]))
+        for (row, _), vector in zip(crops, vectors):
+            row["embedding"] = vector / np.linalg.norm(vector)
+    return rows
+
+
+def find_faces(pack: Pack, pictures: Sequence[np.ndarray]) -> list[Found]:
+    """Return the faces of each picture; those without a large face get a second, closer look."""
+    faces = pack.find(pictures, [NEAR])
+    again = [row for row, found in enumerate(faces) if _largest(found) < LARGE * max(pictures[row].shape[:2])]
+    for row, found in zip(again, pack.find([pictures[row] for row in again], [NEAR, FAR])):
+        faces[row] = found
+    return faces
 
 
 def _largest(found: Found) -> float:

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,37 +123,37 @@ class Engine:
         self, asked: Sequence[dict[str, str]], seeds: Sequence[int], wanted: Sequence[tuple[int, int]]
     ) -> list[pa.Table]:
         """Return the requests in blocks of the engine's batch, prompts rendered by the model's own chat template."""
-        tokenizer = _tokenizer(self.weights)
-        prompts = {
-            k: tokenizer.apply_chat_template(messages(asked[k]), tokenize=False, add_generation_prompt=True)
-            for k in dict.fromkeys(k for k, _ in wanted)
-        }
+        render = renderer(self.weights)
+        prompts = {k: render(asked[k]) for k in dict.fromkeys(k for k, _ in wanted)}
         table = pa.table(
             {
                 "sample": [k for k, _ in wanted],
                 "attempt": [a for _, a in wanted],
                 "prompt": [prompts[k] for k, _ in wanted],
-                "seed": [seed_of(seeds[k], "caption", a) % 2**31 for k, a in wanted],
+                "seed": [text_seed(seeds[k], a) for k, a in wanted],
             }
         )
         return [table.slice(start, self.engines.batch) for start in range(0, len(table), self.engines.batch)]
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the vLLM engine, but for the model."""
+        engine: dict[str, Any] = {"dtype": self.dtype, "max_model_len": _positions(self.weights)}
+        engine |= {"enable_prefix_caching": False}  # a cached prompt is summed in another order
+        if not self.engines.gpus:
+            engine |= {"enforce_eager": True, "max_num_seqs": 64}
+        return engine | self.options.engine
+
     def _config(self) -> Any:
         from ray.data.llm import vLLMEngineProcessorConfig
 
-        cpu = not self.engines.gpus
-        engine: dict[str, Any] = {"dtype": self.dtype, "max_model_len": _positions(self.weights)}
-        engine |= {"enable_prefix_caching": False}  # a cached prompt is summed in another order
-        if cpu:
-            engine |= {"enforce_eager": True, "max_num_seqs": 64}
-        bundle = {"CPU": self.engines.cpus} | ({} if cpu else {"GPU": self.engines.gpus})
+        bundle = {"CPU": self.engines.cpus} | ({"GPU": self.engines.gpus} if self.engines.gpus else {})
         return vLLMEngineProcessorConfig(
             model_source=str(self.weights),
-            engine_kwargs=engine | self.options.engine,
+            engine_kwargs=self.arguments(),
             batch_size=self.engines.batch,
             concurrency=(self.engines.engines, self.engines.engines),
             placement_group_config={"bundles": [bundle]},
-            runtime_env={"env_vars": _environment(cpu, self.engines.threads)},
+            runtime_env={"env_vars": environment(self.engines)},
             should_continue_on_error=True,  # one prompt that is too long ends no run
             log_engine_metrics=False,
             # Prompts are rendered here, and the engine has its own tokenizer: no actors for these.
@@ -167,7 +167,7 @@ class _Request:
     """Row -> what the engine stage reads."""
 
     def __init__(self, options: CaptionOptions) -> None:
-        self.sampling = {name: getattr(options, name) for name in ("temperature", "top_p", "max_tokens")}
+        self.sampling = sampling(options)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         seed = int(row["seed"])
@@ -175,6 +175,16 @@ class _Request:
             **{k: row[k] for k in ("sample", "attempt", "prompt")},
             "sampling_params": {**self.sampling, "seed": seed},
         }
+
+
+def sampling(options: CaptionOptions) -> dict[str, Any]:
+    """Return vLLM's sampling parameters but for the seed."""
+    return {name: getattr(options, name) for name in ("temperature", "top_p", "max_tokens")}
+
+
+def text_seed(seed: int, attempt: int) -> int:
+    """Return vLLM's seed for one attempt at the caption of a sample."""
+    return seed_of(seed, "caption", attempt) % 2**31
 
 
 def _answer(row: dict[str, Any]) -> dict[str, Any]:
@@ -195,21 +205,21 @@ def _positions(weights: Path) -> int:
     return min(1024, int(config.get("max_position_embeddings", 1024)))
 
 
-def _environment(cpu: bool, threads: int) -> dict[str, str]:
+def environment(engines: CaptionEngines) -> dict[str, str]:
     """Return the variables of the engine's processes."""
     variables = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    if cpu:
+    if not engines.gpus:
         variables |= {
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_CPU_ATTN_SPLIT_KV": "0",  # sums of one sequence must not depend on its neighbours
-            "OMP_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(engines.threads),
         }
     return variables
 
 
-def _tokenizer(weights: Path) -> Any:
-    """Return the model's tokenizer; it must have a chat template."""
+def renderer(weights: Path) -> Callable[[dict[str, str]], str]:
+    """Return what makes the prompt of an attribute set: the model's own chat template, which it must have."""
     from transformers import AutoTokenizer
 
     try:
@@ -218,4 +228,8 @@ def _tokenizer(weights: Path) -> Any:
         raise EnvironmentFault(f"captions: {weights} has no tokenizer that loads ({error}). {WAY_OUT}") from error
     if not tokenizer.chat_template:
         raise UserError(f"captions: the tokenizer in {weights} has no chat template; use an instruction-tuned model.")
-    return tokenizer
+
+    def render(attributes: dict[str, str]) -> str:
+        return tokenizer.apply_chat_template(messages(attributes), tokenize=False, add_generation_prompt=True)
+
+    return render

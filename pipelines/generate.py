@@ -157,7 +157,13 @@ def stage(rows: Dataset, group: Group, plan: Plan, attempts: list[int], begins: 
     # takes whole blocks on either device.
     return rows.map_batches_internal(
         Chain,
-        fn_constructor_args=([spec(name, plan) for name in group.stages], attempts, begins, group.threads, board),
+        fn_constructor_args=(
+            [spec(name, plan.job, plan.bundle) for name in group.stages],
+            attempts,
+            begins,
+            group.threads,
+            board,
+        ),
         batch_size=None,
         compute=ActorPoolStrategy(
             min_size=group.actors[0], max_size=group.actors[1], max_tasks_in_flight_per_actor=group.in_flight
@@ -172,9 +178,8 @@ def stage(rows: Dataset, group: Group, plan: Plan, attempts: list[int], begins: 
     )
 
 
-def spec(name: str, plan: Plan) -> StageSpec:
-    """Return what an actor needs to make stage `name` of this job."""
-    job, bundle = plan.job, plan.bundle
+def spec(name: str, job: GenerateJob, bundle: Bundle) -> StageSpec:
+    """Return what an actor needs to make stage `name` of a job."""
     own: dict[str, dict[str, Any]] = {
         "visible": {"steps": job.sampling.steps, "guidance": job.sampling.guidance, "size": bundle.size},
         "thermal": {"conditions": tuple(job.conditions)},

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -141,7 +141,7 @@ def from_parquet(uri: str, count: int | None) -> list[Identity]:
             raise UserError(
                 f"{uri}: identity {name!r} stands twice (again in row {row}); give each person one embedding."
             )
-        people[name] = Identity(name, _checked(values, f"{uri}: identity {name!r} (row {row})"), given)
+        people[name] = Identity(name, checked(values, f"{uri}: identity {name!r} (row {row})"), given)
         if len(people) == count:
             break
     if not people:
@@ -199,7 +199,8 @@ def _given(text: str | None, name: str) -> dict[str, str]:
     return {key: word for key, word in words.items() if ATTRIBUTES[key][0] == "identity"}
 
 
-def _checked(values: list[float] | None, where: str) -> np.ndarray:
+def checked(values: Sequence[float] | None, where: str) -> np.ndarray:
+    """Return the embedding `values` at length one, float32 [512]; a UserError that begins with `where` if it is none."""
     embedding = np.asarray(values if values is not None else [], np.float32)
     if embedding.shape != (SIZE,):
         raise UserError(f"{where}: its embedding has {embedding.size} values instead of {SIZE}.")

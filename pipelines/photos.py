@@ -31,8 +31,8 @@ class BadPicture(ValueError):
     """A picture that is not taken; the message is its reason, beginning with the kind and a colon."""
 
 
-def open_photo(data: bytes, name: str) -> np.ndarray:
-    """Return the picture in `data` upright as uint8 [H, W, 3] RGB; `name` is its file name.
+def open_photo(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Return the picture in `data` upright as uint8 [H, W, 3] RGB; `name` is its file name, if it has one.
 
     Only the header is read before size, colours, depth and frames are known to be acceptable.
 
@@ -41,31 +41,31 @@ def open_photo(data: bytes, name: str) -> np.ndarray:
     """
     if not data:
         raise BadPicture("empty: the file has no bytes")
-    wanted = FORMATS.get(PurePath(name).suffix.lower(), ())
+    wanted = None if name is None else FORMATS.get(PurePath(name).suffix.lower(), ())
     if len(data) > MAX_BYTES:
         raise BadPicture(f"too large: {len(data)} bytes; the limit is {MAX_BYTES}")
     try:
         with Image.open(io.BytesIO(data), formats=READERS) as picture:
-            _check(picture, data, wanted)
+            _check(picture, data, wanted, max_pixels)
             return _decoded(picture)
     except BadPicture:
         raise
     except Image.DecompressionBombError:  # Pillow's own limit is far above ours
-        raise BadPicture(f"too large: over {Image.MAX_IMAGE_PIXELS} pixels; the limit is {MAX_PIXELS}") from None
+        raise BadPicture(f"too large: over {Image.MAX_IMAGE_PIXELS} pixels; the limit is {max_pixels}") from None
     except UnidentifiedImageError:
         raise BadPicture(f"not a picture: none of {', '.join(READERS)}") from None
     except (OSError, ValueError, SyntaxError, struct.error, EOFError) as error:
         raise BadPicture(f"not a picture: {_first_line(error)}") from None
 
 
-def _check(picture: Image.Image, data: bytes, wanted: tuple[str, ...]) -> None:
+def _check(picture: Image.Image, data: bytes, wanted: tuple[str, ...] | None, max_pixels: int) -> None:
     """Refuse what the header already shows."""
     width, height = picture.size
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+    if max(width, height) > MAX_SIDE or width * height > max_pixels:
         raise BadPicture(
-            f"too large: {width} x {height} px; the limits are {MAX_SIDE} px a side and {MAX_PIXELS // 10**6} megapixels"
+            f"too large: {width} x {height} px; the limits are {MAX_SIDE} px a side and {max_pixels / 10**6:g} megapixels"
         )
-    if picture.format not in wanted:
+    if wanted is not None and picture.format not in wanted:
         raise BadPicture(f"wrong extension: the content is {picture.format}; rename the file")
     if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
         raise BadPicture(f"animated: {picture.n_frames} frames; save the one you mean")  # type: ignore[attr-defined]

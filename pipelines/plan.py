@@ -123,24 +123,30 @@ class Plan:
 
     def partition(self, partition: int) -> dict[str, np.ndarray]:
         """Return the samples of `partition` as the columns that stages take, attempt 0, nothing rejected."""
-        table, captions = self.sample_table(partition), self.captions(partition)
-        people = self.identity_table(partition)
-        embeddings = np.asarray(people["embedding"].combine_chunks().flatten(), np.float32).reshape(len(people), -1)
-        order = {name: row for row, name in enumerate(people["identity_id"].to_pylist())}
-        rows = np.array([order[name] for name in table["identity_id"].to_pylist()])
-        samples = table["sample_id"].to_pylist()
-        columns: dict[str, np.ndarray] = {name: _numpy(table[name]) for name in table.column_names}
-        known = {name: _numpy(people[name])[rows] for name in ("given", "estimated")}
-        return {
-            **columns,
-            **known,
-            **{name: _numpy(column) for name, column in zip(captions.column_names, captions.columns, strict=True)},
-            "embedding": embeddings[rows],
-            "partition": np.full(len(rows), partition, np.int32),
-            "attempt": np.zeros(len(rows), np.int32),
-            "noise_id": _strings([noise_id(name, 0) for name in samples]),
-            "reject": _strings([""] * len(rows)),
-        }
+        tables = self.sample_table(partition), self.identity_table(partition), self.captions(partition)
+        return columns_of(*tables, partition)
+
+
+def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partition: int) -> dict[str, np.ndarray]:
+    """Return samples as the columns that stages take, attempt 0, nothing rejected.
+
+    The tables are those that `Plan` keeps of a partition: `sample_table`, `identity_table` and `captions`.
+    """
+    embeddings = np.asarray(people["embedding"].combine_chunks().flatten(), np.float32).reshape(len(people), -1)
+    order = {name: row for row, name in enumerate(people["identity_id"].to_pylist())}
+    rows = np.array([order[name] for name in samples["identity_id"].to_pylist()])
+    columns: dict[str, np.ndarray] = {name: _numpy(samples[name]) for name in samples.column_names}
+    known = {name: _numpy(people[name])[rows] for name in ("given", "estimated")}
+    return {
+        **columns,
+        **known,
+        **{name: _numpy(column) for name, column in zip(captions.column_names, captions.columns, strict=True)},
+        "embedding": embeddings[rows],
+        "partition": np.full(len(rows), partition, np.int32),
+        "attempt": np.zeros(len(rows), np.int32),
+        "noise_id": _strings([noise_id(name, 0) for name in samples["sample_id"].to_pylist()]),
+        "reject": _strings([""] * len(rows)),
+    }
 
 
 def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Plan:
@@ -236,14 +242,15 @@ def _groups(job: GenerateJob, bundle: Bundle, people: list[Identity]) -> list[li
     size, left = identities_per_partition(job, bundle), job.limit or 10**18
     groups = []
     for start in range(0, len(people), size):
-        rows = [row for person in people[start : start + size] for row in _samples_of(job, person)][:left]
+        rows = [row for person in people[start : start + size] for row in samples_of(job, person)][:left]
         left -= len(rows)
         if rows:
             groups.append(rows)
     return groups
 
 
-def _samples_of(job: GenerateJob, person: Identity) -> Iterator[dict[str, Any]]:
+def samples_of(job: GenerateJob, person: Identity) -> Iterator[dict[str, Any]]:
+    """Yield the samples of one person as rows of `SCHEMA`."""
     for view in range(job.views.per_identity):
         words = draw(job.seed, person.id, view, person.estimated | person.given, job.views.attributes)
         for number in range(job.views.draws):

@@ -80,6 +80,35 @@ class Training(_Section):
     """How often lost workers are replaced before the run stops."""
 
 
+class Limits(_Section):
+    """What one request may ask for; checked before anything is read, decoded or computed."""
+
+    body_mb: int = Field(default=24, ge=1)
+    pictures: int = Field(default=8, ge=1)
+    megapixels: float = Field(default=24, gt=0)
+    """Of one picture, read from its header."""
+    views: int = Field(default=8, ge=1)
+    steps: int = Field(default=50, ge=1)
+    attempts: int = Field(default=4, ge=1)
+    captions: int = Field(default=64, ge=1)
+
+
+class Serving(_Section):
+    """The service. Its stage groups have the replicas, CPUs and GPUs of `groups`."""
+
+    gateways: int = Field(default=1, ge=1)
+    """Replicas of the HTTP side, which checks, decodes and encodes."""
+    batch_wait_ms: float = Field(default=20, ge=0)
+    """How long a batch that is not full waits for more rows."""
+    queue: int = Field(default=32, ge=1)
+    """Calls that may wait for one group; a request beyond is answered 503."""
+    retry_seconds: int = Field(default=2, ge=1)
+    """What such an answer says of when to come back."""
+    request_seconds: float = Field(default=120, gt=0)
+    """Longest computation of one request."""
+    limits: Limits = Limits()
+
+
 class Profile(_Section):
     """Where and with how much."""
 
@@ -90,6 +119,7 @@ class Profile(_Section):
     groups: list[Group] = Field(min_length=1)
     writer: Writer = Writer()
     training: Training = Training()
+    serve: Serving = Serving()
     start_seconds: int = Field(default=300, ge=1)
     """How long the first actors may take to start."""
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from models.bundle import Bundle
 from models.seeds import seed_of
 from models.synthworld.scene import ATTRIBUTES
+from pipelines.job import GenerateJob
 from pipelines.pictures import encode_jpeg, encode_png
 from pipelines.plan import Plan, pair_id
 
@@ -31,7 +33,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "seed": pa.int64(),
     "attempt": pa.int32(),
     "caption": pa.string(),
-    "caption_source": pa.string(),  # llm | grammar (in its place) | template (asked for)
+    "caption_source": pa.string(),  # llm | grammar (in its place) | template (asked for) | given (with a request)
     "attributes": pa.string(),  # JSON: asked | estimated | given -> attribute -> word
     "embedding": pa.list_(pa.float32(), 512),  # the one asked for, unit length
     "visible": PICTURE,
@@ -58,7 +60,7 @@ def schema() -> pa.Schema:
 
 def table_of(plan: Plan, columns: Mapping[str, np.ndarray], chosen: np.ndarray, threads: Executor) -> pa.Table:
     """Return the pairs of the samples at indices `chosen` of `columns`, one row per condition, encoded in `threads`."""
-    encoded = list(threads.map(lambda row: _pairs(plan, columns, int(row)), chosen))
+    encoded = list(threads.map(lambda row: pairs_of(plan.job, plan.bundle, plan.digest, columns, int(row)), chosen))
     return pa.Table.from_pylist([pair for pairs in encoded for pair in pairs], schema=schema())
 
 
@@ -77,13 +79,18 @@ def origins(words: Mapping[str, str], given: Mapping[str, str], estimated: Mappi
     return sources
 
 
-def _pairs(plan: Plan, columns: Mapping[str, np.ndarray], row: int) -> list[dict[str, Any]]:
-    """Return the pairs of one sample. Columns that no stage filled (the row failed before) come out empty."""
+def pairs_of(
+    job: GenerateJob, bundle: Bundle, run: str, columns: Mapping[str, np.ndarray], row: int
+) -> list[dict[str, Any]]:
+    """Return the pairs of one sample as rows of the record; `run` is the digest of what made them.
+
+    Columns that no stage filled (the row failed before) come out empty.
+    """
     value = _Row(columns, row)
     visible = value.get("visible")
     thermal, clipped = value.get("thermal"), value.get("thermal_clipped")
     sample = str(value["sample_id"])
-    pixels = None if visible is None else _visible(visible, plan.job.encoding.visible)
+    pixels = None if visible is None else _visible(visible, job.encoding.visible)
     classes = None if value.get("classes") is None else encode_png(value["classes"])
     shared = {
         "sample_id": sample,
@@ -97,40 +104,46 @@ def _pairs(plan: Plan, columns: Mapping[str, np.ndarray], row: int) -> list[dict
         "caption_source": str(value["caption_source"]),
         "attributes": json.dumps(origins(*(json.loads(value[k]) for k in ("attributes", "given", "estimated")))),
         "embedding": value["embedding"],
-        "visible": _picture(sample, "visible", pixels, plan.job.encoding.visible),
+        "visible": picture(sample, "visible", pixels, job.encoding.visible),
         "thermal_kind": "predicted",
-        "classes": _picture(sample, "classes", classes),
+        "classes": picture(sample, "classes", classes),
         "bbox": value.get("bbox"),
         "keypoints": None if value.get("keypoints") is None else value["keypoints"].ravel(),
         "scores": str(value["scores"]) if value.get("scores") is not None else "",
         "reject": str(value["reject"]),
-        "licence": plan.bundle.licence,
+        "licence": bundle.licence,
         "provenance": json.dumps(
             {
-                "run": plan.digest,
-                "job": plan.job.name,
-                "bundle": plan.bundle.name,
+                "run": run,
+                "job": job.name,
+                "bundle": bundle.name,
                 "partition": int(value["partition"]),
                 **({"marks": str(value["marks"])} if value["marks"] else {}),
             }
         ),
     }
     pairs = []
-    for index, condition in enumerate(plan.job.conditions):
-        layer = None if thermal is None else thermal[index]
-        mask = None if layer is None else ((layer > 0) & (layer < 65535)).astype(np.uint8) * 255
+    for index, condition in enumerate(job.conditions):
         name = pair_id(sample, condition)
         pairs.append(
             {
                 **shared,
                 "pair_id": name,
                 "condition": condition,
-                "thermal": _picture(name, "thermal", None if layer is None else encode_png(layer)),
                 "thermal_clipped": None if clipped is None else float(clipped[index]),
-                "valid": _picture(name, "valid", None if mask is None else encode_png(mask)),
+                **thermal_pictures(name, None if thermal is None else thermal[index]),
             }
         )
     return pairs
+
+
+def thermal_pictures(name: str, layer: np.ndarray | None) -> dict[str, Any]:
+    """Return the `thermal` and `valid` pictures of `layer` uint16 [H, W] centikelvin; both empty without one."""
+    mask = None if layer is None else ((layer > 0) & (layer < 65535)).astype(np.uint8) * 255
+    return {
+        "thermal": picture(name, "thermal", None if layer is None else encode_png(layer)),
+        "valid": picture(name, "valid", None if mask is None else encode_png(mask)),
+    }
 
 
 class _Row:
@@ -151,7 +164,8 @@ def _visible(pixels: np.ndarray, encoding: str) -> bytes:
     return encode_jpeg(pixels) if encoding == "jpeg" else encode_png(np.ascontiguousarray(pixels[..., ::-1]))
 
 
-def _picture(name: str, kind: str, content: bytes | None, suffix: str = "png") -> dict[str, Any] | None:
+def picture(name: str, kind: str, content: bytes | None, suffix: str = "png") -> dict[str, Any] | None:
+    """Return an encoded picture as the record holds it, None for none."""
     return None if content is None else {"bytes": content, "path": f"{name}-{kind}.{suffix.replace('jpeg', 'jpg')}"}
 
 

@@ -72,6 +72,25 @@ def test_nothing_loads_code_with_data() -> None:
     assert not unsafe
 
 
+def test_jobs_and_service_share_their_stages() -> None:
+    """No stage is written twice: a stage is a class in `models`, and the service has its own neither of it nor around it."""
+    from pipelines import captions, chain, embed, generate
+    from serve import group, writer
+
+    homes = [f"{path.relative_to(ROOT).with_suffix('')}".replace("/", ".") + f":{node.name}"
+             for path in sources(*ROOMS) for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.ClassDef) and node.name.endswith("Stage")]  # fmt: skip
+    assert set(generate.STAGES.values()) <= set(homes)
+    assert len({home.partition(":")[2] for home in homes}) == len(homes)
+    assert all(home.startswith("models.") for home in homes)
+    assert (group.Chain, group.spec, group.looked_at) == (chain.Chain, generate.spec, embed.looked_at)
+    assert writer.choose is captions.choose
+    networks = ("torch.nn", "diffusers", "onnxruntime", "transformers", "vllm")
+    assert not [
+        (path, name) for path in sources("serve") for name in imports(path) for net in networks if within(name, net)
+    ]
+
+
 def test_no_import_escapes_the_walker(tmp_path: Path) -> None:
     """Relative imports and imports inside functions count: else the tests above would pass everything."""
     (tmp_path / "models" / "thermal").mkdir(parents=True)

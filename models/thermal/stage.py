@@ -1,5 +1,6 @@
 """The thermal stage of a job: visible pictures and their classes in, 16-bit centikelvin out, one layer per condition."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,11 +31,20 @@ class ThermalStage:
         torch.set_num_threads(threads)
         self.model = load_thermalizer(Path(weights), dtype)
         self.dtype = next(self.model.parameters()).dtype
-        self.conditions, self.batch = tuple(conditions), batch
-        unknown = [name for name in self.conditions if name not in self.model.networks]
+        self.conditions, self.batch = self._known(conditions), batch
+
+    def with_conditions(self, conditions: Sequence[str]) -> "ThermalStage":
+        """Return this stage for other conditions, weights shared. Raises a UserError for one that it has not learned."""
+        other = copy.copy(self)
+        other.conditions = self._known(conditions)
+        return other
+
+    def _known(self, conditions: Sequence[str]) -> tuple[str, ...]:
+        unknown = [name for name in conditions if name not in self.model.networks]
         if unknown:
             known = ", ".join(self.model.networks)
-            raise UserError(f"{weights} has no thermalizer for condition {unknown[0]!r}; it has: {known}")
+            raise UserError(f"this bundle has no thermalizer for condition {unknown[0]!r}; it has: {known}")
+        return tuple(conditions)
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """The visible stage: a caption, an ArcFace embedding and a name for the noise become a picture."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,12 @@ class VisibleStage:
         self.size = side * factor
         with torch.inference_mode():
             self.nothing = self.parts.text(tokens(self.parts.tokenizer, [""]).to(self.device))
+
+    def with_sampling(self, steps: int, guidance: float) -> "VisibleStage":
+        """Return this stage with another sampler, weights shared."""
+        other = copy.copy(self)
+        other.steps, other.guidance = steps, guidance
+        return other
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return `batch` with `visible`. Rows are computed in fixed batches, so a row's neighbours never change it."""

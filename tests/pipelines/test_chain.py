@@ -33,7 +33,7 @@ def plan(bundle: Bundle, job: Job, tmp_path: Path) -> Plan:
 
 
 def run(plan: Plan, attempts: int = 3) -> Columns:
-    return chain.Chain([spec(name, plan) for name in small.STAGES], range(attempts))(plan.partition(0))
+    return chain.Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(attempts))(plan.partition(0))
 
 
 def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: Plan) -> None:
@@ -53,7 +53,7 @@ def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: Plan) -> N
 def test_a_row_does_not_depend_on_its_neighbours(plan: Plan) -> None:
     rows = run(plan)
     alone = {key: values[3:4] for key, values in plan.partition(0).items()}
-    again = chain.Chain([spec(name, plan) for name in small.STAGES], range(3))(alone)
+    again = chain.Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))(alone)
     last = np.flatnonzero(again["final"])[0]
     assert np.array_equal(again["thermal"][last], rows["thermal"][3])
 

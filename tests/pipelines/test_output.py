@@ -29,7 +29,7 @@ def plan(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> Pla
     """An output whose first two of three partitions are finished."""
     plan = write_plan(job("encoding.visible=jpeg"), bundle, Storage(tmp_path / "out"))
     write_captions(plan, small.profile().captions)
-    chain = Chain([spec(name, plan) for name in small.STAGES], range(3))
+    chain = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))
     for partition in range(2):
         write_partition(chain(plan.partition(partition)), plan, threads=1)
     return plan
@@ -124,7 +124,7 @@ def test_an_output_may_lie_on_object_storage(
     for where in (f"{s3}/out", str(tmp_path / "local")):
         plan = write_plan(job("identities.count=2"), bundle, Storage(where))
         write_captions(plan, small.profile().captions)
-        chain = Chain([spec(name, plan) for name in small.STAGES], range(3))
+        chain = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))
         write_partition(chain(plan.partition(0)), plan, threads=1)
         assert finish(plan).samples == 8
         contents.append({name: plan.out.read(name) for name in plan.out.list() if name.endswith(".parquet")})

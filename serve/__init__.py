@@ -1,0 +1,1 @@
+"""The HTTP service: the stages of the jobs behind Ray Serve."""

@@ -1,0 +1,186 @@
+"""The HTTP side: paths, and answers by Accept. Checks come before work, and work is `serve.service`."""
+
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from ray import serve as ray_serve
+
+from models.temperature import from_centikelvin
+from serve import codecs, problems, schemas
+from serve.accept import CENTIKELVIN, JSON, NPY, PNG, Media, chosen
+from serve.bodies import body, decoded
+from serve.document import answers, described, documented
+from serve.guard import Guard
+from serve.order import within
+from serve.problems import ProblemError
+from serve.service import Service
+
+
+def served(request: Request) -> Service:
+    """Return the service that the application is made over."""
+    return request.app.state.service
+
+
+Served = Annotated[Service, Depends(served)]
+Accept = Annotated[str | None, Header(description="Which of the answers: see the content types of 200.")]
+router = APIRouter()
+
+
+def create_app(service: Service, key: str) -> FastAPI:
+    """Return the application over `service`; `key` is the API key, empty for none."""
+    app = FastAPI(
+        title="thermapair",
+        version=version("thermapair"),
+        description="Paired visible and thermal faces. Thermal pictures are predictions of a network, measured on nobody.",
+    )
+    app.state.service = service
+    app.add_middleware(Guard, key=key, body=service.limits.body_mb * 2**20)
+    app.include_router(router)
+    problems.install(app)
+    app.openapi = lambda: documented(app)  # type: ignore[method-assign]
+    return app
+
+
+@router.post("/v1/pairs", **described(schemas.PairsRequest, schemas.PairsAnswer, "picture", PNG, CENTIKELVIN, NPY))
+async def pairs(request: Request, service: Served, accept: Accept = None) -> Response:
+    """Make pairs of one person: an embedding, a face or a seed in; visible and thermal pictures out.
+
+    JSON: rows of the data set's record. PNG: the visible picture of one sample. PNG in centikelvin: the thermal
+    picture of one pair. NPY: degrees Celsius float32 [pairs, H, W].
+    """
+    form = chosen(accept, [JSON, PNG, CENTIKELVIN, NPY])
+    asked = await body(request, schemas.PairsRequest, "picture", service.limits.pictures)
+    if form in (PNG, CENTIKELVIN):
+        one_only(form, asked.views * (1 if form == PNG else len(asked.conditions)))
+    photo = None if asked.picture is None else codecs.from_base64(asked.picture, 0)
+    job, rows, together = await service.pairs(asked, photo)
+    if form == JSON:
+        good, bad = await run_in_threadpool(service.records, job, rows)
+        scale = codecs.SCALE.model_dump()
+        answer = await json_answer(request, {"thermal_scale": scale, "pairs": good, "rejects": bad})
+    else:
+        kept = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
+        if not len(kept):
+            reasons = "; ".join(sorted(set(rows["reject"][rows["final"]].tolist())))
+            raise ProblemError("rejected", reasons, "Ask with another seed, more gates.attempts or wider gates.")
+        answer = picture_answer(form, rows["visible"][kept[0]], rows["thermal"][kept])
+    answer.headers["X-Batch-Rows"] = str(together)
+    return answer
+
+
+@router.post(
+    "/v1/thermalize",
+    **described(schemas.ThermalizeRequest, schemas.ThermalizeAnswer, "pictures", PNG, CENTIKELVIN, NPY),
+)
+async def thermalize(request: Request, service: Served, accept: Accept = None) -> Response:
+    """See pictures in thermal, as portraits: their longer side is scaled to the bundle's size.
+
+    JSON: a row for every picture and condition. PNG: false colours to look at, of one picture in one condition. PNG
+    in centikelvin: its temperatures. NPY: degrees Celsius float32 [conditions, H, W] of one picture.
+    """
+    form = chosen(accept, [JSON, PNG, CENTIKELVIN, NPY])
+    asked = await body(request, schemas.ThermalizeRequest, "pictures", service.limits.pictures)
+    if form != JSON:
+        one_only(form, len(asked.pictures) * (1 if form == NPY else len(asked.conditions)))
+    pictures = await run_in_threadpool(
+        lambda: [codecs.opened(photo, n, service.limits) for n, photo in enumerate(decoded(asked.pictures))]
+    )
+    rows, sizes, together = await service.thermalize(pictures, asked.conditions)
+    if form == JSON:
+        found = await run_in_threadpool(service.thermals, rows, sizes, asked.conditions)
+        scale = codecs.SCALE.model_dump()
+        answer = await json_answer(request, {"thermal_scale": scale, "thermals": found})
+    else:
+        height, width = sizes[0]
+        counts = rows["thermal"][0, :, :height, :width]
+        answer = codecs.false_colour_response(counts[0]) if form == PNG else picture_answer(form, None, counts[None])
+    answer.headers["X-Batch-Rows"] = str(together)
+    return answer
+
+
+@router.post("/v1/landmarks", **described(schemas.LandmarksRequest, None, "pictures"))
+async def landmarks(request: Request, service: Served, accept: Accept = None) -> Response:
+    """Find 70 or 478 landmarks with their variance on every face. 501 where the bundle has no such model."""
+    chosen(accept, [JSON])
+    await body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
+    service.landmarks()
+
+
+@router.post("/v1/embed", **described(schemas.EmbedRequest, schemas.EmbedAnswer, "pictures", NPY))
+async def embed(request: Request, service: Served, accept: Accept = None) -> Response:
+    """Find the face of each picture and embed it, as `thermapair embed` does.
+
+    JSON: a row for every picture; without exactly one face it has a reason. NPY: unit float32 [pictures, 512], NaN
+    where there is no embedding.
+    """
+    form = chosen(accept, [JSON, NPY])
+    asked = await body(request, schemas.EmbedRequest, "pictures", service.limits.pictures)
+    rows = await service.embed(decoded(asked.pictures))
+    if form == JSON:
+        return await json_answer(request, {"embeddings": rows})
+    nothing = np.full(512, np.nan, np.float32)
+    return codecs.npy_response(np.stack([row.get("embedding", nothing) for row in rows]).astype(np.float32))
+
+
+@router.post("/v1/captions", **described(schemas.CaptionsRequest, schemas.CaptionsAnswer))
+async def captions(request: Request, service: Served, accept: Accept = None) -> Response:
+    """Put attributes into words: by the bundle's language model, checked and written again, or by the grammar."""
+    chosen(accept, [JSON])
+    asked = await body(request, schemas.CaptionsRequest)
+    within("attribute sets", len(asked.attributes), service.limits.captions)
+    return await json_answer(request, {"captions": await service.captions(asked)})
+
+
+@router.get("/v1/models", responses=answers(schemas.ModelsAnswer))
+async def models(request: Request, service: Served) -> Response:
+    """Which models answer: digests, cards, licences, and what a request may ask for."""
+    return await json_answer(request, service.facts)
+
+
+@router.get("/healthz", responses=answers(schemas.Alive))
+async def healthz(request: Request) -> Response:
+    """Whether the HTTP side lives."""
+    return await json_answer(request, {"status": "ok"})
+
+
+@router.get("/readyz", responses=answers(schemas.Ready))
+async def readyz(request: Request, service: Served) -> Response:
+    """Whether every model is loaded; 503 until then."""
+    states = await run_in_threadpool(deployment_states)
+    waiting = [f"{name} is {state}" for name, state in states.items() if state != "HEALTHY"]
+    if waiting:
+        retry = service.profile.serve.retry_seconds
+        raise ProblemError("starting", "; ".join(waiting), "Ask again later.", retry=retry)
+    return await json_answer(request, {"ready": True, "deployments": states})
+
+
+def one_only(form: Media, count: int) -> None:
+    """Raise a ProblemError where a request makes `count` pictures and `form` holds one."""
+    if count > 1:
+        way_out = "Ask for JSON, or for one picture, view and condition."
+        raise ProblemError("not-acceptable", f"{form} holds one picture, this makes {count}", way_out)
+
+
+def picture_answer(form: Media, visible: np.ndarray | None, thermal: np.ndarray) -> Response:
+    """Return `visible` uint8 [H, W, 3] or `thermal` uint16 [N, C, H, W] centikelvin as `form`."""
+    if form == PNG and visible is not None:
+        return codecs.png_response(visible)
+    if form == CENTIKELVIN:
+        return codecs.centikelvin_response(thermal[0, 0])
+    layers = from_centikelvin(thermal.reshape(-1, *thermal.shape[2:]))
+    return codecs.npy_response(layers, **{"X-Thermal-Unit": "degC"})
+
+
+async def json_answer(request: Request, content: dict[str, Any]) -> Response:
+    """Return `content` and the request's id as JSON."""
+    name = request.state.request_id
+    return await run_in_threadpool(codecs.json_response, {"request_id": name, **content})
+
+
+def deployment_states() -> dict[str, str]:
+    """Return the state of every deployment of this service."""
+    name = ray_serve.get_replica_context().app_name
+    return {key: str(one.status.value) for key, one in ray_serve.status().applications[name].deployments.items()}

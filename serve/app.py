@@ -1,0 +1,209 @@
+"""The service as a Ray Serve application: one deployment per stage group of the profile, a writer, and the HTTP side.
+
+    serve run serve.app:build bundle=starter profile=laptop
+
+is what `thermapair serve` does on one machine; `serve deploy` and a RayService take the file of `--config-out`.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+from ray import serve as ray_serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig, HTTPOptions
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ServeDeploySchema
+
+from models.bundle import Bundle, fetch, load_bundle
+from models.config import sort_edits
+from models.errors import UserError
+from pipelines.captions import TEMPLATE, caption_options
+from pipelines.engine import environment
+from pipelines.generate import STAGES, check_threads
+from pipelines.job import GenerateJob, load_job
+from pipelines.profile import Group, Profile, load_profile
+from pipelines.session import ENVIRONMENT
+from serve import codecs
+from serve.api import create_app
+from serve.group import StageGroup
+from serve.guard import KEY_VARIABLE, is_loopback
+from serve.service import Service
+from serve.writer import CaptionWriter
+
+NAME = "thermapair"
+SLACK_SECONDS = 30
+"""How much longer Ray Serve waits for a request than the service, whose own answers say more."""
+
+
+class Settings(BaseModel):
+    """What is served and with what: names or paths of YAML files, and `key.key=value` edits of them.
+
+    job: what a request for pairs leaves open (sampling, gates, who writes captions).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bundle: str = "starter"
+    profile: str = "laptop"
+    job: str = "demo"
+    overrides: list[str] = []
+
+    def load(self) -> tuple[Bundle, GenerateJob, Profile]:
+        """Return the three files, checked. Raises a UserError for a wrong one."""
+        models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
+        edits = sort_edits(self.overrides, models)
+        bundle, job = load_bundle(self.bundle, edits["bundle"]), load_job(self.job, edits["job"])
+        return bundle, job, load_profile(self.profile, edits["profile"])
+
+
+@ray_serve.deployment
+@ray_serve.ingress()
+class Gateway:
+    """The HTTP side. It takes the API key from the environment of the node that it runs on."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        job: GenerateJob,
+        profile: Profile,
+        groups: Sequence[tuple[Sequence[str], DeploymentHandle]],
+        writer: DeploymentHandle | None,
+    ) -> None:
+        self.service = Service(bundle, job, profile, groups, writer)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """Return the application; Ray Serve calls it once, when the replica starts."""
+        return create_app(self.service, os.environ.get(KEY_VARIABLE, ""))
+
+
+def build(settings: Settings) -> ray_serve.Application:
+    """Return the application of a bundle and a profile.
+
+    Raises:
+        UserError: one of the files is wrong, or the weights are not there.
+    """
+    bundle, job, profile = settings.load()
+    check_threads(profile)
+    groups = [(group.stages, stage_group(group, bundle, job, profile)) for group in profile.grouped(tuple(STAGES))]
+    writer = None if TEMPLATE in (job.captions, bundle.captions.kind) else caption_writer(bundle, profile)
+    for name, part in bundle.parts().items():
+        if name != "captions" or writer:
+            fetch(part, bundle)  # before anything starts: missing weights are said at once
+    serving = profile.serve
+    deployment = Gateway.options(
+        name="gateway",
+        num_replicas=serving.gateways,
+        max_ongoing_requests=16 * serving.queue,
+        max_queued_requests=16 * serving.queue,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=serving.retry_seconds),
+        ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": ENVIRONMENT}},
+    )
+    return deployment.bind(bundle, job, profile, groups, writer)
+
+
+def stage_group(group: Group, bundle: Bundle, job: GenerateJob, profile: Profile) -> ray_serve.Application:
+    """Return the deployment of one stage group, with the replicas and resources that the profile gives its actors."""
+    serving, (least, most) = profile.serve, group.actors
+    ongoing = 2 * bundle.visible.batch  # a batch that is computed, and one that gathers
+    actor: dict[str, Any] = {
+        "num_cpus": group.cpus,
+        "num_gpus": group.gpus,
+        "runtime_env": {"env_vars": {**ENVIRONMENT, "OMP_NUM_THREADS": str(group.threads)}},
+    }
+    if group.memory_mb:
+        actor["memory"] = group.memory_mb * 2**20
+    deployment = ray_serve.deployment(StageGroup).options(
+        name="-".join(group.stages),
+        max_ongoing_requests=ongoing,
+        max_queued_requests=serving.queue,
+        ray_actor_options=actor,
+        graceful_shutdown_timeout_s=serving.request_seconds,
+        **(
+            {"num_replicas": least}
+            if least == most
+            else {
+                "autoscaling_config": AutoscalingConfig(
+                    min_replicas=least, max_replicas=most, target_ongoing_requests=ongoing
+                )
+            }
+        ),
+    )
+    wait, pixels = serving.batch_wait_ms / 1000, codecs.max_pixels(serving.limits)
+    return deployment.bind(group.stages, bundle, job, group.threads, wait, pixels)
+
+
+def caption_writer(bundle: Bundle, profile: Profile) -> ray_serve.Application:
+    """Return the deployment of the caption model, an engine a replica."""
+    caption_options(bundle.captions)
+    engines = profile.captions
+    deployment = ray_serve.deployment(CaptionWriter).options(
+        name="captions",
+        num_replicas=engines.engines,
+        max_ongoing_requests=engines.batch,
+        max_queued_requests=profile.serve.queue,
+        ray_actor_options={
+            "num_cpus": engines.cpus,
+            "num_gpus": engines.gpus,
+            "runtime_env": {"env_vars": {**ENVIRONMENT, **environment(engines)}},
+        },
+    )
+    return deployment.bind(bundle, engines)
+
+
+def config(settings: Settings, host: str, port: int) -> dict[str, Any]:
+    """Return the Serve configuration that deploys `settings`, checked against Ray's own schema.
+
+    The API key is no part of it: it is the environment variable of the nodes. `args` may be edited as the command's options.
+    """
+    _, _, profile = settings.load()
+    content = {
+        "proxy_location": "EveryNode",
+        "http_options": {
+            "host": host,
+            "port": port,
+            "request_timeout_s": profile.serve.request_seconds + SLACK_SECONDS,
+        },
+        "applications": [
+            {
+                "name": NAME,
+                "route_prefix": "/",
+                "import_path": f"{__name__}:build",
+                "args": settings.model_dump(mode="json"),
+            }
+        ],
+    }
+    ServeDeploySchema.model_validate(content)
+    return content
+
+
+def config_text(settings: Settings, host: str, port: int) -> str:
+    """Return `config` as YAML."""
+    return yaml.safe_dump(config(settings, host, port), sort_keys=False)
+
+
+def start(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, wait: bool = True) -> None:
+    """Start the service on the Ray that runs; returns when it is ready, or at once with `wait` false.
+
+    Raises:
+        UserError: other machines are to reach it and there is no API key, or a file or the weights are wrong.
+    """
+    check_host(host)
+    application = build(settings)
+    seconds = settings.load()[2].serve.request_seconds + SLACK_SECONDS
+    ray_serve.start(
+        proxy_location="HeadOnly", http_options=HTTPOptions(host=host, port=port, request_timeout_s=seconds)
+    )
+    ray_serve.run_many(
+        [ray_serve.RunTarget(application, name=NAME, route_prefix="/")], wait_for_applications_running=wait
+    )
+
+
+def check_host(host: str) -> None:
+    """Raise a UserError if `host` can be reached from other machines and nothing asks for a key."""
+    if not is_loopback(host) and not os.environ.get(KEY_VARIABLE):
+        raise UserError(
+            f"--host {host} lets other machines in, and no API key is set. Put one into the environment variable "
+            f"{KEY_VARIABLE}, or keep to --host 127.0.0.1."
+        )

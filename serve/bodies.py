@@ -1,0 +1,68 @@
+"""Bodies as typed requests: JSON, or multipart with the pictures as files."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from serve import codecs, problems
+from serve.order import within
+from serve.problems import ProblemError
+
+Body = TypeVar("Body", bound=BaseModel)
+BODY_SECONDS = 60
+"""How long a body may take to arrive."""
+
+
+async def body(request: Request, model: type[Body], picture: str = "", pictures: int = 0) -> Body:
+    """Return the request's body as `model`: JSON, or multipart with files `picture` and the rest as JSON in `request`.
+
+    picture: the model's field for files, and `pictures` how many it takes at most.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            if kind == "application/json":
+                asked = model.model_validate_json(await request.body())
+            elif kind == "multipart/form-data" and picture:
+                asked = model.model_validate(await _form(request, picture, pictures))
+            else:
+                known = "application/json" + (" or multipart/form-data" if picture else "")
+                raise ProblemError("media-type", f"the body is {kind or 'of no type'}", f"Send {known}.")
+    except ValidationError as error:
+        raise problems.of_validation(error) from None
+    except TimeoutError:
+        raise ProblemError("slow-body", f"nothing whole within {BODY_SECONDS} s", "Send it faster, or less.") from None
+    within("pictures", len(getattr(asked, "pictures", ())), pictures)
+    return asked
+
+
+async def _form(request: Request, picture: str, pictures: int) -> dict[str, Any]:
+    async with request.form(max_files=pictures + 1, max_fields=4) as form:
+        unknown = sorted(set(form) - {"picture", "request"})
+        if unknown:
+            detail = f"unknown part {unknown[0]!r}"
+            raise ProblemError("invalid", detail, "Parts are `picture`, a file, and `request`, JSON.", [detail])
+        try:
+            content = json.loads(str(form.get("request", "{}")))
+        except (ValueError, RecursionError):
+            raise ProblemError("bad-json", "the part `request` is not JSON", "Send a JSON object in it.") from None
+        if not isinstance(content, dict):
+            raise ProblemError("bad-json", "the part `request` is not a JSON object", "Send a JSON object in it.")
+        files = [
+            base64.b64encode(part.encode() if isinstance(part, str) else await part.read()).decode()
+            for part in form.getlist("picture")
+        ]
+    within("pictures", len(files), pictures if picture == "pictures" else 1)
+    if files:
+        content[picture] = files if picture == "pictures" else files[0]
+    return content
+
+
+def decoded(pictures: Sequence[str]) -> list[bytes]:
+    """Return the files of base64 pictures."""
+    return [codecs.from_base64(text, number) for number, text in enumerate(pictures)]

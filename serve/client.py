@@ -1,0 +1,142 @@
+"""A typed client of the service, in plain httpx: no Ray, no torch.
+
+with Client() as client:
+    answer = client.pairs(seed=7, conditions=["warm"])
+    visible, celsius = answer.pairs[0].visible.bytes, client.celsius(seed=7, conditions=["warm"])
+"""
+
+import base64
+import io
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+from pydantic import BaseModel
+
+from serve import schemas
+
+Answer = TypeVar("Answer", bound=BaseModel)
+File = bytes | str | Path
+NPY, CENTIKELVIN = "application/x-npy", "image/png; unit=centikelvin"
+
+
+class ServiceError(Exception):
+    """The service did not answer; `problem` says why and what to do."""
+
+    def __init__(self, problem: schemas.Problem) -> None:
+        super().__init__(f"{problem.detail} {problem.way_out} (request {problem.request_id})")
+        self.problem = problem
+
+
+class Client:
+    """Asks the service at `url`. A busy or restarting one (503) is asked again up to `retries` times.
+
+    Every method raises ServiceError with the service's problem, and httpx's errors when there is no connection.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        key: str = "",
+        *,
+        timeout: float = 180.0,
+        retries: int = 3,
+    ) -> None:
+        self.retries = retries
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.http.close()
+
+    def pairs(self, **request: Any) -> schemas.PairsAnswer:
+        """Return pairs; the arguments are the fields of `schemas.PairsRequest`, `picture` may be a file."""
+        return self._answer(schemas.PairsAnswer, "/v1/pairs", _with_file(request))
+
+    def celsius(self, **request: Any) -> np.ndarray:
+        """Return the thermal pictures of the same pairs alone: float32 [pairs, H, W] degrees Celsius."""
+        return _array(self._post("/v1/pairs", _with_file(request), NPY))
+
+    def thermalize(
+        self, pictures: Sequence[File], conditions: Sequence[str] = ("warm", "cold")
+    ) -> schemas.ThermalizeAnswer:
+        """Return thermal pictures of pictures."""
+        content = {"pictures": _encoded(pictures), "conditions": list(conditions)}
+        return self._answer(schemas.ThermalizeAnswer, "/v1/thermalize", content)
+
+    def centikelvin(self, picture: File, condition: str) -> bytes:
+        """Return the 16-bit PNG of one picture in one condition."""
+        content = {"pictures": _encoded([picture]), "conditions": [condition]}
+        return self._post("/v1/thermalize", content, CENTIKELVIN).content
+
+    def embed(self, pictures: Sequence[File]) -> schemas.EmbedAnswer:
+        """Return the face and embedding of each picture, or the reason why it has none."""
+        return self._answer(schemas.EmbedAnswer, "/v1/embed", {"pictures": _encoded(pictures)})
+
+    def captions(
+        self, attributes: Sequence[Mapping[str, str]], seed: int = 0, captions: schemas.Source | None = None
+    ) -> schemas.CaptionsAnswer:
+        """Return a caption for every attribute set."""
+        content = {"attributes": [dict(words) for words in attributes], "seed": seed, "captions": captions}
+        return self._answer(schemas.CaptionsAnswer, "/v1/captions", content)
+
+    def models(self) -> schemas.ModelsAnswer:
+        """Return which models answer."""
+        return self._answer(schemas.ModelsAnswer, "/v1/models")
+
+    def ready(self) -> schemas.Ready:
+        """Return the deployments of a service that is ready; it is asked again while it starts."""
+        return self._answer(schemas.Ready, "/readyz")
+
+    def _answer(self, model: type[Answer], path: str, content: dict[str, Any] | None = None) -> Answer:
+        return model.model_validate_json(self._post(path, content).content)
+
+    def _post(self, path: str, content: dict[str, Any] | None, accept: str = "application/json") -> httpx.Response:
+        """POST `content`, or GET without any."""
+        for attempt in range(self.retries + 1):
+            headers = {"Accept": accept}
+            method = "GET" if content is None else "POST"
+            answer = self.http.request(method, path, json=content, headers=headers)
+            if answer.status_code != 503 or attempt == self.retries:
+                break
+            time.sleep(float(answer.headers.get("retry-after", 1)))
+        if answer.is_success:
+            return answer
+        raise ServiceError(_problem(answer))
+
+
+def _problem(answer: httpx.Response) -> schemas.Problem:
+    """Return the problem of an answer; a proxy in between may have answered in its own words."""
+    if answer.headers.get("content-type", "").startswith("application/problem+json"):
+        return schemas.Problem.model_validate_json(answer.content)
+    return schemas.Problem(
+        type="about:blank",
+        title=answer.reason_phrase,
+        status=answer.status_code,
+        detail=answer.text[:300],
+        way_out="Ask again later.",
+        request_id=answer.headers.get("x-request-id", ""),
+    )
+
+
+def _with_file(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request as JSON takes them."""
+    given = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in request.items()}
+    return {**given, "picture": _encoded([given["picture"]])[0]} if given.get("picture") is not None else given
+
+
+def _encoded(files: Sequence[File]) -> list[str]:
+    """Return pictures (bytes, or paths of files) in base64."""
+    read = [file if isinstance(file, bytes) else Path(file).read_bytes() for file in files]
+    return [base64.b64encode(data).decode() for data in read]
+
+
+def _array(answer: httpx.Response) -> np.ndarray:
+    return np.load(io.BytesIO(answer.content), allow_pickle=False)

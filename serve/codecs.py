@@ -1,0 +1,121 @@
+"""Pictures from requests and into answers. Nothing is decoded whose header has not been looked at."""
+
+import base64
+import binascii
+import io
+import json
+from typing import Any
+
+import numpy as np
+from fastapi import Response
+from PIL import Image
+
+from models.temperature import from_centikelvin
+from pipelines.photos import BadPicture, open_photo
+from pipelines.pictures import encode_png, encode_png_rgb
+from pipelines.profile import Limits
+from pipelines.sheet import coloured
+from serve.accept import CENTIKELVIN, NPY, PNG
+from serve.problems import ProblemError
+from serve.schemas import ThermalScale
+
+SCALE = ThermalScale()
+THERMAL_HEADERS = {
+    "X-Thermal-Unit": SCALE.unit,
+    "X-Thermal-Scale": str(SCALE.scale),
+    "X-Thermal-Offset": str(SCALE.offset),
+}
+"""Of a 16-bit answer: degrees Celsius = value * scale + offset."""
+
+
+def from_base64(text: str, number: int) -> bytes:
+    """Return the bytes of picture `number` of a request (a `data:` prefix is allowed)."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ProblemError(
+            "bad-picture", f"picture {number}: not base64", "Encode the file's bytes in base64."
+        ) from None
+
+
+def opened(data: bytes, number: int, limits: Limits) -> np.ndarray:
+    """Return picture `number` of a request upright as uint8 [H, W, 3] RGB.
+
+    Raises:
+        ProblemError: it has too many pixels, by its header, or is not taken; the message says why.
+    """
+    try:
+        return open_photo(data, max_pixels=max_pixels(limits))
+    except BadPicture as error:
+        raise refused(error, number) from None
+
+
+def max_pixels(limits: Limits) -> int:
+    """Return how many pixels one picture may have."""
+    return int(limits.megapixels * 10**6)
+
+
+def refused(error: BadPicture, number: int) -> ProblemError:
+    """Return why picture `number` of a request is not taken."""
+    kind = "too-many-pixels" if "too large" in str(error) else "bad-picture"
+    return ProblemError(kind, f"picture {number}: {error}", "Send another picture, or the same one converted.")
+
+
+def fitted(picture: np.ndarray, size: int) -> tuple[np.ndarray, int, int]:
+    """Scale uint8 [H, W, 3] so that its longer side is `size`, into the top left of a black square.
+
+    Returns (uint8 [size, size, 3], height, width of what is not padding).
+    """
+    height, width = picture.shape[:2]
+    scale = size / max(height, width)
+    height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    out = np.zeros((size, size, 3), np.uint8)
+    out[:height, :width] = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+    return out, height, width
+
+
+def json_response(answer: dict[str, Any]) -> Response:
+    """Return `answer` as JSON: bytes in base64, arrays as lists, NaN as null."""
+    return Response(json.dumps(_plain(answer), allow_nan=False), media_type="application/json")
+
+
+def png_response(rgb: np.ndarray) -> Response:
+    """Return uint8 [H, W, 3] RGB as a PNG."""
+    return Response(encode_png_rgb(rgb), media_type=str(PNG))
+
+
+def false_colour_response(counts: np.ndarray) -> Response:
+    """Return uint16 [H, W] centikelvin as a coloured PNG to look at, its range in the headers. It holds no temperatures."""
+    celsius = from_centikelvin(counts)
+    low, high = (float(value) for value in (np.nanmin(celsius), np.nanmax(celsius)))
+    result = png_response(coloured(celsius, (low, max(high, low + 1))))
+    result.headers.update({"X-Colours-From": f"{low:.2f} degC", "X-Colours-To": f"{max(high, low + 1):.2f} degC"})
+    return result
+
+
+def centikelvin_response(counts: np.ndarray) -> Response:
+    """Return uint16 [H, W] centikelvin as a 16-bit PNG with unit and scale in the headers."""
+    return Response(encode_png(counts), media_type=str(CENTIKELVIN), headers=THERMAL_HEADERS)
+
+
+def npy_response(values: np.ndarray, **headers: str) -> Response:
+    """Return `values` as an NPY file."""
+    sink = io.BytesIO()
+    np.save(sink, values, allow_pickle=False)
+    return Response(sink.getvalue(), media_type=str(NPY), headers=headers)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and value != value else value

@@ -1,0 +1,65 @@
+"""What the OpenAPI document says beyond what FastAPI finds out: bodies, answers in other types than JSON, problems."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serve import examples, problems, schemas
+from serve.accept import Media
+
+REQUESTS = tuple(examples.BODIES)
+ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.EmbedAnswer, schemas.CaptionsAnswer,
+           schemas.ModelsAnswer, schemas.Alive, schemas.Ready, schemas.Problem)  # fmt: skip
+
+
+def described(
+    asked: type[BaseModel], answered: type[BaseModel] | None, picture: str = "", *forms: Media
+) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a POST: body, examples, answers."""
+    schema = {"$ref": f"#/components/schemas/{asked.__name__}"}
+    content: dict[str, Any] = {"application/json": {"schema": schema, "examples": examples.of(asked)}}
+    if picture:
+        file = {"type": "string", "format": "binary"}
+        parts = {
+            "picture": {"type": "array", "items": file} if picture == "pictures" else file,
+            "request": {"type": "string", "description": "The other fields as JSON.", "default": "{}"},
+        }
+        content["multipart/form-data"] = {
+            "schema": {"type": "object", "properties": parts, "additionalProperties": False}
+        }
+    return {
+        "responses": answers(answered, *forms),
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }
+
+
+def answers(answered: type[BaseModel] | None, *forms: Media) -> dict[int | str, dict[str, Any]]:
+    """Return the documented answers: 200 in JSON and in `forms`, and every problem."""
+    found: dict[int | str, dict[str, Any]] = {
+        status: {
+            "description": "; ".join(title for code, title in problems.KINDS.values() if code == status),
+            "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in sorted({status for status, _ in problems.KINDS.values()})
+    }
+    if answered is not None:
+        binary = {str(form): {"schema": {"type": "string", "format": "binary"}} for form in forms}
+        schema = {"$ref": f"#/components/schemas/{answered.__name__}"}
+        found[200] = {"description": "The answer", "content": {"application/json": {"schema": schema}, **binary}}
+    return found
+
+
+def documented(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the models that the paths refer to."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        known: list[Any] = [(model, "validation") for model in REQUESTS] + [
+            (model, "serialization") for model in ANSWERS
+        ]
+        _, models = models_json_schema(known, ref_template="#/components/schemas/{model}")
+        document.setdefault("components", {})["schemas"] = models["$defs"]
+        app.openapi_schema = document
+    return app.openapi_schema

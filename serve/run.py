@@ -1,0 +1,40 @@
+"""The service in the foreground, on a Ray of its own or a cluster's."""
+
+import time
+
+import click
+from ray import serve as ray_serve
+
+from models.errors import EnvironmentFault, Interrupted
+from pipelines.faults import cause_of
+from pipelines.interrupts import Signals, in_thread
+from pipelines.session import ray_session
+from serve.app import Settings, check_host, start
+
+
+def until_stopped(settings: Settings, host: str, port: int) -> None:
+    """Start the service, say where it is, and stop it on Ctrl-C or SIGTERM.
+
+    Raises:
+        UserError: a file is wrong, or other machines are to reach it without an API key.
+        EnvironmentFault: Ray, a model or the port failed.
+        Interrupted: stopped before it was ready.
+    """
+    check_host(host)
+    _, _, profile = settings.load()
+    with Signals() as signals, ray_session(profile.ray):
+        signals.watch()
+
+        def watch() -> None:
+            if signals.name:
+                raise Interrupted(f"stopped by {signals.name} before the service was ready.")
+
+        try:
+            in_thread(lambda: start(settings, host, port), watch)
+        except RuntimeError as error:
+            lines = str(cause_of(error)).strip().splitlines()
+            raise EnvironmentFault(f"the service did not start: {lines[-1] if lines else error}") from error
+        click.echo(f"ready: http://{host}:{port}/docs (Ctrl-C stops)")
+        while not signals.name:
+            time.sleep(0.25)
+        ray_serve.shutdown()

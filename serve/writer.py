@@ -1,0 +1,36 @@
+"""Captions by the language model, as a deployment: the jobs' engine, prompts, checks and fallback, kept up."""
+
+import asyncio
+from collections.abc import Sequence
+
+from models.bundle import Bundle
+from pipelines.captions import choose
+from pipelines.engine import Engine, Texts, caption_options
+from pipelines.profile import CaptionEngines
+from pipelines.resident import ResidentEngine
+
+
+class CaptionWriter:
+    """Attribute sets in, captions out, chosen among the engine's texts as a job chooses them."""
+
+    async def __init__(self, bundle: Bundle, engines: CaptionEngines) -> None:  # type: ignore[misc]
+        self.options = caption_options(bundle.captions)
+        self.engine = ResidentEngine(Engine(bundle.captions, bundle, engines, self.options))
+
+    async def write(self, asked: Sequence[dict[str, str]], seeds: Sequence[int]) -> tuple[list[str], list[str]]:
+        """Return (captions, sources) of the attribute sets `asked`; `sources` say `llm`, or `grammar` in its place."""
+        loop = asyncio.get_running_loop()
+
+        def texts(wanted: Sequence[tuple[int, int]]) -> Texts:
+            return asyncio.run_coroutine_threadsafe(self.engine.texts(asked, seeds, wanted), loop).result()
+
+        return await asyncio.to_thread(choose, asked, seeds, texts, self.options, set())
+
+    async def check_health(self) -> None:
+        """Raise when the engine has died, so that Serve starts another."""
+        await self.engine.check()
+
+    def __del__(self) -> None:
+        """Called by Serve before it ends the replica."""
+        if hasattr(self, "engine"):  # not if it never started
+            self.engine.close()

@@ -1,0 +1,373 @@
+"""The HTTP side without Ray: what is refused before anything is computed, and how."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from PIL import Image
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.schema import ServeDeploySchema
+
+from cluster import cli
+from models.errors import EnvironmentFault, UserError
+from pipelines.pictures import decode
+from pipelines.plan import samples_of
+from pipelines.record import COLUMNS
+from serve import accept, codecs, examples, order, problems, schemas
+from serve.accept import CENTIKELVIN, JSON, NPY, PNG, chosen
+from serve.api import create_app
+from serve.app import Settings, check_host, config
+from serve.guard import KEY_VARIABLE, is_loopback
+from serve.problems import ProblemError
+from serve.service import Service
+from tests.pipelines.test_photos import png as hostile_png
+from tests.serve.conftest import SETTINGS
+
+LOCAL = ("127.0.0.1", 40000)
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Service:
+    """The service of the starter without deployments: whatever reaches them is not of these tests."""
+    return Service(*SETTINGS.load(), groups=[])
+
+
+@pytest.fixture
+def client(quiet: Service) -> Iterator[TestClient]:
+    with TestClient(create_app(quiet, ""), base_url="http://127.0.0.1:8000", client=LOCAL) as client:
+        yield client
+
+
+def png(width: int, height: int) -> str:
+    sink = io.BytesIO()
+    Image.new("RGB", (width, height)).save(sink, "PNG")
+    return base64.b64encode(sink.getvalue()).decode()
+
+
+def bomb(width: int, height: int) -> str:
+    """A PNG that says to be of this size and holds next to no pixels: decoding it would fail, not only be slow."""
+    return base64.b64encode(hostile_png(width, height, 8, 2)).decode()
+
+
+def problem(answer, status: int, kind: str) -> schemas.Problem:  # type: ignore[no-untyped-def]
+    """Return the problem of an answer that must be one, whole and without a trace of the code."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = schemas.Problem.model_validate_json(answer.content)
+    assert found.type == f"urn:thermapair:{kind}"
+    assert found.status == status
+    assert found.detail and found.way_out
+    assert found.request_id
+    assert "Traceback" not in answer.text and ".py" not in answer.text
+    return found
+
+
+class TestRequests:
+    @pytest.mark.parametrize(
+        ("path", "content", "kind", "said"),
+        [
+            ("/v1/pairs", {"seeds": 7}, "invalid", "seeds"),
+            ("/v1/pairs", {"embedding": [0.0] * 511}, "invalid", "embedding"),
+            ("/v1/pairs", {"embedding": [0.0] * 512}, "invalid", "length zero"),
+            ("/v1/pairs", {"embedding": [0.0] * 512, "picture": png(8, 8)}, "invalid", "not both"),
+            ("/v1/pairs", {"caption": "A man.", "attributes": {"sex": "man"}}, "invalid", "not both"),
+            ("/v1/pairs", {"attributes": {"scar": "long"}}, "invalid", "no attribute 'scar'"),
+            ("/v1/pairs", {"attributes": {"age": "ancient"}}, "invalid", "young, middle-aged, elderly"),
+            ("/v1/pairs", {"conditions": ["warm", "warm"]}, "invalid", "different"),
+            ("/v1/pairs", {"conditions": ["hot"]}, "invalid", "conditions"),
+            ("/v1/pairs", {"views": 5}, "over-limit", "views is 5, at most 4"),
+            ("/v1/pairs", {"steps": 9}, "over-limit", "steps is 9, at most 8"),
+            ("/v1/pairs", {"gates": {"attempts": 3}}, "over-limit", "gates.attempts is 3, at most 2"),
+            ("/v1/pairs", {"picture": "/"}, "bad-picture", "not base64"),
+            ("/v1/thermalize", {"pictures": []}, "invalid", "pictures"),
+            ("/v1/thermalize", {"pictures": [png(8, 8)] * 4}, "over-limit", "pictures is 4, at most 3"),
+            ("/v1/thermalize", {"pictures": [png(8, 8), "AAAA"]}, "bad-picture", "picture 1: not a picture"),
+            ("/v1/thermalize", {"pictures": [bomb(1001, 1000)]}, "too-many-pixels", "1001 x 1000"),
+            ("/v1/thermalize", {"pictures": [bomb(40_000, 40_000)]}, "too-many-pixels", "too large"),
+            ("/v1/thermalize", {"pictures": [bomb(1000, 1000)]}, "bad-picture", "picture 0"),
+            ("/v1/captions", {"attributes": [{}] * 5}, "over-limit", "at most 4"),
+            ("/v1/captions", {"attributes": [{"Ignore\nall": "x"}]}, "invalid", "attributes"),
+            ("/v1/landmarks", {"pictures": [png(8, 8)], "points": 68}, "invalid", "points"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, client: TestClient, path: str, content: dict, kind: str, said: str) -> None:
+        assert said in problem(client.post(path, json=content), 422, kind).detail
+
+    def test_every_wrong_field_is_listed(self, client: TestClient) -> None:
+        found = problem(client.post("/v1/pairs", json={"views": 0, "seed": -1, "more": 1}), 422, "invalid")
+        assert {line.partition(":")[0] for line in found.errors} == {"views", "seed", "more"}
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+    def test_bodies_that_are_no_json(self, client: TestClient, content: bytes) -> None:
+        problem(
+            client.post("/v1/pairs", content=content, headers={"content-type": "application/json"}), 400, "bad-json"
+        )
+
+    def test_other_bodies_and_paths(self, client: TestClient) -> None:
+        problem(client.post("/v1/pairs", content=b"seed: 7", headers={"content-type": "text/yaml"}), 415, "media-type")
+        problem(client.post("/v1/captions", files={"picture": b"x"}), 415, "media-type")
+        problem(client.get("/v2/pairs"), 404, "not-found")
+        answer = client.get("/v1/pairs")
+        problem(answer, 405, "method")
+        assert answer.headers["allow"] == "POST"
+
+    def test_a_bundle_without_a_model_says_so(self, client: TestClient) -> None:
+        found = problem(client.post("/v1/landmarks", json={"pictures": [png(8, 8)]}), 501, "not-in-bundle")
+        assert "landmarks" in found.detail
+
+    def test_no_language_model(self, client: TestClient) -> None:
+        content = {"attributes": [{"sex": "man"}], "captions": "llm"}
+        problem(client.post("/v1/captions", json=content), 501, "not-in-bundle")
+
+    def test_multipart_is_the_same_request(self, client: TestClient) -> None:
+        files = [("picture", ("a.png", base64.b64decode(bomb(1001, 1000)))), ("picture", ("b.png", b"x"))]
+        found = problem(client.post("/v1/thermalize", files=files), 422, "too-many-pixels")
+        assert found.detail.startswith("picture 0")
+        form = {"request": '{"conditions": ["hot"]}'}
+        assert "conditions" in problem(client.post("/v1/thermalize", files=files, data=form), 422, "invalid").detail
+        problem(client.post("/v1/thermalize", files=files, data={"request": "{"}), 400, "bad-json")
+        problem(client.post("/v1/thermalize", files=files, data={"request": "[]"}), 400, "bad-json")
+        assert "'seed'" in problem(client.post("/v1/pairs", files=files[:1], data={"seed": "7"}), 422, "invalid").detail
+        problem(client.post("/v1/pairs", files=files), 422, "over-limit")
+
+    def test_captions_of_the_grammar_need_no_deployment(self, client: TestClient) -> None:
+        content = {"attributes": [{"sex": "woman", "age": "elderly"}], "captions": "template", "seed": 5}
+        first, again = (client.post("/v1/captions", json=content) for _ in range(2))
+        found = schemas.CaptionsAnswer.model_validate_json(first.content).captions[0]
+        assert found.caption_source == "template"
+        assert found.caption == again.json()["captions"][0]["caption"]
+
+    def test_a_defect_is_told_without_its_stack(self, quiet: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def broken(*_: object) -> None:
+            raise ZeroDivisionError("secret")
+
+        monkeypatch.setattr(quiet, "captions", broken)
+        with TestClient(create_app(quiet, ""), base_url="http://localhost", client=LOCAL) as client:
+            answer = client.post("/v1/captions", json={"attributes": [{}]})
+        problem(answer, 500, "defect")
+        assert "secret" not in answer.text
+
+
+class TestGuard:
+    def test_a_body_is_refused_from_its_length(self, client: TestClient) -> None:
+        headers = {"content-length": str(2**20 + 1), "content-type": "application/json"}
+        problem(client.post("/v1/pairs", content=b"{}", headers=headers), 413, "too-large")
+
+    def test_a_body_without_length_is_read_no_further_than_the_limit(self, client: TestClient) -> None:
+        read = 0
+
+        def endless() -> Iterator[bytes]:
+            nonlocal read
+            for _ in range(64):
+                read += 1
+                yield b" " * 2**16
+
+        problem(
+            client.post("/v1/pairs", content=endless(), headers={"content-type": "application/json"}), 413, "too-large"
+        )
+
+    def test_request_ids_are_kept_or_made(self, client: TestClient) -> None:
+        assert client.get("/healthz", headers={"x-request-id": "mine-1"}).json()["request_id"] == "mine-1"
+        assert len(client.get("/healthz").json()["request_id"]) == 32
+
+    def test_without_a_key_this_machine_alone_may_ask(self, quiet: Service) -> None:
+        app = create_app(quiet, "")
+        far = TestClient(app, base_url="http://127.0.0.1", client=("192.0.2.7", 4000))
+        problem(far.get("/v1/models"), 403, "not-local")
+        assert far.get("/healthz").status_code == 200
+        rebound = TestClient(app, base_url="http://evil.example:8000", client=LOCAL)
+        problem(rebound.get("/v1/models"), 403, "not-local")
+        near = TestClient(app, base_url="http://localhost:8000", client=LOCAL)
+        problem(near.get("/v1/models", headers={"origin": "https://evil.example"}), 403, "not-local")
+        assert near.get("/v1/models", headers={"origin": "http://localhost:8000"}).status_code == 200
+        assert near.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
+        problem(near.get("/v1/models", headers={"host": "[bad"}), 403, "not-local")
+
+    @pytest.mark.parametrize("headers", [{"authorization": "Bearer k3y"}, {"x-api-key": "k3y"}])
+    def test_a_key_opens_the_service_to_others(self, quiet: Service, headers: dict[str, str]) -> None:
+        far = TestClient(create_app(quiet, "k3y"), base_url="http://faces.example", client=("192.0.2.7", 4000))
+        assert far.get("/v1/models", headers=headers).status_code == 200
+
+    @pytest.mark.parametrize(
+        "headers", [{}, {"authorization": "Bearer k3"}, {"authorization": "Basic k3y"}, {"x-api-key": "K3Y"}]
+    )
+    def test_a_wrong_key_does_not(self, quiet: Service, headers: dict[str, str]) -> None:
+        near = TestClient(create_app(quiet, "k3y"), base_url="http://127.0.0.1", client=LOCAL)
+        answer = near.get("/v1/models", headers=headers)
+        problem(answer, 401, "no-key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "k3y" not in answer.text
+
+    @pytest.mark.parametrize(
+        ("host", "expected"),
+        [("localhost", True), ("127.8.0.1", True), ("[::1]", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False),
+         ("localhost.evil.example", False), ("10.0.0.1", False), ("", False)],
+    )  # fmt: skip
+    def test_what_counts_as_this_machine(self, host: str, expected: bool) -> None:
+        assert is_loopback(host) is expected
+
+    def test_other_machines_need_a_key_before_anything_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(KEY_VARIABLE, raising=False)
+        with pytest.raises(UserError, match=KEY_VARIABLE):
+            check_host("0.0.0.0")
+        monkeypatch.setenv(KEY_VARIABLE, "k3y")
+        check_host("0.0.0.0")
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("error", "kind", "status"),
+        [
+            (BackPressureError(9, 8), "busy", 503),
+            (TimeoutError(), "timeout", 504),
+            (RayActorError(), "replica-lost", 503),
+            (RayTaskError("run", "", UserError("no such condition")).as_instanceof_cause(), "invalid", 422),
+            (RayTaskError("run", "", EnvironmentFault("/secret/path")).as_instanceof_cause(), "environment", 503),
+            (RayTaskError("run", "", KeyError("secret")).as_instanceof_cause(), "defect", 500),
+        ],
+    )
+    def test_a_failed_call_says_what_its_caller_can_do(self, error: Exception, kind: str, status: int) -> None:
+        found = problems.of_failure(error, retry=2)
+        answer = problems.response(found, "id")
+        assert (found.kind, answer.status_code) == (kind, status)
+        assert b"secret" not in answer.body
+        assert ("retry-after" in answer.headers) == (status == 503)
+
+
+class TestAccept:
+    @pytest.mark.parametrize(
+        ("header", "expected"),
+        [
+            (None, JSON),
+            ("*/*", JSON),
+            ("image/*", PNG),
+            ("image/png", PNG),
+            ("image/png; unit=centikelvin", CENTIKELVIN),
+            ('IMAGE/PNG;UNIT="centikelvin"', CENTIKELVIN),
+            ("image/png;q=0.2, application/x-npy;q=0.8", NPY),
+            ("text/html, */*;q=0.1", JSON),
+            ("*/*, application/json;q=0", PNG),
+        ],
+    )
+    def test_the_best_offer_is_chosen(self, header: str | None, expected: accept.Media) -> None:
+        assert chosen(header, [JSON, PNG, CENTIKELVIN, NPY]) == expected
+
+    @pytest.mark.parametrize("header", ["text/html", "image/png; unit=kelvin", "application/json;q=0", "image/png;q=x"])
+    def test_what_there_is_not_is_refused_with_what_there_is(self, header: str) -> None:
+        with pytest.raises(ProblemError, match="image/png; unit=centikelvin"):
+            chosen(header, [JSON, PNG, CENTIKELVIN])
+
+    def test_a_picture_is_one_picture(self, client: TestClient) -> None:
+        two = {"pictures": [png(8, 8), png(8, 8)], "conditions": ["warm"]}
+        for form in ("image/png", "image/png; unit=centikelvin", "application/x-npy"):
+            problem(client.post("/v1/thermalize", json=two, headers={"accept": form}), 406, "not-acceptable")
+        problem(client.post("/v1/pairs", json={"views": 2}, headers={"accept": "image/png"}), 406, "not-acceptable")
+        problem(client.get("/v1/pairs"), 405, "method")
+
+
+class TestCodecs:
+    def test_pictures_keep_their_shape_in_the_square(self) -> None:
+        wide = np.full((50, 200, 3), 90, np.uint8)
+        out, height, width = codecs.fitted(wide, 128)
+        assert (out.shape, height, width) == ((128, 128, 3), 32, 128)
+        assert (out[:32] == 90).all()
+        assert not out[32:].any()
+        assert codecs.fitted(np.zeros((1, 4000, 3), np.uint8), 128)[1] == 1
+
+    def test_centikelvin_and_npy_come_back(self) -> None:
+        counts = np.array([[30_815, 27_315], [0, 65_535]], np.uint16)
+        answer = codecs.centikelvin_response(counts)
+        assert (decode(answer.body) == counts).all()
+        assert decode(answer.body).dtype == np.uint16
+        assert answer.headers["content-type"] == "image/png; unit=centikelvin"
+        assert answer.headers["x-thermal-scale"] == "0.01"
+        values = np.array([1.5, np.nan], np.float32)
+        loaded = np.load(io.BytesIO(codecs.npy_response(values).body), allow_pickle=False)
+        np.testing.assert_array_equal(loaded, values)
+
+    def test_false_colours_say_their_range(self) -> None:
+        counts = (np.arange(20, 36).reshape(4, 4) * 100 + 27_315).astype(np.uint16)
+        answer = codecs.false_colour_response(counts)
+        assert decode(answer.body).shape == (4, 4, 3)
+        assert answer.headers["x-colours-from"] == "20.00 degC"
+        assert answer.headers["x-colours-to"] == "35.00 degC"
+
+    def test_json_has_no_nan(self) -> None:
+        answer = codecs.json_response({"a": np.array([1.0, np.nan], np.float32), "b": b"\x00\xff", "c": np.int32(3)})
+        assert json.loads(answer.body) == {"a": [1.0, None], "b": "AP8=", "c": 3}
+
+
+class TestOrders:
+    def test_a_row_of_an_answer_is_a_row_of_the_record(self) -> None:
+        assert set(schemas.Pair.model_fields) <= set(COLUMNS)
+
+    def test_a_seed_is_the_person_and_samples_of_a_job(self, quiet: Service) -> None:
+        from pipelines.identities import identities
+        from pipelines.job import load_job
+
+        request = schemas.PairsRequest(seed=7, views=4)
+        job = order.job_of(request, quiet.job, quiet.limits)
+        person = order.person_of(request, None, quiet.reference)
+        demo = load_job("demo")
+        first = identities(demo.identities, quiet.bundle, demo.seed)[0]
+        assert person.id == first.id
+        np.testing.assert_array_equal(person.embedding, first.embedding)
+        assert list(samples_of(job, person)) == list(samples_of(demo, first))
+
+    def test_words_of_a_request_win_over_those_read_off_the_face(self, quiet: Service) -> None:
+        for sex in ("woman", "man"):
+            request = schemas.PairsRequest(seed=7, views=3, attributes={"sex": sex, "glasses": "opaque"})
+            job = order.job_of(request, quiet.job, quiet.limits)
+            person = order.person_of(request, None, quiet.reference)
+            for text in order.samples(request, job, person)["attributes"].to_pylist():
+                assert json.loads(text)["sex"] == sex
+                assert json.loads(text)["glasses"] == "opaque"
+
+    def test_a_given_caption_says_its_attributes(self, quiet: Service) -> None:
+        request = schemas.PairsRequest(seed=7, views=2, caption="A young man with sunglasses.")
+        person = order.person_of(request, None, quiet.reference)
+        rows = order.samples(request, order.job_of(request, quiet.job, quiet.limits), person)
+        said = {"sex": "man", "age": "young", "glasses": "opaque"}
+        assert [json.loads(text) for text in rows["attributes"].to_pylist()] == [said, said]
+
+
+class TestDocument:
+    def test_every_example_is_a_request(self) -> None:
+        for model, found in examples.BODIES.items():
+            for content in found.values():
+                model.model_validate(content)
+
+    def test_every_reference_of_the_document_is_there(self, client: TestClient) -> None:
+        document = client.get("/openapi.json").json()
+        text = json.dumps(document)
+        for name in {part.partition('"')[0] for part in text.split('"#/components/schemas/')[1:]}:
+            assert name in document["components"]["schemas"], name
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                assert {"403", "413", "422", "503"} <= set(operation["responses"]), path
+
+    def test_the_configuration_is_one_that_ray_serve_takes(self) -> None:
+        content = config(Settings(overrides=["captions=template"]), "0.0.0.0", 9000)
+        parsed = ServeDeploySchema.model_validate(content)
+        assert parsed.applications[0].import_path == "serve.app:build"
+        assert Settings.model_validate(parsed.applications[0].args).overrides == ["captions=template"]
+        assert KEY_VARIABLE not in json.dumps(content)
+
+    def test_the_command_writes_it(self, tmp_path: Path) -> None:
+        file = tmp_path / "serve.yaml"
+        assert cli.main(["serve", "--host", "0.0.0.0", "--set", "captions=template", "--config-out", str(file)]) == 0
+        content = ServeDeploySchema.model_validate(yaml.safe_load(file.read_text()))
+        assert content.http_options.host == "0.0.0.0"
+
+    def test_a_wrong_setting_is_named(self) -> None:
+        with pytest.raises(UserError, match="no bundle 'nothing'"):
+            config(Settings(bundle="nothing"), "127.0.0.1", 8000)
+        with pytest.raises(UserError, match="request_seconds"):
+            config(Settings(overrides=["profile.serve.request_seconds=0"]), "127.0.0.1", 8000)
