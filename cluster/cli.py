@@ -60,6 +60,11 @@ def report(error: BaseException) -> int:
         error = EnvironmentFault(
             f"{where}: {error.strerror}. Free some space, then repeat the same command: it resumes."
         )
+    elif not isinstance(error, UserError):
+        from pipelines.storage import fault, remote
+
+        if remote(error):
+            error = fault(error, "the storage", "used")
     if isinstance(error, UserError):
         click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)

@@ -16,6 +16,7 @@ from pipelines.plan import Plan
 from pipelines.profile import Profile
 
 LAUNCHES = "_plan/launches"
+COMMIT = "THERMAPAIR_COMMIT"
 PACKAGES = ("torch", "ray", "diffusers", "onnxruntime", "vllm", "pyarrow")
 
 
@@ -38,12 +39,15 @@ def write_launch(plan: Plan, profile: Profile) -> None:
 
 
 def commit_of() -> str:
-    """Return the commit of the checkout, with `+` where files were changed since; empty outside of one."""
+    """Return the commit of the checkout, with `+` where files were changed since; empty outside of one.
+
+    What travelled to a cluster is no checkout any more: `COMMIT` in its environment tells.
+    """
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return os.environ.get(COMMIT, "")
 
 
 def hardware() -> str:
