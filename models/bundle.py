@@ -107,7 +107,9 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
     if path is None:
         known = [p.parent.name for p in ROOT.glob("models/*/bundle.yaml")]
         known += [p.stem for p in ROOT.glob("models/bundles/*.yaml")]
-        raise UserError(f"no bundle {name!r}: name one of {', '.join(sorted(known))}, or the path or URI of a YAML file.")
+        raise UserError(
+            f"no bundle {name!r}: name one of {', '.join(sorted(known))}, or the path or URI of a YAML file."
+        )
     bundle = read_config(Bundle, path, edits)
     folder = path.resolve().parent
     bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)

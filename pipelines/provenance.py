@@ -9,8 +9,6 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 from models.bundle import ROOT, weights_digest
 from pipelines.plan import Plan
 from pipelines.profile import Profile
@@ -58,6 +56,8 @@ def hardware() -> str:
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     words = f"{len(os.sched_getaffinity(0))} x {name}"
+    import torch  # slow to import, and the rest of this file is for the command line, too
+
     if torch.cuda.is_available():
         words += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     return words

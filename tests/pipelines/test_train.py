@@ -18,7 +18,7 @@ from pipelines import train
 from pipelines.checkpoints import Checkpoints
 from pipelines.profile import Training
 from pipelines.storage import Storage
-from pipelines.train import TrainJob, claim, fit
+from pipelines.train import TrainJob, claim, export_part, fit
 from tests.pipelines import worlds
 
 TASK = "tests.pipelines.tiny_task"

@@ -1,0 +1,42 @@
+"""`thermapair jobs`: what was submitted to a cluster."""
+
+import time
+
+import click
+
+from cluster import options
+
+
+@click.group("jobs", invoke_without_command=True)
+@options.address
+@click.pass_context
+def command(context: click.Context, address: str) -> None:
+    """List the jobs of a cluster, follow one, stop one."""
+    context.obj = address
+    if context.invoked_subcommand:
+        return
+    from cluster import ray_jobs
+
+    for job in ray_jobs.ours(ray_jobs.connect(address)):
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1000))
+        click.echo(f"{job.submission_id}  {job.status.value:9}  {began}  {(job.metadata or {})['thermapair']}")
+
+
+@command.command("follow")
+@click.argument("job")
+@click.pass_obj
+def follow(address: str, job: str) -> int:
+    """Show the log of JOB until it ends, and return its exit code. Ctrl-C leaves it alone."""
+    from cluster import ray_jobs
+
+    return ray_jobs.follow(ray_jobs.connect(address), job)
+
+
+@command.command("stop")
+@click.argument("job")
+@click.pass_obj
+def stop(address: str, job: str) -> None:
+    """Stop JOB. Finished work is kept: submitting the same words resumes it."""
+    from cluster import ray_jobs
+
+    click.echo(f"{job} {ray_jobs.stop(ray_jobs.connect(address), job)}")
