@@ -17,9 +17,10 @@ def command(context: click.Context, address: str) -> None:
         return
     from cluster import ray_jobs
 
-    for job in ray_jobs.ours(ray_jobs.connect(address)):
-        began = time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1000))
-        click.echo(f"{job.submission_id}  {job.status.value:9}  {began}  {(job.metadata or {})['thermapair']}")
+    with ray_jobs.cluster(address) as client:
+        for job in ray_jobs.ours(client):
+            began = time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1000))
+            click.echo(f"{job.submission_id}  {job.status.value:9}  {began}  {(job.metadata or {})['thermapair']}")
 
 
 @command.command("follow")
@@ -29,7 +30,8 @@ def follow(address: str, job: str) -> int:
     """Show the log of JOB until it ends, and return its exit code. Ctrl-C leaves it alone."""
     from cluster import ray_jobs
 
-    return ray_jobs.follow(ray_jobs.connect(address), job)
+    with ray_jobs.cluster(address) as client:
+        return ray_jobs.follow(client, job)
 
 
 @command.command("stop")
@@ -39,4 +41,5 @@ def stop(address: str, job: str) -> None:
     """Stop JOB. Finished work is kept: submitting the same words resumes it."""
     from cluster import ray_jobs
 
-    click.echo(f"{job} {ray_jobs.stop(ray_jobs.connect(address), job)}")
+    with ray_jobs.cluster(address) as client:
+        click.echo(f"{job} {ray_jobs.stop(client, job)}")

@@ -5,7 +5,8 @@ import logging
 import secrets
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +35,18 @@ def connect(address: str) -> "JobSubmissionClient":
             f"no Ray cluster answers at {address} ({reason[0] if reason else type(error).__name__}). --address is its "
             "dashboard, as in http://HEAD:8265; kubectl port-forward brings one here."
         ) from None
+
+
+@contextmanager
+def cluster(address: str) -> Iterator["JobSubmissionClient"]:
+    """Give a block the client of the cluster at `address`; a cluster that goes away inside is one message, too."""
+    from requests.exceptions import RequestException
+
+    client = connect(address)
+    try:
+        yield client
+    except RequestException as error:
+        raise EnvironmentFault(f"the Ray cluster at {address} does not answer any more ({error}).") from error
 
 
 def submit(

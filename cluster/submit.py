@@ -37,15 +37,15 @@ def command(
     environment = travel.plain_environment(env)
     from cluster import ray_jobs
 
-    client = ray_jobs.connect(address)
-    job = ray_jobs.submit(
-        client,
-        words,
-        out=str(params.get("out") or ""),
-        excludes=travel.excludes(params.get("bundle")),
-        environment=environment,
-        needs=secret,
-        python=python,
-    )
-    click.echo(job)
-    return 0 if detach else ray_jobs.follow(client, job)
+    with ray_jobs.cluster(address) as client:
+        job = ray_jobs.submit(
+            client,
+            words,
+            out=str(params.get("out") or ""),
+            excludes=travel.excludes(params.get("bundle")),
+            environment=environment,
+            needs=secret,
+            python=python,
+        )
+        click.echo(job)
+        return 0 if detach else ray_jobs.follow(client, job)

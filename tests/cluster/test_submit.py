@@ -1,5 +1,6 @@
 """Jobs on a real cluster through the real Jobs API, and what is refused before anything travels."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -123,11 +125,9 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """The dashboard of a cluster of one node with four logical CPUs, a label and a secret in its environment."""
+def start_cluster(folder: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a cluster of one node with four logical CPUs, a label and a secret in its environment; return it and its URL."""
     gcs, dashboard, listen, grpc, metrics, client = free_ports(6)
-    folder = tempfile.mkdtemp(prefix="tp-", dir="/tmp")  # sockets below it need a short path
     command = f"""start --head --block --disable-usage-stats --num-cpus 4 --object-store-memory {100 * 2**20}
         --port {gcs} --dashboard-host 127.0.0.1 --dashboard-port {dashboard} --dashboard-agent-listen-port {listen}
         --dashboard-agent-grpc-port {grpc} --metrics-export-port {metrics} --ray-client-server-port {client}
@@ -136,27 +136,45 @@ def address() -> Iterator[str]:
         [sys.executable, "-m", "ray.scripts.scripts", *command.split()],
         env={**os.environ, "STORAGE_TOKEN": VALUE},
         cwd="/",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    url = f"http://127.0.0.1:{dashboard}"
+    assert process.stdout
+    for line in process.stdout:  # said when the node is up; Ray gives it 30 s, which a busy machine may exceed
+        if b"Ray runtime started" in line:
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            break
+    return process, f"http://127.0.0.1:{dashboard}"
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
     try:
-        limit = time.monotonic() + 240
-        while True:
-            try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The dashboard of a cluster of this module's own."""
+    folder = tempfile.mkdtemp(prefix="tp-", dir="/tmp")  # sockets below it need a short path
+    for _ in range(3):
+        process, url = start_cluster(folder)
+        if process.poll() is None:
+            break
+    assert process.poll() is None, "no cluster started"
+    try:
+        limit = time.monotonic() + 120
+        while time.monotonic() < limit:
+            with contextlib.suppress(EnvironmentFault):
                 ray_jobs.connect(url)
                 break
-            except EnvironmentFault:
-                assert process.poll() is None and time.monotonic() < limit
-                time.sleep(0.5)
+            time.sleep(0.5)
         yield url
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        end(process)
         shutil.rmtree(folder, ignore_errors=True)
 
 
