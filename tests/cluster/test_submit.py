@@ -126,7 +126,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def start_cluster(folder: str) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a cluster of one node with four logical CPUs, a label and a secret in its environment; return it and its URL."""
+    """Start a cluster of one node with four logical CPUs, a label and a secret in its environment; return it and its URL.
+
+    Ray gives a node 30 s to come up, which a busy machine may exceed: then the URL is empty.
+    """
     gcs, dashboard, listen, grpc, metrics, client = free_ports(6)
     command = f"""start --head --block --disable-usage-stats --num-cpus 4 --object-store-memory {100 * 2**20}
         --port {gcs} --dashboard-host 127.0.0.1 --dashboard-port {dashboard} --dashboard-agent-listen-port {listen}
@@ -141,11 +144,11 @@ def start_cluster(folder: str) -> tuple[subprocess.Popen[bytes], str]:
         start_new_session=True,
     )
     assert process.stdout
-    for line in process.stdout:  # said when the node is up; Ray gives it 30 s, which a busy machine may exceed
+    for line in process.stdout:
         if b"Ray runtime started" in line:
             threading.Thread(target=process.stdout.read, daemon=True).start()
-            break
-    return process, f"http://127.0.0.1:{dashboard}"
+            return process, f"http://127.0.0.1:{dashboard}"
+    return process, ""
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
@@ -160,11 +163,12 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 def address() -> Iterator[str]:
     """The dashboard of a cluster of this module's own."""
     folder = tempfile.mkdtemp(prefix="tp-", dir="/tmp")  # sockets below it need a short path
-    for _ in range(3):
+    for _ in range(5):
         process, url = start_cluster(folder)
-        if process.poll() is None:
+        if url:
             break
-    assert process.poll() is None, "no cluster started"
+        end(process)
+    assert url, "no cluster started"
     try:
         limit = time.monotonic() + 120
         while time.monotonic() < limit:
