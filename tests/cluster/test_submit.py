@@ -184,7 +184,7 @@ def address() -> Iterator[str]:
 
 SETTINGS = (
     "captions=template", "identities.count=10", "views.per_identity=2", "conditions=[warm]", "sampling.steps=2",
-    "gates.attempts=1", "gates.identity=-1", "partition_samples=2",
+    "gates.attempts=1", "gates.identity=-1", "partition_samples=2", "profile.start_seconds=900",
     "profile.groups=[{stages: [visible, parser, thermal, faces, gates], labels: {thermapair.io/group: pictures}}]",
 )  # fmt: skip
 
