@@ -13,18 +13,54 @@ from collections.abc import Sequence
 
 import click
 
-from cluster import clean, doctor, embed, generate, inspect, measure, reference, seal, serve, train, world
+from cluster import (
+    clean,
+    doctor,
+    embed,
+    generate,
+    inspect,
+    jobs,
+    manifest,
+    measure,
+    reference,
+    seal,
+    serve,
+    submit,
+    train,
+    world,
+)
 from models.errors import EnvironmentFault, UserError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="thermapair")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.option("--needs", metavar="NAME", multiple=True, help="Environment variable without which not to start.")
+def cli(debug: bool, needs: tuple[str, ...]) -> None:
     """Paired visible and thermal faces on Ray: make them, train on them, serve them."""
+    if lacking := [name for name in needs if not os.environ.get(name)]:
+        raise UserError(
+            f"the environment lacks {', '.join(lacking)}. On a cluster its nodes must provide it: a secret named in "
+            "envFrom or secretKeyRef (`thermapair manifest --secret`), or the environment of `ray start`."
+        )
 
 
-for module in (generate, embed, serve, inspect, clean, world, train, measure, reference, seal, doctor):
+for module in (
+    generate,
+    embed,
+    serve,
+    inspect,
+    clean,
+    world,
+    train,
+    measure,
+    reference,
+    seal,
+    submit,
+    jobs,
+    manifest,
+    doctor,
+):
     cli.add_command(module.command)
 
 
@@ -60,6 +96,11 @@ def report(error: BaseException) -> int:
         error = EnvironmentFault(
             f"{where}: {error.strerror}. Free some space, then repeat the same command: it resumes."
         )
+    elif not isinstance(error, UserError):
+        from pipelines.storage import fault, remote
+
+        if remote(error):
+            error = fault(error, "the storage", "used")
     if isinstance(error, UserError):
         click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)

@@ -2,6 +2,15 @@
 
 import click
 
+address = click.option(
+    "--address",
+    envvar="RAY_API_SERVER_ADDRESS",
+    default="http://127.0.0.1:8265",
+    show_default=True,
+    metavar="URL",
+    help="The cluster's dashboard; also from RAY_API_SERVER_ADDRESS.",
+)
+
 overrides = click.option(
     "--set",
     "overrides",

@@ -17,7 +17,7 @@ from cluster import options
 @click.option("--local", is_flag=True, help="Train in this process, without Ray.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each worker instead of the profile's.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N rows of the data.")
-@click.option("--export", metavar="DIR", help="Folder of the trained part and its card.  [default: OUT/export]")
+@click.option("--export", metavar="URI", help="Folder of the trained part and its card.  [default: OUT/export]")
 @click.option("--checkpoint-seconds", default=180.0, show_default=True, help="Time between checkpoints.")
 @click.option("--fresh", is_flag=True, help="Start again instead of resuming from the last checkpoint in --out.")
 def command(

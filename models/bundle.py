@@ -2,13 +2,16 @@
 
     stages in order: captions, visible, parser, thermal, faces
 
-`weights` of a part is a folder beside the bundle file, an absolute path, a URI (`s3://...`) or `hub:owner/name@revision`
-with a full commit. A folder carries `files.json` (written by `seal`) with the size and SHA-256 of every file in it.
+The file is one of the repository's, a path or a URI. `weights` of a part is a folder beside it, an absolute path, a URI
+(`s3://...`) or `hub:owner/name@revision` with a full commit. A folder carries `files.json` (written by `seal`) with the
+size and SHA-256 of every file in it.
 """
 
 import hashlib
 import json
+import posixpath
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +20,7 @@ import fsspec
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from models.config import digest_of, read_config
+from models.config import digest_of, parse_config, read_config
 from models.errors import EnvironmentFault, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,8 +75,17 @@ class Bundle(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """The folder that relative weights are resolved against."""
+        """The folder that relative weights are resolved against, where the bundle's file is on this machine."""
         return ROOT / self._folder
+
+    def place(self, part: Part) -> str | Path:
+        """Return where the weights of `part` lie: a URI, or a folder of this machine. Not for `hub:` ids."""
+        if remote(part.weights):
+            return part.weights.rstrip("/")
+        if remote(self._folder) and not part.weights.startswith(("/", "file://")):
+            scheme, _, folder = self._folder.partition("://")
+            return f"{scheme}://{posixpath.normpath(posixpath.join(folder, part.weights))}"
+        return self.folder / part.weights.removeprefix("file://")
 
     @property
     def licence(self) -> str:
@@ -88,13 +100,17 @@ class Bundle(BaseModel):
 
 
 def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
-    """Return the bundle called `name` (`starter`, a file of `models/bundles`, or the path of a YAML file)."""
+    """Return the bundle called `name` (`starter`, a file of `models/bundles`, or the path or URI of a YAML file)."""
+    if remote(name):
+        return _load_uri(name, edits)
     choices = [ROOT / "models" / name / "bundle.yaml", ROOT / "models" / "bundles" / f"{name}.yaml", Path(name)]
     path = next((choice for choice in choices if choice.is_file()), None)
     if path is None:
         known = [p.parent.name for p in ROOT.glob("models/*/bundle.yaml")]
         known += [p.stem for p in ROOT.glob("models/bundles/*.yaml")]
-        raise UserError(f"no bundle {name!r}: name one of {', '.join(sorted(known))}, or the path of a YAML file.")
+        raise UserError(
+            f"no bundle {name!r}: name one of {', '.join(sorted(known))}, or the path or URI of a YAML file."
+        )
     bundle = read_config(Bundle, path, edits)
     folder = path.resolve().parent
     bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
@@ -123,11 +139,11 @@ def fetch(part: Part, bundle: Bundle) -> Path:
     """
     if part.weights.startswith("hub:"):
         return _fetch_hub(part.weights)
-    if "://" in part.weights and not part.weights.startswith("file://"):
-        return _fetch_uri(part.weights)
-    folder = bundle.folder / part.weights.removeprefix("file://")
-    verify(folder)
-    return folder
+    place = bundle.place(part)
+    if isinstance(place, str):
+        return _fetch_uri(place)
+    verify(place)
+    return place
 
 
 def verify(folder: Path) -> None:
@@ -154,9 +170,9 @@ def weights_digest(part: Part, bundle: Bundle) -> str:
     """Return what identifies the bytes of the weights: the pinned revision, or the digest of their list of files."""
     if part.weights.startswith("hub:"):
         return _hub_id(part.weights)[1]
-    if "://" in part.weights and not part.weights.startswith("file://"):
-        return digest_of(_listed(_read_uri(f"{part.weights}/{SEAL}"), part.weights))
-    folder = bundle.folder / part.weights.removeprefix("file://")
+    folder = bundle.place(part)
+    if isinstance(folder, str):
+        return digest_of(_listed(_read_uri(f"{folder}/{SEAL}"), folder))
     if not (folder / SEAL).is_file():
         verify(folder)
     return digest_of(_listed((folder / SEAL).read_bytes(), str(folder)))
@@ -181,18 +197,50 @@ def _fetch_hub(weights: str) -> Path:
         ) from error
 
 
+def remote(name: str) -> bool:
+    """Whether `name` is a URI of something that is not a file of this machine."""
+    return "://" in name and not name.startswith("file://")
+
+
+def _load_uri(uri: str, edits: Sequence[str]) -> Bundle:
+    bundle = parse_config(Bundle, _read_uri(uri), uri, edits)
+    bundle._folder = uri.rpartition("/")[0]
+    return bundle
+
+
 def _fetch_uri(uri: str) -> Path:
+    """Copy a sealed folder to this machine's cache, where its list names it: the same weights are fetched once.
+
+    What is there and whole is kept, so a copy that was cut off goes on, and a file that rotted is fetched again.
+    """
     listing = _read_uri(f"{uri}/{SEAL}")
+    files = _listed(listing, uri)
     folder = CACHE / hashlib.sha256(listing).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not (folder / SEAL).is_file():
-            for name in _listed(listing, uri):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(_read_uri(f"{uri}/{name}"))
-            (folder / SEAL).write_bytes(listing)  # last: a folder with its list is a whole folder
-    verify(folder)
+        for name, expected in files.items():
+            if _whole(folder / name, expected):
+                continue
+            _copy_uri(f"{uri}/{name}", folder / name)
+            if not _whole(folder / name, expected):
+                raise EnvironmentFault(f"{uri}/{name} is not the file that {SEAL} describes. Upload the folder again.")
+        (folder / SEAL).write_bytes(listing)
     return folder
+
+
+def _whole(path: Path, expected: dict[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == expected["size"] and _sha256(path) == expected["sha256"]
+
+
+def _copy_uri(uri: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with fsspec.open(uri, "rb") as source, part.open("wb") as target:
+            shutil.copyfileobj(source, target, 16 * 2**20)
+    except Exception as error:
+        raise EnvironmentFault(f"{uri} cannot be fetched: {error}") from error
+    part.replace(path)
 
 
 def _read_uri(uri: str) -> bytes:

@@ -21,16 +21,23 @@ def read_config(model: type[Model], path: Path, edits: Sequence[str] = ()) -> Mo
         UserError: the file is missing or not YAML, or a key or value is wrong; every problem is listed by its key.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
+    return parse_config(model, text, str(path), edits)
+
+
+def parse_config(model: type[Model], text: str | bytes, where: str, edits: Sequence[str] = ()) -> Model:
+    """Return YAML `text` with `edits` applied, checked as `model`; errors name `where` it comes from."""
+    try:
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
+        raise UserError(f"{where} is not YAML: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold keys and values, not {type(content).__name__}.")
+        raise UserError(f"{where} must hold keys and values, not {type(content).__name__}.")
     for edit in edits:
         apply_edit(content, edit)
-    return check(model, content, str(path))
+    return check(model, content, where)
 
 
 def check(model: type[Model], content: dict[str, Any], where: str) -> Model:

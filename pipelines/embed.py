@@ -115,6 +115,7 @@ def embedded(source: Storage, names: list[str], bundle: Bundle, profile: Profile
         compute=ActorPoolStrategy(min_size=group.actors[0], max_size=group.actors[1]),
         num_cpus=group.cpus,
         num_gpus=group.gpus,
+        **group.selector,
     )
     return tables.iter_batches(batch_size=None, batch_format="pyarrow")
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from models.errors import EnvironmentFault, UserError
+from pipelines.storage import fault, remote
 
 Columns = dict[str, np.ndarray]
 Kind = Literal["row", "memory", "environment", "device"]
@@ -91,6 +92,8 @@ def as_fault(error: BaseException) -> UserError:
     found = cause_of(error)
     if isinstance(found, UserError):
         return found
+    if remote(found):
+        return fault(found, "the output's storage", "used")
     if "while starting actors" in str(found):
         return EnvironmentFault(
             "no actor of a stage started in time: the machine is busy, or there is no node with the cpus, gpus and memory "

@@ -170,6 +170,7 @@ def stage(rows: Dataset, group: Group, plan: Plan, attempts: list[int], begins: 
         ),
         num_cpus=group.cpus,
         num_gpus=group.gpus or None,
+        **group.selector,
         # A process that a broken device keeps ending must end the run at last, not restart for ever.
         max_restarts=RESTARTS,
         max_task_retries=RESTARTS,

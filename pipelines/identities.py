@@ -16,7 +16,7 @@ from models.errors import EnvironmentFault, UserError
 from models.seeds import generator, seed_of
 from models.synthworld.scene import ATTRIBUTES
 from pipelines.job import Identities
-from pipelines.storage import Storage
+from pipelines.storage import Storage, fault, remote
 
 SIZE = 512
 BLOCK = 256
@@ -176,6 +176,8 @@ def _read(uri: str) -> pa.Table:
     except FileNotFoundError:
         raise UserError(f"{uri} does not exist (identities.source).") from None
     except (pa.ArrowInvalid, OSError) as error:
+        if remote(error):
+            raise fault(error, uri, "read") from error
         raise UserError(f"{uri} is no readable Parquet file: {error}") from None
 
 

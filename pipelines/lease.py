@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -52,7 +53,8 @@ class Lease:
         self._ended.set()
         self._thread.join()
         if not self.lost:
-            self.out.remove(_name(self.number))
+            with suppress(UserError):  # a lease that cannot be removed expires; what ended the run is said, not this
+                self.out.remove(_name(self.number))
 
     def check(self) -> None:
         """Raise an EnvironmentFault if the lease was lost."""

@@ -38,6 +38,13 @@ class Group(_Section):
     memory_mb: int | None = Field(default=None, ge=1)
     threads: int = Field(default=1, ge=1)
     """Threads of one actor. Pictures are computed in one on a CPU: more add numbers in another order."""
+    labels: dict[str, str] = {}
+    """Ray labels that a node must have to get one of these actors, as `ray start --labels` or a worker group gives them."""
+
+    @property
+    def selector(self) -> dict[str, dict[str, str]]:
+        """The labels as an option of a Ray actor or task; none where every node will do."""
+        return {"label_selector": self.labels} if self.labels else {}
 
     @field_validator("actors")
     @classmethod

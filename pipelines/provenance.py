@@ -9,13 +9,12 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 from models.bundle import ROOT, weights_digest
 from pipelines.plan import Plan
 from pipelines.profile import Profile
 
 LAUNCHES = "_plan/launches"
+COMMIT = "THERMAPAIR_COMMIT"
 PACKAGES = ("torch", "ray", "diffusers", "onnxruntime", "vllm", "pyarrow")
 
 
@@ -38,12 +37,15 @@ def write_launch(plan: Plan, profile: Profile) -> None:
 
 
 def commit_of() -> str:
-    """Return the commit of the checkout, with `+` where files were changed since; empty outside of one."""
+    """Return the commit of the checkout, with `+` where files were changed since; empty outside of one.
+
+    What travelled to a cluster is no checkout any more: `COMMIT` in its environment tells.
+    """
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return os.environ.get(COMMIT, "")
 
 
 def hardware() -> str:
@@ -54,6 +56,8 @@ def hardware() -> str:
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     words = f"{len(os.sched_getaffinity(0))} x {name}"
+    import torch  # slow to import, and the rest of this file is for the command line, too
+
     if torch.cuda.is_available():
         words += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     return words

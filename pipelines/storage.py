@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -65,32 +66,33 @@ class Storage:
 
     def read(self, name: str) -> bytes:
         """Return the content of `name`; FileNotFoundError when it is not there."""
-        return self.fsspec.cat_file(self.path(name))
+        with explained(self.path(name), "read"):
+            return self.fsspec.cat_file(self.path(name))
 
     def exists(self, name: str = "") -> bool:
         """Return whether `name` (the folder itself by default) is there, never from a cached listing."""
         self.fsspec.invalidate_cache()
-        return self.fsspec.exists(self.path(name))
+        with explained(self.path(name), "read"):
+            return self.fsspec.exists(self.path(name))
 
     def list(self, folder: str = "") -> list[str]:
         """Return the sorted names (relative to this storage) of all files below `folder`."""
         self.fsspec.invalidate_cache()
         try:
-            found = self.fsspec.find(self.path(folder))
+            with explained(self.path(folder), "read"):
+                found = self.fsspec.find(self.path(folder))
         except FileNotFoundError:
             return []
         return sorted(name.removeprefix(self.path()).lstrip("/") for name in found)
 
     def write(self, name: str, content: bytes) -> None:
         """Write `name` whole or not at all, replacing what was there."""
-        try:
+        with explained(self.path(name), "written"):
             if not self.local:
                 self.fsspec.pipe_file(self.path(name), content)
                 return
             temporary = self._temporary(name, content)
             os.replace(temporary, self.path(name))
-        except OSError as error:
-            raise fault(error, self.path(name)) from error
 
     def create(self, name: str, content: bytes) -> bool:
         """Write `name` only if nothing is there; returns False when something is. Of several writers one wins.
@@ -99,23 +101,22 @@ class Storage:
         the winner; on S3 the request carries If-None-Match.
         """
         try:
-            if not self.local:
-                self.fsspec.pipe_file(self.path(name), content, mode="create")
+            with explained(self.path(name), "written"):
+                if not self.local:
+                    self.fsspec.pipe_file(self.path(name), content, mode="create")
+                    return True
+                temporary = self._temporary(name, content)
+                try:
+                    os.link(temporary, self.path(name))
+                finally:
+                    os.unlink(temporary)
                 return True
-            temporary = self._temporary(name, content)
-            try:
-                os.link(temporary, self.path(name))
-            finally:
-                os.unlink(temporary)
-            return True
         except FileExistsError:
             return False
-        except OSError as error:
-            raise fault(error, self.path(name)) from error
 
     def remove(self, name: str) -> None:
         """Delete `name`; nothing happens when it is not there."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), explained(self.path(name), "removed"):
             self.fsspec.rm_file(self.path(name))
 
     def _temporary(self, name: str, content: bytes) -> str:
@@ -135,10 +136,76 @@ class Storage:
         return temporary
 
 
-def fault(error: OSError, path: str) -> EnvironmentFault:
-    """Return `error` as a message that names `path` and the way out."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
+@contextlib.contextmanager
+def explained(path: str, doing: str) -> Iterator[None]:
+    """Raise what a storage library raises inside the block as one message; that a file is there, or not, passes."""
+    try:
+        yield
+    except Exception as error:
+        answer = isinstance(error, FileExistsError) or (isinstance(error, FileNotFoundError) and doing != "written")
+        if (answer and code_of(error) != "NoSuchBucket") or not (isinstance(error, OSError) or remote(error)):
+            raise
+        raise fault(error, path, doing) from error
+
+
+CREDENTIALS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
+AGAIN = "run the same command again: finished work is kept"
+REASONS = {
+    "expired": (
+        ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"),
+        f"the credentials have expired. Renew {CREDENTIALS} and {AGAIN}.",
+    ),
+    "refused": (
+        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AccessDenied", "401", "403"),
+        f"the storage refuses these credentials. Correct {CREDENTIALS}, or their permissions, and {AGAIN}.",
+    ),
+    "unsaid": (  # the answer to a HEAD request has no body to say why
+        ("400",),
+        f"the storage refuses the request (HTTP 400), as it does when credentials have expired. Renew {CREDENTIALS} "
+        f"and {AGAIN}.",
+    ),
+    "busy": (
+        ("SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "RequestLimitExceeded", "503"),
+        "the storage asks to slow down, and still did after several retries, each later than the last. Wait, or lower "
+        f"--set profile.writer.tasks, and {AGAIN}.",
+    ),
+}
+"""Codes of an S3 error, and what follows from them."""
+
+
+def fault(error: BaseException, path: str, doing: str = "written") -> UserError:
+    """Return `error` of a storage as a message that names `path` and the way out.
+
+    A bucket that is not there is a UserError: the words of the command are wrong, or everything it made is gone. All else
+    can be repaired while finished work lies there, and is an EnvironmentFault.
+    """
+    code = code_of(error)
+    if code == "NoSuchBucket":
+        return UserError(f"{path}: the bucket does not exist (any more). Create it, or correct the address.")
+    for codes, way_out in REASONS.values():
+        if code in codes:
+            return EnvironmentFault(f"{path} cannot be {doing}: {way_out}")
+    number = error.errno if isinstance(error, OSError) and not remote(error) else None
+    reason = os.strerror(number) if number else str(error).strip() or type(error).__name__
     return EnvironmentFault(
-        f"{path} cannot be written: {reason}. Finished partitions are kept; make room or repair the storage and "
+        f"{path} cannot be {doing}: {reason}. Finished partitions are kept; make room or repair the storage and "
         "run the same command again."
     )
+
+
+def code_of(error: BaseException | None) -> str:
+    """Return the code of the S3 error that `error` is, or was raised for; empty for other errors."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+        error = error.__cause__
+    return ""
+
+
+def remote(error: BaseException) -> bool:
+    """Whether a client of object storage raised `error`, or what it was raised for."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    return any(type(found).__module__.split(".")[0] in ("botocore", "aiobotocore") for found in causes)

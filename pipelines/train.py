@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from models.bundle import SEAL
 from models.card import Card
 from models.config import apply_edit, check, digest_of
 from models.errors import EnvironmentFault, Interrupted, UserError
@@ -87,7 +88,7 @@ def run(
     """Train to the end, or on from the last checkpoint of `out`, then export the best weights with their card.
 
     overrides: `key=value` of the task's config, and of the profile as `profile.key=value`. local: in this process,
-    without Ray. export: folder of the bundle part, by default `out/export` (a local folder).
+    without Ray. export: URI of the folder of the bundle part, by default `out/export`.
     """
     storage = Storage(out)
     values = defaults(load(task).Config)
@@ -112,7 +113,7 @@ def run(
             fit(job, storage, pool, stop=lambda: bool(signals.name) or bool(lease.lost), say=_say)
         else:
             _fit_on_ray(job, storage, where.model_copy(update={"training": pool}), digest, signals, lease)
-        return export_part(job, storage, Path(export) if export else None)
+        return export_part(job, storage, Storage(export) if export else Storage(f"{storage.uri}/export"))
 
 
 def defaults(model: type[TrainConfig]) -> dict[str, Any]:
@@ -298,8 +299,8 @@ def _worker_error(error: BaseException) -> BaseException:
     return next((cause for cause in causes if isinstance(cause, UserError)), causes[0])
 
 
-def export_part(job: TrainJob, storage: Storage, folder: Path | None = None) -> Card:
-    """Write the bundle part of the best checkpoint (the last, without validation) and its card."""
+def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
+    """Write the bundle part of the best checkpoint (the last, without validation) and its card into `target`."""
     task, config = job.parsed()
     checkpoints = Checkpoints(storage)
     with tempfile.TemporaryDirectory(prefix="export-") as scratch:
@@ -329,12 +330,21 @@ def export_part(job: TrainJob, storage: Storage, folder: Path | None = None) -> 
         command=facts["command"],
         metrics={"validation": state.metrics} if state.metrics else {},
     )
-    if folder is None:
-        folder = Path(storage.path("export")) if storage.local else Path("out/export") / job.task
-    folder.mkdir(parents=True, exist_ok=True)
-    task.export(state.model, config, folder, card)
-    log.info("exported step %d to %s", state.step, folder)
+    with tempfile.TemporaryDirectory(prefix="export-") as scratch:
+        folder = Path(target.path()) if target.local else Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        task.export(state.model, config, folder, card)
+        if not target.local:
+            _upload(folder, target)
+    log.info("exported step %d to %s", state.step, target.uri)
     return card
+
+
+def _upload(folder: Path, target: Storage) -> None:
+    """Copy an exported folder; the list of its files goes last, for with it the folder is whole."""
+    names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    for name in sorted(names, key=lambda name: (name == SEAL, name)):
+        target.write(name, (folder / name).read_bytes())
 
 
 def described(uri: str) -> str:

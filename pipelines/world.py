@@ -168,6 +168,7 @@ def world(job: WorldJob, pending: list[int], profile: Profile, storage: Storage)
         ),
         num_cpus=group.cpus,
         num_gpus=group.gpus,
+        **group.selector,
     )
     return rendered.map_batches(
         commit_shard, fn_args=(job, storage), batch_size=None, batch_format="pyarrow", num_cpus=profile.writer.cpus / 2

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,8 @@ def job() -> Callable[..., GenerateJob]:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The URI of a bucket on a local S3 server; one for all, for fsspec keeps its connections."""
+def s3_server() -> Iterator[Any]:
+    """A local S3 server with the bucket `pairs`; one for all, for fsspec keeps its connections."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -48,8 +49,14 @@ def s3() -> Iterator[str]:
 
     s3fs.S3FileSystem.clear_instance_cache()  # connections to a server of other tests, which has ended
     boto3.client("s3").create_bucket(Bucket="pairs")
-    yield "s3://pairs/run"
+    yield server
     s3fs.S3FileSystem.clear_instance_cache()
     os.environ.clear()
     os.environ.update(before)
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(s3_server: Any) -> str:
+    """The URI of a folder in a bucket on a local S3 server."""
+    return "s3://pairs/run"

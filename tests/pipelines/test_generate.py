@@ -136,18 +136,34 @@ def whole(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield folder
 
 
+def driver(bundle: Path, out: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", DRIVER, str(bundle), out]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_a_killed_run_on_object_storage_resumes_to_the_same_bytes(s3: str, whole: Path) -> None:
+    out = Storage(f"{s3}/killed")
+    process = driver(whole / "bundle" / "bundle.yaml", out.uri)
+    while process.poll() is None and len(finished(out)) < 2:
+        time.sleep(0.1)
+    process.kill()
+    process.communicate(timeout=60)
+    kept = committed(out)
+    assert 2 <= len(kept) < 8
+
+    process = driver(whole / "bundle" / "bundle.yaml", out.uri)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert {name: out.read(name) for name in out.list("data") + out.list("rejects")} == small.shards(whole / "whole")
+    assert kept.items() <= committed(out).items()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(
     number: signal.Signals, whole: Path, job: Job, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(whole / "bundle" / "bundle.yaml"), str(out)],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = driver(whole / "bundle" / "bundle.yaml", str(out))
     commits = out / "_commits"
     while process.poll() is None and len(list(commits.glob("*.json"))) < 2:
         time.sleep(0.05)

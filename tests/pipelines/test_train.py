@@ -18,7 +18,7 @@ from pipelines import train
 from pipelines.checkpoints import Checkpoints
 from pipelines.profile import Training
 from pipelines.storage import Storage
-from pipelines.train import TrainJob, claim, fit
+from pipelines.train import TrainJob, claim, export_part, fit
 from tests.pipelines import worlds
 
 TASK = "tests.pipelines.tiny_task"
@@ -94,9 +94,8 @@ def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, 
     assert steps == sorted(steps)
 
 
-def test_a_run_may_live_on_object_storage(shards: str, undisturbed: Path, tmp_path: Path) -> None:
-    """fsspec's memory file system: no rename, no append, no folders, as on S3."""
-    job, storage = TrainJob(task=TASK, data=shards, validation=shards), Storage("memory://runs/one")
+def test_a_run_may_live_on_object_storage(s3: str, shards: str, undisturbed: Path, tmp_path: Path) -> None:
+    job, storage = TrainJob(task=TASK, data=shards, validation=shards), Storage(f"{s3}/train")
     claim(job, storage)
     stops = iter([False] * 7 + [True])
     with pytest.raises(Interrupted):
@@ -109,6 +108,11 @@ def test_a_run_may_live_on_object_storage(shards: str, undisturbed: Path, tmp_pa
     assert {"metrics.jsonl", "curve.png", "pictures/step-0000012.png"} <= set(names)
     assert len({name.split("/")[1] for name in names if name.startswith("checkpoints/")}) <= 2
     assert any(name.startswith("tensorboard/") for name in names)
+    part = Storage(f"{s3}/train/export")
+    card = export_part(job, storage, part)
+    local = undisturbed / "export"
+    assert part.list() == sorted(str(path.relative_to(local)) for path in local.rglob("*") if path.is_file())
+    assert card.title in part.read("README.md").decode()
 
 
 def test_another_run_is_refused_by_what_differs(shards: str, undisturbed: Path, profile: str) -> None:

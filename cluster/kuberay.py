@@ -1,0 +1,229 @@
+"""KubeRay 1.7 manifests, rendered from bundle, job and profile.
+
+Every stage group of the profile gets a worker group of its own: as many pods as the group may have actors, each with what
+one actor asks for, and a label that the group's actors select. A group of plain CPU nodes reads and writes. Workers start
+when the autoscaler finds work for them and go when they idle. Secrets are named, never written.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from models.errors import UserError
+from pipelines.profile import Group, Profile
+
+LABEL = "thermapair.io/group"
+FOLDER = "/etc/thermapair"
+"""Where pods find the files that their image does not hold."""
+
+USER = 1000
+"""The user of the images in cluster/images."""
+
+CPU_NODE = 8
+"""Cores of a node that reads and writes."""
+
+MEMORY_MB = 8192
+"""For an actor whose group says nothing."""
+
+OBJECTS = 0.3
+"""Share of a pod's memory that is Ray's object store, as Ray itself takes by default."""
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a manifest needs beside the files: its name, the image, and variables of every pod."""
+
+    name: str
+    image: str
+    environment: dict[str, str] = field(default_factory=dict)
+    """Plain variables."""
+    secrets: Sequence[str] = ()
+    """`SECRET`: all keys of a Kubernetes secret as variables; `NAME=SECRET:KEY`: one of them."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Name -> text of files to put into `FOLDER`."""
+
+
+def labelled(profile: Profile, stages: Sequence[str]) -> Profile:
+    """Return the profile with the groups that run `stages`, in order, each selecting the nodes of its own worker group."""
+    groups = [
+        group.model_copy(update={"labels": {LABEL: group.stages[0], **group.labels}})
+        for group in profile.grouped(stages)
+    ]
+    return profile.model_copy(update={"groups": groups})
+
+
+def ray_cluster(profile: Profile, setup: Setup) -> Manifest:
+    """Return a RayCluster for `profile`, as `labelled` made it."""
+    return {**_head("RayCluster", setup), "spec": cluster_spec(profile, setup)}
+
+
+def ray_job(profile: Profile, setup: Setup, words: Sequence[str], deadline: int = 7 * 86400) -> Manifest:
+    """Return a RayJob that runs `thermapair` with `words` on a cluster of its own.
+
+    A job that fails for want of something (a lost head node, storage) starts again and resumes; `deadline` in seconds.
+    """
+    import shlex
+
+    spec = {
+        "entrypoint": shlex.join(["thermapair", *words]),
+        "submissionMode": "K8sJobMode",
+        "backoffLimit": 3,
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": 600,
+        "activeDeadlineSeconds": deadline,
+        "runtimeEnvYAML": yaml.safe_dump({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "30"}}),
+        "rayClusterSpec": cluster_spec(profile, setup),
+    }
+    return {**_head("RayJob", setup), "spec": spec}
+
+
+def ray_service(profile: Profile, setup: Setup, config: str) -> Manifest:
+    """Return a RayService that serves `config`, the Serve configuration of `thermapair serve --config-out`."""
+    spec = {
+        "serveConfigV2": config,
+        "serviceUnhealthySecondThreshold": 900,
+        "deploymentUnhealthySecondThreshold": 900,
+        "rayClusterConfig": cluster_spec(profile, setup),
+    }
+    return {**_head("RayService", setup), "spec": spec}
+
+
+def config_map(setup: Setup) -> Manifest:
+    """Return the ConfigMap with the files of `setup`."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": setup.name, "labels": _labels(setup)},
+        "data": setup.files,
+    }
+
+
+def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
+    """Return the spec of a cluster that grows with what `profile` asks for."""
+    workers = [_stage_workers(group, profile, setup) for group in profile.groups]
+    return {
+        "rayVersion": version("ray"),
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {
+            "version": "v2",
+            "idleTimeoutSeconds": 120,
+            "securityContext": {"allowPrivilegeEscalation": False},
+            "resources": {name: {"cpu": "500m", "memory": "512Mi"} for name in ("requests", "limits")},
+        },
+        "authOptions": {"mode": "token"},
+        "headGroupSpec": {
+            # No stage on the head: it holds the driver and the cluster's state, and losing it loses the run's minutes.
+            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **_objects(MEMORY_MB)},
+            "template": _pod("ray-head", 4, 0, MEMORY_MB, setup),
+        },
+        "workerGroupSpecs": [*workers, _io_workers(profile, setup)],
+    }
+
+
+def _stage_workers(group: Group, profile: Profile, setup: Setup) -> Manifest:
+    """Return the worker group of one stage group: a pod an actor, large enough for an engine of the captions, too."""
+    cpus, gpus, count = group.cpus, math.ceil(group.gpus), group.actors[1]
+    if group.gpus and profile.captions.gpus:
+        cpus, gpus = max(cpus, profile.captions.cpus), max(gpus, math.ceil(profile.captions.gpus))
+        count = max(count, profile.captions.engines)
+    memory = math.ceil((group.memory_mb or MEMORY_MB) * 1.6)  # Ray counts what the object store leaves, less a tenth
+    return {
+        "groupName": group.stages[0],
+        "replicas": 0,
+        "minReplicas": 0,
+        "maxReplicas": count,
+        "labels": group.labels,
+        "rayStartParams": _objects(memory),
+        "template": _pod("ray-worker", max(1, math.ceil(cpus)), gpus, memory, setup),
+    }
+
+
+def _io_workers(profile: Profile, setup: Setup) -> Manifest:
+    """Return the worker group for plans, captions on CPUs, encoding and writing."""
+    captions = 0 if profile.captions.gpus else profile.captions.engines * profile.captions.cpus
+    cores = max(profile.writer.tasks * profile.writer.cpus, captions) + 2  # two for the tasks that read
+    return {
+        "groupName": "io",
+        "replicas": 1,
+        "minReplicas": 1,
+        "maxReplicas": max(1, math.ceil(cores / CPU_NODE)),
+        "labels": {LABEL: "io"},
+        "rayStartParams": _objects(4 * MEMORY_MB),
+        "template": _pod("ray-worker", CPU_NODE, 0, 4 * MEMORY_MB, setup),
+    }
+
+
+def _pod(name: str, cpus: int, gpus: int, memory_mb: int, setup: Setup) -> Manifest:
+    resources: dict[str, Any] = {"cpu": str(cpus), "memory": f"{memory_mb}Mi"}
+    if gpus:
+        resources["nvidia.com/gpu"] = str(gpus)
+    named, whole = _secrets(setup.secrets)
+    container = {
+        "name": name,
+        "image": setup.image,
+        "imagePullPolicy": "IfNotPresent",
+        "resources": {"requests": resources, "limits": resources},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "env": [*({"name": key, "value": value} for key, value in setup.environment.items()), *named],
+        "envFrom": whole,
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "files", "mountPath": FOLDER}],
+    }
+    spec = {
+        "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
+        "containers": [container],
+        "volumes": [
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{math.ceil(memory_mb * OBJECTS)}Mi"}},
+            {"name": "files", "configMap": {"name": setup.name}},
+        ],
+    }
+    if gpus:
+        spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    return {"metadata": {"labels": _labels(setup)}, "spec": spec}
+
+
+def _objects(memory_mb: int) -> dict[str, str]:
+    return {"object-store-memory": str(int(memory_mb * OBJECTS) * 2**20)}
+
+
+def _secrets(names: Sequence[str]) -> tuple[list[Manifest], list[Manifest]]:
+    """Return (env entries, envFrom entries) of secrets named `SECRET` or `NAME=SECRET:KEY`."""
+    named, whole = [], []
+    for name in names:
+        variable, separator, place = name.partition("=")
+        secret, colon, key = place.partition(":")
+        if not separator:
+            whole.append({"secretRef": {"name": name}})
+        elif colon and variable and secret and key:
+            named.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+        else:
+            raise UserError(f"--secret {variable}=...: write SECRET, or NAME=SECRET:KEY. Values have no place here.")
+    return named, whole
+
+
+def _head(kind: str, setup: Setup) -> Manifest:
+    return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": {"name": setup.name, "labels": _labels(setup)}}
+
+
+def _labels(setup: Setup) -> dict[str, str]:
+    return {"app.kubernetes.io/name": "thermapair", "app.kubernetes.io/instance": setup.name}
+
+
+def file_words(option: str, name: str, known: Path) -> tuple[list[str], dict[str, str]]:
+    """Return (words, files): `option` with a name that the image knows, or with a file that travels in the ConfigMap."""
+    if (known / f"{name}.yaml").is_file():
+        return [option, name], {}
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{option} {name}: neither a name of {known.name}/ nor a file that can be read ({error})."
+        ) from None
+    target = f"{option.removeprefix('--')}.yaml"
+    return [option, f"{FOLDER}/{target}"], {target: text}

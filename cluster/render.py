@@ -1,0 +1,112 @@
+"""From bundle, job and profile to the documents of a manifest: checked here, named or carried along, rendered."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from cluster import kuberay, travel
+from models.bundle import ROOT, Bundle, load_bundle, remote
+from models.config import sort_edits
+from models.errors import UserError
+from pipelines.generate import STAGES
+from pipelines.job import JOBS, GenerateJob, load_job
+from pipelines.profile import Profile, load_profile
+
+PORT = 8000
+
+
+def documents(
+    kind: str,
+    bundle: str,
+    job: str,
+    profile: str,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | None = None,
+    name: str = "thermapair",
+    image: str | None = None,
+    secrets: Sequence[str] = (),
+    env: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Return the ConfigMap and the RayJob, RayService or RayCluster (`kind`, in lower case) for a bundle, job and profile.
+
+    Raises:
+        UserError: a file is wrong, weights or output would not be found in a pod, or a variable sounds like a secret.
+    """
+    models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
+    edits = sort_edits(overrides, models)
+    load_job(job, edits["job"])
+    chosen = load_bundle(bundle, edits["bundle"])
+    where = kuberay.labelled(load_profile(profile, edits["profile"]), tuple(STAGES))
+    job_words, files = kuberay.file_words("--job", job, JOBS)
+    bundle_words, more = _bundle_words(bundle)
+    _check_weights(chosen, carried=bool(more))
+    files |= more
+    files["profile.yaml"] = yaml.safe_dump(where.model_dump(mode="json"), sort_keys=False)
+    kept = [f"{file}.{edit}" for file in ("job", "bundle") for edit in edits[file]]  # the profile's stand in its file
+    gpus = any(group.gpus for group in where.groups)
+    setup = kuberay.Setup(
+        name=name,
+        image=image or f"thermapair:{'cuda' if gpus else 'cpu'}",
+        environment=travel.plain_environment(env),
+        secrets=secrets,
+        files=files,
+    )
+    if kind == "raycluster":
+        body = kuberay.ray_cluster(where, setup)
+    elif kind == "rayjob":
+        words = [*bundle_words, *job_words, "--profile", f"{kuberay.FOLDER}/profile.yaml", "--out", _place(out)]
+        words += [word for edit in kept for word in ("--set", edit)]
+        body = kuberay.ray_job(where, setup, ["generate", *words])
+    else:
+        config = _serve_config(bundle, job, profile, overrides, secrets)
+        pod = {"bundle": bundle_words[1], "job": job_words[1], "profile": f"{kuberay.FOLDER}/profile.yaml"}
+        config["applications"][0]["args"] = {**pod, "overrides": kept}  # the same files, where a pod finds them
+        body = kuberay.ray_service(where, setup, yaml.safe_dump(config, sort_keys=False))
+    return [kuberay.config_map(setup), body]
+
+
+def _serve_config(
+    bundle: str, job: str, profile: str, overrides: Sequence[str], secrets: Sequence[str]
+) -> dict[str, Any]:
+    """Return what `thermapair serve --config-out` writes; other machines reach a RayService, so it needs a key."""
+    from serve import app
+    from serve.guard import KEY_VARIABLE
+
+    if not secrets:
+        raise UserError(
+            f"a rayservice is reached by others: name the secret with its API key, --secret {KEY_VARIABLE}=SECRET:KEY."
+        )
+    settings = app.Settings(bundle=bundle, profile=profile, job=job, overrides=list(overrides))
+    return app.config(settings, "0.0.0.0", PORT)
+
+
+def _place(out: str | None) -> str:
+    if out and (remote(out) or os.path.isabs(out.removeprefix("file://"))):
+        return out
+    raise UserError("a rayjob needs --out with an s3:// address, or an absolute path that every node mounts.")
+
+
+def _bundle_words(bundle: str) -> tuple[list[str], dict[str, str]]:
+    if remote(bundle) or (ROOT / "models" / bundle / "bundle.yaml").is_file():
+        return ["--bundle", bundle], {}
+    return kuberay.file_words("--bundle", bundle, ROOT / "models" / "bundles")
+
+
+def _check_weights(bundle: Bundle, carried: bool) -> None:
+    """Raise a UserError for weights that lie neither in the image nor where a pod could fetch them.
+
+    carried: the bundle's file goes into the ConfigMap, away from folders that it names relative to itself.
+    """
+    for stage, part in bundle.parts().items():
+        if part.weights.startswith(("hub:", "/")):
+            continue
+        place = bundle.place(part)
+        if not isinstance(place, str) and (carried or not place.resolve().is_relative_to(ROOT / "models")):
+            raise UserError(
+                f"bundle {bundle.name}: the weights of {stage} ({place}) are not in the image. Upload them and name them "
+                "by their s3:// address, or give an absolute path of the image."
+            )

@@ -1,0 +1,51 @@
+"""`thermapair submit`: the words of a local run, on a cluster."""
+
+import click
+
+from cluster import options, travel
+
+
+@click.command("submit", context_settings={"allow_interspersed_args": False})
+@options.address
+@click.option(
+    "--detach", is_flag=True, help="Print the job's id and return; `thermapair jobs follow ID` shows its log."
+)
+@click.option("--secret", "secret", metavar="NAME", multiple=True, help="Variable that the cluster's nodes must have.")
+@click.option(
+    "--env", metavar="NAME[=VALUE]", multiple=True, help="Variable to send along; everyone can read it there."
+)
+@click.option("--python", default="python", show_default=True, help="Python on the cluster's head node.")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def command(
+    context: click.Context,
+    address: str,
+    detach: bool,
+    secret: tuple[str, ...],
+    env: tuple[str, ...],
+    python: str,
+    words: tuple[str, ...],
+) -> int:
+    """Run `thermapair WORDS` on a cluster: thermapair submit -- generate --out s3://bucket/pairs ...
+
+    The four rooms and the bundle's weights travel along. The log is shown until the job ends, and its exit code returned;
+    Ctrl-C only stops the showing. Submitting the same words again resumes what was stopped.
+    """
+    group = context.find_root().command
+    assert isinstance(group, click.Group)
+    _, params = travel.parsed(group, words)
+    environment = travel.plain_environment(env)
+    from cluster import ray_jobs
+
+    with ray_jobs.cluster(address) as client:
+        job = ray_jobs.submit(
+            client,
+            words,
+            out=str(params.get("out") or ""),
+            excludes=travel.excludes(params.get("bundle")),
+            environment=environment,
+            needs=secret,
+            python=python,
+        )
+        click.echo(job)
+        return 0 if detach else ray_jobs.follow(client, job)

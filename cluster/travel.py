@@ -1,0 +1,98 @@
+"""What goes to a cluster with a job: words that mean the same there, the rooms, and names of secrets, never their values."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models.errors import UserError
+
+SUBMITTED = ("generate", "embed", "train", "world")
+"""Commands that run on Ray."""
+
+SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
+LOGIN = re.compile(r"://[^/@\s]+:[^/@\s]+@")
+
+
+def parsed(group: click.Group, words: Sequence[str]) -> tuple[click.Command, dict[str, Any]]:
+    """Return the command that `words` mean and its options: wrong usage is said here, not by the cluster.
+
+    Raises:
+        UserError: the command does not run on a cluster, or a word means nothing there, or shows a password.
+        click.UsageError: an option is wrong.
+    """
+    command = group.commands.get(words[0]) if words else None
+    if command is None or words[0] not in SUBMITTED:
+        raise UserError(f"after -- comes what to run on the cluster: {', '.join(SUBMITTED)}, with its options.")
+    params = command.make_context(words[0], list(words[1:])).params
+    for option in command.params:
+        value = params.get(str(option.name))
+        if isinstance(option, click.Option) and isinstance(value, str):
+            _check_travels(option.opts[0], value, str(option.metavar))
+    for edit in params.get("overrides", ()):
+        key, _, value = edit.partition("=")
+        if key.endswith("identities.source") and value != "reference":
+            _check_travels(f"--set {key}", value, "URI")
+    if any(LOGIN.search(word) for word in words):
+        raise UserError("a word holds a name and password; jobs show their words to everyone. Use --secret.")
+    return command, params
+
+
+def _check_travels(option: str, value: str, metavar: str) -> None:
+    from models.bundle import ROOT, remote
+
+    if remote(value) or os.path.isabs(value.removeprefix("file://")):
+        return
+    if metavar == "URI":
+        raise UserError(
+            f"{option} {value}: a job runs in a copy of the repository that is deleted after it. Give an s3:// address, "
+            "or an absolute path that every node mounts."
+        )
+    if "FILE" in metavar and Path(value).is_file() and not (ROOT / value).is_file():
+        raise UserError(
+            f"{option} {value}: this file does not travel. Put it below {ROOT} and name it from there, or give an "
+            "absolute path that every node mounts."
+        )
+
+
+def excludes(bundle: str | None) -> list[str]:
+    """Return what stays at home: outputs, tests, and sealed folders of weights that the bundle does not name."""
+    from models.bundle import ROOT, SEAL, load_bundle, remote
+    from pipelines.session import EXCLUDED
+
+    if bundle is None or remote(bundle) or os.path.isabs(bundle):
+        return list(EXCLUDED)
+    found = load_bundle(bundle)
+    places = [found.place(part) for part in found.parts().values() if not part.weights.startswith("hub:")]
+    used = [place.resolve() for place in places if isinstance(place, Path)]
+    for place in used:
+        if place.is_relative_to(ROOT / "weights") or place.is_relative_to(ROOT / "out"):
+            raise UserError(
+                f"bundle {bundle}: {place} does not travel with a job. Upload it, and name it in the bundle by its s3:// "
+                "address: each node fetches it once."
+            )
+    sealed = sorted(path.parent for path in (ROOT / "models").rglob(SEAL))
+    unused = [one for one in sealed if not any(one.is_relative_to(u) or u.is_relative_to(one) for u in used)]
+    return [*EXCLUDED, *(f"{folder.relative_to(ROOT)}/" for folder in unused)]
+
+
+def plain_environment(settings: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return `NAME=VALUE` settings, or `NAME` with the value it has here, as variables of the job.
+
+    Whoever reaches the dashboard reads them, so a name that sounds like a secret is refused.
+    """
+    found = {}
+    for setting in settings:
+        name, given, value = setting.partition("=")
+        if SECRET.search(name):
+            raise UserError(
+                f"--env {name} sounds like a secret, and the dashboard shows a job's variables to everyone who reaches it. "
+                f"Let the cluster's nodes provide it, and say --secret {name}."
+            )
+        if not given and name not in own:
+            raise UserError(f"--env {name}: it has no value here; give one as {name}=VALUE.")
+        found[name] = value if given else own[name]
+    return found

@@ -1,0 +1,235 @@
+"""Jobs on a real cluster through the real Jobs API, and what is refused before anything travels."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cluster import cli, ray_jobs, travel
+from models.bundle import ROOT
+from models.errors import EnvironmentFault, UserError
+from pipelines.commits import committed, finished
+from pipelines.storage import Storage
+
+VALUE = "the-value-that-nobody-may-see"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "after -- comes what to run"),
+        (["doctor"], "after -- comes what to run"),
+        (["generate", "--out", "out/x"], r"--out out/x: .*every node mounts"),
+        (["generate", "--out", "s3://b/x", "--set", "identities.source=people.parquet"], "--set identities.source"),
+        (["generate", "--out", "s3://name:word@b/x"], "a name and password"),
+        (["embed", "--images", "photos", "--out", "s3://b/people.parquet"], "--images photos"),
+    ],
+)
+def test_words_that_mean_nothing_on_a_cluster_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        travel.parsed(cli.cli, words)
+
+
+def test_a_file_of_this_machine_alone_does_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").touch()
+    with pytest.raises(UserError, match=r"--job mine.yaml: this file does not travel"):
+        travel.parsed(cli.cli, ["generate", "--job", "mine.yaml", "--out", "/mnt/x"])
+    _, params = travel.parsed(cli.cli, ["generate", "--job", f"{tmp_path}/mine.yaml", "--out", "/mnt/x"])
+    assert params["bundle"] == "starter"
+
+
+def test_wrong_usage_is_said_before_the_cluster_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["submit", "--address", "http://127.0.0.1:9", "--", "generate", "--outt", "s3://b/x"]) == 2
+    assert "--outt" in capsys.readouterr().err
+
+
+def test_no_cluster_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["submit", "--address", "http://127.0.0.1:9", "--", "generate", "--out", "s3://b/x"]) == 75
+    assert "no Ray cluster answers at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_values_that_sound_secret_are_refused() -> None:
+    own = {"AWS_ENDPOINT_URL": "http://minio:9000", "AWS_SECRET_ACCESS_KEY": VALUE}
+    assert travel.plain_environment(["AWS_ENDPOINT_URL", "A=b=c"], own) == {
+        "AWS_ENDPOINT_URL": own["AWS_ENDPOINT_URL"],
+        "A": "b=c",
+    }
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN=x", "db_password=y"):
+        with pytest.raises(UserError, match="--secret"):
+            travel.plain_environment([name], own)
+    with pytest.raises(UserError, match="no value here"):
+        travel.plain_environment(["NOWHERE"], own)
+
+
+def test_weights_not_in_use_stay_at_home(tmp_path: Path) -> None:
+    assert not [name for name in travel.excludes("starter") if name.startswith("models/")]
+    published = (ROOT / "models" / "bundles" / "published.yaml").read_text()
+    for name in ("arc2face", "antelopev2"):
+        published = published.replace(f"../../weights/{name}", f"s3://weights/{name}")
+    path = ROOT / "models" / "bundles" / f"test-{os.getpid()}.yaml"
+    path.write_text(published)
+    try:
+        home = travel.excludes(path.stem)
+    finally:
+        path.unlink()
+    assert {"out/", "tests/", "models/starter/visible/", "models/starter/captioner/", "models/starter/faces/"} <= set(
+        home
+    )
+    assert not {"models/starter/parser/", "models/starter/thermal/"} & set(home)
+    with pytest.raises(UserError, match="does not travel with a job. Upload it"):
+        travel.excludes("published")
+
+
+@pytest.mark.parametrize(
+    ("status", "driver", "code"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 2, 2),
+        ("FAILED", 75, 75),
+        ("FAILED", -9, 137),
+        ("FAILED", None, 75),
+        ("STOPPED", None, 75),
+    ],
+)
+def test_the_exit_code_is_the_job_s(status: str, driver: int | None, code: int) -> None:
+    job = SimpleNamespace(status=status, driver_exit_code=driver, message="the node died", submission_id="x")
+    assert ray_jobs.exit_code(job) == code  # type: ignore[arg-type]
+
+
+def test_a_missing_secret_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--needs", "THERMAPAIR_NOT_SET", "clean", "--out", "nowhere"]) == 2
+    assert "the environment lacks THERMAPAIR_NOT_SET" in capsys.readouterr().err
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def start_cluster(folder: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a cluster of one node with four logical CPUs, a label and a secret in its environment; return it and its URL.
+
+    Ray gives a node 30 s to come up, which a busy machine may exceed: then the URL is empty.
+    """
+    gcs, dashboard, listen, grpc, metrics, client = free_ports(6)
+    command = f"""start --head --block --disable-usage-stats --num-cpus 4 --object-store-memory {100 * 2**20}
+        --port {gcs} --dashboard-host 127.0.0.1 --dashboard-port {dashboard} --dashboard-agent-listen-port {listen}
+        --dashboard-agent-grpc-port {grpc} --metrics-export-port {metrics} --ray-client-server-port {client}
+        --temp-dir {folder} --labels thermapair.io/group=pictures"""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", *command.split()],
+        env={**os.environ, "STORAGE_TOKEN": VALUE},
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if b"Ray runtime started" in line:
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            return process, f"http://127.0.0.1:{dashboard}"
+    return process, ""
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The dashboard of a cluster of this module's own."""
+    folder = tempfile.mkdtemp(prefix="tp-", dir="/tmp")  # sockets below it need a short path
+    for _ in range(5):
+        process, url = start_cluster(folder)
+        if url:
+            break
+        end(process)
+    assert url, "no cluster started"
+    try:
+        limit = time.monotonic() + 120
+        while time.monotonic() < limit:
+            with contextlib.suppress(EnvironmentFault):
+                ray_jobs.connect(url)
+                break
+            time.sleep(0.5)
+        yield url
+    finally:
+        end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+SETTINGS = (
+    "captions=template", "identities.count=10", "views.per_identity=2", "conditions=[warm]", "sampling.steps=2",
+    "gates.attempts=1", "gates.identity=-1", "partition_samples=2", "profile.start_seconds=900",
+    "profile.groups=[{stages: [visible, parser, thermal, faces, gates], labels: {thermapair.io/group: pictures}}]",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_job_is_submitted_stopped_and_resumed(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Storage(tmp_path / "out")
+    submit = ["submit", "--address", address, "--python", sys.executable, "--secret", "STORAGE_TOKEN"]
+    words = ["generate", "--out", out.uri, *(word for edit in SETTINGS for word in ("--set", edit))]
+    jobs = ["jobs", "--address", address]
+
+    assert cli.main([*submit, "--detach", "--", *words]) == 0
+    first = capsys.readouterr().out.strip()
+    client = ray_jobs.connect(address)
+    while len(finished(out)) < 2 and not client.get_job_status(first).is_terminal():
+        time.sleep(0.2)
+    assert cli.main([*submit, "--", *words]) == 2
+    assert f"job {first} already writes to" in capsys.readouterr().err
+    assert cli.main([*jobs, "stop", first]) == 0
+    assert "STOPPED" in capsys.readouterr().out
+    kept = committed(out)
+    assert 2 <= len(kept) < 10, client.get_job_logs(first)
+    assert out.list("_lease") == []  # it was given the time to end in order
+    assert cli.main([*jobs, "follow", first]) == 75
+    assert "run the same command again to resume" in capsys.readouterr().out
+
+    assert cli.main([*submit, "--", *words]) == 0
+    shown = capsys.readouterr().out
+    second = shown.splitlines()[0]
+    assert f"data set: {out.uri}" in shown
+    assert shown.partition("\n")[2] == client.get_job_logs(second)
+    assert kept.items() <= committed(out).items() and len(committed(out)) == 10
+    launches = [json.loads(out.read(name)) for name in out.list("_plan/launches")]
+    assert len(launches) == 2 and all(launch["commit"] for launch in launches)
+
+    assert cli.main(["submit", *submit[1:-1], "NOT_ON_THE_NODES", "--", *words]) == 2
+    assert "the environment lacks NOT_ON_THE_NODES" in capsys.readouterr().out
+    assert cli.main(jobs) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in listed] == ["FAILED", "SUCCEEDED", "STOPPED"]
+    assert cli.main([*jobs, "follow", "nobody"]) == 2
+
+    with urllib.request.urlopen(f"{address}/api/jobs/") as answer:
+        known = answer.read().decode()
+    assert "STORAGE_TOKEN" in known and VALUE not in known
+    assert all(VALUE not in client.get_job_logs(job) for job in (first, second))

@@ -1,0 +1,170 @@
+"""S3 over HTTP: bundles and people from there, and what is said when the storage throttles, expires or is gone."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyarrow.parquet as pq
+import pytest
+import s3fs
+import yaml
+
+from cluster import cli
+from models import bundle as bundle_module
+from models.bundle import Bundle, fetch, load_bundle
+from models.errors import EnvironmentFault, UserError
+from pipelines.captions import write_captions
+from pipelines.chain import Chain
+from pipelines.generate import spec
+from pipelines.identities import from_parquet, identities, table_of
+from pipelines.job import GenerateJob
+from pipelines.plan import write_plan
+from pipelines.storage import Storage
+from pipelines.writer import write_partition
+from tests.pipelines import small
+
+pytestmark = pytest.mark.slow
+Job = Callable[..., GenerateJob]
+
+
+class Faulty:
+    """Stands before the server's application: answers the next `count` requests with an S3 error, and notes all of them."""
+
+    def __init__(self, app: Any) -> None:
+        self.app, self.count, self.status, self.code = app, 0, "", ""
+        self.seen: list[tuple[float, str]] = []
+
+    def answer(self, status: str, code: str, count: int = 10**9) -> None:
+        self.status, self.code, self.count = status, code, count
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        self.seen.append((time.monotonic(), f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"))
+        if self.count <= 0:
+            return self.app(environ, start_response)
+        self.count -= 1
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        body = f"<Error><Code>{self.code}</Code><Message>said by the test</Message></Error>".encode()
+        start_response(self.status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+
+@pytest.fixture
+def faulty(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    """The server's misfortunes. botocore itself asks once, so that the retries of all layers do not multiply."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    faulty = Faulty(s3_server._server.app)
+    monkeypatch.setattr(s3_server._server, "app", faulty)
+    yield faulty
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_throttling_is_retried_with_growing_pauses(s3: str, faulty: Faulty) -> None:
+    storage = Storage(f"{s3}/throttled")
+    faulty.answer("503 Slow Down", "SlowDown", count=3)
+    assert storage.create("record.json", b"once")
+    times = [moment for moment, request in faulty.seen if "record.json" in request]
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    assert len(pauses) == 3
+    assert all(pause >= 0.1 * 1.7**number for number, pause in enumerate(pauses))
+    assert storage.read("record.json") == b"once"
+
+
+USES: dict[str, Callable[[Storage], object]] = {
+    "list": lambda storage: storage.list("data"),
+    "read": lambda storage: storage.read("a"),
+    "write": lambda storage: storage.write("a", b"1"),
+    "create": lambda storage: storage.create("a", b"1"),
+    "exists": lambda storage: storage.exists("a"),
+    "remove": lambda storage: storage.remove("a"),
+}
+
+
+@pytest.mark.parametrize(
+    ("use", "status", "code", "message"),
+    [
+        ("create", "503 Slow Down", "SlowDown", "asks to slow down, and still did after several retries"),
+        ("write", "403 Forbidden", "InvalidAccessKeyId", "refuses these credentials"),
+        *((use, "400 Bad Request", "ExpiredToken", "credentials have expired") for use in USES),
+    ],
+)
+def test_trouble_is_one_message_and_can_be_resumed(
+    use: str, status: str, code: str, message: str, s3: str, faulty: Faulty
+) -> None:
+    faulty.answer(status, code)
+    with pytest.raises(EnvironmentFault, match=rf"pairs/run/trouble.* {message}.*run the same command again"):
+        USES[use](Storage(f"{s3}/trouble"))
+
+
+def test_a_run_says_once_that_its_credentials_expired(
+    bundle: Bundle, s3: str, faulty: Faulty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(small.job().model_dump(mode="json")))
+    words = ["generate", "--bundle", f"{bundle.folder}/bundle.yaml", "--job", f"{tmp_path}/job.yaml"]
+    faulty.answer("400 Bad Request", "ExpiredToken")
+    assert cli.main([*words, "--out", f"{s3}/expired"]) == 75
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the credentials have expired. Renew AWS_ACCESS_KEY_ID" in said
+
+    faulty.answer("", "", count=0)
+    assert cli.main([*words, "--out", "s3://no-such-bucket/run"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no-such-bucket" in said and "the bucket does not exist" in said
+
+
+def test_a_bucket_that_vanishes_and_a_token_that_expires_in_a_run(bundle: Bundle, job: Job, faulty: Faulty) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="short-lived")
+    plan = write_plan(job("identities.count=2"), bundle, Storage("s3://short-lived/run"))
+    write_captions(plan, small.profile().captions)
+    block = Chain([spec(name, plan) for name in small.STAGES], range(3))(plan.partition(0))
+    faulty.answer("400 Bad Request", "ExpiredToken")
+    with pytest.raises(EnvironmentFault, match="credentials have expired"):
+        write_partition(block, plan, threads=1)
+    faulty.answer("", "", count=0)
+    for name in plan.out.list():
+        plan.out.remove(name)
+    client.delete_bucket(Bucket="short-lived")
+    with pytest.raises(UserError, match=r"short-lived/run/.*the bucket does not exist \(any more\)"):
+        write_partition(block, plan, threads=1)
+
+
+def test_a_bundle_lies_on_s3_and_each_machine_fetches_it_once(
+    bundle: Bundle, s3: str, faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_module, "CACHE", tmp_path / "cache")
+    there = Storage(f"{s3}/bundle")
+    for path in bundle.folder.rglob("*"):
+        if path.is_file():
+            there.write(str(path.relative_to(bundle.folder)), path.read_bytes())
+    found = load_bundle(f"{there.uri}/bundle.yaml")
+    assert found.digest() == bundle.digest()
+
+    weights = fetch(found.visible, found) / "weights.bin"
+    assert weights.read_bytes() == b"visible" * 100
+    faulty.seen.clear()
+    fetch(found.visible, found)
+    assert not [request for _, request in faulty.seen if "weights.bin" in request]
+    weights.write_bytes(b"rotten!" * 100)
+    fetch(found.visible, found)
+    assert weights.read_bytes() == b"visible" * 100
+
+    there.write("parser/weights.bin", b"forged" * 100)
+    with pytest.raises(EnvironmentFault, match=r"parser/weights.bin is not the file that files.json describes"):
+        fetch(found.parser, found)
+
+
+def test_people_come_from_s3(bundle: Bundle, s3: str, faulty: Faulty) -> None:
+    people = identities(small.job().identities, bundle, seed=1)
+    there = Storage(f"{s3}/people")
+    with there.fsspec.open(there.path("people.parquet"), "wb") as file:
+        pq.write_table(table_of(people), file)
+    assert [person.id for person in from_parquet(f"{there.uri}/people.parquet", 4)] == [p.id for p in people[:4]]
+    faulty.answer("400 Bad Request", "ExpiredToken")
+    with pytest.raises(EnvironmentFault, match="credentials have expired|HTTP 400"):
+        from_parquet(f"{there.uri}/people.parquet", 4)
