@@ -110,6 +110,7 @@ def stage_group(group: Group, bundle: Bundle, job: GenerateJob, profile: Profile
     actor: dict[str, Any] = {
         "num_cpus": group.cpus,
         "num_gpus": group.gpus,
+        **group.selector,
         "runtime_env": {"env_vars": {**ENVIRONMENT, "OMP_NUM_THREADS": str(group.threads)}},
     }
     if group.memory_mb:

@@ -59,7 +59,6 @@ def schema_of(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_operator_takes_it(kind: str) -> None:
     schema = schema_of(kind)
-    if kind == "rayservice":
     for profile in ("cluster", "laptop"):
         files, document = rendered(kind, profile, env=["AWS_ENDPOINT_URL=http://minio:9000"])
         assert document["kind"] == KINDS[kind] and files["kind"] == "ConfigMap"
