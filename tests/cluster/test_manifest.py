@@ -14,6 +14,7 @@ from models.bundle import ROOT
 from models.errors import UserError
 from pipelines.generate import STAGES
 from pipelines.profile import Profile, load_profile
+from serve import app
 
 SCHEMAS = ROOT.parent / "shared" / "kuberay-crds"
 SECRETS = ["s3-login", "THERMAPAIR_API_KEY=service:key"]
