@@ -14,17 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from models.card import Card
 from models.config import apply_edit, check, digest_of
 from models.errors import EnvironmentFault, Interrupted, UserError
-from models.tasks import Task, TrainConfig, load
+from models.tasks import Side, Task, TrainConfig, load
 from models.training import Hooks, Result, start, train
 from pipelines.checkpoints import Checkpoints
 from pipelines.commits import committed
 from pipelines.faults import cause_of
+from pipelines.frames import Frames
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.metrics import Metrics, read
@@ -63,10 +65,21 @@ class TrainJob(BaseModel):
         return task, check(task.Config, self.config, f"task {self.task}")
 
     def digest(self) -> str:
-        """Return the digest of everything that may change a weight: task, full config and the data's committed rows."""
-        shards = committed(Storage(self.data)) if self.data else {}
-        records = [[part, record.digest] for part, record in shards.items()]
-        return digest_of(self.task, self.parsed()[1].model_dump(mode="json"), records, self.limit)
+        """Return the digest of everything that may change a weight: task, full config and the committed rows."""
+        task, config = self.parsed()
+        records = [_committed_rows(self.data)] if self.data else [[]]
+        records += [_committed_rows(side.uri) for side in sides_of(task, config).values() if side.columns]
+        return digest_of(self.task, config.model_dump(mode="json"), *records, self.limit)
+
+
+def _committed_rows(uri: str) -> list[list[Any]]:
+    return [[part, record.digest] for part, record in committed(Storage(uri)).items()]
+
+
+def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:
+    """Return the sources of rows beside the main data that a task asks for."""
+    sides = getattr(task, "sides", None)
+    return sides(config) if sides else {}
 
 
 def run(
@@ -171,18 +184,20 @@ def fit(
             threads=pool.threads,
             limit=job.limit,
         )
+    sides = opened_sides(sides_of(task, config), data, memory, pool.threads)
     validation: Shards | Drawn | None = None if job.data else data
     if job.validation and rank == 0:
         columns, rows = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), config.validate_rows
         validation = Shards(job.validation, columns, memory=memory, threads=pool.threads, limit=rows)
     log.info("%d rows in %.1f s", len(data), time.monotonic() - begin)
-    checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}")
+    seen = "".join(f"/{side.digest}/{len(side)}" for side in sides.values())
+    checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}{seen}")
     with tempfile.TemporaryDirectory(prefix="train-") as folder:
         scratch = Path(folder)
         resume = checkpoints.restore(scratch)
         if rank > 0:
             hooks = Hooks(scratch, lambda *_: None, lambda *_: None)
-            return _facts(train(task, config, data, None, hooks, resume=resume, device=device))
+            return _facts(train(task, config, data, None, hooks, sides=sides, resume=resume, device=device))
         with Metrics(storage, int(checkpoints.pointer().get("step", 0))) as metrics:
 
             def save(folder: Path, step: int, score: float | None) -> None:
@@ -196,7 +211,19 @@ def fit(
                 say(record)
 
             hooks = Hooks(scratch, save, tell, metrics.picture, stop, job.checkpoint_seconds)
-            return _facts(train(task, config, data, validation, hooks, resume=resume, device=device))
+            return _facts(train(task, config, data, validation, hooks, sides=sides, resume=resume, device=device))
+
+
+def opened_sides(sides: dict[str, Side], data: Shards | Drawn, memory: int, threads: int) -> dict[str, Shards | Frames]:
+    """Open a task's further sources; thermal frames are resized to the pictures of `data`."""
+    opened: dict[str, Shards | Frames] = {}
+    for name, side in sides.items():
+        if side.columns:
+            opened[name] = Shards(side.uri, side.columns, memory=memory, threads=threads)
+        else:
+            opened[name] = Frames(side.uri, data.rows(np.arange(1))["visible"].shape[1])
+        log.info("%s: %d rows", name, len(opened[name]))
+    return opened
 
 
 def _facts(result: Result) -> dict[str, float]:

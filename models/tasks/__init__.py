@@ -6,6 +6,7 @@ set, builds an optimizer or writes a checkpoint: the loop does. It never imports
 
 import importlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -56,10 +57,18 @@ class TrainConfig(BaseModel):
     init: str = Field("", description="checkpoint folder or safetensors file to start from; names must match")
 
 
+@dataclass(frozen=True)
+class Side:
+    """Further rows beside the main data: shards with these columns, or a folder of thermal pictures (no columns)."""
+
+    uri: str
+    columns: tuple[str, ...] = ()
+
+
 class Task(Protocol):
     """What a module in `models/tasks` offers.
 
-    Three further names are optional, and found by name:
+    Four further names are optional, and found by name:
 
     `prepare(rows: Rows, config) -> Rows`
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
@@ -69,6 +78,8 @@ class Task(Protocol):
         Columns that `validate` needs, if not `COLUMNS`.
     `pictures(model: nn.Module, rows: Rows, config) -> np.ndarray`
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
+    `sides(config) -> dict[str, Side]`
+        Rows of other sources, one beside every row of the batch, chosen by its `draw`; their columns come as `name.column`.
     """
 
     Config: type[TrainConfig]

@@ -12,6 +12,9 @@ from models.errors import EnvironmentFault
 from models.unet import UNet, UNetConfig, build_unet
 from models.weights import load_network, save_network
 
+CLIP_MARGIN = 1e-3
+"""Network values this near to 0 or 1 count as clipped."""
+
 
 class ThermalConfig(BaseModel):
     """What the numbers of a thermalizer mean. T-FAKE's published weights: 20 to 40 degrees Celsius, background masked.
@@ -53,6 +56,12 @@ class Thermalizer(nn.Module):
     def to_scale(self, celsius: Tensor) -> Tensor:
         """Return degrees Celsius as network values, clipped to [0, 1]."""
         return ((celsius - self.config.low) / (self.config.high - self.config.low)).clamp(0, 1)
+
+
+def clipped_share(scaled: Tensor, person: Tensor) -> Tensor:
+    """Return the share of the person's pixels (bool, broadcast to `scaled` [..., H, W]) at an end of the scale, float [...]."""
+    clipped = ((scaled <= CLIP_MARGIN) | (scaled >= 1 - CLIP_MARGIN)) & person
+    return clipped.sum(dim=(-2, -1)) / person.sum(dim=(-2, -1)).clamp(min=1)
 
 
 def new_thermalizer(config: ThermalConfig, unet: UNetConfig) -> Thermalizer:
