@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -128,6 +130,29 @@ def test_workers_that_cannot_share_a_batch_are_refused(shards: str, profile: str
 def test_rows_that_changed_are_refused(shards: str, undisturbed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="trained on other rows"):
         Checkpoints(Storage(undisturbed), "0/0").restore(tmp_path)
+
+
+def test_a_thermalizer_trains_on_a_folder_of_frames(shards: str, tmp_path: Path) -> None:
+    """All three terms on real rows, faces without temperature and a folder of frames; other frames are other rows."""
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    picture = np.tile(np.linspace(293.15, 308.15, 40), (40, 1)) * 100
+    cv2.imwrite(str(frames / "a.png"), picture.astype(np.uint16))
+    values = {
+        "steps": 2, "batch": 8, "unet": {"width": 8, "blocks": [1, 1, 1, 1]},
+        "loss": {"patches": 0.01, "prior": 1.0, "sizes": [32, 16], "count": 32},
+        "data": {"thermal_unpaired": str(frames), "faces": shards},
+    }  # fmt: skip
+    job = TrainJob(task="thermalizer", data=shards, validation=shards, config=values)
+    storage = Storage(tmp_path / "run")
+    claim(job, storage)
+    metrics = fit(job, storage, Training(threads=1))
+    assert metrics["step"] == 2 and 0 <= metrics["clipped"] <= 1
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert record["patches"] > 0 and record["prior"] > 0
+    cv2.imwrite(str(frames / "b.png"), picture.T.astype(np.uint16))
+    with pytest.raises(UserError, match="trained on other rows"):
+        fit(job, storage, Training(threads=1))
 
 
 @pytest.mark.slow
