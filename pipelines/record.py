@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from models.seeds import seed_of
 from models.synthworld.scene import ATTRIBUTES
+from pipelines.photo_plan import PhotoPlan
 from pipelines.pictures import encode_jpeg, encode_png
 from pipelines.plan import Plan, pair_id
 
@@ -56,7 +57,9 @@ def schema() -> pa.Schema:
     return pa.schema(COLUMNS, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def table_of(plan: Plan, columns: Mapping[str, np.ndarray], chosen: np.ndarray, threads: Executor) -> pa.Table:
+def table_of(
+    plan: Plan | PhotoPlan, columns: Mapping[str, np.ndarray], chosen: np.ndarray, threads: Executor
+) -> pa.Table:
     """Return the pairs of the samples at indices `chosen` of `columns`, one row per condition, encoded in `threads`."""
     encoded = list(threads.map(lambda row: _pairs(plan, columns, int(row)), chosen))
     return pa.Table.from_pylist([pair for pairs in encoded for pair in pairs], schema=schema())
@@ -77,7 +80,7 @@ def origins(words: Mapping[str, str], given: Mapping[str, str], estimated: Mappi
     return sources
 
 
-def _pairs(plan: Plan, columns: Mapping[str, np.ndarray], row: int) -> list[dict[str, Any]]:
+def _pairs(plan: Plan | PhotoPlan, columns: Mapping[str, np.ndarray], row: int) -> list[dict[str, Any]]:
     """Return the pairs of one sample. Columns that no stage filled (the row failed before) come out empty."""
     value = _Row(columns, row)
     visible = value.get("visible")
@@ -96,7 +99,7 @@ def _pairs(plan: Plan, columns: Mapping[str, np.ndarray], row: int) -> list[dict
         "caption": str(value["caption"]),
         "caption_source": str(value["caption_source"]),
         "attributes": json.dumps(origins(*(json.loads(value[k]) for k in ("attributes", "given", "estimated")))),
-        "embedding": value["embedding"],
+        "embedding": value["embedding"] if "embedding" in columns else None,
         "visible": _picture(sample, "visible", pixels, plan.job.encoding.visible),
         "thermal_kind": "predicted",
         "classes": _picture(sample, "classes", classes),

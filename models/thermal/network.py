@@ -77,16 +77,21 @@ def save_thermalizer(model: Thermalizer, folder: Path) -> None:
         save_network(network, folder / f"{condition}.safetensors")
 
 
+def thermal_config(folder: Path) -> ThermalConfig:
+    """Return what the numbers of the thermalizer in `folder` mean; raises EnvironmentFault when it does not say."""
+    path = folder / "thermal.json"
+    try:
+        return ThermalConfig(**json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise EnvironmentFault(f"{path}: cannot read the thermalizer's configuration ({error})") from error
+
+
 def load_thermalizer(folder: Path, dtype: str = "float32") -> Thermalizer:
     """Read a thermalizer from `folder`.
 
     Raises:
         EnvironmentFault: `thermal.json` or a condition's weights are missing, damaged or of another architecture.
     """
-    path = folder / "thermal.json"
-    try:
-        config = ThermalConfig(**json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise EnvironmentFault(f"{path}: cannot read the thermalizer's configuration ({error})") from error
+    config = thermal_config(folder)
     networks = {name: load_network(folder / f"{name}.safetensors", build_unet, dtype) for name in config.conditions}
     return Thermalizer(config, networks).eval()
