@@ -13,7 +13,20 @@ from collections.abc import Sequence
 
 import click
 
-from cluster import clean, doctor, embed, generate, inspect, measure, reference, seal, thermalize, train, world
+from cluster import (
+    clean,
+    doctor,
+    embed,
+    fit_camera,
+    generate,
+    inspect,
+    measure,
+    reference,
+    seal,
+    thermalize,
+    train,
+    world,
+)
 from models.errors import EnvironmentFault, UserError
 
 
@@ -24,7 +37,7 @@ def cli(debug: bool) -> None:
     """Paired visible and thermal faces on Ray: make them, train on them, serve them."""
 
 
-for module in (generate, embed, thermalize, inspect, clean, world, train, measure, reference, seal, doctor):
+for module in (generate, embed, thermalize, inspect, clean, world, train, measure, reference, fit_camera, seal, doctor):
     cli.add_command(module.command)
 
 
