@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from models.bundle import fetch, load_bundle
 from models.card import Card
-from models.config import apply_edit, check, digest_of
+from models.config import apply_edit, check, digest_of, read_config
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.tasks import Side, Task, TrainConfig, load
 from models.training import Hooks, Result, start, train
@@ -41,8 +42,12 @@ STOP = "stop"
 """A file of this name asks the workers to save and stop."""
 
 
+PARTS = {"thermalizer": "thermal", "parser": "parser"}
+"""Parts of a bundle that a task can begin with."""
+
+
 class TrainJob(BaseModel):
-    """What to train on what. `config` holds the values of the task's `Config`."""
+    """What to train on what, in a YAML file or as flags. `config` holds the values of the task's `Config`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,40 +88,47 @@ def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:
 
 
 def run(
-    task: str,
+    task: str | None,
     data: str | None,
     out: str,
     *,
+    job_file: Path | None = None,
+    bundle: str = "",
     validation: str | None = None,
     overrides: Sequence[str] = (),
     profile: str = "laptop",
     local: bool = False,
     threads: int | None = None,
     limit: int | None = None,
-    checkpoint_seconds: float = 180.0,
+    checkpoint_seconds: float | None = None,
     export: str | None = None,
     fresh: bool = False,
 ) -> Card:
     """Train to the end, or on from the last checkpoint of `out`, then export the best weights with their card.
 
-    overrides: `key=value` of the task's config, and of the profile as `profile.key=value`. local: in this process,
-    without Ray. export: folder of the bundle part, by default `out/export` (a local folder).
+    job_file: YAML of a `TrainJob`; what is given here takes the place of what it says. bundle: begin with the weights of
+    this bundle's part. overrides: `key=value` of the task's config, and of the profile as `profile.key=value`.
+    local: in this process, without Ray. export: folder of the bundle part, by default `out/export` (a local folder).
     """
     storage = Storage(out)
-    values = defaults(load(task).Config)
+    content = read_config(_JobFile, job_file).model_dump(exclude_none=True) if job_file else {}
+    given = {"task": task, "data": data, "validation": validation, "limit": limit}
+    content |= {key: value for key, value in given.items() if value is not None}
+    if "task" not in content:
+        raise UserError("name a task, or a --job that names one")
+    values = defaults(load(content["task"]).Config)
+    merge(values, content.get("config", {}))
     for edit in overrides:
         if not edit.startswith("profile."):
             apply_edit(values, edit)
+    if bundle:
+        values["init"] = str(part_of(content["task"], bundle))
     where = load_profile(profile, [edit.removeprefix("profile.") for edit in overrides if edit.startswith("profile.")])
     pool = where.training.model_copy(update={"threads": threads} if threads else {})
-    job = TrainJob(
-        task=task,
-        data=Storage(data).uri if data else "",
-        validation=Storage(validation).uri if validation else None,
-        config=values,
-        limit=limit,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    uris = {key: Storage(content[key]).uri for key in ("data", "validation") if content.get(key)}
+    if checkpoint_seconds is not None:
+        content["checkpoint_seconds"] = checkpoint_seconds
+    job = TrainJob(**(content | uris | {"config": values}))
     with Signals() as signals, Lease(storage) as lease:
         if fresh:
             Checkpoints(storage).forget()
@@ -126,6 +138,36 @@ def run(
         else:
             _fit_on_ray(job, storage, where.model_copy(update={"training": pool}), digest, signals, lease)
         return export_part(job, storage, Path(export) if export else None)
+
+
+class _JobFile(BaseModel):
+    """A `TrainJob` of which flags may give the rest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str | None = None
+    data: str | None = None
+    validation: str | None = None
+    config: dict[str, Any] | None = None
+    limit: int | None = None
+    checkpoint_seconds: float | None = None
+
+
+def merge(values: dict[str, Any], own: dict[str, Any]) -> None:
+    """Put the nested values `own` over `values` in place, key by key."""
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def part_of(task: str, bundle: str) -> Path:
+    """Return the folder of the weights that `task` begins with, fetched and verified."""
+    if task not in PARTS:
+        raise UserError(f"--bundle: {task} begins with random weights; a bundle's are for {', '.join(PARTS)}")
+    chosen = load_bundle(bundle)
+    return fetch(chosen.parts()[PARTS[task]], chosen).resolve()
 
 
 def defaults(model: type[TrainConfig]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ EDGES = 400
 """Edges fitted, at most."""
 CROWDED = 0.25
 """Share of the pixels in a sixteenth of the grey levels, from which a frame was not equalised."""
-SHARPEST = 15
+SHARPEST = 25
 """Percentile of the edges' widths that is taken for the camera's own."""
 
 
@@ -175,11 +175,11 @@ def _fitted_width(profile: np.ndarray, pixel: float) -> float | None:
 
     start = (float(profile.mean()), height, 0.0, 0.8)
     try:
-        best, _ = curve_fit(edge, x, profile, start, bounds=([-np.inf, -np.inf, -3, 0.05], [np.inf, np.inf, 3, 5]))
-    except RuntimeError:
+        best, _ = curve_fit(edge, x, profile, start, maxfev=200)
+    except RuntimeError:  # it did not settle: no lone step
         return None
     off = float(np.abs(edge(x, *best) - profile).max())
-    return float(best[3]) if off < 0.05 * abs(height) + 4 * pixel else None
+    return abs(float(best[3])) if off < 0.05 * abs(height) + 4 * pixel else None
 
 
 def equalised(frames: Sequence[np.ndarray]) -> bool:

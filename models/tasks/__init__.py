@@ -54,7 +54,7 @@ class TrainConfig(BaseModel):
     channels_last: bool = Field(True, description="convolutions in NHWC, faster on CPUs")
     validate_every: int = Field(0, ge=0, description="steps between validations; 0 = at the end only")
     validate_rows: int = Field(2000, gt=0, description="at most so many rows of the validation data")
-    init: str = Field("", description="checkpoint folder or safetensors file to start from; names must match")
+    init: str = Field("", description="checkpoint, part of a bundle or safetensors file to start from; names must match")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Side:
 class Task(Protocol):
     """What a module in `models/tasks` offers.
 
-    Four further names are optional, and found by name:
+    Five further names are optional, and found by name:
 
     `prepare(rows: Rows, config) -> Rows`
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
@@ -80,6 +80,8 @@ class Task(Protocol):
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
     `sides(config) -> dict[str, Side]`
         Rows of other sources, one beside every row of the batch, chosen by its `draw`; their columns come as `name.column`.
+    `begin(model: nn.Module, folder: Path) -> None`
+        Fill a fresh model from the weights of a bundle's part (`init`); raise UserError when they are of another shape.
     """
 
     Config: type[TrainConfig]

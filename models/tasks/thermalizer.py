@@ -17,13 +17,22 @@ from torch import Tensor, nn
 from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
 from models.classes import BACKGROUND
+from models.errors import UserError
 from models.seeds import generator, seed_of
 from models.tasks import Rows, Side, TrainConfig
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
-from models.thermal.network import ThermalConfig, Thermalizer, clipped_share, new_thermalizer, save_thermalizer
+from models.thermal.network import (
+    ThermalConfig,
+    Thermalizer,
+    clipped_share,
+    load_thermalizer,
+    new_thermalizer,
+    save_thermalizer,
+)
 from models.thermal.prior import reference, temperature_prior
 from models.unet import UNetConfig
+from models.weights import load_strictly
 
 COLUMNS = ("visible", "classes", "apparent", "valid", "condition")
 
@@ -76,6 +85,19 @@ class Config(TrainConfig):
 
 def build(config: Config) -> nn.Module:
     return new_thermalizer(config.thermal, config.unet)
+
+
+def begin(model: nn.Module, folder: Path) -> None:
+    """Fill `model` from a thermalizer's folder of the same shape, scale and conditions."""
+    assert isinstance(model, Thermalizer)
+    known = load_thermalizer(folder)
+    if (known.config.low, known.config.high) != (model.config.low, model.config.high):
+        low, high = known.config.low, known.config.high
+        raise UserError(f"{folder} speaks of {low:g} to {high:g} degC: set thermal.low={low:g} thermal.high={high:g}")
+    for name, network in model.networks.items():
+        if name not in known.networks:
+            raise UserError(f"{folder} has no condition {name!r}: set thermal.conditions=[{', '.join(known.networks)}]")
+        load_strictly(network, known.networks[name].state_dict(), folder / f"{name}.safetensors")
 
 
 def sides(config: Config) -> dict[str, Side]:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from models.card import Card, update_metrics
@@ -120,6 +121,38 @@ def test_another_run_is_refused_by_what_differs(shards: str, undisturbed: Path, 
         run(shards, undisturbed, profile, "learning_rate=0.1", local=True)
     with pytest.raises(UserError, match="unknown task 'nonsense'; known: recogniser"):
         train.run("nonsense", shards, str(undisturbed), profile=profile)
+
+
+def test_a_job_file_says_what_flags_do_not(shards: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump({"task": TASK, "data": shards, "config": {"steps": 99, "ema": 0.9}}))
+    out = tmp_path / "run"
+    card = train.run(
+        None, None, str(out), job_file=file, validation=shards, overrides=["steps=12"], profile=profile, local=True
+    )
+    assert card.task == TASK and distance(weights(out), weights(undisturbed)) == 0
+    file.write_text(yaml.safe_dump({"task": TASK, "rows": 3}))
+    with pytest.raises(UserError, match="rows: unknown key; known here: .*validation"):
+        train.run(None, None, str(out), job_file=file, profile=profile)
+    with pytest.raises(UserError, match="name a task"):
+        train.run(None, shards, str(out), profile=profile)
+
+
+def test_a_bundle_gives_the_first_weights(shards: str, profile: str, tmp_path: Path) -> None:
+    """At a rate of nearly zero, what comes out is what the starter has."""
+    train.run(
+        "thermalizer", shards, str(tmp_path), validation=shards, bundle="starter", profile=profile, local=True,
+        overrides=["steps=1", "batch=16", "lr=1e-12", "bf16=false", "thermal.conditions=[cold]", "ema=0"],
+    )  # fmt: skip
+    found, wanted = (load_file(f / "cold.safetensors") for f in (tmp_path / "export", ROOT / "models/starter/thermal"))
+    assert (
+        max(float((found[k] - wanted[k]).abs().max()) for k in wanted if "running" not in k and "num_" not in k) < 1e-6
+    )
+    with pytest.raises(UserError, match=r"set thermal.low=0 thermal.high=45"):
+        train.run("thermalizer", shards, str(tmp_path / "b"), bundle="starter", profile=profile, local=True,
+                  overrides=["thermal.low=20", "thermal.high=40"])  # fmt: skip
+    with pytest.raises(UserError, match="for thermalizer, parser"):
+        train.run("vae", shards, str(tmp_path / "c"), bundle="starter", profile=profile, local=True)
 
 
 def test_workers_that_cannot_share_a_batch_are_refused(shards: str, profile: str, tmp_path: Path) -> None:
