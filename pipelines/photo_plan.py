@@ -144,7 +144,7 @@ class PhotoPlan:
             return images.read(picture), Storage(self.job.masks).read(mask) if mask else None, picture
         table = _row_group(images, picture.rpartition("#")[0], sample["group"], bool(mask))
         cells = [table.column(name)[sample["row"]].as_py() for name in table.column_names]
-        content = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells]
+        content: list[Any] = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells]
         if not all(isinstance(data, bytes) for data in content):
             raise BadPicture("empty: a cell of the row holds no encoded picture")
         return content[0], content[1] if mask else None, _file_name(content[0])

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 from ray.data import Dataset
@@ -69,8 +70,8 @@ def run(
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     models, where, storage = load_bundle(bundle), load_profile(profile), Storage(out)
-    values = {"images": Storage(images).uri, "masks": Storage(masks).uri if masks else "", "layout": layout}
-    values |= {"conditions": list(conditions), "size": size or models.size, "limit": limit}
+    values: dict[str, Any] = {"images": Storage(images).uri, "masks": Storage(masks).uri if masks else ""}
+    values |= {"layout": layout, "conditions": list(conditions), "size": size or models.size, "limit": limit}
     job = check(ThermalizeJob, values | {"partition_samples": partition_samples}, "thermalize")
     check_threads(where)
     known = thermal_config(fetch(models.thermal, models)).conditions

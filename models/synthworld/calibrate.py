@@ -6,6 +6,7 @@ frame's offset, vignetting and the housing need a reference surface, and dead pi
 these are not estimated.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -140,7 +141,7 @@ def blur_width(frames: Sequence[np.ndarray], pixel: float) -> float | None:
     widths = [width for view in views for width in _edge_widths(view, pixel, max(8, EDGES // len(views)))]
     if len(widths) < 8:
         return None
-    return float(np.sqrt(max(np.percentile(widths, SHARPEST) ** 2 - 1 / 12, 0.0)))
+    return math.sqrt(max(float(np.percentile(widths, SHARPEST)) ** 2 - 1 / 12, 0.0))
 
 
 def _edge_widths(frame: np.ndarray, pixel: float, count: int) -> list[float]:

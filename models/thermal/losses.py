@@ -7,7 +7,7 @@ All terms are in squared values of the network's scale, where [0, 1] is 20 to 40
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -145,8 +145,10 @@ def _clouds(
 
 
 def _released_mask(classes: Tensor, size: int, released: Released) -> Tensor:
-    mode = {"mode": "bilinear", "antialias": True} if released.mask_interpolated else {"mode": "nearest-exact"}
-    ids = F.interpolate(classes[:, None].float(), _smaller(classes, size), **mode)[:, 0]  # type: ignore[arg-type]
+    mode: dict[str, Any] = (
+        {"mode": "bilinear", "antialias": True} if released.mask_interpolated else {"mode": "nearest-exact"}
+    )
+    ids = F.interpolate(classes[:, None].float(), _smaller(classes, size), **mode)[:, 0]
     return ids == BACKGROUND if released.person_masked else ids != BACKGROUND
 
 
