@@ -133,11 +133,11 @@ def start(task: Task, config: TrainConfig, device: torch.device, resume: Path | 
     torch.manual_seed(seed_of(config.seed, "init"))
     model = task.build(config).to(device)
     if config.init:
-        begin = getattr(task, "begin", None)
-        if begin is not None and Path(config.init).is_dir():
-            begin(model, Path(config.init))
+        path, begin = Path(config.init), getattr(task, "begin", None)
+        if begin is not None and path.is_dir() and not (path / "model.safetensors").exists():  # no checkpoint
+            begin(model, path)
         else:
-            load_weights(model, Path(config.init))
+            load_weights(model, path)
     if config.channels_last:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
