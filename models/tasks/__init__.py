@@ -54,7 +54,9 @@ class TrainConfig(BaseModel):
     channels_last: bool = Field(True, description="convolutions in NHWC, faster on CPUs")
     validate_every: int = Field(0, ge=0, description="steps between validations; 0 = at the end only")
     validate_rows: int = Field(2000, gt=0, description="at most so many rows of the validation data")
-    init: str = Field("", description="checkpoint, part of a bundle or safetensors file to start from; names must match")
+    init: str = Field(
+        "", description="checkpoint, part of a bundle or safetensors file to start from; names must match"
+    )
 
 
 @dataclass(frozen=True)
