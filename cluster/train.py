@@ -1,12 +1,22 @@
 """`thermapair train`: one training task through the one loop."""
 
+from pathlib import Path
+
 import click
 
 from cluster import options
 
 
 @click.command("train")
-@click.argument("task")
+@click.argument("task", required=False)
+@click.option(
+    "--job",
+    "job_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML with task, data, validation, config (the task's values) and limit; flags take the place of what it says.",
+)
+@click.option("--bundle", default="", metavar="NAME|FILE", help="Begin with the weights of this bundle's part.")
 @click.option(
     "--data", metavar="URI", help="Shards to train on, as `thermapair world` writes them; the captioner needs none."
 )
@@ -18,10 +28,12 @@ from cluster import options
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each worker instead of the profile's.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N rows of the data.")
 @click.option("--export", metavar="URI", help="Folder of the trained part and its card.  [default: OUT/export]")
-@click.option("--checkpoint-seconds", default=180.0, show_default=True, help="Time between checkpoints.")
+@click.option("--checkpoint-seconds", type=float, help="Time between checkpoints.  [default: 180]")
 @click.option("--fresh", is_flag=True, help="Start again instead of resuming from the last checkpoint in --out.")
 def command(
-    task: str,
+    task: str | None,
+    job_file: Path | None,
+    bundle: str,
     data: str | None,
     validation: str | None,
     out: str,
@@ -31,20 +43,22 @@ def command(
     threads: int | None,
     limit: int | None,
     export: str | None,
-    checkpoint_seconds: float,
+    checkpoint_seconds: float | None,
     fresh: bool,
 ) -> None:
-    """Train TASK: a module of models/tasks.
+    """Train TASK: a module of models/tasks (or the one that --job names).
 
     Repeating the command resumes from the last checkpoint. --set takes the task's own values (steps, batch, lr, ...)
     and values of the profile as profile.KEY.
     """
     from pipelines import train
 
-    train.run(
+    card = train.run(
         task,
         data,
         out,
+        job_file=job_file,
+        bundle=bundle,
         validation=validation,
         overrides=overrides,
         profile=profile,
@@ -55,4 +69,4 @@ def command(
         checkpoint_seconds=checkpoint_seconds,
         fresh=fresh,
     )
-    click.echo(f"trained {task}: {export or out + '/export'}")
+    click.echo(f"trained {card.task}: {export or out + '/export'}")

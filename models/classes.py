@@ -8,7 +8,7 @@ CLASSES: tuple[str, ...] = (
 )  # fmt: skip
 """Names by id. Left and right are the subject's. Opaque lenses are GLASSES; clear lenses take the class behind them."""
 
-BACKGROUND, SKIN, NOSE = 0, 1, 2
+BACKGROUND, SKIN, NOSE, GLASSES = 0, 1, 2, 16
 FACE: tuple[int, ...] = tuple(range(1, 12))
 """Classes of the bare face: skin, nose, eyes, brows, ears and mouth."""
 

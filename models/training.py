@@ -8,7 +8,7 @@ run that is resumed at step k sees the same rows with the same draws as one that
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,10 +89,13 @@ def train(
     validation: Source | None,
     hooks: Hooks,
     *,
+    sides: Mapping[str, Source] | None = None,
     resume: Path | None = None,
     device: torch.device | None = None,
 ) -> Result:
     """Train to `config.steps` and return the averaged model; `resume` is a checkpoint folder of the same config.
+
+    sides: further rows by name (see `models/tasks`); each row of a batch brings one of each.
 
     Raises `Interrupted` after saving when `hooks.stop()` turns true, `UserError` for a batch that workers cannot share
     and for a loss that is not finite.
@@ -105,7 +108,7 @@ def train(
     step_module = _Step(task, config, state.model)
     worker = nn.parallel.DistributedDataParallel(step_module, find_unused_parameters=True) if world > 1 else step_module
     clock = _Clock(state.seconds)
-    with contextlib.closing(_batches(data, config, state.step, rank, world)) as batches:
+    with contextlib.closing(_batches(data, sides or {}, config, state.step, rank, world)) as batches:
         for step, batch in batches:
             torch.manual_seed(seed_of(config.seed, "step", step, rank))
             loss, metrics = worker(batch, step)
@@ -130,7 +133,11 @@ def start(task: Task, config: TrainConfig, device: torch.device, resume: Path | 
     torch.manual_seed(seed_of(config.seed, "init"))
     model = task.build(config).to(device)
     if config.init:
-        load_weights(model, Path(config.init))
+        path, begin = Path(config.init), getattr(task, "begin", None)
+        if begin is not None and path.is_dir() and not (path / "model.safetensors").exists():  # no checkpoint
+            begin(model, path)
+        else:
+            load_weights(model, path)
     if config.channels_last:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -185,7 +192,7 @@ def _update(state: Checkpoint, config: TrainConfig, step: int, loss: Tensor) -> 
 
 
 def _batches(
-    data: Source, config: TrainConfig, first: int, rank: int, world: int
+    data: Source, sides: Mapping[str, Source], config: TrainConfig, first: int, rank: int, world: int
 ) -> Generator[tuple[int, Rows], None, None]:
     """Yield (step, this worker's rows); a thread reads two steps ahead."""
     if len(data) == 0:
@@ -196,7 +203,11 @@ def _batches(
         row, epoch = (
             a[rank * share : (rank + 1) * share] for a in batch_rows(len(data), config.batch, step, config.seed)
         )
-        return {**data.rows(row), "row": row, "draw": draws(config.seed, epoch, row)}
+        batch = {**data.rows(row), "row": row, "draw": draws(config.seed, epoch, row)}
+        for name, source in sides.items():
+            beside = np.array([seed_of(draw, name) % len(source) for draw in batch["draw"]], np.int64)
+            batch |= {f"{name}.{column}": values for column, values in source.rows(beside).items()}
+        return batch
 
     with ThreadPoolExecutor(1, "rows") as pool:
         ahead = {step: pool.submit(read, step) for step in range(first, min(first + 2, config.steps))}

@@ -1,8 +1,9 @@
 """`thermapair clean`: delete what no commit record names: shards of attempts that were given up, half-written files."""
 
+from models.errors import UserError
 from pipelines.commits import Commit, committed
 from pipelines.lease import Lease
-from pipelines.plan import read_plan
+from pipelines.plan import RUN
 from pipelines.storage import Storage
 
 FOLDERS = ("data", "rejects")
@@ -15,7 +16,8 @@ def run(out: str, *, dry_run: bool = False) -> list[str]:
         UserError: there is no run at `out`, or a live driver still writes to it.
     """
     storage = Storage(out)
-    read_plan(storage)
+    if not storage.exists(RUN):
+        raise UserError(f"{storage.uri} holds no run ({RUN} is missing).")
     with Lease(storage):
         commits = committed(storage)
         found = orphans(storage, commits) if dry_run else remove_orphans(storage, commits)

@@ -6,7 +6,7 @@ One block is one partition from the first row to the writer, so a partition is t
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from pipelines.commits import finished
 from pipelines.interrupts import Signals, in_thread
 from pipelines.job import GenerateJob, load_job
 from pipelines.lease import Lease
+from pipelines.photo_plan import PhotoPlan
 from pipelines.plan import Plan, write_plan
 from pipelines.profile import Group, Profile, load_profile
 from pipelines.progress import Board, State, View
@@ -127,11 +128,12 @@ def pairs(plan: Plan, profile: Profile, board: str = "") -> Dataset:
     rows = pending_partitions(plan)
     for attempts in rounds(plan.job, profile):
         for number, group in enumerate(profile.grouped(tuple(STAGES))):
-            rows = stage(rows, group, plan, attempts, begins=number == 0, board=board)
+            specs = [spec(name, plan.job, plan.bundle) for name in group.stages]
+            rows = stage(rows, group, specs, attempts, begins=number == 0, board=board)
     return write_shards(rows, plan, profile)
 
 
-def pending_partitions(plan: Plan) -> Dataset:
+def pending_partitions(plan: Plan | PhotoPlan) -> Dataset:
     """Return the partitions that are not committed: one block each, a row per sample."""
     done = finished(plan.out)
     pending = [k for k in range(plan.partitions) if k not in done]
@@ -151,19 +153,15 @@ def rounds(job: GenerateJob, profile: Profile) -> list[list[int]]:
     return [attempts] if len(profile.grouped(tuple(STAGES))) == 1 else [[attempt] for attempt in attempts]
 
 
-def stage(rows: Dataset, group: Group, plan: Plan, attempts: list[int], begins: bool, board: str) -> Dataset:
-    """Return `rows` after the stages of `group`, a pool of actors over whole blocks."""
+def stage(
+    rows: Dataset, group: Group, specs: list[StageSpec], attempts: list[int], begins: bool = True, board: str = ""
+) -> Dataset:
+    """Return `rows` after the stages `specs` of `group`, a pool of actors over whole blocks."""
     # map_batches insists on a batch size beside a GPU, and any batch size merges and cuts blocks. The method behind it
     # takes whole blocks on either device.
     return rows.map_batches_internal(
         Chain,
-        fn_constructor_args=(
-            [spec(name, plan.job, plan.bundle) for name in group.stages],
-            attempts,
-            begins,
-            group.threads,
-            board,
-        ),
+        fn_constructor_args=(specs, attempts, begins, group.threads, board),
         batch_size=None,
         compute=ActorPoolStrategy(
             min_size=group.actors[0], max_size=group.actors[1], max_tasks_in_flight_per_actor=group.in_flight
@@ -190,10 +188,12 @@ def spec(name: str, job: GenerateJob, bundle: Bundle) -> StageSpec:
     return StageSpec(name, STAGES[name], part, bundle, part.batch if part else bundle.visible.batch, own.get(name, {}))
 
 
-def write_shards(rows: Dataset, plan: Plan, profile: Profile) -> Dataset:
-    """Return the counts of each partition of `rows`, once it is encoded, written and committed."""
+def write_shards(
+    rows: Dataset, plan: Plan | PhotoPlan, profile: Profile, write: Callable[..., Any] = write_partition
+) -> Dataset:
+    """Return the counts of each partition of `rows`, once `write` has encoded, written and committed it."""
     return rows.map_batches(
-        write_partition,
+        write,
         fn_args=(plan, profile.writer.threads),
         batch_size=None,
         compute=TaskPoolStrategy(size=profile.writer.tasks),
@@ -201,7 +201,7 @@ def write_shards(rows: Dataset, plan: Plan, profile: Profile) -> Dataset:
     )
 
 
-def complete(plan: Plan) -> bool:
+def complete(plan: Plan | PhotoPlan) -> bool:
     """Whether every partition is committed."""
     return len(finished(plan.out)) == plan.partitions
 

@@ -171,6 +171,8 @@ def read_plan(out: Storage, job: GenerateJob | None = None, bundle: Bundle | Non
         run = json.loads(out.read(RUN))
     except FileNotFoundError:
         raise UserError(f"{out.uri} holds no run ({RUN} is missing).") from None
+    if run["job"]["kind"] != "generate":
+        raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
     if digest and run["digest"] != digest:
         made = {"job": run["job"], "bundle": run["bundle"]}
         now = {"job": job.model_dump() if job else {}, "bundle": bundle.model_dump() if bundle else {}}

@@ -16,6 +16,7 @@ from models.bundle import Bundle
 from models.seeds import seed_of
 from models.synthworld.scene import ATTRIBUTES
 from pipelines.job import GenerateJob
+from pipelines.photo_plan import PhotoPlan, ThermalizeJob
 from pipelines.pictures import encode_jpeg, encode_png
 from pipelines.plan import Plan, pair_id
 
@@ -58,7 +59,9 @@ def schema() -> pa.Schema:
     return pa.schema(COLUMNS, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def table_of(plan: Plan, columns: Mapping[str, np.ndarray], chosen: np.ndarray, threads: Executor) -> pa.Table:
+def table_of(
+    plan: Plan | PhotoPlan, columns: Mapping[str, np.ndarray], chosen: np.ndarray, threads: Executor
+) -> pa.Table:
     """Return the pairs of the samples at indices `chosen` of `columns`, one row per condition, encoded in `threads`."""
     encoded = list(threads.map(lambda row: pairs_of(plan.job, plan.bundle, plan.digest, columns, int(row)), chosen))
     return pa.Table.from_pylist([pair for pairs in encoded for pair in pairs], schema=schema())
@@ -80,7 +83,7 @@ def origins(words: Mapping[str, str], given: Mapping[str, str], estimated: Mappi
 
 
 def pairs_of(
-    job: GenerateJob, bundle: Bundle, run: str, columns: Mapping[str, np.ndarray], row: int
+    job: GenerateJob | ThermalizeJob, bundle: Bundle, run: str, columns: Mapping[str, np.ndarray], row: int
 ) -> list[dict[str, Any]]:
     """Return the pairs of one sample as rows of the record; `run` is the digest of what made them.
 
@@ -103,7 +106,7 @@ def pairs_of(
         "caption": str(value["caption"]),
         "caption_source": str(value["caption_source"]),
         "attributes": json.dumps(origins(*(json.loads(value[k]) for k in ("attributes", "given", "estimated")))),
-        "embedding": value["embedding"],
+        "embedding": value["embedding"] if "embedding" in columns else None,
         "visible": picture(sample, "visible", pixels, job.encoding.visible),
         "thermal_kind": "predicted",
         "classes": picture(sample, "classes", classes),

@@ -14,18 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from models.bundle import SEAL
+from models.bundle import SEAL, fetch, load_bundle
 from models.card import Card
-from models.config import apply_edit, check, digest_of
+from models.config import apply_edit, check, digest_of, read_config
 from models.errors import EnvironmentFault, Interrupted, UserError
-from models.tasks import Task, TrainConfig, load
+from models.tasks import Side, Task, TrainConfig, load
 from models.training import Hooks, Result, start, train
 from pipelines.checkpoints import Checkpoints
 from pipelines.commits import committed
 from pipelines.faults import cause_of
+from pipelines.frames import Frames
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.metrics import Metrics, read
@@ -40,8 +42,12 @@ STOP = "stop"
 """A file of this name asks the workers to save and stop."""
 
 
+PARTS = {"thermalizer": "thermal", "parser": "parser"}
+"""Parts of a bundle that a task can begin with."""
+
+
 class TrainJob(BaseModel):
-    """What to train on what. `config` holds the values of the task's `Config`."""
+    """What to train on what, in a YAML file or as flags. `config` holds the values of the task's `Config`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,47 +70,65 @@ class TrainJob(BaseModel):
         return task, check(task.Config, self.config, f"task {self.task}")
 
     def digest(self) -> str:
-        """Return the digest of everything that may change a weight: task, full config and the data's committed rows."""
-        shards = committed(Storage(self.data)) if self.data else {}
-        records = [[part, record.digest] for part, record in shards.items()]
-        return digest_of(self.task, self.parsed()[1].model_dump(mode="json"), records, self.limit)
+        """Return the digest of everything that may change a weight: task, full config and the committed rows."""
+        task, config = self.parsed()
+        records = [_committed_rows(self.data)] if self.data else [[]]
+        records += [_committed_rows(side.uri) for side in sides_of(task, config).values() if side.columns]
+        return digest_of(self.task, config.model_dump(mode="json"), *records, self.limit)
+
+
+def _committed_rows(uri: str) -> list[list[Any]]:
+    return [[part, record.digest] for part, record in committed(Storage(uri)).items()]
+
+
+def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:
+    """Return the sources of rows beside the main data that a task asks for."""
+    sides = getattr(task, "sides", None)
+    return sides(config) if sides else {}
 
 
 def run(
-    task: str,
+    task: str | None,
     data: str | None,
     out: str,
     *,
+    job_file: Path | None = None,
+    bundle: str = "",
     validation: str | None = None,
     overrides: Sequence[str] = (),
     profile: str = "laptop",
     local: bool = False,
     threads: int | None = None,
     limit: int | None = None,
-    checkpoint_seconds: float = 180.0,
+    checkpoint_seconds: float | None = None,
     export: str | None = None,
     fresh: bool = False,
 ) -> Card:
     """Train to the end, or on from the last checkpoint of `out`, then export the best weights with their card.
 
-    overrides: `key=value` of the task's config, and of the profile as `profile.key=value`. local: in this process,
-    without Ray. export: URI of the folder of the bundle part, by default `out/export`.
+    job_file: YAML of a `TrainJob`; what is given here takes the place of what it says. bundle: begin with the weights of
+    this bundle's part. overrides: `key=value` of the task's config, and of the profile as `profile.key=value`.
+    local: in this process, without Ray. export: URI of the folder of the bundle part, by default `out/export`.
     """
     storage = Storage(out)
-    values = defaults(load(task).Config)
+    content = read_config(_JobFile, job_file).model_dump(exclude_none=True) if job_file else {}
+    given = {"task": task, "data": data, "validation": validation, "limit": limit}
+    content |= {key: value for key, value in given.items() if value is not None}
+    if "task" not in content:
+        raise UserError("name a task, or a --job that names one")
+    values = defaults(load(content["task"]).Config)
+    merge(values, content.get("config", {}))
     for edit in overrides:
         if not edit.startswith("profile."):
             apply_edit(values, edit)
+    if bundle:
+        values["init"] = str(part_of(content["task"], bundle))
     where = load_profile(profile, [edit.removeprefix("profile.") for edit in overrides if edit.startswith("profile.")])
     pool = where.training.model_copy(update={"threads": threads} if threads else {})
-    job = TrainJob(
-        task=task,
-        data=Storage(data).uri if data else "",
-        validation=Storage(validation).uri if validation else None,
-        config=values,
-        limit=limit,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    uris = {key: Storage(content[key]).uri for key in ("data", "validation") if content.get(key)}
+    if checkpoint_seconds is not None:
+        content["checkpoint_seconds"] = checkpoint_seconds
+    job = TrainJob(**(content | uris | {"config": values}))
     with Signals() as signals, Lease(storage) as lease:
         if fresh:
             Checkpoints(storage).forget()
@@ -114,6 +138,36 @@ def run(
         else:
             _fit_on_ray(job, storage, where.model_copy(update={"training": pool}), digest, signals, lease)
         return export_part(job, storage, Storage(export) if export else Storage(f"{storage.uri}/export"))
+
+
+class _JobFile(BaseModel):
+    """A `TrainJob` of which flags may give the rest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str | None = None
+    data: str | None = None
+    validation: str | None = None
+    config: dict[str, Any] | None = None
+    limit: int | None = None
+    checkpoint_seconds: float | None = None
+
+
+def merge(values: dict[str, Any], own: dict[str, Any]) -> None:
+    """Put the nested values `own` over `values` in place, key by key."""
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def part_of(task: str, bundle: str) -> Path:
+    """Return the folder of the weights that `task` begins with, fetched and verified."""
+    if task not in PARTS:
+        raise UserError(f"--bundle: {task} begins with random weights; a bundle's are for {', '.join(PARTS)}")
+    chosen = load_bundle(bundle)
+    return fetch(chosen.parts()[PARTS[task]], chosen).resolve()
 
 
 def defaults(model: type[TrainConfig]) -> dict[str, Any]:
@@ -172,18 +226,20 @@ def fit(
             threads=pool.threads,
             limit=job.limit,
         )
+    sides = opened_sides(sides_of(task, config), data, memory, pool.threads)
     validation: Shards | Drawn | None = None if job.data else data
     if job.validation and rank == 0:
         columns, rows = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), config.validate_rows
         validation = Shards(job.validation, columns, memory=memory, threads=pool.threads, limit=rows)
     log.info("%d rows in %.1f s", len(data), time.monotonic() - begin)
-    checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}")
+    seen = "".join(f"/{side.digest}/{len(side)}" for side in sides.values())
+    checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}{seen}")
     with tempfile.TemporaryDirectory(prefix="train-") as folder:
         scratch = Path(folder)
         resume = checkpoints.restore(scratch)
         if rank > 0:
             hooks = Hooks(scratch, lambda *_: None, lambda *_: None)
-            return _facts(train(task, config, data, None, hooks, resume=resume, device=device))
+            return _facts(train(task, config, data, None, hooks, sides=sides, resume=resume, device=device))
         with Metrics(storage, int(checkpoints.pointer().get("step", 0))) as metrics:
 
             def save(folder: Path, step: int, score: float | None) -> None:
@@ -197,7 +253,19 @@ def fit(
                 say(record)
 
             hooks = Hooks(scratch, save, tell, metrics.picture, stop, job.checkpoint_seconds)
-            return _facts(train(task, config, data, validation, hooks, resume=resume, device=device))
+            return _facts(train(task, config, data, validation, hooks, sides=sides, resume=resume, device=device))
+
+
+def opened_sides(sides: dict[str, Side], data: Shards | Drawn, memory: int, threads: int) -> dict[str, Shards | Frames]:
+    """Open a task's further sources; thermal frames are resized to the pictures of `data`."""
+    opened: dict[str, Shards | Frames] = {}
+    for name, side in sides.items():
+        if side.columns:
+            opened[name] = Shards(side.uri, side.columns, memory=memory, threads=threads)
+        else:
+            opened[name] = Frames(side.uri, data.rows(np.arange(1))["visible"].shape[1])
+        log.info("%s: %d rows", name, len(opened[name]))
+    return opened
 
 
 def _facts(result: Result) -> dict[str, float]:

@@ -1,23 +1,28 @@
 """The end of the graph: one whole partition in, encoded, written and committed."""
 
+import hashlib
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.temperature import from_centikelvin
 from pipelines.chain import stacked
 from pipelines.commits import Commit, commit, write_shard
+from pipelines.photo_plan import PhotoPlan
+from pipelines.pictures import encode_png
 from pipelines.plan import Plan
 from pipelines.record import PICTURES, reasons, table_of
 
 ROW_GROUP = 64
 
 
-def write_partition(block: dict[str, np.ndarray], plan: Plan, threads: int) -> dict[str, np.ndarray]:
+def write_partition(block: dict[str, np.ndarray], plan: Plan | PhotoPlan, threads: int) -> dict[str, np.ndarray]:
     """Write the partition that `block` holds whole; returns one row of counts.
 
     Accepted pairs go to `data/`, samples that stayed rejected and the failed attempts at others to `rejects/`. The bytes
@@ -29,25 +34,61 @@ def write_partition(block: dict[str, np.ndarray], plan: Plan, threads: int) -> d
     """
     partition, rows = whole_partition(block, plan)
     accepted = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
-    refused = np.flatnonzero(rows["reject"] != "")
-    lost = refused[rows["final"][refused]]
     with ThreadPoolExecutor(threads) as pool:
         file, digest, size = _written(plan, "data", partition, table_of(plan, rows, accepted, pool))
+    pairs = len(accepted) * len(plan.job.conditions)
+    return finish_partition(partition, rows, plan, threads, Commit(file, pairs, digest, size))
+
+
+def write_thermal_files(block: dict[str, np.ndarray], plan: PhotoPlan, threads: int) -> dict[str, np.ndarray]:
+    """Write the partition that `block` holds whole in T-FAKE's layout: `CONDITION/NAME_thermal.png`, 16 bit.
+
+    A value means 20 + 20 * value / 65535 degrees Celsius; what is colder or warmer takes the end of the scale. Otherwise
+    as `write_partition`: files of equal rows have equal bytes and names, so an attempt that is repeated changes nothing.
+    """
+    partition, rows = whole_partition(block, plan)
+    accepted = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
+
+    def write(place: tuple[int, int]) -> tuple[int, str]:
+        row, index = place
+        name = f"{plan.job.conditions[index]}/{rows['name'][row]}_thermal.png"
+        content = encode_png(tfake_values(from_centikelvin(rows["thermal"][row, index])))
+        plan.out.write(name, content)
+        return len(content), f"{name} {hashlib.sha256(content).hexdigest()}"
+
+    places = [(int(row), index) for row in accepted for index in range(len(plan.job.conditions))]
+    with ThreadPoolExecutor(threads) as pool:
+        written = list(pool.map(write, places))
+    digest = hashlib.sha256("\n".join(told for _, told in written).encode()).hexdigest()
+    return finish_partition(partition, rows, plan, threads, Commit("", len(places), digest, sum(n for n, _ in written)))
+
+
+def tfake_values(celsius: np.ndarray) -> np.ndarray:
+    """Return degrees Celsius as T-FAKE's uint16: 20 degrees and no reading are 0, 40 degrees 65535."""
+    share = np.clip(np.nan_to_num((celsius.astype(np.float64) - 20) / 20), 0, 1)
+    return np.rint(share * 65535).astype(np.uint16)
+
+
+def finish_partition(
+    partition: int, rows: dict[str, np.ndarray], plan: Plan | PhotoPlan, threads: int, record: Commit
+) -> dict[str, np.ndarray]:
+    """Write the rejects of a partition and commit `record` with its counts; returns them as a row."""
+    refused = np.flatnonzero(rows["reject"] != "")
+    with ThreadPoolExecutor(threads) as pool:
         rejects, _, _ = _written(plan, "rejects", partition, table_of(plan, rows, refused, pool))
     counts = {
         "samples": int(rows["final"].sum()),
-        "rejected": len(lost),
+        "rejected": int(rows["final"][refused].sum()),
         "redrawn": int((rows["attempt"][rows["final"]] > 0).sum()),
     }
     facts = {**counts, "rejects": rejects, "reasons": dict(Counter(reasons(rows, refused)))}
     facts["seconds"] = json.loads(rows["seconds"][0])
-    pairs = len(accepted) * len(plan.job.conditions)
-    commit(plan.out, partition, Commit(file, pairs, digest, size, facts))
-    row: dict[str, Any] = {"partition": partition, "pairs": pairs, "bytes": size, **counts}
+    commit(plan.out, partition, replace(record, facts=facts))
+    row: dict[str, Any] = {"partition": partition, "pairs": record.rows, "bytes": record.bytes, **counts}
     return {key: np.array([value]) for key, value in row.items()}
 
 
-def whole_partition(block: dict[str, np.ndarray], plan: Plan) -> tuple[int, dict[str, np.ndarray]]:
+def whole_partition(block: dict[str, np.ndarray], plan: Plan | PhotoPlan) -> tuple[int, dict[str, np.ndarray]]:
     """Return (partition, rows in plan order, failed attempts after them) if `block` is exactly one partition."""
     partitions = set(np.asarray(block["partition"]).tolist())
     assert len(partitions) == 1, f"the writer was given rows of partitions {sorted(partitions)}; a block must hold one"
@@ -81,7 +122,7 @@ def encoded(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _written(plan: Plan, folder: str, partition: int, table: pa.Table) -> tuple[str, str, int]:
+def _written(plan: Plan | PhotoPlan, folder: str, partition: int, table: pa.Table) -> tuple[str, str, int]:
     if not len(table):
         return "", "", 0
     content = encoded(table)

@@ -6,6 +6,7 @@ set, builds an optimizer or writes a checkpoint: the loop does. It never imports
 
 import importlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -53,13 +54,23 @@ class TrainConfig(BaseModel):
     channels_last: bool = Field(True, description="convolutions in NHWC, faster on CPUs")
     validate_every: int = Field(0, ge=0, description="steps between validations; 0 = at the end only")
     validate_rows: int = Field(2000, gt=0, description="at most so many rows of the validation data")
-    init: str = Field("", description="checkpoint folder or safetensors file to start from; names must match")
+    init: str = Field(
+        "", description="checkpoint, part of a bundle or safetensors file to start from; names must match"
+    )
+
+
+@dataclass(frozen=True)
+class Side:
+    """Further rows beside the main data: shards with these columns, or a folder of thermal pictures (no columns)."""
+
+    uri: str
+    columns: tuple[str, ...] = ()
 
 
 class Task(Protocol):
     """What a module in `models/tasks` offers.
 
-    Three further names are optional, and found by name:
+    Five further names are optional, and found by name:
 
     `prepare(rows: Rows, config) -> Rows`
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
@@ -69,6 +80,10 @@ class Task(Protocol):
         Columns that `validate` needs, if not `COLUMNS`.
     `pictures(model: nn.Module, rows: Rows, config) -> np.ndarray`
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
+    `sides(config) -> dict[str, Side]`
+        Rows of other sources, one beside every row of the batch, chosen by its `draw`; their columns come as `name.column`.
+    `begin(model: nn.Module, folder: Path) -> None`
+        Fill a fresh model from the weights of a bundle's part (`init`); raise UserError when they are of another shape.
     """
 
     Config: type[TrainConfig]

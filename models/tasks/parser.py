@@ -14,8 +14,8 @@ from models.card import Card
 from models.classes import CLASSES, MIRRORED, painted
 from models.parser import parse
 from models.tasks import Rows, TrainConfig
-from models.unet import UNet, UNetConfig
-from models.weights import save_network
+from models.unet import UNet, UNetConfig, build_unet
+from models.weights import load_network, load_strictly, save_network
 
 COLUMNS = ("visible", "classes")
 
@@ -36,6 +36,12 @@ class Config(TrainConfig):
 
 def build(config: Config) -> nn.Module:
     return UNet(config.unet)
+
+
+def begin(model: nn.Module, folder: Path) -> None:
+    """Fill `model` from a parser's folder of the same shape."""
+    path = folder / "parser.safetensors"
+    load_strictly(model, load_network(path, build_unet).state_dict(), path)
 
 
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:

@@ -1,22 +1,59 @@
-"""Train the thermalizer on radiometric pairs: mean squared error on the network's scale (T-FAKE's first term)."""
+"""Train the thermalizer with RGB2Thermal: by default its first term alone, mean squared error on radiometric pairs.
 
+--set loss.patches=0.01 --set loss.prior=1        the paper's other two terms
+--set data.faces=URI                              pictures without temperature, which these two then see (its FAKE)
+--set data.thermal_unpaired=DIR                   frames of your own camera, the patch term's wanted distribution
+"""
+
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
 from models.classes import BACKGROUND
-from models.tasks import Rows, TrainConfig
+from models.errors import UserError
+from models.seeds import generator, seed_of
+from models.tasks import Rows, Side, TrainConfig
 from models.thermal.baselines import Errors
-from models.thermal.network import ThermalConfig, Thermalizer, new_thermalizer, save_thermalizer
+from models.thermal.losses import LossConfig, paired_error, patch_distance
+from models.thermal.network import (
+    ThermalConfig,
+    Thermalizer,
+    clipped_share,
+    load_thermalizer,
+    new_thermalizer,
+    save_thermalizer,
+)
+from models.thermal.prior import reference, temperature_prior
 from models.unet import UNetConfig
+from models.weights import load_strictly
 
 COLUMNS = ("visible", "classes", "apparent", "valid", "condition")
+
+
+class Sources(BaseModel):
+    """Rows beside the pairs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    faces: str = Field(
+        "", description="shards of pictures with classes for the patch term and the prior; else the pairs'"
+    )
+    thermal_unpaired: str = Field(
+        "", description="folder of 16-bit centikelvin frames for the patch term, of all conditions; else the pairs'"
+    )
+
+    @field_validator("faces", "thermal_unpaired")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        """Workers run in folders of their own."""
+        return value if not value or "://" in value else os.path.abspath(os.path.expanduser(value))
 
 
 class Config(TrainConfig):
@@ -32,28 +69,72 @@ class Config(TrainConfig):
     background: float = Field(
         0.1, ge=0, description="weight of background pixels; the masked picture says nothing of them"
     )
+    loss: LossConfig = LossConfig()
+    data: Sources = Sources()
+
+    @model_validator(mode="after")
+    def _needed(self) -> "Config":
+        if self.data.thermal_unpaired and not self.loss.patches:
+            raise ValueError("data.thermal_unpaired feeds the patch term, whose weight is 0: set loss.patches=0.01")
+        if self.data.faces and not (self.loss.patches or self.loss.prior):
+            raise ValueError(
+                "data.faces feeds the patch term and the prior, whose weights are 0: set loss.patches, loss.prior"
+            )
+        return self
 
 
 def build(config: Config) -> nn.Module:
     return new_thermalizer(config.thermal, config.unet)
 
 
+def begin(model: nn.Module, folder: Path) -> None:
+    """Fill `model` from a thermalizer's folder of the same shape, scale and conditions."""
+    assert isinstance(model, Thermalizer)
+    known = load_thermalizer(folder)
+    if (known.config.low, known.config.high) != (model.config.low, model.config.high):
+        low, high = known.config.low, known.config.high
+        raise UserError(f"{folder} speaks of {low:g} to {high:g} degC: set thermal.low={low:g} thermal.high={high:g}")
+    for name, network in model.networks.items():
+        if name not in known.networks:
+            raise UserError(f"{folder} has no condition {name!r}: set thermal.conditions=[{', '.join(known.networks)}]")
+        load_strictly(network, known.networks[name].state_dict(), folder / f"{name}.safetensors")
+
+
+def sides(config: Config) -> dict[str, Side]:
+    """Return the sources beside the pairs."""
+    found = {}
+    if config.data.faces:
+        found["faces"] = Side(config.data.faces, ("visible", "classes"))
+    if config.data.thermal_unpaired:
+        found["frames"] = Side(config.data.thermal_unpaired)
+    return found
+
+
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the weighted mean squared error of the rows, each through the network of its condition."""
+    """Return RGB2Thermal of the rows, each through the network of its condition: weighted terms of `models.thermal.losses`.
+
+    The patch term compares the patches of a worker's rows as a whole, so it does depend on the number of workers.
+    """
     assert isinstance(model, Thermalizer)
     draws = Draws(batch["draw"])
     matrices, _ = transforms(config.geometry, draws)
     pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
     target, weight, classes = _targets(model, batch, matrices, config.background)
-    square = pictures.new_zeros(())
-    for condition in model.networks:
-        rows = torch.from_numpy(batch["condition"] == condition)
-        if rows.any():
-            found = model.scaled(pictures[rows], classes[rows], condition)
-            square = square + ((found - target[rows]) ** 2 * weight[rows]).sum()
-    mse = square / weight.sum()
-    kelvin = (config.thermal.high - config.thermal.low) * mse.detach().sqrt().item()
-    return mse, {"mse": mse.item(), "rmse_kelvin": kelvin}
+    found = _scaled(model, pictures, classes, batch["condition"])
+    mse = paired_error(found, target, weight, config.loss) / weight.sum()
+    metrics = {"mse": mse.item(), "clipped": clipped_share(found.detach(), classes != BACKGROUND).mean().item()}
+    if config.loss.paired_scale == "radiometric":
+        metrics["rmse_kelvin"] = (config.thermal.high - config.thermal.low) * mse.detach().sqrt().item()
+    total = config.loss.mse * mse
+    if config.loss.patches or config.loss.prior:
+        real, keep = _frames(model, batch, target, (weight > 0) & (classes != BACKGROUND))
+        if config.data.faces:
+            pictures, classes = _faces(batch, config)
+            found = _scaled(model, pictures, classes, batch["condition"])
+        patches, prior = _unpaired_terms(batch, config, found, classes, real, keep, step)
+        total = total + config.loss.patches * patches + config.loss.prior * prior
+        metrics |= {"patches": float(patches.detach()), "prior": float(prior.detach())}
+    return total, metrics
 
 
 def _targets(model: Thermalizer, batch: Rows, matrices: Tensor, background: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,14 +146,71 @@ def _targets(model: Thermalizer, batch: Rows, matrices: Tensor, background: floa
     return model.to_scale(celsius.nan_to_num()), weight, classes.to(torch.uint8)
 
 
+def _scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np.ndarray) -> Tensor:
+    """Return the outputs of the networks of the rows' conditions, float32 [B, H, W]; 0 where a condition has none."""
+    out = torch.zeros(classes.shape)
+    for name in model.networks:
+        rows = torch.from_numpy(condition == name)
+        if rows.any():
+            out[rows] = model.scaled(pictures[rows], classes[rows], name)
+    return out
+
+
+def _faces(batch: Rows, config: Config) -> tuple[Tensor, Tensor]:
+    """Return pictures and classes of `data.faces`, moved and lit by draws of their own."""
+    draws = Draws(np.array([seed_of(draw, "faces") for draw in batch["draw"]]))
+    matrices, _ = transforms(config.geometry, draws)
+    pictures = relight(warp(pictures_of(batch["faces.visible"]), matrices), config.photometry, draws)
+    classes = torch.from_numpy(np.asarray(batch["faces.classes"], np.float32))[:, None]
+    return pictures, warp(classes, matrices, nearest=True)[:, 0].to(torch.uint8)
+
+
+def _frames(model: Thermalizer, batch: Rows, target: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the thermal pictures that patches are compared with, on the network's scale, and which pixels count."""
+    if "frames.thermal" not in batch:
+        return target, person
+    celsius = torch.from_numpy(batch["frames.thermal"])
+    return model.to_scale(celsius.nan_to_num()), ~celsius.isnan()
+
+
+def _unpaired_terms(
+    batch: Rows, config: Config, found: Tensor, classes: Tensor, real: Tensor, keep: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
+    """Return the patch term and the prior, each the mean over the rows' conditions, weighted by their rows.
+
+    A user's frames have no condition: as in T-FAKE, all conditions are compared with the same ones.
+    """
+    patches = prior = found.new_zeros(())
+    span = config.thermal.high - config.thermal.low
+    for condition in config.thermal.conditions:
+        rows = torch.from_numpy(batch["condition"] == condition)
+        share = rows.float().mean()
+        if share and config.loss.patches:
+            theirs = torch.ones_like(rows) if "frames.thermal" in batch else rows
+            seed = generator("patches", condition, step, *batch["draw"])
+            distance = patch_distance(found[rows], classes[rows], real[theirs], keep[theirs], config.loss, seed)
+            patches = patches + share * distance
+        if share and config.loss.prior:
+            wanted = (reference(condition) - config.thermal.low) / span
+            background = config.loss.released.background_in_prior
+            prior = prior + share * temperature_prior(found[rows], classes[rows], wanted, background=background)
+    return patches, prior
+
+
 def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
-    """Return the person's temperature error in kelvin: absolute, after removing the image offset, and by condition."""
+    """Return the person's temperature error in kelvin (absolute, after removing the image offset, by condition) and
+    `clipped`, the share of the person at an end of the network's scale.
+    """
     assert isinstance(model, Thermalizer)
-    errors = Errors()
+    errors, clipped = Errors(), list[float]()
+    low, high = config.thermal.low, config.thermal.high
     for part in rows:
-        errors.add(part, predict(model, part))
+        celsius = predict(model, part)
+        errors.add(part, celsius)
+        person = torch.from_numpy(part["classes"] != BACKGROUND)
+        clipped += clipped_share((torch.from_numpy(celsius) - low) / (high - low), person).tolist()
     metrics = errors.summary()
-    return {"score": -metrics["mae"], **metrics}
+    return {"score": -metrics["mae"], **metrics, "clipped": float(np.mean(clipped))}
 
 
 def predict(model: Thermalizer, rows: Rows) -> np.ndarray:

@@ -12,6 +12,9 @@ from models.errors import EnvironmentFault
 from models.unet import UNet, UNetConfig, build_unet
 from models.weights import load_network, save_network
 
+CLIP_MARGIN = 1e-3
+"""Network values this near to 0 or 1 count as clipped."""
+
 
 class ThermalConfig(BaseModel):
     """What the numbers of a thermalizer mean. T-FAKE's published weights: 20 to 40 degrees Celsius, background masked.
@@ -55,6 +58,12 @@ class Thermalizer(nn.Module):
         return ((celsius - self.config.low) / (self.config.high - self.config.low)).clamp(0, 1)
 
 
+def clipped_share(scaled: Tensor, person: Tensor) -> Tensor:
+    """Return the share of the person's pixels (bool, broadcast to `scaled` [..., H, W]) at an end of the scale, float [...]."""
+    clipped = ((scaled <= CLIP_MARGIN) | (scaled >= 1 - CLIP_MARGIN)) & person
+    return clipped.sum(dim=(-2, -1)) / person.sum(dim=(-2, -1)).clamp(min=1)
+
+
 def new_thermalizer(config: ThermalConfig, unet: UNetConfig) -> Thermalizer:
     """Return an untrained thermalizer."""
     return Thermalizer(config, {condition: UNet(unet) for condition in config.conditions})
@@ -68,16 +77,21 @@ def save_thermalizer(model: Thermalizer, folder: Path) -> None:
         save_network(network, folder / f"{condition}.safetensors")
 
 
+def thermal_config(folder: Path) -> ThermalConfig:
+    """Return what the numbers of the thermalizer in `folder` mean; raises EnvironmentFault when it does not say."""
+    path = folder / "thermal.json"
+    try:
+        return ThermalConfig(**json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise EnvironmentFault(f"{path}: cannot read the thermalizer's configuration ({error})") from error
+
+
 def load_thermalizer(folder: Path, dtype: str = "float32") -> Thermalizer:
     """Read a thermalizer from `folder`.
 
     Raises:
         EnvironmentFault: `thermal.json` or a condition's weights are missing, damaged or of another architecture.
     """
-    path = folder / "thermal.json"
-    try:
-        config = ThermalConfig(**json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise EnvironmentFault(f"{path}: cannot read the thermalizer's configuration ({error})") from error
+    config = thermal_config(folder)
     networks = {name: load_network(folder / f"{name}.safetensors", build_unet, dtype) for name in config.conditions}
     return Thermalizer(config, networks).eval()

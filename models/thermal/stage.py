@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from models.augment import pictures_of
+from models.classes import BACKGROUND
 from models.errors import UserError
 from models.padding import chunks
 from models.temperature import to_centikelvin
-from models.thermal.network import load_thermalizer
-
-CLIP_MARGIN = 1e-3
-"""Network values this near to 0 or 1 count as clipped."""
+from models.thermal.network import clipped_share, load_thermalizer
 
 
 class ThermalStage:
@@ -51,9 +49,7 @@ class ThermalStage:
         pictures = pictures_of(batch["visible"])
         classes = torch.from_numpy(np.ascontiguousarray(batch["classes"]))
         layers = torch.stack([self._layer(pictures, classes, name) for name in self.conditions], dim=1)
-        person = (classes != 0)[:, None]
-        clipped = ((layers <= CLIP_MARGIN) | (layers >= 1 - CLIP_MARGIN)) & person
-        share = clipped.sum(dim=(2, 3)) / person.sum(dim=(2, 3)).clamp(min=1)
+        share = clipped_share(layers, (classes != BACKGROUND)[:, None])
         scale = self.model.config
         celsius = scale.low + (scale.high - scale.low) * layers
         return {**batch, "thermal": to_centikelvin(celsius.numpy()), "thermal_clipped": share.float().numpy()}

@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from models.card import Card, update_metrics
@@ -124,6 +127,38 @@ def test_another_run_is_refused_by_what_differs(shards: str, undisturbed: Path, 
         train.run("nonsense", shards, str(undisturbed), profile=profile)
 
 
+def test_a_job_file_says_what_flags_do_not(shards: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump({"task": TASK, "data": shards, "config": {"steps": 99, "ema": 0.9}}))
+    out = tmp_path / "run"
+    card = train.run(
+        None, None, str(out), job_file=file, validation=shards, overrides=["steps=12"], profile=profile, local=True
+    )
+    assert card.task == TASK and distance(weights(out), weights(undisturbed)) == 0
+    file.write_text(yaml.safe_dump({"task": TASK, "rows": 3}))
+    with pytest.raises(UserError, match="rows: unknown key; known here: .*validation"):
+        train.run(None, None, str(out), job_file=file, profile=profile)
+    with pytest.raises(UserError, match="name a task"):
+        train.run(None, shards, str(out), profile=profile)
+
+
+def test_a_bundle_gives_the_first_weights(shards: str, profile: str, tmp_path: Path) -> None:
+    """At a rate of nearly zero, what comes out is what the starter has."""
+    train.run(
+        "thermalizer", shards, str(tmp_path), validation=shards, bundle="starter", profile=profile, local=True,
+        overrides=["steps=1", "batch=16", "lr=1e-12", "bf16=false", "thermal.conditions=[cold]", "ema=0"],
+    )  # fmt: skip
+    found, wanted = (load_file(f / "cold.safetensors") for f in (tmp_path / "export", ROOT / "models/starter/thermal"))
+    assert (
+        max(float((found[k] - wanted[k]).abs().max()) for k in wanted if "running" not in k and "num_" not in k) < 1e-6
+    )
+    with pytest.raises(UserError, match=r"set thermal.low=0 thermal.high=45"):
+        train.run("thermalizer", shards, str(tmp_path / "b"), bundle="starter", profile=profile, local=True,
+                  overrides=["thermal.low=20", "thermal.high=40"])  # fmt: skip
+    with pytest.raises(UserError, match="for thermalizer, parser"):
+        train.run("vae", shards, str(tmp_path / "c"), bundle="starter", profile=profile, local=True)
+
+
 def test_workers_that_cannot_share_a_batch_are_refused(shards: str, profile: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch 8 cannot be shared equally by 3 workers"):
         run(shards, tmp_path, profile, "profile.training.workers=3")
@@ -132,6 +167,29 @@ def test_workers_that_cannot_share_a_batch_are_refused(shards: str, profile: str
 def test_rows_that_changed_are_refused(shards: str, undisturbed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="trained on other rows"):
         Checkpoints(Storage(undisturbed), "0/0").restore(tmp_path)
+
+
+def test_a_thermalizer_trains_on_a_folder_of_frames(shards: str, tmp_path: Path) -> None:
+    """All three terms on real rows, faces without temperature and a folder of frames; other frames are other rows."""
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    picture = np.tile(np.linspace(293.15, 308.15, 40), (40, 1)) * 100
+    cv2.imwrite(str(frames / "a.png"), picture.astype(np.uint16))
+    values = {
+        "steps": 2, "batch": 8, "unet": {"width": 8, "blocks": [1, 1, 1, 1]},
+        "loss": {"patches": 0.01, "prior": 1.0, "sizes": [32, 16], "count": 32},
+        "data": {"thermal_unpaired": str(frames), "faces": shards},
+    }  # fmt: skip
+    job = TrainJob(task="thermalizer", data=shards, validation=shards, config=values)
+    storage = Storage(tmp_path / "run")
+    claim(job, storage)
+    metrics = fit(job, storage, Training(threads=1))
+    assert metrics["step"] == 2 and 0 <= metrics["clipped"] <= 1
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert record["patches"] > 0 and record["prior"] > 0
+    cv2.imwrite(str(frames / "b.png"), picture.T.astype(np.uint16))
+    with pytest.raises(UserError, match="trained on other rows"):
+        fit(job, storage, Training(threads=1))
 
 
 @pytest.mark.slow

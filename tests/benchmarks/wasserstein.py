@@ -1,0 +1,102 @@
+"""Time and accuracy of the patch term's solvers: `python -m tests.benchmarks.wasserstein [--threads 2] [--device cpu]`.
+
+512 x 512 patches of 8 x 8 values, from rendered faces of different people under `warm` and `cold`, at several sizes.
+Every line gives the relative error against POT's exact value beside its times; a ratio of times alone says nothing.
+geomloss is measured, too, when it is installed (T-FAKE's settings: p=2, blur=0.001, debias=False).
+"""
+
+import argparse
+import importlib.util
+import platform
+import time
+from collections.abc import Callable
+
+import ot
+import torch
+from torch import Tensor
+
+from models.synthworld.domain import load_domain, sample_scene
+from models.synthworld.render import render
+from models.thermal.losses import cut, shrunk
+from models.thermal.wasserstein import costs, exact, sinkhorn
+
+SIZES = (96, 64, 32, 16)
+
+
+def clouds(count: int, people: int) -> tuple[Tensor, Tensor]:
+    """Return patches float32 [4 sizes, count, 64] on T-FAKE's scale: of some people in the warm, of others in the cold."""
+    sides = []
+    for first, condition in ((1, "warm"), (1 + people, "cold")):
+        scenes = [sample_scene(load_domain("portrait"), first + k, 0, condition) for k in range(people)]
+        rendered = render(scenes, SIZES[0])
+        values, keep = ((rendered.apparent - 20) / 20).float(), rendered.classes != 0
+        draw = torch.Generator().manual_seed(first)
+        sides.append(torch.stack([_cut(*shrunk(values, keep, size), count, draw) for size in SIZES]))
+    return sides[0], sides[1]
+
+
+def _cut(values: Tensor, keep: Tensor, count: int, draw: torch.Generator) -> Tensor:
+    found = cut(values, keep, 8, count, draw)
+    assert found is not None
+    return found
+
+
+def geomloss_solver(scaling: float) -> Callable[[Tensor, Tensor], Tensor]:
+    from geomloss import SamplesLoss  # type: ignore[import-not-found, unused-ignore]
+
+    loss = SamplesLoss("sinkhorn", p=2, blur=0.001, debias=False, scaling=scaling, backend="tensorized")
+    return lambda x, y: 2 * loss(x, y)
+
+
+def measured(
+    name: str, solve: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, truth: Tensor, rounds: int
+) -> None:
+    """Print error, time of the value and time with the gradient, per problem; the best of `rounds`."""
+    value, wall, busy, both = solve(x, y), float("inf"), float("inf"), float("inf")
+    for _ in range(rounds):
+        start, spent = time.perf_counter(), time.process_time()
+        solve(x, y).sum().item()  # waits for a GPU
+        wall, busy = min(wall, time.perf_counter() - start), min(busy, time.process_time() - spent)
+        leaf = x.clone().requires_grad_()
+        start = time.perf_counter()
+        solve(leaf, y).sum().backward()
+        float(leaf.grad.sum())  # type: ignore[union-attr]
+        both = min(both, time.perf_counter() - start)
+    error = ((value.cpu().double() - truth) / truth).abs()
+    each = 1000 / len(x)
+    print(
+        f"{name:36} error {100 * error.mean():7.3f} % (worst {100 * error.max():7.3f} %)   {wall * each:8.1f} ms by the clock,"
+        f" {busy * each:8.1f} ms of processor time, {both * each:8.1f} ms with gradient"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=512)
+    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    x, y = (side.to(args.device) for side in clouds(args.count, args.people))
+    truth = torch.tensor(
+        [ot.emd2([], [], costs(a, b).cpu().numpy()) for a, b in zip(x.double(), y.double(), strict=True)]
+    )
+    print(
+        f"{platform.machine()}, torch {torch.__version__}, POT {ot.__version__}, {args.threads} threads, {args.device};"
+        f" {len(x)} problems of {args.count} x {args.count} patches of {x.shape[-1]} values, per problem:"
+    )
+    measured("exact (POT emd)", exact, x, y, truth, args.rounds)
+    for annealing, sweeps in ((0.25, 5), (0.5, 2), (0.5, 5), (0.5, 10), (0.5, 40), (0.7, 40)):
+        name = f"sinkhorn annealing={annealing} sweeps={sweeps}"
+        measured(name, lambda a, b: sinkhorn(a, b, annealing=annealing, sweeps=sweeps), x, y, truth, args.rounds)  # noqa: B023
+    if importlib.util.find_spec("geomloss"):
+        for scaling in (0.5, 0.9, 0.95):
+            solve = geomloss_solver(scaling)
+            one = lambda a, b: torch.stack([solve(*pair) for pair in zip(a, b, strict=True)])  # noqa: B023, E731
+            measured(f"geomloss scaling={scaling}", one, x, y, truth, args.rounds)
+
+
+if __name__ == "__main__":
+    main()

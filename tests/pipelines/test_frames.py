@@ -1,0 +1,74 @@
+"""A user's own frames: units, masks, and what is refused and why."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from models.errors import UserError
+from models.temperature import to_centikelvin
+from pipelines.frames import Frames, open_frame, temperatures
+from pipelines.photos import BadPicture
+
+
+def frame(person: float = 34.0, room: float = 22.0, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """Degrees Celsius [H, W]: a warm disc in a room, with a little noise."""
+    y, x = np.indices(shape)
+    disc = (y - shape[0] / 2) ** 2 + (x - shape[1] / 2) ** 2 < (shape[0] / 3) ** 2
+    return np.where(disc, person, room) + np.random.default_rng(0).normal(0, 0.05, shape)
+
+
+def write(path: Path, celsius: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), to_centikelvin(celsius))
+
+
+def test_frames_are_degrees_where_the_person_is(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", frame(34.0))
+    write(tmp_path / "deep" / "b.tiff", frame(30.0))
+    rows = Frames(str(tmp_path), 24).rows(np.array([0, 1, 0]))["thermal"]
+    assert rows.shape == (3, 24, 24) and rows.dtype == np.float32
+    for row, person in zip(rows, (34.0, 30.0, 34.0), strict=True):
+        assert np.nanmean(row) == pytest.approx(person, abs=0.05)
+        assert 0.2 < np.isnan(row).mean() < 0.8 and np.isfinite(row[12, 12]) and np.isnan(row[0, 0])
+
+
+def test_a_mask_says_who_the_person_is(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", frame())
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:24] = 255
+    cv2.imwrite(str(tmp_path / "a_mask.png"), mask)
+    frames = Frames(str(tmp_path), 24)
+    assert len(frames) == 1
+    row = frames.rows(np.array([0]))["thermal"][0]
+    assert np.isfinite(row[:11]).all() and np.isnan(row[13:]).all()
+
+
+def test_frames_that_cannot_be_used_are_named_and_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "good.png", frame())
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((8, 8), 90, np.uint8))
+    cv2.imwrite(str(tmp_path / "counts.png"), np.full((8, 8), 7500, np.uint16))  # 0.04 K counts of 27 degC
+    cv2.imwrite(str(tmp_path / "dark.png"), np.zeros((8, 8), np.uint16))
+    cv2.imwrite(str(tmp_path / "iron.png"), np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8))
+    (tmp_path / "torn.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    (tmp_path / "empty.png").write_bytes(b"")
+    frames = Frames(str(tmp_path), 16)
+    reasons = dict(text.split(": ", 2)[:2] for text in frames.skipped)
+    assert reasons == {
+        "counts.png": "not centikelvin", "dark.png": "no reading", "empty.png": "empty", "grey.png": "8-bit",
+        "iron.png": "colours", "torn.png": "truncated",
+    }  # fmt: skip
+    assert len(frames) == 1
+    with pytest.raises(BadPicture, match="-198 degC"):
+        temperatures(open_frame((tmp_path / "counts.png").read_bytes(), "counts.png"))
+
+
+def test_a_folder_without_frames_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        Frames(str(tmp_path / "nowhere"), 16)
+    with pytest.raises(UserError, match="holds no picture"):
+        Frames(str(tmp_path), 16)
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((8, 8), 90, np.uint8))
+    with pytest.raises(UserError, match=r"no frame can be used; first: grey.png: 8-bit"):
+        Frames(str(tmp_path), 16)

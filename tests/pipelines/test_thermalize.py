@@ -1,0 +1,209 @@
+"""Thermalizing a user's pictures: what is taken, what is refused and why, both layouts, and a run that goes on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from models.bundle import Bundle, load_bundle
+from models.errors import UserError
+from models.temperature import from_centikelvin
+from pipelines import thermalize
+from pipelines.chain import Chain
+from pipelines.clean import run as clean
+from pipelines.commits import committed
+from pipelines.photo_plan import PhotoPlan, ThermalizeJob, write_photo_plan
+from pipelines.pictures import decode
+from pipelines.storage import Storage
+from pipelines.writer import tfake_values, write_partition, write_thermal_files
+
+SIZE = 64
+
+
+def picture(seed: int, shape: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (*shape, 3), dtype=np.uint8)
+
+
+def mask(shape: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
+    ids = np.zeros(shape, np.uint8)
+    ids[8:-8, 8:-8] = 1
+    ids[:4] = 255  # FaceSynthetics' IGNORE
+    return ids
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three good pictures in FaceSynthetics' layout, and files that cannot be taken."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for number, name in enumerate(("000000", "000001", "more/000002")):
+        Image.fromarray(picture(number)).save(folder / f"{name}.png")
+        Image.fromarray(mask()).save(folder / f"{name}_seg.png")
+    Image.fromarray(picture(3)).save(folder / "000003.png")  # no mask
+    Image.fromarray(picture(4)).save(folder / "000004.png")
+    Image.fromarray(mask((32, 32))).save(folder / "000004_seg.png")
+    Image.fromarray(picture(5)).save(folder / "000005.png")
+    Image.fromarray(mask() + 40).save(folder / "000005_seg.png")
+    (folder / "000006.png").write_bytes((folder / "000000.png").read_bytes()[:200])
+    Image.fromarray(mask()).save(folder / "000006_seg.png")
+    Image.fromarray(picture(7, (48, SIZE))).save(folder / "000007.png")
+    Image.fromarray(mask((48, SIZE))).save(folder / "000007_seg.png")
+    (folder / "notes.txt").write_text("hello")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def starter() -> Bundle:
+    return load_bundle("starter")
+
+
+@pytest.fixture
+def planned(photos: Path, starter: Bundle, tmp_path: Path) -> Callable[..., PhotoPlan]:
+    def plan(out: str = "out", **values: Any) -> PhotoPlan:
+        job = ThermalizeJob(**({"images": str(photos), "masks": str(photos), "size": SIZE} | values))
+        return write_photo_plan(job, starter, Storage(tmp_path / out))
+
+    return plan
+
+
+def whole_run(plan: PhotoPlan, write: Callable[..., Any]) -> None:
+    """Run a plan in this process, by the same stages that Ray Data runs."""
+    names = ("thermal",) if plan.masked else ("parser", "thermal")
+    chain = Chain([thermalize._spec(name, plan.bundle, plan.job) for name in names])
+    for partition in range(plan.partitions):
+        write(chain(plan.partition(partition)), plan, 1)
+
+
+def test_pairs_come_out_in_the_record(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
+    plan = planned()
+    whole_run(plan, write_partition)
+    record = committed(plan.out)[0]
+    rows = pq.read_table(tmp_path / "out" / record.file).to_pylist()
+    # A picture that is not square is padded; the padding is background.
+    assert [(row["identity_id"], row["condition"]) for row in rows[:2]] == [
+        ("000000.png", "warm"),
+        ("000000.png", "cold"),
+    ]
+    assert {row["identity_id"] for row in rows} == {"000000.png", "000001.png", "000007.png", "more/000002.png"}
+    padded = next(row for row in rows if row["identity_id"] == "000007.png")
+    assert (decode(padded["classes"]["bytes"])[:8] == 0).all() and decode(padded["visible"]["bytes"]).shape == (
+        SIZE,
+        SIZE,
+        3,
+    )
+    for row in rows:
+        celsius = from_centikelvin(decode(row["thermal"]["bytes"]))
+        assert celsius.shape == (SIZE, SIZE) and 0 <= celsius.min() and celsius.max() <= 45
+        assert row["embedding"] is None and row["thermal_kind"] == "predicted"
+    assert (decode(rows[0]["classes"]["bytes"])[:4] == 0).all()  # IGNORE is background
+
+
+def test_what_cannot_be_taken_has_its_reason(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
+    plan = planned(layout="tfake")
+    whole_run(plan, write_thermal_files)
+    record = committed(plan.out)[0]
+    rejects = pq.read_table(tmp_path / "out" / record.facts["rejects"], columns=["identity_id", "reject"]).to_pylist()
+    reasons = {row["identity_id"]: row["reject"] for row in rejects}
+    assert set(reasons) == {f"00000{k}.png" for k in (3, 4, 5, 6, 7)}
+    for name, words in (
+        ("000003.png", "no mask"), ("000004.png", "32 x 32 px beside a picture of 64 x 64"),
+        ("000005.png", "class 41 is unknown"), ("000006.png", "truncated"), ("000007.png", "not square: 64 x 48"),
+    ):  # fmt: skip
+        assert words in reasons[name]
+    assert record.facts["samples"] == 8 and record.facts["rejected"] == 5 and record.rows == 6
+
+
+def test_t_fakes_layout_holds_its_scale(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
+    whole_run(planned("pairs"), write_partition)
+    whole_run(planned("files", layout="tfake"), write_thermal_files)
+    rows = pq.read_table(tmp_path / "pairs" / "data").to_pylist()
+    found = {(row["identity_id"], row["condition"]): from_centikelvin(decode(row["thermal"]["bytes"])) for row in rows}
+    for condition in ("warm", "cold"):
+        for name in ("000000", "more/000002"):
+            values = cv2.imread(str(tmp_path / "files" / condition / f"{name}_thermal.png"), cv2.IMREAD_UNCHANGED)
+            assert values.dtype == np.uint16 and values.shape == (SIZE, SIZE)
+            wanted = np.clip(found[f"{name}.png", condition], 20, 40)
+            np.testing.assert_allclose(20 + 20 * (values / 65535.0), wanted, atol=0.001)
+    assert tfake_values(np.array([10.0, 20, 30, 40, 50, np.nan])).tolist() == [0, 0, 32768, 65535, 65535, 0]
+
+
+def test_repeating_writes_the_same_bytes(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
+    digests = []
+    for out in ("one", "two"):
+        whole_run(planned(out, layout="tfake", partition_samples=3), write_thermal_files)
+        digests.append([record.digest for record in committed(Storage(tmp_path / out)).values()])
+    assert digests[0] == digests[1] and len(digests[0]) == 3
+    clean(str(tmp_path / "one"))
+    assert (tmp_path / "one" / "warm" / "000000_thermal.png").exists()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_parquet_pictures_are_taken(starter: Bundle, tmp_path: Path, masked: bool) -> None:
+    def png(values: np.ndarray) -> bytes:
+        return bytes(cv2.imencode(".png", values)[1])
+
+    pictures: list[Any] = [{"bytes": png(picture(k)), "path": "a.png"} for k in range(3)] + [None]
+    columns = {"image": pictures} | ({"classes": [png(mask())] * 4} if masked else {})
+    (tmp_path / "in" / "data").mkdir(parents=True)
+    pq.write_table(pa.table(columns), tmp_path / "in" / "data" / "a.parquet", row_group_size=2)
+    job = ThermalizeJob(images=str(tmp_path / "in"), size=SIZE, conditions=["cold"], layout="tfake")
+    plan = write_photo_plan(job, starter, Storage(tmp_path / "out"))
+    assert plan.masked == masked
+    whole_run(plan, write_thermal_files)
+    assert sorted(path.name for path in (tmp_path / "out" / "cold").iterdir()) == [
+        f"00000{k}_thermal.png" for k in range(3)
+    ]
+    assert committed(plan.out)[0].facts["reasons"] == {"empty": 1}
+
+
+def test_wrong_requests_are_refused_by_name(planned: Callable[..., PhotoPlan], photos: Path, tmp_path: Path) -> None:
+    plan = planned()
+    assert json.loads(plan.out.read("_plan/run.json"))["samples"] == 8
+    with pytest.raises(UserError, match=r"job.size: 64 -> 96"):
+        planned(size=96)
+    Image.fromarray(picture(9)).save(photos / "000009.png")
+    with pytest.raises(UserError, match="the pictures or the weights"):
+        planned()
+    with pytest.raises(UserError, match="has no mask for any picture"):
+        planned("other", masks=str(tmp_path / "out"))
+    Image.fromarray(picture(9)).save(photos / "000009.jpg")
+    with pytest.raises(UserError, match="000009 comes with 2 extensions"):
+        planned("other", layout="tfake")
+    with pytest.raises(UserError, match="does not exist"):
+        planned("other", images=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="no thermalizer for 'tropical'; it has: warm, cold"):
+        thermalize.run(str(photos), str(tmp_path / "out"), conditions=["tropical"])
+    with pytest.raises(UserError, match="size"):
+        thermalize.run(str(photos), str(tmp_path / "out"), size=100)
+
+
+@pytest.mark.slow
+def test_the_whole_run_on_ray_equals_this_process_and_goes_on(
+    planned: Callable[..., PhotoPlan], photos: Path, tmp_path: Path, local_ray: object
+) -> None:
+    whole_run(plan := planned("here", partition_samples=3), write_partition)
+    wanted = {part: record.digest for part, record in committed(plan.out).items()}
+    out = tmp_path / "ray"
+
+    def run() -> thermalize.Summary:
+        return thermalize.run(str(photos), str(out), masks=str(photos), size=SIZE, partition_samples=3)
+
+    summary = run()
+    assert (summary.pictures, summary.thermalized) == (8, 4)
+    assert summary.reasons == {"no mask": 1, "mask": 2, "truncated": 1}
+    assert {part: record.digest for part, record in committed(Storage(out)).items()} == wanted
+    lost = committed(Storage(out))[0]
+    (out / "_commits" / "part-00000.json").unlink()
+    (out / lost.file).unlink()
+    assert run() == summary
+    assert {part: record.digest for part, record in committed(Storage(out)).items()} == wanted
+    from datasets import load_dataset
+
+    assert len(load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))) == 8
