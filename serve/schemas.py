@@ -12,7 +12,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed and input
 Value = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_ ]{0,39}$")]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=80)]
-Words = Annotated[dict[Name, Word], Field(max_length=32)]
+Words = Annotated[dict[Name, Word], Field(max_length=32, json_schema_extra={"additionalProperties": False})]
 Encoded = Annotated[
     str,
     Field(description="A picture (JPEG, PNG, WebP, BMP, TIFF; 8 bits a channel) in base64.", min_length=1),
