@@ -95,7 +95,7 @@ def remake(plan: Plan, place: tuple[int, int], attempt: int) -> Columns:
     columns = {key: values[row : row + 1].copy() for key, values in plan.partition(partition).items()}
     columns["attempt"][:] = attempt
     columns["noise_id"][:] = noise_id(str(columns["sample_id"][0]), attempt)
-    specs = [generate.spec(name, plan.job, plan.bundle) for name in generate.STAGES]
+    specs = [generate.spec(name, plan.job, plan.bundle) for name in generate.stages_of(plan.bundle)]
     return Chain(specs, [attempt], begins=False)(columns)
 
 

@@ -101,12 +101,13 @@ async def thermalize(request: Request, service: Served, accept: Accept = None) -
     return answer
 
 
-@router.post("/v1/landmarks", **described(schemas.LandmarksRequest, None, "pictures"))
+@router.post("/v1/landmarks", **described(schemas.LandmarksRequest, schemas.LandmarksAnswer, "pictures"))
 async def landmarks(request: Request, service: Served, accept: Accept = None) -> Response:
     """Find 70 or 478 landmarks with their variance on every face. 501 where the bundle has no such model."""
     chosen(accept, [JSON])
-    await body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
-    service.landmarks()
+    asked = await body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
+    found = await service.landmarks(decoded(asked.pictures), asked.points)
+    return await json_answer(request, {"landmarks": found})
 
 
 @router.post("/v1/embed", **described(schemas.EmbedRequest, schemas.EmbedAnswer, "pictures", NPY))

@@ -21,7 +21,7 @@ from models.config import sort_edits
 from models.errors import UserError
 from pipelines.captions import TEMPLATE, caption_options
 from pipelines.engine import environment
-from pipelines.generate import STAGES, check_threads
+from pipelines.generate import check_threads, stages_of
 from pipelines.job import GenerateJob, load_job
 from pipelines.profile import Group, Profile, load_profile
 from pipelines.session import ENVIRONMENT
@@ -85,8 +85,8 @@ def build(settings: Settings) -> ray_serve.Application:
         UserError: one of the files is wrong, or the weights are not there.
     """
     bundle, job, profile = settings.load()
-    check_threads(profile)
-    groups = [(group.stages, stage_group(group, bundle, job, profile)) for group in profile.grouped(tuple(STAGES))]
+    check_threads(profile, bundle)
+    groups = [(group.stages, stage_group(group, bundle, job, profile)) for group in profile.grouped(stages_of(bundle))]
     writer = None if TEMPLATE in (job.captions, bundle.captions.kind) else caption_writer(bundle, profile)
     for name, part in bundle.parts().items():
         if name != "captions" or writer:

@@ -80,6 +80,11 @@ class Client:
         """Return the face and embedding of each picture, or the reason why it has none."""
         return self._answer(schemas.EmbedAnswer, "/v1/embed", {"pictures": _encoded(pictures)})
 
+    def landmarks(self, pictures: Sequence[File], points: int = 70) -> schemas.LandmarksAnswer:
+        """Return the landmarks of every face of every picture."""
+        content = {"pictures": _encoded(pictures), "points": points}
+        return self._answer(schemas.LandmarksAnswer, "/v1/landmarks", content)
+
     def captions(
         self, attributes: Sequence[Mapping[str, str]], seed: int = 0, captions: schemas.Source | None = None
     ) -> schemas.CaptionsAnswer:

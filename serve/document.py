@@ -11,13 +11,11 @@ from serve import examples, problems, schemas
 from serve.accept import Media
 
 REQUESTS = tuple(examples.BODIES)
-ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.EmbedAnswer, schemas.CaptionsAnswer,
+ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.LandmarksAnswer, schemas.EmbedAnswer, schemas.CaptionsAnswer,
            schemas.ModelsAnswer, schemas.Alive, schemas.Ready, schemas.Problem)  # fmt: skip
 
 
-def described(
-    asked: type[BaseModel], answered: type[BaseModel] | None, picture: str = "", *forms: Media
-) -> dict[str, Any]:
+def described(asked: type[BaseModel], answered: type[BaseModel], picture: str = "", *forms: Media) -> dict[str, Any]:
     """Return what the OpenAPI document says of a POST: body, examples, answers."""
     schema = {"$ref": f"#/components/schemas/{asked.__name__}"}
     content: dict[str, Any] = {"application/json": {"schema": schema, "examples": examples.of(asked)}}
@@ -36,7 +34,7 @@ def described(
     }
 
 
-def answers(answered: type[BaseModel] | None, *forms: Media) -> dict[int | str, dict[str, Any]]:
+def answers(answered: type[BaseModel], *forms: Media) -> dict[int | str, dict[str, Any]]:
     """Return the documented answers: 200 in JSON and in `forms`, and every problem."""
     found: dict[int | str, dict[str, Any]] = {
         status: {
@@ -45,10 +43,9 @@ def answers(answered: type[BaseModel] | None, *forms: Media) -> dict[int | str, 
         }
         for status in sorted({status for status, _ in problems.KINDS.values()})
     }
-    if answered is not None:
-        binary = {str(form): {"schema": {"type": "string", "format": "binary"}} for form in forms}
-        schema = {"$ref": f"#/components/schemas/{answered.__name__}"}
-        found[200] = {"description": "The answer", "content": {"application/json": {"schema": schema}, **binary}}
+    binary = {str(form): {"schema": {"type": "string", "format": "binary"}} for form in forms}
+    schema = {"$ref": f"#/components/schemas/{answered.__name__}"}
+    found[200] = {"description": "The answer", "content": {"application/json": {"schema": schema}, **binary}}
     return found
 
 

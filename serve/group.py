@@ -12,11 +12,13 @@ from ray import serve as ray_serve
 
 from models.bundle import Bundle
 from models.errors import UserError
+from models.faces.decode import Found
 from models.faces.stage import FacesStage
+from models.landmarks.stage import LandmarkStage
 from models.thermal.stage import ThermalStage
 from models.visible.stage import VisibleStage
 from pipelines.chain import Chain, Columns, Stage, StageSpec, stacked
-from pipelines.embed import looked_at
+from pipelines.embed import find_faces, looked_at
 from pipelines.generate import spec
 from pipelines.job import GenerateJob
 from pipelines.photos import BadPicture, open_photo
@@ -91,6 +93,35 @@ class StageGroup:
     async def embed(self, photo: bytes) -> dict:
         """Return what `pipelines.embed.SCHEMA` says of an encoded picture. Raises BadPicture for one that is not taken."""
         return raised(await self._looked(photo))
+
+    async def find(self, photo: bytes) -> Found:
+        """Return the faces of an encoded picture."""
+        faces = self.stages["faces"]
+        assert isinstance(faces, FacesStage)
+
+        def found() -> Found:
+            return find_faces(faces.pack, [open_photo(photo, max_pixels=self.max_pixels)])[0]
+
+        return await self._in_worker(found)
+
+    async def landmarks(self, photo: bytes, found: Found, points: int) -> list[dict]:
+        """Return the landmarks of the faces `found` in an encoded picture, with the columns of the record."""
+        stage = self.stages["landmarks"]
+        assert isinstance(stage, LandmarkStage)
+
+        def placed() -> list[dict]:
+            faces = stage.at_boxes(open_photo(photo, max_pixels=self.max_pixels), found.boxes, points)
+            return [
+                {
+                    "bbox": box,
+                    "detection_score": score,
+                    f"landmarks_{points}": face.points.ravel(),
+                    f"variance_{points}_visible": face.variance,
+                }
+                for box, score, face in zip(found.boxes, found.scores, faces, strict=True)
+            ]
+
+        return await self._in_worker(placed)
 
     def compute(self, calls: list[Call]) -> list[Answer | UserError]:
         """Run each set of calls that ask the same as one chain over all their rows."""

@@ -195,6 +195,24 @@ class EmbedAnswer(_Answer):
     embeddings: list[Embedding]
 
 
+class Landmarks(BaseModel):
+    """One face. Of the fields those of the points asked for are there: x, y in pixels, centres at .5; variance in px^2."""
+
+    picture: int
+    bbox: list[float]
+    detection_score: float
+    landmarks_70: list[float] | None = None
+    variance_70_visible: list[float] | None = None
+    landmarks_478: list[float] | None = None
+    variance_478_visible: list[float] | None = None
+
+
+class LandmarksAnswer(_Answer):
+    """A row for every face, the surest of each picture first."""
+
+    landmarks: list[Landmarks]
+
+
 class Caption(BaseModel):
     """A caption, who wrote it and what it states."""
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -133,16 +133,28 @@ class Service:
         rows = zip(texts, sources, request.attributes, seeds, strict=True)
         return [{"caption": c, "caption_source": s, "attributes": dict(a), "seed": seed} for c, s, a, seed in rows]
 
-    def landmarks(self) -> NoReturn:
-        """Raise a ProblemError: no stage of this release finds landmarks.
+    async def landmarks(self, photos: Sequence[bytes], points: int) -> list[dict[str, Any]]:
+        """Return a row for every face of every encoded picture: where it is, its landmarks and their variance.
 
-        The stage goes into `pipelines.generate.STAGES`; `_home("landmarks")` is then its handle, as for `embed`.
+        Raises:
+            ProblemError: the bundle has no landmarks part, or none of so many points; a picture is not taken.
         """
-        raise ProblemError(
-            "not-in-bundle",
-            f"the bundle {self.bundle.name!r} has no landmarks part",
-            "Start the service with a bundle that has one; /v1/models lists what this one has, /v1/embed finds five points.",
-        )
+        if "landmarks" not in self.bundle.parts():
+            raise ProblemError(
+                "not-in-bundle",
+                f"the bundle {self.bundle.name!r} has no landmarks part",
+                "Start the service with a bundle that has one; /v1/embed finds five points with what this one has.",
+            )
+        found = await self._asked(asyncio.gather(*(self._placed(n, photo, points) for n, photo in enumerate(photos))))
+        return [{"picture": number, **row} for number, rows in enumerate(found) for row in rows]
+
+    async def _placed(self, number: int, photo: bytes, points: int) -> list[dict[str, Any]]:
+        """Return the faces of one picture: those that the faces part finds, looked at by the landmarker."""
+        try:
+            found = await self._home("faces").find.remote(photo)
+            return await self._home("landmarks").landmarks.remote(photo, found, points) if len(found.scores) else []
+        except BadPicture as error:
+            raise codecs.refused(getattr(error, "cause", error), number) from None
 
     async def _face(self, photo: bytes) -> list[float]:
         """Return the embedding of the one face in an encoded picture."""
@@ -180,7 +192,7 @@ class Service:
     async def _piece(self, stages: Sequence[str], job: GenerateJob, rows: Columns) -> Answer:
         """Run one call through the groups: every attempt in one, or attempt after attempt through several."""
         together = 0
-        for attempts in rounds(job, self.profile):
+        for attempts in rounds(job, self.bundle, self.profile):
             for number, (names, handle) in enumerate(self.groups):
                 wanted = tuple(name for name in names if name in stages)
                 if wanted:

@@ -37,7 +37,7 @@ from models.synthworld.splits import identities
 from models.temperature import from_centikelvin
 from pipelines.chain import Chain
 from pipelines.embed import looked_at
-from pipelines.generate import STAGES, spec
+from pipelines.generate import spec, stages_of
 from pipelines.pictures import decode, encode_png_rgb
 from pipelines.record import schema
 from serve import order
@@ -113,7 +113,9 @@ def test_pairs_are_what_a_job_makes_of_the_same_seed(client: Client) -> None:
     table = order.samples(request, job, person)
     captions = [pair.caption for pair in answer.pairs[::2]]
     rows = order.columns(table, person, captions, ["template"] * 2)
-    made, rejects = service.records(job, Chain([spec(name, job, service.bundle) for name in STAGES])(rows))
+    made, rejects = service.records(
+        job, Chain([spec(name, job, service.bundle) for name in stages_of(service.bundle)])(rows)
+    )
     assert not rejects
     served = [pair.model_dump() for pair in answer.pairs]
     assert pa.Table.from_pylist(served, schema=schema()).equals(pa.Table.from_pylist(made, schema=schema()))
@@ -269,7 +271,7 @@ def _worker() -> int:
     """Return the process of the replica that has the stages."""
     while True:
         deployments = _get_global_client().get_serve_details()["applications"][NAME]["deployments"]
-        replicas = deployments["-".join(STAGES)]["replicas"]
+        replicas = deployments["-".join(stages_of(SETTINGS.load()[0]))]["replicas"]
         running = [one["pid"] for one in replicas if one["state"] == "RUNNING" and one["pid"]]
         if running:
             return int(running[0])

@@ -1,0 +1,64 @@
+"""Landmarks of several faces: the group's own methods without Ray, on an untrained landmarker."""
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from models.bundle import ROOT, Bundle, load_bundle, seal
+from models.errors import UserError
+from models.landmarks.network import LandmarkerConfig, new_landmarker
+from models.synthworld.domain import load_domain, sample_scene
+from models.synthworld.render import render
+from models.synthworld.splits import identities
+from models.weights import save_network
+from pipelines.job import load_job
+from pipelines.photos import BadPicture
+from pipelines.pictures import encode_png_rgb
+from serve.group import StageGroup
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The starter with a landmarks part of 70 points."""
+    folder, starter = tmp_path_factory.mktemp("bundle"), ROOT / "models" / "starter"
+    torch.manual_seed(0)
+    config = LandmarkerConfig(size=48, width=0.25, head=32, outputs="softplus")
+    save_network(new_landmarker(config), folder / "landmarks" / "70" / "landmarker.safetensors")
+    seal(folder / "landmarks")
+    content = yaml.safe_load((starter / "bundle.yaml").read_text())
+    for name in ("captions", "visible", "parser", "thermal", "faces"):
+        content[name]["weights"] = str(starter / content[name]["weights"])
+    content["landmarks"] = {"kind": "mobilenet", "weights": "landmarks", "licence": "apache-2.0", "batch": 4}
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(content))
+    return load_bundle(str(folder / "bundle.yaml"))
+
+
+def test_every_face_of_a_picture_gets_what_the_stage_of_a_job_says(bundle: Bundle) -> None:
+    people = identities("test")[:2]
+    scenes = [sample_scene(load_domain("portrait"), person, 0, "warm") for person in people]
+    picture = np.concatenate(list(render(scenes, 128).rgb.numpy()), axis=1)
+    group = StageGroup(["faces", "landmarks"], bundle, load_job("demo"), threads=1, wait=0.01, max_pixels=10**6)
+
+    async def asked(points: int) -> list[dict]:
+        photo = encode_png_rgb(picture)
+        return await group.landmarks(photo, await group.find(photo), points)
+
+    faces = asyncio.run(asked(70))
+    assert len(faces) == 2
+    for face in faces:
+        batch = {
+            "visible": picture[None],
+            "thermal": np.full((1, 1, *picture.shape[:2]), 30_000, np.uint16),
+            "classes": np.ones((1, *picture.shape[:2]), np.uint8),
+            "bbox": face["bbox"][None],
+        }
+        expected = group.stages["landmarks"](batch)
+        np.testing.assert_allclose(face["landmarks_70"], expected["landmarks_70"][0].ravel(), rtol=1e-5)
+        np.testing.assert_allclose(face["variance_70_visible"], expected["variance_70_visible"][0], rtol=1e-5)
+    with pytest.raises(UserError, match="no landmarker of 478 points; it has 70"):
+        asyncio.run(asked(478))
+    with pytest.raises(BadPicture, match="not a picture"):
+        asyncio.run(group.find(b"x"))
