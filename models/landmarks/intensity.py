@@ -57,7 +57,9 @@ def stretched(values: np.ndarray) -> np.ndarray:
     low, high = _percentiles(values, PERCENTILES)
     if high - low < 1e-6 * max(1.0, abs(high)):
         return np.zeros(values.shape, np.float32)
-    return np.clip(np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0), 0, 1).astype(np.float32)
+    return np.clip(np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0), 0, 1).astype(
+        np.float32
+    )
 
 
 def _float_pixels(values: np.ndarray) -> np.ndarray:

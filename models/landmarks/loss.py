@@ -1,6 +1,6 @@
 """The landmarker's negative log-likelihood: every landmark an isotropic normal distribution (T-FAKE, section 2.2 of its code).
 
-    mean over batch, landmarks and axes of  0.5 * (log v + (mu - y)^2 / v)
+mean over batch, landmarks and axes of  0.5 * (log v + (mu - y)^2 / v)
 """
 
 import torch

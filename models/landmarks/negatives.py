@@ -67,7 +67,16 @@ def hand(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         cv2.line(mask, _px(start), _px(end), 255, max(1, round(thick)), cv2.LINE_AA)
         return end
 
-    cv2.ellipse(mask, _px(at), (max(1, round(length * 0.30)), max(1, round(length * 0.26))), math.degrees(heading), 0, 360, 255, -1)
+    cv2.ellipse(
+        mask,
+        _px(at),
+        (max(1, round(length * 0.30)), max(1, round(length * 0.26))),
+        math.degrees(heading),
+        0,
+        360,
+        255,
+        -1,
+    )
     segment(at, heading + math.pi, length * 0.6, length * 0.34)
     spread = rng.uniform(0.1, 0.35)
     for k in range(4):
@@ -103,7 +112,9 @@ def cup(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros((side, side), np.uint8)
     grip = at + np.array([rng.choice([-1, 1]) * wide, 0])
     cv2.ellipse(mask, _px(grip), (_n(wide * 0.45), _n(tall * 0.3)), 0, 0, 360, 255, max(1, round(size * 0.07)))
-    corners = at + np.array([[-wide, -tall / 2], [wide, -tall / 2], [wide * taper, tall / 2], [-wide * taper, tall / 2]])
+    corners = at + np.array(
+        [[-wide, -tall / 2], [wide, -tall / 2], [wide * taper, tall / 2], [-wide * taper, tall / 2]]
+    )
     cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 255)
     out = _filled(canvas, mask, _warm(rng), rng)
     rim = np.zeros((side, side), np.uint8)

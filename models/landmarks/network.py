@@ -42,7 +42,9 @@ class LandmarkerConfig(BaseModel):
     size: int = Field(224, ge=32, description="side of the square input in pixels")
     width: float = Field(1.0, gt=0, le=2, description="factor on the channels of every stage")
     head: int = Field(1280, ge=8, description="channels of the last convolution")
-    cells: int = Field(1, ge=1, le=7, description="the last features are averaged over cells x cells; published: over all")
+    cells: int = Field(
+        1, ge=1, le=7, description="the last features are averaged over cells x cells; published: over all"
+    )
     outputs: Literal["leaky", "softplus"] = "leaky"
 
 
@@ -99,9 +101,7 @@ class _Features(nn.Module):
             out, blocks = channels(base, config.width), list[nn.Module]()
             for index in range(count):
                 step = stride if index == 0 else 1
-                blocks.append(
-                    _Separable(inside, out) if expansion == 1 else _Inverted(inside, out, step, expansion)
-                )
+                blocks.append(_Separable(inside, out) if expansion == 1 else _Inverted(inside, out, step, expansion))
                 inside = out
             stages.append(nn.Sequential(*blocks))
         self.blocks = nn.Sequential(*stages)

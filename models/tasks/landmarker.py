@@ -204,7 +204,9 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
     lines = []
     for shown in modalities(few, config).values():
         coloured = shown if shown.ndim == 4 else np.repeat(shown[..., None], 3, axis=3)
-        lines.append(np.concatenate([drawn(p, f) for p, f in zip(coloured, located(model, shown), strict=True)], axis=1))
+        lines.append(
+            np.concatenate([drawn(p, f) for p, f in zip(coloured, located(model, shown), strict=True)], axis=1)
+        )
     return np.concatenate(lines)
 
 

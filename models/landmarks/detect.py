@@ -1,0 +1,258 @@
+"""Faces and their landmarks in frames of any size: a sliding window over a pyramid, chosen by variance (T-FAKE, section 2.4).
+
+Level k of the pyramid is the frame scaled by `eta ** k`. Every window of every level goes through the network, and the one
+whose landmarks have the lowest mean variance is the face. `Detector` looks at the windows in batches that fit a core's cache,
+with batch norms folded away; in bfloat16 it looks through all windows and computes those that matter again in float32.
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import UserError
+from models.landmarks.intensity import Mode, unit_values
+from models.landmarks.network import Landmarker, folded, normalised
+
+MARGIN = 1.25
+"""Side of a detector's crop over the larger side of its box."""
+DOUBT = 1.3
+"""A bfloat16 score may be wrong by this factor: windows up to it are computed again in float32."""
+MAX_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a frame is searched. The defaults are published; `stride` is in pixels of the published 224 px window.
+
+    finest: the finest level of the pyramid, 0 for full resolution, -1 for one step enlarged (faces smaller than the window).
+    """
+
+    eta: float = 0.75
+    stride: int = 100
+    finest: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eta < 1 or self.stride < 1:
+            raise UserError(f"eta must lie between 0 and 1 and stride be positive, got {self.eta} and {self.stride}")
+
+
+class Window(NamedTuple):
+    """Where a crop of S x S pixels lies: pixel = crop pixel * scale + origin, for x and y."""
+
+    origin: tuple[float, float]
+    scale: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face. points float32 [L, 2] px, centres at .5; variance float32 [L] px^2 of each axis, on average of both.
+
+    uncertainty: the mean of the network's variances, (crop units)^2: what faces are found by, the lower the surer.
+    """
+
+    points: np.ndarray
+    variance: np.ndarray
+    uncertainty: float
+    window: Window
+
+    @property
+    def box(self) -> np.ndarray:
+        """Return x0, y0, x1, y1 around the points, float32 [4]."""
+        return np.concatenate([self.points.min(axis=0), self.points.max(axis=0)])
+
+
+class Detector:
+    """Finds faces with a landmarker.
+
+    threshold: mean variance, (crop units)^2, below which a window shows a face; T-FAKE's is 6e-4. dtype: `bfloat16` looks
+    at all windows in it and at those that could be chosen in float32. batch: windows of one forward pass.
+    """
+
+    def __init__(
+        self,
+        model: Landmarker,
+        *,
+        threshold: float = 6e-4,
+        search: Search | None = None,
+        dtype: str = "float32",
+        batch: int = 4,
+    ) -> None:
+        if dtype not in ("float32", "bfloat16"):
+            raise UserError(f"a detector computes in float32 or bfloat16, not {dtype!r}")
+        self.config, self.threshold, self.search = model.config, threshold, search or Search()
+        self.model = folded(model.float()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.quick = _halved(self.model) if dtype == "bfloat16" else None
+        self.batch = batch
+        self.device = next(self.model.parameters()).device
+
+    def best(self, image: np.ndarray, mode: Mode = "auto") -> Face:
+        """Return the surest face of `image` [H, W] or [H, W, 3], whether or not it is below the threshold."""
+        scan = self._scan(image, mode)
+        scores = scan.scores()
+        return scan.face(int(scores.argmin()))
+
+    def find(
+        self, image: np.ndarray, mode: Mode = "auto", *, overlap: float = 0.5, most: int | None = None
+    ) -> list[Face]:
+        """Return the faces of `image` below the threshold, surest first.
+
+        overlap: of two faces whose boxes share more than this part of the smaller box, the surer stays. most: at most so many.
+        """
+        scan = self._scan(image, mode, keep_below=self.threshold)
+        scores = scan.scores()
+        order = [k for k in np.argsort(scores, kind="stable") if scores[k] < self.threshold]
+        return separate((scan.face(int(k)) for k in order), overlap, most)
+
+    def at_boxes(self, image: np.ndarray, boxes: np.ndarray, mode: Mode = "auto") -> list[Face]:
+        """Return the landmarks in each of `boxes` [N, 4] (x0, y0, x1, y1, pixels): one look per box (section 2.5)."""
+        values = unit_values(checked(image), mode)
+        windows = [box_window(box, self.config.size) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
+        if not windows:
+            return []
+        crops = np.stack([cut(values, window, self.config.size) for window in windows])
+        return [face_of(out, window, self.config.size) for out, window in zip(self._run(self.model, crops), windows)]
+
+    def _scan(self, image: np.ndarray, mode: Mode, keep_below: float = 0.0) -> "_Scan":
+        values = unit_values(checked(image), mode)
+        crops, windows = cropped(values, self.config.size, self.search)
+        if self.quick is None:
+            return _Scan(self._run(self.model, crops), windows, self.config.size)
+        outputs = self._run(self.quick, crops)
+        scores = outputs[..., 2].mean(axis=1)
+        limit = max(DOUBT * scores.min(), scores.min() + 1e-5, DOUBT * keep_below)
+        likely = np.flatnonzero(scores <= limit)
+        outputs[..., 2] = np.inf  # what was seen in bfloat16 alone is never chosen
+        outputs[likely] = self._run(self.model, crops[likely])
+        return _Scan(outputs, windows, self.config.size)
+
+    def _run(self, model: Landmarker, crops: np.ndarray) -> np.ndarray:
+        """Return float32 [N, L, 3] of crops float32 [N, S, S, 3] in [0, 1]."""
+        kind = next(model.feature_network.parameters()).dtype
+        with torch.inference_mode():
+            inputs = torch.from_numpy(crops).permute(0, 3, 1, 2)
+            parts = [
+                model(normalised(part.to(self.device)).to(kind).contiguous(memory_format=torch.channels_last)).cpu()
+                for part in inputs.split(self.batch)
+            ]
+        return torch.cat(parts).numpy()
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What the network said of every window: outputs float32 [N, L, 3] in crop units."""
+
+    outputs: np.ndarray
+    windows: list[Window]
+    side: int
+
+    def scores(self) -> np.ndarray:
+        return self.outputs[..., 2].mean(axis=1)
+
+    def face(self, index: int) -> Face:
+        return face_of(self.outputs[index], self.windows[index], self.side)
+
+
+def face_of(output: np.ndarray, window: Window, side: int) -> Face:
+    """Return the face of one window's output [L, 3] (crop units) in pixels of the frame."""
+    scale = np.asarray(window.scale)
+    points = output[:, :2] * side * scale + np.asarray(window.origin)
+    variance = output[:, 2] * side**2 * float((scale**2).mean())
+    return Face(points.astype(np.float32), variance.astype(np.float32), float(output[:, 2].mean()), window)
+
+
+def separate(faces: Iterable[Face], overlap: float, most: int | None = None) -> list[Face]:
+    """Return `faces`, surest first, without those that share more than `overlap` of the smaller box with a surer one."""
+    kept: list[Face] = []
+    for face in faces:
+        if most is not None and len(kept) >= most:
+            break
+        if all(shared(face.box, other.box) <= overlap for other in kept):
+            kept.append(face)
+    return kept
+
+
+def shared(one: np.ndarray, two: np.ndarray) -> float:
+    """Return the intersection of two boxes [4] over the area of the smaller."""
+    low, high = np.maximum(one[:2], two[:2]), np.minimum(one[2:], two[2:])
+    area = min(float((box[2:] - box[:2]).prod()) for box in (one, two))
+    return float(np.clip(high - low, 0, None).prod()) / max(area, 1e-9)
+
+
+def pyramid(height: int, width: int, side: int, search: Search) -> list[tuple[int, int]]:
+    """Return (height, width) of every level, coarsest first: the last whose smaller side holds a window, to the finest.
+
+    A frame smaller than the window has the levels from the finest to 0.
+    """
+    coarsest = 0
+    while min(_scaled(height, width, search.eta, coarsest + 1)) >= side:
+        coarsest += 1
+    return [_scaled(height, width, search.eta, k) for k in range(max(coarsest, search.finest), search.finest - 1, -1)]
+
+
+def _scaled(height: int, width: int, eta: float, level: int) -> tuple[int, int]:
+    return max(1, round(height * eta**level)), max(1, round(width * eta**level))
+
+
+def cropped(values: np.ndarray, side: int, search: Search) -> tuple[np.ndarray, list[Window]]:
+    """Return all windows of a frame [H, W, 3] as float32 [N, side, side, 3], and where they lie, level by level.
+
+    Each level is padded with black on all sides to the next multiple of the window (by a whole window where it is one).
+    """
+    step = max(1, round(search.stride * side / 224))
+    height, width = values.shape[:2]
+    crops, windows = [], []
+    for rows, columns in pyramid(height, width, side, search):
+        level = values if (rows, columns) == (height, width) else cv2.resize(values, (columns, rows))
+        short = [side - length % side for length in (rows, columns)]
+        top, left = short[0] // 2, short[1] // 2
+        padded = np.pad(level, ((top, short[0] - top), (left, short[1] - left), (0, 0)))
+        view = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))[::step, ::step]
+        scale = (width / columns, height / rows)
+        for row in range(view.shape[0]):
+            for column in range(view.shape[1]):
+                crops.append(view[row, column].transpose(1, 2, 0))
+                windows.append(Window(((column * step - left) * scale[0], (row * step - top) * scale[1]), scale))
+    return np.stack(crops), windows
+
+
+def box_window(box: np.ndarray, side: int) -> Window:
+    """Return the square of 1.25 times the larger side about the middle of `box` (x0, y0, x1, y1)."""
+    middle, reach = (box[:2] + box[2:]) / 2, MARGIN * max(float((box[2:] - box[:2]).max()), 1.0)
+    x, y = (middle - reach / 2).tolist()
+    return Window((x, y), (reach / side, reach / side))
+
+
+def cut(values: np.ndarray, window: Window, side: int) -> np.ndarray:
+    """Return the crop float32 [side, side, 3] of a frame; outside is black. Strong reduction averages, not skips."""
+    shrink = min(window.scale)
+    if shrink > 1.5:
+        small = (max(1, round(values.shape[1] / shrink)), max(1, round(values.shape[0] / shrink)))
+        ratio = (values.shape[1] / small[0], values.shape[0] / small[1])
+        values = cv2.resize(values, small, interpolation=cv2.INTER_AREA)
+        origin = (window.origin[0] / ratio[0], window.origin[1] / ratio[1])
+        window = Window(origin, (window.scale[0] / ratio[0], window.scale[1] / ratio[1]))
+    (sx, sy), (x, y) = window.scale, window.origin
+    # Crop pixel u has its centre at u + 0.5; warpAffine counts from centres.
+    matrix = np.array([[sx, 0, x + sx / 2 - 0.5], [0, sy, y + sy / 2 - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(np.ascontiguousarray(values), matrix, (side, side), flags=flags))
+
+
+def checked(image: np.ndarray) -> np.ndarray:
+    """Return `image` if it is a frame of sane size."""
+    if image.size == 0 or image.ndim < 2 or image.shape[0] * image.shape[1] > MAX_PIXELS:
+        raise UserError(f"an image of shape {image.shape} cannot be searched for faces (1 to {MAX_PIXELS} pixels)")
+    return image
+
+
+def _halved(model: Landmarker) -> Landmarker:
+    """Return a copy whose convolutions compute in bfloat16; its head stays in float32."""
+    quick = copy.deepcopy(model)
+    quick.feature_network.bfloat16()
+    return quick
