@@ -1,6 +1,6 @@
 """A bundle: which model does each stage of the job, where its weights lie, and that they arrived whole.
 
-    stages in order: captions, visible, parser, thermal, faces
+    stages in order: captions, visible, parser, thermal, faces, landmarks
 
 `weights` of a part is a folder beside the bundle file, an absolute path, a URI (`s3://...`) or `hub:owner/name@revision`
 with a full commit. A folder carries `files.json` (written by `seal`) with the size and SHA-256 of every file in it.
@@ -61,6 +61,8 @@ class Bundle(BaseModel):
     parser: Part
     thermal: Part
     faces: Part
+    landmarks: Part | None = None
+    """May be left out: pairs then have no landmarks."""
     reference: str = "reference.safetensors"
     """File in the faces part: the distribution of the recogniser's embeddings that identities are sampled from."""
 

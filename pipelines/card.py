@@ -18,6 +18,10 @@ RECORD = """\
 | `thermal_clipped`, `valid` | share of the person at an end of the thermal scale; mask of values that mean something |
 | `classes` | the 19 FaceSynthetics classes by pixel, from the parser |
 | `bbox`, `keypoints` | of the face found, in pixels, pixel centres at .5 |
+| `landmarks_70`, `landmarks_478` | x, y in pixels of visible and thermal alike; empty when the bundle has no landmarker |
+| `variance_*_visible`, `variance_*_thermal` | pixels squared, of each point as that picture alone shows it |
+| `seen_*_visible`, `seen_*_thermal` | whether the point's pixel shows the face or what covers it |
+| `pose` | yaw, pitch, roll in degrees, from the 70 landmarks |
 | `scores`, `reject` | what the gates measured (JSON); why a row lies under `rejects/` |
 | `licence`, `provenance` | the strictest licence of the models; run, job, bundle, partition (JSON) |
 """

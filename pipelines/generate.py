@@ -1,6 +1,6 @@
 """`thermapair generate`: identities in, a data set of paired visible and thermal faces out.
 
-    plan -> captions -> [visible -> parser -> thermal -> faces -> gates] -> write
+    plan -> captions -> [visible -> parser -> thermal -> faces -> gates -> landmarks] -> write
 
 One block is one partition from the first row to the writer, so a partition is the unit of commit, retry and loss.
 """
@@ -40,8 +40,11 @@ STAGES = {
     "thermal": "models.thermal.stage:ThermalStage",
     "faces": "models.faces.stage:FacesStage",
     "gates": "models.gates:GateStage",
+    "landmarks": "models.landmarks.stage:LandmarkStage",
 }
 """The stages of a picture, in order. A further one is a line here and its part in the bundle."""
+OPTIONAL = ("landmarks",)
+"""Stages that a bundle may have no part for."""
 
 RESTARTS = 16
 """How often the process of one actor may die; nodes that are taken away do not count."""
@@ -71,7 +74,7 @@ def generate(job: GenerateJob, bundle: Bundle, profile: Profile, out: Storage) -
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     caption_options(bundle.captions)
-    check_threads(profile)
+    check_threads(profile, bundle)
     for part in bundle.parts().values():
         fetch(part, bundle)
     with Lease(out) as lease, Signals() as signals:
@@ -125,8 +128,8 @@ def drive(plan: Plan, profile: Profile, lease: Lease, signals: Signals) -> None:
 def pairs(plan: Plan, profile: Profile, board: str = "") -> Dataset:
     """Return the job as one chain of Ray Data; its rows are counts of the partitions as they are committed."""
     rows = pending_partitions(plan)
-    for attempts in rounds(plan.job, profile):
-        for number, group in enumerate(profile.grouped(tuple(STAGES))):
+    for attempts in rounds(plan, profile):
+        for number, group in enumerate(profile.grouped(stages_of(plan.bundle))):
             rows = stage(rows, group, plan, attempts, begins=number == 0, board=board)
     return write_shards(rows, plan, profile)
 
@@ -142,13 +145,18 @@ def pending_partitions(plan: Plan) -> Dataset:
     return ray.data.range(len(pending), override_num_blocks=len(pending)).map_batches(samples, batch_size=None)
 
 
-def rounds(job: GenerateJob, profile: Profile) -> list[list[int]]:
+def stages_of(bundle: Bundle) -> list[str]:
+    """Return the stages of a picture that `bundle` has, in order."""
+    return [name for name in STAGES if name not in OPTIONAL or name in bundle.parts()]
+
+
+def rounds(plan: Plan, profile: Profile) -> list[list[int]]:
     """Return the attempts as they are made in the graph.
 
     One group makes all attempts at a partition before it hands it on. Several groups cannot, so the graph repeats them.
     """
-    attempts = list(range(job.gates.attempts))
-    return [attempts] if len(profile.grouped(tuple(STAGES))) == 1 else [[attempt] for attempt in attempts]
+    attempts = list(range(plan.job.gates.attempts))
+    return [attempts] if len(profile.grouped(stages_of(plan.bundle))) == 1 else [[attempt] for attempt in attempts]
 
 
 def stage(rows: Dataset, group: Group, plan: Plan, attempts: list[int], begins: bool, board: str) -> Dataset:
@@ -200,9 +208,9 @@ def complete(plan: Plan) -> bool:
     return len(finished(plan.out)) == plan.partitions
 
 
-def check_threads(profile: Profile) -> None:
+def check_threads(profile: Profile, bundle: Bundle) -> None:
     """Raise a UserError for a group that computes on a CPU in several threads: the last bits would depend on how many."""
-    for group in profile.grouped(tuple(STAGES)):
+    for group in profile.grouped(stages_of(bundle)):
         if group.threads > 1 and not group.gpus:
             raise UserError(
                 f"profile.groups: {', '.join(group.stages)} would compute on a CPU in {group.threads} threads, and bytes "

@@ -95,7 +95,9 @@ def remake(plan: Plan, place: tuple[int, int], attempt: int) -> Columns:
     columns = {key: values[row : row + 1].copy() for key, values in plan.partition(partition).items()}
     columns["attempt"][:] = attempt
     columns["noise_id"][:] = noise_id(str(columns["sample_id"][0]), attempt)
-    return Chain([generate.spec(name, plan) for name in generate.STAGES], [attempt], begins=False)(columns)
+    return Chain([generate.spec(name, plan) for name in generate.stages_of(plan.bundle)], [attempt], begins=False)(
+        columns
+    )
 
 
 def compared(plan: Plan, row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:

@@ -18,7 +18,7 @@ from pipelines.pictures import encode_jpeg, encode_png
 from pipelines.plan import Plan, pair_id
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-VALUE = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "float32": pa.float32()}
+VALUE = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "float32": pa.float32(), "bool": pa.bool_()}
 
 COLUMNS: dict[str, pa.DataType] = {
     "pair_id": pa.string(),
@@ -42,11 +42,26 @@ COLUMNS: dict[str, pa.DataType] = {
     "classes": PICTURE,  # the 19 FaceSynthetics classes
     "bbox": pa.list_(pa.float32(), 4),  # x0, y0, x1, y1 in pixels of the picture
     "keypoints": pa.list_(pa.float32(), 10),  # x, y of the eyes, nose tip and mouth corners, subject's right first
+    "landmarks_70": pa.list_(pa.float32(), 140),  # x, y in pixels, pixel centres at .5: iBUG-68 and the pupils
+    "variance_70_visible": pa.list_(pa.float32(), 70),  # pixels squared, what this picture says of each point
+    "variance_70_thermal": pa.list_(pa.float32(), 70),
+    "seen_70_visible": pa.list_(pa.bool_(), 70),  # whether the point's pixel shows the face, or what covers it
+    "seen_70_thermal": pa.list_(pa.bool_(), 70),
+    "landmarks_478": pa.list_(pa.float32(), 956),  # the same with 478 points (world478)
+    "variance_478_visible": pa.list_(pa.float32(), 478),
+    "variance_478_thermal": pa.list_(pa.float32(), 478),
+    "seen_478_visible": pa.list_(pa.bool_(), 478),
+    "seen_478_thermal": pa.list_(pa.bool_(), 478),
+    "pose": pa.list_(pa.float32(), 3),  # yaw, pitch, roll in degrees, from the 70 landmarks
     "scores": pa.string(),  # JSON: what the gates measured
     "reject": pa.string(),  # why the row lies under rejects/, empty under data/
     "licence": pa.string(),
     "provenance": pa.string(),  # JSON: run digest, job, bundle, partition
 }
+SHARED_LANDMARKS = ("pose", *(f"{kind}_{n}{end}" for n in (70, 478) for kind, end in (("landmarks", ""), ("variance", "_visible"),
+                    ("seen", "_visible"), ("seen", "_thermal"))))  # fmt: skip
+"""Columns of the landmark stage that all conditions of a sample share; the thermal variance is each condition's own."""
+THERMAL_VARIANCES = ("variance_70_thermal", "variance_478_thermal")
 PICTURES = tuple(name for name, kind in COLUMNS.items() if kind == PICTURE)
 
 
@@ -101,7 +116,8 @@ def _pairs(plan: Plan, columns: Mapping[str, np.ndarray], row: int) -> list[dict
         "thermal_kind": "predicted",
         "classes": _picture(sample, "classes", classes),
         "bbox": value.get("bbox"),
-        "keypoints": None if value.get("keypoints") is None else value["keypoints"].ravel(),
+        "keypoints": _flat(value.get("keypoints")),
+        **{name: _flat(value.get(name)) for name in SHARED_LANDMARKS},
         "scores": str(value["scores"]) if value.get("scores") is not None else "",
         "reject": str(value["reject"]),
         "licence": plan.bundle.licence,
@@ -128,6 +144,7 @@ def _pairs(plan: Plan, columns: Mapping[str, np.ndarray], row: int) -> list[dict
                 "thermal": _picture(name, "thermal", None if layer is None else encode_png(layer)),
                 "thermal_clipped": None if clipped is None else float(clipped[index]),
                 "valid": _picture(name, "valid", None if mask is None else encode_png(mask)),
+                **{name: _flat(value.get(name), index) for name in THERMAL_VARIANCES},
             }
         )
     return pairs
@@ -145,6 +162,13 @@ class _Row:
 
     def get(self, name: str) -> Any:
         return self.columns[name][self.row] if name in self.columns and name in self.reached else None
+
+
+def _flat(values: np.ndarray | None, layer: int | None = None) -> np.ndarray | None:
+    """Return one row's list as the schema holds it."""
+    if values is None:
+        return None
+    return (values if layer is None else values[layer]).ravel()
 
 
 def _visible(pixels: np.ndarray, encoding: str) -> bytes:

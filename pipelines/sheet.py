@@ -4,7 +4,7 @@ import io
 import json
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
 from models.classes import painted
+from models.landmarks.drawing import drawn
 from models.temperature import from_centikelvin
 from pipelines.pictures import decode
 
@@ -39,6 +40,10 @@ class View:
     """uint8 [S, S]"""
     thermal: dict[str, np.ndarray]
     """condition -> float32 [S, S] degrees Celsius"""
+    points: np.ndarray | None = None
+    """float32 [70, 2] pixels, of the dense points where there are no 70"""
+    variance: dict[str, np.ndarray] = field(default_factory=dict)
+    """visible and each condition -> float32 [L] pixels squared"""
 
 
 def views_of(tables: Iterable[pa.Table], people: int, views: int) -> list[View]:
@@ -56,7 +61,10 @@ def views_of(tables: Iterable[pa.Table], people: int, views: int) -> list[View]:
                 found[key] = _view(table, row)
             thermal = table["thermal"][row].as_py()
             if thermal:
-                found[key].thermal[table["condition"][row].as_py()] = from_centikelvin(decode(thermal["bytes"]))
+                condition = table["condition"][row].as_py()
+                found[key].thermal[condition] = from_centikelvin(decode(thermal["bytes"]))
+                if (spread := _landmarks(table, row, "variance", "_thermal")) is not None:
+                    found[key].variance[condition] = spread
         if len(seen) == people and all(count == views for count in seen.values()):
             break
     return list(found.values())
@@ -78,23 +86,33 @@ def coloured(layer: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
 
 
 def tiles(view: View, scale: tuple[float, float]) -> dict[str, np.ndarray]:
-    """Return name -> uint8 [S, S, 3] of what there is: visible, each condition, classes."""
+    """Return name -> uint8 [S, S, 3] of what there is: visible, each condition, classes, landmarks on both kinds of picture.
+
+    Rings are one standard deviation of a landmark as that picture shows it.
+    """
     shown: dict[str, np.ndarray] = {}
     if view.visible is not None:
         shown["visible"] = view.visible
     shown |= {condition: coloured(layer, scale) for condition, layer in view.thermal.items()}
     if view.classes is not None:
         shown["classes"] = painted(view.classes)
+    if view.points is not None:
+        for name in ("visible", next(iter(view.thermal), "")):
+            if name in view.variance:
+                ground = (shown[name].mean(axis=-1) * 0.7).astype(np.uint8)
+                shown[f"landmarks, {name}"] = drawn(ground, view.points, view.variance[name])
     return shown
 
 
 def contact_sheet(views: list[View]) -> bytes:
-    """Return a PNG: a row per person, a block of two by two pictures per view with its caption, a degree scale."""
+    """Return a PNG: a row per person, a block of two lines of pictures per view with its caption, a degree scale."""
     scale = scale_of(views)
+    across = -(-max(len(tiles(view, scale)) for view in views) // 2)
     people = list(dict.fromkeys(view.identity for view in views))
     columns = max(sum(view.identity == person for view in views) for person in people)
     block, gap, text, head, side = 2 * TILE + 2, 26, 74, 64, 110
-    width = columns * (block + gap) + gap + side
+    wide = across * (TILE + 2) - 2
+    width = columns * (wide + gap) + gap + side
     height = head + len(people) * (block + text + gap) + gap
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -103,13 +121,15 @@ def contact_sheet(views: list[View]) -> bytes:
         top = head + line * (block + text + gap)
         draw.text((gap, top - 17), person, FAINT, _font(11))
         for column, view in enumerate(v for v in views if v.identity == person):
-            left = gap + column * (block + gap)
+            left = gap + column * (wide + gap)
             for place, (name, pixels) in enumerate(tiles(view, scale).items()):
-                at = (left + place % 2 * (TILE + 2), top + place // 2 * (TILE + 2))
+                at = (left + place % across * (TILE + 2), top + place // across * (TILE + 2))
                 sheet.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS), at)
                 _label(draw, (at[0] + 5, at[1] + TILE - 19), name)
             caption = textwrap.shorten(view.caption, 168, placeholder=" ...")
-            draw.text((left, top + block + 6), "\n".join(textwrap.wrap(caption, 54)[:4]), FAINT, _font(11), spacing=3)
+            draw.text(
+                (left, top + block + 6), "\n".join(textwrap.wrap(caption, 27 * across)[:4]), FAINT, _font(11), spacing=3
+            )
     _degrees(sheet, draw, scale, width - side + 10, head, min(height - 2 * gap, head + 3 * block) - head)
     sink = io.BytesIO()
     sheet.save(sink, "PNG", compress_level=4)
@@ -151,4 +171,14 @@ def _view(table: pa.Table, row: int) -> View:
         visible=decode(value("visible")["bytes"]) if value("visible") else None,
         classes=decode(value("classes")["bytes"]) if value("classes") else None,
         thermal={},
+        points=_landmarks(table, row, "landmarks"),
+        variance={"visible": spread} if (spread := _landmarks(table, row, "variance", "_visible")) is not None else {},
     )
+
+
+def _landmarks(table: pa.Table, row: int, kind: str, end: str = "") -> np.ndarray | None:
+    """Return a row's landmarks [L, 2] or their variances [L], of the 70 if there are any, else of the 478."""
+    for number in (70, 478):
+        if (values := table[f"{kind}_{number}{end}"][row].as_py()) is not None:
+            return np.asarray(values, np.float32).reshape((-1, 2) if kind == "landmarks" else -1)
+    return None

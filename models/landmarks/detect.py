@@ -13,7 +13,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.errors import UserError
 from models.landmarks.intensity import Mode, unit_values

@@ -20,7 +20,8 @@ from models.bundle import ROOT
 from models.card import Card
 from models.classes import BACKGROUND
 from models.landmarks.crops import Augmentation, Crop, face_crop
-from models.landmarks.intensity import stretched
+from models.landmarks.drawing import drawn
+from models.landmarks.intensity import unit_values
 from models.landmarks.loss import nll
 from models.landmarks.metrics import nme
 from models.landmarks.negatives import negative
@@ -99,7 +100,7 @@ def thermalizer(folder: str) -> Thermalizer:
 
 def levels(celsius: np.ndarray) -> np.ndarray:
     """Return pictures [B, S, S] in degrees Celsius, each stretched over its own range, as uint8 [B, S, S]."""
-    return np.stack([(stretched(layer) * 255 + 0.5).astype(np.uint8) for layer in celsius])
+    return np.stack([(unit_values(layer, "temperature")[..., 0] * 255 + 0.5).astype(np.uint8) for layer in celsius])
 
 
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -208,17 +209,6 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
             np.concatenate([drawn(p, f) for p, f in zip(coloured, located(model, shown), strict=True)], axis=1)
         )
     return np.concatenate(lines)
-
-
-def drawn(picture: np.ndarray, found: np.ndarray, zoom: int = 2) -> np.ndarray:
-    """Return `picture` uint8 [S, S, 3] enlarged, with a dot per landmark and a circle of one standard deviation."""
-    size = picture.shape[0]
-    out = cv2.resize(picture, (size * zoom, size * zoom), interpolation=cv2.INTER_LINEAR)
-    for x, y, variance in found:
-        centre = (round(float(x) * zoom), round(float(y) * zoom))
-        cv2.circle(out, centre, max(1, round(float(np.sqrt(variance)) * size * zoom)), (255, 200, 0), 1, cv2.LINE_AA)
-        cv2.circle(out, centre, 1, (0, 255, 80), -1)
-    return out
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:

@@ -103,7 +103,7 @@ def test_validation_and_what_is_exported(config: Config, tmp_path: Path) -> None
     stored = json.loads((tmp_path / "70" / "detection.json").read_text())
     assert stored["threshold"] == pytest.approx(metrics["threshold"])
     sheet = landmarker.pictures(model, rows(), config)
-    assert sheet.shape == (3 * 2 * SIZE, 8 * 2 * SIZE, 3)
+    assert sheet.shape == (3 * 256, 8 * 256, 3)
 
 
 def test_dense_points_are_never_mirrored() -> None:

@@ -1,0 +1,110 @@
+"""The stage that places landmarks on finished pairs: on the visible picture and, for itself, on each thermal one."""
+
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.classes import BACKGROUND, CLASSES
+from models.errors import EnvironmentFault
+from models.landmarks.calibration import read_calibration
+from models.landmarks.detect import Face, box_window, cut, face_of
+from models.landmarks.intensity import unit_values
+from models.landmarks.network import Landmarker, folded, load_landmarker, normalised
+from models.landmarks.pose import pose
+from models.padding import in_batches
+from models.temperature import from_centikelvin
+
+Columns = dict[str, np.ndarray]
+STANDARDS = (70, 478)
+OPAQUE = np.isin(np.arange(len(CLASSES)), [CLASSES.index(n) for n in ("HAIR", "CLOTHING", "HEADWEAR", "FACEWEAR")])
+OPAQUE[BACKGROUND] = True
+GLASSES = CLASSES.index("GLASSES")
+
+
+class LandmarkStage:
+    """`visible` uint8 [B, S, S, 3], `thermal` uint16 [B, C, S, S] centikelvin, `classes`, `bbox` [B, 4] -> for each
+    standard L in the part (70, 478), NaN (and False) where no face was found:
+
+    `landmarks_L` float32 [B, L, 2] px, placed on the visible picture: the pair's pixels are the same in both;
+    `variance_L_visible` [B, L] and `variance_L_thermal` [B, C, L] float32 px^2, what each picture says for itself;
+    `seen_L_visible`, `seen_L_thermal` bool [B, L]: the point's pixel shows the face, not what covers it (see `seen`);
+    and with 70 landmarks `pose` float32 [B, 3], yaw, pitch, roll in degrees.
+
+    weights: a folder with `70/landmarker.safetensors`, `478/landmarker.safetensors` or both.
+    """
+
+    def __init__(self, weights: Path, *, dtype: str = "float32", threads: int = 1, batch: int = 8) -> None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        self.batch = batch
+        folders = {number: folder for number in STANDARDS if (folder := Path(weights) / str(number)).is_dir()}
+        self.models = {number: _loaded(folder, dtype) for number, folder in folders.items()}
+        self.factors = {number: read_calibration(folder) for number, folder in folders.items()}
+        if not self.models:
+            raise EnvironmentFault(f"{weights} holds no landmarker: neither 70/ nor 478/ is there. Train one.")
+
+    def __call__(self, batch: Columns) -> Columns:
+        visible, boxes = batch["visible"], np.asarray(batch["bbox"], np.float64)
+        found = np.flatnonzero(np.isfinite(boxes).all(axis=1))
+        celsius = from_centikelvin(batch["thermal"])
+        columns: Columns = {}
+        for number, model in self.models.items():
+            count, layers = celsius.shape[:2]
+            points = np.full((count, number, 2), np.nan, np.float32)
+            spread = np.full((count, 1 + layers, number), np.nan, np.float32)
+            for row in found:
+                pictures = [unit_values(visible[row]), *(unit_values(layer, "temperature") for layer in celsius[row])]
+                faces = self._look(model, pictures, boxes[row])
+                points[row] = faces[0].points
+                spread[row] = [face.variance for face in faces]
+            spread[:, 0] *= self.factors[number].get("visible", 1.0)
+            spread[:, 1:] *= self.factors[number].get("thermal", 1.0)
+            columns |= {
+                f"landmarks_{number}": points,
+                f"variance_{number}_visible": spread[:, 0],
+                f"variance_{number}_thermal": spread[:, 1:],
+                f"seen_{number}_visible": seen(points, batch["classes"], "visible"),
+                f"seen_{number}_thermal": seen(points, batch["classes"], "thermal"),
+            }
+        if 70 in self.models:
+            columns["pose"] = pose(columns["landmarks_70"])
+        return {**batch, **columns}
+
+    @torch.inference_mode()
+    def _look(self, model: Landmarker, pictures: list[np.ndarray], box: np.ndarray) -> list[Face]:
+        """Return the face in `box` as each of `pictures` float32 [S, S, 3] shows it."""
+        side = model.config.size
+        window = box_window(box, side)
+        crops = torch.from_numpy(np.stack([cut(picture, window, side) for picture in pictures]))
+
+        def run(part: Tensor) -> Tensor:
+            inputs = normalised(part.permute(0, 3, 1, 2))
+            kind = next(model.feature_network.parameters()).dtype
+            return model(inputs.to(kind).contiguous(memory_format=torch.channels_last))
+
+        return [face_of(out, window, side) for out in in_batches(run, crops, self.batch).numpy()]
+
+
+def seen(points: np.ndarray, classes: np.ndarray, modality: Literal["visible", "thermal"]) -> np.ndarray:
+    """Return which points [B, L, 2] (px) show, bool [B, L], by the class uint8 [B, S, S] of the pixel they lie in.
+
+    Hair, clothes, hats, masks and the background cover a point, glasses only for thermal; a beard covers nothing, its skin
+    line stays readable. A point turned away whose pixel shows another part of the face counts as seen: the classes cannot tell.
+    """
+    size = classes.shape[1:]
+    inside = np.isfinite(points).all(axis=-1) & (points >= 0).all(axis=-1) & (points < size[::-1]).all(axis=-1)
+    column, row = np.moveaxis(np.where(inside[..., None], points, 0).astype(np.int64), -1, 0)
+    under = np.minimum(classes[np.arange(len(classes))[:, None], row, column], len(CLASSES) - 1)
+    return inside & ~OPAQUE[under] & ~((under == GLASSES) & (modality == "thermal"))
+
+
+def _loaded(folder: Path, dtype: str) -> Landmarker:
+    """Return the landmarker of `folder` for inference."""
+    model = folded(load_landmarker(folder / "landmarker.safetensors"))
+    if dtype != "float32":
+        model.feature_network.to(getattr(torch, dtype))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,84 @@
+"""Landmarks of finished pairs: which pixels they are in, what the record holds, and head pose."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.classes import CLASSES
+from models.errors import EnvironmentFault
+from models.landmarks.calibration import write_calibration
+from models.landmarks.network import LandmarkerConfig, new_landmarker
+from models.landmarks.pose import average_head, pose
+from models.landmarks.stage import LandmarkStage, seen
+from models.synthworld.figure import rotation
+from models.weights import save_network
+
+SIZE = 64
+
+
+def batch(count: int = 3) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    boxes = np.tile(np.array([16, 12, 48, 52], np.float32), (count, 1))
+    boxes[1] = np.nan
+    return {
+        "visible": rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8),
+        "thermal": rng.integers(29300, 31000, (count, 2, SIZE, SIZE)).astype(np.uint16),
+        "classes": np.ones((count, SIZE, SIZE), np.uint8),
+        "bbox": boxes,
+    }
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    for standard in (70, 478):
+        config = LandmarkerConfig(standard=standard, size=48, width=0.25, head=32, outputs="softplus")
+        save_network(new_landmarker(config), tmp_path / str(standard) / "landmarker.safetensors")
+    return tmp_path
+
+
+def test_columns_faces_that_were_not_found_and_calibration(weights: Path) -> None:
+    found = LandmarkStage(weights, batch=4)(batch())
+    for standard in (70, 478):
+        assert found[f"landmarks_{standard}"].shape == (3, standard, 2)
+        assert found[f"variance_{standard}_thermal"].shape == (3, 2, standard)
+        assert np.isnan(found[f"landmarks_{standard}"][1]).all() and not found[f"seen_{standard}_visible"][1].any()
+        assert np.isfinite(found[f"variance_{standard}_thermal"][[0, 2]]).all()
+    middle = found["landmarks_70"][0].mean(axis=0)
+    np.testing.assert_allclose(middle, (32, 32), atol=3)  # an untrained landmarker answers the middle of the box
+    assert np.isnan(found["pose"][1]).all() and np.isfinite(found["pose"][0]).all()
+    write_calibration(weights / "70", {"visible": 2.0, "thermal": 0.5})
+    again = LandmarkStage(weights, batch=4)(batch())
+    np.testing.assert_allclose(again["variance_70_visible"][0], 2 * found["variance_70_visible"][0], rtol=1e-5)
+    np.testing.assert_allclose(again["variance_70_thermal"][0], found["variance_70_thermal"][0] / 2, rtol=1e-5)
+
+
+def test_rows_do_not_depend_on_their_neighbours(weights: Path) -> None:
+    stage, rows = LandmarkStage(weights, batch=2), batch()
+    together = stage(rows)
+    alone = stage({key: values[2:] for key, values in rows.items()})
+    np.testing.assert_array_equal(together["landmarks_70"][2], alone["landmarks_70"][0])
+    np.testing.assert_array_equal(together["variance_70_thermal"][2], alone["variance_70_thermal"][0])
+
+
+def test_covered_points_by_modality() -> None:
+    names = ("SKIN", "HAIR", "GLASSES", "BEARD", "BACKGROUND", "FACEWEAR")
+    classes = np.array([[[CLASSES.index(name) for name in names]]], np.uint8)
+    points = np.array([[[k + 0.5, 0.5] for k in range(len(names))]], np.float32)
+    assert seen(points, classes, "visible")[0].tolist() == [True, False, True, True, False, False]
+    assert seen(points, classes, "thermal")[0].tolist() == [True, False, False, True, False, False]
+    assert not seen(points + 6, classes, "visible").any()
+
+
+def test_pose_of_the_average_head_is_the_one_it_was_turned_by() -> None:
+    for yaw, pitch, roll in ((0, 0, 0), (30, 0, 0), (-20, 12, 8), (45, -15, -10)):
+        turned = average_head() @ np.array(rotation(yaw, pitch, roll)).T
+        points = np.array([64, 64]) + 30 * turned[:, :2] * np.array([1, -1])
+        np.testing.assert_allclose(pose(points[None])[0], (yaw, pitch, roll), atol=0.01)
+
+
+def test_a_folder_without_a_landmarker_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="neither 70/ nor 478/"):
+        LandmarkStage(tmp_path)
