@@ -26,6 +26,7 @@ TASKS = {
     "thermalizer": "models.tasks.thermalizer",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",
+    "adapter": "models.tasks.adapter",
     "landmarker_bound": "models.tasks.landmarker_bound",
 }
 

@@ -1,0 +1,34 @@
+"""Landmark standards, named by their number of points, and how the others follow from the true 70 and 478.
+
+`70`: iBUG-68 and the two pupils (FaceSynthetics). `68`: iBUG-68. `5`: eyes, nose tip, mouth corners (insightface, TFW).
+`72`: UNCC-ThermalFace's contour points. `478`: the world's dense topology, which is not MediaPipe's.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from models.faces.align import five_points
+
+Standard = Literal[5, 68, 70, 72, 478]
+
+
+def contour72(points: np.ndarray) -> np.ndarray:
+    """Return 72 contour points [..., 72, 2] of 70 landmarks [..., 70, 2].
+
+    UNCC-ThermalFace publishes no index of its 72 points. This stands for it in the world: a denser jaw (17 points and the
+    16 half-way between them) and 39 of the inner points, in the order of the 70. It tests the conversion, no more.
+    """
+    jaw = points[..., :17, :]
+    middle = (jaw[..., 1:, :] + jaw[..., :-1, :]) / 2
+    inner = points[..., 17:56, :]
+    return np.concatenate([jaw, middle, inner], axis=-2)
+
+
+def truth(seventy: np.ndarray, dense: np.ndarray, standard: Standard) -> np.ndarray:
+    """Return the points [N, standard, 2] of a standard from the true 70 [N, 70, 2] and 478 [N, 478, 2]."""
+    if standard == 5:
+        return five_points(seventy)
+    if standard == 72:
+        return contour72(seventy)
+    return dense if standard == 478 else seventy[..., :standard, :]

@@ -1,0 +1,100 @@
+"""Conversions between standards, learnt from coordinates alone, and the files other tools read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.card import Card
+from models.errors import UserError
+from models.landmarks import exports
+from models.landmarks.adapt import Adapter, AdapterConfig, adapted, build_adapter, fitted, leave_subject_out
+from models.landmarks.metrics import nme
+from models.landmarks.pose import average_head
+from models.landmarks.standards import Standard, truth
+from models.synthworld.figure import rotation
+from models.tasks import adapter
+from models.weights import load_network
+
+
+def faces(count: int = 120, seed: int = 0) -> np.ndarray:
+    """Turned, moved and scaled copies of the average head with a little of each person's own, float32 [count, 70, 2]."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(count):
+        turn = np.array(rotation(*rng.uniform(-20, 20, 2), rng.uniform(-8, 8)))
+        shape = average_head() + rng.normal(0, 0.02, (70, 3))
+        points = (shape @ turn.T)[:, :2] * np.array([1, -1])
+        out.append(points * rng.uniform(20, 60) + rng.uniform(60, 90, 2))
+    return np.array(out, np.float32)
+
+
+@pytest.mark.parametrize("target", [68, 72, 5])
+def test_an_adapter_beats_the_mean_shape_on_people_it_has_not_seen(target: Standard) -> None:
+    source = faces(200)
+    wanted = truth(source, np.zeros((200, 478, 2)), target)
+    assert wanted.shape[1] == target
+    config = AdapterConfig(source=70, target=target, hidden=48)
+    model = fitted(config, source[:160], wanted[:160], steps=200)
+    found = adapted(model, source[160:])
+    error = nme(found, wanted[160:]).mean()
+    middle, size = source.mean(1, keepdims=True), source.std(axis=(1, 2), keepdims=True)
+    mean = ((wanted[:160] - middle[:160]) / size[:160]).mean(axis=0)
+    table = nme(mean * size[160:] + middle[160:], wanted[160:]).mean()
+    assert error < 0.6 * table
+
+
+def test_place_and_size_of_a_face_do_not_matter() -> None:
+    model = Adapter(AdapterConfig(source=70, target=68, hidden=16)).eval()
+    source = faces(3)
+    np.testing.assert_allclose(adapted(model, source * 2 + 40), adapted(model, source) * 2 + 40, rtol=1e-3, atol=1e-2)
+    assert sum(1 for m in model.layers if hasattr(m, "weight")) == 5
+
+
+def test_leave_subject_out_never_trains_on_the_subject() -> None:
+    """Every subject's labels have an offset of their own; whoever is left out gets the others' mean offset instead."""
+    source = faces(60)
+    subjects = np.repeat(np.arange(6), 10)
+    offset = (subjects[:, None, None] == 3) * 30.0
+    config = AdapterConfig(source=70, target=70, hidden=32)
+    found = leave_subject_out(config, source, source + offset, subjects, folds=6, steps=120)
+    assert np.abs(found[subjects == 3] - source[subjects == 3]).mean() < 12
+
+
+def test_the_task_trains_on_coordinates_and_exports(tmp_path: Path) -> None:
+    config = adapter.Config(hidden=16, source=70, target=5)
+    rows = {"landmarks_70": faces(8), "landmarks_478": np.zeros((8, 478, 2), np.float32), "draw": np.arange(8)}
+    model = adapter.build(config)
+    value, metrics = adapter.loss(model, rows, config, 0)
+    value.backward()
+    assert metrics["rms"] > 0 and all(p.grad is not None for p in model.parameters())
+    assert adapter.validate(model.eval(), [rows], config)["nme"] > 0
+    adapter.export(model, config, tmp_path, Card(title="", task="adapter"))
+    found = load_network(tmp_path / "70-5" / "adapter.safetensors", build_adapter)
+    assert found.config == model.config
+    assert Card.read(tmp_path / "70-5").title == "Label adapter 70 to 5"
+
+
+def test_pts_files_come_back_and_bad_ones_are_named(tmp_path: Path) -> None:
+    points = faces(1)[0]
+    path = tmp_path / "face.pts"
+    path.write_text(exports.pts_text(points))
+    np.testing.assert_allclose(exports.read_pts(path), points, atol=1e-4)
+    assert exports.pts_text(np.array([[0.5, 0.5]])).splitlines()[3] == "1.000000 1.000000"  # the first pixel's centre
+    path.write_text(exports.pts_text(points).replace("n_points: 70", "n_points: 68"))
+    with pytest.raises(UserError, match="says n_points: 68 and holds 70"):
+        exports.read_pts(path)
+    path.write_text("version: 1\n{\n1 2 3\n")
+    with pytest.raises(UserError, match=r"not a \.pts file"):
+        exports.read_pts(path)
+
+
+def test_coco_and_yolo_lines() -> None:
+    points = np.array([[10.0, 20.0], [30.0, 60.0]])
+    face = {"points": points, "seen": np.array([True, False]), "variance": np.array([4.0, 9.0])}
+    document = exports.coco([{"file": "a.png", "width": 100, "height": 80, "faces": [face]}])
+    (annotation,) = document["annotations"]
+    assert annotation["keypoints"] == [10, 20, 2, 30, 60, 1] and annotation["bbox"] == [10, 20, 20, 40]
+    assert annotation["keypoint_sigmas_px"] == [2, 3] and len(document["categories"][0]["keypoints"]) == 2
+    line = [float(v) for v in exports.yolo_face(points, 100, 80, face["seen"]).split()]
+    assert line == pytest.approx([0, 0.2, 0.5, 0.2, 0.5, 0.1, 0.25, 2, 0.3, 0.75, 1])
