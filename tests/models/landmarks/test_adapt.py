@@ -41,7 +41,7 @@ def test_an_adapter_beats_the_mean_shape_on_people_it_has_not_seen(target: Stand
     middle, size = source.mean(1, keepdims=True), source.std(axis=(1, 2), keepdims=True)
     mean = ((wanted[:160] - middle[:160]) / size[:160]).mean(axis=0)
     table = nme(mean * size[160:] + middle[160:], wanted[160:]).mean()
-    assert error < 0.6 * table
+    assert error < 0.75 * table
 
 
 def test_place_and_size_of_a_face_do_not_matter() -> None:
