@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from cluster import clean, doctor, embed, generate, inspect, measure, reference, seal, train, world
+from cluster import clean, doctor, embed, generate, inspect, landmarks, measure, reference, seal, train, world
 from models.errors import EnvironmentFault, UserError
 
 
@@ -24,7 +24,7 @@ def cli(debug: bool) -> None:
     """Paired visible and thermal faces on Ray: make them, train on them, serve them."""
 
 
-for module in (generate, embed, inspect, clean, world, train, measure, reference, seal, doctor):
+for module in (generate, embed, inspect, clean, world, train, landmarks, measure, reference, seal, doctor):
     cli.add_command(module.command)
 
 

@@ -80,3 +80,25 @@ def faces(data: str, weights: Path, limit: int | None, card: str) -> None:
 
     for name, value in measure_faces.run(data, weights, source=card, limit=limit).items():
         click.echo(f"{name:28} {value:.4g}")
+
+
+@command.command("landmarks")
+@options.bundle
+@click.option("--test", required=True, metavar="URI", help="Pictures of people nobody was trained on.")
+@click.option(
+    "--calibrate", metavar="URI", help="First fit the factors on the variances to these (validation) pictures."
+)
+@click.option("--standard", default="70", show_default=True, type=click.Choice(["70", "478"]), help="Which landmarker.")
+@click.option("--frames", default=40, show_default=True, type=click.IntRange(min=0), help="Crowded frames to search.")
+@click.option("--limit", type=click.IntRange(min=2), help="Only the first so many pictures.")
+@click.option("--card", is_flag=True, help="Write the result to the card beside the weights.")
+def landmarks(
+    bundle: str, test: str, calibrate: str | None, standard: str, frames: int, limit: int | None, card: bool
+) -> None:
+    """Errors of the landmarks on visible and thermal pictures, how honest their variances are, and faces found in frames."""
+    from pipelines import measure_landmarks
+
+    found = measure_landmarks.run(
+        bundle, test, calibration=calibrate, standard=int(standard), frames=frames, limit=limit, card=card
+    )
+    _show(found)

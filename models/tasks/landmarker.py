@@ -71,7 +71,10 @@ def build(config: Config) -> nn.Module:
 
 def prepare(rows: Rows, config: Config) -> Rows:
     """Keep visible uint8 [B, S, S, 3], classes, points float32 [B, L, 2] px and thermal uint8 [B, C, S, S], predicted."""
-    return {**kept(rows, config), "thermal": predicted(rows, config.thermalizer)}
+    found = kept(rows, config)
+    if not config.thermal:  # annotated thermal pictures of one's own stand in `visible`
+        return {**found, "thermal": np.zeros((*rows["classes"].shape[:1], 0, *rows["classes"].shape[1:]), np.uint8)}
+    return {**found, "thermal": predicted(rows, config.thermalizer)}
 
 
 def kept(rows: Rows, config: Config) -> Rows:
@@ -148,7 +151,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     collected: dict[str, list[np.ndarray]] = {}
     for part in rows:
         truth = np.asarray(part[f"landmarks_{config.network.standard}"], np.float32)
-        for name, pictures in modalities(part, config).items():
+        for name, pictures in modalities(part, config.thermalizer).items():
             found = located(model, pictures)
             seen = part.get(f"visible_{config.network.standard}_{'rgb' if name == 'rgb' else 'thermal'}")
             collected.setdefault(f"nme_{name}", []).append(nme(found, truth))
@@ -168,9 +171,12 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     }
 
 
-def modalities(part: Rows, config: Config) -> dict[str, np.ndarray]:
-    """Return the rows as the network may see them: rgb uint8 [B, S, S, 3], thermal and, if it is there, true [B, S, S]."""
-    shown = {"rgb": part["visible"], "thermal": predicted(part, config.thermalizer)[:, 0]}
+def modalities(part: Rows, thermalizer: str) -> dict[str, np.ndarray]:
+    """Return the rows as the network may see them: rgb uint8 [B, S, S, 3], thermal and, if it is there, true [B, S, S].
+
+    thermal is what `thermalizer` (a folder) predicts, in its first condition.
+    """
+    shown = {"rgb": part["visible"], "thermal": predicted(part, thermalizer)[:, 0]}
     if "apparent" in part:
         shown["true"] = levels(part["apparent"])
     return shown
@@ -203,7 +209,7 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
     assert isinstance(model, Landmarker)
     few = {name: values[:SHOWN] for name, values in rows.items()}
     lines = []
-    for shown in modalities(few, config).values():
+    for shown in modalities(few, config.thermalizer).values():
         coloured = shown if shown.ndim == 4 else np.repeat(shown[..., None], 3, axis=3)
         lines.append(
             np.concatenate([drawn(p, f) for p, f in zip(coloured, located(model, shown), strict=True)], axis=1)

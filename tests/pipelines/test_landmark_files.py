@@ -1,0 +1,99 @@
+"""Landmarks out of a bundle into other tools' files, and annotated pictures back into shards that fine-tuning reads."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from models.bundle import load_bundle, seal
+from models.checkpoint import load_weights
+from models.errors import UserError
+from models.landmarks import exports
+from models.landmarks.network import LandmarkerConfig, new_landmarker
+from models.landmarks.pose import average_head
+from models.tasks import landmarker
+from models.weights import save_network
+from pipelines import landmarks
+from pipelines.shards import Shards
+from tests.pipelines import small
+
+NETWORK = LandmarkerConfig(size=64, width=0.25, head=32, outputs="softplus")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    """The path of the small bundle with an untrained landmarker that takes every window for a face."""
+    small.write_bundle(tmp_path / "bundle")
+    part = tmp_path / "bundle" / "landmarks"
+    torch.manual_seed(0)
+    save_network(new_landmarker(NETWORK), part / "70" / "landmarker.safetensors")
+    (part / "70" / "detection.json").write_text('{"threshold": 1.0}')
+    seal(part)
+    path = tmp_path / "bundle" / "bundle.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["landmarks"] = {"kind": "mobilenet", "weights": "landmarks", "licence": "apache-2.0"}
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def annotated(folder: Path, count: int = 3) -> np.ndarray:
+    """Write 16-bit thermal pictures with their .pts; return the points [count, 70, 2]."""
+    folder.mkdir()
+    head = average_head()[:, :2] * np.array([1, -1])
+    points = np.stack([head * 40 + (100 + 3 * k, 90) for k in range(count)])
+    for k, face in enumerate(points):
+        counts = np.full((180, 240), 29500, np.uint16)
+        cv2.circle(counts, (100 + 3 * k, 90), 50, 30700, -1)
+        cv2.imwrite(str(folder / f"{k}.png"), counts)
+        (folder / f"{k}.pts").write_text(exports.pts_text(face))
+    return points
+
+
+def test_every_format_is_written_and_broken_pictures_are_named(bundle: str, tmp_path: Path) -> None:
+    annotated(tmp_path / "images", 2)
+    (tmp_path / "images" / "bad.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    counts = landmarks.find(bundle, str(tmp_path / "images"), str(out), formats=("pts", "coco", "yolo"), most=1)
+    assert counts == {"pictures": 2, "faces": 2, "skipped": 1}
+    assert exports.read_pts(out / "0.pts").shape == (70, 2)
+    document = json.loads((out / "landmarks.json").read_text())
+    assert [image["width"] for image in document["images"]] == [240, 240] and len(document["annotations"]) == 2
+    assert len((out / "1.txt").read_text().split()) == 5 + 3 * 70
+    assert "bad.png" in json.loads((out / "skipped.json").read_text())
+    assert landmarks.find(bundle, str(tmp_path / "images"), str(out), threshold=1e-9)["faces"] == 0
+
+
+def test_a_bundle_without_landmarker_is_named(tmp_path: Path) -> None:
+    small.write_bundle(tmp_path / "bundle")
+    with pytest.raises(UserError, match="no part `landmarks`"):
+        landmarks.find(str(tmp_path / "bundle" / "bundle.yaml"), str(tmp_path), str(tmp_path / "out"))
+    assert load_bundle(str(tmp_path / "bundle" / "bundle.yaml")).landmarks is None
+
+
+def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str, tmp_path: Path) -> None:
+    annotated(tmp_path / "images")
+    (tmp_path / "images" / "1.pts").write_text(exports.pts_text(np.zeros((68, 2))))
+    counts = landmarks.gather(str(tmp_path / "images"), str(tmp_path / "shards"), size=64)
+    assert counts == {"pictures": 2, "skipped": 1}
+    assert "68 points, 70 are needed" in (tmp_path / "shards" / "skipped.json").read_text()
+    weights = tmp_path / "bundle" / "landmarks" / "70" / "landmarker.safetensors"
+    config = landmarker.Config(network=NETWORK, thermal=0.0, init=str(weights))
+    shards = Shards(str(tmp_path / "shards"), landmarker.COLUMNS, prepare=partial(landmarker.prepare, config=config))
+    rows = shards.rows(np.arange(2))
+    disc = rows["visible"][0].mean(axis=2) > 128
+    y, x = np.nonzero(disc)
+    inner = rows["points"][0, 17:]
+    assert inner[:, 0].min() > x.min() and inner[:, 0].max() < x.max() and inner[:, 1].min() > y.min()
+    model = landmarker.build(config)
+    load_weights(model, weights)
+    value, _ = landmarker.loss(model, {**rows, "draw": np.arange(2), "row": np.arange(2)}, config, 0)
+    assert torch.isfinite(value)
+    with pytest.raises(UserError, match="give another --out"):
+        landmarks.gather(str(tmp_path / "images"), str(tmp_path / "shards"), size=64)
+    with pytest.raises(UserError, match="no picture"):
+        landmarks.gather(str(tmp_path / "bundle"), str(tmp_path / "more"))
