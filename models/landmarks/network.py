@@ -6,7 +6,6 @@ the starter's small network is the same code. MobileNetV2: Sandler et al. 2018, 
 """
 
 import copy
-import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -180,7 +179,7 @@ def load_published(path: Path) -> Landmarker:
     """Read the authors' checkpoint strictly, with or without DataParallel's `module.` prefix. Never unpickles code."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever a foreign file makes the reader raise
         raise EnvironmentFault(f"{path}: not a checkpoint of tensors alone ({error}).") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise EnvironmentFault(f"{path}: holds no state dict of tensors.")
