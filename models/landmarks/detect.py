@@ -216,11 +216,11 @@ def cropped(values: np.ndarray, side: int, search: Search) -> tuple[np.ndarray, 
         short = [side - length % side for length in (rows, columns)]
         top, left = short[0] // 2, short[1] // 2
         padded = np.pad(level, ((top, short[0] - top), (left, short[1] - left), (0, 0)))
-        view = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))[::step, ::step]
+        view = np.lib.stride_tricks.sliding_window_view(padded, (side, side, 3))[::step, ::step, 0]
         scale = (width / columns, height / rows)
         for row in range(view.shape[0]):
             for column in range(view.shape[1]):
-                crops.append(view[row, column].transpose(1, 2, 0))
+                crops.append(view[row, column])
                 windows.append(Window(((column * step - left) * scale[0], (row * step - top) * scale[1]), scale))
     return np.stack(crops), windows
 
