@@ -2,21 +2,24 @@
 
 Level k of the pyramid is the frame scaled by `eta ** k`. Every window of every level goes through the network, and the one
 whose landmarks have the lowest mean variance is the face. `Detector` looks at the windows in batches that fit a core's cache,
-with batch norms folded away; in bfloat16 it looks through all windows and computes those that matter again in float32.
+with batch norms and activations folded into the convolutions; in bfloat16 it looks through all windows and computes those
+that matter again in float32.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.errors import UserError
 from models.landmarks.intensity import Mode, unit_values
-from models.landmarks.network import Landmarker, folded, normalised
+from models.landmarks.network import Landmarker, folded, fused, normalised
+from models.padding import in_batches
 
 MARGIN = 1.25
 """Side of a detector's crop over the larger side of its box."""
@@ -89,6 +92,7 @@ class Detector:
         self.quick = _halved(self.model) if dtype == "bfloat16" else None
         self.batch = batch
         self.device = next(self.model.parameters()).device
+        self.exact: Callable[[Tensor], Tensor] = fused(self.model, batch) if self.device.type == "cpu" else self.model
 
     def best(self, image: np.ndarray, mode: Mode = "auto") -> Face:
         """Return the surest face of `image` [H, W] or [H, W, 3], whether or not it is below the threshold."""
@@ -115,31 +119,32 @@ class Detector:
         if not windows:
             return []
         crops = np.stack([cut(values, window, self.config.size) for window in windows])
-        return [face_of(out, window, self.config.size) for out, window in zip(self._run(self.model, crops), windows)]
+        return [face_of(out, window, self.config.size) for out, window in zip(self._run(self.exact, crops), windows)]
 
     def _scan(self, image: np.ndarray, mode: Mode, keep_below: float = 0.0) -> "_Scan":
         values = unit_values(checked(image), mode)
         crops, windows = cropped(values, self.config.size, self.search)
         if self.quick is None:
-            return _Scan(self._run(self.model, crops), windows, self.config.size)
-        outputs = self._run(self.quick, crops)
+            return _Scan(self._run(self.exact, crops), windows, self.config.size)
+        outputs = self._run(self.quick, crops, torch.bfloat16)
         scores = outputs[..., 2].mean(axis=1)
         limit = max(DOUBT * scores.min(), scores.min() + 1e-5, DOUBT * keep_below)
         likely = np.flatnonzero(scores <= limit)
         outputs[..., 2] = np.inf  # what was seen in bfloat16 alone is never chosen
-        outputs[likely] = self._run(self.model, crops[likely])
+        outputs[likely] = self._run(self.exact, crops[likely])
         return _Scan(outputs, windows, self.config.size)
 
-    def _run(self, model: Landmarker, crops: np.ndarray) -> np.ndarray:
+    def _run(
+        self, model: Callable[[Tensor], Tensor], crops: np.ndarray, kind: torch.dtype = torch.float32
+    ) -> np.ndarray:
         """Return float32 [N, L, 3] of crops float32 [N, S, S, 3] in [0, 1]."""
-        kind = next(model.feature_network.parameters()).dtype
+
+        def look(part: Tensor) -> Tensor:
+            inputs = normalised(part.to(self.device).permute(0, 3, 1, 2)).to(kind)
+            return model(inputs.contiguous(memory_format=torch.channels_last)).cpu()
+
         with torch.inference_mode():
-            inputs = torch.from_numpy(crops).permute(0, 3, 1, 2)
-            parts = [
-                model(normalised(part.to(self.device)).to(kind).contiguous(memory_format=torch.channels_last)).cpu()
-                for part in inputs.split(self.batch)
-            ]
-        return torch.cat(parts).numpy()
+            return in_batches(look, torch.from_numpy(crops), self.batch).numpy()
 
 
 @dataclass(frozen=True)
@@ -211,11 +216,11 @@ def cropped(values: np.ndarray, side: int, search: Search) -> tuple[np.ndarray, 
         short = [side - length % side for length in (rows, columns)]
         top, left = short[0] // 2, short[1] // 2
         padded = np.pad(level, ((top, short[0] - top), (left, short[1] - left), (0, 0)))
-        view = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))[::step, ::step]
+        view = np.lib.stride_tricks.sliding_window_view(padded, (side, side, 3))[::step, ::step, 0]
         scale = (width / columns, height / rows)
         for row in range(view.shape[0]):
             for column in range(view.shape[1]):
-                crops.append(view[row, column].transpose(1, 2, 0))
+                crops.append(view[row, column])
                 windows.append(Window(((column * step - left) * scale[0], (row * step - top) * scale[1]), scale))
     return np.stack(crops), windows
 

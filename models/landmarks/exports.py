@@ -46,7 +46,7 @@ def coco(pictures: list[dict[str, Any]], names: list[str] | None = None) -> dict
     `seen` bool [L] and `variance` [L] px^2. COCO's v is 2 for a point that is seen, 1 for one that is not. The standard
     deviations stand beside, as `keypoint_sigmas_px`: COCO knows no uncertainty.
     """
-    images, annotations = [], []
+    images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     count = 0
     for number, picture in enumerate(pictures, 1):
         images.append(

@@ -167,7 +167,7 @@ def _filled(
     slope = rng.uniform(-0.5, 0.5, 2)
     ramp = np.linspace(-0.5, 0.5, side, dtype=np.float32)
     shade = 1 + slope[0] * ramp[None, :] + slope[1] * ramp[:, None]
-    paint = np.float32(colour) * shade[..., None]
+    paint = np.asarray(colour, np.float32) * shade[..., None]
     paint += rng.standard_normal((side, side, 1), dtype=np.float32) * np.float32(grain)
     alpha = (mask.astype(np.float32) / 255)[..., None]
     return np.clip(canvas * (1 - alpha) + paint * alpha, 0, 255).astype(np.uint8)

@@ -6,7 +6,8 @@ the starter's small network is the same code. MobileNetV2: Sandler et al. 2018, 
 """
 
 import copy
-import pickle
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ class _Separable(nn.Module):
         self.bn2 = nn.BatchNorm2d(out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)))))
+        return self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)), inplace=True)))
 
 
 class _Inverted(nn.Module):
@@ -84,8 +85,8 @@ class _Inverted(nn.Module):
         self.same = stride == 1 and inside == out
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self.bn1(self.conv_pw(x)))
-        y = F.relu6(self.bn2(self.conv_dw(y)))
+        y = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
+        y = F.relu6(self.bn2(self.conv_dw(y)), inplace=True)
         y = self.bn3(self.conv_pwl(y))
         return x + y if self.same else y
 
@@ -109,8 +110,8 @@ class _Features(nn.Module):
         self.bn2 = nn.BatchNorm2d(config.head)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu6(self.bn1(self.conv_stem(x)))
-        return F.relu6(self.bn2(self.conv_head(self.blocks(x))))
+        x = F.relu6(self.bn1(self.conv_stem(x)), inplace=True)
+        return F.relu6(self.bn2(self.conv_head(self.blocks(x))), inplace=True)
 
 
 class Landmarker(nn.Module):
@@ -178,7 +179,7 @@ def load_published(path: Path) -> Landmarker:
     """Read the authors' checkpoint strictly, with or without DataParallel's `module.` prefix. Never unpickles code."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever a foreign file makes the reader raise
         raise EnvironmentFault(f"{path}: not a checkpoint of tensors alone ({error}).") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise EnvironmentFault(f"{path}: holds no state dict of tensors.")
@@ -200,6 +201,20 @@ def folded(model: Landmarker) -> Landmarker:
         elif isinstance(block, _Inverted):
             _fold(block, (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")))
     return model
+
+
+def fused(model: Landmarker, batch: int) -> Callable[[Tensor], Tensor]:
+    """Return a `folded` float32 model for batches of `batch` crops on a CPU, activations computed inside the convolutions.
+
+    The answers are the model's up to rounding, in about half the time.
+    """
+    example = torch.zeros(batch, 3, model.config.size, model.config.size).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # scripting is deprecated, and nothing else fuses without compiling for a minute
+        traced = torch.jit.trace(model, example, check_trace=False)
+        return torch.jit.optimize_for_inference(torch.jit.freeze(traced))
 
 
 def _fold(module: nn.Module, pairs: tuple[tuple[str, str], ...]) -> None:

@@ -210,10 +210,9 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
     few = {name: values[:SHOWN] for name, values in rows.items()}
     lines = []
     for shown in modalities(few, config.thermalizer).values():
-        coloured = shown if shown.ndim == 4 else np.repeat(shown[..., None], 3, axis=3)
-        lines.append(
-            np.concatenate([drawn(p, f) for p, f in zip(coloured, located(model, shown), strict=True)], axis=1)
-        )
+        found, area = located(model, shown), shown.shape[1] * shown.shape[2]
+        line = [drawn(p, f[:, :2], f[:, 2] * area) for p, f in zip(shown, found, strict=True)]
+        lines.append(np.concatenate(line, axis=1))
     return np.concatenate(lines)
 
 
