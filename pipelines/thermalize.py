@@ -73,7 +73,7 @@ def run(
     values: dict[str, Any] = {"images": Storage(images).uri, "masks": Storage(masks).uri if masks else ""}
     values |= {"layout": layout, "conditions": list(conditions), "size": size or models.size, "limit": limit}
     job = check(ThermalizeJob, values | {"partition_samples": partition_samples}, "thermalize")
-    check_threads(where)
+    check_threads(where, models)
     known = thermal_config(fetch(models.thermal, models)).conditions
     if unknown := [name for name in job.conditions if name not in known]:
         raise UserError(f"bundle {models.name} has no thermalizer for {unknown[0]!r}; it has: {', '.join(known)}")

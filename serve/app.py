@@ -58,7 +58,6 @@ class Settings(BaseModel):
         return bundle, job, load_profile(self.profile, edits["profile"])
 
 
-@ray_serve.deployment
 @ray_serve.ingress()
 class Gateway:
     """The HTTP side. It takes the API key from the environment of the node that it runs on."""
@@ -92,7 +91,7 @@ def build(settings: Settings) -> ray_serve.Application:
         if name != "captions" or writer:
             fetch(part, bundle)  # before anything starts: missing weights are said at once
     serving = profile.serve
-    deployment = Gateway.options(
+    deployment = ray_serve.deployment(Gateway).options(
         name="gateway",
         num_replicas=serving.gateways,
         max_ongoing_requests=16 * serving.queue,
