@@ -32,7 +32,7 @@ from schemathesis.specs.openapi.checks import (
 from models.bundle import ROOT, fetch
 from models.faces.pack import Pack
 from models.synthworld.domain import load_domain, sample_scene
-from models.synthworld.render import render
+from models.synthworld.render import Rendered, render
 from models.synthworld.splits import identities
 from models.temperature import from_centikelvin
 from pipelines.chain import Chain
@@ -84,11 +84,16 @@ def client(url: str) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def faces() -> list[np.ndarray]:
-    """Two people of the world, uint8 [160, 160, 3]."""
+def two() -> Rendered:
+    """Two people of the world at 160 px."""
     people = identities("test")[:2]
-    scenes = [sample_scene(load_domain("portrait"), person, 0, "warm") for person in people]
-    return list(render(scenes, 160).rgb.numpy())
+    return render([sample_scene(load_domain("portrait"), person, 0, "warm") for person in people], 160)
+
+
+@pytest.fixture(scope="module")
+def faces(two: Rendered) -> list[np.ndarray]:
+    """Their pictures, uint8 [160, 160, 3]."""
+    return list(two.rgb.numpy())
 
 
 def refused(answer: httpx.Response, status: int, kind: str) -> Problem:
@@ -243,9 +248,16 @@ def test_models_name_their_licences_digests_and_cards(client: Client) -> None:
     assert thermal["title"]
 
 
-def test_landmarks_say_that_there_is_no_model(client: Client, faces: list[np.ndarray]) -> None:
-    answer = client.http.post("/v1/landmarks", files={"picture": encode_png_rgb(faces[0])})
-    assert "landmarks" in refused(answer, 501, "not-in-bundle").detail
+def test_landmarks_lie_on_every_face_of_a_picture(client: Client, two: Rendered, faces: list[np.ndarray]) -> None:
+    truth = two.landmarks_70.numpy() + [[[0, 0]], [[160, 0]]]
+    found = client.landmarks([encode_png_rgb(np.concatenate(faces, axis=1))]).landmarks
+    assert len(found) == 2
+    for face, points in zip(sorted(found, key=lambda face: face.bbox[0]), truth, strict=True):
+        error = np.linalg.norm(np.reshape(face.landmarks_70, (70, 2)) - points, axis=1)
+        assert error.mean() < 0.1 * np.ptp(points[:, 1])
+        assert face.variance_70_visible is not None
+        assert min(face.variance_70_visible) > 0
+        assert face.landmarks_478 is None
 
 
 def test_a_full_queue_answers_503_and_when_to_come_back(client: Client) -> None:
