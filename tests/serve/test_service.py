@@ -249,7 +249,7 @@ def test_models_name_their_licences_digests_and_cards(client: Client) -> None:
 
 
 def test_landmarks_lie_on_every_face_of_a_picture(client: Client, two: Rendered, faces: list[np.ndarray]) -> None:
-    truth = two.landmarks_70.numpy() + [[[0, 0]], [[160, 0]]]
+    truth = two.landmarks_70.numpy() + np.array([[[0, 0]], [[160, 0]]])
     found = client.landmarks([encode_png_rgb(np.concatenate(faces, axis=1))]).landmarks
     assert len(found) == 2
     for face, points in zip(sorted(found, key=lambda face: face.bbox[0]), truth, strict=True):
