@@ -122,7 +122,7 @@ def test_a_bucket_that_vanishes_and_a_token_that_expires_in_a_run(bundle: Bundle
     client.create_bucket(Bucket="short-lived")
     plan = write_plan(job("identities.count=2"), bundle, Storage("s3://short-lived/run"))
     write_captions(plan, small.profile().captions)
-    block = Chain([spec(name, plan) for name in small.STAGES], range(3))(plan.partition(0))
+    block = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))(plan.partition(0))
     faulty.answer("400 Bad Request", "ExpiredToken")
     with pytest.raises(EnvironmentFault, match="credentials have expired"):
         write_partition(block, plan, threads=1)

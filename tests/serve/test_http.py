@@ -118,8 +118,11 @@ class TestRequests:
         problem(answer, 405, "method")
         assert answer.headers["allow"] == "POST"
 
-    def test_a_bundle_without_a_model_says_so(self, client: TestClient) -> None:
-        found = problem(client.post("/v1/landmarks", json={"pictures": [png(8, 8)]}), 501, "not-in-bundle")
+    def test_a_bundle_without_a_model_says_so(self) -> None:
+        bundle, job, profile = SETTINGS.load()
+        service = Service(bundle.model_copy(update={"landmarks": None}), job, profile, groups=[])
+        with TestClient(create_app(service, ""), base_url="http://127.0.0.1:8000", client=LOCAL) as client:
+            found = problem(client.post("/v1/landmarks", json={"pictures": [png(8, 8)]}), 501, "not-in-bundle")
         assert "landmarks" in found.detail
 
     def test_no_language_model(self, client: TestClient) -> None:
