@@ -96,7 +96,7 @@ class Limits(_Section):
     """Of one picture, read from its header."""
     views: int = Field(default=8, ge=1)
     steps: int = Field(default=50, ge=1)
-    attempts: int = Field(default=4, ge=1)
+    attempts: int = Field(default=8, ge=1)
     captions: int = Field(default=64, ge=1)
 
 
