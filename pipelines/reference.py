@@ -9,8 +9,9 @@ from safetensors.numpy import save_file
 from models.bundle import seal
 from models.card import update_metrics
 from models.errors import UserError
-from models.faces.reference import fit
+from models.faces.reference import fit, fit_measures
 from models.faces.stage import FacesStage
+from models.synthworld.person import measured, sample_person
 from models.synthworld.scene import ATTRIBUTES
 from pipelines.attributes import IDENTITY
 from pipelines.shards import Shards
@@ -46,6 +47,9 @@ def run(data: str, faces: str, *, count: int | None = None, threads: int = 2) ->
     words = {name: np.array([row[name] for row in said]) for name in IDENTITY}
     tensors, metrics = fit(np.concatenate(embeddings), names, words, {name: ATTRIBUTES[name][2] for name in IDENTITY})
     metrics["found"] = len(names) / len(shards)
+    known = {name: measured(sample_person(int(name))) for name in np.unique(names)}
+    more, explained = fit_measures(np.concatenate(embeddings), names, np.stack([known[name] for name in names]))
+    tensors, metrics = tensors | more, metrics | explained
     save_file(tensors, folder / FILE)
     if (folder / "README.md").is_file():
         update_metrics(folder, "reference", metrics)

@@ -15,7 +15,9 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +33,7 @@ BUILD_FROM = 1000
 """From this many pictures on, building kernels pays."""
 
 _expected = 0
+_eager = ContextVar("eager", default=False)
 _SOURCES = ("primitives.py", "sdf.py", "cover.py", "march.py")
 
 
@@ -38,6 +41,16 @@ def expect(pictures: int) -> None:
     """Say how many pictures this process and its siblings are about to render."""
     global _expected
     _expected = pictures
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Within it nothing compiled is used: the same numbers on every machine of a kind, built kernels or none."""
+    token = _eager.set(True)
+    try:
+        yield
+    finally:
+        _eager.reset(token)
 
 
 def compiles() -> bool:
@@ -59,6 +72,8 @@ def kernel(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
     loaded: list[Callable[..., Any]] = []
 
     def call(q: SimpleNamespace, *coordinates: Tensor) -> Any:
+        if _eager.get():
+            return eager(q, *coordinates)
         names, numbers = packed(q)
         if not loaded:
             loaded.append(_load(function, kind, names, len(coordinates)) or (lambda *_: None))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.synthworld import cover, sdf
+from models.synthworld.framing import Framing
 from models.synthworld.kernels import kernel
 from models.synthworld.primitives import smooth_min
 
@@ -108,6 +109,18 @@ def trace(
             if index.numel() == 0:
                 break
     return result
+
+
+def hits(frame: Framing, q: SimpleNamespace) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Return which pixels of the picture meet the person [N], how far along their rays, and those rays."""
+    axis = torch.arange(frame.size) + 0.5
+    py, px = (g.reshape(-1) for g in torch.meshgrid(axis, axis, indexing="ij"))
+    rays = frame.rays(px, py)
+    near = torch.full_like(px, frame.distance - REACH)
+    reach = trace(frame.origin, rays, near, frame.distance + REACH, 0.25 * frame.pixel, q)
+    index = torch.nonzero(reach.isfinite()).squeeze(1)
+    x, y, z = (ray[index] for ray in rays)
+    return index, reach[index], (x, y, z)
 
 
 def normals(x: Tensor, y: Tensor, z: Tensor, e: float, q: SimpleNamespace) -> tuple[Tensor, Tensor, Tensor]:

@@ -124,3 +124,24 @@ def measured(person: Person) -> np.ndarray:
     brows = [person.brow_thickness, (person.brow_density - 0.775) / 0.175]
     colours = [math.log10(channel) + 1.2 for channel in (*person.hair_rgb, *person.iris_rgb)]
     return np.array([*shape, *rest, *brows, *colours], np.float32)
+
+
+def person_of(values: np.ndarray) -> Person:
+    """Return the person whose measures, float32 [58] as `measured` gives them, are `values`; the rest is average."""
+    names = [name for name in Shape.names() if name != "asymmetry"]
+    shape, rest = values[: len(names)], values[len(names) :]
+    sex, age, tone, undertone, freckles, brow, density = (float(value) for value in rest[:7])
+    red, green, blue, *iris = (10 ** (float(value) - 1.2) for value in rest[7:])
+    return Person(
+        identity=0,
+        shape=Shape(**{name: float(np.clip(value, -2.2, 2.2)) for name, value in zip(names, shape, strict=True)}),
+        sex=min(1.0, max(-1.0, sex)),
+        age=min(90.0, max(18.0, 45 + 30 * age)),
+        tone=min(1.0, max(0.0, 0.5 + 0.5 * tone)),
+        undertone=undertone,
+        hair_rgb=(red, green, blue),
+        iris_rgb=(iris[0], iris[1], iris[2]),
+        brow_thickness=brow,
+        brow_density=0.775 + 0.175 * density,
+        freckles=max(0.0, freckles),
+    )

@@ -5,7 +5,6 @@ Each scene is traced alone, so a picture's bytes do not depend on what else is i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -15,10 +14,10 @@ from models.synthworld import heat
 from models.synthworld.classify import classify
 from models.synthworld.develop import background, develop
 from models.synthworld.figure import figure
-from models.synthworld.framing import Framing, framing
+from models.synthworld.framing import framing
 from models.synthworld.gbuffer import GBuffer
 from models.synthworld.lenses import lenses
-from models.synthworld.march import REACH, normals, trace
+from models.synthworld.march import hits, normals
 from models.synthworld.scene import Scene
 from models.synthworld.seen import points
 from models.synthworld.shade import albedo, lighting, occlusion, shade
@@ -78,7 +77,7 @@ def _render_one(scene: Scene, size: int) -> tuple[dict[str, Tensor], dict[str, T
     q = figure(scene)
     covers.cover(scene, q)
     frame = framing(scene.view, size)
-    index, t, way = _hits(frame, q)
+    index, t, way = hits(frame, q)
     x, y, z = (way[k] * t + frame.origin[k] for k in range(3))
     p = (x, y, z)
     n = normals(x, y, z, max(0.004, 0.35 * frame.pixel), q)
@@ -108,15 +107,3 @@ def _render_one(scene: Scene, size: int) -> tuple[dict[str, Tensor], dict[str, T
     found = points(scene, q, frame, buffer, picture(t * 0.1))
     found["rgb"] = develop(linear, scene)
     return buffer, found
-
-
-def _hits(frame: Framing, q: SimpleNamespace) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Return which pixels of the picture meet the person [N], how far along their rays, and those rays."""
-    axis = torch.arange(frame.size) + 0.5
-    py, px = (g.reshape(-1) for g in torch.meshgrid(axis, axis, indexing="ij"))
-    rays = frame.rays(px, py)
-    near = torch.full_like(px, frame.distance - REACH)
-    reach = trace(frame.origin, rays, near, frame.distance + REACH, 0.25 * frame.pixel, q)
-    index = torch.nonzero(reach.isfinite()).squeeze(1)
-    x, y, z = (ray[index] for ray in rays)
-    return index, reach[index], (x, y, z)

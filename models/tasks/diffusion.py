@@ -1,4 +1,8 @@
-"""Train the visible model: latent diffusion conditioned on an ArcFace embedding and a caption."""
+"""Train the visible model: latent diffusion conditioned on an ArcFace embedding, a caption and the head to be shown.
+
+The head's shape is read from the same embedding that conditions the picture, of other pictures of the person; its pose and
+expression are the picture's own.
+"""
 
 import json
 from collections.abc import Iterable
@@ -13,15 +17,19 @@ from torch import Tensor, nn
 from models.captions.grammar import caption
 from models.card import Card
 from models.seeds import seed_of
+from models.synthworld.domain import load_domain, sample_scene
 from models.tasks import Rows, TrainConfig
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, decode
-from models.visible.model import VisibleConfig, VisibleModel, new_scheduler, new_visible, save_visible
+from models.visible.head import HeadReader, drawn, folded, mirrored
+from models.visible.model import VisibleConfig, VisibleModel, load_visible, new_scheduler, new_visible, save_visible
 from models.visible.sampler import sample
 from models.visible.text import prompts, tokens
 from models.visible.tokenizer import corpus, new_tokenizer
+from models.weights import load_strictly
 
-COLUMNS = ("identity", "view", "visible", "classes", "landmarks_70", "attributes")
+REFERENCE = "reference.safetensors"
+COLUMNS = ("identity", "view", "domain", "visible", "classes", "landmarks_70", "attributes")
 
 
 class Config(TrainConfig):
@@ -37,12 +45,13 @@ class Config(TrainConfig):
     vae: str = Field("models/starter/visible/vae", description="folder of the trained autoencoder")
     faces: str = Field("models/starter/faces", description="insightface pack whose recogniser gives the embeddings")
     shape: VisibleConfig = VisibleConfig()
-    vocabulary: int = Field(1024, gt=0, description="tokens that the tokenizer may learn; its bytes come on top")
+    vocabulary: int = Field(1024, gt=0, description="entries of the tokenizer at most, twice 256 bytes among them")
     words: int = Field(77, gt=8, description="longest prompt in tokens")
     face: float = Field(2.5, gt=0, description="weight of the face's latent cells; the rest has 1")
     drop_both: float = Field(0.1, ge=0, le=1, description="share of rows that learn the empty prompt and nobody")
     drop_caption: float = Field(0.1, ge=0, le=1, description="share of rows that keep the identity alone")
     drop_attribute: float = Field(0.1, ge=0, le=1, description="chance of each attribute to go unsaid in a caption")
+    drop_head: float = Field(0.1, ge=0, le=1, description="share of rows that are shown no head")
     flip: float = Field(
         0.5, ge=0, le=1, description="share of rows that are seen mirrored, their pose's word with them"
     )
@@ -66,6 +75,7 @@ def prepare(rows: Rows, config: Config) -> Rows:
     mirrored = cache.latents(rows["visible"][:, :, ::-1], config.vae) if config.flip else latents
     own = cache.embeddings(rows["visible"], rows["landmarks_70"], config.faces)
     mean, one = cache.of_others(own, rows["identity"], rows["view"])
+    heads = {"heads": _heads(rows, mean, config)} if config.shape.head else {}
     return {
         "latents": latents,
         "mirrored": mirrored,
@@ -73,7 +83,21 @@ def prepare(rows: Rows, config: Config) -> Rows:
         "one": one.astype(np.float16),
         "weight": cache.face_weight(rows["classes"], latents.shape[-1], config.face),
         "attributes": rows["attributes"],
+        **heads,
     }
+
+
+def _heads(rows: Rows, embedding: np.ndarray, config: Config) -> np.ndarray:
+    """Return the heads that rows show, int8 [B, S / 2, S / 2, 6], their shapes read from `embedding` [B, 512]."""
+    views = [
+        sample_scene(load_domain(str(domain)), int(identity), int(view), "warm").view
+        for domain, identity, view in zip(rows["domain"], rows["identity"], rows["view"], strict=True)
+    ]
+    return drawn(_reader(config)(embedding), views, config.size // SHRINK)
+
+
+def _reader(config: Config) -> HeadReader:
+    return HeadReader.load(cache.local(config.faces) / REFERENCE)
 
 
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -84,7 +108,8 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     said, embedding = _conditions(batch, random, config)
     times = torch.tensor([int(draw.integers(1000)) for draw in random])
     noise = np.stack([draw.standard_normal(batch["latents"].shape[1:], np.float32) for draw in random])
-    square = _error(model, batch, said, embedding, times, torch.from_numpy(noise))
+    shown = np.array([draw.random() >= config.drop_head for draw in random])
+    square = _error(model, batch, said, embedding, times, torch.from_numpy(noise), shown)
     late = times >= 500
     values = {"noisy": square[late].mean().item()} if late.any() else {}
     values |= {"clear": square[~late].mean().item()} if (~late).any() else {}
@@ -92,11 +117,14 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
 
 
 def _flipped(batch: Rows, random: list[np.random.Generator], share: float) -> Rows:
-    """Return the rows with `share` of them mirrored: latents, weights and the side that the pose's word names."""
+    """Return the rows with `share` of them mirrored: latents, weights, heads and the side that the pose's word names."""
     flip = np.array([draw.random() < share for draw in random])
     along = flip[:, None, None]
+    heads = batch.get("heads")
+    turned = {} if heads is None else {"heads": np.where(along[..., None], mirrored(heads), heads)}
     return {
         **batch,
+        **turned,
         "latents": np.where(along[..., None], batch["mirrored"], batch["latents"]),
         "weight": np.where(along, batch["weight"][..., ::-1], batch["weight"]),
         "attributes": np.array(
@@ -129,18 +157,32 @@ def _conditions(batch: Rows, random: list[np.random.Generator], config: Config) 
 
 
 def _error(
-    model: VisibleModel, batch: Rows, texts: list[str], embedding: Tensor, times: Tensor, noise: Tensor
+    model: VisibleModel,
+    batch: Rows,
+    texts: list[str],
+    embedding: Tensor,
+    times: Tensor,
+    noise: Tensor,
+    shown: np.ndarray | None = None,
 ) -> Tensor:
-    """Return the weighted squared error of the velocity per row, float32 [B]."""
+    """Return the weighted squared error of the velocity per row, float32 [B]; `shown` bool [B]: whose heads are given."""
     scheduler = new_scheduler()
     alpha = scheduler.alphas_cumprod[times].view(-1, 1, 1, 1)
     clean = torch.from_numpy(batch["latents"]).float()
     noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
     velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
     states = model.text(tokens(model.tokenizer, texts), embedding)
-    answer = model(noisy, times, states, embedding).float()
+    answer = model(noisy, times, states, embedding, _folded(batch, shown)).float()
     weight = torch.from_numpy(batch["weight"]).float()[:, None]
     return ((answer - velocity) ** 2 * weight).mean(dim=(1, 2, 3))
+
+
+def _folded(batch: Rows, shown: np.ndarray | None = None) -> Tensor | None:
+    """Return the rows' heads as the U-Net takes them, zero where they are not shown; None for a model without."""
+    if "heads" not in batch:
+        return None
+    heads = folded(batch["heads"])
+    return heads if shown is None else heads * torch.from_numpy(shown).view(-1, 1, 1, 1)
 
 
 def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
@@ -178,13 +220,28 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
     states = model.text(tokens(model.tokenizer, texts), embedding)
     nothing = model.text(tokens(model.tokenizer, [""]))
     noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0))
-    found = sample(model.unet, new_scheduler(), noise, states, embedding, nothing, steps=16, guidance=2.0)
+    head = _folded(batch)
+    found = sample(model.unet, new_scheduler(), noise, states, embedding, nothing, head, steps=16, guidance=2.0)
     made = decode(cache.autoencoder(config.vae), found).numpy()
     return np.concatenate([np.concatenate(list(block), 1) for block in (few["visible"], made)])
+
+
+def begin(model: nn.Module, folder: Path) -> None:
+    """Fill `model` from a visible part; one that is not shown heads begins by not looking at them."""
+    assert isinstance(model, VisibleModel)
+    found = load_visible(folder)
+    own, other = model.unet.state_dict(), dict(found.unet.state_dict())
+    kernel = other["conv_in.weight"]
+    if kernel.shape[1] < own["conv_in.weight"].shape[1] and kernel.shape[0] == own["conv_in.weight"].shape[0]:
+        other["conv_in.weight"] = torch.zeros_like(own["conv_in.weight"])
+        other["conv_in.weight"][:, : kernel.shape[1]] = kernel
+    load_strictly(model.unet, other, folder / "unet")
+    load_strictly(model.text, found.text.state_dict(), folder / "encoder")
+    model.tokenizer, model.text.id_token = found.tokenizer, found.text.id_token  # the encoder knows no other
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write the visible part in diffusers' layout, in float16, with the autoencoder, and the card."""
     assert isinstance(model, VisibleModel)
-    save_visible(model, cache.local(config.vae), folder)
+    save_visible(model, cache.local(config.vae), folder, _reader(config) if config.shape.head else None)
     card.write(folder)

@@ -4,8 +4,9 @@
     encoder/               transformers CLIPTextModel, identity.safetensors where hidden < 512
     vae/  tokenizer/  scheduler/
 
-The starter's U-Net also takes the embedding beside the time step (diffusers' `class_embed_type: projection`): a second
-way in, that a small network learns from quickly. Published U-Nets have no such input and are given none.
+The starter's U-Net also takes the embedding beside the time step (diffusers' `class_embed_type: projection`), and the
+bare head to be shown beside the latents (`models.visible.head`; more input than output channels, as InstructPix2Pix has
+them), with `head.safetensors` to draw it from an embedding. Published U-Nets have no such inputs and are given none.
 """
 
 import shutil
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +23,8 @@ from transformers import PreTrainedTokenizerBase
 
 from models.errors import EnvironmentFault
 from models.visible.autoencoder import Vae, load_autoencoder, load_part
+from models.visible.head import FILE as HEAD
+from models.visible.head import FOLDED, HeadReader
 from models.visible.text import EMBEDDING, IdentityText, id_token, load_text, new_text, save_text
 from models.visible.tokenizer import load_tokenizer
 
@@ -41,6 +45,8 @@ class VisibleConfig(BaseModel):
     hidden: int = 192
     text_layers: int = 2
     text_heads: int = 4
+    head: bool = True
+    """Whether the U-Net is shown the bare head beside the latents."""
 
 
 class VisibleModel(nn.Module):
@@ -50,14 +56,29 @@ class VisibleModel(nn.Module):
         super().__init__()
         self.unet, self.text, self.tokenizer = unet, text, tokenizer
 
-    def forward(self, noisy: Tensor, times: Tensor, states: Tensor, embedding: Tensor) -> Tensor:
-        """Return the U-Net's answer [B, C, h, w] to noisy latents; states [B, T, hidden], embedding [B, 512] (0 = nobody)."""
-        return denoise(self.unet, noisy, times, states, embedding)
+    def forward(
+        self, noisy: Tensor, times: Tensor, states: Tensor, embedding: Tensor, head: Tensor | None = None
+    ) -> Tensor:
+        """Return the U-Net's answer [B, C, h, w] to noisy latents; see `denoise`."""
+        return denoise(self.unet, noisy, times, states, embedding, head)
 
 
-def denoise(unet: UNet2DConditionModel, noisy: Tensor, times: Tensor, states: Tensor, embedding: Tensor) -> Tensor:
-    """Call `unet`; the embedding, made unit length (zeros stay zeros), goes in beside the time step where it can."""
+def denoise(
+    unet: UNet2DConditionModel,
+    noisy: Tensor,
+    times: Tensor,
+    states: Tensor,
+    embedding: Tensor,
+    head: Tensor | None = None,
+) -> Tensor:
+    """Return the answer [B, C, h, w] of `unet` to noisy latents of that shape.
+
+    states [B, T, hidden]; embedding [B, 512], made unit length (zeros, nobody, stay zeros), goes in beside the time step
+    where it can; head [B, H, h, w] (`head.folded`) beside the latents, for a U-Net of C + H input channels.
+    """
     extra: dict[str, Any] = {}
+    if head is not None:
+        noisy = torch.cat([noisy, head.to(noisy.dtype)], dim=1)
     if unet.config.class_embed_type == "projection":
         # Unit length times sqrt(512): values of about one, as the projection's first layer expects.
         extra["class_labels"] = (F.normalize(embedding, dim=-1) * EMBEDDING**0.5).to(noisy.dtype)
@@ -69,7 +90,7 @@ def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, chann
     """Return a fresh model for latents [channels, side, side]."""
     unet = UNet2DConditionModel(
         sample_size=side,
-        in_channels=channels,
+        in_channels=channels + (FOLDED if config.head else 0),
         out_channels=channels,
         layers_per_block=config.layers,
         norm_num_groups=config.groups,
@@ -100,13 +121,15 @@ def new_scheduler() -> DPMSolverMultistepScheduler:
     )
 
 
-def save_visible(model: VisibleModel, vae_folder: Path, folder: Path) -> None:
-    """Write the folder in float16; the autoencoder is copied with its card."""
+def save_visible(model: VisibleModel, vae_folder: Path, folder: Path, reader: HeadReader | None) -> None:
+    """Write the folder in float16; the autoencoder is copied with its card. `reader` for a model that is shown heads."""
     model.half()
     model.unet.save_pretrained(str(folder / "unet"))
     save_text(model.text, folder / "encoder")
     model.tokenizer.save_pretrained(str(folder / "tokenizer"))
     new_scheduler().save_pretrained(str(folder / "scheduler"))
+    if reader is not None:
+        reader.save(folder / HEAD)
     shutil.copytree(vae_folder, folder / "vae", dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
 
 
@@ -119,6 +142,8 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     vae: Vae
     scheduler: DPMSolverMultistepScheduler
+    reader: HeadReader | None
+    """For a U-Net that is shown the head; None for others."""
 
 
 def load_visible(folder: Path, dtype: str = "float32", folders: dict[str, str] | None = None) -> Loaded:
@@ -144,7 +169,21 @@ def load_visible(folder: Path, dtype: str = "float32", folders: dict[str, str] |
         tokenizer=tokenizer,
         vae=load_autoencoder(where.get("vae", folder / "vae"), dtype),
         scheduler=DPMSolverMultistepScheduler.from_pretrained(str(schedule), local_files_only=True),
+        reader=HeadReader.load(folder / HEAD) if (folder / HEAD).is_file() else None,
     )
+    _check(loaded, folder)
     for network in (loaded.unet, loaded.text, loaded.vae):
         network.requires_grad_(False)
     return loaded
+
+
+def _check(loaded: Loaded, folder: Path) -> None:
+    """Raise EnvironmentFault where the parts of `folder` do not fit each other."""
+    unet, latents = loaded.unet.config, loaded.vae.config.latent_channels
+    wanted = latents + (FOLDED if loaded.reader else 0)
+    if unet.in_channels != wanted:
+        there = f"{HEAD} and" if loaded.reader else f"no {HEAD} and"
+        raise EnvironmentFault(
+            f"{folder} has {there} an autoencoder of {latents} channels: its U-Net should take {wanted} channels and "
+            f"takes {unet.in_channels}. Fetch the bundle again."
+        )

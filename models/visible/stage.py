@@ -10,7 +10,9 @@ from torch import Tensor
 
 from models.padding import chunks
 from models.seeds import noise
+from models.synthworld.kernels import eagerly
 from models.visible.autoencoder import decode
+from models.visible.head import drawn, folded, views_of
 from models.visible.model import load_visible
 from models.visible.sampler import sample
 from models.visible.text import prompts, tokens
@@ -21,7 +23,9 @@ class VisibleStage:
 
     weights: a folder as `models.visible.model` describes, the starter's or Arc2Face's. folders: see `load_visible`.
     captions: False leaves Arc2Face's own prompt alone, which its published encoder was trained on. size: side of the
-    pictures in pixels, 0 = what the U-Net was trained for. A row with a reason in `reject` keeps its slot and comes out black.
+    pictures in pixels, 0 = what the U-Net was trained for. A U-Net that is shown the head gets it in the pose and
+    expression that the caption says, else as `noise_id` draws them. A row with a reason in `reject` keeps its slot and
+    comes out black.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class VisibleStage:
         unet = self.parts.unet.config
         factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
         side = size // factor if size else unet.sample_size
-        self.shape = (unet.in_channels, side, side)
+        self.shape = (unet.out_channels, side, side)
         self.size = side * factor
         with torch.inference_mode():
             self.nothing = self.parts.text(tokens(self.parts.tokenizer, [""]).to(self.device))
@@ -72,9 +76,18 @@ class VisibleStage:
             ).numpy()[: len(rows)]
         return {**batch, "visible": pictures}
 
+    def _heads(self, captions: list[str], embedding: Tensor, names: list[str]) -> Tensor | None:
+        """Return what the U-Net is shown of the heads; drawn without compiled kernels, which not every machine has yet."""
+        if self.parts.reader is None:
+            return None
+        with eagerly():
+            heads = drawn(self.parts.reader(embedding.numpy()), views_of(captions, names), self.shape[-1])
+        return folded(heads).to(self.device)
+
     @torch.inference_mode()
     def _pictures(self, captions: list[str], embedding: Tensor, names: list[str]) -> Tensor:
         """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch."""
+        head = self._heads(captions, embedding, names)
         ids = tokens(self.parts.tokenizer, prompts(captions)).to(self.device)
         embedding = F.normalize(embedding, dim=-1).to(self.device)
         latents = sample(
@@ -84,6 +97,7 @@ class VisibleStage:
             self.parts.text(ids, embedding),
             embedding,
             self.nothing,
+            head,
             steps=self.steps,
             guidance=self.guidance,
         )

@@ -31,6 +31,7 @@ def new_tokenizer(texts: list[str], vocabulary: int, length: int) -> CLIPTokeniz
     """Return a tokenizer of at most `vocabulary` entries, learned from `texts`; any other text still has tokens (bytes).
 
     length: tokens of a prompt with start and end; longer ones are cut, shorter ones padded with the end, as CLIP does.
+    The same texts give the same tokenizer: a resumed training depends on it.
     """
     blank = CLIPTokenizer()  # its normalizer and pre-tokenizer are CLIP's
     learner = Tokenizer(BPE(end_of_word_suffix="</w>", unk_token=END))
@@ -38,18 +39,17 @@ def new_tokenizer(texts: list[str], vocabulary: int, length: int) -> CLIPTokeniz
     learner.pre_tokenizer = blank.backend_tokenizer.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[START, END],
+        # Every byte may end a word. The learner would number the ones it sees in the order of a hash table, and decide
+        # ties by those numbers: another tokenizer each time.
+        special_tokens=[START, END, *(f"{symbol}</w>" for symbol in _alphabet())],
         end_of_word_suffix="</w>",
         initial_alphabet=_alphabet(),
         show_progress=False,
     )
     learner.train_from_iterator(texts, trainer)
     learned = json.loads(learner.to_str())["model"]
-    words = dict(learned["vocab"])
-    for symbol in _alphabet():  # the learner keeps word-final bytes that it saw; every byte may end a word
-        words.setdefault(f"{symbol}</w>", len(words))
     merges = [tuple(pair) for pair in learned["merges"]]
-    return CLIPTokenizer(vocab=words, merges=merges, model_max_length=length)
+    return CLIPTokenizer(vocab=dict(learned["vocab"]), merges=merges, model_max_length=length)
 
 
 def _alphabet() -> list[str]:

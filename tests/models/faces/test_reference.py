@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.faces.reference import fit, people_of, principal
+from models.faces.reference import fit, fit_measures, people_of, principal, ridge
 
 
 def world(people: int, views: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,3 +38,22 @@ def test_probes_are_measured_on_people_they_have_not_seen() -> None:
     shuffled = np.random.default_rng(2).permutation(400).repeat(4) % 2
     _, chance = fit(embeddings, identity, {"side": np.array(["left", "right"])[shuffled]}, {"side": ("left", "right")})
     assert chance["side_accuracy"] < 0.65
+
+
+def test_measures_are_read_and_measured_on_people_that_took_no_part() -> None:
+    embeddings, identity, _ = world(400, 4)
+    truth = people_of(embeddings, identity)[:, :3] * 20
+    tensors, metrics = fit_measures(embeddings, identity, truth.repeat(4, axis=0))
+    assert metrics["measures_explained"] > 0.9
+    found = people_of(embeddings, identity) @ tensors["measures.weight"].T + tensors["measures.bias"]
+    assert np.corrcoef(found[:, 0], truth[:, 0])[0, 1] > 0.95
+    _, chance = fit_measures(embeddings, identity, np.random.default_rng(3).permutation(truth).repeat(4, axis=0))
+    assert chance["measures_explained"] < 0.1
+
+
+def test_ridge_is_least_squares_where_its_penalty_is_small() -> None:
+    random = np.random.default_rng(0)
+    x, weight = random.normal(size=(200, 8)) * 10, random.normal(size=(2, 8))
+    found, bias = ridge(x, x @ weight.T + [1.0, -2.0])
+    np.testing.assert_allclose(found, weight, atol=1e-3)
+    np.testing.assert_allclose(bias, [1.0, -2.0], atol=1e-2)

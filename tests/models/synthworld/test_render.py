@@ -10,9 +10,9 @@ from models.synthworld.cover import cover
 from models.synthworld.figure import figure
 from models.synthworld.framing import framing
 from models.synthworld.landmarks import MIRROR_70
-from models.synthworld.march import normals
+from models.synthworld.march import hits, normals
 from models.synthworld.person import sample_person
-from models.synthworld.render import Rendered, _hits, render
+from models.synthworld.render import Rendered, render
 from models.synthworld.scene import (
     ATTRIBUTES,
     DRAWN,
@@ -119,7 +119,7 @@ def clay(person: Person, size: int = 32) -> torch.Tensor:
     view = dataclasses.replace(BARE, yaw=25.0, hair_style="bald")
     q, frame = figure(Scene(person, view)), framing(view, size)
     cover(Scene(person, view), q)
-    index, t, way = _hits(frame, q)
+    index, t, way = hits(frame, q)
     x, y, z = (way[k] * t + frame.origin[k] for k in range(3))
     picture = torch.zeros(size * size, 3)
     picture[index] = torch.stack(normals(x, y, z, 0.01, q), -1)

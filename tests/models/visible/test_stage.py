@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.errors import EnvironmentFault
 from models.visible.autoencoder import COLOURS, LIGHTNESS, MEAN, SPREAD, decode, encode, new_vae, save_autoencoder
+from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
 from models.visible.stage import VisibleStage
 from models.visible.tokenizer import corpus, new_tokenizer
@@ -22,7 +23,7 @@ SMALL = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_l
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return new_tokenizer(corpus(60, seed=1), vocabulary=600, length=77)
+    return new_tokenizer(corpus(60, seed=1), vocabulary=700, length=77)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,9 @@ def starter(tokenizer, tmp_path_factory):
     save_autoencoder(new_vae(8, (1, 1, 1, 1)), folder / "trained")
     model = new_visible(SMALL, tokenizer, channels=12, side=4)
     torch.nn.init.normal_(model.unet.conv_out.weight, std=0.2)
-    save_visible(model, folder / "trained", folder)
+    draw = np.random.default_rng(0)
+    reader = HeadReader(draw.normal(0, 3, (58, 512)).astype(np.float32), np.zeros(58, np.float32))
+    save_visible(model, folder / "trained", folder, reader)
     return folder
 
 
@@ -162,6 +165,17 @@ def test_missing_weights_are_not_made_up(starter, tmp_path):
     save_file(weights, str(path), metadata={"format": "pt"})
     with pytest.raises(EnvironmentFault, match=r"lacks 1 weights .*q_proj"):
         load_visible(tmp_path)
+
+
+def test_the_head_matters_and_follows_the_caption(starter, tmp_path):
+    stage, batch = VisibleStage(starter, batch=1, steps=2, guidance=1.0), cut(rows(1), [0])
+    whole = stage(batch)["visible"]
+    stage.parts.reader.bias[:] += 1  # another shape, all else alike
+    assert not np.array_equal(stage(batch)["visible"], whole)
+    shutil.copytree(starter, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "head.safetensors").unlink()
+    with pytest.raises(EnvironmentFault, match=r"no head\.safetensors .* takes 108"):
+        VisibleStage(tmp_path, batch=1, steps=2)
 
 
 def test_bfloat16_runs(starter):

@@ -1,5 +1,7 @@
 """The text encoder is CLIP's, and the identity stands where Arc2Face puts it."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,6 +33,14 @@ def test_a_saved_tokenizer_reads_any_text(tokenizer, tmp_path):
             == tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True).split()
         )
     assert tokenizer.decode(tokenizer("café")["input_ids"], skip_special_tokens=True).strip() == "café"
+
+
+def test_the_same_texts_give_the_same_tokenizer():
+    first, second = (new_tokenizer(corpus(100, seed=1), vocabulary=700, length=77) for _ in range(2))
+    assert first.get_vocab() == second.get_vocab() and len(first) == 700
+    assert (
+        json.loads(first.backend_tokenizer.to_str())["model"] == json.loads(second.backend_tokenizer.to_str())["model"]
+    )
 
 
 def test_the_prompt_names_the_identity_once(tokenizer):

@@ -14,6 +14,7 @@ from models.synthworld.scene import ATTRIBUTES
 from models.tasks import diffusion, vae
 from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
 from models.visible.cache import of_others
+from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig
 from models.visible.stage import VisibleStage
 
@@ -29,6 +30,7 @@ def world(count: int) -> dict[str, np.ndarray]:
     return {
         "identity": np.arange(count) // 2,
         "view": np.arange(count) % 2,
+        "domain": np.array(["portrait"] * count, object),
         "visible": (pictures.numpy() * 255).astype(np.uint8),
         "classes": draw.integers(0, 19, (count, SIZE, SIZE)).astype(np.uint8),
         "landmarks_70": draw.uniform(5, 25, (count, 70, 2)).astype(np.float32),
@@ -78,6 +80,8 @@ def faces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces")
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     save_model(model, str(folder / "recogniser.onnx"))
+    measures = np.random.default_rng(1).normal(0, 3, (58, 512)).astype(np.float32)
+    HeadReader(measures, np.zeros(58, np.float32)).save(folder / "reference.safetensors")
     return folder
 
 
@@ -117,13 +121,14 @@ def test_a_mirrored_picture_turns_the_other_way():
 def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_path: Path):
     shape = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
     config = diffusion.Config(
-        vae=str(trained_vae[0]), faces=str(faces), shape=shape, vocabulary=600, steps=20, batch=8, lr=3e-3, size=SIZE
+        vae=str(trained_vae[0]), faces=str(faces), shape=shape, vocabulary=700, steps=20, batch=8, lr=3e-3, size=SIZE
     )
     torch.manual_seed(0)
     model = diffusion.build(config)
     raw = world(8)
     rows = {**diffusion.prepare(raw, config), "draw": raw["draw"]}
     assert rows["latents"].shape == (8, 12, 4, 4) and rows["latents"].dtype == np.float16
+    assert rows["heads"].shape == (8, 16, 16, 6) and rows["heads"].dtype == np.int8
     assert rows["mean"].shape == (8, 512) and rows["weight"].shape == (8, 4, 4)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr)
     values = []
@@ -144,3 +149,26 @@ def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_p
     stage = VisibleStage(tmp_path, batch=2, steps=2)
     batch = {"caption": np.array(["A man."]), "embedding": raw["row"][None, :1].repeat(512, 1) + 1.0}
     assert stage({**batch, "noise_id": np.array(["a"])})["visible"].shape == (1, SIZE, SIZE, 3)
+    other = diffusion.build(config)
+    diffusion.begin(other, tmp_path)  # what was written is what a further run begins with
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(value, model.state_dict()[name].float())
+
+
+def test_a_model_without_heads_begins_one_that_is_shown_them(trained_vae, faces, tmp_path: Path):
+    shape = {"widths": (16, 32), "heads": (1, 2), "groups": 8, "hidden": 32, "text_layers": 1, "text_heads": 2}
+    values = {"vae": str(trained_vae[0]), "faces": str(faces), "vocabulary": 700, "size": SIZE}
+    plain = diffusion.Config(shape=VisibleConfig(**shape, head=False), **values)
+    torch.manual_seed(0)
+    model = diffusion.build(plain)
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.2)
+    diffusion.export(model, plain, tmp_path, Card(title="Visible", task="diffusion"))
+    shown = diffusion.Config(shape=VisibleConfig(**shape), **values)
+    other = diffusion.build(shown)
+    diffusion.begin(other, tmp_path)
+    raw = world(4)
+    batch = {**diffusion.prepare(raw, shown), "draw": raw["draw"]}
+    blind = {name: values for name, values in batch.items() if name != "heads"}
+    before, _ = diffusion.loss(model.float().eval(), blind, plain, 0)
+    after, _ = diffusion.loss(other.eval(), batch, shown, 0)
+    assert before.item() == pytest.approx(after.item(), rel=1e-3)

@@ -1,0 +1,120 @@
+"""The head that a picture should show: a person's shape, read from the embedding, in the pose and expression asked for.
+
+It stands where Arc2Face's pose ControlNet has the normals of a FLAME mesh (arXiv 2403.11641, section 2.5 of its code):
+shape of the identity, pose and expression of the view. Ours is the world's bare head, without hair, glasses, colour or
+light. Nothing but the embedding says whose it is: a person's 58 measures (`synthworld.person.measured`) are read from it
+by a linear map, `measures.weight` and `measures.bias`, that `thermapair reference` fits beside the recogniser.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from models.captions.reading import read
+from models.errors import EnvironmentFault
+from models.synthworld.bare import bare
+from models.synthworld.domain import load_domain
+from models.synthworld.draws import Draws
+from models.synthworld.person import person_of
+from models.synthworld.scene import EXPRESSIONS, Scene, View
+
+FILE = "head.safetensors"
+NAMES = ("measures.weight", "measures.bias")
+FOLD = 4
+"""Pixels of a drawn head, down and across, to a latent cell: as fine as 12 cosines of 8 x 8 pixels are."""
+FEATURES = ((3, 4), (5, 6), (9, 10, 11))
+"""Pixel classes that a map of its own shows: eyes, brows, mouth."""
+CHANNELS = 3 + len(FEATURES)
+FOLDED = CHANNELS * FOLD**2
+"""Channels that the U-Net takes beside the latents."""
+
+_YAW = {"frontal": (0.0, 10.0), "slightly": (10.0, 30.0), "turned": (30.0, 60.0), "profile": (65.0, 75.0)}
+"""Absolute yaw in degrees that a pose's words leave open (`scene.pose_word`), as far as the world's portraits turn."""
+
+
+class HeadReader:
+    """Reads measures float32 [58] from embeddings; weight [58, 512], bias [58]."""
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray) -> None:
+        self.weight, self.bias = weight, bias
+
+    @classmethod
+    def load(cls, path: Path) -> "HeadReader":
+        """Read the two tensors of a file that holds them. Raises EnvironmentFault when it does not."""
+        try:
+            tensors = load_file(path)
+            return cls(*(tensors[name].astype(np.float32) for name in NAMES))
+        except (OSError, SafetensorError) as error:
+            raise EnvironmentFault(f"{path} is not readable: {error}. Fetch the bundle again.") from None
+        except KeyError as error:
+            raise EnvironmentFault(f"{path} has no tensor {error}: run `thermapair reference` again.") from None
+
+    def save(self, path: Path) -> None:
+        """Write the file that `load` reads, in float16."""
+        tensors = (self.weight.astype(np.float16), self.bias.astype(np.float16))
+        save_file(dict(zip(NAMES, tensors, strict=True)), path)
+
+    def __call__(self, embedding: np.ndarray) -> np.ndarray:
+        """Return measures float32 [B, 58] of embeddings [B, 512] of any length."""
+        unit = embedding / np.maximum(np.linalg.norm(embedding, axis=-1, keepdims=True), 1e-12)
+        found: np.ndarray = (unit @ self.weight.T + self.bias).astype(np.float32)
+        return found
+
+
+def drawn(measures: np.ndarray, views: Sequence[View], side: int) -> np.ndarray:
+    """Return heads int8 [B, 4 side, 4 side, 6] for latents of `side`.
+
+    Normals times 127 (camera frame, 0 off the person), then 127 on eyes, on brows and on the mouth.
+    """
+    size = FOLD * side
+    pictures = np.zeros((len(views), size, size, CHANNELS), np.int8)
+    for row, (values, view) in enumerate(zip(measures, views, strict=True)):
+        normals, classes = bare(Scene(person_of(values), view), size)
+        pictures[row, ..., :3] = (normals * 127).round().numpy()
+        for channel, feature in enumerate(FEATURES, 3):
+            pictures[row, ..., channel] = np.isin(classes.numpy(), feature) * 127
+    return pictures
+
+
+def mirrored(heads: np.ndarray) -> np.ndarray:
+    """Return heads int8 [B, S, S, 6] seen in a mirror."""
+    turned = heads[:, :, ::-1].copy()
+    turned[..., 0] = -turned[..., 0]
+    return turned
+
+
+def folded(heads: np.ndarray) -> Tensor:
+    """Return what the U-Net takes beside the latents: float32 [B, 96, S / 4, S / 4] in [-1, 1] of heads int8 [B, S, S, 6]."""
+    values = torch.from_numpy(np.ascontiguousarray(heads)).permute(0, 3, 1, 2).float() / 127
+    return F.pixel_unshuffle(values, FOLD)
+
+
+def view_of(words: Mapping[str, str], name: str) -> View:
+    """Return a view of `words` (attributes, or what is known of them); what they leave open is drawn by `name`."""
+    draws, domain = Draws("head", name), load_domain("portrait")
+    pose = words.get("pose", "frontal")
+    kind = next((kind for kind in ("slightly", "profile", "turned") if kind in pose), "frontal")
+    side = -1.0 if "right" in pose or (kind == "frontal" and draws.unit("side") < 0.5) else 1.0
+    expression = words.get("expression", "neutral")
+    return View(
+        yaw=side * draws.span("yaw", _YAW[kind]),
+        pitch=draws.span("pitch", domain.pose.pitch),
+        roll=draws.span("roll", domain.pose.roll),
+        scale=draws.span("scale", domain.framing.scale),
+        shift_x=draws.normal("shift_x", domain.framing.shift),
+        shift_y=draws.normal("shift_y", domain.framing.shift),
+        distance_m=draws.span("distance_m", domain.framing.distance_m),
+        expression=expression if expression in EXPRESSIONS else "neutral",
+        strength=draws.span("strength", domain.looks.strength),
+    )
+
+
+def views_of(captions: Sequence[str], names: Sequence[str]) -> list[View]:
+    """Return the view of each caption: pose and expression as it says, the rest drawn by its row's name."""
+    return [view_of(read(caption), name) for caption, name in zip(captions, names, strict=True)]

@@ -1,0 +1,86 @@
+"""The drawn head: its shape from the embedding alone, its pose and expression from the words."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.errors import EnvironmentFault
+from models.synthworld.domain import load_domain, sample_scene
+from models.synthworld.person import measured, person_of, sample_person
+from models.synthworld.render import render
+from models.synthworld.scene import ATTRIBUTES, POSES, Scene, View, pose_word
+from models.visible.head import CHANNELS, FOLD, HeadReader, drawn, folded, mirrored, view_of, views_of
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6))
+def test_a_person_comes_back_from_their_measures(identity: int) -> None:
+    person = sample_person(identity)
+    np.testing.assert_allclose(measured(person_of(measured(person))), measured(person), atol=2e-2)
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(POSES), st.text(min_size=1, max_size=8))
+def test_a_view_is_what_its_words_say(pose: str, name: str) -> None:
+    view = view_of({"pose": pose, "expression": "laugh"}, name)
+    assert pose_word(view.yaw) == pose and view.expression == "laugh"
+    assert view == view_of({"pose": pose, "expression": "laugh"}, name)
+
+
+def test_views_are_read_off_captions() -> None:
+    first, second = views_of(["A smiling woman, turned to her left.", "Somebody."], ["a", "b"])
+    assert first.expression == "smile" and 30 <= first.yaw <= 60
+    assert second.expression == "neutral" and abs(second.yaw) <= 10
+
+
+def test_heads_lie_where_the_rendered_person_is() -> None:
+    scene = sample_scene(load_domain("portrait"), 200003, 1, "warm")
+    plain = replace(
+        scene.view, hair_style="bald", beard="none", glasses="none", headwear="none", facewear="none", clothes="crew"
+    )
+    truth = render([Scene(scene.person, plain)], 32)
+    heads = drawn(measured(scene.person)[None], [scene.view], 8)
+    assert heads.shape == (1, 32, 32, CHANNELS) and heads.dtype == np.int8
+    person = truth.classes[0].numpy() > 0
+    assert (np.any(heads[0, ..., :3], axis=-1) == person).mean() > 0.98  # the measures know no asymmetry
+    error = heads[0, ..., :3][person] / 127 - truth.normals[0].numpy()[person]
+    assert np.median(np.abs(error)) < 0.02
+    assert np.array_equal(heads[0, ..., 3] > 0, np.isin(truth.classes[0], (3, 4)))
+
+
+def test_a_mirrored_head_is_the_mirrored_view() -> None:
+    view = View(yaw=25, roll=6, shift_x=0.03)
+    other = replace(view, yaw=-25, roll=-6, shift_x=-0.03)
+    measures = measured(sample_person(7))[None]
+    ours, truth = mirrored(drawn(measures, [view], 8)), drawn(measures, [other], 8)
+    assert (np.abs(ours.astype(int) - truth) > 12).mean() < 0.03  # rays through pixel centres differ in rounding
+    assert np.array_equal(mirrored(mirrored(truth)), truth)
+
+
+def test_folding_keeps_every_pixel() -> None:
+    heads = np.random.default_rng(0).integers(-127, 128, (2, 8, 8, CHANNELS)).astype(np.int8)
+    found = folded(heads)
+    assert found.shape == (2, CHANNELS * FOLD**2, 2, 2)
+    back = torch.nn.functional.pixel_shuffle(found, FOLD).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(back.numpy() * 127, heads, atol=1e-4)
+
+
+def test_the_reader_is_linear_in_the_direction_and_names_what_it_lacks(tmp_path) -> None:
+    random = np.random.default_rng(0)
+    weight, bias = random.normal(size=(58, 512)).astype(np.float32), random.normal(size=58).astype(np.float32)
+    reader, embedding = HeadReader(weight, bias), random.normal(size=(2, 512)).astype(np.float32)
+    np.testing.assert_allclose(reader(embedding), reader(embedding * 9), rtol=1e-5)
+    reader.save(tmp_path / "head.safetensors")
+    np.testing.assert_allclose(HeadReader.load(tmp_path / "head.safetensors")(embedding), reader(embedding), atol=5e-3)
+    with pytest.raises(EnvironmentFault, match="nowhere"):
+        HeadReader.load(tmp_path / "nowhere.safetensors")
+
+
+def test_every_expression_can_be_drawn() -> None:
+    measures = measured(sample_person(3))[None]
+    pictures = {word: drawn(measures, [View(expression=word)], 4).tobytes() for word in ATTRIBUTES["expression"][2]}
+    assert len(set(pictures.values())) == len(pictures)
