@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray.data
 from pydantic import BaseModel, ConfigDict, Field
 from ray.data import ActorPoolStrategy, Dataset
@@ -19,12 +18,11 @@ from models.errors import UserError
 from models.synthworld import splits
 from models.synthworld.domain import digest as domain_digest
 from models.synthworld.domain import load_domain
-from models.temperature import to_centikelvin
 from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
-from pipelines.pictures import encode_jpeg, encode_png
 from pipelines.profile import Profile, load_profile
+from pipelines.rows import SCHEMA, encode, parquet
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 
@@ -218,46 +216,7 @@ def commit_shard(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     rows = len(job.rows_of(part))
     if len(block) != rows or pc.count_distinct(block.column("part")).as_py() != 1:
         raise RuntimeError(f"the writer got {len(block)} rows for partition {part} of {rows} rows")
-    sink = pa.BufferOutputStream()
-    # The pictures are compressed already; small row groups keep random access and previews cheap.
-    pq.write_table(block.drop(["part"]), sink, compression="none", row_group_size=64)
-    content = sink.getvalue().to_pybytes()
+    content = parquet(block.drop(["part"]))
     name, digest = write_shard(storage, "data", part, content)
     commit(storage, part, Commit(name, rows, digest, len(content)))
     return pa.table({"part": [part], "rows": [rows], "file": [name]})
-
-
-def encode(arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:
-    """Return the columns of one rendered picture; a domain without thermal pictures leaves theirs empty."""
-    columns: dict[str, Any] = {
-        "visible": encode_jpeg(arrays["rgb"]),
-        "valid": encode_png(arrays["valid"].astype(np.uint8) * 255),
-        "classes": encode_png(arrays["classes"]),
-    }
-    if thermal != "none":
-        columns |= {name: encode_png(to_centikelvin(arrays[name])) for name in ("apparent", "kinetic")}
-    for name in ("landmarks_70", "landmarks_478", "bbox", "pose", *VISIBILITY):
-        columns[name] = arrays[name].ravel()
-    return columns
-
-
-VISIBILITY = ("visible_70_rgb", "visible_70_thermal", "visible_478_rgb", "visible_478_thermal")
-
-SCHEMA = pa.schema(
-    [
-        ("part", pa.int32()),
-        ("identity", pa.int64()),
-        ("view", pa.int32()),
-        ("domain", pa.string()),
-        ("split", pa.string()),
-        ("condition", pa.string()),
-        ("size", pa.int32()),
-        ("attributes", pa.string()),
-        *((name, pa.binary()) for name in ("visible", "apparent", "kinetic", "valid", "classes")),
-        ("landmarks_70", pa.list_(pa.float32(), 140)),
-        ("landmarks_478", pa.list_(pa.float32(), 956)),
-        *((name, pa.list_(pa.bool_(), 70 if "70" in name else 478)) for name in VISIBILITY),
-        ("bbox", pa.list_(pa.float32(), 4)),
-        ("pose", pa.list_(pa.float32(), 3)),
-    ]
-)

@@ -60,7 +60,7 @@ def test_every_format_is_written_and_broken_pictures_are_named(bundle: str, tmp_
     out = tmp_path / "out"
     counts = landmarks.find(bundle, str(tmp_path / "images"), str(out), formats=("pts", "coco", "yolo"), most=1)
     assert counts == {"pictures": 2, "faces": 2, "skipped": 1}
-    assert exports.read_pts(out / "0.pts").shape == (70, 2)
+    assert exports.parse_pts((out / "0.pts").read_text()).shape == (70, 2)
     document = json.loads((out / "landmarks.json").read_text())
     assert [image["width"] for image in document["images"]] == [240, 240] and len(document["annotations"]) == 2
     assert len((out / "1.txt").read_text().split()) == 5 + 3 * 70

@@ -12,9 +12,10 @@ from models.errors import UserError
 from models.synthworld import splits
 from pipelines import world
 from pipelines.commits import committed
+from pipelines.rows import SCHEMA, VISIBILITY
 from pipelines.shards import Shards
 from pipelines.storage import Storage
-from pipelines.world import SCHEMA, VISIBILITY, WorldJob, commit_shard, plan
+from pipelines.world import WorldJob, commit_shard, plan
 
 
 def test_rows_walk_through_people_views_and_conditions() -> None:
