@@ -4,19 +4,16 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
-from pydantic import BaseModel, ConfigDict, Field
 from ray.data import ActorPoolStrategy, Dataset
 
-from models.config import check, digest_of
+from models.config import check
 from models.errors import UserError
-from models.synthworld import splits
-from models.synthworld.domain import digest as domain_digest
 from models.synthworld.domain import load_domain
 from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
 from pipelines.interrupts import Signals, in_thread
@@ -25,69 +22,13 @@ from pipelines.profile import Profile, load_profile
 from pipelines.rows import SCHEMA, encode, parquet
 from pipelines.session import ray_session
 from pipelines.storage import Storage
+from pipelines.world_files import finish_files, write_files
+from pipelines.world_job import WorldJob, identities
 
 log = logging.getLogger(__name__)
 
 PICTURE = 128 * 128
 """Pixels that `render_batch` is counted in: larger pictures are rendered fewer at a time."""
-
-
-class WorldJob(BaseModel):
-    """What to render. Row k is a function of these values and k alone: asking for more keeps what is there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    domain: str
-    split: str
-    count: int = Field(gt=0, description="pictures")
-    size: int = Field(128, ge=32, le=1024)
-    views: int = Field(4, gt=0, description="views of a person")
-    conditions: tuple[Literal["warm", "cold"], ...] = ("warm",)
-    gap: float = Field(1.0, ge=0, le=1.5, description="scale of the domain's differences from the common reference")
-    first: int = Field(0, ge=0, description="people of the split that are left out before the first")
-    partition: int = Field(64, gt=0, description="rows of a shard, rounded to whole people")
-    render_batch: int = Field(16, gt=0, description="pictures of 128 x 128 that are marched together")
-
-    @property
-    def person(self) -> int:
-        """Rows of one person in a row."""
-        return self.views * len(self.conditions)
-
-    @property
-    def rows(self) -> int:
-        """Rows of a full partition: whole people."""
-        return max(1, round(self.partition / self.person)) * self.person
-
-    @property
-    def partitions(self) -> int:
-        return -(-self.count // self.rows)
-
-    def rows_of(self, part: int) -> range:
-        return range(part * self.rows, min((part + 1) * self.rows, self.count))
-
-    def picture(self, row: int) -> tuple[int, int, str]:
-        """Return (identity, view, condition) of a row: a person's views are neighbours, and so are a view's conditions.
-
-        A domain of few people (`people.count`) is walked through again with further views.
-        """
-        people = identities(self)
-        turn, inside = divmod(row, self.person)
-        again, place = divmod(turn, len(people))
-        view, condition = divmod(inside, len(self.conditions))
-        return people[place], again * self.views + view, self.conditions[condition]
-
-    def digest(self) -> str:
-        """Return the digest of what decides a row; `count` does not."""
-        domain = domain_digest(load_domain(self.domain, self.gap))
-        return digest_of(self.model_dump(mode="json", exclude={"count", "render_batch"}), domain)
-
-
-def identities(job: WorldJob) -> range:
-    """Return the people that a job draws."""
-    everyone = splits.identities(job.split)[job.first :]
-    if not everyone:
-        raise UserError(f"split {job.split} has no person {job.first}")
-    return everyone[: load_domain(job.domain, job.gap).people.count or None]
 
 
 def run(
@@ -116,6 +57,7 @@ def run(
             with ray_session(where.ray):
                 signals.watch()
                 in_thread(lambda: _drain(world(job, pending, where, storage), len(pending)), watch)
+        finish_files(job, storage)
         write_manifest(storage, kind="world", rows=job.count, job=job.model_dump(mode="json"))
     return storage
 
@@ -136,7 +78,8 @@ def plan(job: WorldJob, storage: Storage) -> list[int]:
     if not storage.create("world.json", json.dumps(facts, indent=1).encode()):
         before = json.loads(storage.read("world.json"))
         if before["digest"] != facts["digest"]:
-            changed = [k for k, v in facts["job"].items() if k != "count" and before["job"].get(k) != v]
+            old = {"layout": "record", **before["job"]}
+            changed = [k for k, v in facts["job"].items() if k != "count" and old.get(k) != v]
             raise UserError(
                 f"{storage.uri} holds another world (different: {', '.join(changed) or 'the domain file'}): "
                 "give another --out, or the values it was made with"
@@ -169,7 +112,11 @@ def world(job: WorldJob, pending: list[int], profile: Profile, storage: Storage)
         **group.selector,
     )
     return rendered.map_batches(
-        commit_shard, fn_args=(job, storage), batch_size=None, batch_format="pyarrow", num_cpus=profile.writer.cpus / 2
+        commit_shard if job.layout == "record" else write_files,
+        fn_args=(job, storage),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=profile.writer.cpus / 2,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from models.classes import IGNORE
 from models.landmarks.detect import Window, box_window, cut
 from models.landmarks.intensity import unit_values
-from models.landmarks.pose import pose
+from models.landmarks.pose import RIGID, pose
 from pipelines.layouts.item import Item, Sample
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import check_inside
@@ -100,14 +100,12 @@ def _landmarks(sample: Sample, window: Window, size: int) -> dict[str, Any]:
         inside = np.isfinite(points).all(axis=1) & (np.nan_to_num(points, nan=-1) >= 0).all(axis=1)
         inside &= (np.nan_to_num(points) < size).all(axis=1)
         found[f"visible_{standard}_rgb"] = found[f"visible_{standard}_thermal"] = inside
-    some = [p[known] for p in sample_points(found) if (known := np.isfinite(p).all(axis=1)).any()]
+    standards = (found[f"landmarks_{standard}"] for standard in (70, 72, 478, 5))  # what spans the face best first
+    some = [p[known] for p in standards if (known := np.isfinite(p).all(axis=1)).any()]
     found["bbox"] = np.full(4, np.nan, np.float32)
     if some:
         found["bbox"] = np.concatenate([some[0].min(axis=0), some[0].max(axis=0)]).astype(np.float32)
-    found["pose"] = pose(found["landmarks_70"][None])[0]
+    found["pose"] = np.full(3, np.nan, np.float32)
+    if np.isfinite(found["landmarks_70"][list(RIGID)]).all():
+        found["pose"] = pose(found["landmarks_70"][None])[0]
     return found
-
-
-def sample_points(row: dict[str, Any]) -> list[np.ndarray]:
-    """Return the points of a row, the standard that spans the face best first."""
-    return [row[f"landmarks_{standard}"] for standard in (70, 72, 478, 5)]
