@@ -62,9 +62,23 @@ def _matrix(window: Window) -> np.ndarray:
 
 def _visible(sample: Sample, window: Window, size: int) -> np.ndarray:
     if sample.visible is not None:
-        return cut(sample.visible, window, size)
+        return _bytes(_averaged(sample.visible, np.ones(sample.reference, bool), window, size)[0])
     values = unit_values(sample.grey, "pixel") if sample.celsius is None else unit_values(sample.celsius, "temperature")  # type: ignore[arg-type]
-    return (cut(values, window, size) * 255 + 0.5).astype(np.uint8)
+    return _bytes(_averaged(values * 255, np.ones(sample.reference, bool), window, size)[0])
+
+
+def _averaged(values: np.ndarray, known: np.ndarray, window: Window, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of the known values under every pixel, NaN where most is unknown or outside, and the known share."""
+    share = cut(known.astype(np.float32), window, size)
+    there = known if values.ndim == 2 else known[..., None]
+    total = cut(np.where(there, values, 0).astype(np.float32), window, size)
+    shares = share if values.ndim == 2 else share[..., None]
+    return np.where(shares > 0.5, total / np.maximum(shares, 0.5), np.nan).astype(np.float32), share
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    """Return float values of 0 to 255 as uint8; what lies outside of the picture is black."""
+    return (np.clip(np.nan_to_num(values), 0, 255) + 0.5).astype(np.uint8)
 
 
 def _thermal(sample: Sample, window: Window, size: int) -> dict[str, Any]:
@@ -77,13 +91,9 @@ def _thermal(sample: Sample, window: Window, size: int) -> dict[str, Any]:
     ratio = (picture.shape[1] / width, picture.shape[0] / height)
     (x, y), (sx, sy) = window
     own = Window((x * ratio[0], y * ratio[1]), (sx * ratio[0], sy * ratio[1]))
-    known = np.isfinite(picture)
-    share = cut(known.astype(np.float32), own, size)
-    if sample.celsius is None:
-        return {"apparent": cut(picture, own, size), "valid": share > 0.999, "thermal_kind": "minmax"}
-    total = cut(np.where(known, picture, 0).astype(np.float32), own, size)
-    celsius = np.where(share > 0.5, total / np.maximum(share, 0.5), np.nan).astype(np.float32)
-    return {"apparent": celsius, "valid": share > 0.999, "thermal_kind": "measured"}
+    values, share = _averaged(picture, np.isfinite(picture), own, size)
+    kind = "minmax" if sample.celsius is None else "measured"
+    return {"apparent": _bytes(values) if kind == "minmax" else values, "valid": share > 0.999, "thermal_kind": kind}
 
 
 def _landmarks(sample: Sample, window: Window, size: int) -> dict[str, Any]:
