@@ -209,7 +209,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     profile = tmp_path / "test.yaml"
     profile.write_text("{name: test, groups: [{stages: [render], actors: [1, 2]}], writer: {tasks: 2, cpus: 1}}")
     files = tmp_path / "charlotte"
-    values: dict[str, Any] = {"size": 96, "profile": str(profile), "views": 2, "partition": 8, "gap": 0.5}
+    values: dict[str, Any] = {"size": 96, "profile": str(profile), "views": 2, "partition": 8}
     world.run("field", "test", 24, str(files), layout="charlotte", **values)
     assert {path.name for path in files.glob("S*.csv")} == {f"S{k}.csv" for k in range(1, 11)}
     again = {path: path.read_bytes() for path in files.rglob("*.csv")}
