@@ -45,7 +45,8 @@ def command(
     """Read pictures, temperature, masks and landmarks of a data set into shards.
 
     What is wrong with a file is said, and the file left out. The same command resumes. --set takes thermal (T-FAKE's
-    folder), and for plain columns.visible, columns.thermal, columns.mask, columns.landmarks, unit and standard.
+    folder), for plain columns.visible, columns.thermal, columns.mask, columns.landmarks, unit and standard, and values of
+    the profile as profile.KEY.
     """
     from models.config import apply_edit
     from pipelines import gather
@@ -53,5 +54,7 @@ def command(
     job: dict[str, Any] = {"layout": layout, "images": images, "size": size, "crop": crop, "condition": condition}
     job["limit"] = limit
     for edit in overrides:
-        apply_edit(job, edit)
-    click.echo(str(gather.run(job, out, bundle=bundle, profile=profile, local=local)))
+        if not edit.startswith("profile."):
+            apply_edit(job, edit)
+    where = [edit.removeprefix("profile.") for edit in overrides if edit.startswith("profile.")]
+    click.echo(str(gather.run(job, out, bundle=bundle, profile=profile, overrides=where, local=local)))

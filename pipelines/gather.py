@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -82,10 +82,19 @@ class GatherPlan:
         return [Item(**row) for row in rows]
 
 
-def run(job: dict[str, Any], out: str, *, bundle: str = "", profile: str = "laptop", local: bool = False) -> Summary:
+def run(
+    job: dict[str, Any],
+    out: str,
+    *,
+    bundle: str = "",
+    profile: str = "laptop",
+    overrides: Sequence[str] = (),
+    local: bool = False,
+) -> Summary:
     """Gather what is missing of a job (values of `GatherJob`) into `out`.
 
-    bundle: its parser finds the classes of pictures that have no mask. local: in this process, without Ray.
+    bundle: its parser finds the classes of pictures that have no mask. overrides: `key=value` edits of the profile.
+    local: in this process, without Ray.
 
     Raises:
         UserError: a wrong request, a folder that is not of the layout or of which nothing can be taken, or an output
@@ -93,7 +102,7 @@ def run(job: dict[str, Any], out: str, *, bundle: str = "", profile: str = "lapt
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     folders = {key: Storage(job[key]).uri for key in ("images", "thermal") if job.get(key)}
-    wanted, where = check(GatherJob, job | folders, "gather"), load_profile(profile)
+    wanted, where = check(GatherJob, job | folders, "gather"), load_profile(profile, overrides)
     chosen = load_bundle(bundle) if bundle else None
     storage = Storage(out)
     with Signals() as signals, Lease(storage) as lease:
@@ -150,9 +159,11 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
 
 
 def _groups(job: GatherJob, files: dict[str, int], out: Storage) -> Iterator[list[dict[str, Any]]]:
-    """Yield the partitions of a listing, once one of its first rows was taken."""
-    found = items(job, files, out)
-    first = list(itertools.islice(found, FIRST))
+    """Yield the partitions of a listing, once one of its first rows that have all their files was taken."""
+    found, first, openable = items(job, files, out), list[Item](), 0
+    while openable < FIRST and (item := next(found, None)):
+        first.append(item)
+        openable += not item.reason
     _look(first, job, out)
     whole = itertools.chain(first, found)
     while group := list(itertools.islice(whole, job.partition)):
@@ -167,10 +178,8 @@ def _look(first: list[Item], job: GatherJob, out: Storage) -> None:
             return
         except BadPicture as error:
             reasons.append(f"  {item.name}: {error}")
-    count = len(first)
-    raise UserError(
-        f"none of the first {count} rows of {job.images} can be taken as {job.layout}:\n" + "\n".join(reasons[:4])
-    )
+    told = "\n".join(dict.fromkeys(reasons[:4] + reasons[-2:]))
+    raise UserError(f"none of the first {len(first)} rows of {job.images} can be taken as {job.layout}:\n{told}")
 
 
 def gathered(plan: GatherPlan, pending: list[int], profile: Profile) -> Dataset:

@@ -52,12 +52,11 @@ def _thermal(job: GatherJob, files: dict[str, int]) -> tuple[dict[str, dict[str,
         raise UserError(f"{job.thermal or job.images} holds no T-FAKE: no ID{THERMAL} (--set thermal=DIR says where)")
     found, twice = dict[str, dict[str, str]](), list[str]()
     for name in sorted(names):
-        said = [condition for condition in CONDITIONS if condition in str(PurePath(name).parent)]
-        condition = said[0] if len(said) == 1 else job.condition
+        condition = _said(name, job)
         if not condition:
             raise UserError(
                 f"{name}: no folder of its path says warm or cold (and not both); "
-                "give one condition's folder as thermal and its name as --set condition=warm"
+                "give one condition's folder as thermal and its name with --condition"
             )
         own = found.setdefault(_key(name.removesuffix(THERMAL)), {})
         if condition in own:
@@ -65,6 +64,15 @@ def _thermal(job: GatherJob, files: dict[str, int]) -> tuple[dict[str, dict[str,
         else:
             own[condition] = name
     return {key: dict(sorted(own.items(), reverse=True)) for key, own in found.items()}, twice
+
+
+def _said(name: str, job: GatherJob) -> str:
+    """Return the condition that the nearest folder of a path names, else the job's."""
+    for folder in reversed((PurePath(job.thermal or job.images).name, *PurePath(name).parent.parts)):
+        said = [condition for condition in CONDITIONS if condition in folder.lower()]
+        if len(said) == 1:
+            return said[0]
+    return job.condition
 
 
 def _key(name: str) -> str:
