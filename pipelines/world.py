@@ -74,6 +74,11 @@ def _drain(records: Dataset, total: int) -> None:
 def plan(job: WorldJob, storage: Storage) -> list[int]:
     """Return the partitions that are not committed yet. Raises UserError when `storage` holds another job."""
     identities(job)  # refuses a split or a first person that is not there
+    thermal = load_domain(job.domain, job.gap).capture.thermal
+    if thermal == "none" and job.layout not in ("record", "facesynthetics"):
+        raise UserError(
+            f"domain {job.domain} has no thermal picture: it fills --layout facesynthetics, not {job.layout}"
+        )
     facts: dict[str, Any] = {"digest": job.digest(), "job": job.model_dump(mode="json")}
     if not storage.create("world.json", json.dumps(facts, indent=1).encode()):
         before = json.loads(storage.read("world.json"))

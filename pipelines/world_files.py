@@ -65,10 +65,6 @@ class View(NamedTuple):
 
     def apparent(self) -> np.ndarray:
         """Return degrees Celsius float32 [S, S]; NaN where nothing is valid."""
-        if self.row["apparent"] is None:
-            raise UserError(
-                f"domain {self.domain.name} has no thermal picture: --layout facesynthetics is all it fills"
-            )
         return np.where(decode(self.row["valid"]) > 127, from_centikelvin(decode(self.row["apparent"])), np.nan)
 
     def captured(self) -> Captured:
