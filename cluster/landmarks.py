@@ -1,21 +1,13 @@
-"""`thermapair landmarks`: landmarks on folders of pictures, and annotated pictures to train on."""
+"""`thermapair landmarks`: landmarks on folders of pictures."""
 
 import click
 
 from cluster import options
 
-MODE = click.option(
-    "--mode",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "temperature", "pixel"]),
-    help="What the values of a picture are: degrees Celsius, or grey levels and counts.",
-)
-
 
 @click.group("landmarks")
 def command() -> None:
-    """Find face landmarks in pictures, or make training data of annotated ones."""
+    """Find face landmarks in pictures."""
 
 
 @command.command("find")
@@ -24,7 +16,13 @@ def command() -> None:
 @options.bundle
 @click.option("--format", "formats", default="pts", show_default=True, help="Any of pts,coco,yolo.")
 @click.option("--standard", default="70", show_default=True, type=click.Choice(["70", "478"]), help="Which landmarker.")
-@MODE
+@click.option(
+    "--mode",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "temperature", "pixel"]),
+    help="What the values of a picture are: degrees Celsius, or grey levels and counts.",
+)
 @click.option(
     "--threshold", type=float, help="Mean variance below which a window is a face, instead of the trained one."
 )
@@ -59,21 +57,4 @@ def find(
         finest=finest,
         most=most,
     )
-    click.echo(", ".join(f"{value} {name}" for name, value in counts.items()) + f": {out}")
-
-
-@command.command("gather")
-@click.option(
-    "--images", required=True, metavar="DIR", help="Folder of pictures with a .pts file of 70 points beside each."
-)
-@options.out
-@click.option(
-    "--size", default=128, show_default=True, type=click.IntRange(64, 1024), help="Side of the crops in pixels."
-)
-@MODE
-def gather(images: str, out: str, size: int, mode: str) -> None:
-    """Make shards of annotated pictures, to fine-tune a landmarker on them."""
-    from pipelines import landmarks
-
-    counts = landmarks.gather(images, out, size=size, mode=mode)  # type: ignore[arg-type]
     click.echo(", ".join(f"{value} {name}" for name, value in counts.items()) + f": {out}")

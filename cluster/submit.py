@@ -42,7 +42,7 @@ def command(
             client,
             words,
             out=str(params.get("out") or ""),
-            excludes=travel.excludes(params.get("bundle")),
+            excludes=travel.excludes(params.get("bundle") or None),
             environment=environment,
             needs=secret,
             python=python,

@@ -17,6 +17,13 @@ from cluster import options
 @click.option(
     "--condition", default="warm", show_default=True, metavar="NAMES", help="warm, cold or warm,cold: a row each."
 )
+@click.option(
+    "--layout",
+    default="record",
+    show_default=True,
+    type=click.Choice(["record", "facesynthetics", "tfake", "sejong", "charlotte"]),
+    help="Shards with all ground truth, or files as a data set of this name has them.",
+)
 @options.profile
 @options.overrides
 def command(
@@ -27,6 +34,7 @@ def command(
     size: int,
     views: int,
     condition: str,
+    layout: str,
     profile: str,
     overrides: tuple[str, ...],
 ) -> None:
@@ -38,7 +46,7 @@ def command(
     from models.config import apply_edit
     from pipelines import world
 
-    values: dict[str, Any] = {"views": views, "conditions": condition.split(",")}
+    values: dict[str, Any] = {"views": views, "conditions": condition.split(","), "layout": layout}
     for edit in overrides:
         if not edit.startswith("profile."):
             apply_edit(values, edit)

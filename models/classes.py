@@ -9,6 +9,9 @@ CLASSES: tuple[str, ...] = (
 """Names by id. Left and right are the subject's. Opaque lenses are GLASSES; clear lenses take the class behind them."""
 
 BACKGROUND, SKIN, NOSE, GLASSES = 0, 1, 2, 16
+IGNORE = 255
+"""FaceSynthetics' class of pixels that nobody labelled. In its masks they count as background; a whole picture of them has
+no mask, and counts as a person."""
 FACE: tuple[int, ...] = tuple(range(1, 12))
 """Classes of the bare face: skin, nose, eyes, brows, ears and mouth."""
 

@@ -62,7 +62,10 @@ def apply_edit(content: dict[str, Any], edit: str) -> None:
         if not isinstance(inner, dict):
             raise UserError(f"--set {edit}: {level} is a single value and has no key {last!r}.")
         content = inner
-    content[last] = yaml.safe_load(text) if text else ""
+    try:
+        content[last] = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        raise UserError(f"--set {edit}: {text!r} is not YAML; put it in quotes: {key}='\"...\"'") from None
 
 
 def digest_of(*parts: object) -> str:

@@ -1,5 +1,7 @@
 """Temperature on disk: 16-bit centikelvin, the thermal cameras' own convention. degrees Celsius = value / 100 - 273.15."""
 
+from typing import Literal
+
 import numpy as np
 
 ZERO_CELSIUS = 27315
@@ -16,3 +18,31 @@ def from_centikelvin(counts: np.ndarray) -> np.ndarray:
     """Decode uint16 counts to float32 degrees Celsius; 0 (no reading) becomes NaN."""
     celsius = (np.asarray(counts).astype(np.float64) - ZERO_CELSIUS) / 100
     return np.where(np.asarray(counts) == 0, np.nan, celsius).astype(np.float32)
+
+
+Unit = Literal["centikelvin", "decikelvin", "kelvin", "counts40mk", "celsius", "tfake"]
+UNITS: dict[Unit, tuple[float, float]] = {
+    "centikelvin": (0.01, -273.15),
+    "decikelvin": (0.1, -273.15),
+    "kelvin": (1.0, -273.15),
+    "counts40mk": (0.04, -273.15),
+    "celsius": (1.0, 0.0),
+    "tfake": (20 / 65535, 20.0),
+}
+"""degrees Celsius = value * first + second. counts40mk: cameras of 0.04 K a count. tfake: 0 to 65535 is 20 to 40 degC."""
+
+
+def from_unit(values: np.ndarray, unit: Unit) -> np.ndarray:
+    """Decode a thermal picture's values to float32 degrees Celsius; NaN is no reading.
+
+    An integer 0 is no reading, but in `celsius`. Both ends of T-FAKE's scale are none either: what is colder or warmer
+    lies there, and so does the background.
+    """
+    scale, offset = UNITS[unit]
+    values = np.asarray(values)
+    celsius = (values.astype(np.float64) * scale + offset).astype(np.float32)
+    if values.dtype.kind != "f" and unit != "celsius":
+        celsius[values == 0] = np.nan
+    if unit == "tfake":
+        celsius[values == 65535] = np.nan
+    return np.where(np.isfinite(celsius), celsius, np.float32(np.nan))

@@ -6,6 +6,7 @@ checkpoints.json          {"last": ..., "best": ..., "score": ..., "data": ...},
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ POINTER = "checkpoints.json"
 
 
 class Checkpoints:
-    """The checkpoints of the run at `out`. `data`: digest of the rows that it trains on."""
+    """The checkpoints of the run at `out`. `data`: digest of the rows that it trains on; `unread`: what of them is damaged."""
 
-    def __init__(self, out: Storage, data: str = ""):
-        self.out, self.data = out, data
+    def __init__(self, out: Storage, data: str = "", unread: Sequence[str] = ()):
+        self.out, self.data, self.unread = out, data, unread
 
     def pointer(self) -> dict[str, Any]:
         """Return what `checkpoints.json` says; empty before the first checkpoint."""
@@ -53,9 +54,14 @@ class Checkpoints:
         if which not in pointer:
             return None
         if self.data and pointer["data"] != self.data:
+            if self.unread:
+                raise EnvironmentFault(
+                    f"{self.out.uri} was trained on more rows than can be read now: {'; '.join(self.unread)}. With them "
+                    "whole again the same command continues; without them, take another --out, or --fresh to start over"
+                )
             raise UserError(
                 f"{self.out.uri} was trained on other rows (digest {pointer['data']}, now {self.data}): the data set "
-                "changed since, or a shard cannot be read any more; take another --out, or --fresh to start over"
+                "changed since; take another --out, or --fresh to start over"
             )
         folder = scratch / "restored" / Path(pointer[which]).name
         folder.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,11 @@ def commit(out: Storage, partition: int, record: Commit) -> bool:
     return out.create(_name(partition), content.encode())
 
 
+def made_anew(partition: int) -> str:
+    """Return the way out for a shard that is damaged, the end of a sentence that names it."""
+    return f" (delete {_name(partition)} there and run the command that made it again: this partition is made anew)"
+
+
 def finished(out: Storage) -> set[int]:
     """Return the finished partitions, from the listing alone."""
     return {int(name.rsplit("-", 1)[1].removesuffix(".json")) for name in _records(out)}

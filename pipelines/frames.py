@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from models.errors import UserError
-from models.temperature import from_centikelvin
+from models.temperature import UNITS, Unit, from_unit
 from pipelines.photos import FORMATS, MAX_BYTES, MAX_PIXELS, READERS, BadPicture
 from pipelines.storage import Storage
 
@@ -21,11 +21,15 @@ MASK = "_mask.png"
 """`NAME_mask.png` beside a frame `NAME.*`: not zero where the person is."""
 
 PLAUSIBLE = (-60.0, 200.0)
-"""Median of a frame in degrees Celsius; outside, its unit is another than centikelvin."""
+"""Median of a frame in degrees Celsius; outside, its unit is another than the one that was named."""
+FACE = (5.0, 45.0)
+"""Where the median of a picture of a face lies: a unit that puts it there is worth a hint."""
 
 
-def open_frame(data: bytes, name: str) -> np.ndarray:
+def open_frame(data: bytes, name: str, floats: bool = False) -> np.ndarray:
     """Return a frame as stored, uint16 [H, W] counts or uint8 [H, W] grey levels; `name` is its file name.
+
+    floats: float32 [H, W] is taken, too.
 
     Raises:
         BadPicture: not a picture, too large, a colour palette, or damaged; the message begins with the kind and a colon.
@@ -52,25 +56,48 @@ def open_frame(data: bytes, name: str) -> np.ndarray:
         if (values[..., :1] != values[..., 1:3]).any():
             raise BadPicture("colours: a palette cannot be undone; export 16-bit centikelvin, or grey")
         values = values[..., 0]
-    if values.dtype not in (np.uint8, np.uint16):
+    if values.dtype not in ((np.uint8, np.uint16, np.float32) if floats else (np.uint8, np.uint16)):
         raise BadPicture(f"{values.dtype} values: 16-bit centikelvin or 8-bit grey is read")
     return np.ascontiguousarray(values)
 
 
-def temperatures(frame: np.ndarray) -> np.ndarray:
-    """Return degrees Celsius float32 [H, W] of an opened frame, NaN without a reading. Raises BadPicture for other units."""
-    if frame.dtype != np.uint16:
-        raise BadPicture("8-bit: grey levels are no temperatures; export 16-bit centikelvin")
-    celsius = from_centikelvin(frame)
+def temperatures(
+    frame: np.ndarray, unit: Unit = "centikelvin", plausible: tuple[float, float] = PLAUSIBLE
+) -> np.ndarray:
+    """Return degrees Celsius float32 [H, W] of an opened frame, NaN without a reading.
+
+    plausible: where the median must lie. Raises BadPicture for what cannot be in `unit`.
+    """
+    if frame.dtype == np.uint8:
+        raise BadPicture(f"8-bit: grey levels are no temperatures; export 16-bit {unit}")
+    celsius = from_unit(frame, unit)
     known = celsius[np.isfinite(celsius)]
     if not known.size:
-        raise BadPicture("no reading: every pixel is 0")
+        raise BadPicture("no reading: every pixel is an end of the scale, 0 or NaN")
     median = float(np.median(known))
-    if not PLAUSIBLE[0] <= median <= PLAUSIBLE[1]:
+    if not plausible[0] <= median <= plausible[1] or (unit == "tfake" and _flat(known)):
+        scale, offset = UNITS[unit]
         raise BadPicture(
-            f"not centikelvin: the median pixel would be {median:.0f} degC (value / 100 - 273.15); convert the counts"
+            f"not {unit}: the median pixel would be {median:.0f} degC (value * {scale:.4g} {offset:+g})"
+            f"{_hint(frame, unit)}; convert the values"
         )
     return celsius
+
+
+def _flat(celsius: np.ndarray) -> bool:
+    """Whether T-FAKE's scale makes next to nothing of the values, as it does of centikelvin: a face spans degrees."""
+    low, high = np.percentile(celsius, (1, 99))
+    return bool(high - low < 1 and 27.7 < low < 30)
+
+
+def _hint(frame: np.ndarray, wrong: Unit) -> str:
+    """Return under which units the median would be that of a face's picture, in words."""
+    fitting = []
+    for unit in UNITS:
+        celsius = from_unit(frame, unit)
+        if unit != wrong and np.isfinite(celsius).any() and FACE[0] <= float(np.nanmedian(celsius)) <= FACE[1]:
+            fitting.append(f"{float(np.nanmedian(celsius)):.0f} degC as {unit}")
+    return f", {' or '.join(fitting)}" if fitting else ""
 
 
 def frame_names(folder: Storage) -> list[str]:

@@ -7,7 +7,7 @@ _plan/samples.parquet   one row group per partition: id, picture, its mask, its 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from pathlib import PurePath
@@ -20,19 +20,15 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.bundle import Bundle, weights_digest
-from models.classes import BACKGROUND, CLASSES
 from models.config import digest_of
 from models.errors import UserError
 from pipelines.job import Encoding
-from pipelines.photos import FORMATS, BadPicture, open_photo
-from pipelines.pictures import decode
+from pipelines.photos import FORMATS, BadPicture, open_classes, open_photo
 from pipelines.plan import RUN, SAMPLES, differences
 from pipelines.storage import Storage
 
 SEGMENTS = "_seg.png"
 """FaceSynthetics' name of the class picture beside `ID.png`."""
-IGNORE = 255
-"""FaceSynthetics' class of pixels that nobody labelled; they count as background."""
 PICTURES = ("visible", "image", "picture")
 """Columns of a Parquet file that are looked at, in this order."""
 RAW_BYTES = 256 * 2**20
@@ -128,7 +124,7 @@ class PhotoPlan:
             height, width = picture.shape[:2]
             if self.job.layout == "tfake" and height != width:
                 raise BadPicture(f"not square: {width} x {height} px, and T-FAKE pairs pixel by pixel; crop it first")
-            classes = None if mask is None else _classes(mask, picture.shape[:2])
+            classes = None if mask is None else open_classes(mask, picture.shape[:2])
         except BadPicture as error:
             return None, None, str(error)
         except (OSError, pa.ArrowException) as error:
@@ -147,7 +143,7 @@ class PhotoPlan:
         content: list[Any] = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells]
         if not all(isinstance(data, bytes) for data in content):
             raise BadPicture("empty: a cell of the row holds no encoded picture")
-        return content[0], content[1] if mask else None, _file_name(content[0])
+        return content[0], content[1] if mask else None, file_name(content[0])
 
 
 MISSING = "-"
@@ -167,22 +163,6 @@ def picture_column(file: pq.ParquetFile, name: str) -> str:
     if not found:
         raise UserError(f"{name} has no column {', '.join(PICTURES)}; it has: {', '.join(file.schema_arrow.names)}")
     return found[0]
-
-
-def _classes(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """Return class ids uint8 of a mask. Raises BadPicture for one of another size, and for classes that do not exist."""
-    try:
-        ids = decode(data)
-    except UserError as error:
-        raise BadPicture(f"mask: {error}") from None
-    if ids.ndim != 2 or ids.dtype != np.uint8:
-        raise BadPicture("mask: it must hold one 8-bit class id a pixel")
-    if ids.shape != shape:
-        raise BadPicture(f"mask: {ids.shape[1]} x {ids.shape[0]} px beside a picture of {shape[1]} x {shape[0]} px")
-    ids = np.where(ids == IGNORE, BACKGROUND, ids).astype(np.uint8)
-    if ids.max() >= len(CLASSES):
-        raise BadPicture(f"mask: class {ids.max()} is unknown; there are 0 to {len(CLASSES) - 1}, and {IGNORE}")
-    return ids
 
 
 def _squared(picture: np.ndarray, side: int) -> np.ndarray:
@@ -223,28 +203,43 @@ def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoP
     weights = [weights_digest(part, bundle) for part in parts]
     digest = digest_of(job.model_dump(), [part.model_dump() for part in parts], weights, facts)
     size = max(1, min(job.partition_samples, RAW_BYTES // (job.size**2 * (4 + 2 * len(job.conditions)))))
-    groups = [rows[start : start + size] for start in range(0, len(rows), size)]
-    run = {"digest": digest, "partitions": len(groups), "samples": len(rows), "job": job.model_dump()}
-    run |= {"bundle": bundle.model_dump(), "bundle_folder": bundle._folder}
+    groups = (rows[start : start + size] for start in range(0, len(rows), size))
+    run = {"digest": digest, "job": job.model_dump(), "bundle": bundle.model_dump(), "bundle_folder": bundle._folder}
+    before = claim_plan(out, run, groups, SCHEMA)
+    return PhotoPlan(out, job, bundle, digest, before["partitions"])
+
+
+def claim_plan(
+    out: Storage, run: dict[str, Any], groups: Iterable[list[dict[str, Any]]], schema: pa.Schema
+) -> dict[str, Any]:
+    """Return what `_plan/run.json` of `out` says; if there is none, write the plan: `groups`, a partition each, then `run`.
+
+    `run` has the keys digest, job and, for a job with models, bundle.
+
+    Raises:
+        UserError: `out` holds another run, or files that are not ours; the message says what differs.
+    """
     if not out.exists(RUN):
         occupied = [name for name in out.list() if not name.startswith(("_plan/", "_lease/"))]
         if occupied:
             raise UserError(f"{out.uri} is not empty ({occupied[0]}, ...) and no output of ours; choose another --out.")
-        sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, SCHEMA) as writer:
+        sink, partitions, samples = pa.BufferOutputStream(), 0, 0
+        with pq.ParquetWriter(sink, schema) as writer:
             for group in groups:
-                writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA), row_group_size=len(group))
+                writer.write_table(pa.Table.from_pylist(group, schema=schema), row_group_size=len(group))
+                partitions, samples = partitions + 1, samples + len(group)
         out.write(SAMPLES, sink.getvalue().to_pybytes())
-        out.create(RUN, (json.dumps(run, indent=1) + "\n").encode())
+        counts = {"partitions": partitions, "samples": samples}
+        out.create(RUN, (json.dumps({**run, **counts}, indent=1) + "\n").encode())
     before = json.loads(out.read(RUN))
-    if before["digest"] != digest:
-        old, new = ({"job": content["job"], "bundle": content["bundle"]} for content in (before, run))
+    if before["digest"] != run["digest"]:
+        old, new = ({key: content.get(key) for key in ("job", "bundle")} for content in (before, run))
         told = ", ".join(differences(old, json.loads(json.dumps(new)))) or "the pictures or the weights"
         raise UserError(
-            f"{out.uri} belongs to another run ({before['digest']}, this is {digest}); what differs: {told}. "
+            f"{out.uri} belongs to another run ({before['digest']}, this is {run['digest']}); what differs: {told}. "
             "Choose another --out, or run as before."
         )
-    return PhotoPlan(out, job, bundle, digest, before["partitions"])
+    return before
 
 
 def _listed(job: ThermalizeJob) -> tuple[list[dict[str, Any]], list[Any]]:
@@ -252,16 +247,16 @@ def _listed(job: ThermalizeJob) -> tuple[list[dict[str, Any]], list[Any]]:
     images = Storage(job.images)
     if not images.exists():
         raise UserError(f"{images.uri} does not exist (--images names a folder of pictures or of Parquet files).")
-    sizes = _sizes(images)
-    tables = [name for name in sizes if name.endswith(".parquet") and not name.startswith(("rejects/", "_"))]
+    files = sizes(images)
+    tables = [name for name in files if name.endswith(".parquet") and not name.startswith(("rejects/", "_"))]
     if tables:
         if job.masks:
             raise UserError("--masks: pictures in Parquet bring theirs as the column `classes`")
-        return list(_table_rows(images, tables)), [[name, sizes[name]] for name in tables]
-    names = [name for name in sizes if PurePath(name).suffix.lower() in FORMATS and not name.endswith(SEGMENTS)]
+        return list(_table_rows(images, tables)), [[name, files[name]] for name in tables]
+    names = [name for name in files if PurePath(name).suffix.lower() in FORMATS and not name.endswith(SEGMENTS)]
     if not names:
         raise UserError(f"{images.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}, .parquet.")
-    masks = _sizes(Storage(job.masks)) if job.masks else {}
+    masks = sizes(Storage(job.masks)) if job.masks else {}
     rows = [_file_row(name, _mask_of(name, masks, job)) for name in names]
     if job.masks and all(row["mask"] == MISSING for row in rows):
         looked = f"{PurePath(names[0]).stem}{SEGMENTS} or {PurePath(names[0]).stem}.png"
@@ -272,10 +267,10 @@ def _listed(job: ThermalizeJob) -> tuple[list[dict[str, Any]], list[Any]]:
             raise UserError(
                 f"{images.uri}: {name} comes with {count} extensions; T-FAKE's layout takes one picture a name"
             )
-    return rows, [[name, sizes[name]] for name in names] + [[name, masks[name]] for name in sorted(masks)]
+    return rows, [[name, files[name]] for name in names] + [[name, masks[name]] for name in sorted(masks)]
 
 
-def _sizes(storage: Storage) -> dict[str, int]:
+def sizes(storage: Storage) -> dict[str, int]:
     """Return the size of every file below a folder by its name, sorted."""
     found = storage.fsspec.find(storage.path(), detail=True)
     return {name.removeprefix(storage.path()).lstrip("/"): int(found[name]["size"]) for name in sorted(found)}
@@ -321,7 +316,7 @@ def _table_rows(images: Storage, tables: list[str]) -> Iterator[dict[str, Any]]:
                     number += 1
 
 
-def _file_name(data: bytes) -> str:
+def file_name(data: bytes) -> str:
     """Return a name with the extension that the first bytes call for: cells have none of their own."""
     starts = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"BM": "bmp", b"GIF8": "gif"}
     return f"cell.{next((end for start, end in starts.items() if data.startswith(start)), 'tiff')}"

@@ -7,6 +7,10 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from models.classes import BACKGROUND, CLASSES, IGNORE
+from models.errors import UserError
+from pipelines.pictures import decode
+
 FORMATS = {
     ".jpg": ("JPEG", "MPO"),
     ".jpeg": ("JPEG", "MPO"),
@@ -56,6 +60,22 @@ def open_photo(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXEL
         raise BadPicture(f"not a picture: none of {', '.join(READERS)}") from None
     except (OSError, ValueError, SyntaxError, struct.error, EOFError) as error:
         raise BadPicture(f"not a picture: {_first_line(error)}") from None
+
+
+def open_classes(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Return class ids uint8 of a mask. Raises BadPicture for one of another size, and for classes that do not exist."""
+    try:
+        ids = decode(data)
+    except UserError as error:
+        raise BadPicture(f"mask: {error}") from None
+    if ids.ndim != 2 or ids.dtype != np.uint8:
+        raise BadPicture("mask: it must hold one 8-bit class id a pixel")
+    if ids.shape != shape:
+        raise BadPicture(f"mask: {ids.shape[1]} x {ids.shape[0]} px beside a picture of {shape[1]} x {shape[0]} px")
+    ids = np.where(ids == IGNORE, BACKGROUND, ids).astype(np.uint8)
+    if ids.max() >= len(CLASSES):
+        raise BadPicture(f"mask: class {ids.max()} is unknown; there are 0 to {len(CLASSES) - 1}, and {IGNORE}")
+    return ids
 
 
 def _check(picture: Image.Image, data: bytes, wanted: tuple[str, ...] | None, max_pixels: int) -> None:

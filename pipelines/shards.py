@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from models.errors import UserError
 from models.temperature import from_centikelvin
-from pipelines.commits import committed
+from pipelines.commits import Commit, committed, made_anew
 from pipelines.pictures import decode
 from pipelines.storage import Storage
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Rows = dict[str, np.ndarray]
 
 TEMPERATURES = ("apparent", "kinetic")
-POINTS = ("landmarks_70", "landmarks_478")
+POINTS = ("landmarks_5", "landmarks_70", "landmarks_72", "landmarks_478")
 CHUNK = 256
 """Rows that are decoded and prepared together: fixed, so that what is kept does not depend on what is asked first."""
 
@@ -115,9 +115,9 @@ class Shards:
         with tempfile.TemporaryDirectory(prefix="shards-") as scratch:
             for part, commit in commits.items():
                 try:
-                    table = self._read(storage, commit.file, commit.rows)
+                    table = self._read(storage, commit)
                 except (pa.ArrowException, OSError, ValueError) as error:
-                    self._skip(f"shard {storage.path(commit.file)}: {error}")
+                    self._skip(f"shard {storage.path(commit.file)}: {error}{made_anew(part)}")
                     continue
                 facts.update(f"{part} {commit.rows} {commit.digest}\n".encode())
                 tables.append(_mapped(table, Path(scratch) / f"{part}.arrow"))
@@ -128,16 +128,19 @@ class Shards:
         self.digest = facts.hexdigest()[:16]
         return tables
 
-    def _read(self, storage: Storage, file: str, rows: int) -> pa.Table:
-        with storage.arrow.open_input_file(storage.path(file)) as source:
-            parquet = pq.ParquetFile(source)
-            missing = sorted(set(self.columns) - set(parquet.schema_arrow.names))
-            if missing:
-                have = ", ".join(parquet.schema_arrow.names)
-                raise UserError(f"{storage.path(file)} has no column {', '.join(missing)}; it has: {have}")
-            table = parquet.read(columns=list(self.columns))
-        if len(table) != rows:
-            raise ValueError(f"{len(table)} rows where the commit record says {rows}")
+    def _read(self, storage: Storage, commit: Commit) -> pa.Table:
+        """Read a shard whole and compare it with its record: a flipped bit in a picture would decode to something."""
+        content = storage.read(commit.file)
+        if hashlib.sha256(content).hexdigest() != commit.digest:
+            raise ValueError(f"damaged: its {len(content)} bytes are not those that were committed")
+        parquet = pq.ParquetFile(pa.BufferReader(content))
+        missing = sorted(set(self.columns) - set(parquet.schema_arrow.names))
+        if missing:
+            have = ", ".join(parquet.schema_arrow.names)
+            raise UserError(f"{storage.path(commit.file)} has no column {', '.join(missing)}; it has: {have}")
+        table = parquet.read(columns=list(self.columns))
+        if len(table) != commit.rows:
+            raise ValueError(f"{len(table)} rows where the commit record says {commit.rows}")
         return table.combine_chunks()
 
     def _skip(self, what: str) -> None:

@@ -233,7 +233,7 @@ def fit(
         validation = Shards(job.validation, columns, memory=memory, threads=pool.threads, limit=rows)
     log.info("%d rows in %.1f s", len(data), time.monotonic() - begin)
     seen = "".join(f"/{side.digest}/{len(side)}" for side in sides.values())
-    checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}{seen}")
+    checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}{seen}", getattr(data, "skipped", ()))
     with tempfile.TemporaryDirectory(prefix="train-") as folder:
         scratch = Path(folder)
         resume = checkpoints.restore(scratch)

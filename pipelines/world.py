@@ -4,92 +4,31 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray.data
-from pydantic import BaseModel, ConfigDict, Field
 from ray.data import ActorPoolStrategy, Dataset
 
-from models.config import check, digest_of
+from models.config import check
 from models.errors import UserError
-from models.synthworld import splits
-from models.synthworld.domain import digest as domain_digest
 from models.synthworld.domain import load_domain
-from models.temperature import to_centikelvin
 from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
-from pipelines.pictures import encode_jpeg, encode_png
 from pipelines.profile import Profile, load_profile
+from pipelines.rows import SCHEMA, encode, parquet
 from pipelines.session import ray_session
 from pipelines.storage import Storage
+from pipelines.world_files import finish_files, write_files
+from pipelines.world_job import WorldJob, identities
 
 log = logging.getLogger(__name__)
 
 PICTURE = 128 * 128
 """Pixels that `render_batch` is counted in: larger pictures are rendered fewer at a time."""
-
-
-class WorldJob(BaseModel):
-    """What to render. Row k is a function of these values and k alone: asking for more keeps what is there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    domain: str
-    split: str
-    count: int = Field(gt=0, description="pictures")
-    size: int = Field(128, ge=32, le=1024)
-    views: int = Field(4, gt=0, description="views of a person")
-    conditions: tuple[Literal["warm", "cold"], ...] = ("warm",)
-    gap: float = Field(1.0, ge=0, le=1.5, description="scale of the domain's differences from the common reference")
-    first: int = Field(0, ge=0, description="people of the split that are left out before the first")
-    partition: int = Field(64, gt=0, description="rows of a shard, rounded to whole people")
-    render_batch: int = Field(16, gt=0, description="pictures of 128 x 128 that are marched together")
-
-    @property
-    def person(self) -> int:
-        """Rows of one person in a row."""
-        return self.views * len(self.conditions)
-
-    @property
-    def rows(self) -> int:
-        """Rows of a full partition: whole people."""
-        return max(1, round(self.partition / self.person)) * self.person
-
-    @property
-    def partitions(self) -> int:
-        return -(-self.count // self.rows)
-
-    def rows_of(self, part: int) -> range:
-        return range(part * self.rows, min((part + 1) * self.rows, self.count))
-
-    def picture(self, row: int) -> tuple[int, int, str]:
-        """Return (identity, view, condition) of a row: a person's views are neighbours, and so are a view's conditions.
-
-        A domain of few people (`people.count`) is walked through again with further views.
-        """
-        people = identities(self)
-        turn, inside = divmod(row, self.person)
-        again, place = divmod(turn, len(people))
-        view, condition = divmod(inside, len(self.conditions))
-        return people[place], again * self.views + view, self.conditions[condition]
-
-    def digest(self) -> str:
-        """Return the digest of what decides a row; `count` does not."""
-        domain = domain_digest(load_domain(self.domain, self.gap))
-        return digest_of(self.model_dump(mode="json", exclude={"count", "render_batch"}), domain)
-
-
-def identities(job: WorldJob) -> range:
-    """Return the people that a job draws."""
-    everyone = splits.identities(job.split)[job.first :]
-    if not everyone:
-        raise UserError(f"split {job.split} has no person {job.first}")
-    return everyone[: load_domain(job.domain, job.gap).people.count or None]
 
 
 def run(
@@ -118,6 +57,7 @@ def run(
             with ray_session(where.ray):
                 signals.watch()
                 in_thread(lambda: _drain(world(job, pending, where, storage), len(pending)), watch)
+        finish_files(job, storage)
         write_manifest(storage, kind="world", rows=job.count, job=job.model_dump(mode="json"))
     return storage
 
@@ -134,11 +74,17 @@ def _drain(records: Dataset, total: int) -> None:
 def plan(job: WorldJob, storage: Storage) -> list[int]:
     """Return the partitions that are not committed yet. Raises UserError when `storage` holds another job."""
     identities(job)  # refuses a split or a first person that is not there
+    thermal = load_domain(job.domain, job.gap).capture.thermal
+    if thermal == "none" and job.layout not in ("record", "facesynthetics"):
+        raise UserError(
+            f"domain {job.domain} has no thermal picture: it fills --layout facesynthetics, not {job.layout}"
+        )
     facts: dict[str, Any] = {"digest": job.digest(), "job": job.model_dump(mode="json")}
     if not storage.create("world.json", json.dumps(facts, indent=1).encode()):
         before = json.loads(storage.read("world.json"))
         if before["digest"] != facts["digest"]:
-            changed = [k for k, v in facts["job"].items() if k != "count" and before["job"].get(k) != v]
+            old = {"layout": "record", **before["job"]}
+            changed = [k for k, v in facts["job"].items() if k != "count" and old.get(k) != v]
             raise UserError(
                 f"{storage.uri} holds another world (different: {', '.join(changed) or 'the domain file'}): "
                 "give another --out, or the values it was made with"
@@ -171,7 +117,11 @@ def world(job: WorldJob, pending: list[int], profile: Profile, storage: Storage)
         **group.selector,
     )
     return rendered.map_batches(
-        commit_shard, fn_args=(job, storage), batch_size=None, batch_format="pyarrow", num_cpus=profile.writer.cpus / 2
+        commit_shard if job.layout == "record" else write_files,
+        fn_args=(job, storage),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=profile.writer.cpus / 2,
     )
 
 
@@ -218,46 +168,7 @@ def commit_shard(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     rows = len(job.rows_of(part))
     if len(block) != rows or pc.count_distinct(block.column("part")).as_py() != 1:
         raise RuntimeError(f"the writer got {len(block)} rows for partition {part} of {rows} rows")
-    sink = pa.BufferOutputStream()
-    # The pictures are compressed already; small row groups keep random access and previews cheap.
-    pq.write_table(block.drop(["part"]), sink, compression="none", row_group_size=64)
-    content = sink.getvalue().to_pybytes()
+    content = parquet(block.drop(["part"]))
     name, digest = write_shard(storage, "data", part, content)
     commit(storage, part, Commit(name, rows, digest, len(content)))
     return pa.table({"part": [part], "rows": [rows], "file": [name]})
-
-
-def encode(arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:
-    """Return the columns of one rendered picture; a domain without thermal pictures leaves theirs empty."""
-    columns: dict[str, Any] = {
-        "visible": encode_jpeg(arrays["rgb"]),
-        "valid": encode_png(arrays["valid"].astype(np.uint8) * 255),
-        "classes": encode_png(arrays["classes"]),
-    }
-    if thermal != "none":
-        columns |= {name: encode_png(to_centikelvin(arrays[name])) for name in ("apparent", "kinetic")}
-    for name in ("landmarks_70", "landmarks_478", "bbox", "pose", *VISIBILITY):
-        columns[name] = arrays[name].ravel()
-    return columns
-
-
-VISIBILITY = ("visible_70_rgb", "visible_70_thermal", "visible_478_rgb", "visible_478_thermal")
-
-SCHEMA = pa.schema(
-    [
-        ("part", pa.int32()),
-        ("identity", pa.int64()),
-        ("view", pa.int32()),
-        ("domain", pa.string()),
-        ("split", pa.string()),
-        ("condition", pa.string()),
-        ("size", pa.int32()),
-        ("attributes", pa.string()),
-        *((name, pa.binary()) for name in ("visible", "apparent", "kinetic", "valid", "classes")),
-        ("landmarks_70", pa.list_(pa.float32(), 140)),
-        ("landmarks_478", pa.list_(pa.float32(), 956)),
-        *((name, pa.list_(pa.bool_(), 70 if "70" in name else 478)) for name in VISIBILITY),
-        ("bbox", pa.list_(pa.float32(), 4)),
-        ("pose", pa.list_(pa.float32(), 3)),
-    ]
-)

@@ -4,7 +4,6 @@ Points are in pixels with centres at .5, counted from the picture's upper left c
 its centre as 1.0, so half a pixel is added there and taken off again.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,22 +19,21 @@ def pts_text(points: np.ndarray) -> str:
     return f"version: 1\nn_points: {len(points)}\n{{\n{lines}\n}}\n"
 
 
-def read_pts(path: Path) -> np.ndarray:
-    """Return the landmarks of a `.pts` file, float32 [L, 2] pixels. Raises UserError that says what is wrong with it."""
+def parse_pts(text: str) -> np.ndarray:
+    """Return the landmarks of a `.pts` file's text, float32 [L, 2] pixels. Raises UserError that says what is wrong with it."""
+    head, _, rest = text.partition("{")
+    body, closed, _ = rest.partition("}")
     try:
-        text = path.read_text(encoding="utf-8")
-        head, _, rest = text.partition("{")
-        body, closed, _ = rest.partition("}")
         if not closed:
             raise ValueError("no { ... } block")
         points = np.array([[float(v) for v in line.split()] for line in body.strip().splitlines()], np.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a .pts file ({error})") from None
-    stated = [line.split(":")[1].strip() for line in head.splitlines() if line.startswith("n_points")]
+    except ValueError as error:
+        raise UserError(f"not a .pts file ({error})") from None
+    stated = [line.partition(":")[2].strip() for line in head.splitlines() if line.startswith("n_points")]
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise UserError(f"{path}: every line must hold two finite numbers")
+        raise UserError("every line must hold two finite numbers")
     if stated and stated[0] != str(len(points)):
-        raise UserError(f"{path}: says n_points: {stated[0]} and holds {len(points)}")
+        raise UserError(f"says n_points: {stated[0]} and holds {len(points)}")
     return points - np.float32(PTS_OFFSET)
 
 

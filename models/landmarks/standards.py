@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from models.faces.align import five_points
+from models.synthworld.landmarks import MIRROR_70
 
 Standard = Literal[5, 68, 70, 72, 478]
 
@@ -23,6 +24,18 @@ def contour72(points: np.ndarray) -> np.ndarray:
     middle = (jaw[..., 1:, :] + jaw[..., :-1, :]) / 2
     inner = points[..., 17:56, :]
     return np.concatenate([jaw, middle, inner], axis=-2)
+
+
+PROFILE = (*range(11), *range(17, 26), *range(33, 38), *range(43, 50), *range(52, 58), *range(64, 69))
+"""Of the 72 that stand for UNCC's: the 43 of a face seen from its right side. Jaw to beyond the chin, brow, nose, eye, lip."""
+
+
+def profile43(points: np.ndarray, right: bool) -> np.ndarray:
+    """Return 43 contour points [..., 43, 2] of 70 landmarks [..., 70, 2]: what is seen of a profile from its right or left.
+
+    As `contour72`, it stands for points that nobody published.
+    """
+    return contour72(points if right else points[..., MIRROR_70, :])[..., PROFILE, :]
 
 
 def truth(seventy: np.ndarray, dense: np.ndarray, standard: Standard) -> np.ndarray:

@@ -19,6 +19,7 @@ from models.augment import pictures_of
 from models.bundle import ROOT
 from models.card import Card
 from models.classes import BACKGROUND
+from models.errors import UserError
 from models.landmarks.crops import Augmentation, Crop, face_crop
 from models.landmarks.drawing import drawn
 from models.landmarks.intensity import unit_values
@@ -102,13 +103,20 @@ def thermalizer(folder: str) -> Thermalizer:
 
 
 def levels(celsius: np.ndarray) -> np.ndarray:
-    """Return pictures [B, S, S] in degrees Celsius, each stretched over its own range, as uint8 [B, S, S]."""
+    """Return pictures [B, S, S] in degrees Celsius, each stretched over its own range, as uint8 [B, S, S]; grey stays grey."""
+    if celsius.dtype == np.uint8:
+        return celsius
     return np.stack([(unit_values(layer, "temperature")[..., 0] * 255 + 0.5).astype(np.uint8) for layer in celsius])
 
 
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the mean negative log-likelihood of a crop of every row: a face, or in its place something without one."""
     rows = range(len(batch["draw"]))
+    if not np.isfinite(batch["points"]).all(axis=(1, 2)).any():
+        raise UserError(
+            f"no row of a batch has all of its {config.network.standard} landmarks: the data set gives others (convert "
+            "them with a label adapter, or set network.standard)"
+        )
     crops, faces = zip(*(example({k: batch[k][row] for k in batch}, config) for row in rows), strict=True)
     pictures = normalised(pictures_of(np.stack([crop.picture for crop in crops])))
     truth = torch.from_numpy(np.stack([crop.points for crop in crops]))
@@ -128,12 +136,12 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
 
 
 def example(row: Rows, config: Config) -> tuple[Crop, bool]:
-    """Return one row's crop, drawn from its `draw` alone, and whether it shows a face."""
+    """Return one row's crop, drawn from its `draw` alone, and whether it shows a face; without its points it shows none."""
     rng = np.random.default_rng(int(row["draw"]))
     side = config.network.size
     thermal, face = rng.random() < config.thermal, rng.random() >= config.negatives
     picture = row["thermal"][rng.integers(len(row["thermal"]))] if thermal else row["visible"]
-    if face:
+    if face and np.isfinite(row["points"]).all():
         person = (row["classes"] != BACKGROUND).astype(np.uint8) * 255
         return face_crop(picture, person, row["points"], side, rng, config.augmentation), True
     anywhere = rng.random(row["points"].shape, dtype=np.float32)

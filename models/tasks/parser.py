@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
 from models.classes import CLASSES, MIRRORED, painted
+from models.errors import UserError
 from models.parser import parse
 from models.tasks import Rows, TrainConfig
 from models.unet import UNet, UNetConfig, build_unet
@@ -46,6 +47,8 @@ def begin(model: nn.Module, folder: Path) -> None:
 
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return cross-entropy plus `dice` times (1 - mean soft Dice over the classes present)."""
+    if (batch["classes"] >= len(CLASSES)).any():
+        raise UserError("rows without a mask (classes 255) teach a parser nothing: gather them with masks")
     draws = Draws(batch["draw"])
     matrices, flipped = transforms(config.geometry, draws)
     pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)

@@ -116,6 +116,10 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     The patch term compares the patches of a worker's rows as a whole, so it does depend on the number of workers.
     """
     assert isinstance(model, Thermalizer)
+    if is_grey(batch) and config.loss.paired_scale == "radiometric":
+        raise UserError(
+            "the pairs' thermal pictures are 8-bit grey, not degrees: set loss.paired_scale=minmax, or affine"
+        )
     draws = Draws(batch["draw"])
     matrices, _ = transforms(config.geometry, draws)
     pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
@@ -141,9 +145,15 @@ def _targets(model: Thermalizer, batch: Rows, matrices: Tensor, background: floa
     """Return scaled temperature, pixel weights and classes, each [B, H, W], warped together without interpolation."""
     layers = [torch.from_numpy(np.asarray(batch[name], np.float32)) for name in ("apparent", "valid", "classes")]
     layers.append(torch.ones_like(layers[0]))
-    celsius, valid, classes, inside = warp(torch.stack(layers, dim=1), matrices, nearest=True).unbind(dim=1)
+    thermal, valid, classes, inside = warp(torch.stack(layers, dim=1), matrices, nearest=True).unbind(dim=1)
     weight = (valid > 0).float() * inside * torch.where(classes == BACKGROUND, background, 1.0)
-    return model.to_scale(celsius.nan_to_num()), weight, classes.to(torch.uint8)
+    scaled = thermal / 255 if is_grey(batch) else model.to_scale(thermal.nan_to_num())
+    return scaled, weight, classes.to(torch.uint8)
+
+
+def is_grey(rows: Rows) -> bool:
+    """Whether the rows' thermal pictures are grey levels of each picture's own scale: 8 bit, and no temperature."""
+    return bool(rows["apparent"].dtype == np.uint8)
 
 
 def _scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np.ndarray) -> Tensor:
@@ -205,6 +215,10 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     errors, clipped = Errors(), list[float]()
     low, high = config.thermal.low, config.thermal.high
     for part in rows:
+        if is_grey(part):
+            raise UserError(
+                "the validation rows' thermal pictures are 8-bit grey: errors in kelvin need radiometric ones"
+            )
         celsius = predict(model, part)
         errors.add(part, celsius)
         person = torch.from_numpy(part["classes"] != BACKGROUND)

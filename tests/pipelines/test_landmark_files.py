@@ -18,7 +18,7 @@ from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
 from models.weights import save_network
-from pipelines import landmarks
+from pipelines import gather, landmarks
 from pipelines.shards import Shards
 from tests.pipelines import small
 
@@ -60,7 +60,7 @@ def test_every_format_is_written_and_broken_pictures_are_named(bundle: str, tmp_
     out = tmp_path / "out"
     counts = landmarks.find(bundle, str(tmp_path / "images"), str(out), formats=("pts", "coco", "yolo"), most=1)
     assert counts == {"pictures": 2, "faces": 2, "skipped": 1}
-    assert exports.read_pts(out / "0.pts").shape == (70, 2)
+    assert exports.parse_pts((out / "0.pts").read_text()).shape == (70, 2)
     document = json.loads((out / "landmarks.json").read_text())
     assert [image["width"] for image in document["images"]] == [240, 240] and len(document["annotations"]) == 2
     assert len((out / "1.txt").read_text().split()) == 5 + 3 * 70
@@ -78,22 +78,22 @@ def test_a_bundle_without_landmarker_is_named(tmp_path: Path) -> None:
 def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str, tmp_path: Path) -> None:
     annotated(tmp_path / "images")
     (tmp_path / "images" / "1.pts").write_text(exports.pts_text(np.zeros((68, 2))))
-    counts = landmarks.gather(str(tmp_path / "images"), str(tmp_path / "shards"), size=64)
-    assert counts == {"pictures": 2, "skipped": 1}
-    assert "68 points, 70 are needed" in (tmp_path / "shards" / "skipped.json").read_text()
+    (tmp_path / "images" / "2.png").write_bytes(b"no picture")
+    (tmp_path / "images" / "2.pts").write_text(exports.pts_text(np.zeros((70, 2))))
+    job = {"layout": "plain", "images": str(tmp_path / "images"), "size": 64, "crop": "face", "unit": "grey"}
+    job["columns"] = {"thermal": "NAME", "landmarks": "NAME.pts"}  # counts of an unknown unit
+    summary = gather.run(job, str(tmp_path / "shards"), local=True)
+    assert (summary.rows, summary.gathered) == (3, 1)
+    assert "1: landmarks: 68 points where 70 are needed" in str(summary) and "2: not a picture" in str(summary)
     weights = tmp_path / "bundle" / "landmarks" / "70" / "landmarker.safetensors"
     config = landmarker.Config(network=NETWORK, thermal=0.0, init=str(weights))
     shards = Shards(str(tmp_path / "shards"), landmarker.COLUMNS, prepare=partial(landmarker.prepare, config=config))
-    rows = shards.rows(np.arange(2))
+    rows = shards.rows(np.arange(1))
     disc = rows["visible"][0].mean(axis=2) > 128
     y, x = np.nonzero(disc)
     inner = rows["points"][0, 17:]
     assert inner[:, 0].min() > x.min() and inner[:, 0].max() < x.max() and inner[:, 1].min() > y.min()
     model = landmarker.build(config)
     load_weights(model, weights)
-    value, _ = landmarker.loss(model, {**rows, "draw": np.arange(2), "row": np.arange(2)}, config, 0)
+    value, _ = landmarker.loss(model, {**rows, "draw": np.arange(1), "row": np.arange(1)}, config, 0)
     assert torch.isfinite(value)
-    with pytest.raises(UserError, match="give another --out"):
-        landmarks.gather(str(tmp_path / "images"), str(tmp_path / "shards"), size=64)
-    with pytest.raises(UserError, match="no picture"):
-        landmarks.gather(str(tmp_path / "bundle"), str(tmp_path / "more"))

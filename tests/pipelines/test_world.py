@@ -12,9 +12,10 @@ from models.errors import UserError
 from models.synthworld import splits
 from pipelines import world
 from pipelines.commits import committed
+from pipelines.rows import SCHEMA, VISIBILITY
 from pipelines.shards import Shards
 from pipelines.storage import Storage
-from pipelines.world import SCHEMA, VISIBILITY, WorldJob, commit_shard, plan
+from pipelines.world import WorldJob, commit_shard, plan
 
 
 def test_rows_walk_through_people_views_and_conditions() -> None:
@@ -54,6 +55,10 @@ def test_another_world_and_a_part_shard_are_refused(tmp_path: Path) -> None:
         plan(job.model_copy(update={"size": 64}), storage)
     with pytest.raises(UserError, match="no person 100000"):
         plan(WorldJob(domain="portrait", split="test", count=1, first=100_000), Storage(tmp_path / "x"))
+    with pytest.raises(
+        UserError, match="domain fake has no thermal picture: it fills --layout facesynthetics, not sejong"
+    ):
+        plan(WorldJob(domain="fake", split="test", count=1, layout="sejong"), Storage(tmp_path / "y"))
     commit_shard(filler(job, 2), job, storage)
     assert plan(job, storage) == [0, 1]
     with pytest.raises(UserError, match=r"part shard \(2 of 4 rows\).*multiple of 4"):

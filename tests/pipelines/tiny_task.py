@@ -35,7 +35,7 @@ def build(config: Config) -> nn.Module:
 
 
 def prepare(rows: Rows, config: Config) -> Rows:
-    return {"visible": rows["visible"], "mean": rows["apparent"].mean(axis=(1, 2))}
+    return {"visible": rows["visible"], "mean": np.nanmean(rows["apparent"], axis=(1, 2))}
 
 
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:

@@ -79,14 +79,14 @@ def test_pts_files_come_back_and_bad_ones_are_named(tmp_path: Path) -> None:
     points = faces(1)[0]
     path = tmp_path / "face.pts"
     path.write_text(exports.pts_text(points))
-    np.testing.assert_allclose(exports.read_pts(path), points, atol=1e-4)
+    np.testing.assert_allclose(exports.parse_pts(path.read_text()), points, atol=1e-4)
     assert exports.pts_text(np.array([[0.5, 0.5]])).splitlines()[3] == "1.000000 1.000000"  # the first pixel's centre
     path.write_text(exports.pts_text(points).replace("n_points: 70", "n_points: 68"))
     with pytest.raises(UserError, match="says n_points: 68 and holds 70"):
-        exports.read_pts(path)
+        exports.parse_pts(path.read_text())
     path.write_text("version: 1\n{\n1 2 3\n")
     with pytest.raises(UserError, match=r"not a \.pts file"):
-        exports.read_pts(path)
+        exports.parse_pts(path.read_text())
 
 
 def test_coco_and_yolo_lines() -> None:

@@ -1,0 +1,276 @@
+"""`thermapair gather`: a data set on disk, in its own layout, into shards that training and evaluation read.
+
+    plan -> read, check, cut [-> parser] -> write
+
+A partition is the unit of commit, retry and loss, as everywhere: the same command resumes. What cannot be taken lies under
+`rejects/` with its reason.
+"""
+
+import itertools
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+import yaml
+from ray.data import ActorPoolStrategy, Dataset
+
+from models.bundle import Bundle, fetch, load_bundle, weights_digest
+from models.classes import IGNORE
+from models.config import check, digest_of
+from models.errors import UserError
+from models.parser import ParserStage
+from pipelines import clean, faults
+from pipelines.commits import Commit, commit, committed, finished, write_manifest, write_shard
+from pipelines.generate import data_context
+from pipelines.interrupts import Signals, in_thread
+from pipelines.layouts import items, listed, row_of
+from pipelines.layouts.item import SCHEMA, Item
+from pipelines.layouts.job import GatherJob
+from pipelines.lease import Lease
+from pipelines.photo_plan import claim_plan, sizes
+from pipelines.photos import BadPicture
+from pipelines.pictures import encode_jpeg, encode_png_rgb
+from pipelines.plan import SAMPLES
+from pipelines.profile import Profile, load_profile
+from pipelines.rows import GATHERED, encode_gathered, parquet
+from pipelines.session import ray_session
+from pipelines.storage import Storage
+
+log = logging.getLogger(__name__)
+
+FIRST = 16
+"""When none of the first so many rows can be taken, the folder or the options are wrong: nothing is written."""
+REJECTS = pa.schema({"name": pa.string(), "reason": pa.string()})
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a data set's rows; `reasons`: kind -> (how many, the first of them in words)."""
+
+    out: str
+    rows: int
+    gathered: int
+    reasons: dict[str, tuple[int, str]]
+
+    def __str__(self) -> str:
+        lines = [f"{self.gathered} of {self.rows} rows gathered: {self.out}"]
+        told = sorted(self.reasons.items(), key=lambda entry: (-entry[1][0], entry[0]))
+        lines += [f"  {count} not: {kind} (first: {first})" for kind, (count, first) in told]
+        return "\n".join(lines)
+
+
+class GatherPlan:
+    """A plan that lies whole in `out`. Picklable and small: workers read their partition, and its files, themselves."""
+
+    def __init__(self, out: Storage, job: GatherJob, bundle: Bundle | None, digest: str, partitions: int) -> None:
+        self.out, self.job, self.bundle, self.digest, self.partitions = out, job, bundle, digest, partitions
+
+    def items(self, part: int) -> list[Item]:
+        """Return the rows to be of a partition."""
+        with self.out.arrow.open_input_file(self.out.path(SAMPLES)) as source:
+            rows = pq.ParquetFile(source).read_row_group(part).to_pylist()
+        return [Item(**row) for row in rows]
+
+
+def run(
+    job: dict[str, Any],
+    out: str,
+    *,
+    bundle: str = "",
+    profile: str = "laptop",
+    overrides: Sequence[str] = (),
+    local: bool = False,
+) -> Summary:
+    """Gather what is missing of a job (values of `GatherJob`) into `out`.
+
+    bundle: its parser finds the classes of pictures that have no mask. overrides: `key=value` edits of the profile.
+    local: in this process, without Ray.
+
+    Raises:
+        UserError: a wrong request, a folder that is not of the layout or of which nothing can be taken, or an output
+            that belongs to another run or has a live driver.
+        EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
+    """
+    folders = {key: Storage(job[key]).uri for key in ("images", "thermal") if job.get(key)}
+    wanted, where = check(GatherJob, job | folders, "gather"), load_profile(profile, overrides)
+    chosen = load_bundle(bundle) if bundle else None
+    storage = Storage(out)
+    with Signals() as signals, Lease(storage) as lease:
+        plan = write_plan(wanted, chosen, storage)
+        done = finished(storage)
+        pending = [part for part in range(plan.partitions) if part not in done]
+        log.info("%d of %d partitions to gather", len(pending), plan.partitions)
+
+        def watch() -> None:
+            signals.check()
+            lease.check()
+
+        if pending and local:
+            gatherer = Gatherer(plan, pending, threads=2)
+            _watched(
+                lambda: _drain((gatherer({"id": np.array([k])}) for k in range(len(pending))), len(pending)), watch
+            )
+        elif pending:
+            with ray_session(where.ray), data_context(where):
+                signals.watch()
+                _watched(lambda: _drain(gathered(plan, pending, where).iter_rows(), len(pending)), watch)
+        return _finish(plan)
+
+
+def _watched(work: Callable[[], None], watch: Callable[[], None]) -> None:
+    try:
+        in_thread(work, watch)
+    except Exception as error:
+        raise faults.as_fault(error) from error
+
+
+def _drain(records: Iterator[dict[str, Any]], total: int) -> None:
+    """Run the chain and log each partition as it is committed."""
+    rows, begin = 0, time.monotonic()
+    for done, record in enumerate(records, 1):
+        rows += int(np.ravel(record["rows"])[0])
+        log.info("%d of %d partitions, %.1f rows/s", done, total, rows / (time.monotonic() - begin))
+
+
+def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPlan:
+    """Return the plan that lies in `out`, written now if there is none.
+
+    Raises UserError when the folder is not of the layout, none of its first rows can be taken, or `out` holds another run.
+    """
+    if Storage(job.images).uri == out.uri:
+        raise UserError(f"--out {out.uri} is the folder of the data set itself: give another")
+    files = listed(job)
+    beside = sizes(Storage(job.thermal)) if job.thermal else {}
+    weights = [weights_digest(bundle.parser, bundle)] if bundle else []
+    digest = digest_of(job.model_dump(), weights, sorted(files.items()), sorted(beside.items()))
+    run = {"digest": digest, "job": job.model_dump(), "bundle": bundle.name if bundle else ""}
+    before = claim_plan(out, run, _groups(job, files, out), SCHEMA)
+    return GatherPlan(out, job, bundle, digest, before["partitions"])
+
+
+def _groups(job: GatherJob, files: dict[str, int], out: Storage) -> Iterator[list[dict[str, Any]]]:
+    """Yield the partitions of a listing, once one of its first rows that have all their files was taken."""
+    found, first, openable = items(job, files, out), list[Item](), 0
+    while openable < FIRST and (item := next(found, None)):
+        first.append(item)
+        openable += not item.reason
+    _look(first, job, out)
+    whole = itertools.chain(first, found)
+    while group := list(itertools.islice(whole, job.partition)):
+        yield [vars(item) for item in group]
+
+
+def _look(first: list[Item], job: GatherJob, out: Storage) -> None:
+    reasons = []
+    for item in first:
+        try:
+            row_of(item, job, out)
+            return
+        except BadPicture as error:
+            reasons.append(f"  {item.name}: {error}")
+    told = "\n".join(dict.fromkeys(reasons[:4] + reasons[-2:]))
+    raise UserError(f"none of the first {len(first)} rows of {job.images} can be taken as {job.layout}:\n{told}")
+
+
+def gathered(plan: GatherPlan, pending: list[int], profile: Profile) -> Dataset:
+    """Return the job as one chain: a block is a partition, its rows are counts of the partitions as they are committed."""
+    return ray.data.range(len(pending), override_num_blocks=len(pending)).map_batches(
+        Gatherer,
+        fn_constructor_args=(plan, pending, profile.writer.threads),
+        batch_size=1,
+        compute=ActorPoolStrategy(min_size=1, max_size=profile.writer.tasks, max_tasks_in_flight_per_actor=2),
+        num_cpus=profile.writer.cpus,
+    )
+
+
+class Gatherer:
+    """Partition numbers in, counts out: reads, checks, cuts, encodes, writes and commits a partition."""
+
+    def __init__(self, plan: GatherPlan, pending: list[int], threads: int) -> None:
+        self.plan, self.pending = plan, pending
+        self.threads = ThreadPoolExecutor(threads, "gather")
+        self.parser: ParserStage | None = None
+        if plan.bundle:
+            part = plan.bundle.parser
+            self.parser = ParserStage(fetch(part, plan.bundle), dtype=part.dtype, batch=part.batch, **part.options)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        part = self.pending[int(batch["id"][0])]
+        found = list(self.threads.map(self._opened, self.plan.items(part)))
+        for place, (row, _, _) in enumerate(found):
+            if row is not None:
+                row["view"] = part * self.plan.job.partition + place  # the place in the listing tells pictures apart
+        rows = [row for row, _, _ in found if row is not None]
+        self._parse(rows)
+        encode = encode_png_rgb if self.plan.job.encoding.visible == "png" else encode_jpeg
+        encoded = list(self.threads.map(partial(encode_gathered, visible=encode), rows))
+        self._commit(part, encoded, [(name, reason) for row, name, reason in found if row is None])
+        return {"part": np.array([part]), "rows": np.array([len(found)])}
+
+    def _opened(self, item: Item) -> tuple[dict[str, Any] | None, str, str]:
+        try:
+            return row_of(item, self.plan.job, self.plan.out), item.name, ""
+        except BadPicture as error:
+            return None, item.name, str(error)
+
+    def _parse(self, rows: list[dict[str, Any]]) -> None:
+        """Find the classes of rows that have no mask."""
+        bare = [row for row in rows if (row["classes"] == IGNORE).all()]
+        if self.parser and bare:
+            found = self.parser({"visible": np.stack([row["visible"] for row in bare])})
+            for row, classes in zip(bare, found["classes"], strict=True):
+                row["classes"] = classes
+
+    def _commit(self, part: int, rows: list[dict[str, Any]], refused: list[tuple[str, str]]) -> None:
+        out, file, digest, size, rejects = self.plan.out, "", "", 0, ""
+        if rows:
+            content = parquet(pa.Table.from_pylist(rows, schema=GATHERED))
+            file, digest = write_shard(out, "data", part, content)
+            size = len(content)
+        if refused:
+            table = pa.Table.from_pylist([{"name": n, "reason": r} for n, r in refused], schema=REJECTS)
+            rejects, _ = write_shard(out, "rejects", part, parquet(table))
+        kinds = Counter(reason.split(":")[0] for _, reason in refused)
+        first = {reason.split(":")[0]: f"{name}: {reason}" for name, reason in reversed(refused)}
+        facts = {"rejected": len(refused), "rejects": rejects, "reasons": dict(kinds), "first": first}
+        commit(out, part, Commit(file, len(rows), digest, size, facts))
+
+
+def _finish(plan: GatherPlan) -> Summary:
+    """Write manifest and card of a finished run and return what it came to. Removes orphans of dropped attempts."""
+    commits = committed(plan.out)
+    clean.remove_orphans(plan.out, commits)
+    reasons = dict[str, tuple[int, str]]()
+    for record in commits.values():
+        for kind, count in record.facts["reasons"].items():
+            before, first = reasons.get(kind, (0, record.facts["first"][kind]))
+            reasons[kind] = (before + count, first)
+    rows, rejected = (sum(n) for n in zip(*((r.rows, r.facts["rejected"]) for r in commits.values()), strict=True))
+    write_manifest(plan.out, kind="gathered", digest=plan.digest, rows=rows, job=plan.job.model_dump(mode="json"))
+    summary = Summary(plan.out.uri, rows + rejected, rows, reasons)
+    plan.out.write("README.md", _card(plan, summary).encode())
+    if not rows:
+        raise UserError(f"no row could be taken: {summary}")
+    return summary
+
+
+def _card(plan: GatherPlan, summary: Summary) -> str:
+    front: dict[str, object] = {"pretty_name": f"gathered from {plan.job.layout}", "tags": ["thermal", "faces"]}
+    front["configs"] = [{"config_name": "default", "data_files": "data/*.parquet", "default": True}]
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n# Rows of a data set in the layout {plan.job.layout}\n\n"
+        f"{summary}\n\nPictures of {plan.job.size} x {plan.job.size} px ({plan.job.crop}). `apparent` is 16-bit "
+        "centikelvin (degrees Celsius = value / 100 - 273.15), or, where `thermal_kind` is minmax, 8-bit grey, which is no "
+        "temperature. Points that the data set does not give are NaN; classes are 255 where there is no mask. The pictures "
+        f"keep their licence.\n\n```json\n{json.dumps(plan.job.model_dump(mode='json'), indent=1)}\n```\n"
+    )

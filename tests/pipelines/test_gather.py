@@ -1,0 +1,254 @@
+"""Data sets into shards: exact and resumable, rejects with reasons, and rows that tasks take or refuse by name."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.errors import UserError
+from models.landmarks.standards import truth
+from models.tasks import landmarker, parser, thermalizer
+from pipelines import gather, train, world
+from pipelines.clean import run as clean
+from pipelines.commits import committed
+from pipelines.gather import Gatherer, write_plan
+from pipelines.layouts.job import GatherJob
+from pipelines.shards import Shards
+from pipelines.storage import Storage
+from pipelines.world_files import finish_files, write_files
+from tests.pipelines import worlds
+
+COUNT = 8
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """Two people, two views, warm and cold, 32 px."""
+    job = worlds.JOB.model_copy(update={"count": COUNT})
+    return world.Renderer(job, [0], threads=1)({"id": np.array([0])})
+
+
+@pytest.fixture(scope="module")
+def folders(rendered: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {}
+    for layout in ("tfake", "sejong", "charlotte"):
+        job = worlds.JOB.model_copy(update={"count": COUNT, "layout": layout})
+        made[layout] = tmp_path_factory.mktemp(layout)
+        write_files(rendered, job, Storage(made[layout]))
+        finish_files(job, Storage(made[layout]))
+    return made
+
+
+def run(layout: str, images: Path, out: Path, bundle: str = "", **values: Any) -> gather.Summary:
+    job = {"layout": layout, "images": str(images), "size": 32, "partition": 3} | values
+    return gather.run(job, str(out), bundle=bundle, local=True)
+
+
+def test_a_run_resumes_and_its_bytes_depend_on_the_data_alone(folders: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    summary = run("tfake", folders["tfake"], out)
+    assert (summary.rows, summary.gathered, summary.reasons) == (8, 8, {})
+    before = {part: record.digest for part, record in committed(Storage(out)).items()}
+    assert list(before) == [0, 1, 2]
+    lost = committed(Storage(out))[1]
+    (out / "_commits" / "part-00001.json").unlink()
+    (out / lost.file).rename(out / "data" / "part-00001-orphan.parquet")
+    assert str(run("tfake", folders["tfake"], out)) == str(summary)
+    assert {part: record.digest for part, record in committed(Storage(out)).items()} == before
+    assert not (out / "data" / "part-00001-orphan.parquet").exists()
+    clean(str(out))
+    with pytest.raises(UserError, match=r"belongs to another run .*job.size: 32 -> 64"):
+        run("tfake", folders["tfake"], out, size=64)
+
+
+def test_what_is_wrong_is_counted_told_and_kept(folders: dict[str, Path], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(folders["charlotte"], images)
+    for number in ("10000", "20001"):
+        cv2.imwrite(str(images / f"S{number[0]}" / f"R{number}.tiff"), np.full((40, 40), 34, np.uint16))
+    (images / "S1" / "R10001.tiff").unlink()
+    summary = run("charlotte", images, tmp_path / "out")
+    assert (summary.rows, summary.gathered) == (8, 5)
+    assert summary.reasons["not centikelvin"][0] == 2 and summary.reasons["no picture"][0] == 1
+    assert "5 of 8 rows gathered" in str(summary)
+    assert "2 not: not centikelvin (first: 10000: not centikelvin: the median pixel would be -273 degC" in str(summary)
+    told = pq.read_table(tmp_path / "out" / "rejects").to_pylist()
+    assert {row["name"] for row in told} == {"10000", "10001", "20001"} and all(row["reason"] for row in told)
+    assert "34 degC as celsius" in (tmp_path / "out" / "README.md").read_text()
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["rows"] == 5 and manifest["kind"] == "gathered"
+
+
+def test_a_wrong_unit_ends_the_run_before_it_begins(folders: dict[str, Path], tmp_path: Path) -> None:
+    columns = {"thermal": "S1/NAME.tiff"}
+    with pytest.raises(UserError, match=r"none of the first 4 rows of .* can be taken as plain:\n  R10000: not kelvin"):
+        run("plain", folders["charlotte"], tmp_path / "out", columns=columns, unit="kelvin")
+    assert not (tmp_path / "out" / "_plan").exists()
+    run("plain", folders["charlotte"], tmp_path / "out", columns=columns)
+    with pytest.raises(UserError, match="the folder of the data set itself"):
+        run("charlotte", folders["charlotte"], folders["charlotte"])
+    with pytest.raises(UserError, match="gather:\n  columns.depth: unknown key; known here: landmarks, mask"):
+        run("plain", folders["charlotte"], tmp_path / "x", columns={"depth": "NAME"})
+
+
+def test_the_parser_of_a_bundle_gives_the_classes(folders: dict[str, Path], tmp_path: Path) -> None:
+    run("sejong", folders["sejong"], tmp_path / "bare")
+    run("sejong", folders["sejong"], tmp_path / "parsed", bundle="starter", condition="warm")
+    bare, parsed = (
+        Shards(str(tmp_path / name), ("classes", "condition")).rows(np.arange(4)) for name in ("bare", "parsed")
+    )
+    assert (bare["classes"] == 255).all() and parsed["classes"].max() < 19 and len(np.unique(parsed["classes"])) > 2
+    assert parsed["condition"].tolist() == ["warm"] * 4
+
+
+def rows_for(task: Any, config: Any, uri: Path) -> dict[str, np.ndarray]:
+    prepare = getattr(task, "prepare", None)
+    shards = Shards(str(uri), task.COLUMNS, prepare=prepare and partial(prepare, config=config))
+    return {**shards.rows(np.arange(4)), "row": np.arange(4), "draw": np.arange(4)}
+
+
+def test_grey_pairs_train_a_thermalizer_only_as_what_they_are(folders: dict[str, Path], tmp_path: Path) -> None:
+    run("sejong", folders["sejong"], tmp_path / "out", bundle="starter", condition="warm")
+    small = {"unet": {"width": 8, "blocks": [1, 1, 1, 1]}}
+    config = thermalizer.Config(**small)
+    model, rows = thermalizer.build(config), rows_for(thermalizer, config, tmp_path / "out")
+    with pytest.raises(UserError, match="8-bit grey, not degrees: set loss.paired_scale=minmax, or affine"):
+        thermalizer.loss(model, rows, config, 0)
+    with pytest.raises(UserError, match="errors in kelvin need radiometric ones"):
+        thermalizer.validate(model, [rows], config)
+    config = thermalizer.Config(**small, loss={"paired_scale": "affine"})
+    value, metrics = thermalizer.loss(model, rows, config, 0)
+    assert value.isfinite() and metrics["mse"] > 0 and "rmse_kelvin" not in metrics
+
+
+def test_tasks_refuse_rows_without_their_truth_by_name(folders: dict[str, Path], tmp_path: Path) -> None:
+    run("charlotte", folders["charlotte"], tmp_path / "out")
+    config = landmarker.Config(network={"size": 32, "width": 0.25, "head": 32}, thermal=0.0)
+    with pytest.raises(UserError, match="no row of a batch has all of its 70 landmarks"):
+        landmarker.loss(landmarker.build(config), rows_for(landmarker, config, tmp_path / "out"), config, 0)
+    other = parser.Config()
+    with pytest.raises(UserError, match="rows without a mask"):
+        parser.loss(parser.build(other), rows_for(parser, other, tmp_path / "out"), other, 0)
+
+
+def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(folders["tfake"], images)
+    with np.load(images / "annotations.npz") as npz:
+        dense = {name: npz[name] for name in npz.files[1:]}
+    np.savez(images / "annotations.npz", **dense)
+    run("tfake", images, tmp_path / "out")
+    config = landmarker.Config(network={"size": 32, "width": 0.25, "head": 32, "standard": 478}, thermal=0.0)
+    rows = rows_for(landmarker, config, tmp_path / "out")
+    assert np.isnan(rows["points"][:2]).all() and np.isfinite(rows["points"][2:]).all()
+    value, _ = landmarker.loss(landmarker.build(config), rows, config, 0)
+    assert value.isfinite()
+
+
+def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_it_is_whole(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """What is in use survives the damage; the next start names the shard and waits for it; made anew, the run continues."""
+    from models.errors import EnvironmentFault, Interrupted
+    from pipelines.checkpoints import Checkpoints
+    from pipelines.profile import Training
+    from pipelines.train import TrainJob, claim, fit
+
+    out, pool = tmp_path / "rows", Training(threads=1)
+    run("charlotte", folders["charlotte"], out)
+    job = TrainJob(task="tests.pipelines.tiny_task", data=str(out), config={"steps": 6, "batch": 4})
+    storage = Storage(tmp_path / "run")
+    claim(job, storage)
+    file = out / committed(Storage(out))[1].file
+    content = file.read_bytes()
+    taken = 0
+
+    def stop() -> bool:  # after two steps the file is damaged, after four the run is asked to stop
+        nonlocal taken
+        taken += 1
+        if taken == 2:
+            file.write_bytes(content[: len(content) // 2])
+        return taken == 4
+
+    with pytest.raises(Interrupted, match="stopped at step 4 of 6"):
+        fit(job, storage, pool, stop=stop)
+    with pytest.raises(
+        EnvironmentFault, match=r"more rows than can be read now: shard .*part-00001.*damaged.*continues"
+    ):
+        fit(job, storage, pool)
+    (out / "_commits" / "part-00001.json").unlink()
+    run("charlotte", folders["charlotte"], out)
+    assert file.read_bytes() == content
+    assert fit(job, storage, pool)["step"] == 6 and Checkpoints(storage).pointer()["step"] == 6
+
+
+def test_a_partition_is_the_same_whoever_makes_it(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Two workers at one partition: the first record wins, the bytes are equal."""
+    job = GatherJob(layout="charlotte", images=str(folders["charlotte"]), size=48, partition=8)
+    digests = []
+    for name, threads in (("one", 1), ("two", 4)):
+        plan = write_plan(job, None, Storage(tmp_path / name))
+        for _ in range(2):
+            Gatherer(plan, [0], threads)({"id": np.array([0])})
+        digests.append(committed(plan.out)[0].digest)
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points(
+    tmp_path: Path, local_ray: object
+) -> None:
+    """world -> files -> gather -> shards -> the starter's landmarker on them; and the same rows from either way of running."""
+    profile = tmp_path / "test.yaml"
+    profile.write_text("{name: test, groups: [{stages: [render], actors: [1, 2]}], writer: {tasks: 2, cpus: 1}}")
+    files = tmp_path / "charlotte"
+    values: dict[str, Any] = {"size": 96, "profile": str(profile), "views": 2, "partition": 8}
+    world.run("field", "test", 24, str(files), layout="charlotte", **values)
+    assert {path.name for path in files.glob("S*.csv")} == {f"S{k}.csv" for k in range(1, 11)}
+    again = {path: path.read_bytes() for path in files.rglob("*.csv")}
+    (files / "_commits" / "part-00001.json").unlink()
+    world.run("field", "test", 24, str(files), layout="charlotte", **values)
+    assert {path: path.read_bytes() for path in files.rglob("*.csv")} == again
+    with pytest.raises(UserError, match=r"another world \(different: layout\)"):
+        world.run("field", "test", 24, str(files), layout="sejong", **values)
+
+    job = {"layout": "charlotte", "images": str(files), "size": 96, "crop": "face", "partition": 10}
+    summary = gather.run(job, str(tmp_path / "ray"), profile=str(profile))
+    assert (summary.rows, summary.gathered) == (24, 24)
+    gather.run(job, str(tmp_path / "here"), local=True)
+    one, other = ({k: r.digest for k, r in committed(Storage(tmp_path / name)).items()} for name in ("ray", "here"))
+    assert one == other and len(one) == 3
+
+    columns = ("visible", "apparent", "valid", "landmarks_72", "given", "identity", "bbox")
+    rows = Shards(str(tmp_path / "ray"), columns).rows(np.arange(24))
+    assert set(rows["identity"]) == set(range(1, 11)) and set(rows["given"]) == {43, 72}
+    assert 18 < np.nanmedian(rows["apparent"]) < 38
+    front = rows["given"] == 72
+    assert np.isfinite(rows["landmarks_72"][front]).all() and np.isnan(rows["landmarks_72"][~front][:, 43:]).all()
+    from models.bundle import ROOT
+    from models.landmarks.evaluate import detector
+    from models.landmarks.metrics import nme
+
+    finder = detector(ROOT / "models" / "starter" / "landmarks" / "70")
+    grey = landmarker.levels(rows["apparent"][front])
+    found = np.stack(
+        [finder.at_boxes(p, box[None])[0].points for p, box in zip(grey, rows["bbox"][front], strict=True)]
+    )
+    error = nme(truth(found, found, 72), rows["landmarks_72"][front])
+    assert np.median(error) < 0.12  # in the same places, of a landmarker that never saw the domain
+    card = train.run(
+        "tests.pipelines.tiny_task", str(tmp_path / "ray"), str(tmp_path / "run"), overrides=["steps=3"],
+        profile=str(profile), local=True,
+    )  # fmt: skip
+    assert card.steps == 3
+    from datasets import load_dataset
+
+    opened = load_dataset(str(tmp_path / "ray"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(opened) == 24 and opened[0]["thermal_kind"] == "measured"
