@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 from models.bundle import fetch, load_bundle
 from models.errors import UserError
 from models.landmarks import exports
-from models.landmarks.detect import Detector, Face, Search, box_window, cut
-from models.landmarks.evaluate import detector
+from models.landmarks.detect import Detector, Face, Search, box_window, cut, detector
 from models.landmarks.intensity import Mode, unit_values
 from pipelines.commits import Commit, commit, write_manifest, write_shard
 from pipelines.pictures import decode, encode_png, encode_png_rgb

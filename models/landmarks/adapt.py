@@ -1,10 +1,12 @@
 """Label adaptation: a landmark standard in, another out, learnt from coordinates alone (T-FAKE, section 3).
 
 The published facts name five fully connected layers and no pictures, and nothing else. Width, activation, normalisation and
-loss are our choice: points are centred and divided by the size of the face, ReLU between layers, mean squared error.
+loss are our choice: points are centred and divided by the size of the face, ReLU between layers, mean squared error. Where
+the target's points are known means of the source's (`standards.rule`), the layers learn what differs from that.
 """
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from models.errors import UserError
+from models.landmarks.standards import Standard, rule
+from models.weights import load_network
+
 
 class AdapterConfig(BaseModel):
-    """source, target: numbers of points. hidden: width of the four inner layers."""
+    """hidden: width of the four inner layers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: int = Field(ge=2)
-    target: int = Field(ge=1)
+    source: Standard
+    target: Standard
     hidden: int = Field(128, ge=1)
 
 
@@ -34,12 +40,19 @@ class Adapter(nn.Module):
         for inside, out in pairwise(widths):
             layers += [nn.Linear(inside, out), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
+        known = rule(config.source, config.target)
+        weights = torch.zeros(config.target, config.source) if known is None else torch.from_numpy(known).float()
+        self.register_buffer("rule", weights, persistent=False)
+        if known is not None:
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, points: Tensor) -> Tensor:
         points = points.float()
         middle, size = frame(points)
-        flat = ((points - middle) / size).flatten(1)
-        return self.layers(flat).unflatten(1, (self.config.target, 2)) * size + middle
+        inside = (points - middle) / size
+        learnt = self.layers(inside.flatten(1)).unflatten(1, (self.config.target, 2))
+        return (self.rule @ inside + learnt) * size + middle
 
 
 def frame(points: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,6 +65,22 @@ def frame(points: Tensor) -> tuple[Tensor, Tensor]:
 def build_adapter(config: dict[str, Any]) -> Adapter:
     """Return an untrained adapter of the stored configuration."""
     return Adapter(AdapterConfig(**config))
+
+
+def load_adapter(part: Path, target: Standard, sources: tuple[Standard, ...]) -> Adapter:
+    """Return the adapter in `part/adapters` that makes `target` of the first of `sources` it can be made of.
+
+    Raises a UserError that names the conversions there are.
+    """
+    for source in sources:
+        path = part / "adapters" / f"{source}-{target}" / "adapter.safetensors"
+        if path.is_file():
+            return load_network(path, build_adapter)
+    known = ", ".join(sorted(path.parent.name for path in (part / "adapters").glob("*/adapter.safetensors"))) or "none"
+    raise UserError(
+        f"{part} has no conversion to {target} points from {' or '.join(map(str, sources))}; it has: {known}. "
+        f"`thermapair train adapter` learns one"
+    )
 
 
 def adaptation_loss(model: Adapter, source: Tensor, target: Tensor) -> Tensor:
@@ -88,6 +117,13 @@ def fitted(
 def adapted(model: Adapter, points: np.ndarray) -> np.ndarray:
     """Return points [N, L, 2] in the target's standard, float32 [N, L', 2]."""
     return model(torch.from_numpy(np.ascontiguousarray(points, np.float32))).numpy()
+
+
+def adapted_variance(model: Adapter, points: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Return the variances [L'] of one face's converted points: to first order, the errors of its [L] being independent."""
+    slopes = torch.func.jacrev(lambda p: model(p[None])[0])(torch.from_numpy(np.asarray(points, np.float32)))
+    each = (slopes.square() * torch.from_numpy(np.asarray(variance, np.float32))[:, None]).sum(dim=(2, 3))
+    return each.mean(dim=1).detach().numpy()
 
 
 def leave_subject_out(

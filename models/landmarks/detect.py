@@ -7,8 +7,10 @@ that matter again in float32.
 """
 
 import copy
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -18,14 +20,19 @@ from torch import Tensor
 
 from models.errors import UserError
 from models.landmarks.intensity import Mode, unit_values
-from models.landmarks.network import Landmarker, folded, fused, normalised
+from models.landmarks.network import Landmarker, folded, fused, load_landmarker, normalised
 from models.padding import in_batches
 
 MARGIN = 1.25
 """Side of a detector's crop over the larger side of its box."""
 DOUBT = 1.3
 """A bfloat16 score may be wrong by this factor: windows up to it are computed again in float32."""
+LIKELY = 4.0
+"""Windows up to so many thresholds are looked at again, about the points found in them: few faces lie amid a window."""
+FRAMED = 2.0
+"""Side of that second look over the larger side of the box of the points, which ends at the brows."""
 MAX_PIXELS = 64_000_000
+FILE = "detection.json"
 
 
 @dataclass(frozen=True)
@@ -96,33 +103,42 @@ class Detector:
 
     def best(self, image: np.ndarray, mode: Mode = "auto") -> Face:
         """Return the surest face of `image` [H, W] or [H, W, 3], whether or not it is below the threshold."""
-        scan = self._scan(image, mode)
-        scores = scan.scores()
-        return scan.face(int(scores.argmin()))
+        scan = self._scan(unit_values(checked(image), mode))
+        return scan.face(int(scan.scores().argmin()))
 
     def find(
         self, image: np.ndarray, mode: Mode = "auto", *, overlap: float = 0.5, most: int | None = None
     ) -> list[Face]:
         """Return the faces of `image` below the threshold, surest first.
 
-        overlap: of two faces whose boxes share more than this part of the smaller box, the surer stays. most: at most so many.
+        The surest windows are looked at again, each cut out about the points that were found in it: half a face in a window
+        then becomes the whole one, or none. overlap: of two faces whose boxes share more than this part of the smaller box,
+        the surer stays. most: at most so many.
         """
-        scan = self._scan(image, mode, keep_below=self.threshold)
+        values = unit_values(checked(image), mode)
+        scan = self._scan(values, keep_below=LIKELY * self.threshold)
         scores = scan.scores()
-        order = [k for k in np.argsort(scores, kind="stable") if scores[k] < self.threshold]
-        return separate((scan.face(int(k)) for k in order), overlap, most)
+        order = [k for k in np.argsort(scores, kind="stable") if scores[k] < LIKELY * self.threshold]
+        likely = separate((scan.face(int(k)) for k in order), overlap)
+        again = self._look(values, [box_window(face.box, self.config.size, FRAMED) for face in likely])
+        sure = [face for face in again if face.uncertainty < self.threshold]
+        return separate(sorted(sure, key=lambda face: face.uncertainty), overlap, most)
 
     def at_boxes(self, image: np.ndarray, boxes: np.ndarray, mode: Mode = "auto") -> list[Face]:
         """Return the landmarks in each of `boxes` [N, 4] (x0, y0, x1, y1, pixels): one look per box (section 2.5)."""
         values = unit_values(checked(image), mode)
         windows = [box_window(box, self.config.size) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
+        return self._look(values, windows)
+
+    def _look(self, values: np.ndarray, windows: list[Window]) -> list[Face]:
+        """Return what each of `windows` of a frame float32 [H, W, 3] shows."""
         if not windows:
             return []
         crops = np.stack([cut(values, window, self.config.size) for window in windows])
         return [face_of(out, window, self.config.size) for out, window in zip(self._run(self.exact, crops), windows)]
 
-    def _scan(self, image: np.ndarray, mode: Mode, keep_below: float = 0.0) -> "_Scan":
-        values = unit_values(checked(image), mode)
+    def _scan(self, values: np.ndarray, keep_below: float = 0.0) -> "_Scan":
+        """Return what every window of a frame float32 [H, W, 3] shows; in bfloat16, those below `keep_below` are exact."""
         crops, windows = cropped(values, self.config.size, self.search)
         if self.quick is None:
             return _Scan(self._run(self.exact, crops), windows, self.config.size)
@@ -145,6 +161,18 @@ class Detector:
 
         with torch.inference_mode():
             return in_batches(look, torch.from_numpy(crops), self.batch).numpy()
+
+
+def detector(folder: Path) -> Detector:
+    """Return the detector of `folder` (`landmarker.safetensors` and `detection.json`)."""
+    path = folder / FILE
+    threshold = json.loads(path.read_text())["threshold"] if path.is_file() else 6e-4
+    return Detector(load_landmarker(folder / "landmarker.safetensors"), threshold=float(threshold))
+
+
+def write_detection(folder: Path, threshold: float) -> None:
+    """Write the threshold beside the weights."""
+    (folder / FILE).write_text(json.dumps({"threshold": threshold}) + "\n")
 
 
 @dataclass(frozen=True)
@@ -225,9 +253,9 @@ def cropped(values: np.ndarray, side: int, search: Search) -> tuple[np.ndarray, 
     return np.stack(crops), windows
 
 
-def box_window(box: np.ndarray, side: int) -> Window:
-    """Return the square of 1.25 times the larger side about the middle of `box` (x0, y0, x1, y1)."""
-    middle, reach = (box[:2] + box[2:]) / 2, MARGIN * max(float((box[2:] - box[:2]).max()), 1.0)
+def box_window(box: np.ndarray, side: int, margin: float = MARGIN) -> Window:
+    """Return the square of `margin` times the larger side about the middle of `box` (x0, y0, x1, y1)."""
+    middle, reach = (box[:2] + box[2:]) / 2, margin * max(float((box[2:] - box[:2]).max()), 1.0)
     x, y = (middle - reach / 2).tolist()
     return Window((x, y), (reach / side, reach / side))
 
