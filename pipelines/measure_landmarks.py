@@ -32,8 +32,8 @@ def run(
 ) -> dict[str, float]:
     """Return the figures of `models.landmarks.evaluate` and `crowds` on the rows at `test`.
 
-    calibration: validation rows that the detection threshold and the factors on the variances are fitted to first; they are
-    kept beside the weights. frames: with people, and as many without, of each modality; 0 searches none.
+    calibration: validation rows that the margin about boxes, the factors on the variances and the detection threshold are
+    fitted to first; they are kept beside the weights. frames: with people, and as many without, of each modality; 0 searches none.
     """
     chosen = load_bundle(bundle)
     if chosen.landmarks is None:
@@ -42,6 +42,7 @@ def run(
     folder = part / str(standard)
     if calibration:
         known = world_of(calibration)
+        evaluate.fit_margin(folder, _spread(calibration, known), thermalizer)
         evaluate.calibrate(folder, _rows(calibration, known, limit), thermalizer)
         if frames:
             crowds.fit_threshold(folder, _spread(calibration, known), frames)

@@ -5,6 +5,8 @@ loss are our choice: points are centred and divided by the size of the face, ReL
 the target's points are known means of the source's (`standards.rule`), the layers learn what differs from that.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.errors import UserError
+from models.landmarks.detect import Face
 from models.landmarks.standards import Standard, rule
 from models.weights import load_network
+
+
+FILE = "adapter.safetensors"
 
 
 class AdapterConfig(BaseModel):
@@ -67,20 +73,20 @@ def build_adapter(config: dict[str, Any]) -> Adapter:
     return Adapter(AdapterConfig(**config))
 
 
-def load_adapter(part: Path, target: Standard, sources: tuple[Standard, ...]) -> Adapter:
+def load_adapter(part: Path, target: Standard, sources: Sequence[Standard]) -> Adapter:
     """Return the adapter in `part/adapters` that makes `target` of the first of `sources` it can be made of.
 
-    Raises a UserError that names the conversions there are.
+    Raises a UserError that says what there is instead.
     """
+    folder = part / "adapters"
     for source in sources:
-        path = part / "adapters" / f"{source}-{target}" / "adapter.safetensors"
+        path = folder / f"{source}-{target}" / FILE
         if path.is_file():
             return load_network(path, build_adapter)
-    known = ", ".join(sorted(path.parent.name for path in (part / "adapters").glob("*/adapter.safetensors"))) or "none"
-    raise UserError(
-        f"{part} has no conversion to {target} points from {' or '.join(map(str, sources))}; it has: {known}. "
-        f"`thermapair train adapter` learns one"
-    )
+    there = " and ".join(map(str, sources))
+    known = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{FILE}")))
+    also = f", and the conversions {known}" if known else ""
+    raise UserError(f"this bundle has no landmarker of {target} points; it has {there}{also}")
 
 
 def adaptation_loss(model: Adapter, source: Tensor, target: Tensor) -> Tensor:
@@ -119,11 +125,12 @@ def adapted(model: Adapter, points: np.ndarray) -> np.ndarray:
     return model(torch.from_numpy(np.ascontiguousarray(points, np.float32))).numpy()
 
 
-def adapted_variance(model: Adapter, points: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Return the variances [L'] of one face's converted points: to first order, the errors of its [L] being independent."""
-    slopes = torch.func.jacrev(lambda p: model(p[None])[0])(torch.from_numpy(np.asarray(points, np.float32)))
-    each = (slopes.square() * torch.from_numpy(np.asarray(variance, np.float32))[:, None]).sum(dim=(2, 3))
-    return each.mean(dim=1).detach().numpy()
+def converted(model: Adapter, face: Face) -> Face:
+    """Return `face` in the target's standard, its variances to first order, the errors of its points being independent."""
+    points, variance = torch.from_numpy(face.points), torch.from_numpy(face.variance)
+    slopes = torch.func.jacrev(lambda one: model(one[None])[0])(points)  # [L', 2, L, 2]
+    spread = (slopes.detach().square().sum(dim=3).mean(dim=1) * variance).sum(dim=1)
+    return replace(face, points=adapted(model, face.points[None])[0], variance=spread.numpy())
 
 
 def leave_subject_out(

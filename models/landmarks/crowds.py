@@ -80,8 +80,9 @@ def fit_threshold(folder: Path, rows: Rows, frames: int, seed: int = 1) -> float
 
     gains = np.array([gain(threshold) for threshold in tried])
     best = tried[gains >= gains.max() - 1e-9]
-    write_detection(folder, float(best[len(best) // 2]))
-    return float(best[len(best) // 2])
+    threshold = float(best[len(best) // 2])
+    write_detection(folder, threshold=threshold)
+    return threshold
 
 
 def pools(rows: Rows) -> dict[str, list[Person]]:
@@ -145,4 +146,4 @@ def counted(finder: Detector, pool: list[Person], modality: str, frames: int, se
 def same(box: np.ndarray, other: np.ndarray) -> bool:
     """Return whether `other` is the face in `box`."""
     apart = np.abs((box[:2] + box[2:]) / 2 - (other[:2] + other[2:]) / 2).max()
-    return shared(box, other) > 0.5 and bool(apart < (box[2:] - box[:2]).max() / 4)
+    return bool(shared(box, other) > 0.5 and apart < (box[2:] - box[:2]).max() / 4)

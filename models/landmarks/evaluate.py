@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models.landmarks.calibration import read_calibration, scale_factor, summary, write_calibration
-from models.landmarks.detect import Detector, Search, detector
+from models.landmarks.detect import Detector, Search, detector, write_detection
 from models.landmarks.metrics import nme
 from models.synthworld.capture import capture
 from models.synthworld.ranges import Domain
@@ -21,6 +21,7 @@ from models.tasks.landmarker import modalities
 
 FACELESS_IN_THERMAL = (*range(17, 27), 68, 69)
 """Of the 70: brows and pupils, which have little thermal contrast."""
+MARGINS = (1.25, 1.5, 1.75, 2.0)
 YAWS = {"to30": (0, 30), "30to60": (30, 60), "over60": (60, 181)}
 """Bins of |yaw| in degrees."""
 
@@ -83,6 +84,21 @@ def answers(
             for key, values in part.items():
                 collected.setdefault(name, {}).setdefault(key, []).append(values)
     return {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in collected.items()}
+
+
+def fit_margin(folder: Path, rows: Rows, thermalizer: str) -> float:
+    """Choose how wide a box is looked at: the margin of `MARGINS` with the least error on validation people.
+
+    Visible pictures and the thermalizer's count alike. It is written beside the weights and returned.
+    """
+    finder, errors = detector(folder), dict[float, float]()
+    for margin in MARGINS:
+        finder.margin = margin
+        found = answers(finder, [{name: values for name, values in rows.items() if name != "apparent"}], thermalizer)
+        errors[margin] = float(np.mean([nme(each["found"], each["truth"]).mean() for each in found.values()]))
+    best = min(errors, key=lambda margin: errors[margin])
+    write_detection(folder, margin=best)
+    return best
 
 
 def calibrate(folder: Path, validation: Iterable[Rows], thermalizer: str) -> dict[str, float]:

@@ -5,13 +5,14 @@
 reads or writes `mediapipe478`.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from models.faces.align import five_points
 
 Standard = Literal[5, 68, 70, 72, 478]
+STANDARDS: tuple[Standard, ...] = get_args(Standard)
 
 
 def contour72(points: np.ndarray) -> np.ndarray:

@@ -223,7 +223,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     own = folder / str(standard)
     save_network(model, own / "landmarker.safetensors")
     threshold = card.metrics.get("validation", {}).get("threshold", 6e-4)
-    write_detection(own, threshold)
+    write_detection(own, threshold=threshold)
     facts = {
         "title": f"Landmarker: {standard} points with variance",
         "summary": SUMMARY.format(standard=standard),
