@@ -106,7 +106,9 @@ def landmarks(
 
 @command.command("adapters")
 @options.bundle
-@click.option("--training", required=True, metavar="URI", help="Pictures whose points the affine baseline is fitted to.")
+@click.option(
+    "--training", required=True, metavar="URI", help="Pictures whose points the affine baseline is fitted to."
+)
 @click.option("--test", required=True, metavar="URI", help="Pictures of people nobody was trained on.")
 @click.option("--card", is_flag=True, help="Write the results to the cards beside the weights.")
 def adapters(bundle: str, training: str, test: str, card: bool) -> None:

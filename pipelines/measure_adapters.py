@@ -10,7 +10,7 @@ from models.card import update_metrics
 from models.errors import UserError
 from models.landmarks import adapt, conversion
 from models.landmarks.detect import detector
-from models.landmarks.standards import truth
+from models.landmarks.standards import Standard, truth
 from models.synthworld.capture import labels
 from models.synthworld.domain import load_domain
 from models.weights import load_network
@@ -35,13 +35,13 @@ def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[st
     for path in sorted((part / "adapters").glob(f"*/{adapt.FILE}")):
         model = load_network(path, adapt.build_adapter)
         source, target = model.config.source, model.config.target
-        pairs = [tuple(truth(r["landmarks_70"], r["landmarks_478"], s) for s in (source, target)) for r in (fitted, rows)]
+        learnt, pairs = (_pair(part_rows, source, target) for part_rows in (fitted, rows))
         placed = 478 if source == 478 else 70
         if placed not in predicted:
             predicted[placed] = _predictions(part / str(placed), rows)
         given = predicted[placed] if source == placed else truth(predicted[70], predicted[70], source)
-        wanted = pairs[1][1]
-        figures = conversion.on_truth(model, *pairs)
+        wanted = pairs[1]
+        figures = conversion.on_truth(model, learnt, pairs)
         figures |= conversion.on_predictions(model, given, wanted, _marked(wanted, rows), rows["identity"])
         found[path.parent.name] = figures
         if card:
@@ -49,6 +49,11 @@ def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[st
     if card:
         seal(part)
     return found
+
+
+def _pair(rows: Rows, source: Standard, target: Standard) -> tuple[np.ndarray, np.ndarray]:
+    seventy, dense = rows["landmarks_70"], rows["landmarks_478"]
+    return truth(seventy, dense, source), truth(seventy, dense, target)
 
 
 def _all(uri: str, columns: tuple[str, ...]) -> Rows:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -33,7 +32,7 @@ def run(
     """Return the figures of `models.landmarks.evaluate` and `crowds` on the rows at `test`.
 
     calibration: validation rows that the margin about boxes, the factors on the variances and the detection threshold are
-    fitted to first; they are kept beside the weights. frames: with people, and as many without, of each modality; 0 searches none.
+    fitted to first; they are kept beside the weights. frames: with people, and as many without, of each modality; 0: none.
     """
     chosen = load_bundle(bundle)
     if chosen.landmarks is None:

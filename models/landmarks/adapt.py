@@ -21,7 +21,6 @@ from models.landmarks.detect import Face
 from models.landmarks.standards import Standard, rule
 from models.weights import load_network
 
-
 FILE = "adapter.safetensors"
 
 
@@ -37,6 +36,8 @@ class AdapterConfig(BaseModel):
 
 class Adapter(nn.Module):
     """Points float [B, source, 2] in pixels -> float32 [B, target, 2] in pixels, whatever the face's place and size."""
+
+    rule: Tensor
 
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ class Counted:
 
 
 def detection(folder: Path, rows: Rows, frames: int, seed: int = 0) -> dict[str, float]:
-    """Return recall and false faces of the detector of `folder`, by modality, on `frames` frames with people and as many without."""
+    """Return recall and false faces of the detector of `folder`, by modality: `frames` frames with people, as many without."""
     finder = detector(folder)
     return {
         f"{modality}_{key}": value

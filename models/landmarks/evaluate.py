@@ -41,7 +41,9 @@ def columns(domain: Domain) -> tuple[str, ...]:
     return (*whole, *named, *(() if domain.capture.thermal == "none" else ("apparent", "valid")))
 
 
-def looks(rows: Rows, standard: int, thermalizer: str, domain: Domain | None = None) -> Iterator[tuple[str, list[Look]]]:
+def looks(
+    rows: Rows, standard: int, thermalizer: str, domain: Domain | None = None
+) -> Iterator[tuple[str, list[Look]]]:
     """Yield (modality, a look at each row): rgb, thermal, true, and what the camera of `domain` delivers, by its kind."""
     points, boxes = np.asarray(rows[f"landmarks_{standard}"]), np.asarray(rows["bbox"])
     for name, pictures in modalities(rows, thermalizer).items():
@@ -146,7 +148,10 @@ def evaluate_landmarker(
 
 def errors_by_yaw(values: dict[str, np.ndarray]) -> dict[str, float]:
     """Return "NME W/H" of all and of seen points, over all faces and in each bin of `YAWS` that has one."""
-    every = {"nme": nme(values["found"], values["truth"]), "nme_seen": nme(values["found"], values["truth"], values["seen"])}
+    every = {
+        "nme": nme(values["found"], values["truth"]),
+        "nme_seen": nme(values["found"], values["truth"], values["seen"]),
+    }
     metrics = {key: float(each.mean()) for key, each in every.items()}
     turned = np.abs(values["yaw"])
     for bin_name, (low, high) in YAWS.items():

@@ -52,7 +52,9 @@ def published(folder: Path, model: Landmarker) -> Callable[[np.ndarray], np.ndar
     """Return the package's search with the weights of `model`: a grey frame uint8 [H, W] in, landmarks [L, 2] px out."""
     sys.path.insert(0, str(folder))
     operators = torch.library.Library("torchvision", "DEF")
-    for name in set(re.findall(r'"(?:torchvision::)?(\w+)"\)', (folder / "torchvision/_meta_registrations.py").read_text())):
+    for name in set(
+        re.findall(r'"(?:torchvision::)?(\w+)"\)', (folder / "torchvision/_meta_registrations.py").read_text())
+    ):
         operators.define(f"{name}() -> ()")
     sys.modules.setdefault("gdown", types.ModuleType("gdown"))  # fetches weights, and ours are given
     import timm  # type: ignore[import-not-found, unused-ignore]
@@ -117,7 +119,9 @@ def main() -> None:
     if args.package:
         odd = [[(224 - side % 224) % 2 for side in level] for level in pyramid(height, width, 224, Search())]
         if any(down != right for down, right in odd):
-            raise SystemExit(f"--frame {height} {width}: the package's padding differs there; try another, like 348 464")
+            raise SystemExit(
+                f"--frame {height} {width}: the package's padding differs there; try another, like 348 464"
+            )
         theirs = published(args.package, model)
         searches["the package"] = lambda: theirs(image)
     base = {}

@@ -11,6 +11,7 @@ import importlib.util
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 
 import ot
 import torch
@@ -46,7 +47,7 @@ def geomloss_solver(scaling: float) -> Callable[[Tensor, Tensor], Tensor]:
     from geomloss import SamplesLoss  # type: ignore[import-not-found, unused-ignore]
 
     loss = SamplesLoss("sinkhorn", p=2, blur=0.001, debias=False, scaling=scaling, backend="tensorized")
-    return lambda x, y: 2 * loss(x, y)
+    return lambda x, y: torch.stack([2 * loss(*clouds) for clouds in zip(x, y, strict=True)])
 
 
 def measured(
@@ -92,16 +93,13 @@ def main() -> None:
     )
     measured("exact (POT emd)", exact, x, y, truth, args.rounds)
     for sweeps in args.sweeps:
-        measured(
-            f"sinkhorn sweeps={sweeps}", lambda a, b: sinkhorn(a, b, sweeps=sweeps), x, y, truth, args.rounds  # noqa: B023
-        )
+        solve = partial(sinkhorn, sweeps=sweeps)
+        measured(f"sinkhorn sweeps={sweeps}", solve, x, y, truth, args.rounds)
     if not importlib.util.find_spec("geomloss"):
         print("geomloss is not installed: not measured")
         return
     for scaling in args.scaling:
-        solve = geomloss_solver(scaling)
-        one = lambda a, b: torch.stack([solve(*pair) for pair in zip(a, b, strict=True)])  # noqa: B023, E731
-        measured(f"geomloss scaling={scaling}", one, x, y, truth, args.rounds)
+        measured(f"geomloss scaling={scaling}", geomloss_solver(scaling), x, y, truth, args.rounds)
 
 
 if __name__ == "__main__":

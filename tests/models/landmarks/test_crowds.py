@@ -81,7 +81,9 @@ def test_second_boxes_and_faces_on_textures_are_false(monkeypatch: pytest.Monkey
     assert found.at(0.6)["false_per_crowd"] == pytest.approx(found.there / 6)
 
 
-def test_the_threshold_is_where_faces_are_found_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_threshold_is_where_faces_are_found_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     save_network(
         new_landmarker(LandmarkerConfig(size=48, width=0.25, head=32, outputs="softplus")),
