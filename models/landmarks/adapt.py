@@ -65,8 +65,8 @@ class Adapter(nn.Module):
 def frame(points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the middle [B, 1, 2] and the size [B, 1, 1] (root mean square distance from it) of points [B, L, 2]."""
     middle = points.mean(dim=1, keepdim=True)
-    size = (points - middle).square().sum(dim=2, keepdim=True).mean(dim=1, keepdim=True).sqrt()
-    return middle, size.clamp(min=1e-6)
+    size = (points - middle).square().sum(dim=2, keepdim=True).mean(dim=1, keepdim=True)
+    return middle, size.clamp(min=1e-12).sqrt()  # a slope of zero, not NaN, where all points are one
 
 
 def build_adapter(config: dict[str, Any]) -> Adapter:
