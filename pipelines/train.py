@@ -189,7 +189,7 @@ def claim(job: TrainJob, storage: Storage) -> str:
     facts |= {"data": job.data, "validation": job.validation, "limit": job.limit}
     facts |= {
         "commit": commit_of(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(["thermapair", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     if not storage.create("run.json", json.dumps(facts, indent=1).encode()):
