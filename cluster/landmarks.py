@@ -15,7 +15,13 @@ def command() -> None:
 @options.out
 @options.bundle
 @click.option("--format", "formats", default="pts", show_default=True, help="Any of pts,coco,yolo.")
-@click.option("--standard", default="70", show_default=True, type=click.Choice(["70", "478"]), help="Which landmarker.")
+@click.option(
+    "--standard",
+    default="70",
+    show_default=True,
+    type=click.Choice(["5", "68", "70", "72", "478"]),
+    help="Points to place; those of no landmarker are converted by an adapter.",
+)
 @click.option(
     "--mode",
     default="auto",
@@ -51,7 +57,7 @@ def find(
         images,
         out,
         formats=wanted,
-        standard=int(standard),
+        standard=int(standard),  # type: ignore[arg-type]
         mode=mode,  # type: ignore[arg-type]
         threshold=threshold,
         finest=finest,

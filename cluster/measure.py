@@ -86,7 +86,7 @@ def faces(data: str, weights: Path, limit: int | None, card: str) -> None:
 @options.bundle
 @click.option("--test", required=True, metavar="URI", help="Pictures of people nobody was trained on.")
 @click.option(
-    "--calibrate", metavar="URI", help="First fit the factors on the variances to these (validation) pictures."
+    "--calibrate", metavar="URI", help="First fit margin, variances and threshold to these (validation) pictures."
 )
 @click.option("--standard", default="70", show_default=True, type=click.Choice(["70", "478"]), help="Which landmarker.")
 @click.option("--frames", default=40, show_default=True, type=click.IntRange(min=0), help="Crowded frames to search.")
@@ -102,3 +102,18 @@ def landmarks(
         bundle, test, calibration=calibrate, standard=int(standard), frames=frames, limit=limit, card=card
     )
     _show(found)
+
+
+@command.command("adapters")
+@options.bundle
+@click.option(
+    "--training", required=True, metavar="URI", help="Pictures whose points the affine baseline is fitted to."
+)
+@click.option("--test", required=True, metavar="URI", help="Pictures of people nobody was trained on.")
+@click.option("--card", is_flag=True, help="Write the results to the cards beside the weights.")
+def adapters(bundle: str, training: str, test: str, card: bool) -> None:
+    """Errors of the conversions between landmark standards, on true and on predicted points, beside simpler ones."""
+    from pipelines import measure_adapters
+
+    for name, figures in measure_adapters.run(bundle, training, test, card=card).items():
+        click.echo(name + "".join(f"  {key} {value:.4f}" for key, value in figures.items()))

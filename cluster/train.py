@@ -18,7 +18,9 @@ from cluster import options
 )
 @click.option("--bundle", default="", metavar="NAME|FILE", help="Begin with the weights of this bundle's part.")
 @click.option(
-    "--data", metavar="URI", help="Shards to train on, as `thermapair world` writes them; the captioner needs none."
+    "--data",
+    metavar="URI[,URI]",
+    help="Shards to train on, as `thermapair world` writes them; the captioner needs none.",
 )
 @click.option("--validation", metavar="URI", help="Shards to validate on.")
 @options.out

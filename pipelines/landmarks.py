@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,15 @@ import numpy as np
 from models.bundle import fetch, load_bundle
 from models.errors import UserError
 from models.landmarks import exports
-from models.landmarks.detect import Detector, Face, Search
-from models.landmarks.evaluate import detector
+from models.landmarks.adapt import Adapter, converted, load_adapter
+from models.landmarks.detect import Detector, Face, Search, detector
 from models.landmarks.intensity import Mode
+from models.landmarks.stage import TRAINED
+from models.landmarks.standards import Standard
 from pipelines.pictures import decode
 from pipelines.storage import Storage
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-PARTITION = 64
 
 
 def find(
@@ -25,7 +27,7 @@ def find(
     out: str,
     *,
     formats: Sequence[str] = ("pts",),
-    standard: int = 70,
+    standard: Standard = 70,
     mode: Mode = "auto",
     threshold: float | None = None,
     finest: int = 0,
@@ -33,17 +35,20 @@ def find(
 ) -> dict[str, int]:
     """Find the faces in a folder of pictures and write their landmarks to `out`; returns counts.
 
-    formats: `pts` (a file per face), `coco` (one landmarks.json), `yolo` (a .txt per picture). A picture that cannot be read
-    is named in `skipped.json` and left out.
+    formats: `pts` (a file per face), `coco` (one landmarks.json), `yolo` (a .txt per picture). standard: points that the
+    bundle has no landmarker for are converted by one of its adapters. A picture that cannot be read is named in
+    `skipped.json` and left out.
     """
     chosen = load_bundle(bundle)
     if chosen.landmarks is None:
         raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
-    finder = detector(fetch(chosen.landmarks, chosen) / str(standard))
-    finder = _asked(finder, threshold, finest)
+    finder, adapter = _finder(fetch(chosen.landmarks, chosen), standard)
+    finder.threshold, finder.search = threshold or finder.threshold, Search(finest=finest)
     target, skipped, pictures = Storage(out), dict[str, str](), list[dict[str, Any]]()
     for name, image in _pictures(Storage(images), skipped):
         faces = finder.find(image, mode, most=most)
+        if adapter:
+            faces = [converted(adapter, face) for face in faces]
         height, width = image.shape[:2]
         shown = [{"points": face.points, "variance": face.variance} for face in faces]
         pictures.append({"file": name, "width": width, "height": height, "faces": shown})
@@ -56,10 +61,13 @@ def find(
     return {"pictures": len(pictures), "faces": faces_found, "skipped": len(skipped)}
 
 
-def _asked(finder: Detector, threshold: float | None, finest: int) -> Detector:
-    finder.threshold = threshold or finder.threshold
-    finder.search = Search(finest=finest)
-    return finder
+def _finder(part: Path, standard: Standard) -> tuple[Detector, Adapter | None]:
+    """Return what finds faces, and what turns its points into those of `standard` where it has others."""
+    trained = [number for number in TRAINED if (part / str(number)).is_dir()]
+    if standard in trained:
+        return detector(part / str(standard)), None
+    adapter = load_adapter(part, standard, trained)
+    return detector(part / str(adapter.config.source)), adapter
 
 
 def _write(target: Storage, name: str, faces: list[Face], size: tuple[int, int], formats: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ class Drawn:
 
 
 class Shards:
-    """Decoded rows of the data set at `uri`.
+    """Decoded rows of the data set at `uri`, or of several, one after the other: URIs with commas between them.
 
     visible uint8 [B, S, S, 3]; classes uint8 [B, S, S]; valid bool [B, S, S]; apparent, kinetic float32 [B, S, S] degC;
     landmarks_70 float32 [B, 70, 2] px, landmarks_478 [B, 478, 2]; other lists as [B, n]; text as objects.
@@ -71,7 +71,7 @@ class Shards:
         self.skipped: list[str] = []
         self._prepare = prepare
         self._pool = ThreadPoolExecutor(threads, "decode")
-        self._shards = self._open(Storage(uri), limit)
+        self._shards = self._open([Storage(part) for part in uri.split(",")], limit)
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
         self._count = min(int(self._starts[-1]), limit or int(self._starts[-1]))
         self._kept: Rows | None = None
@@ -105,22 +105,27 @@ class Shards:
                 self._skip(f"row {place} of shard {shard}: {error}")
         raise UserError(f"{self.uri}: 64 rows in sequence from row {index} cannot be decoded; last: {self.skipped[-1]}")
 
-    def _open(self, storage: Storage, limit: int | None) -> list[pa.Table]:
+    def _open(self, storages: list[Storage], limit: int | None) -> list[pa.Table]:
         """Read every committed shard's encoded rows; the bad ones are skipped."""
-        commits = {part: commit for part, commit in committed(storage).items() if commit.rows}
-        if not commits:
-            raise UserError(f"{self.uri} holds no committed shard; make them with `thermapair world --out {self.uri}`")
+        commits = list[tuple[Storage, int, Commit]]()
+        for storage in storages:
+            found = [(storage, part, commit) for part, commit in committed(storage).items() if commit.rows]
+            if not found:
+                raise UserError(
+                    f"{storage.uri} holds no committed shard; make them with `thermapair world --out {storage.uri}`"
+                )
+            commits += found
         facts = hashlib.sha256()
         tables: list[pa.Table] = []
         with tempfile.TemporaryDirectory(prefix="shards-") as scratch:
-            for part, commit in commits.items():
+            for number, (storage, part, commit) in enumerate(commits):
                 try:
                     table = self._read(storage, commit)
                 except (pa.ArrowException, OSError, ValueError) as error:
                     self._skip(f"shard {storage.path(commit.file)}: {error}{made_anew(part)}")
                     continue
                 facts.update(f"{part} {commit.rows} {commit.digest}\n".encode())
-                tables.append(_mapped(table, Path(scratch) / f"{part}.arrow"))
+                tables.append(_mapped(table, Path(scratch) / f"{number}.arrow"))
                 if limit and sum(len(t) for t in tables) >= limit:
                     break
         if not tables:

@@ -53,7 +53,7 @@ class TrainJob(BaseModel):
 
     task: str
     data: str = ""
-    """Shards; empty for a task that draws its rows itself."""
+    """Shards, several with commas; empty for a task that draws its rows itself."""
     validation: str | None = None
     config: dict[str, Any] = {}
     limit: int | None = None
@@ -77,8 +77,8 @@ class TrainJob(BaseModel):
         return digest_of(self.task, config.model_dump(mode="json"), *records, self.limit)
 
 
-def _committed_rows(uri: str) -> list[list[Any]]:
-    return [[part, record.digest] for part, record in committed(Storage(uri)).items()]
+def _committed_rows(uris: str) -> list[list[Any]]:
+    return [[part, record.digest] for uri in uris.split(",") for part, record in committed(Storage(uri)).items()]
 
 
 def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:
@@ -125,7 +125,11 @@ def run(
         values["init"] = str(part_of(content["task"], bundle))
     where = load_profile(profile, [edit.removeprefix("profile.") for edit in overrides if edit.startswith("profile.")])
     pool = where.training.model_copy(update={"threads": threads} if threads else {})
-    uris = {key: Storage(content[key]).uri for key in ("data", "validation") if content.get(key)}
+    uris = {
+        key: ",".join(Storage(uri).uri for uri in content[key].split(","))
+        for key in ("data", "validation")
+        if content.get(key)
+    }
     if checkpoint_seconds is not None:
         content["checkpoint_seconds"] = checkpoint_seconds
     job = TrainJob(**(content | uris | {"config": values}))
@@ -185,7 +189,7 @@ def claim(job: TrainJob, storage: Storage) -> str:
     facts |= {"data": job.data, "validation": job.validation, "limit": job.limit}
     facts |= {
         "commit": commit_of(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(["thermapair", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     if not storage.create("run.json", json.dumps(facts, indent=1).encode()):
@@ -415,22 +419,28 @@ def _upload(folder: Path, target: Storage) -> None:
         target.write(name, (folder / name).read_bytes())
 
 
-def described(uri: str) -> str:
-    """Return which rows a rendered data set holds, in words."""
+def described(uris: str) -> str:
+    """Return which rows rendered data sets hold, in words."""
+    return "; ".join(_described(uri) for uri in uris.split(","))
+
+
+def _described(uri: str) -> str:
     try:
         world = json.loads(Storage(uri).read("world.json"))
     except FileNotFoundError:
         return shown(uri)
     job = world["job"]
+    gap = f" (gap {job['gap']:g})" if job["gap"] != 1 else ""
     return (
-        f"{job['count']} pictures of domain {job['domain']}, split {job['split']} from person {job['first']} on, "
+        f"{job['count']} pictures of domain {job['domain']}{gap}, split {job['split']} from person {job['first']} on, "
         f"{job['views']} views, {'+'.join(job['conditions'])}, {job['size']} px (digest {world['digest']})"
     )
 
 
-def shown(uri: str) -> str:
-    """Return a local path below the working directory as a relative one: a card is read on other machines."""
-    return os.path.relpath(uri) if uri.startswith(f"{os.getcwd()}/") else uri
+def shown(uris: str) -> str:
+    """Return local paths below the working directory as relative ones: a card is read on other machines."""
+    here = f"{os.getcwd()}/"
+    return ",".join(os.path.relpath(uri) if uri.startswith(here) else uri for uri in uris.split(","))
 
 
 def _say(record: dict[str, float]) -> None:

@@ -103,7 +103,10 @@ async def thermalize(request: Request, service: Served, accept: Accept = None) -
 
 @router.post("/v1/landmarks", **described(schemas.LandmarksRequest, schemas.LandmarksAnswer, "pictures"))
 async def landmarks(request: Request, service: Served, accept: Accept = None) -> Response:
-    """Find 70 or 478 landmarks with their variance on every face. 501 where the bundle has no such model."""
+    """Find 70 or 478 landmarks, or 5, 68 or 72 converted from them, with their variance on every face.
+
+    501 where the bundle has no landmarks.
+    """
     chosen(accept, [JSON])
     asked = await body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
     found = await service.landmarks(decoded(asked.pictures), asked.points)

@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 from pydantic import BaseModel
 
+from models.landmarks.standards import Standard
 from serve import schemas
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -80,7 +81,7 @@ class Client:
         """Return the face and embedding of each picture, or the reason why it has none."""
         return self._answer(schemas.EmbedAnswer, "/v1/embed", {"pictures": _encoded(pictures)})
 
-    def landmarks(self, pictures: Sequence[File], points: int = 70) -> schemas.LandmarksAnswer:
+    def landmarks(self, pictures: Sequence[File], points: Standard = 70) -> schemas.LandmarksAnswer:
         """Return the landmarks of every face of every picture."""
         content = {"pictures": _encoded(pictures), "points": points}
         return self._answer(schemas.LandmarksAnswer, "/v1/landmarks", content)

@@ -15,6 +15,7 @@ from models.errors import UserError
 from models.faces.decode import Found
 from models.faces.stage import FacesStage
 from models.landmarks.stage import LandmarkStage
+from models.landmarks.standards import Standard
 from models.thermal.stage import ThermalStage
 from models.visible.stage import VisibleStage
 from pipelines.chain import Chain, Columns, Stage, StageSpec, stacked
@@ -104,7 +105,7 @@ class StageGroup:
 
         return await self._in_worker(found)
 
-    async def landmarks(self, photo: bytes, found: Found, points: int) -> list[dict]:
+    async def landmarks(self, photo: bytes, found: Found, points: Standard) -> list[dict]:
         """Return the landmarks of the faces `found` in an encoded picture, with the columns of the record."""
         stage = self.stages["landmarks"]
         assert isinstance(stage, LandmarkStage)

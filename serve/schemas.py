@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from models.gates import Gates
+from models.landmarks.standards import Standard
 
 Condition = Literal["warm", "cold"]
 Source = Literal["llm", "template"]
@@ -76,7 +77,7 @@ class LandmarksRequest(_Request):
     """Pictures whose faces get landmarks."""
 
     pictures: list[Encoded] = Field(min_length=1)
-    points: Literal[70, 478] = 70
+    points: Standard = 70
 
 
 class EmbedRequest(_Request):
@@ -205,6 +206,12 @@ class Landmarks(BaseModel):
     variance_70_visible: list[float] | None = None
     landmarks_478: list[float] | None = None
     variance_478_visible: list[float] | None = None
+    landmarks_68: list[float] | None = None
+    variance_68_visible: list[float] | None = None
+    landmarks_72: list[float] | None = None
+    variance_72_visible: list[float] | None = None
+    landmarks_5: list[float] | None = None
+    variance_5_visible: list[float] | None = None
 
 
 class LandmarksAnswer(_Answer):

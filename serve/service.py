@@ -11,6 +11,7 @@ import numpy as np
 from models.bundle import Bundle, Part, fetch, weights_digest
 from models.card import Card
 from models.errors import UserError
+from models.landmarks.standards import Standard
 from pipelines.captions import TEMPLATE, templates
 from pipelines.chain import Columns, stacked
 from pipelines.generate import rounds
@@ -133,7 +134,7 @@ class Service:
         rows = zip(texts, sources, request.attributes, seeds, strict=True)
         return [{"caption": c, "caption_source": s, "attributes": dict(a), "seed": seed} for c, s, a, seed in rows]
 
-    async def landmarks(self, photos: Sequence[bytes], points: int) -> list[dict[str, Any]]:
+    async def landmarks(self, photos: Sequence[bytes], points: Standard) -> list[dict[str, Any]]:
         """Return a row for every face of every encoded picture: where it is, its landmarks and their variance.
 
         Raises:
@@ -148,7 +149,7 @@ class Service:
         found = await self._asked(asyncio.gather(*(self._placed(n, photo, points) for n, photo in enumerate(photos))))
         return [{"picture": number, **row} for number, rows in enumerate(found) for row in rows]
 
-    async def _placed(self, number: int, photo: bytes, points: int) -> list[dict[str, Any]]:
+    async def _placed(self, number: int, photo: bytes, points: Standard) -> list[dict[str, Any]]:
         """Return the faces of one picture: those that the faces part finds, looked at by the landmarker."""
         try:
             found = await self._home("faces").find.remote(photo)

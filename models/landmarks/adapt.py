@@ -1,10 +1,14 @@
 """Label adaptation: a landmark standard in, another out, learnt from coordinates alone (T-FAKE, section 3).
 
 The published facts name five fully connected layers and no pictures, and nothing else. Width, activation, normalisation and
-loss are our choice: points are centred and divided by the size of the face, ReLU between layers, mean squared error.
+loss are our choice: points are centred and divided by the size of the face, ReLU between layers, mean squared error. Where
+the target's points are known means of the source's (`standards.rule`), the layers learn what differs from that.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +16,28 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from models.errors import UserError
+from models.landmarks.detect import Face
+from models.landmarks.standards import Standard, rule
+from models.weights import load_network
+
+FILE = "adapter.safetensors"
+
 
 class AdapterConfig(BaseModel):
-    """source, target: numbers of points. hidden: width of the four inner layers."""
+    """hidden: width of the four inner layers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: int = Field(ge=2)
-    target: int = Field(ge=1)
+    source: Standard
+    target: Standard
     hidden: int = Field(128, ge=1)
 
 
 class Adapter(nn.Module):
     """Points float [B, source, 2] in pixels -> float32 [B, target, 2] in pixels, whatever the face's place and size."""
+
+    rule: Tensor
 
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__()
@@ -34,24 +47,47 @@ class Adapter(nn.Module):
         for inside, out in pairwise(widths):
             layers += [nn.Linear(inside, out), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
+        known = rule(config.source, config.target)
+        weights = torch.zeros(config.target, config.source) if known is None else torch.from_numpy(known).float()
+        self.register_buffer("rule", weights, persistent=False)
+        if known is not None:
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, points: Tensor) -> Tensor:
         points = points.float()
         middle, size = frame(points)
-        flat = ((points - middle) / size).flatten(1)
-        return self.layers(flat).unflatten(1, (self.config.target, 2)) * size + middle
+        inside = (points - middle) / size
+        learnt = self.layers(inside.flatten(1)).unflatten(1, (self.config.target, 2))
+        return (self.rule @ inside + learnt) * size + middle
 
 
 def frame(points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the middle [B, 1, 2] and the size [B, 1, 1] (root mean square distance from it) of points [B, L, 2]."""
     middle = points.mean(dim=1, keepdim=True)
-    size = (points - middle).square().sum(dim=2, keepdim=True).mean(dim=1, keepdim=True).sqrt()
-    return middle, size.clamp(min=1e-6)
+    size = (points - middle).square().sum(dim=2, keepdim=True).mean(dim=1, keepdim=True)
+    return middle, size.clamp(min=1e-12).sqrt()  # a slope of zero, not NaN, where all points are one
 
 
 def build_adapter(config: dict[str, Any]) -> Adapter:
     """Return an untrained adapter of the stored configuration."""
     return Adapter(AdapterConfig(**config))
+
+
+def load_adapter(part: Path, target: Standard, sources: Sequence[Standard]) -> Adapter:
+    """Return the adapter in `part/adapters` that makes `target` of the first of `sources` it can be made of.
+
+    Raises a UserError that says what there is instead.
+    """
+    folder = part / "adapters"
+    for source in sources:
+        path = folder / f"{source}-{target}" / FILE
+        if path.is_file():
+            return load_network(path, build_adapter)
+    there = " and ".join(map(str, sources))
+    known = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{FILE}")))
+    also = f", and the conversions {known}" if known else ""
+    raise UserError(f"this bundle has no landmarker of {target} points; it has {there}{also}")
 
 
 def adaptation_loss(model: Adapter, source: Tensor, target: Tensor) -> Tensor:
@@ -88,6 +124,14 @@ def fitted(
 def adapted(model: Adapter, points: np.ndarray) -> np.ndarray:
     """Return points [N, L, 2] in the target's standard, float32 [N, L', 2]."""
     return model(torch.from_numpy(np.ascontiguousarray(points, np.float32))).numpy()
+
+
+def converted(model: Adapter, face: Face) -> Face:
+    """Return `face` in the target's standard, its variances to first order, the errors of its points being independent."""
+    points, variance = torch.from_numpy(face.points), torch.from_numpy(face.variance)
+    slopes = torch.func.jacrev(lambda one: model(one[None])[0])(points)  # [L', 2, L, 2]
+    spread = (slopes.detach().square().sum(dim=3).mean(dim=1) * variance).sum(dim=1)
+    return replace(face, points=adapted(model, face.points[None])[0], variance=spread.numpy())
 
 
 def leave_subject_out(

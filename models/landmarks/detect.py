@@ -7,25 +7,32 @@ that matter again in float32.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.landmarks.intensity import Mode, unit_values
-from models.landmarks.network import Landmarker, folded, fused, normalised
+from models.landmarks.network import Landmarker, folded, fused, load_landmarker, normalised
 from models.padding import in_batches
 
 MARGIN = 1.25
-"""Side of a detector's crop over the larger side of its box."""
+"""Published side of a crop over the larger side of the detector's box in it; a part may hold its own (`read_detection`)."""
 DOUBT = 1.3
 """A bfloat16 score may be wrong by this factor: windows up to it are computed again in float32."""
+LIKELY = 2.0
+"""Windows up to so many thresholds are looked at again, about the points found in them: few faces lie amid a window."""
+FRAMED = {70: 2.0, 478: 1.5}
+"""Side of that second look over the larger side of the box of the points: the 70 end at the brows, the 478 at the hair."""
 MAX_PIXELS = 64_000_000
+FILE = "detection.json"
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,8 @@ class Face:
 class Detector:
     """Finds faces with a landmarker.
 
-    threshold: mean variance, (crop units)^2, below which a window shows a face; T-FAKE's is 6e-4. dtype: `bfloat16` looks
+    threshold: mean variance, (crop units)^2, below which a window shows a face; T-FAKE's is 6e-4. margin: side of the crop
+    about a given box over the box's larger side. dtype: `bfloat16` looks
     at all windows in it and at those that could be chosen in float32. batch: windows of one forward pass.
     """
 
@@ -81,6 +89,7 @@ class Detector:
         model: Landmarker,
         *,
         threshold: float = 6e-4,
+        margin: float = MARGIN,
         search: Search | None = None,
         dtype: str = "float32",
         batch: int = 4,
@@ -88,6 +97,7 @@ class Detector:
         if dtype not in ("float32", "bfloat16"):
             raise UserError(f"a detector computes in float32 or bfloat16, not {dtype!r}")
         self.config, self.threshold, self.search = model.config, threshold, search or Search()
+        self.margin, self.framed = margin, FRAMED[model.config.standard]
         self.model = folded(model.float()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.quick = _halved(self.model) if dtype == "bfloat16" else None
         self.batch = batch
@@ -96,33 +106,42 @@ class Detector:
 
     def best(self, image: np.ndarray, mode: Mode = "auto") -> Face:
         """Return the surest face of `image` [H, W] or [H, W, 3], whether or not it is below the threshold."""
-        scan = self._scan(image, mode)
-        scores = scan.scores()
-        return scan.face(int(scores.argmin()))
+        scan = self._scan(unit_values(checked(image), mode))
+        return scan.face(int(scan.scores().argmin()))
 
     def find(
         self, image: np.ndarray, mode: Mode = "auto", *, overlap: float = 0.5, most: int | None = None
     ) -> list[Face]:
         """Return the faces of `image` below the threshold, surest first.
 
-        overlap: of two faces whose boxes share more than this part of the smaller box, the surer stays. most: at most so many.
+        The surest windows are looked at again, each cut out about the points that were found in it: half a face in a window
+        then becomes the whole one, or none. overlap: of two faces whose boxes share more than this part of the smaller box,
+        the surer stays. most: at most so many.
         """
-        scan = self._scan(image, mode, keep_below=self.threshold)
+        values = unit_values(checked(image), mode)
+        scan = self._scan(values, keep_below=LIKELY * self.threshold)
         scores = scan.scores()
-        order = [k for k in np.argsort(scores, kind="stable") if scores[k] < self.threshold]
-        return separate((scan.face(int(k)) for k in order), overlap, most)
+        order = [k for k in np.argsort(scores, kind="stable") if scores[k] < LIKELY * self.threshold]
+        likely = separate([scan.face(int(k)) for k in order], overlap)
+        again = self._look(values, [box_window(face.box, self.config.size, self.framed) for face in likely])
+        sure = [face for face in again if face.uncertainty < self.threshold]
+        return separate(sorted(sure, key=lambda face: face.uncertainty), overlap, most)
 
     def at_boxes(self, image: np.ndarray, boxes: np.ndarray, mode: Mode = "auto") -> list[Face]:
         """Return the landmarks in each of `boxes` [N, 4] (x0, y0, x1, y1, pixels): one look per box (section 2.5)."""
         values = unit_values(checked(image), mode)
-        windows = [box_window(box, self.config.size) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
+        windows = [box_window(box, self.config.size, self.margin) for box in np.asarray(boxes).reshape(-1, 4)]
+        return self._look(values, windows)
+
+    def _look(self, values: np.ndarray, windows: list[Window]) -> list[Face]:
+        """Return what each of `windows` of a frame float32 [H, W, 3] shows."""
         if not windows:
             return []
         crops = np.stack([cut(values, window, self.config.size) for window in windows])
         return [face_of(out, window, self.config.size) for out, window in zip(self._run(self.exact, crops), windows)]
 
-    def _scan(self, image: np.ndarray, mode: Mode, keep_below: float = 0.0) -> "_Scan":
-        values = unit_values(checked(image), mode)
+    def _scan(self, values: np.ndarray, keep_below: float = 0.0) -> "_Scan":
+        """Return what every window of a frame float32 [H, W, 3] shows; in bfloat16, those below `keep_below` are exact."""
         crops, windows = cropped(values, self.config.size, self.search)
         if self.quick is None:
             return _Scan(self._run(self.exact, crops), windows, self.config.size)
@@ -145,6 +164,38 @@ class Detector:
 
         with torch.inference_mode():
             return in_batches(look, torch.from_numpy(crops), self.batch).numpy()
+
+
+class Detection(BaseModel):
+    """What a part says of its use as a detector: see `Detector`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    threshold: float = Field(6e-4, gt=0)
+    margin: float = Field(MARGIN, ge=1)
+
+
+def detector(folder: Path) -> Detector:
+    """Return the detector of `folder` (`landmarker.safetensors` and, if it is there, `detection.json`)."""
+    known = read_detection(folder)
+    return Detector(load_landmarker(folder / "landmarker.safetensors"), threshold=known.threshold, margin=known.margin)
+
+
+def read_detection(folder: Path) -> Detection:
+    """Return what stands beside the weights in `folder`, the published values if nothing does."""
+    path = folder / FILE
+    if not path.is_file():
+        return Detection()
+    try:
+        return Detection.model_validate_json(path.read_text())
+    except ValueError as error:
+        raise EnvironmentFault(f"{path}: not a threshold and a margin ({error}). Calibrate again.") from error
+
+
+def write_detection(folder: Path, **values: float) -> None:
+    """Write `threshold`, `margin` or both beside the weights; the other stays as it is."""
+    known = read_detection(folder).model_copy(update={name: round(value, 8) for name, value in values.items()})
+    (folder / FILE).write_text(known.model_dump_json() + "\n")
 
 
 @dataclass(frozen=True)
@@ -170,22 +221,22 @@ def face_of(output: np.ndarray, window: Window, side: int) -> Face:
     return Face(points.astype(np.float32), variance.astype(np.float32), float(output[:, 2].mean()), window)
 
 
-def separate(faces: Iterable[Face], overlap: float, most: int | None = None) -> list[Face]:
+def separate(faces: Sequence[Face], overlap: float, most: int | None = None) -> list[Face]:
     """Return `faces`, surest first, without those that share more than `overlap` of the smaller box with a surer one."""
-    kept: list[Face] = []
-    for face in faces:
-        if most is not None and len(kept) >= most:
-            break
-        if all(shared(face.box, other.box) <= overlap for other in kept):
+    boxes = np.array([face.box for face in faces]).reshape(-1, 4)
+    free, kept = np.ones(len(faces), bool), list[Face]()
+    for index, face in enumerate(faces):
+        if free[index] and (most is None or len(kept) < most):
             kept.append(face)
+            free &= shared(boxes, boxes[index]) <= overlap
     return kept
 
 
-def shared(one: np.ndarray, two: np.ndarray) -> float:
-    """Return the intersection of two boxes [4] over the area of the smaller."""
-    low, high = np.maximum(one[:2], two[:2]), np.minimum(one[2:], two[2:])
-    area = min(float((box[2:] - box[:2]).prod()) for box in (one, two))
-    return float(np.clip(high - low, 0, None).prod()) / max(area, 1e-9)
+def shared(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return the intersection of boxes [..., 4] over the area of the smaller, [...]."""
+    low, high = np.maximum(one[..., :2], two[..., :2]), np.minimum(one[..., 2:], two[..., 2:])
+    area = np.minimum(*((box[..., 2:] - box[..., :2]).prod(axis=-1) for box in (one, two)))
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=-1) / np.maximum(area, 1e-9))
 
 
 def pyramid(height: int, width: int, side: int, search: Search) -> list[tuple[int, int]]:
@@ -225,9 +276,9 @@ def cropped(values: np.ndarray, side: int, search: Search) -> tuple[np.ndarray, 
     return np.stack(crops), windows
 
 
-def box_window(box: np.ndarray, side: int) -> Window:
-    """Return the square of 1.25 times the larger side about the middle of `box` (x0, y0, x1, y1)."""
-    middle, reach = (box[:2] + box[2:]) / 2, MARGIN * max(float((box[2:] - box[:2]).max()), 1.0)
+def box_window(box: np.ndarray, side: int, margin: float = MARGIN) -> Window:
+    """Return the square of `margin` times the larger side about the middle of `box` (x0, y0, x1, y1)."""
+    middle, reach = (box[:2] + box[2:]) / 2, margin * max(float((box[2:] - box[:2]).max()), 1.0)
     x, y = (middle - reach / 2).tolist()
     return Window((x, y), (reach / side, reach / side))
 

@@ -1,55 +1,106 @@
-"""Read a landmarker on people it was not trained on: errors, calibration, and faces found in crowded frames."""
+"""Read a landmarker on people it was not trained on: errors by modality and by yaw, and how honest its variances are.
 
-import json
-from collections.abc import Iterable
+Faces in crowded frames are in `crowds`.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import cv2
 import numpy as np
+import torch
 
-from models.classes import BACKGROUND
-from models.faces.canvas import texture
 from models.landmarks.calibration import read_calibration, scale_factor, summary, write_calibration
-from models.landmarks.detect import Detector, shared
+from models.landmarks.detect import Detector, Search, detector, write_detection
 from models.landmarks.metrics import nme
-from models.landmarks.network import load_landmarker
+from models.synthworld.capture import capture
+from models.synthworld.ranges import Domain
 from models.tasks import Rows
 from models.tasks.landmarker import modalities
 
-COLUMNS = ("visible", "classes", "landmarks_70", "landmarks_478", "bbox", "apparent", "valid", "visible_70_rgb",
-           "visible_70_thermal", "visible_478_rgb", "visible_478_thermal")  # fmt: skip
 FACELESS_IN_THERMAL = (*range(17, 27), 68, 69)
 """Of the 70: brows and pupils, which have little thermal contrast."""
-FRAME = (480, 640)
-MOST = 6
+MARGINS = (1.25, 1.5, 1.75, 2.0)
+YAWS = {"to30": (0, 30), "30to60": (30, 60), "over60": (60, 181)}
+"""Bins of |yaw| in degrees."""
 
 
-def detector(folder: Path) -> Detector:
-    """Return the detector of `folder` (`landmarker.safetensors` and `detection.json`)."""
-    path = folder / "detection.json"
-    threshold = json.loads(path.read_text())["threshold"] if path.is_file() else 6e-4
-    return Detector(load_landmarker(folder / "landmarker.safetensors"), threshold=float(threshold))
+class Look(NamedTuple):
+    """A picture and what is true of it: points float [L, 2] and box float [4] in its pixels."""
+
+    picture: np.ndarray
+    points: np.ndarray
+    box: np.ndarray
 
 
-def answers(finder: Detector, test: Iterable[Rows], thermalizer: str) -> dict[str, dict[str, np.ndarray]]:
-    """Return modality (rgb, thermal, true) -> truth, found [N, L, 2] px, variance [N, L] px^2, seen bool [N, L].
+def columns(domain: Domain) -> tuple[str, ...]:
+    """Return the columns to read of shards of `domain`."""
+    named = (f"visible_{number}_{modality}" for number in (70, 478) for modality in ("rgb", "thermal"))
+    whole = ("visible", "classes", "landmarks_70", "landmarks_478", "bbox", "pose", "identity", "view", "condition")
+    return (*whole, *named, *(() if domain.capture.thermal == "none" else ("apparent", "valid")))
+
+
+def looks(
+    rows: Rows, standard: int, thermalizer: str, domain: Domain | None = None
+) -> Iterator[tuple[str, list[Look]]]:
+    """Yield (modality, a look at each row): rgb, thermal, true, and what the camera of `domain` delivers, by its kind."""
+    points, boxes = np.asarray(rows[f"landmarks_{standard}"]), np.asarray(rows["bbox"])
+    for name, pictures in modalities(rows, thermalizer).items():
+        yield name, [Look(*one) for one in zip(pictures, points, boxes, strict=True)]
+    if domain is not None and domain.capture.thermal not in ("none", "apparent"):
+        yield domain.capture.thermal, [photographed(rows, k, standard, domain) for k in range(len(points))]
+
+
+def photographed(rows: Rows, row: int, standard: int, domain: Domain) -> Look:
+    """Return what the thermal camera of `domain` delivers of a row at its own resolution, and where the points lie in it."""
+    apparent, valid = (torch.from_numpy(np.asarray(rows[name][row])) for name in ("apparent", "valid"))
+    box = np.asarray(rows["bbox"][row], np.float64)
+    name = tuple(str(rows[key][row]) for key in ("identity", "view", "condition"))
+    taken = capture(apparent.float(), valid, float(box[3] - box[1]), domain, *name)
+    scale, shift = taken.picture.shape[0] / apparent.shape[0], np.array(taken.shift)
+    points = np.asarray(rows[f"landmarks_{standard}"][row]) * scale + shift
+    return Look(taken.picture.numpy(), points, box * scale + np.tile(shift, 2))
+
+
+def answers(
+    finder: Detector, test: Iterable[Rows], thermalizer: str, domain: Domain | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return modality -> truth, found [N, L, 2] px, variance [N, L] px^2, seen bool [N, L], yaw [N] degrees, size [N] px.
 
     One look into the true box, as the landmark stage looks into the detector's.
     """
     standard = finder.config.standard
     collected: dict[str, dict[str, list[np.ndarray]]] = {}
     for rows in test:
-        for name, pictures in modalities(rows, thermalizer).items():
-            faces = [finder.at_boxes(p, box[None])[0] for p, box in zip(pictures, rows["bbox"], strict=True)]
+        for name, shown in looks(rows, standard, thermalizer, domain):
+            faces = [finder.at_boxes(look.picture, look.box[None])[0] for look in shown]
             part = {
-                "truth": np.asarray(rows[f"landmarks_{standard}"]),
+                "truth": np.stack([look.points for look in shown]),
                 "found": np.stack([face.points for face in faces]),
                 "variance": np.stack([face.variance for face in faces]),
                 "seen": rows[f"visible_{standard}_{'rgb' if name == 'rgb' else 'thermal'}"],
+                "yaw": np.asarray(rows["pose"])[:, 0] if "pose" in rows else np.zeros(len(shown)),
+                "size": np.array([np.sqrt((look.box[2:] - look.box[:2]).prod()) for look in shown]),
             }
             for key, values in part.items():
                 collected.setdefault(name, {}).setdefault(key, []).append(values)
     return {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in collected.items()}
+
+
+def fit_margin(folder: Path, rows: Rows, thermalizer: str) -> float:
+    """Choose how wide a box is looked at: the margin of `MARGINS` with the least error on validation people.
+
+    Visible pictures and the thermalizer's count alike. It is written beside the weights and returned.
+    """
+    finder, errors = detector(folder), dict[float, float]()
+    for margin in MARGINS:
+        finder.margin = margin
+        found = answers(finder, [{name: values for name, values in rows.items() if name != "apparent"}], thermalizer)
+        errors[margin] = float(np.mean([nme(each["found"], each["truth"]).mean() for each in found.values()]))
+    best = min(errors, key=lambda margin: errors[margin])
+    write_detection(folder, margin=best)
+    return best
 
 
 def calibrate(folder: Path, validation: Iterable[Rows], thermalizer: str) -> dict[str, float]:
@@ -66,19 +117,28 @@ def calibrate(folder: Path, validation: Iterable[Rows], thermalizer: str) -> dic
     return factors
 
 
-def evaluate_landmarker(folder: Path, test: Iterable[Rows], thermalizer: str) -> dict[str, float]:
-    """Return, by modality, "NME W/H" of all and of seen points and the figures of `calibration.summary`, recalibrated as stored.
+def evaluate_landmarker(
+    folder: Path, test: Iterable[Rows], thermalizer: str, domain: Domain | None = None
+) -> dict[str, float]:
+    """Return the figures of every modality (rgb, thermal, true and the kind of picture that `domain`'s camera delivers).
 
+    `nme` is "NME W/H" of all points, `nme_seen` of those that the modality shows; both again by |yaw| (`YAWS`); then
+    `calibration.summary`, recalibrated as stored. Pictures may differ in size, so variances and distances are in hundredths
+    of the face's size there. `hidden_variance`: how many times the variance of a face's hidden points is that of its seen
+    ones, the median over faces.
     `thermal_contrast`: how many times the variance grows from visible to thermal on brows and pupils, over how many times it
     grows on the other points; above 1 the landmarker knows what thermal does not show (70 landmarks alone).
     """
     factors = read_calibration(folder)
-    found, metrics = answers(detector(folder), test, thermalizer), dict[str, float]()
+    found, metrics = answers(detector(folder), test, thermalizer, domain), dict[str, float]()
     for name, values in found.items():
+        unit = 100 / values["size"][:, None]
         variance = values["variance"] * factors.get("visible" if name == "rgb" else "thermal", 1.0)
-        metrics[f"{name}_nme"] = float(nme(values["found"], values["truth"]).mean())
-        metrics[f"{name}_nme_seen"] = float(nme(values["found"], values["truth"], values["seen"]).mean())
-        metrics |= {f"{name}_{key}": value for key, value in summary(_distance(values), variance).items()}
+        metrics |= {f"{name}_{key}": value for key, value in errors_by_yaw(values).items()}
+        metrics[f"{name}_hidden_variance"] = hidden_variance(variance, values["seen"])
+        metrics |= {
+            f"{name}_{key}": value for key, value in summary(_distance(values) * unit, variance * unit**2).items()
+        }
     if "thermal" in found and found["rgb"]["variance"].shape[1] == 70:
         ratio = np.median(found["thermal"]["variance"] / found["rgb"]["variance"], axis=0)
         weak = np.isin(np.arange(70), FACELESS_IN_THERMAL)
@@ -86,52 +146,50 @@ def evaluate_landmarker(folder: Path, test: Iterable[Rows], thermalizer: str) ->
     return metrics
 
 
-def detection(folder: Path, test: Iterable[Rows], frames: int, seed: int = 0) -> dict[str, float]:
-    """Return recall and false faces on `frames` textured 640 x 480 frames with 1 to 6 faces, and on as many with none.
+def errors_by_yaw(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return "NME W/H" of all and of seen points, over all faces and in each bin of `YAWS` that has one."""
+    every = {
+        "nme": nme(values["found"], values["truth"]),
+        "nme_seen": nme(values["found"], values["truth"], values["seen"]),
+    }
+    metrics = {key: float(each.mean()) for key, each in every.items()}
+    turned = np.abs(values["yaw"])
+    for bin_name, (low, high) in YAWS.items():
+        inside = (turned >= low) & (turned < high)
+        if inside.any():
+            metrics |= {f"{key}_{bin_name}": float(each[inside].mean()) for key, each in every.items()}
+    return metrics
 
-    A face is recalled when a found box shares half of the smaller of the two with it and their middles are within a quarter
-    of its size.
+
+def hidden_variance(variance: np.ndarray, seen: np.ndarray) -> float:
+    """Return the median over faces of mean variance [N, L] of hidden over that of seen points, NaN without such faces."""
+    both = seen.any(axis=1) & ~seen.all(axis=1)
+    ratios = [float(v[~s].mean() / v[s].mean()) for v, s in zip(variance[both], seen[both], strict=True)]
+    return float(np.median(ratios)) if ratios else math.nan
+
+
+def searched(folder: Path, test: Iterable[Rows], domain: Domain) -> dict[str, float]:
+    """Return the figures of the sliding window on the frames of `domain`'s camera, whose boxes nobody told it.
+
+    `frame_nme` is "NME W/H" of the surest window of every frame, `frame_nme_sure` of those below the trained threshold,
+    `frame_missed` the share that is not. Frames smaller than half as much again as the window are enlarged to it.
     """
-    finder, rng = detector(folder), np.random.default_rng(seed)
-    pool = [
-        (rows["visible"][k], rows["classes"][k], rows["landmarks_70"][k])
-        for rows in test
-        for k in range(len(rows["visible"]))
-    ]
-    there = recalled = extra = empty = 0
-    for _ in range(frames):
-        picture, boxes = crowd(pool, rng)
-        found = [face.box for face in finder.find(picture)]
-        hits = [any(_same(box, other) for other in found) for box in boxes]
-        there, recalled = there + len(boxes), recalled + sum(hits)
-        extra += sum(not any(_same(box, other) for box in boxes) for other in found)
-        empty += len(finder.find(texture(FRAME[1], rng)[: FRAME[0]]))
-    return {"recall": recalled / max(there, 1), "false_per_crowd": extra / frames, "false_per_texture": empty / frames}
-
-
-def crowd(
-    pool: list[tuple[np.ndarray, np.ndarray, np.ndarray]], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return a textured frame uint8 [480, 640, 3] with 1 to 6 people that do not overlap, and the boxes of their 70 points."""
-    frame, boxes = texture(FRAME[1], rng)[: FRAME[0]].copy(), list[np.ndarray]()
-    cells = rng.permutation(MOST)[: int(rng.integers(1, MOST + 1))]
-    for cell in cells:
-        picture, classes, points = pool[int(rng.integers(len(pool)))]
-        side = int(rng.integers(130, 214))
-        left = int(cell % 3 * 213 + rng.integers(0, 214 - side))
-        top = int(cell // 3 * 240 + rng.integers(0, 240 - side))
-        small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
-        alpha = cv2.resize((classes != BACKGROUND).astype(np.float32), (side, side))[..., None]
-        under = frame[top : top + side, left : left + side]
-        under[:] = (under * (1 - alpha) + small * alpha).astype(np.uint8)
-        placed = points * (side / picture.shape[0]) + (left, top)
-        boxes.append(np.concatenate([placed.min(axis=0), placed.max(axis=0)]))
-    return frame, np.array(boxes)
-
-
-def _same(box: np.ndarray, other: np.ndarray) -> bool:
-    apart = np.abs((box[:2] + box[2:]) / 2 - (other[:2] + other[2:]) / 2).max()
-    return shared(box, other) > 0.5 and bool(apart < (box[2:] - box[:2]).max() / 4)
+    finder, errors, sure = detector(folder), list[float](), list[bool]()
+    side = finder.config.size
+    for rows in test:
+        for row in range(len(rows["bbox"])):
+            look = photographed(rows, row, finder.config.standard, domain)
+            short = 1.5 * side / min(look.picture.shape)
+            finder.search = Search(finest=min(0, -math.ceil(math.log(short) / -math.log(Search.eta))))
+            face = finder.best(look.picture)
+            errors.append(float(nme(face.points[None], look.points[None])[0]))
+            sure.append(face.uncertainty < finder.threshold)
+    kept = np.array(sure)
+    return {
+        "frame_nme": float(np.mean(errors)),
+        "frame_nme_sure": float(np.array(errors)[kept].mean()) if kept.any() else math.nan,
+        "frame_missed": float(1 - kept.mean()),
+    }
 
 
 def _distance(values: dict[str, np.ndarray]) -> np.ndarray:

@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from models.classes import BACKGROUND, CLASSES
-from models.errors import EnvironmentFault, UserError
+from models.errors import EnvironmentFault
+from models.landmarks.adapt import Adapter, converted, load_adapter
 from models.landmarks.calibration import read_calibration
-from models.landmarks.detect import Face, box_window, cut, face_of
+from models.landmarks.detect import Face, box_window, cut, face_of, read_detection
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import Landmarker, folded, load_landmarker, normalised
 from models.landmarks.pose import pose
+from models.landmarks.standards import Standard
 from models.padding import in_batches
 from models.temperature import from_centikelvin
 
 Columns = dict[str, np.ndarray]
-STANDARDS = (70, 478)
+TRAINED: tuple[Standard, ...] = (70, 478)
 OPAQUE = np.isin(np.arange(len(CLASSES)), [CLASSES.index(n) for n in ("HAIR", "CLOTHING", "HEADWEAR", "FACEWEAR")])
 OPAQUE[BACKGROUND] = True
 GLASSES = CLASSES.index("GLASSES")
@@ -35,15 +37,16 @@ class LandmarkStage:
     `seen_L_visible`, `seen_L_thermal` bool [B, L]: the point's pixel shows the face, not what covers it (see `seen`);
     and with 70 landmarks `pose` float32 [B, 3], yaw, pitch, roll in degrees.
 
-    weights: a folder with `70/landmarker.safetensors`, `478/landmarker.safetensors` or both.
+    weights: a folder with `70/landmarker.safetensors`, `478/landmarker.safetensors` or both, and maybe `adapters/`.
     """
 
     def __init__(self, weights: Path, *, dtype: str = "float32", threads: int = 1, batch: int = 8) -> None:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-        self.batch = batch
-        folders = {number: folder for number in STANDARDS if (folder := Path(weights) / str(number)).is_dir()}
+        self.batch, self.part, self.adapters = batch, Path(weights), dict[Standard, Adapter]()
+        folders = {number: folder for number in TRAINED if (folder := Path(weights) / str(number)).is_dir()}
         self.models = {number: _loaded(folder, dtype) for number, folder in folders.items()}
+        self.margins = {number: read_detection(folder).margin for number, folder in folders.items()}
         self.factors = {number: read_calibration(folder) for number, folder in folders.items()}
         if not self.models:
             raise EnvironmentFault(f"{weights} holds no landmarker: neither 70/ nor 478/ is there. Train one.")
@@ -53,13 +56,13 @@ class LandmarkStage:
         found = np.flatnonzero(np.isfinite(boxes).all(axis=1))
         celsius = from_centikelvin(batch["thermal"])
         columns: Columns = {}
-        for number, model in self.models.items():
+        for number in self.models:
             count, layers = celsius.shape[:2]
             points = np.full((count, number, 2), np.nan, np.float32)
             spread = np.full((count, 1 + layers, number), np.nan, np.float32)
             for row in found:
                 pictures = [unit_values(visible[row]), *(unit_values(layer, "temperature") for layer in celsius[row])]
-                faces = self._look(model, pictures, boxes[row])
+                faces = self._look(number, pictures, boxes[row])
                 points[row] = faces[0].points
                 spread[row] = [face.variance for face in faces]
             spread[:, 0] *= self.factors[number].get("visible", 1.0)
@@ -75,24 +78,27 @@ class LandmarkStage:
             columns["pose"] = pose(columns["landmarks_70"])
         return {**batch, **columns}
 
-    def at_boxes(self, picture: np.ndarray, boxes: np.ndarray, number: int) -> list[Face]:
+    def at_boxes(self, picture: np.ndarray, boxes: np.ndarray, number: Standard) -> list[Face]:
         """Return `number` landmarks with calibrated variance in each of `boxes` [N, 4] of a picture uint8 [H, W, 3].
 
-        Raises a UserError where the part has no landmarker of so many points.
+        What no landmarker places is converted by an adapter of the part. Raises a UserError where there is neither.
         """
         if number not in self.models:
-            known = " and ".join(map(str, self.models))
-            raise UserError(f"this bundle has no landmarker of {number} points; it has {known}")
+            if number not in self.adapters:
+                self.adapters[number] = load_adapter(self.part, number, tuple(self.models))
+            adapter = self.adapters[number]
+            return [converted(adapter, face) for face in self.at_boxes(picture, boxes, adapter.config.source)]
         values = unit_values(picture)
-        faces = [self._look(self.models[number], [values], box)[0] for box in np.asarray(boxes, np.float64)]
+        faces = [self._look(number, [values], box)[0] for box in np.asarray(boxes, np.float64)]
         factor = self.factors[number].get("visible", 1.0)
         return [dataclasses.replace(face, variance=face.variance * factor) for face in faces]
 
     @torch.inference_mode()
-    def _look(self, model: Landmarker, pictures: list[np.ndarray], box: np.ndarray) -> list[Face]:
+    def _look(self, number: Standard, pictures: list[np.ndarray], box: np.ndarray) -> list[Face]:
         """Return the face in `box` as each of `pictures` float32 [S, S, 3] shows it."""
+        model = self.models[number]
         side = model.config.size
-        window = box_window(box, side)
+        window = box_window(box, side, self.margins[number])
         crops = torch.from_numpy(np.stack([cut(picture, window, side) for picture in pictures]))
 
         def run(part: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """Landmark standards, named by their number of points, and how the others follow from the true 70 and 478.
 
 `70`: iBUG-68 and the two pupils (FaceSynthetics). `68`: iBUG-68. `5`: eyes, nose tip, mouth corners (insightface, TFW).
-`72`: UNCC-ThermalFace's contour points. `478`: the world's dense topology, which is not MediaPipe's.
+`72`: UNCC-ThermalFace's contour points. `478`: the world's dense topology, `world478`, which is not MediaPipe's: nothing here
+reads or writes `mediapipe478`.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from models.faces.align import five_points
 from models.synthworld.landmarks import MIRROR_70
 
 Standard = Literal[5, 68, 70, 72, 478]
+STANDARDS: tuple[Standard, ...] = get_args(Standard)
 
 
 def contour72(points: np.ndarray) -> np.ndarray:
@@ -45,3 +47,13 @@ def truth(seventy: np.ndarray, dense: np.ndarray, standard: Standard) -> np.ndar
     if standard == 72:
         return contour72(seventy)
     return dense if standard == 478 else seventy[..., :standard, :]
+
+
+def rule(source: Standard, target: Standard) -> np.ndarray | None:
+    """Return the weights [target, source] by which points of `target` are means of points of `source`, None if they are not."""
+    if source == 478 or target == 478:
+        return np.eye(478) if source == target else None
+    each = np.repeat(np.eye(70)[..., None], 2, axis=-1)  # one of the 70 at a time is 1
+    given, wanted = (truth(each, np.zeros((70, 478, 2)), name)[..., 0].T for name in (source, target))
+    weights = wanted @ np.linalg.pinv(given)
+    return weights if np.allclose(weights @ given, wanted, atol=1e-6) else None

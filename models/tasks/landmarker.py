@@ -4,7 +4,6 @@ Thermal pictures are predicted from the visible ones; true temperature is read b
 `models/tasks/landmarker_bound.py`, the upper bound.
 """
 
-import json
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from models.card import Card
 from models.classes import BACKGROUND
 from models.errors import UserError
 from models.landmarks.crops import Augmentation, Crop, face_crop
+from models.landmarks.detect import write_detection
 from models.landmarks.drawing import drawn
 from models.landmarks.intensity import unit_values
 from models.landmarks.loss import nll
@@ -231,7 +231,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     own = folder / str(standard)
     save_network(model, own / "landmarker.safetensors")
     threshold = card.metrics.get("validation", {}).get("threshold", 6e-4)
-    (own / "detection.json").write_text(json.dumps({"threshold": threshold}) + "\n")
+    write_detection(own, threshold=threshold)
     facts = {
         "title": f"Landmarker: {standard} points with variance",
         "summary": SUMMARY.format(standard=standard),

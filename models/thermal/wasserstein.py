@@ -3,6 +3,10 @@
 Points carry equal weights and the cost is the squared Euclidean distance. Both solvers give the gradient by the envelope
 theorem: the plan is held fixed and the cost is differentiated (Peyre and Cuturi 2019, Computational Optimal Transport,
 section 9.1).
+
+On a CPU `exact` is both the faster and the more exact. One thread, 512 x 512 patches of 8 x 8 values of rendered faces,
+processor time of a problem (`tests/benchmarks/wasserstein.py`): exact 37 ms; sinkhorn 237 ms, 0.6 % off (10 sweeps), 131 ms,
+2.3 % off (2 sweeps); geomloss 0.3.1 with T-FAKE's settings 72 ms, 13.5 % off, and 391 ms, 5.3 % off at scaling 0.9.
 """
 
 import math

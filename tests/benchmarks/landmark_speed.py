@@ -1,22 +1,35 @@
 """Sliding-window search, ours against the plain loop: `python -m tests.benchmarks.landmark_speed [--frame 480 640]`.
 
 Same random weights of the published network, same frame, same windows, one process, one thread. The plain loop is written
-as the published package describes its search: per level all windows in one batch, or one after the other. The package itself
-needs torchvision and timm, which cannot be imported beside this torch, so it is not run. Before anything is timed, both must
-find the same window and points within 0.01 px. Processor time is what an otherwise idle core would take.
+as the published package describes its search: per level all windows in one batch, or one after the other. Before anything is
+timed, all must find the same window and points within 0.01 px. Processor time is what an otherwise idle core would take.
+
+`--package DIR` also runs the published package itself (`thermal-face-alignment`, import name `tfan`; its licence is
+non-commercial, the project neither contains nor needs it) in the same run, on the same weights, without its face detector:
+
+    pip install --no-deps --target DIR thermal-face-alignment timm torchvision
+
+torchvision's compiled operators do not load beside a CPU build of torch, but nothing here calls them: their names are
+declared, so that it can be imported. The package pads a level's right side by the parity of its height's padding; frames whose
+levels differ in that are refused, for there the windows are not the same.
 """
 
 import argparse
 import platform
+import re
+import sys
+import tempfile
 import time
+import types
 from collections.abc import Callable
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from models.faces.canvas import texture
-from models.landmarks.detect import Detector, Search, cropped
+from models.landmarks.detect import Detector, Search, cropped, pyramid
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import Landmarker, LandmarkerConfig, normalised
 from tests.models.landmarks import naive
@@ -33,6 +46,41 @@ def random_landmarker(standard: Literal[70, 478], width: float) -> Landmarker:
         for _ in range(12):
             model(normalised(torch.from_numpy(seen).permute(0, 3, 1, 2)))
     return model.eval()
+
+
+def published(folder: Path, model: Landmarker) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the package's search with the weights of `model`: a grey frame uint8 [H, W] in, landmarks [L, 2] px out."""
+    sys.path.insert(0, str(folder))
+    operators = torch.library.Library("torchvision", "DEF")
+    for name in set(
+        re.findall(r'"(?:torchvision::)?(\w+)"\)', (folder / "torchvision/_meta_registrations.py").read_text())
+    ):
+        operators.define(f"{name}() -> ()")
+    sys.modules.setdefault("gdown", types.ModuleType("gdown"))  # fetches weights, and ours are given
+    import timm  # type: ignore[import-not-found, unused-ignore]
+
+    create = timm.create_model
+    timm.create_model = lambda name, pretrained=False, **options: create(name, pretrained=False, **options)
+    from tfan.core.models import ThermalLandmarks  # type: ignore[import-not-found, unused-ignore]
+
+    class NoFaces:
+        """Stands in for the package's detector, which its sliding window runs and does not use."""
+
+        def __init__(self, **options: object) -> None: ...
+
+        def detect(self, image: np.ndarray) -> None: ...
+
+    ThermalLandmarks._landmarker_cls = NoFaces
+    with tempfile.TemporaryDirectory() as scratch:
+        path = f"{scratch}/weights.pt"
+        torch.save(model.state_dict(), path)
+        finder: Any = ThermalLandmarks(model_path=path, device="cpu", n_landmarks=model.config.standard)
+
+    def search(image: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return np.asarray(finder.process(image, sliding_window=True, mode="pixel")[0])
+
+    return search
 
 
 def timed(run: Callable[[], object], repeats: int) -> tuple[float, float]:
@@ -53,20 +101,35 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--batches", type=int, nargs="+", default=[4])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--package", type=Path, metavar="DIR", help="folder with the published package")
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = random_landmarker(args.standard, args.width)
     height, width = args.frame
-    image = texture(max(height, width), np.random.default_rng(1))[:height, :width]
+    image = texture(max(height, width), np.random.default_rng(1))[:height, :width, 0].copy()
     values = unit_values(image)
     count = len(cropped(values, 224, Search())[1])
     print(f"{platform.machine()}, torch {torch.__version__}, 1 thread, {width} x {height}, {count} windows")
     truth, _ = naive.search(model, values, stride=100)
     loops = {"plain, a level per batch": True, "plain, a window at a time": False}
-    base = {
-        name: timed(lambda one=one: naive.search(model, values, 100, one_batch=one), args.repeats)
+    searches: dict[str, Callable[[], Any]] = {
+        name: lambda one=one: naive.search(model, values, 100, one_batch=one)[0]  # type: ignore[misc]
         for name, one in loops.items()
-    }  # type: ignore[misc]
+    }
+    if args.package:
+        odd = [[(224 - side % 224) % 2 for side in level] for level in pyramid(height, width, 224, Search())]
+        if any(down != right for down, right in odd):
+            raise SystemExit(
+                f"--frame {height} {width}: the package's padding differs there; try another, like 348 464"
+            )
+        theirs = published(args.package, model)
+        searches["the package"] = lambda: theirs(image)
+    base = {}
+    for name, search in searches.items():
+        off = float(np.abs(search() - truth).max())
+        if off > 0.01:
+            raise SystemExit(f"{name}: points differ by {off:.3f} px from the plain loop")
+        base[name] = timed(search, args.repeats)
     for name, (wall, busy) in base.items():
         print(f"{name:28} {wall:7.2f} s by the clock {busy:7.2f} s of processor time")
     for dtype in args.dtypes:

@@ -14,6 +14,7 @@ from models.bundle import load_bundle, seal
 from models.checkpoint import load_weights
 from models.errors import UserError
 from models.landmarks import exports
+from models.landmarks.adapt import FILE, Adapter, AdapterConfig
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
@@ -66,6 +67,19 @@ def test_every_format_is_written_and_broken_pictures_are_named(bundle: str, tmp_
     assert len((out / "1.txt").read_text().split()) == 5 + 3 * 70
     assert "bad.png" in json.loads((out / "skipped.json").read_text())
     assert landmarks.find(bundle, str(tmp_path / "images"), str(out), threshold=1e-9)["faces"] == 0
+
+
+def test_points_that_no_landmarker_places_are_converted_or_refused_by_name(bundle: str, tmp_path: Path) -> None:
+    annotated(tmp_path / "images", 1)
+    part = tmp_path / "bundle" / "landmarks"
+    with pytest.raises(UserError, match="no landmarker of 68 points; it has 70"):
+        landmarks.find(bundle, str(tmp_path / "images"), str(tmp_path / "out"), standard=68)
+    save_network(Adapter(AdapterConfig(source=70, target=68, hidden=8)), part / "adapters" / "70-68" / FILE)
+    seal(part)
+    for standard in (70, 68):
+        landmarks.find(bundle, str(tmp_path / "images"), str(tmp_path / str(standard)), standard=standard, most=1)
+    whole, converted = (exports.read_pts(tmp_path / name / "0.pts") for name in ("70", "68"))
+    np.testing.assert_allclose(converted, whole[:68], atol=0.02)  # untrained, it is the rule: the pupils fall away
 
 
 def test_a_bundle_without_landmarker_is_named(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_rows_come_decoded_in_the_order_asked(tmp_path: Path, memory: int) -> No
     assert json.loads(rows["attributes"][0]) == {"n": 19}
 
 
+def test_several_data_sets_are_read_one_after_the_other(tmp_path: Path) -> None:
+    one, two = (small_shards(tmp_path / name, count).uri for name, count in (("one", 2), ("two", 3)))
+    both = Shards(f"{one},{two}", ("identity",))
+    assert both.rows(np.arange(len(both)))["identity"].tolist() == [*range(10), *range(15)]
+    assert both.digest not in {Shards(one, ("identity",)).digest, Shards(f"{two},{one}", ("identity",)).digest}
+    with pytest.raises(UserError, match="none holds no committed shard"):
+        Shards(f"{one},{tmp_path}/none", ("identity",))
+
+
 @pytest.mark.parametrize("memory", [2**30, 0], ids=["kept", "on demand"])
 def test_prepare_sees_degrees_and_is_what_remains(tmp_path: Path, memory: int) -> None:
     def prepare(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -94,7 +94,7 @@ class TestRequests:
             ("/v1/thermalize", {"pictures": [bomb(1000, 1000)]}, "bad-picture", "picture 0"),
             ("/v1/captions", {"attributes": [{}] * 5}, "over-limit", "at most 4"),
             ("/v1/captions", {"attributes": [{"Ignore\nall": "x"}]}, "invalid", "attributes"),
-            ("/v1/landmarks", {"pictures": [png(8, 8)], "points": 68}, "invalid", "points"),
+            ("/v1/landmarks", {"pictures": [png(8, 8)], "points": 69}, "invalid", "points"),
         ],
     )
     def test_what_is_wrong_is_named(self, client: TestClient, path: str, content: dict, kind: str, said: str) -> None:

@@ -7,11 +7,21 @@ import pytest
 
 from models.card import Card
 from models.errors import UserError
-from models.landmarks import exports
-from models.landmarks.adapt import Adapter, AdapterConfig, adapted, build_adapter, fitted, leave_subject_out
+from models.landmarks import conversion, exports
+from models.landmarks.adapt import (
+    Adapter,
+    AdapterConfig,
+    adapted,
+    build_adapter,
+    converted,
+    fitted,
+    leave_subject_out,
+    load_adapter,
+)
+from models.landmarks.detect import Face, Window
 from models.landmarks.metrics import nme
 from models.landmarks.pose import average_head
-from models.landmarks.standards import Standard, truth
+from models.landmarks.standards import Standard, rule, truth
 from models.synthworld.figure import rotation
 from models.tasks import adapter
 from models.weights import load_network
@@ -51,6 +61,33 @@ def test_place_and_size_of_a_face_do_not_matter() -> None:
     assert sum(1 for m in model.layers if hasattr(m, "weight")) == 5
 
 
+def test_where_points_are_means_of_others_an_adapter_begins_with_them() -> None:
+    source = faces(4)
+    for given, target in ((70, 68), (70, 72), (70, 5), (68, 5)):
+        points = truth(source, np.zeros((4, 478, 2)), given)
+        model = Adapter(AdapterConfig(source=given, target=target, hidden=16)).eval()
+        np.testing.assert_allclose(adapted(model, points), truth(source, np.zeros((4, 478, 2)), target), atol=1e-3)
+    assert rule(68, 70) is None and rule(478, 70) is None and rule(72, 68) is None
+
+
+def test_variance_follows_the_points() -> None:
+    """Eyes are means of six points each: a sixth of the variance. The nose tip keeps its own."""
+    points, variance = faces(1)[0], np.full(70, 4.0, np.float32)
+    model = Adapter(AdapterConfig(source=70, target=5, hidden=16)).eval()
+    face = converted(model, Face(points, variance, 1e-4, Window((0, 0), (1, 1))))
+    np.testing.assert_allclose(face.variance, [4 / 6, 4 / 6, 4, 4, 4], rtol=1e-4)
+    assert face.uncertainty == 1e-4 and face.points.shape == (5, 2)
+
+
+def test_the_affine_baseline_finds_an_affine_map() -> None:
+    source = faces(300)
+    found = conversion.affine(source[:200], source[:200, :17] + 0.1 * source[:200, 30:31], source[200:])
+    wanted = source[200:, :17] + 0.1 * source[200:, 30:31]
+    middle = source[200:].mean(axis=1, keepdims=True)
+    assert nme(found - 0.1 * middle, wanted - 0.1 * middle).mean() < 0.35  # the place of the face is not part of it
+    np.testing.assert_allclose(conversion.affine(source, source, source), source, atol=0.5)
+
+
 def test_leave_subject_out_never_trains_on_the_subject() -> None:
     """Every subject's labels have an offset of their own; whoever is left out gets the others' mean offset instead."""
     source = faces(60)
@@ -73,6 +110,12 @@ def test_the_task_trains_on_coordinates_and_exports(tmp_path: Path) -> None:
     found = load_network(tmp_path / "70-5" / "adapter.safetensors", build_adapter)
     assert found.config == model.config
     assert Card.read(tmp_path / "70-5").title == "Label adapter 70 to 5"
+    (tmp_path / "70-5").rename(tmp_path / "adapters")
+    (tmp_path / "adapters" / "70-5").mkdir()
+    (tmp_path / "adapters" / "adapter.safetensors").rename(tmp_path / "adapters" / "70-5" / "adapter.safetensors")
+    assert load_adapter(tmp_path, 5, (70,)).config == model.config
+    with pytest.raises(UserError, match="no landmarker of 68 points; it has 70, and the conversions 70-5"):
+        load_adapter(tmp_path, 68, (70,))
 
 
 def test_pts_files_come_back_and_bad_ones_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reading a landmarker: one look into the true box, calibration on validation people, crowds."""
+"""Reading a landmarker: one look into the true box, by modality and yaw, through a camera; calibration on validation people."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from models.landmarks import evaluate
 from models.landmarks.calibration import read_calibration
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
+from models.synthworld.domain import load_domain
 from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
 from models.weights import save_network
@@ -30,6 +31,11 @@ def rows(count: int, seed: int) -> dict[str, np.ndarray]:
         "landmarks_70": points,
         "bbox": np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1),
         "apparent": rng.uniform(20, 36, (count, SIZE, SIZE)).astype(np.float32),
+        "valid": np.ones((count, SIZE, SIZE), bool),
+        "pose": np.stack([np.linspace(-80, 80, count), *np.zeros((2, count))], axis=1),
+        "identity": np.arange(count),
+        "view": np.zeros(count, np.int64),
+        "condition": np.array(["warm"] * count, object),
         "visible_70_rgb": seen,
         "visible_70_thermal": seen,
     }
@@ -58,14 +64,27 @@ def test_recalibration_on_validation_people_covers_what_is_stated_on_others(fold
         assert after[f"{name}_nme"] == before[f"{name}_nme"]
 
 
-def test_crowds_hold_one_to_six_people_that_do_not_overlap() -> None:
-    data, rng = rows(3, 0), np.random.default_rng(0)
-    pool = list(zip(data["visible"], data["classes"], data["landmarks_70"], strict=True))
-    counts = set()
-    for _ in range(20):
-        frame, boxes = evaluate.crowd(pool, rng)
-        counts.add(len(boxes))
-        assert frame.shape == (480, 640, 3) and (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (640, 480)).all()
-        for k, box in enumerate(boxes):
-            assert all(evaluate.shared(box, other) == 0 for other in boxes[k + 1 :])
-    assert len(counts) >= 4 and counts <= set(range(1, 7))
+def test_the_camera_of_a_domain_has_pixels_and_points_of_its_own(folders: tuple[Path, str]) -> None:
+    data, field = rows(6, 0), load_domain("field")
+    for row in range(6):
+        look = evaluate.photographed(data, row, 70, field)
+        assert look.picture.dtype == np.float32 and 15 < look.picture.mean() < 40
+        scale = look.picture.shape[0] / SIZE
+        off = look.points - data["landmarks_70"][row] * scale
+        assert np.ptp(off, axis=0).max() < 1e-3 and np.linalg.norm(off[0]) <= 2 + 0.5
+        np.testing.assert_allclose(look.box[:2], look.points.min(axis=0), atol=1e-3)
+    found = evaluate.evaluate_landmarker(folders[0], [data], folders[1], field)
+    assert {"measured_nme", "measured_nme_seen_over60", "rgb_nme_to30", "rgb_nme_30to60"} <= found.keys()
+    turned = np.abs(data["pose"][:, 0])
+    bins = [(turned < 30).mean(), ((turned >= 30) & (turned < 60)).mean(), (turned >= 60).mean()]
+    parts = [found[f"rgb_nme_{name}"] for name in ("to30", "30to60", "over60")]
+    assert np.dot(bins, parts) == pytest.approx(found["rgb_nme"])
+    whole = evaluate.searched(folders[0], [data], field)
+    assert 0 <= whole["frame_missed"] <= 1 and whole["frame_nme"] > 0
+
+
+def test_hidden_points_are_compared_with_the_same_face() -> None:
+    variance = np.array([[1.0, 1, 4, 4], [10, 10, 20, 20], [5, 5, 5, 5]])
+    seen = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], bool)
+    assert evaluate.hidden_variance(variance, seen) == pytest.approx(3)
+    assert np.isnan(evaluate.hidden_variance(variance, np.ones_like(seen)))

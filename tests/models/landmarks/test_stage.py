@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from models.classes import CLASSES
-from models.errors import EnvironmentFault
+from models.errors import EnvironmentFault, UserError
+from models.faces.align import five_points
+from models.landmarks.adapt import FILE, Adapter, AdapterConfig
 from models.landmarks.calibration import write_calibration
+from models.landmarks.detect import write_detection
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head, pose
 from models.landmarks.stage import LandmarkStage, seen
@@ -53,6 +56,25 @@ def test_columns_faces_that_were_not_found_and_calibration(weights: Path) -> Non
     again = LandmarkStage(weights, batch=4)(batch())
     np.testing.assert_allclose(again["variance_70_visible"][0], 2 * found["variance_70_visible"][0], rtol=1e-5)
     np.testing.assert_allclose(again["variance_70_thermal"][0], found["variance_70_thermal"][0] / 2, rtol=1e-5)
+
+
+def test_other_standards_are_converted_by_the_adapters_of_the_part(weights: Path) -> None:
+    save_network(Adapter(AdapterConfig(source=70, target=5, hidden=8)), weights / "adapters" / "70-5" / FILE)
+    write_calibration(weights / "70", {"visible": 4.0, "thermal": 1.0})
+    stage, boxes = LandmarkStage(weights), np.array([[16, 12, 48, 52]])
+    picture = batch()["visible"][0]
+    (whole,), (five,) = stage.at_boxes(picture, boxes, 70), stage.at_boxes(picture, boxes, 5)
+    np.testing.assert_allclose(five.points, five_points(whole.points), atol=1e-2)
+    np.testing.assert_allclose(five.variance[2:], whole.variance[[30, 48, 54]], rtol=0.05)
+    with pytest.raises(UserError, match="no landmarker of 72 points; it has 70 and 478, and the conversions 70-5"):
+        stage.at_boxes(picture, boxes, 72)
+
+
+def test_the_margin_beside_the_weights_is_the_stages(weights: Path) -> None:
+    before = LandmarkStage(weights)(batch())["variance_70_visible"][0]
+    write_detection(weights / "70", margin=2.5)
+    after = LandmarkStage(weights)(batch())["variance_70_visible"][0]
+    np.testing.assert_allclose(after / before, 4, rtol=0.1)  # the same answer in crop units, of a crop twice as wide
 
 
 def test_rows_do_not_depend_on_their_neighbours(weights: Path) -> None:

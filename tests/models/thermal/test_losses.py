@@ -125,6 +125,19 @@ def test_patch_distance_falls_as_distributions_meet(solver: str) -> None:
     assert constant.item() == pytest.approx(0.09, rel=1e-3)
 
 
+def test_on_a_cpu_the_default_solver_is_exact() -> None:
+    found, classes = pictures(seed=1)
+    real, person = pictures(seed=2)[0], classes != 0
+    values = {
+        solver: patch_distance(
+            found, classes, real, person, FULL.model_copy(update={"solver": solver}), seeded()
+        ).item()
+        for solver in ("auto", "exact", "sinkhorn")
+    }
+    assert losses.LossConfig().solver == "auto"
+    assert values["auto"] == values["exact"] != values["sinkhorn"]
+
+
 def test_the_patch_term_moves_the_person_in_the_paper_and_nothing_in_the_code() -> None:
     real, classes = pictures(seed=2)
     found = pictures(seed=1)[0].requires_grad_()

@@ -1,0 +1,78 @@
+"""`thermapair measure adapters`: the conversions between landmark standards of a bundle, on people nobody was trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.bundle import fetch, load_bundle, seal
+from models.card import update_metrics
+from models.errors import UserError
+from models.landmarks import adapt, conversion
+from models.landmarks.detect import detector
+from models.landmarks.standards import Standard, truth
+from models.synthworld.capture import labels
+from models.synthworld.domain import load_domain
+from models.weights import load_network
+from pipelines.shards import Rows, Shards
+
+POINTS = ("landmarks_70", "landmarks_478")
+PICTURES = (*POINTS, "visible", "bbox", "identity", "view")
+
+
+def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[str, dict[str, float]]:
+    """Return conversion ("70-68") -> figures of `models.landmarks.conversion` on the people at `test`.
+
+    training: shards that the affine baseline is fitted to. Predictions are the landmarkers' on visible pictures; labels are
+    marked as the annotators of domain `field` do.
+    """
+    chosen = load_bundle(bundle)
+    if chosen.landmarks is None:
+        raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
+    part = fetch(chosen.landmarks, chosen)
+    fitted, rows = _all(training, POINTS), _all(test, PICTURES)
+    predicted, found = dict[int, np.ndarray](), dict[str, dict[str, float]]()
+    for path in sorted((part / "adapters").glob(f"*/{adapt.FILE}")):
+        model = load_network(path, adapt.build_adapter)
+        source, target = model.config.source, model.config.target
+        learnt, pairs = (_pair(part_rows, source, target) for part_rows in (fitted, rows))
+        placed = 478 if source == 478 else 70
+        if placed not in predicted:
+            predicted[placed] = _predictions(part / str(placed), rows)
+        given = predicted[placed] if source == placed else truth(predicted[70], predicted[70], source)
+        wanted = pairs[1]
+        figures = conversion.on_truth(model, learnt, pairs)
+        figures |= conversion.on_predictions(model, given, wanted, _marked(wanted, rows), rows["identity"])
+        found[path.parent.name] = figures
+        if card:
+            update_metrics(path.parent, f"{test}, {len(wanted)} faces", figures)
+    if card:
+        seal(part)
+    return found
+
+
+def _pair(rows: Rows, source: Standard, target: Standard) -> tuple[np.ndarray, np.ndarray]:
+    seventy, dense = rows["landmarks_70"], rows["landmarks_478"]
+    return truth(seventy, dense, source), truth(seventy, dense, target)
+
+
+def _all(uri: str, columns: tuple[str, ...]) -> Rows:
+    shards = Shards(uri, columns, memory=0)
+    return shards.rows(np.arange(len(shards)))
+
+
+def _predictions(folder: Path, rows: Rows) -> np.ndarray:
+    """Return a landmarker's points, float32 [N, L, 2], one look into the true box of every visible picture."""
+    finder = detector(folder)
+    looks = zip(rows["visible"], rows["bbox"], strict=True)
+    return np.stack([finder.at_boxes(picture, box[None])[0].points for picture, box in looks])
+
+
+def _marked(points: np.ndarray, rows: Rows) -> np.ndarray:
+    """Return `points` [N, L, 2] as the annotators of domain `field` mark them."""
+    domain, heights = load_domain("field"), rows["bbox"][:, 3] - rows["bbox"][:, 1]
+    names = zip(rows["identity"], rows["view"], strict=True)
+    each = zip(points, heights, names, strict=True)
+    return np.stack(
+        [labels(torch.from_numpy(np.asarray(p, np.float32)), float(h), domain, *name).numpy() for p, h, name in each]
+    )
