@@ -20,7 +20,7 @@ from models.config import apply_edit, check, digest_of
 from models.errors import UserError
 from models.evaluation import landmarks, thermal
 from models.evaluation.cells import JOINT, LANDMARKS, TABLES, Cell, cells, thermal_row, weight_row
-from models.evaluation.recipe import READ, Recipe
+from models.evaluation.recipe import READ, ROOMLESS, Recipe
 from models.evaluation.tables import best_weight, tables
 from models.evaluation.world import rendered
 from models.synthworld.domain import digest as domain_digest
@@ -30,6 +30,7 @@ from models.tasks import Rows
 from models.thermal.network import load_thermalizer, save_thermalizer
 from models.training import Hooks
 from pipelines.evaluation_pages import write_pages
+from pipelines.evaluation_shards import field_rows, has_pairs
 from pipelines.interrupts import Signals
 from pipelines.lease import Lease
 from pipelines.ledger import Ledger, cell_of
@@ -65,7 +66,7 @@ def run(out: Path, overrides: Sequence[str] = (), chosen: Sequence[str] = (), th
         found = tables(bench.ledger.lines(bench.digest), recipe)
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
         facts = {"command": command, "recipe": recipe.model_dump(mode="json"), "digest": bench.digest}
-        write_pages(out, found, facts | {"commit": commit_of(), "hardware": hardware()})
+        write_pages(out, found, facts | {"commit": bench.commit, "hardware": hardware()})
     return found
 
 
@@ -82,7 +83,10 @@ class Bench:
 
     def __init__(self, recipe: Recipe, out: Path, stop: Callable[[], bool] = lambda: False) -> None:
         self.recipe, self.digest, self.stop = recipe, recipe.digest(), stop
+        self.commit = commit_of()
         self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work"
+        thermal_only = recipe.field and not has_pairs(recipe.field)
+        self.readable = tuple(name for name in READ if not (thermal_only and name == "field"))
         self.pool = lru_cache(POOLS_IN_MEMORY)(self._pool)
 
     def missing(self, chosen: tuple[str, ...]) -> list[Cell]:
@@ -99,19 +103,20 @@ class Bench:
         return self._keep(cell, seconds, facts)
 
     def _keep(self, cell: Cell, seconds: float, facts: dict[str, Any]) -> dict[str, Any]:
-        line = {"digest": self.digest, **cell._asdict(), "seconds": seconds, "commit": commit_of(), **facts}
+        line = {"digest": self.digest, **cell._asdict(), "seconds": seconds, "commit": self.commit, **facts}
         self.ledger.append(line)
         return line
 
     def _facts(self, cell: Cell) -> dict[str, Any]:
         if cell.table == "baselines":
             lab = self.pool("lab", cell.gap)
-            found = {name: thermal.baselines(lab, self.pool(name, cell.gap), self.recipe) for name in READ}
+            found = {name: thermal.baselines(lab, self.pool(name, cell.gap), self.recipe) for name in self.readable}
             return {"measures": _rounded(found)}
         if cell.table in ("landmarks", "reached"):
             return self._landmarks(cell)
         folder = self.thermalizer(cell)
-        measures = {name: self._read(folder, cell, name) for name in (("chooser",) if cell.table == "weight" else READ)}
+        names = ("chooser",) if cell.table == "weight" else self.readable
+        measures = {name: self._read(folder, cell, name) for name in names}
         facts: dict[str, Any] = {"measures": _rounded(measures)}
         if cell.table == "controls" and thermal_row(*cell[:2]).fidelity == "code":
             plain = self.thermalizer(Cell("loss", "supervised", cell.gap, cell.seed))
@@ -170,11 +175,17 @@ class Bench:
         return _Scratch(self.stop)
 
     def _pool(self, name: str, gap: float) -> Rows:
-        """Return a pool's rows: kept ones, or rendered and kept."""
-        if self.recipe.field and name in ("field", "frames"):
-            from pipelines.evaluation_shards import field_rows
+        """Return a pool's rows, of the recipe's conditions alone where these matter."""
+        rows = self._whole_pool(name, gap)
+        if name in ROOMLESS:
+            return rows
+        chosen = np.isin(rows["condition"], self.recipe.conditions)
+        return {column: values[chosen] for column, values in rows.items()}
 
-            return field_rows(self.recipe.field, self.recipe)
+    def _whole_pool(self, name: str, gap: float) -> Rows:
+        """Return kept rows, or render and keep them."""
+        if self.recipe.field and name in ("field", "frames"):
+            return field_rows(self.recipe.field, self.recipe, frames=name == "frames")
         pool = self.recipe.pool(name)
         size = self.recipe.frame if pool.detailed else self.recipe.size
         digest = digest_of(list(pool), gap, size, domain_digest(load_domain(pool.domain, gap)))

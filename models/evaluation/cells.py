@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from models.evaluation.recipe import SELECTION_SEED, Recipe
 
-TABLES = ("baselines", "weight", "loss", "landmarks", "gap", "controls", "minmax", "reached")
+TABLES = ("baselines", "weight", "loss", "gap", "landmarks", "controls", "minmax", "reached")
 """In the order in which a seed's cells are run."""
 
 

@@ -27,15 +27,15 @@ class Pool(NamedTuple):
 
 
 POOLS = {
-    "lab": Pool("lab", "generator", 0, 100, 4),
+    "lab": Pool("lab", "generator", 0, 100, 3),
     "faces": Pool("fake", "generator", 1000, 400, 1),
-    "target": Pool("field", "generator", 2000, 10, 8),
-    "chooser": Pool("field", "validation", 0, 10, 8),
-    "calibration": Pool("lab", "validation", 100, 30, 2),
+    "target": Pool("field", "generator", 2000, 10, 6),
+    "chooser": Pool("field", "validation", 0, 10, 6),
+    "calibration": Pool("lab", "validation", 100, 30, 1),
     "checker": Pool("fake", "validation", 1000, 80, 1),
     "lab_test": Pool("lab", "test", 200, 30, 2),
-    "field": Pool("field", "test", 0, 10, 12),
-    "outdoor": Pool("outdoor", "test", 100, 40, 3),
+    "field": Pool("field", "test", 0, 10, 10),
+    "outdoor": Pool("outdoor", "test", 100, 40, 2),
     "frames": Pool("field", "test", 0, 10, 12, detailed=True),
 }
 """lab: the pairs. faces: visible pictures without temperature. target: frames of the field camera, of training people, for
@@ -44,6 +44,9 @@ grey levels are calibrated. checker: validation of landmarkers. The others are t
 
 READ = ("lab_test", "field", "outdoor")
 """Pools of test people on which a thermalizer is read."""
+
+ROOMLESS = ("faces", "checker", "frames")
+"""Pools of which all pictures are used, whatever the recipe's conditions: no thermalizer learns or is read on their warmth."""
 
 
 class Recipe(BaseModel):
@@ -54,24 +57,29 @@ class Recipe(BaseModel):
     kind: Literal["evaluate"] = "evaluate"
     size: int = Field(64, ge=32, multiple_of=32, description="side of the pictures that networks learn from")
     frame: int = Field(128, ge=32, description="largest side of the frames that faces are looked for in")
+    conditions: tuple[Literal["warm", "cold"], ...] = Field(
+        ("warm",), min_length=1, description="rooms that a thermalizer learns and is read in; one network each"
+    )
     people: float = Field(1.0, gt=0, le=1, description="share of the people of every pool")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     few_seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="of the min-max pairs and the NME reached")
     gaps: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
 
-    steps: int = Field(240, gt=0, description="of every thermalizer")
-    batch: int = Field(16, gt=0)
+    steps: int = Field(400, gt=0, description="of every thermalizer")
+    batch: int = Field(8, gt=0)
     width: int = Field(8, ge=8)
     lr: float = Field(3e-3, gt=0)
     prior: float = Field(1.0, gt=0, description="weight of the prior; the paper's")
     weights: tuple[float, ...] = Field(
-        (0.003, 0.01, 0.03, 0.1), min_length=1, description="weights of the patch term to choose from; the paper's is 0.01"
+        (0.01, 0.03, 0.1),
+        min_length=1,
+        description="weights of the patch term to choose from; the paper's is 0.01",
     )
     patches: int = Field(128, ge=2, description="patches drawn a size and side")
     sizes: tuple[int, ...] = Field((64, 32, 16), description="sides at which the patch term is trained")
     unseen: tuple[int, ...] = Field((48, 24), description="sides at which patches are compared, never trained")
 
-    landmark_steps: int = Field(480, gt=0, description="of every landmarker")
+    landmark_steps: int = Field(400, gt=0, description="of every landmarker")
     landmark_batch: int = Field(32, gt=0)
     landmark_width: float = Field(0.5, gt=0)
     landmark_lr: float = Field(2e-3, gt=0)

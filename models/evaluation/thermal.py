@@ -13,7 +13,7 @@ from models.evaluation.recipe import Recipe
 from models.evaluation.spectra import spectral_distance
 from models.evaluation.world import Held
 from models.seeds import generator
-from models.tasks import Rows, thermalizer
+from models.tasks import Rows, load, thermalizer
 from models.thermal.baselines import Baselines, person
 from models.thermal.losses import patch_distance
 from models.thermal.network import ThermalConfig, Thermalizer
@@ -41,7 +41,7 @@ def trained(
         batch=recipe.batch,
         lr=recipe.lr,
         unet=UNetConfig(width=recipe.width, blocks=(1, 1, 1, 1)),
-        thermal=SCALE,
+        thermal=SCALE.model_copy(update={"conditions": recipe.conditions}),
         loss=recipe.loss(
             patches=weight if row.patches else 0.0,
             prior=recipe.prior if row.prior else 0.0,
@@ -61,7 +61,7 @@ def trained(
     if row.patches:
         sides["frames"] = Held({"thermal": unpaired(pools("target", gap), mirrored=row.target == "mirrored")})
     data = Held(pairs(pools("lab", gap), row))
-    model = train(thermalizer, config, data, None, hooks, sides=sides, device=torch.device("cpu")).model
+    model = train(load("thermalizer"), config, data, None, hooks, sides=sides, device=torch.device("cpu")).model
     assert isinstance(model, Thermalizer)
     return model.eval()
 

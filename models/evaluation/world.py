@@ -87,6 +87,11 @@ def _taken(domain: Domain, found: Rendered, k: int, face: float, name: tuple[int
     }
 
 
+def fitted_frame(celsius: np.ndarray, side: int) -> np.ndarray:
+    """Return a square picture float [S, S] degC as float32 [side, side]."""
+    return camera.resample(torch.from_numpy(np.nan_to_num(celsius, nan=float(np.nanmedian(celsius)))), side).numpy()
+
+
 def _grey(taken: Captured) -> torch.Tensor:
     eight = taken.picture if taken.picture.dtype == torch.uint8 else camera.minmax(taken.picture)
     return eight.float() / 255
