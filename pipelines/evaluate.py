@@ -19,7 +19,7 @@ import torch
 from models.config import apply_edit, check, digest_of
 from models.errors import UserError
 from models.evaluation import landmarks, thermal
-from models.evaluation.cells import JOINT, LANDMARKS, TABLES, Cell, cells, thermal_row, weight_row
+from models.evaluation.cells import JOINT, LANDMARKS, TABLES, TRUTH, Cell, cells, thermal_row, weight_row
 from models.evaluation.recipe import READ, ROOMLESS, Recipe
 from models.evaluation.tables import best_weight, tables
 from models.evaluation.world import rendered
@@ -64,7 +64,7 @@ def run(out: Path, overrides: Sequence[str] = (), chosen: Sequence[str] = (), th
             line = bench.measure(cell)
             log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
         found = tables(bench.ledger.lines(bench.digest), recipe)
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        command = " ".join(["thermapair", *sys.argv[1:]])
         facts = {"command": command, "recipe": recipe.model_dump(mode="json"), "digest": bench.digest}
         write_pages(out, found, facts | {"commit": bench.commit, "hardware": hardware()})
     return found
@@ -83,7 +83,7 @@ class Bench:
 
     def __init__(self, recipe: Recipe, out: Path, stop: Callable[[], bool] = lambda: False) -> None:
         self.recipe, self.digest, self.stop = recipe, recipe.digest(), stop
-        self.commit = commit_of()
+        self.commit, self.rendering = commit_of(), 0.0
         self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work"
         thermal_only = recipe.field and not has_pairs(recipe.field)
         self.readable = tuple(name for name in READ if not (thermal_only and name == "field"))
@@ -108,6 +108,10 @@ class Bench:
         return line
 
     def _facts(self, cell: Cell) -> dict[str, Any]:
+        if cell.row == TRUTH:
+            pools = {name: self.pool(name, cell.gap) for name in self.readable}
+            truth = {name: {TRUTH: thermal.read(rows["apparent"], rows, self.recipe)} for name, rows in pools.items()}
+            return {"measures": _rounded(truth)}
         if cell.table == "baselines":
             lab = self.pool("lab", cell.gap)
             found = {name: thermal.baselines(lab, self.pool(name, cell.gap), self.recipe) for name in self.readable}

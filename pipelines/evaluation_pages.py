@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from models.evaluation.cells import TABLES
+from models.evaluation.recipe import Recipe
 from models.evaluation.tables import SUBSETS
 
 Table = dict[str, Any]
 NAMES = {"mae": "absolute error, K", "mae_offset": "without image offset, K", "spectra": "spectra, log10",
          "patches": "patches, K", "skill": "skill", "mae_raw": "absolute error before calibration, K"}  # fmt: skip
+POOLS_ARE = {
+    "lab": "pairs", "faces": "visible pictures: patch term, prior, landmarkers", "target": "unpaired frames of the patch term",
+    "chooser": "choice of the patch term's weight", "calibration": "degrees of min-max pairs",
+    "checker": "threshold of the landmarkers", "lab_test": "reading temperatures", "field": "reading temperatures",
+    "outdoor": "reading temperatures", "frames": "reading landmarks",
+}  # fmt: skip
 
 
 def write_pages(out: Path, found: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -36,7 +43,9 @@ def page(found: dict[str, Any], facts: dict[str, Any], *, figure: bool = False) 
         f"{recipe['width']}. Every landmarker: {recipe['landmark_steps']} steps of {recipe['landmark_batch']}, width "
         f"{recipe['landmark_width']}.", "",
     ]  # fmt: skip
+    lines += _read(recipe)
     lines += _landmarks(found["landmarks"], recipe)
+    lines += _joint(found["joint"])
     lines += _temperatures("Loss terms, radiometric pairs", found["loss"])
     lines += _temperatures("Loss terms, min-max pairs, calibrated on lab people", found["minmax"])
     lines += _gains("What each term takes off the error of `supervised` (K; above zero it helps)", found["effects"])
@@ -48,6 +57,30 @@ def page(found: dict[str, Any], facts: dict[str, Any], *, figure: bool = False) 
     lines += _weights(found["weight"])
     lines += _seconds(found["seconds"])
     return "\n".join(lines)
+
+
+def _read(recipe: dict[str, Any]) -> list[str]:
+    """Say who is trained on and read, from the recipe's pools."""
+    share, table = Recipe.model_validate(recipe), []
+    for name, what in POOLS_ARE.items():
+        pool = share.pool(name)
+        people = f"{pool.people} from person {pool.first} on, {pool.views} views"
+        table.append([name, what, f"`{pool.domain}`", pool.split, people])
+    note = (
+        f"Conditions: {', '.join(recipe['conditions'])}. Temperatures are compared with the world's apparent temperature, "
+        "without a camera; pairs, frames of the patch term and frames with faces are what the domain's camera delivers. "
+        "Skill is (MAE of the table of class and condition - MAE) / (that of the table - that of the oracle of true "
+        "region means)."
+    )
+    if recipe["field"]:
+        note += f" The test people of `field` are those of {recipe['field']}."
+    return ["## Who is read", "", note, "", *markdown(["pool", "for", "domain", "split", "people"], table), ""]
+
+
+def _joint(rows: Sequence[Table]) -> list[str]:
+    table = [[r["row"], r["seeds"], *(show(r[s]) for s in SUBSETS), show(r["labels"])] for r in rows]
+    head = ["minus joint, sparse", "seeds", *SUBSETS, "Full, noisy 72"]
+    return ["Above zero, the joint landmarker is the better one:", "", *markdown(head, table), ""] if rows else []
 
 
 def _landmarks(rows: Sequence[Table], recipe: dict[str, Any]) -> list[str]:

@@ -40,7 +40,8 @@ def interval(
     who = rng.integers(count, size=(draws, 1, count))
     which = rng.integers(seeds, size=(draws, seeds, 1))
     found = statistic(*(sample[which if len(sample) > 1 else 0, who] for sample in samples))
-    low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    known = found[np.isfinite(found)]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if known.size else (np.nan, np.nan)
     return Estimate(float(statistic(*samples)), float(low), float(high))
 
 

@@ -8,6 +8,8 @@ from models.evaluation.recipe import SELECTION_SEED, Recipe
 
 TABLES = ("baselines", "weight", "loss", "gap", "landmarks", "controls", "minmax", "reached")
 """In the order in which a seed's cells are run."""
+TRUTH = "truth"
+"""The true pictures read as an answer: patches are drawn, so even these are some way from each other."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def cells(recipe: Recipe, tables: tuple[str, ...]) -> Iterator[Cell]:
         yield Cell("weight", weight_row(weight), 1.0, SELECTION_SEED)
     if "baselines" in tables:
         yield from (Cell("baselines", "all", gap, 0) for gap in sorted({1.0, *recipe.gaps}))
+        yield Cell("baselines", TRUTH, 1.0, 0)
     for seed in sorted({*recipe.seeds, *recipe.few_seeds}):
         yield from (cell for table in TABLES if table in tables for cell in _of(table, seed, recipe))
 

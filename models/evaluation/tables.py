@@ -14,6 +14,7 @@ from models.evaluation.cells import (
     LOSSES,
     MINMAX,
     REACHED,
+    TRUTH,
     ThermalRow,
     weight_row,
 )
@@ -45,7 +46,7 @@ class Lines:
 
     def baseline(self, name: str, domain: str, figure: str, gap: float = 1.0) -> np.ndarray | None:
         """Return float [1, people] of a baseline."""
-        lines = self.of("baselines", "all", gap)
+        lines = self.of("baselines", TRUTH if name == TRUTH else "all", gap)
         if not lines or domain not in lines[0]["measures"]:
             return None
         return np.array([lines[0]["measures"][domain][name][figure]], float)
@@ -71,6 +72,7 @@ def tables(lines: list[Line], recipe: Recipe) -> dict[str, Any]:
             "rows": _temperature(kept, "weight", [weight_row(w) for w in recipe.weights], ("chooser",)),
         },
         "landmarks": landmarks(kept, recipe),
+        "joint": joint(kept),
         "loss": _baselines(kept) + _temperature(kept, "loss", list(LOSSES), READ),
         "minmax": _temperature(kept, "minmax", list(MINMAX), READ),
         "effects": effects(kept, "loss", LOSSES) + effects(kept, "minmax", MINMAX),
@@ -100,6 +102,20 @@ def _landmark_row(name: str, lines: list[Line], missed: float | None) -> Table:
         entry[subset] = _estimate(mean, by_person(lines, "true", subset, missed))
     entry["labels"] = _estimate(mean, by_person(lines, "labels", "Full", missed))
     return entry
+
+
+def joint(kept: Lines) -> list[Table]:
+    """Return every other row's NME minus the joint landmarker's, on the seeds that both have: above zero joint is better."""
+    found = []
+    for row in LANDMARKS:
+        pair = _shared(kept.of("landmarks", row), kept.of("landmarks", JOINT))
+        if row != JOINT and pair[0]:
+            entry: Table = {"row": row, "seeds": len(pair[0])}
+            for subset in SUBSETS:
+                entry[subset] = _estimate(difference, *(by_person(k, "true", subset, None) for k in pair))
+            entry["labels"] = _estimate(difference, *(by_person(k, "labels", "Full", None) for k in pair))
+            found.append(entry)
+    return found
 
 
 def answered(lines: list[Line]) -> float:
@@ -147,7 +163,7 @@ def _temperature(kept: Lines, table: str, rows: list[str], domains: tuple[str, .
 def _baselines(kept: Lines) -> list[Table]:
     found = []
     for domain in READ:
-        for name in Baselines.NAMES:
+        for name in (*Baselines.NAMES, TRUTH):
             values = {figure: kept.baseline(name, domain, figure) for figure in FIGURES}
             if values["mae"] is not None:
                 known = kept.baseline("class_condition", domain, "mae"), kept.baseline("oracle", domain, "mae")
@@ -197,14 +213,12 @@ def reached(kept: Lines) -> list[Table]:
     named = {row: ("reached", row) for row in REACHED} | {"full": ("landmarks", JOINT)}
     base, found = kept.of(*named["supervised"]), []
     for row, key in named.items():
-        lines = kept.of(*key)
-        seeds = {k["seed"] for k in lines} & {k["seed"] for k in base} if base else {k["seed"] for k in lines}
-        lines, shared = ([k for k in one if k["seed"] in seeds] for one in (lines, base))
+        lines, shared = _shared(kept.of(*key), base)
         if not lines:
             continue
         entry: Table = {"row": row, "seeds": len(lines)}
         entry |= {subset: _estimate(mean, by_person(lines, "true", subset, None)) for subset in SUBSETS}
-        if shared and row != "supervised":
+        if row != "supervised":
             pair = [by_person(k, "true", "Full", None) for k in (shared, lines)]
             entry["gain"] = _estimate(difference, *pair)
         found.append(entry)
@@ -215,18 +229,20 @@ def _gains(
     kept: Lines, worse: tuple[str, str, float], better: tuple[str, str, float], domain: str, name: str
 ) -> list[Table]:
     """Return one row: errors of `worse` minus those of `better` on the seeds that both have; none if there are none."""
-    one, two = kept.of(*worse), kept.of(*better)
-    seeds = sorted({k["seed"] for k in one} & {k["seed"] for k in two})
-    if not seeds or domain not in one[0]["measures"]:
+    pair = _shared(kept.of(*worse), kept.of(*better))
+    if not pair[0] or domain not in pair[0][0]["measures"]:
         return []
-    entry: Table = {"row": name, "domain": domain, "seeds": len(seeds)}
+    entry: Table = {"row": name, "domain": domain, "seeds": len(pair[0])}
     for figure in FIGURES:
-        pair = [
-            np.array([k["measures"][domain][figure] for k in lines if k["seed"] in seeds], float)
-            for lines in (one, two)
-        ]
-        entry[figure] = _estimate(difference, *pair)
+        values = [np.array([k["measures"][domain][figure] for k in lines], float) for lines in pair]
+        entry[figure] = _estimate(difference, *values)
     return [entry]
+
+
+def _shared(one: list[Line], two: list[Line]) -> tuple[list[Line], list[Line]]:
+    """Return the lines of the seeds that both rows have."""
+    seeds = {line["seed"] for line in one} & {line["seed"] for line in two}
+    return [line for line in one if line["seed"] in seeds], [line for line in two if line["seed"] in seeds]
 
 
 def seconds(lines: list[Line]) -> dict[str, Any]:

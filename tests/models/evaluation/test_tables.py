@@ -14,7 +14,9 @@ RECIPE = Recipe(weights=(0.01, 0.1))
 FIGURES = ("mae", "mae_offset", "spectra", "patches")
 
 
-def line(table: str, row: str, measures: dict[str, Any], seed: int = 0, gap: float = 1.0, **more: Any) -> dict[str, Any]:
+def line(
+    table: str, row: str, measures: dict[str, Any], seed: int = 0, gap: float = 1.0, **more: Any
+) -> dict[str, Any]:
     return {"table": table, "row": row, "gap": gap, "seed": seed, "seconds": 2.0, "measures": measures, **more}
 
 
