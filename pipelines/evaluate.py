@@ -63,10 +63,12 @@ def run(out: Path, overrides: Sequence[str] = (), chosen: Sequence[str] = (), th
             signals.check()
             line = bench.measure(cell)
             log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
-        found = tables(bench.ledger.lines(bench.digest), recipe)
+        lines = bench.ledger.lines(bench.digest)
+        found = tables(lines, recipe)
         command = " ".join(["thermapair", *sys.argv[1:]])
         facts = {"command": command, "recipe": recipe.model_dump(mode="json"), "digest": bench.digest}
-        write_pages(out, found, facts | {"commit": bench.commit, "hardware": hardware()})
+        commits = sorted({line["commit"][:12] for line in lines})
+        write_pages(out, found, facts | {"commits": commits, "hardware": hardware()})
     return found
 
 

@@ -35,9 +35,9 @@ def page(found: dict[str, Any], facts: dict[str, Any], *, figure: bool = False) 
     recipe = facts["recipe"]
     lines = [
         "# T-FAKE's tables on the synthetic world", "",
-        "Reduced recipe, measured; published figures stand in [published.md](published.md) and are of other data.", "",
+        "Reduced recipe, measured; published figures stand in `docs/tfake/published.md` and are of other data.", "",
         f"    {facts['command']}", "",
-        f"Recipe {facts['digest']}, commit {facts['commit'][:12]}, {facts['hardware']}. In brackets: 95 % bootstrap "
+        f"Recipe {facts['digest']}, measured at {', '.join(facts['commits'])}, {facts['hardware']}. In brackets: 95 % bootstrap "
         "intervals over people and seeds.", "",
         f"Every thermalizer: {recipe['steps']} steps of {recipe['batch']} pictures of {recipe['size']} px, width "
         f"{recipe['width']}. Every landmarker: {recipe['landmark_steps']} steps of {recipe['landmark_batch']}, width "

@@ -75,7 +75,7 @@ def tables(lines: list[Line], recipe: Recipe) -> dict[str, Any]:
         "joint": joint(kept),
         "loss": _baselines(kept) + _temperature(kept, "loss", list(LOSSES), READ),
         "minmax": _temperature(kept, "minmax", list(MINMAX), READ),
-        "effects": effects(kept, "loss", LOSSES) + effects(kept, "minmax", MINMAX),
+        "effects": effects(kept, "loss", LOSSES) + over_statistics(kept) + effects(kept, "minmax", MINMAX),
         "gap": gap(kept, recipe),
         "controls": controls(kept),
         "reached": reached(kept),
@@ -179,6 +179,19 @@ def effects(kept: Lines, table: str, rows: dict[str, ThermalRow]) -> list[Table]
     for row in list(rows)[1:]:
         for domain in READ:
             found += _gains(kept, (table, "supervised", 1.0), (table, row, 1.0), domain, f"{table}: {row}")
+    return found
+
+
+def over_statistics(kept: Lines) -> list[Table]:
+    """Return what the terms' gradients take away beside the batch statistics: the released code's patch term moves these
+    alone, for its networks see `fake` as those of every other row but `supervised` do.
+    """
+    (code,) = [row for row, entry in CONTROLS.items() if entry.fidelity == "code"]
+    found = []
+    for row in list(LOSSES)[1:]:
+        for domain in READ:
+            name = f"loss: {row}, over batch statistics of `fake` alone"
+            found += _gains(kept, ("controls", code, 1.0), ("loss", row, 1.0), domain, name)
     return found
 
 

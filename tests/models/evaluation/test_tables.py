@@ -104,6 +104,13 @@ def test_control_that_loses_is_below_zero_and_names_its_rival() -> None:
     assert rows["released code, patches"]["parameters_apart"] == 0
 
 
+def test_terms_are_also_read_over_batch_statistics_alone() -> None:
+    lines = [line("loss", row, on(1.0, 1.0)) for row in LOSSES]
+    lines.append(line("controls", "released code, patches", on(1.25, 1.25), parameters_apart=0.0))
+    rows = [row for row in tables(lines, RECIPE)["effects"] if "batch statistics" in row["row"]]
+    assert len(rows) == 9 and all(row["mae"]["value"] == pytest.approx(0.25) for row in rows)
+
+
 def test_tables_of_no_lines_are_empty() -> None:
     found = tables([], RECIPE)
     assert not found["loss"] and not found["landmarks"] and found["weight"]["chosen"] is None
