@@ -80,6 +80,9 @@ class Config(TrainConfig):
             raise ValueError(
                 "data.faces feeds the patch term and the prior, whose weights are 0: set loss.patches, loss.prior"
             )
+        lacking = set(self.thermal.conditions) - set(self.loss.reference)
+        if self.loss.reference and lacking:
+            raise ValueError(f"loss.reference has no condition {', '.join(sorted(lacking))}")
         return self
 
 
@@ -201,7 +204,7 @@ def _unpaired_terms(
             distance = patch_distance(found[rows], classes[rows], real[theirs], keep[theirs], config.loss, seed)
             patches = patches + share * distance
         if share and config.loss.prior:
-            wanted = (reference(condition) - config.thermal.low) / span
+            wanted = (reference(condition, config.loss.reference) - config.thermal.low) / span
             background = config.loss.released.background_in_prior
             prior = prior + share * temperature_prior(found[rows], classes[rows], wanted, background=background)
     return patches, prior

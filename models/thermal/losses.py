@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
-from models.classes import BACKGROUND
+from models.classes import BACKGROUND, CLASSES
 from models.thermal import wasserstein
 
 
@@ -57,6 +57,17 @@ class LossConfig(BaseModel):
     sizes: tuple[int, ...] = Field((256, 128, 64, 32, 16), min_length=1, description="sides that patches are cut at")
     patch: int = Field(8, ge=2, description="side of a patch")
     count: int = Field(512, ge=2, description="patches drawn a size and side")
+    reference: dict[str, dict[str, float]] = Field(
+        {}, description="degrees Celsius by condition and class in place of T-FAKE's prior: your own room's"
+    )
+
+    @field_validator("reference")
+    @classmethod
+    def _whole(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for condition, table in value.items():
+            if odd := set(CLASSES) ^ set(table):
+                raise ValueError(f"{condition} must give one temperature to each class; see {', '.join(sorted(odd))}")
+        return value
 
     @property
     def released(self) -> Released:

@@ -25,9 +25,10 @@ REFERENCE: dict[str, dict[str, float]] = {
 """Degrees Celsius by condition and class: 18 regions of the person, and the background of the released code."""
 
 
-def reference(condition: str) -> Tensor:
-    """Return the reference of every class id in degrees Celsius, float32 [19]."""
-    return torch.tensor([REFERENCE[condition][name] for name in CLASSES], dtype=torch.float32)
+def reference(condition: str, table: dict[str, dict[str, float]] | None = None) -> Tensor:
+    """Return the reference of every class id in degrees Celsius, float32 [19]; of `table`, where there is one."""
+    known = table or REFERENCE
+    return torch.tensor([known[condition][name] for name in CLASSES], dtype=torch.float32)
 
 
 def fill_lenses(classes: Tensor) -> Tensor:

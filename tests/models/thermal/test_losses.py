@@ -247,3 +247,11 @@ def test_clipping_is_counted() -> None:
     with torch.inference_mode():
         metrics = thermalizer.validate(model, [batch()], settings)
     assert metrics["clipped"] == pytest.approx(0.5)
+
+
+def test_own_reference_takes_the_place_of_the_papers() -> None:
+    mine = {"cool": dict.fromkeys(CLASSES, 25.0)}
+    assert (prior.reference("cool", LossConfig(reference=mine).reference) == 25).all()
+    assert prior.reference("warm")[SKIN] == 35
+    with pytest.raises(ValueError, match="cool must give one temperature to each class; see SKIN"):
+        LossConfig(reference={"cool": {k: v for k, v in mine["cool"].items() if k != "SKIN"}})

@@ -1,0 +1,41 @@
+"""`thermapair evaluate`: published tables measured anew, by a fixed recipe and into a ledger."""
+
+from pathlib import Path
+
+import click
+
+from cluster import options
+
+
+@click.group("evaluate")
+def command() -> None:
+    """Measure published tables with our own parts, baselines, controls and intervals."""
+
+
+@command.command("tfake")
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the ledger and the tables; a folder that has some goes on.",
+)
+@click.option(
+    "--tables",
+    metavar="A,B",
+    default="",
+    help="Only these: baselines, weight, loss, landmarks, gap, controls, minmax, reached.  [default: all]",
+)
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of this process.")
+@options.overrides
+def tfake(out: Path, tables: str, threads: int, overrides: tuple[str, ...]) -> None:
+    """T-FAKE's tables: landmarks on thermal faces, the RGB2Thermal loss term by term, over the gap between domains.
+
+    Every row is trained by one small recipe on the synthetic world and read on people nobody was trained on. A killed run
+    goes on where it was; --set seeds=[0,1,2,3] adds a seed. Another recipe is never mixed in.
+    """
+    from pipelines import evaluate
+
+    chosen = [name.strip() for name in tables.split(",") if name.strip()]
+    evaluate.run(out, overrides, chosen, threads)
+    click.echo((out / "tables.md").read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""How the T-FAKE part is judged: a reduced recipe, what it trains, how that is read, and the tables."""

@@ -1,0 +1,28 @@
+"""How alike two sets of pictures are in sharpness: radial power spectra."""
+
+import numpy as np
+
+FLOOR = 1e-8
+"""Kelvin squared, so that a flat picture has a logarithm."""
+
+
+def radial_power(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Return the mean power of pictures float [B, S, S] by whole cycles a picture, 1 to S / 2 - 1, float [S / 2 - 1].
+
+    Pixels outside `keep` (bool) take the mean of those inside; a Hann window hides the borders.
+    """
+    size = values.shape[-1]
+    inside = np.where(keep, values, 0.0).sum(axis=(1, 2)) / np.maximum(keep.sum(axis=(1, 2)), 1)
+    flat = np.where(keep, values - inside[:, None, None], 0.0)
+    window = np.hanning(size + 1)[:size]
+    power = np.abs(np.fft.fft2(flat * np.outer(window, window), norm="ortho")) ** 2
+    axis = np.fft.fftfreq(size, 1 / size)
+    radius = np.rint(np.hypot(*np.meshgrid(axis, axis))).astype(int)
+    rings = [power[:, radius == k].mean() for k in range(1, size // 2)]
+    return np.array(rings)
+
+
+def spectral_distance(found: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> float:
+    """Return the mean absolute difference of the log10 radial power of two sets of pictures [B, S, S]."""
+    ours, theirs = (np.log10(radial_power(v, keep) + FLOOR) for v in (found, truth))
+    return float(np.abs(ours - theirs).mean())

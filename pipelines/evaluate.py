@@ -1,0 +1,235 @@
+"""`thermapair evaluate tfake`: T-FAKE's tables by a reduced recipe, cell by cell into a ledger that resumes.
+
+out/ledger.jsonl  tables.json  tables.md  gain.png, and out/work/: rendered pools and the thermalizers, which can be made again
+"""
+
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from models.config import apply_edit, check, digest_of
+from models.errors import UserError
+from models.evaluation import landmarks, thermal
+from models.evaluation.cells import JOINT, LANDMARKS, TABLES, TRUTH, Cell, cells, thermal_row, weight_row
+from models.evaluation.recipe import READ, ROOMLESS, Recipe
+from models.evaluation.tables import best_weight, tables
+from models.evaluation.world import rendered
+from models.synthworld.domain import digest as domain_digest
+from models.synthworld.domain import load_domain
+from models.synthworld.kernels import expect
+from models.tasks import Rows
+from models.thermal.network import load_thermalizer, save_thermalizer
+from models.training import Hooks
+from pipelines.evaluation_pages import write_pages
+from pipelines.evaluation_shards import field_rows, has_pairs
+from pipelines.interrupts import Signals
+from pipelines.lease import Lease
+from pipelines.ledger import Ledger, cell_of
+from pipelines.provenance import commit_of, hardware
+from pipelines.storage import Storage
+
+log = logging.getLogger(__name__)
+
+POOLS_IN_MEMORY = 24
+
+
+def run(out: Path, overrides: Sequence[str] = (), chosen: Sequence[str] = (), threads: int = 1) -> dict[str, Any]:
+    """Measure what is missing of the tables `chosen` (all by default) and write them all; returns the tables."""
+    recipe = load_recipe(overrides)
+    if unknown := sorted(set(chosen) - set(TABLES)):
+        raise UserError(f"no table {unknown[0]!r}; known: {', '.join(TABLES)}")
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    with Signals() as signals, Lease(Storage(out)) as lease:
+
+        def stop() -> bool:
+            lease.check()
+            return bool(signals.name)
+
+        bench = Bench(recipe, out, stop)
+        missing = bench.missing(tuple(chosen) or TABLES)
+        log.info("%d cells to measure", len(missing))
+        expect(sum(recipe.pool(name).people * recipe.pool(name).views for name in ("faces", "lab")) * len(recipe.gaps))
+        for number, cell in enumerate(missing, 1):
+            signals.check()
+            line = bench.measure(cell)
+            log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
+        lines = bench.ledger.lines(bench.digest)
+        found = tables(lines, recipe)
+        command = " ".join(["thermapair", *sys.argv[1:]])
+        facts = {"command": command, "recipe": recipe.model_dump(mode="json"), "digest": bench.digest}
+        commits = sorted({line["commit"][:12] for line in lines})
+        write_pages(out, found, facts | {"commits": commits, "hardware": hardware()})
+    return found
+
+
+def load_recipe(overrides: Sequence[str]) -> Recipe:
+    """Return the recipe with `key=value` edits."""
+    content: dict[str, Any] = {}
+    for edit in overrides:
+        apply_edit(content, edit)
+    return check(Recipe, content, "evaluate tfake")
+
+
+class Bench:
+    """Measures the cells of one recipe into the ledger of a folder."""
+
+    def __init__(self, recipe: Recipe, out: Path, stop: Callable[[], bool] = lambda: False) -> None:
+        self.recipe, self.digest, self.stop = recipe, recipe.digest(), stop
+        self.commit, self.rendering = commit_of(), 0.0
+        self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work"
+        thermal_only = recipe.field and not has_pairs(recipe.field)
+        self.readable = tuple(name for name in READ if not (thermal_only and name == "field"))
+        self.pool = lru_cache(POOLS_IN_MEMORY)(self._pool)
+
+    def missing(self, chosen: tuple[str, ...]) -> list[Cell]:
+        """Return the cells of tables that are not in the ledger, in order."""
+        done = {cell_of(line) for line in self.ledger.lines(self.digest)}
+        return [cell for cell in dict.fromkeys(cells(self.recipe, chosen)) if cell not in done]
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """Train and read one cell, append its line and return it."""
+        before = time.process_time()
+        self.rendering = 0.0
+        facts = self._facts(cell)
+        seconds = round(time.process_time() - before - self.rendering, 2)
+        return self._keep(cell, seconds, facts)
+
+    def _keep(self, cell: Cell, seconds: float, facts: dict[str, Any]) -> dict[str, Any]:
+        line = {"digest": self.digest, **cell._asdict(), "seconds": seconds, "commit": self.commit, **facts}
+        self.ledger.append(line)
+        return line
+
+    def _facts(self, cell: Cell) -> dict[str, Any]:
+        if cell.row == TRUTH:
+            pools = {name: self.pool(name, cell.gap) for name in self.readable}
+            truth = {name: {TRUTH: thermal.read(rows["apparent"], rows, self.recipe)} for name, rows in pools.items()}
+            return {"measures": _rounded(truth)}
+        if cell.table == "baselines":
+            lab = self.pool("lab", cell.gap)
+            found = {name: thermal.baselines(lab, self.pool(name, cell.gap), self.recipe) for name in self.readable}
+            return {"measures": _rounded(found)}
+        if cell.table in ("landmarks", "reached"):
+            return self._landmarks(cell)
+        folder = self.thermalizer(cell)
+        names = ("chooser",) if cell.table == "weight" else self.readable
+        measures = {name: self._read(folder, cell, name) for name in names}
+        facts: dict[str, Any] = {"measures": _rounded(measures)}
+        if cell.table == "controls" and thermal_row(*cell[:2]).fidelity == "code":
+            plain = self.thermalizer(Cell("loss", "supervised", cell.gap, cell.seed))
+            facts["parameters_apart"] = thermal.parameters_apart(folder, plain)
+        return facts
+
+    def _read(self, folder: Path, cell: Cell, name: str) -> thermal.Values:
+        model, rows = load_thermalizer(folder), self.pool(name, cell.gap)
+        raw = thermal.answers(model, rows)
+        if thermal_row(*cell[:2]).pairs == "radiometric":
+            return thermal.read(raw, rows, self.recipe)
+        degrees = thermal.calibrated(model, self.pool("calibration", cell.gap), rows)
+        return thermal.read(degrees, rows, self.recipe) | {"mae_raw": thermal.read(raw, rows, self.recipe)["mae"]}
+
+    def _landmarks(self, cell: Cell) -> dict[str, Any]:
+        """Train a landmarker on what a thermalizer of the same seed makes, and look for faces with it."""
+        joint = cell.table == "reached"
+        source = Cell("loss", cell.row if joint else "full", cell.gap, cell.seed)
+        folder, faces = self.thermalizer(source), self.pool("faces", cell.gap)
+        row = LANDMARKS[JOINT if joint else cell.row]
+        with self._hooks() as hooks:
+            model, threshold = landmarks.trained(
+                row, cell.seed, self.recipe, faces, self.pool("checker", cell.gap), folder.resolve(), hooks
+            )
+        adapters = landmarks.Adapters(faces)
+        found = landmarks.read(model, self.pool("frames", cell.gap), adapters, self.recipe)
+        return {"measures": {"frames": found}, "threshold": threshold}
+
+    def thermalizer(self, cell: Cell) -> Path:
+        """Return the folder of a cell's thermalizer, trained if it is not there."""
+        name = "-".join(str(part).replace(" ", "_") for part in cell)
+        folder = self.work / "thermalizers" / self.digest / name
+        if (folder / "thermal.json").is_file():
+            return folder
+        row, weight = thermal_row(*cell[:2]), self._weight(cell)
+        with self._hooks() as hooks:
+            model = thermal.trained(row, weight, cell.seed, cell.gap, self.recipe, self.pool, hooks)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            save_thermalizer(model, Path(scratch) / name)
+            (Path(scratch) / name).rename(folder)
+        return folder
+
+    def _weight(self, cell: Cell) -> float:
+        """Return the weight of the patch term: the row's own where it is being chosen, else the chosen one."""
+        if cell.table == "weight":
+            return {weight_row(weight): weight for weight in self.recipe.weights}[cell.row]
+        if not thermal_row(*cell[:2]).patches:
+            return 0.0
+        chosen = best_weight(self.ledger.lines(self.digest), self.recipe)
+        if chosen is None:
+            raise UserError(f"{self.ledger.path}: the weight of the patch term is not chosen yet")
+        return chosen
+
+    def _hooks(self) -> "_Scratch":
+        return _Scratch(self.stop)
+
+    def _pool(self, name: str, gap: float) -> Rows:
+        """Return a pool's rows, of the recipe's conditions alone where these matter."""
+        rows = self._whole_pool(name, gap)
+        if name in ROOMLESS:
+            return rows
+        chosen = np.isin(rows["condition"], self.recipe.conditions)
+        return {column: values[chosen] for column, values in rows.items()}
+
+    def _whole_pool(self, name: str, gap: float) -> Rows:
+        """Return kept rows, or render and keep them."""
+        if self.recipe.field and name in ("field", "frames"):
+            return field_rows(self.recipe.field, self.recipe, frames=name == "frames")
+        pool = self.recipe.pool(name)
+        size = self.recipe.frame if pool.detailed else self.recipe.size
+        digest = digest_of(list(pool), gap, size, domain_digest(load_domain(pool.domain, gap)))
+        path = self.work / "pools" / f"{name}-{gap:g}-{digest}.npz"
+        if path.is_file():
+            with np.load(path) as kept:
+                return dict(kept)
+        before = time.process_time()
+        rows = rendered(pool, gap, size)
+        seconds = round(time.process_time() - before, 2)
+        self.rendering += seconds
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".part.npz")
+        np.savez_compressed(scratch, **rows)  # type: ignore[arg-type]
+        scratch.rename(path)
+        self._keep(Cell("pools", name, gap, 0), seconds, {"measures": {"pictures": len(rows["visible"])}})
+        log.info("pool %s at gap %g: %d pictures, %.0f s", name, gap, len(rows["visible"]), seconds)
+        return rows
+
+
+class _Scratch:
+    """Hooks of a run that keeps nothing but its model."""
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self.folder, self.stop = tempfile.TemporaryDirectory(prefix="evaluate-"), stop
+
+    def __enter__(self) -> Hooks:
+        scratch = Path(self.folder.__enter__())
+        return Hooks(scratch, lambda *_: None, lambda _: None, stop=self.stop, checkpoint_seconds=1e9)
+
+    def __exit__(self, *error: Any) -> None:
+        self.folder.__exit__(*error)
+
+
+def _rounded(values: Any) -> Any:
+    """Return nested values with four decimals: what is read off people is not known better."""
+    if isinstance(values, dict):
+        return {name: _rounded(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    return round(values, 4) if isinstance(values, float) else values

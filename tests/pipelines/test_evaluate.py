@@ -1,0 +1,56 @@
+"""`thermapair evaluate tfake` with a tiny recipe: killed and resumed, every table written."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import cli
+from models.errors import UserError
+from pipelines import evaluate
+from pipelines.ledger import Ledger, cell_of
+
+TINY = ["people=0.02", "steps=2", "batch=4", "landmark_steps=2", "landmark_batch=4", "seeds=[0]", "few_seeds=[0]",
+        "gaps=[0,1]", "size=32", "frame=32", "sizes=[32,16]", "unseen=[24]", "patches=8", "weights=[0.01,0.1]",
+        "landmark_width=0.25"]  # fmt: skip
+
+
+def test_wrong_values_and_tables_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="size"):
+        evaluate.run(tmp_path, ["size=50"])
+    with pytest.raises(UserError, match="no table 'los'.*loss"):
+        evaluate.run(tmp_path, [], ["los"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_run_goes_on_and_writes_every_table(tmp_path: Path) -> None:
+    out = tmp_path / "tfake"
+    words = ["evaluate", "tfake", "--out", str(out), *(word for edit in TINY for word in ("--set", edit))]
+    ledger, digest = Ledger(out / "ledger.jsonl"), evaluate.load_recipe(TINY).digest()
+    process = subprocess.Popen([sys.executable, "-m", "cluster", *words])
+    while not any(line["table"] == "loss" for line in ledger.lines(digest)):
+        assert process.poll() is None, "ended before its first cell"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = ledger.lines(digest)
+    assert cli.main(words) == 0
+    after = ledger.lines(digest)
+    assert after[: len(before)] == before
+    done = [cell_of(line) for line in after]
+    assert len(set(done)) == len(done)
+    assert not evaluate.Bench(evaluate.load_recipe(TINY), out).missing(evaluate.TABLES)
+    found = json.loads((out / "tables.json").read_text())["tables"]
+    assert found["weight"]["chosen"] in (0.01, 0.1)
+    code = [row for row in found["controls"] if "parameters_apart" in row]
+    assert code and all(row["parameters_apart"] == 0 for row in code), "the released patch term moved a weight"
+    assert {row["gap"] for row in found["gap"]} == {0.0, 1.0}
+    page = (out / "tables.md").read_text()
+    assert "NME W/H" in page and "parameters" in page and (out / "gain.png").stat().st_size > 1000
+    again = evaluate.run(out, [*TINY, "seeds=[0,1]"], ["loss"])
+    assert next(row for row in again["loss"] if row["row"] == "full")["seeds"] == 2
