@@ -60,7 +60,8 @@ def ridge(embeddings: np.ndarray, measures: np.ndarray) -> tuple[np.ndarray, np.
     x, y = embeddings - centre, measures - middle
     gram = x.T @ x / len(x) + RIDGE / x.shape[1] * np.eye(x.shape[1])
     weight = np.linalg.solve(gram, x.T @ y / len(x)).T
-    return weight.astype(np.float32), (middle - weight @ centre).astype(np.float32)
+    # safetensors writes an array as it lies in memory, whatever its strides say.
+    return np.ascontiguousarray(weight, np.float32), (middle - weight @ centre).astype(np.float32)
 
 
 def fit_measures(

@@ -57,7 +57,8 @@ class HeadReader:
 
     def save(self, path: Path) -> None:
         """Write the file that `load` reads, in float16."""
-        tensors = (self.weight.astype(np.float16), self.bias.astype(np.float16))
+        # safetensors writes an array as it lies in memory, whatever its strides say.
+        tensors = (np.ascontiguousarray(self.weight, np.float16), np.ascontiguousarray(self.bias, np.float16))
         save_file(dict(zip(NAMES, tensors, strict=True)), path)
 
     def __call__(self, embedding: np.ndarray) -> np.ndarray:

@@ -1,6 +1,9 @@
 """The reference distribution: sampled people look like those it was fitted on, and the words come back."""
 
+from pathlib import Path
+
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from models.faces.reference import fit, fit_measures, people_of, principal, ridge
 
@@ -40,13 +43,16 @@ def test_probes_are_measured_on_people_they_have_not_seen() -> None:
     assert chance["side_accuracy"] < 0.65
 
 
-def test_measures_are_read_and_measured_on_people_that_took_no_part() -> None:
+def test_measures_are_read_and_measured_on_people_that_took_no_part(tmp_path: Path) -> None:
     embeddings, identity, _ = world(400, 4)
     truth = people_of(embeddings, identity)[:, :3] * 20
     tensors, metrics = fit_measures(embeddings, identity, truth.repeat(4, axis=0))
     assert metrics["measures_explained"] > 0.9
     found = people_of(embeddings, identity) @ tensors["measures.weight"].T + tensors["measures.bias"]
     assert np.corrcoef(found[:, 0], truth[:, 0])[0, 1] > 0.95
+    save_file(tensors, tmp_path / "reference.safetensors")
+    kept = load_file(tmp_path / "reference.safetensors")
+    assert all(np.array_equal(kept[name], tensors[name]) for name in tensors)
     _, chance = fit_measures(embeddings, identity, np.random.default_rng(3).permutation(truth).repeat(4, axis=0))
     assert chance["measures_explained"] < 0.1
 
