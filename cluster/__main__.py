@@ -1,7 +1,5 @@
 """`python -m cluster` is `thermapair`."""
 
-import sys
+from cluster.cli import entry
 
-from cluster.cli import main
-
-sys.exit(main())
+entry()

@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -72,6 +73,16 @@ for module in (
     doctor,
 ):
     cli.add_command(module.command)
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    code = main()
+    if "pipelines.interrupts" in sys.modules:  # else nothing was run
+        from pipelines.interrupts import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

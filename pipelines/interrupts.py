@@ -1,14 +1,18 @@
 """Ctrl-C and SIGTERM: the work in flight is dropped, what is committed stays, and the exit says that it can resume."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from models.errors import Interrupted
 
 Result = TypeVar("Result")
+RUN = "run"
+"""Name of the threads that `in_thread` works in."""
 
 
 class Signals:
@@ -53,7 +57,8 @@ class Signals:
 def in_thread(work: Callable[[], Result], watch: Callable[[], None], interval: float = 0.25) -> Result:
     """Return `work()`, run in a thread of its own while `watch` is called every `interval` seconds here.
 
-    What `watch` raises ends the wait at once: a library's long wait in C is thereby no obstacle to Ctrl-C.
+    What `watch` raises ends the wait at once: a library's long wait in C is thereby no obstacle to Ctrl-C. The thread goes on
+    then, as nothing can end it: a process that stops for good does so by `leave`.
     """
     results: list[Result] = []
     errors: list[BaseException] = []
@@ -64,7 +69,7 @@ def in_thread(work: Callable[[], Result], watch: Callable[[], None], interval: f
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=body, name="run", daemon=True)
+    thread = threading.Thread(target=body, name=RUN, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(interval)
@@ -72,3 +77,21 @@ def in_thread(work: Callable[[], Result], watch: Callable[[], None], interval: f
     if errors:
         raise errors[0]
     return results[0]
+
+
+def abandoned() -> bool:
+    """Return whether work whose wait was ended still runs in a thread of its own."""
+    return any(thread.name == RUN and thread is not threading.current_thread() for thread in threading.enumerate())
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with `code`, at once if work was abandoned.
+
+    Ray must not be shut down, nor Python, under a thread that is inside Ray: that ends in a segmentation fault instead of
+    the exit code that says "resume". Ray's processes and actors end with their driver by themselves.
+    """
+    if abandoned():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -12,6 +12,7 @@ import ray
 
 from models.bundle import ROOT
 from models.errors import EnvironmentFault
+from pipelines.interrupts import abandoned
 from pipelines.profile import RayStart
 
 SHM = Path("/dev/shm")
@@ -31,8 +32,9 @@ EXCLUDED = ["out/", "weights/", ".git/", "tests/", "*.log"]
 def ray_session(start: RayStart) -> Iterator[None]:
     """Run the block with Ray: one that runs in this process already, the cluster of `start` or RAY_ADDRESS, or a local one.
 
-    What was started or joined here is left again at the end. A local Ray has no dashboard, more logical CPUs than a small
-    machine has cores, and an object store of stated size that is checked to fit.
+    What was started or joined here is left again at the end, unless work in it was abandoned (`interrupts.leave`). A local
+    Ray has no dashboard, more logical CPUs than a small machine has cores, and an object store of stated size that is
+    checked to fit.
 
     Raises:
         EnvironmentFault: shared memory is too small, or the cluster does not answer.
@@ -58,7 +60,8 @@ def ray_session(start: RayStart) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        if not abandoned():
+            ray.shutdown()
 
 
 def _join(address: str) -> None:

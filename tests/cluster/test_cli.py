@@ -44,7 +44,7 @@ def test_console_script_is_the_module() -> None:
     from importlib.metadata import entry_points
 
     (script,) = entry_points(group="console_scripts", name="thermapair")
-    assert script.load() is cli.main
+    assert script.load() is cli.entry
 
 
 @pytest.mark.parametrize("name", sorted(cli.cli.commands))

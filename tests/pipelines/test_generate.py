@@ -187,6 +187,7 @@ import sys
 from models.bundle import load_bundle
 from models.errors import UserError
 from pipelines import generate
+from pipelines.interrupts import leave
 from pipelines.storage import Storage
 from tests.pipelines import small
 
@@ -196,7 +197,7 @@ try:
     generate.generate(job, load_bundle(sys.argv[1]), small.profile(), Storage(sys.argv[2]))
 except UserError as error:
     print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
+    leave(error.exit_code)
 """
 
 

@@ -16,16 +16,17 @@ from pipelines.interrupts import in_thread
 ROOT = Path(__file__).parent.parent.parent
 
 DRIVER = """
-import sys, time
+import atexit, time
 from models.errors import UserError
-from pipelines.interrupts import Signals, in_thread
+from pipelines.interrupts import Signals, in_thread, leave
+atexit.register(print, "torn down under the work")
 try:
     with Signals() as signals:
         print("ready", flush=True)
         in_thread(lambda: time.sleep(60), signals.check)
 except UserError as error:
     print(error)
-    sys.exit(error.exit_code)
+    leave(error.exit_code)
 """
 
 
@@ -40,6 +41,7 @@ def test_a_signal_ends_the_wait_and_says_how_to_go_on(number: signal.Signals) ->
     assert time.monotonic() - began < 40
     assert process.returncode == 75
     assert f"stopped by {number.name}: finished partitions are kept" in output
+    assert "torn down" not in output
 
 
 def test_work_in_a_thread_returns_and_raises_as_if_called() -> None:

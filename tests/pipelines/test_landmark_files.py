@@ -78,7 +78,7 @@ def test_points_that_no_landmarker_places_are_converted_or_refused_by_name(bundl
     seal(part)
     for standard in (70, 68):
         landmarks.find(bundle, str(tmp_path / "images"), str(tmp_path / str(standard)), standard=standard, most=1)
-    whole, converted = (exports.read_pts(tmp_path / name / "0.pts") for name in ("70", "68"))
+    whole, converted = (exports.parse_pts((tmp_path / name / "0.pts").read_text()) for name in ("70", "68"))
     np.testing.assert_allclose(converted, whole[:68], atol=0.02)  # untrained, it is the rule: the pupils fall away
 
 
