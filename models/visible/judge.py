@@ -5,7 +5,8 @@
 People of the test split are rendered in a few views. The bundle's recogniser embeds all but the last; the model makes a
 picture of their mean and of the last view's caption; the judge looks the made picture up in a gallery of true renders.
 The true last view is looked up too: no generator can be expected to do better. A made picture in which no face is found
-counts as a failure. The result goes on the model's card.
+counts as a failure. The result goes on the model's card; with `--split validation`, on whose people guidance is chosen, it is
+only printed.
 """
 
 import argparse
@@ -117,6 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--faces", type=Path, required=True, help="insightface pack of the bundle")
     parser.add_argument("--judge", type=Path, required=True, help="folder of the judge")
     parser.add_argument("--people", type=int, default=100)
+    parser.add_argument("--split", default="test", help="whose people; test alone goes on the card")
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=2.0)
@@ -124,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         stage = VisibleStage(given.visible, threads=given.threads, steps=given.steps, guidance=given.guidance)
-        shown = people(given.people, given.views, stage.size)
+        shown = people(given.people, given.views, stage.size, given.split)
         values = measured(stage, given.faces, given.judge, shown)
     except UserError as error:
         print(error, file=sys.stderr)
@@ -132,6 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
     values |= {"steps": given.steps, "guidance": given.guidance}
     for name, value in values.items():
         print(f"{name:24} {value:.4g}")
+    if given.split != "test":
+        return
     update_metrics(given.visible, "judge", values)
     if (given.visible / SEAL).is_file():
         seal(given.visible)
