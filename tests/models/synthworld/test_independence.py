@@ -164,6 +164,7 @@ def crowd(people: list[tuple[Scene, Rendered]]) -> tuple[list[Scene], np.ndarray
     return scenes, np.where(np.isnan(table), np.nanmean(table, 0), table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["tone", "hair", "iris", "lips"])
 def test_probe_from_thermal_to_colour_is_at_chance(crowd: tuple[list[Scene], np.ndarray], what: str) -> None:
     scenes, features = crowd
@@ -177,6 +178,7 @@ def test_probe_from_thermal_to_colour_is_at_chance(crowd: tuple[list[Scene], np.
     assert correlation(features, values[what]) < 0.126
 
 
+@pytest.mark.slow
 def test_probe_finds_what_is_there(crowd: tuple[list[Scene], np.ndarray]) -> None:
     """The same probe reads the room from the face, hair and clothes: the colours' chance is not the probe's weakness."""
     scenes, features = crowd

@@ -126,6 +126,7 @@ def clay(person: Person, size: int = 32) -> torch.Tensor:
     return picture
 
 
+@pytest.mark.slow
 def test_shape_values_show_without_colour() -> None:
     shaped = [name for name in Shape.names() if name not in DRAWN]
     assert len(shaped) >= 30

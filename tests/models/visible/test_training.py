@@ -118,6 +118,7 @@ def test_a_mirrored_picture_turns_the_other_way():
     assert sided == {"pose"}
 
 
+@pytest.mark.slow
 def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_path: Path):
     shape = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
     config = diffusion.Config(
