@@ -1,11 +1,13 @@
 # make demo    from nothing to a data set of paired faces, and where it is
 # make test    from nothing to passing tests (test-fast: those without Ray, vLLM and training)
 # make lint    ruff and mypy
-# All of them install first; what is done already is not done again.
+# All of them install first; what is done already is not done again. On a machine with an NVIDIA GPU: make install BUILD=cuda
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 OUT ?= out/demo
-STAMP := $(VENV)/.installed
+# Without a word, the build that is installed already, else the one for CPUs.
+BUILD ?= $(if $(wildcard $(VENV)/.installed-cuda),cuda,cpu)
+STAMP := $(VENV)/.installed-$(BUILD)
 
 export RAY_AUTH_MODE ?= disabled
 export HF_HUB_OFFLINE ?= 1
@@ -33,10 +35,11 @@ doctor: install
 install: $(STAMP)
 
 # The stamp holds as long as the lock, the installer, the project's own metadata and its list of rooms do.
-$(STAMP): requirements/cpu.txt requirements/install.sh pyproject.toml $(wildcard */__init__.py)
+$(STAMP): requirements/$(BUILD).txt requirements/cpu.txt requirements/install.sh pyproject.toml $(wildcard */__init__.py)
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'Python 3.11 is needed: make PYTHON=/path/to/python3.11')"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	requirements/install.sh $(VENV)
+	requirements/install.sh $(VENV) $(BUILD)
+	rm -f $(VENV)/.installed-*
 	touch $(STAMP)
 
 clean:

@@ -72,6 +72,9 @@ def torch_and_device() -> list[Finding]:
     elif torch.version.cuda:
         follows = "torch is a CUDA build without a usable GPU: check the driver, or make install for the CPU build"
         device = Finding("GPU", "none", follows, "note")
+    elif machine.has_nvidia():
+        follows = "torch is the CPU build and leaves the GPU idle: make install BUILD=cuda, then --profile gpu"
+        device = Finding("GPU", "NVIDIA, unused", follows, "note")
     else:
         device = Finding("GPU", "none", "captions run on vLLM's CPU engine; use --profile laptop")
     where = "cuda" if torch.cuda.is_available() else "cpu"

@@ -13,7 +13,11 @@ from cluster import options
 )
 @options.out
 @options.overrides
-@click.option("--limit", type=click.IntRange(min=1), help="Stop after the first N samples of the plan.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Make the first N samples of the plan alone. It is part of the job: another N wants another --out.",
+)
 def command(bundle: str, profile: str, job: str, out: str, overrides: tuple[str, ...], limit: int | None) -> None:
     """Make a data set of paired faces.
 

@@ -38,6 +38,11 @@ def free_bytes(path: str | Path) -> int:
     return shutil.disk_usage(place).free
 
 
+def has_nvidia(devices: Path = Path("/dev")) -> bool:
+    """Whether the driver of an NVIDIA GPU has made its devices here."""
+    return any(devices.glob("nvidia[0-9]*"))
+
+
 def matmul_seconds(dtype: str, device: str, side: int = 1024, repeats: int = 3) -> float:
     """Seconds of one [side, side] matrix product in `dtype` ("float32" or "bfloat16") on `device`, the best of `repeats`."""
     import torch

@@ -29,11 +29,14 @@ class Card(BaseModel):
     config: dict[str, Any] = {}
     config_digest: str = ""
     steps: int = 0
+    """Of this training; of those that it began from see `history`."""
     wall_seconds: float = 0.0
     hardware: str = ""
     parameters: int = 0
     commit: str = ""
     command: str = ""
+    history: list[str] = []
+    """The trainings that this one began from, the first one first: steps, minutes and command, as far as they are known."""
     metrics: dict[str, dict[str, float]] = {}
     """Source (validation, judges, test, ...) -> metric -> value."""
     limits: str = ""
@@ -58,6 +61,10 @@ class Card(BaseModel):
         except ValueError as error:
             raise UserError(f"{path} has no readable front matter: {error}") from None
 
+    def told(self) -> str:
+        """Return the training as a line of a later card's `history`."""
+        return f"{self.steps:,} steps, {self.wall_seconds / 60:.0f} min: {self.command}"
+
     def _page(self) -> str:
         lines = [f"# {self.title}", ""]
         lines += [self.summary, ""] if self.summary else []
@@ -76,10 +83,25 @@ class Card(BaseModel):
             "parameters": f"{self.parameters:,}" if self.parameters else "",
             "config digest": self.config_digest,
             "command": f"`{self.command}`" if self.command else "",
+            "trained before": "; ".join(self.history),
         }
         lines += [f"- {name}: {value}" for name, value in facts.items() if value != ""] + [""]
         lines += ["## Limits", "", self.limits, ""] if self.limits else []
         return "\n".join(lines)
+
+
+def history(init: Path) -> list[str]:
+    """Return the trainings behind the weights that a training begins from: a part, one of its files, or a checkpoint."""
+    for folder in (init, init.parent):
+        if (folder / "README.md").is_file():
+            earlier = Card.read(folder)
+            return [*earlier.history, earlier.told()] if earlier.steps else earlier.history
+        if (folder / "state.json").is_file():
+            state = json.loads((folder / "state.json").read_text())
+            before = str(state.get("config", {}).get("init", ""))
+            line = f"{state['step']:,} steps, {state['seconds'] / 60:.0f} min: a checkpoint"
+            return [*(history(Path(before)) if before else []), line]
+    return []
 
 
 def update_metrics(folder: Path, source: str, values: dict[str, float]) -> Card:

@@ -7,6 +7,7 @@ plan says so. What the plan holds is what the pictures are made from: later runs
 
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -19,12 +20,13 @@ from models.captions.measure import Agreement, normalised
 from models.captions.reading import disagreements
 from models.captions.sampling import spread_attributes
 from models.seeds import seed_of
-from pipelines.engine import CaptionOptions, Engine, Texts, caption_options
+from pipelines.engine import CaptionOptions, Engine, Texts, Told, caption_options, silent
 from pipelines.plan import Plan
 from pipelines.profile import CaptionEngines
 
 LLM, GRAMMAR, TEMPLATE = "llm", "grammar", "template"
 """Who wrote a caption: the language model; the grammar in its place; the grammar because the job asks for templates."""
+AUTHORS = {LLM: "the language model", GRAMMAR: "the grammar in its place", TEMPLATE: "the grammar, as asked"}
 WAVE = 65_536
 """Samples between two commits: an engine is started once or twice for each wave."""
 FEW = 2_048
@@ -34,11 +36,13 @@ FEW = 2_048
 Write = Callable[[Sequence[tuple[int, int]]], Texts]
 
 
-def write_captions(plan: Plan, engines: CaptionEngines) -> dict[str, int]:
+def write_captions(plan: Plan, engines: CaptionEngines, told: Told = silent) -> dict[str, int]:
     """Write the captions that `plan` lacks and return how many came from where (`llm`, `grammar`, `template`).
 
+    told: is called with (texts written, texts asked for) as the engine goes on.
+
     Raises:
-        EnvironmentFault: the weights are missing or the engine fails; captions of earlier waves are kept.
+        EnvironmentFault: the weights are missing or the engine fails or answers nothing; captions of earlier waves are kept.
         UserError: the bundle's options are wrong.
     """
     part, counts = plan.bundle.captions, Counter[str]()
@@ -46,6 +50,7 @@ def write_captions(plan: Plan, engines: CaptionEngines) -> dict[str, int]:
     open_chunks = list(plan.uncaptioned())
     taken = _taken(plan, {chunk for chunk, _ in open_chunks}) if open_chunks else set()
     for wave in _waves(open_chunks):
+        began = time.monotonic()
         table = pa.concat_tables(samples for _, samples in wave)
         asked = [json.loads(text) for text in table["attributes"].to_pylist()]
         seeds = table["seed"].to_pylist()
@@ -53,12 +58,12 @@ def write_captions(plan: Plan, engines: CaptionEngines) -> dict[str, int]:
             captions, sources = templates(asked, seeds, taken), [TEMPLATE] * len(asked)
         else:
             engine = Engine(part, plan.bundle, engines, options)
-            captions, sources = choose(asked, seeds, partial(engine.texts, asked, seeds), options, taken)
+            captions, sources = choose(asked, seeds, partial(engine.texts, asked, seeds, told=told), options, taken)
         counts.update(sources)
-        start = 0
+        start, seconds = 0, (time.monotonic() - began) / len(table)
         for chunk, samples in wave:
             end = start + len(samples)
-            plan.save_captions(chunk, captions[start:end], sources[start:end])
+            plan.save_captions(chunk, captions[start:end], sources[start:end], seconds * len(samples))
             start = end
     return dict(counts)
 

@@ -48,6 +48,12 @@ def caption_options(part: Part) -> CaptionOptions:
 
 Texts = dict[tuple[int, int], str]
 """(sample, attempt) -> text; one that failed is absent."""
+Told = Callable[[int, int], None]
+"""Called with (texts written, texts asked for)."""
+
+
+def silent(written: int, asked: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,27 @@ class Engine:
             raise EnvironmentFault(f"captions: {error} {WAY_OUT}") from None
         self.dtype, self.engines, self.options = part.dtype, engines, options
 
-    def texts(self, asked: Sequence[dict[str, str]], seeds: Sequence[int], wanted: Sequence[tuple[int, int]]) -> Texts:
-        """Return the texts of `wanted` (sample, attempt) pairs; samples index `asked` and `seeds`."""
-        return {(row.sample, row.attempt): row.text for row in self.write(asked, seeds, wanted)}
+    def texts(
+        self,
+        asked: Sequence[dict[str, str]],
+        seeds: Sequence[int],
+        wanted: Sequence[tuple[int, int]],
+        told: Told = silent,
+    ) -> Texts:
+        """Return the texts of `wanted` (sample, attempt) pairs; samples index `asked` and `seeds`.
+
+        Raises EnvironmentFault if the model answers none of several requests: one may be odd, all of them are a fault.
+        """
+        found: Texts = {}
+        for row in self.write(asked, seeds, wanted):
+            found[row.sample, row.attempt] = row.text
+            told(len(found), len(wanted))
+        if not found and len(wanted) > self.options.attempts:
+            raise EnvironmentFault(
+                f"captions: the model in {self.weights} answered none of {len(wanted)} requests (are the prompts longer than "
+                f"its max_model_len?). {WAY_OUT}"
+            )
+        return found
 
     def write(
         self, asked: Sequence[dict[str, str]], seeds: Sequence[int], wanted: Sequence[tuple[int, int]]

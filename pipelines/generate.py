@@ -58,12 +58,16 @@ def run(
 
     bundle, profile, job: names or paths of YAML files. overrides: `key.key=value` edits of any of them.
     limit: only the first so many samples of the plan.
+
+    Raises:
+        UserError: beside what `generate` raises, for a run whose every sample was given up.
     """
     models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
     edits = sort_edits([*overrides, *([f"job.limit={limit}"] if limit else [])], models)
     chosen = load_bundle(bundle, edits["bundle"])
     report = generate(load_job(job, edits["job"]), chosen, load_profile(profile, edits["profile"]), Storage(out))
-    print(f"data set: {report.out}\nreport:   {report.page}")
+    print(f"{report.told()}\ndata set: {report.out}\nreport:   {report.page}")
+    check_made(report)
     return report
 
 
@@ -106,7 +110,7 @@ def drive(plan: Plan, profile: Profile, lease: Lease, signals: Signals) -> None:
             view.show()
 
         def work() -> None:
-            write_captions(plan, profile.captions)
+            write_captions(plan, profile.captions, state.write)
             state.restart_clock("pictures")
             for row in pairs(plan, profile, name).iter_rows():
                 state.done += int(row["samples"])
@@ -222,6 +226,17 @@ def check_threads(profile: Profile, bundle: Bundle) -> None:
                 f"profile.groups: {', '.join(group.stages)} would compute on a CPU in {group.threads} threads, and bytes "
                 "would depend on that number. Set threads: 1 and raise actors instead; it is faster, too."
             )
+
+
+def check_made(report: Report) -> None:
+    """Raise a UserError for a finished run that has no pair to show."""
+    if report.pairs:
+        return
+    why = ", ".join(f"{reason} ({count})" for reason, count in list(report.reasons.items())[:3])
+    raise UserError(
+        f"no sample was accepted: {why}; {report.out}/rejects holds all of them. Widen the gates or raise gates.attempts "
+        "(--set), with another --out."
+    )
 
 
 def check_rejects(job: GenerateJob, state: State) -> None:

@@ -69,8 +69,9 @@ class Reference:
         try:
             return cls(load_file(path))
         except FileNotFoundError:
-            raise EnvironmentFault(
-                f"{path} is missing: identities cannot be sampled or described without it."
+            raise UserError(
+                f"{path} is missing: this recogniser has no reference distribution to sample people from. Give people: "
+                "thermapair embed --images DIR --out people.parquet, then --set identities.source=people.parquet"
             ) from None
         except KeyError as error:
             raise EnvironmentFault(f"{path} has no tensor {error}.") from None

@@ -120,7 +120,13 @@ class GenerateJob(_Section):
 
 
 def load_job(name: str, edits: Sequence[str] = ()) -> GenerateJob:
-    """Return the job called `name` (a file of `pipelines/jobs` or the path of a YAML file) with `edits` applied."""
+    """Return the job called `name` (a file of `pipelines/jobs` or the path of a YAML file) with `edits` applied.
+
+    An edit that names other people means all of them: the file's number of people was for its own.
+    """
+    keys = {edit.partition("=")[0]: edit.partition("=")[2] for edit in edits}
+    if keys.get("identities.source", "reference") != "reference" and "identities.count" not in keys:
+        edits = [*edits, "identities.count=null"]
     return read_config(GenerateJob, find(JOBS, name, "job"), edits)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from pipelines.captions import AUTHORS
 from pipelines.plan import Plan
 from pipelines.sheet import View, coloured, scale_of, tiles
 
@@ -82,6 +83,7 @@ def facts(report: "Report") -> str:
         "samples accepted": f"{report.accepted:,} / {report.samples:,}",
         "drawn again": f"{report.redrawn:,}",
         "given up": f"{report.shortfall:,}",
+        **{f"captions by {AUTHORS[name]}": f"{count:,}" for name, count in report.captions.items()},
         "MB per 1,000 pairs": f"{report.bytes / max(report.pairs, 1) / 1000:.1f}",
     }
     return (

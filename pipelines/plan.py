@@ -42,6 +42,10 @@ def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
     return _hashed("sample", seed, identity, view, draw)
 
 
+SECONDS = "thermapair.seconds"
+"""Metadata of a file of captions: how long they took to write."""
+
+
 def pair_id(sample: str, condition: str) -> str:
     """Return the id of one visible and thermal pair: 20 hex digits."""
     return _hashed("pair", sample, condition)
@@ -104,18 +108,29 @@ class Plan:
             if _captions(chunk) not in there:
                 yield chunk, pa.concat_tables(self.sample_table(k) for k in self._chunk(chunk))
 
-    def save_captions(self, chunk: int, captions: list[str], sources: list[str]) -> None:
-        """Commit the captions of `chunk` and who wrote them, one per row of its table; the first to commit wins."""
+    def save_captions(self, chunk: int, captions: list[str], sources: list[str], seconds: float = 0.0) -> None:
+        """Commit the captions of `chunk`, who wrote them and the seconds it took, one per row of its table.
+
+        The first to commit wins.
+        """
         sizes = [self.rows(k) for k in self._chunk(chunk)]
         if len(captions) != sum(sizes):
             raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
         columns = {"caption": pa.array(captions, pa.string()), "caption_source": pa.array(sources, pa.string())}
-        table, sink, start = pa.table(columns), pa.BufferOutputStream(), 0
+        table, sink, start = pa.table(columns, metadata={SECONDS: f"{seconds:.3f}"}), pa.BufferOutputStream(), 0
         with pq.ParquetWriter(sink, table.schema) as writer:
             for size in sizes:
                 writer.write_table(table.slice(start, size), row_group_size=size)
                 start += size
         self.out.create(_captions(chunk), sink.getvalue().to_pybytes())
+
+    def caption_seconds(self) -> float:
+        """Return how long the captions took to write, of all runs together."""
+        seconds = 0.0
+        for name in self.out.list(CAPTIONS):
+            with pq.ParquetFile(self.out.path(name), filesystem=self.out.arrow) as file:
+                seconds += float((file.schema_arrow.metadata or {}).get(SECONDS.encode(), b"0"))
+        return seconds
 
     def _chunk(self, chunk: int) -> range:
         first = chunk * self.partitions_per_chunk

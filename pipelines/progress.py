@@ -75,6 +75,8 @@ class State:
     done: int = 0
     rejected: int = 0
     redrawn: int = 0
+    texts: tuple[int, int] = (0, 0)
+    """Captions written by the language model, and asked for, in phase `captions`."""
     phase: str = "starting"
     stages: dict[str, tuple[int, float, int]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -87,6 +89,23 @@ class State:
     def rate(self) -> float:
         """Samples per second of this run."""
         return (self.done - self.before) / self.elapsed
+
+    def write(self, written: int, asked: int) -> None:
+        """Take note of the captions of this phase."""
+        if not self.texts[0]:
+            self.began = time.monotonic()  # the engine has started
+        self.texts = (written, asked)
+
+    def facts(self) -> list[str]:
+        """Return what is counted in this phase, each in a few words."""
+        if self.phase == "captions":
+            written, asked = self.texts
+            left = self.elapsed * (asked / written - 1) if written else None
+            return [f"{written}/{asked} texts", f"{written / self.elapsed:.1f}/s", f"left {duration(left)}"]
+        counts = [f"{self.done}/{self.total} samples"]
+        if self.phase == "pictures":
+            counts += [f"{self.rate:.2f}/s", f"left {duration(self.left)}"]
+        return [*counts, f"rejected {self.rejected}", f"redrawn {self.redrawn}"]
 
     @property
     def left(self) -> float | None:
@@ -110,10 +129,8 @@ class State:
 
     def line(self) -> str:
         """Return the view as one line of a log."""
-        parts = [f"{self.title}: {self.phase}", f"{self.done}/{self.total} samples"]
+        parts = [f"{self.title}: {self.phase}", *self.facts()]
         if self.phase == "pictures":
-            parts += [f"{self.rate:.2f}/s", f"left {duration(self.left)}"]
-            parts += [f"rejected {self.rejected}", f"redrawn {self.redrawn}"]
             parts += [f"{stage} {self.stages[stage][0]} ({self.busy(stage):.0%} busy)" for stage in self.stages]
         return " | ".join(parts)
 
@@ -121,12 +138,10 @@ class State:
         """Return the view for a terminal."""
         head = Text.assemble((self.title, "bold"), f"  {self.phase}  {duration(self.elapsed)}")
         bar = ProgressBar(total=max(self.total, 1), completed=self.done, width=48)
-        facts = f"{self.done}/{self.total} samples   {self.rate:.2f}/s   left {duration(self.left)}"
-        facts += f"   rejected {self.rejected}   redrawn {self.redrawn}"
         stages = Table("stage", "samples", "samples/s", "busy", box=None, header_style="dim", padding=(0, 2))
         for stage, (rows, seconds, workers) in self.stages.items():
             stages.add_row(stage, str(rows), f"{rows / max(seconds, 1e-6) * workers:.1f}", f"{self.busy(stage):.0%}")
-        return Group(head, bar, Text(facts), stages)
+        return Group(head, bar, Text("   ".join(self.facts())), stages)
 
 
 class View:

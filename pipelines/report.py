@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import clean
+from pipelines.captions import AUTHORS
 from pipelines.card import card
 from pipelines.commits import Commit, committed, write_manifest
 from pipelines.page import page
@@ -39,13 +40,22 @@ class Report:
     reasons: dict[str, int]
     """Failed attempts by reason."""
     seconds: dict[str, float]
-    """Stage -> seconds of all its workers together."""
+    """Stage -> seconds of all its workers together; `captions` with the start of the engines."""
+    captions: dict[str, int]
+    """Samples by who wrote their caption."""
     bytes: int
 
     @property
     def shortfall(self) -> int:
         """Samples that were asked for and never accepted."""
         return self.samples - self.accepted
+
+    def told(self) -> str:
+        """Return what the run came to, in two lines."""
+        counts = f"{self.pairs:,} pairs of {self.accepted:,} of {self.samples:,} samples"
+        counts += f", {self.redrawn:,} drawn again, {self.shortfall:,} given up"
+        captions = ", ".join(f"{count:,} by {AUTHORS[name]}" for name, count in self.captions.items())
+        return f"{counts}\ncaptions: {captions}" if captions else counts
 
 
 def finish(plan: Plan) -> Report:
@@ -71,10 +81,11 @@ def finish(plan: Plan) -> Report:
 def summary(plan: Plan, commits: Iterable[Commit]) -> Report:
     """Add up the commit records."""
     commits = list(commits)
-    reasons, seconds = Counter[str](), Counter[str]()
+    reasons, seconds, captions = Counter[str](), Counter[str](), Counter[str]()
     for record in commits:
         reasons.update(record.facts["reasons"])
         seconds.update(record.facts["seconds"])
+        captions.update(record.facts["captions"])
     samples, rejected = (sum(c.facts[name] for c in commits) for name in ("samples", "rejected"))
     return Report(
         out=plan.out.uri,
@@ -89,7 +100,8 @@ def summary(plan: Plan, commits: Iterable[Commit]) -> Report:
         rejected=rejected,
         redrawn=sum(c.facts["redrawn"] for c in commits),
         reasons=dict(reasons.most_common()),
-        seconds={name: round(value, 2) for name, value in seconds.items()},
+        seconds={name: round(value, 2) for name, value in {"captions": plan.caption_seconds(), **seconds}.items()},
+        captions=dict(captions.most_common()),
         bytes=sum(c.bytes for c in commits),
     )
 

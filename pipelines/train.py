@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from models.bundle import SEAL, fetch, load_bundle
-from models.card import Card
+from models.card import Card, history
 from models.config import apply_edit, check, digest_of, read_config
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.tasks import Side, Task, TrainConfig, load
@@ -400,6 +400,7 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
         parameters=sum(p.numel() for p in state.model.parameters()),
         commit=facts["commit"],
         command=facts["command"],
+        history=history(Path(config.init)) if config.init else [],
         metrics={"validation": state.metrics} if state.metrics else {},
     )
     with tempfile.TemporaryDirectory(prefix="export-") as scratch:

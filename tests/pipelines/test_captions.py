@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from models.captions.sampling import spread_attributes
 from models.errors import EnvironmentFault, UserError
 from pipelines import captions
 from pipelines.captions import FEW, choose, cleaned, templates, write_captions
-from pipelines.engine import CaptionOptions, Engine, Texts, caption_options
+from pipelines.engine import CaptionOptions, Engine, Texts, Written, caption_options
 from pipelines.job import GenerateJob
 from pipelines.plan import Plan, write_plan
 from pipelines.profile import CaptionEngines
@@ -160,6 +160,17 @@ def test_vllm_writes_captions_that_state_their_attributes(
     write_captions(plans[1], ENGINES.model_copy(update={"batch": 8}))
     again = [row for k in range(plans[1].partitions) for row in plans[1].captions(k).to_pylist()]
     assert written == again
+
+
+def test_a_model_that_answers_nothing_is_a_fault(starter: Bundle) -> None:
+    class Mute(Engine):
+        """An engine whose every request fails, as all that are longer than its context do."""
+
+        def write(self, *rest: Any) -> Iterator[Written]:
+            return iter(())
+
+    with pytest.raises(EnvironmentFault, match=r"answered none of 6 requests .*captions=template"):
+        Mute(starter.captions, starter, ENGINES, CaptionOptions()).texts(PEOPLE, SEEDS, [(k, 0) for k in range(6)])
 
 
 @pytest.mark.slow

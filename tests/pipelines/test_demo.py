@@ -1,6 +1,7 @@
 """The whole job with the starter bundle, as a user runs it: vLLM, diffusers, the networks, insightface, the report."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(tmp_path: Path) -> N
     done = thermapair("generate", "--job", "demo", "--out", str(out), edits=SMALL)
     assert done.returncode == 0, done.stderr
     assert f"data set: {out}" in done.stdout
+    assert re.search(r"pairs of \d of 4 samples, \d drawn again, \d given up\ncaptions: \d by", done.stdout)
 
     pairs = pq.read_table(out / "data").to_pylist()
     assert len(pairs) == 2 * len({row["sample_id"] for row in pairs}) > 0

@@ -1,5 +1,6 @@
 """What is done with an output afterwards: a row made again, orphans removed, a report that a person opens."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from models.errors import EnvironmentFault, UserError
 from pipelines import clean, inspect, session
 from pipelines.captions import write_captions
 from pipelines.chain import Chain
-from pipelines.generate import spec
+from pipelines.generate import check_made, spec
 from pipelines.job import GenerateJob
 from pipelines.lease import Lease
 from pipelines.page import page
@@ -109,6 +110,31 @@ def test_progress_is_one_line_with_rate_time_left_and_busy_stages() -> None:
     line = state.line()
     assert "10/24 samples | 2.00/s | left 0:0" in line
     assert "rejected 1 | redrawn 2 | visible 12 (50% busy)" in line
+
+
+def test_a_run_says_what_it_came_to(plan: Plan) -> None:
+    report = finish(plan)
+    given_up = report.samples - report.accepted
+    assert report.told() == (
+        f"{report.pairs} pairs of {report.accepted} of 16 samples, {report.redrawn} drawn again, {given_up} given up\n"
+        "captions: 16 by the grammar, as asked"
+    )
+    assert {"captions", "write", "visible"} <= set(report.seconds)
+    check_made(report)
+    with pytest.raises(UserError, match=r"no sample was accepted: .*rejects holds all of them\. Widen the gates"):
+        check_made(dataclasses.replace(report, pairs=0))
+
+
+def test_progress_of_captions_counts_from_the_first_text() -> None:
+    state = State("demo", total=24, phase="captions")
+    assert state.line() == "demo: captions | 0/0 texts | 0.0/s | left ?"
+    state.began -= 30.0  # the engine takes its time
+    state.write(1, 72)
+    state.began -= 2.0
+    state.write(24, 72)
+    assert "24/72 texts | 12.0/s | left 0:0" in state.line()
+    state.restart_clock("done")
+    assert state.line() == "demo: done | 0/24 samples | rejected 0 | redrawn 0"
 
 
 def test_shared_memory_that_is_too_small_is_noticed_before_ray_starts(tmp_path: Path) -> None:

@@ -223,3 +223,9 @@ def test_a_hub_model_must_be_pinned(bundle: Bundle) -> None:
 def test_a_bundle_nobody_knows(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no bundle 'nobody': name one of .*starter"):
         load_bundle("nobody")
+
+
+def test_other_people_mean_all_of_them_unless_a_number_is_given() -> None:
+    assert load_job("demo", ["identities.source=people.parquet"]).identities.count is None
+    assert load_job("demo", ["identities.source=people.parquet", "identities.count=3"]).identities.count == 3
+    assert load_job("demo", ["identities.source=reference"]).identities.count == 6
