@@ -16,7 +16,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from models.bundle import Bundle, fetch, load_bundle
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned
 from models.faces.decode import Found
 from models.faces.pack import Pack
@@ -25,7 +25,7 @@ from pipelines.interrupts import Signals, in_thread
 from pipelines.photos import FORMATS, BadPicture, open_photo
 from pipelines.profile import Profile, load_profile
 from pipelines.session import ray_session
-from pipelines.storage import Storage
+from pipelines.storage import Storage, own_reason
 
 NEAR, FAR = (128, 128), (320, 320)
 """Detector inputs: every picture is looked at in the first; both are merged where that shows no large face."""
@@ -141,8 +141,8 @@ class PhotoEmbedder:
             picture = open_photo(self.source.read(name), name)
         except BadPicture as error:
             return row | {"reason": str(error)}, None
-        except OSError as error:
-            return row | {"reason": f"cannot be read: {error}"}, None
+        except (OSError, EnvironmentFault) as error:
+            return row | {"reason": own_reason(error)}, None
         return row, picture
 
 

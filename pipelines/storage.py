@@ -1,6 +1,7 @@
 """Any path is a URI: one place where a plain path, `file://` or `s3://` becomes file systems for pyarrow and fsspec."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -191,6 +192,19 @@ def fault(error: BaseException, path: str, doing: str = "written") -> UserError:
         f"{path} cannot be {doing}: {reason}. Finished partitions are kept; make room or repair the storage and "
         "run the same command again."
     )
+
+
+OWN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO,
+       errno.EINVAL)  # fmt: skip
+"""Errors of reading that one file may have while all others are well."""
+
+
+def own_reason(error: Exception) -> str:
+    """Return why a single file, among many that are read, cannot be; raises `error` where the storage is to blame."""
+    cause = error.__cause__ if isinstance(error, EnvironmentFault) else error
+    if not isinstance(cause, OSError) or (cause is not error and (remote(cause) or cause.errno not in OWN)):
+        raise error
+    return f"cannot be read: {cause.strerror or cause}"
 
 
 def code_of(error: BaseException | None) -> str:

@@ -8,13 +8,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from models.bundle import ROOT, seal
+from models.bundle import ROOT, load_bundle, seal
 from models.errors import EnvironmentFault, UserError
 from models.faces.onnx_file import export_detector, export_recogniser
 from models.faces.recogniser import Embedder
 from models.faces.scrfd import SCRFD
 from pipelines import embed
 from pipelines.identities import from_parquet
+from pipelines.storage import Storage
 from tests.pipelines.test_photos import HOSTILE
 
 STARTER = ROOT / "models" / "starter"
@@ -101,6 +102,16 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UserError, match="holds no picture"):
         embed.run(str(tmp_path), str(tmp_path / "out.parquet"))
+
+
+def test_a_file_that_is_there_and_cannot_be_read_keeps_its_row(tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    embedder = embed.PhotoEmbedder(Storage(tmp_path), load_bundle("starter"), threads=1)
+    rows = embedder({"picture": np.array(["loop.png", "gone.png"])}).to_pylist()
+    assert [row["reason"] for row in rows] == [
+        "cannot be read: Too many levels of symbolic links", "cannot be read: No such file or directory",
+    ]  # fmt: skip
 
 
 def test_missing_weights_are_said_before_ray_starts(tmp_path: Path) -> None:
