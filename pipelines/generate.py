@@ -79,13 +79,13 @@ def generate(job: GenerateJob, bundle: Bundle, profile: Profile, out: Storage) -
     for part in bundle.parts().values():
         fetch(part, bundle)
     with Lease(out) as lease, Signals() as signals:
-        plan = write_plan(job, bundle, out)
+        plan = in_thread(lambda: write_plan(job, bundle, out), signals.check)
         provenance.write_launch(plan, profile)
         if not complete(plan):
             with ray_session(profile.ray), data_context(profile):
                 signals.watch()
                 drive(plan, profile, lease, signals)
-        return finish(plan)
+        return in_thread(lambda: finish(plan), signals.check)
 
 
 def drive(plan: Plan, profile: Profile, lease: Lease, signals: Signals) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +18,7 @@ from models.errors import UserError
 from models.temperature import from_centikelvin
 from pipelines import generate
 from pipelines.chain import Chain, Columns
-from pipelines.commits import record_of
+from pipelines.commits import read_shard, record_of
 from pipelines.pictures import decode, encode_jpeg
 from pipelines.plan import Plan, noise_id, pair_id, read_plan
 from pipelines.provenance import LAUNCHES
@@ -155,7 +154,7 @@ def _stored(plan: Plan, partition: int, pair: str) -> dict[str, Any]:
     if record is None:
         raise UserError(f"pair {pair} is planned in partition {partition}, which is not finished yet.")
     for name in record.files():
-        table = pq.read_table(plan.out.path(name), filesystem=plan.out.arrow, filters=[("pair_id", "=", pair)])
+        table = read_shard(plan.out, partition, name, filters=[("pair_id", "=", pair)])
         if len(table):
             return max(table.to_pylist(), key=lambda found: found["attempt"])
     raise UserError(f"pair {pair} is in none of the files of partition {partition}; was one replaced by hand?")

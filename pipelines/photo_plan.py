@@ -24,7 +24,7 @@ from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from pipelines.job import Encoding
 from pipelines.photos import FORMATS, BadPicture, open_classes, open_photo
-from pipelines.plan import RUN, SAMPLES, differences
+from pipelines.plan import RUN, SAMPLES, differences, read_run
 from pipelines.storage import Storage, own_reason
 
 SEGMENTS = "_seg.png"
@@ -233,7 +233,7 @@ def claim_plan(
         out.write(SAMPLES, sink.getvalue().to_pybytes())
         counts = {"partitions": partitions, "samples": samples}
         out.create(RUN, (json.dumps({**run, **counts}, indent=1) + "\n").encode())
-    before = json.loads(out.read(RUN))
+    before = read_run(out)
     if before["digest"] != run["digest"]:
         old, new = ({key: content.get(key) for key in ("job", "bundle")} for content in (before, run))
         told = ", ".join(differences(old, json.loads(json.dumps(new)))) or "the pictures or the weights"

@@ -78,14 +78,14 @@ def run(
     if unknown := [name for name in job.conditions if name not in known]:
         raise UserError(f"bundle {models.name} has no thermalizer for {unknown[0]!r}; it has: {', '.join(known)}")
     with Lease(storage) as lease, Signals() as signals:
-        plan = write_photo_plan(job, models, storage)
+        plan = in_thread(lambda: write_photo_plan(job, models, storage), signals.check)
         if not plan.masked:
             fetch(models.parser, models)
         if not complete(plan):
             with ray_session(where.ray), data_context(where):
                 signals.watch()
                 _drive(plan, where, lease, signals)
-        return _finish(plan)
+        return in_thread(lambda: _finish(plan), signals.check)
 
 
 def _drive(plan: PhotoPlan, profile: Profile, lease: Lease, signals: Signals) -> None:

@@ -1,5 +1,8 @@
 """What is done with an output afterwards: a row made again, orphans removed, a report that a person opens."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +10,8 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from models.errors import EnvironmentFault, UserError
-from pipelines import clean, inspect, session
+from models.errors import EnvironmentFault, Interrupted, UserError
+from pipelines import clean, generate, inspect, session
 from pipelines.captions import write_captions
 from pipelines.chain import Chain
 from pipelines.generate import spec
@@ -64,6 +67,37 @@ def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
         inspect.run(plan.out.uri, "nothing")
     with pytest.raises(UserError, match="holds no run"):
         inspect.run(plan.out.uri + "/data", "nothing")
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
+    plan: Plan, harm: Callable[[Path], object]
+) -> None:
+    pair = str(pairs(plan)[0]["pair_id"])
+    harm(min(Path(plan.out.uri, "data").iterdir()))
+    for use in (lambda: finish(plan), lambda: inspect.run(plan.out.uri, pair)):
+        with pytest.raises(EnvironmentFault, match=r"parquet is missing or damaged \(delete _commits/part-00000.json"):
+            use()
+
+
+@pytest.mark.parametrize("phase", ["write_plan", "finish"])
+def test_a_signal_while_planning_or_reporting_stops_the_run(
+    phase: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))
+    write_partition(chain(plan.partition(2)), plan, threads=1)
+    go_on, ended = threading.Event(), threading.Event()
+
+    def long(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        go_on.wait(20)
+        ended.set()
+
+    monkeypatch.setattr(generate, phase, long)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        generate.generate(plan.job, plan.bundle, small.profile(), plan.out)
+    go_on.set()
+    assert ended.wait(20)
 
 
 def test_clean_removes_what_no_record_names_and_nothing_else(plan: Plan) -> None:

@@ -15,7 +15,8 @@ from models.errors import EnvironmentFault, UserError
 from models.synthworld.scene import ATTRIBUTES
 from pipelines.identities import Reference, from_parquet, sampled
 from pipelines.job import GenerateJob, load_job
-from pipelines.plan import identities_per_partition, write_plan
+from pipelines.photo_plan import claim_plan
+from pipelines.plan import SCHEMA, identities_per_partition, write_plan
 from pipelines.profile import Profile, load_profile
 from pipelines.storage import Storage
 from tests.pipelines import small
@@ -129,6 +130,23 @@ def test_an_output_of_something_else_is_left_alone(bundle: Bundle, job: Job, tmp
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
         write_plan(job(), bundle, Storage(tmp_path))
+
+
+def test_what_differs_from_the_run_that_is_there_is_told_and_nothing_else(
+    bundle: Bundle, job: Job, tmp_path: Path
+) -> None:
+    write_plan(job(), bundle, Storage(tmp_path / "out"))
+    with pytest.raises(UserError, match=r"; what differs: job\.seed: 3 -> 4\. Choose"):
+        write_plan(job("seed=4"), bundle, Storage(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("content", ['{"digest": "0', "{}", "[]", '{"digest": "0", "partitions": 1, "job": []}'])
+def test_a_damaged_plan_names_itself_and_the_way_out(content: str, bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan.out.write("_plan/run.json", content.encode())
+    for again in (lambda: write_plan(job(), bundle, plan.out), lambda: claim_plan(plan.out, {}, [], SCHEMA)):
+        with pytest.raises(EnvironmentFault, match=r"run\.json is damaged.*another --out"):
+            again()
 
 
 @pytest.mark.parametrize(
