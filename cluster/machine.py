@@ -38,6 +38,12 @@ def free_bytes(path: str | Path) -> int:
     return shutil.disk_usage(place).free
 
 
+def missing_folders(path: str | Path) -> list[Path]:
+    """Return `path` and those of its parents that do not exist, the deepest first."""
+    place = Path(path).absolute()
+    return [folder for folder in (place, *place.parents) if not folder.exists()]
+
+
 def matmul_seconds(dtype: str, device: str, side: int = 1024, repeats: int = 3) -> float:
     """Seconds of one [side, side] matrix product in `dtype` ("float32" or "bfloat16") on `device`, the best of `repeats`."""
     import torch

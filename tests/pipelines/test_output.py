@@ -1,5 +1,6 @@
 """What is done with an output afterwards: a row made again, orphans removed, a report that a person opens."""
 
+import json
 import os
 import signal
 import threading
@@ -9,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cluster import cli
 from models.bundle import Bundle
 from models.errors import EnvironmentFault, Interrupted, UserError
-from pipelines import clean, generate, inspect, session
+from pipelines import clean, generate, inspect, provenance, session
 from pipelines.captions import write_captions
 from pipelines.chain import Chain
 from pipelines.generate import spec
@@ -55,6 +57,34 @@ def test_a_row_is_made_again_from_its_provenance(
     shown = capsys.readouterr().out
     assert str(redrawn["sample_id"]) in shown
     assert "every pixel is the same" in shown
+
+
+def test_names_are_shown_as_they_are(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    inspect.show(pairs(plan)[0] | {"identity_id": "photos/[old]/a.jpg", "caption": "[/x]"})
+    shown = capsys.readouterr().out
+    assert "photos/[old]/a.jpg" in shown and "[/x]" in shown
+
+
+def test_a_row_is_shown_though_weights_are_gone_and_another_outcome_is_told(
+    plan: Plan, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row, *_) = pairs(plan)
+    provenance.write_launch(plan, small.profile())
+    weights = bundle.folder / "visible" / "files.json"
+    kept = weights.read_bytes()
+    weights.unlink()
+    with pytest.raises(EnvironmentFault, match="never sealed"):
+        inspect.run(plan.out.uri, str(row["pair_id"]))
+    shown = capsys.readouterr().out
+    assert str(row["sample_id"]) in shown and "visible (missing now) have changed" in shown
+    weights.write_bytes(kept)
+    run = json.loads(plan.out.read("_plan/run.json"))
+    again = ["inspect", str(row["pair_id"]), "--out", plan.out.uri]
+    assert cli.main(again) == 0
+    run["job"]["encoding"]["visible"] = "png"  # what is stored went through JPEG
+    plan.out.write("_plan/run.json", json.dumps(run).encode())
+    assert cli.main(again) == 1
+    assert "made again: visible differs by" in capsys.readouterr().out
 
 
 def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
