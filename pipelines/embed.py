@@ -19,8 +19,9 @@ from models.bundle import Bundle, fetch, load_bundle
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned
 from models.faces.decode import Found
-from models.faces.pack import Pack
+from models.faces.pack import Pack, recogniser_digest
 from pipelines.faults import as_fault
+from pipelines.identities import RECOGNISER
 from pipelines.interrupts import Signals, in_thread
 from pipelines.photos import FORMATS, BadPicture, open_photo
 from pipelines.profile import Profile, load_profile
@@ -80,7 +81,9 @@ def run(images: str, out: str, *, bundle: str = "starter", profile: str = "lapto
     """
     models, where, source = load_bundle(bundle), load_profile(profile), Storage(images)
     names, ignored = found(source)
-    fetch(models.faces, models)  # before anything starts: a missing pack is said at once
+    recogniser = recogniser_digest(
+        fetch(models.faces, models)
+    )  # before anything starts: a missing pack is said at once
     with Signals() as signals, ray_session(where.ray):
         signals.watch()
         try:
@@ -88,7 +91,7 @@ def run(images: str, out: str, *, bundle: str = "starter", profile: str = "lapto
         except Exception as error:
             raise as_fault(error) from error
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    _write(table.sort_by("picture"), out, models)
+    _write(table.sort_by("picture"), out, {"bundle": models.name, RECOGNISER: recogniser})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
     return Summary(len(table), len(table) - reasons.total(), dict(reasons), ignored)
 
@@ -190,9 +193,9 @@ def _count(faces: int) -> str:
     return "no face: none was found" if faces == 0 else f"several faces: {faces} were found; crop the picture to one"
 
 
-def _write(table: pa.Table, out: str, bundle: Bundle) -> None:
-    """Write `table` whole or not at all; its metadata names the recogniser that the embeddings belong to."""
+def _write(table: pa.Table, out: str, facts: dict[str, str]) -> None:
+    """Write `table` whole or not at all; its metadata `facts` name the recogniser that the embeddings belong to."""
     folder, _, name = (out if "://" in out else str(Path(out).absolute())).rpartition("/")
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"bundle": bundle.name, "faces": bundle.faces.weights}), sink)
+    pq.write_table(table.replace_schema_metadata(facts), sink)
     Storage(folder).write(name, sink.getvalue().to_pybytes())

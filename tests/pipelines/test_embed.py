@@ -87,7 +87,7 @@ def test_people_come_back_as_identities(local_ray, tmp_path: Path) -> None:
     summary = embed.run(str(folder), str(out))
     assert summary.embedded == 3
     assert summary.reasons == {"several faces": 1}
-    found = from_parquet(str(out), None)
+    found = from_parquet(str(out), None, load_bundle("starter"))
     assert [person.id for person in found] == [f"{person}.png" for person in people]
     app = FaceAnalysis(name="starter/faces", root=str(ROOT), providers=["CPUExecutionProvider"])
     app.prepare(-1, det_size=embed.NEAR)

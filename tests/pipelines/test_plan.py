@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from models.bundle import Bundle, fetch, load_bundle, seal
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
+from models.faces.pack import recogniser_digest
 from models.synthworld.scene import ATTRIBUTES
-from pipelines.identities import Reference, from_parquet, sampled
+from pipelines.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
 from pipelines.job import GenerateJob, load_job
 from pipelines.photo_plan import claim_plan
 from pipelines.plan import SCHEMA, identities_per_partition, write_plan
@@ -102,6 +104,10 @@ GOOD = [0.5] * 512
         (table(["a"], [[0.0] * 512]), r"identity 'a' \(row 0\).*length zero"),
         (table(["a", "a"], [GOOD, GOOD]), r"identity 'a' stands twice"),
         (table(["a"], [GOOD], attributes=['{"sex": "robot"}']), r"identity 'a'.*robot"),
+        (table(["a"], [GOOD], attributes=[["sex"]]), r"identity 'a'.*not a JSON object"),
+        (pa.table({"identity_id": ["a"], "embedding": ["x"]}), r"identity 'a' \(row 0\).*does not hold 512 numbers"),
+        (pa.table({"identity_id": ["a"], "embedding": [["x"] * 512]}), r"identity 'a' \(row 0\).*512 numbers"),
+        (pa.table({"identity_id": pa.array([None], pa.string()), "embedding": [GOOD]}), r"row 0 has no identity_id"),
         (pa.table({"identity_id": ["a"]}), r"no column 'embedding'"),
     ],
 )
@@ -124,6 +130,34 @@ def test_people_from_a_file_bring_their_words(bundle: Bundle, job: Job, tmp_path
     assert {json.loads(t)["sex"] for t in plan.sample_table(0)["attributes"].to_pylist()[:4]} == {"man"}
     with pytest.raises(UserError, match="holds 2 identities, 5 were asked for"):
         from_parquet(str(tmp_path / "people.parquet"), 5)
+
+
+def test_embeddings_of_any_scale_and_words_of_any_type_are_taken(tmp_path: Path) -> None:
+    direction = np.random.default_rng(0).normal(size=512).astype(np.float32)
+    words = pa.array([[("sex", "woman")], None], pa.map_(pa.string(), pa.string()))
+    for attributes in (words, [{"sex": "woman", "age": None}, None]):
+        both = [direction, direction * np.float32(1e25)]
+        content = pa.table({"identity_id": ["a", "b"], "embedding": list(both), "attributes": attributes})
+        pq.write_table(content, tmp_path / "people.parquet")
+        small_, huge = from_parquet(str(tmp_path / "people.parquet"), None)
+        assert (small_.given, huge.given) == ({"sex": "woman"}, {})
+        assert float(small_.embedding @ huge.embedding) == pytest.approx(1)
+
+
+def test_other_words_make_another_run() -> None:
+    plain, told = (Identity("a", np.ones(512, np.float32), given) for given in ({}, {"sex": "woman"}))
+    assert len({digest([plain]), digest([told]), digest([replace(told, given={"sex": "man"})])}) == 3
+
+
+def test_embeddings_of_another_recogniser_are_refused(tmp_path: Path) -> None:
+    starter = load_bundle("starter")
+    here = recogniser_digest(fetch(starter.faces, starter))
+    for recogniser, name in ((here, "same"), ("0" * 16, "other")):
+        content = table(["a"], [GOOD]).replace_schema_metadata({"bundle": "theirs", RECOGNISER: recogniser})
+        pq.write_table(content, tmp_path / f"{name}.parquet")
+    assert from_parquet(str(tmp_path / "same.parquet"), None, starter)
+    with pytest.raises(UserError, match="with bundle theirs.*Embed the pictures again with --bundle starter"):
+        from_parquet(str(tmp_path / "other.parquet"), None, starter)
 
 
 def test_an_output_of_something_else_is_left_alone(bundle: Bundle, job: Job, tmp_path: Path) -> None:
