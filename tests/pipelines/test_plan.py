@@ -15,6 +15,7 @@ from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
 from models.synthworld.scene import ATTRIBUTES
+from pipelines.generate import generate
 from pipelines.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
 from pipelines.job import GenerateJob, load_job
 from pipelines.photo_plan import claim_plan
@@ -226,6 +227,27 @@ def test_the_files_of_the_repository_load() -> None:
 def test_a_new_stage_joins_the_group_before_it() -> None:
     profile = small.profile("groups=[{stages: [a, b]}, {stages: [c]}]")
     assert [group.stages for group in profile.grouped(("a", "b", "landmarks", "c"))] == [["a", "b", "landmarks"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("visible.options.foo=1", r"bundle.visible.options.foo: unknown key; known here: wait\."),
+        ("visible.options.steps=3", r"bundle.visible.options.steps: unknown key"),  # the job's, not the bundle's
+        ("parser.kind=nonsense", r"parser.kind is 'nonsense'; this stage takes 'unet'"),
+        ("size=100", r"size: Input should be a multiple of 32"),
+    ],
+)
+def test_a_bundle_that_no_stage_takes_is_refused_before_anything_starts(
+    edit: str, message: str, bundle: Bundle, job: Job, tmp_path: Path
+) -> None:
+    def run() -> None:
+        edited = load_bundle(str(tmp_path / "bundle" / "bundle.yaml"), [edit])
+        generate(job(), edited, small.profile(), Storage(tmp_path / "out"))
+
+    with pytest.raises(UserError, match=message):
+        run()
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_are_not_whole_are_named(bundle: Bundle) -> None:
