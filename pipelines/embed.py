@@ -16,6 +16,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from models.bundle import Bundle, fetch, load_bundle
+from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned
 from models.faces.decode import Found
@@ -72,14 +73,20 @@ class Summary:
         return "\n".join(lines)
 
 
-def run(images: str, out: str, *, bundle: str = "starter", profile: str = "laptop") -> Summary:
+def run(
+    images: str, out: str, *, bundle: str = "starter", profile: str = "laptop", overrides: Sequence[str] = ()
+) -> Summary:
     """Embed every picture below the folder `images` and write the Parquet file `out`.
+
+    overrides: `key.key=value` edits of the profile or the bundle.
 
     Raises:
         UserError: the folder is missing or holds no picture.
         EnvironmentFault: weights are missing, or the file cannot be written.
     """
-    models, where, source = load_bundle(bundle), load_profile(profile), Storage(images)
+    edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
+    models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
+    source = Storage(images)
     names, ignored = found(source)
     recogniser = recogniser_digest(
         fetch(models.faces, models)

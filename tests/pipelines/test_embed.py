@@ -121,3 +121,17 @@ def test_missing_weights_are_said_before_ray_starts(tmp_path: Path) -> None:
     (tmp_path / "bundle.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(EnvironmentFault, match="nowhere"):
         embed.run(str(tmp_path), str(tmp_path / "out.parquet"), bundle=str(tmp_path / "bundle.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("bundle.faces.weights=nowhere", "nowhere does not exist"),
+        ("profile.ray.object_store_mb=100000000", "object_store_mb=80"),
+        ("profile.ray.cpsu=1", "unknown key"),
+    ],
+)
+def test_values_of_bundle_and_profile_are_edited(edit: str, message: str, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=message):
+        embed.run(str(tmp_path), str(tmp_path / "out.parquet"), overrides=[edit])

@@ -194,12 +194,19 @@ def test_a_damaged_plan_names_itself_and_the_way_out(content: str, bundle: Bundl
         (["views.attributes={glasses: pink}"], "glasses takes none, clear, opaque; not pink"),
         (["identities.count=null"], "identities.count is needed"),
         (["seed.x=1"], "seed is a single value"),
+        (["conditions.0=warm"], r"conditions is a list: give it whole, as in --set 'conditions=\[...\]'"),
         (["seed"], "write it as key=value"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_by_key(edits: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_job("demo", edits)
+
+
+def test_a_job_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(UserError, match="job.yaml is no text"):
+        load_job(str(tmp_path / "job.yaml"))
 
 
 def test_edits_find_their_file() -> None:
