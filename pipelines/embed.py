@@ -88,9 +88,7 @@ def run(
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
     source = Storage(images)
     names, ignored = found(source)
-    recogniser = recogniser_digest(
-        fetch(models.faces, models)
-    )  # before anything starts: a missing pack is said at once
+    pack = fetch(models.faces, models)  # before anything starts: a missing pack is said at once
     with Signals() as signals, ray_session(where.ray):
         signals.watch()
         try:
@@ -98,7 +96,7 @@ def run(
         except Exception as error:
             raise as_fault(error) from error
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    _write(table.sort_by("picture"), out, {"bundle": models.name, RECOGNISER: recogniser})
+    _write(table.sort_by("picture"), out, {"bundle": models.name, RECOGNISER: recogniser_digest(pack)})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
     return Summary(len(table), len(table) - reasons.total(), dict(reasons), ignored)
 

@@ -193,15 +193,17 @@ def _read(uri: str) -> pa.Table:
 
 def _same_recogniser(table: pa.Table, uri: str, bundle: Bundle) -> None:
     """Raise a UserError if `table` says that its embeddings come from another recogniser than `bundle`'s."""
-    facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
-    if RECOGNISER not in facts:
+    facts = table.schema.metadata or {}
+    made = facts.get(RECOGNISER.encode())
+    if made is None:
         return
     from models.faces.pack import recogniser_digest  # imports onnxruntime
 
-    if facts[RECOGNISER] != recogniser_digest(fetch(bundle.faces, bundle)):
+    if made.decode() != recogniser_digest(fetch(bundle.faces, bundle)):
+        theirs = facts.get(b"bundle", b"?").decode()
         raise UserError(
-            f"{uri}: its embeddings were made with bundle {facts.get('bundle', '?')}, and the recogniser of {bundle.name} "
-            f"is another: faces would come out as strangers. Embed the pictures again with --bundle {bundle.name}, or "
+            f"{uri}: its embeddings were made with bundle {theirs}, and the recogniser of {bundle.name} is "
+            f"another: faces would come out as strangers. Embed the pictures again with --bundle {bundle.name}, or "
             "generate with the bundle that they were embedded with."
         )
 
@@ -239,7 +241,7 @@ def checked(values: Sequence[float] | None, where: str) -> np.ndarray:
     if not np.isfinite(embedding).all():
         raise UserError(f"{where}: its embedding has values that are not finite.")
     if (largest := np.abs(embedding).max()) > HUGE:
-        embedding /= largest
+        embedding = embedding / largest
     if np.linalg.norm(embedding) < 1e-6:
         raise UserError(f"{where}: its embedding has length zero.")
     return unit(embedding)
