@@ -196,15 +196,16 @@ def storage(uri: str) -> Finding:
     probe, content = f".doctor-{secrets.token_hex(4)}", b"thermapair"
     try:
         place = Storage(uri)
-        new = not place.exists()
+        new = machine.missing_folders(place.path()) if place.local else []
         try:
             created = place.create(probe, content)
             again = place.create(probe, content)
             same = place.read(probe) == content
         finally:
             place.remove(probe)
-            if new and place.local:
-                os.rmdir(place.path())
+            for folder in new:
+                if folder.is_dir():
+                    folder.rmdir()
     except Exception as error:  # every storage library has its own errors, and each is a finding
         reason = str(error).strip() or type(error).__name__
         return Finding("Output", f"{uri}: {reason}", "check the address, its credentials and permissions", "missing")

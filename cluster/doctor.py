@@ -31,11 +31,12 @@ def show(findings: list) -> None:
     """Print the findings as a table."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
     table = Table("", "what", "found", "what follows", title="thermapair doctor", title_justify="left")
     for finding in findings:
-        table.add_row(marks[finding.status], finding.name, finding.found, finding.follows)
+        table.add_row(marks[finding.status], *map(Text, (finding.name, finding.found, finding.follows)))
     Console().print(table)
     missing = [finding.name for finding in findings if finding.status == "missing"]
     click.echo(f"A run would fail for want of: {', '.join(missing)}." if missing else "A run has what it needs.")

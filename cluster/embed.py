@@ -10,12 +10,13 @@ from cluster import options
 @click.option("--out", required=True, metavar="URI", help="Parquet file to write; `generate` takes it as identities.")
 @options.bundle
 @options.profile
-def command(images: str, out: str, bundle: str, profile: str) -> None:
+@options.overrides
+def command(images: str, out: str, bundle: str, profile: str, overrides: tuple[str, ...]) -> None:
     """Detect, align and embed the faces in a folder of pictures.
 
     Every picture gets a row: those with no face, several faces or that cannot be read say so instead of being dropped.
     """
     from pipelines import embed
 
-    click.echo(str(embed.run(images, out, bundle=bundle, profile=profile)))
+    click.echo(str(embed.run(images, out, bundle=bundle, profile=profile, overrides=overrides)))
     click.echo(out)

@@ -43,6 +43,12 @@ def has_nvidia(devices: Path = Path("/dev")) -> bool:
     return any(devices.glob("nvidia[0-9]*"))
 
 
+def missing_folders(path: str | Path) -> list[Path]:
+    """Return `path` and those of its parents that do not exist, the deepest first."""
+    place = Path(path).absolute()
+    return [folder for folder in (place, *place.parents) if not folder.exists()]
+
+
 def matmul_seconds(dtype: str, device: str, side: int = 1024, repeats: int = 3) -> float:
     """Seconds of one [side, side] matrix product in `dtype` ("float32" or "bfloat16") on `device`, the best of `repeats`."""
     import torch

@@ -57,8 +57,8 @@ class Bundle(BaseModel):
 
     name: str
     description: str = ""
-    size: int = Field(ge=32, le=4096)
-    """Side of the pictures in pixels."""
+    size: int = Field(ge=32, le=4096, multiple_of=32)
+    """Side of the pictures in pixels; the networks halve it five times."""
     captions: Part
     visible: Part
     parser: Part

@@ -24,6 +24,10 @@ def read_config(model: type[Model], path: Path, edits: Sequence[str] = ()) -> Mo
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text: a YAML file in UTF-8 is asked for.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     return parse_config(model, text, str(path), edits)
 
 
@@ -55,10 +59,13 @@ def apply_edit(content: dict[str, Any], edit: str) -> None:
     if not separator or not key.strip():
         raise UserError(f"--set {edit!r}: write it as key=value, for example identities.count=100.")
     *levels, last = key.strip().split(".")
-    for level in levels:
+    for depth, level in enumerate(levels, 1):
         inner = content.get(level)
         if inner is None:
             inner = content[level] = {}
+        if isinstance(inner, list):
+            path = ".".join(levels[:depth])
+            raise UserError(f"--set {edit}: {path} is a list: give it whole, as in --set '{path}=[...]' in YAML.")
         if not isinstance(inner, dict):
             raise UserError(f"--set {edit}: {level} is a single value and has no key {last!r}.")
         content = inner

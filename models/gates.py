@@ -45,24 +45,28 @@ def scores(batch: dict[str, np.ndarray], conditions: tuple[str, ...]) -> list[di
 
 
 def reason(values: dict[str, float], gates: Gates) -> str:
-    """Return why a row with these scores is rejected, or "". A missing number (NaN) never passes."""
+    """Return why a row with these scores is rejected, or "". A missing number (NaN) never passes.
+
+    The kind comes first, then a colon and the numbers: reports count by kind.
+    """
     if not values["faces"]:
         return "no face found"
     if values["faces"] > gates.faces:
-        return f"{values['faces']:.0f} faces found, at most {gates.faces} wanted"
+        return f"several faces: {values['faces']:.0f} found, at most {gates.faces} wanted"
     if not values["detection"] >= gates.detection:
-        return f"detection {values['detection']:.2f} below {gates.detection}"
+        return f"detection too low: {values['detection']:.2f}, at least {gates.detection} wanted"
     if not values["identity"] >= gates.identity:
-        return f"identity {values['identity']:.2f} below {gates.identity}"
+        return f"identity too low: {values['identity']:.2f}, at least {gates.identity} wanted"
     low, high = gates.face_area
     if not low <= values["face_area"] <= high:
-        return f"face area {values['face_area']:.2f} outside {low} to {high}"
+        return f"face area out of range: {values['face_area']:.2f}, {low} to {high} wanted"
     for name, value in values.items():
         kind, _, condition = name.partition("_")
         if kind == "celsius" and not gates.celsius[0] <= value <= gates.celsius[1]:
-            return f"face at {value:.1f} degC in {condition}, outside {gates.celsius[0]} to {gates.celsius[1]}"
+            wanted = f"{gates.celsius[0]} to {gates.celsius[1]} wanted"
+            return f"face temperature in {condition} out of range: {value:.1f} degC, {wanted}"
         if kind == "clipped" and not value <= gates.clipped:
-            return f"{value:.0%} of the person clipped in {condition}, at most {gates.clipped:.0%} allowed"
+            return f"person clipped in {condition}: {value:.0%}, at most {gates.clipped:.0%} wanted"
     return ""
 
 

@@ -5,6 +5,7 @@ are drawn again with the noise of the next attempt; the failed attempts leave as
 """
 
 import importlib
+import inspect
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle, Part, fetch
+from models.errors import UserError
 from pipelines import faults
 from pipelines.plan import noise_id
 from pipelines.progress import Tracker
@@ -25,6 +27,8 @@ Stage = Callable[[Columns], Columns]
 
 ERROR = "error in "
 """Begins the reason of a row that a stage could not take; such a row is not drawn again."""
+COMPUTE = ("dtype", "threads", "batch")
+"""Arguments that every stage with weights has, and that are no options."""
 EMPTY: dict[str, Any] = {"reject": "", "scores": "", "reached": ""}
 
 
@@ -42,14 +46,30 @@ class StageSpec:
     """Rows given to the stage at a time."""
     arguments: dict[str, Any] = field(default_factory=dict)
 
+    def check(self) -> None:
+        """Raise a UserError that names an option of the part that its stage does not take."""
+        if self.part is None or not self.part.options:  # what has none need not be imported
+            return
+        parameters = inspect.signature(self._make()).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return
+        ours = {*COMPUTE, *self.arguments}
+        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ours]
+        for key in sorted(self.part.options.keys() - set(known)):
+            told = f"known here: {', '.join(known)}" if known else "this stage takes none"
+            raise UserError(f"bundle.{self.name}.options.{key}: unknown key; {told}.")
+
+    def _make(self) -> Callable[..., Stage]:
+        module, _, name = self.path.partition(":")
+        return getattr(importlib.import_module(module), name)
+
     def load(self, threads: int) -> Stage:
         """Return the stage, its weights fetched and verified."""
-        module, _, name = self.path.partition(":")
-        make = getattr(importlib.import_module(module), name)
+        make = self._make()
         if self.part is None or self.bundle is None:
             return make(**self.arguments)
         weights: Path = fetch(self.part, self.bundle)
-        options = {"dtype": self.part.dtype, "threads": threads, "batch": self.part.batch}
+        options = dict(zip(COMPUTE, (self.part.dtype, threads, self.part.batch), strict=True))
         return make(weights, **options, **self.part.options, **self.arguments)
 
 

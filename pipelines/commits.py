@@ -15,8 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from models.errors import EnvironmentFault
-from pipelines.storage import Storage
+from pipelines.storage import Storage, fault, remote
 
 COMMITS, MANIFEST = "_commits", "manifest.json"
 
@@ -56,6 +59,19 @@ def commit(out: Storage, partition: int, record: Commit) -> bool:
 def made_anew(partition: int) -> str:
     """Return the way out for a shard that is damaged, the end of a sentence that names it."""
     return f" (delete {_name(partition)} there and run the command that made it again: this partition is made anew)"
+
+
+def read_shard(out: Storage, partition: int, name: str, **options: Any) -> pa.Table:
+    """Return the shard `name` of a finished partition; options: `columns`, `filters` of Parquet.
+
+    Raises EnvironmentFault, with the way out, for one that is missing or damaged.
+    """
+    try:
+        return pq.read_table(out.path(name), filesystem=out.arrow, partitioning=None, **options)
+    except (pa.ArrowException, OSError) as error:
+        if remote(error):
+            raise fault(error, out.path(name), "read") from error
+        raise EnvironmentFault(f"{out.path(name)} is missing or damaged{made_anew(partition)}.") from error
 
 
 def finished(out: Storage) -> set[int]:

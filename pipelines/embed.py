@@ -16,16 +16,18 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from models.bundle import Bundle, fetch, load_bundle
-from models.errors import UserError
+from models.config import sort_edits
+from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned
 from models.faces.decode import Found
-from models.faces.pack import Pack
+from models.faces.pack import Pack, recogniser_digest
 from pipelines.faults import as_fault
+from pipelines.identities import RECOGNISER
 from pipelines.interrupts import Signals, in_thread
 from pipelines.photos import FORMATS, BadPicture, open_photo
 from pipelines.profile import Profile, load_profile
 from pipelines.session import ray_session
-from pipelines.storage import Storage
+from pipelines.storage import Storage, own_reason
 
 NEAR, FAR = (128, 128), (320, 320)
 """Detector inputs: every picture is looked at in the first; both are merged where that shows no large face."""
@@ -71,16 +73,22 @@ class Summary:
         return "\n".join(lines)
 
 
-def run(images: str, out: str, *, bundle: str = "starter", profile: str = "laptop") -> Summary:
+def run(
+    images: str, out: str, *, bundle: str = "starter", profile: str = "laptop", overrides: Sequence[str] = ()
+) -> Summary:
     """Embed every picture below the folder `images` and write the Parquet file `out`.
+
+    overrides: `key.key=value` edits of the profile or the bundle.
 
     Raises:
         UserError: the folder is missing or holds no picture.
         EnvironmentFault: weights are missing, or the file cannot be written.
     """
-    models, where, source = load_bundle(bundle), load_profile(profile), Storage(images)
+    edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
+    models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
+    source = Storage(images)
     names, ignored = found(source)
-    fetch(models.faces, models)  # before anything starts: a missing pack is said at once
+    pack = fetch(models.faces, models)  # before anything starts: a missing pack is said at once
     with Signals() as signals, ray_session(where.ray):
         signals.watch()
         try:
@@ -88,7 +96,7 @@ def run(images: str, out: str, *, bundle: str = "starter", profile: str = "lapto
         except Exception as error:
             raise as_fault(error) from error
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    _write(table.sort_by("picture"), out, models)
+    _write(table.sort_by("picture"), out, {"bundle": models.name, RECOGNISER: recogniser_digest(pack)})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
     return Summary(len(table), len(table) - reasons.total(), dict(reasons), ignored)
 
@@ -141,8 +149,8 @@ class PhotoEmbedder:
             picture = open_photo(self.source.read(name), name)
         except BadPicture as error:
             return row | {"reason": str(error)}, None
-        except OSError as error:
-            return row | {"reason": f"cannot be read: {error}"}, None
+        except (OSError, EnvironmentFault) as error:
+            return row | {"reason": own_reason(error)}, None
         return row, picture
 
 
@@ -190,9 +198,9 @@ def _count(faces: int) -> str:
     return "no face: none was found" if faces == 0 else f"several faces: {faces} were found; crop the picture to one"
 
 
-def _write(table: pa.Table, out: str, bundle: Bundle) -> None:
-    """Write `table` whole or not at all; its metadata names the recogniser that the embeddings belong to."""
+def _write(table: pa.Table, out: str, facts: dict[str, str]) -> None:
+    """Write `table` whole or not at all; its metadata `facts` name the recogniser that the embeddings belong to."""
     folder, _, name = (out if "://" in out else str(Path(out).absolute())).rpartition("/")
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"bundle": bundle.name, "faces": bundle.faces.weights}), sink)
+    pq.write_table(table.replace_schema_metadata(facts), sink)
     Storage(folder).write(name, sink.getvalue().to_pybytes())

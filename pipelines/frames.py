@@ -3,17 +3,17 @@
 import hashlib
 import io
 import logging
-import struct
 from pathlib import PurePath
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.temperature import UNITS, Unit, from_unit
 from pipelines.photos import FORMATS, MAX_BYTES, MAX_PIXELS, READERS, BadPicture
-from pipelines.storage import Storage
+from pipelines.pictures import pixels
+from pipelines.storage import Storage, own_reason
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +43,15 @@ def open_frame(data: bytes, name: str, floats: bool = False) -> np.ndarray:
             kind = header.format
     except UnidentifiedImageError:
         raise BadPicture(f"not a picture: none of {', '.join(READERS)}") from None
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes lead a decoder anywhere
         raise BadPicture(f"not a picture: {str(error)[:200]}") from None
     if not right:
         raise BadPicture(f"wrong extension: the content is {kind}; rename the file")
     if width * height > MAX_PIXELS:
         raise BadPicture(f"too large: {width} x {height} px; the limit is {MAX_PIXELS // 10**6} megapixels")
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    values = pixels(data)
     if values is None:
         raise BadPicture("truncated: the picture cannot be decoded")
     if values.ndim == 3:
@@ -126,8 +128,9 @@ class Frames:
             try:
                 rows.append(self._row(name, mask if mask in found else "", size))
             except BadPicture as error:
-                self.skipped.append(f"{name}: {error}")
-                log.warning("skipped %s", self.skipped[-1])
+                self._skip(name, str(error))
+            except (OSError, EnvironmentFault) as error:
+                self._skip(name, own_reason(error))
         if not rows:
             raise UserError(f"{self.folder.uri}: no frame can be used; first: {self.skipped[0]}")
         self._rows = np.stack(rows)
@@ -138,6 +141,10 @@ class Frames:
     def rows(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the frames of `indices`."""
         return {"thermal": self._rows[indices]}
+
+    def _skip(self, name: str, reason: str) -> None:
+        self.skipped.append(f"{name}: {reason}")
+        log.warning("skipped %s", self.skipped[-1])
 
     def _row(self, name: str, mask: str, size: int) -> np.ndarray:
         celsius = temperatures(open_frame(self.folder.read(name), name))

@@ -106,7 +106,7 @@ def run(
     chosen = load_bundle(bundle) if bundle else None
     storage = Storage(out)
     with Signals() as signals, Lease(storage) as lease:
-        plan = write_plan(wanted, chosen, storage)
+        plan = in_thread(lambda: write_plan(wanted, chosen, storage), signals.check)
         done = finished(storage)
         pending = [part for part in range(plan.partitions) if part not in done]
         log.info("%d of %d partitions to gather", len(pending), plan.partitions)
@@ -124,7 +124,7 @@ def run(
             with ray_session(where.ray), data_context(where):
                 signals.watch()
                 _watched(lambda: _drain(gathered(plan, pending, where).iter_rows(), len(pending)), watch)
-        return _finish(plan)
+        return in_thread(lambda: _finish(plan), signals.check)
 
 
 def _watched(work: Callable[[], None], watch: Callable[[], None]) -> None:

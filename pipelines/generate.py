@@ -6,7 +6,7 @@ One block is one partition from the first row to the writer, so a partition is t
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,14 @@ STAGES = {
     "landmarks": "models.landmarks.stage:LandmarkStage",
 }
 """The stages of a picture, in order. A further one is a line here and its part in the bundle."""
+KINDS = {
+    "visible": "latent-diffusion",
+    "parser": "unet",
+    "thermal": "unet",
+    "faces": "insightface",
+    "landmarks": "mobilenet",
+}
+"""What a bundle calls the part of each stage; the captions' may be any that vLLM runs, or `template`."""
 OPTIONAL = ("landmarks",)
 """Stages that a bundle may have no part for."""
 
@@ -79,17 +87,18 @@ def generate(job: GenerateJob, bundle: Bundle, profile: Profile, out: Storage) -
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     caption_options(bundle.captions)
+    check_parts(bundle, [spec(name, job, bundle) for name in stages_of(bundle)])
     check_threads(profile, bundle)
     for part in bundle.parts().values():
         fetch(part, bundle)
     with Lease(out) as lease, Signals() as signals:
-        plan = write_plan(job, bundle, out)
+        plan = in_thread(lambda: write_plan(job, bundle, out), signals.check)
         provenance.write_launch(plan, profile)
         if not complete(plan):
             with ray_session(profile.ray), data_context(profile):
                 signals.watch()
                 drive(plan, profile, lease, signals)
-        return finish(plan)
+        return in_thread(lambda: finish(plan), signals.check)
 
 
 def drive(plan: Plan, profile: Profile, lease: Lease, signals: Signals) -> None:
@@ -237,6 +246,16 @@ def check_made(report: Report) -> None:
         f"no sample was accepted: {why}; {report.out}/rejects holds all of them. Widen the gates or raise gates.attempts "
         "(--set), with another --out."
     )
+
+
+def check_parts(bundle: Bundle, specs: Iterable[StageSpec]) -> None:
+    """Raise a UserError, before anything starts, for a part of another kind than its stage, or with options it has not."""
+    for made in specs:
+        if made.part and made.part.kind != KINDS[made.name]:
+            raise UserError(
+                f"bundle {bundle.name}: {made.name}.kind is {made.part.kind!r}; this stage takes {KINDS[made.name]!r}."
+            )
+        made.check()
 
 
 def check_rejects(job: GenerateJob, state: State) -> None:

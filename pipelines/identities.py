@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,10 @@ from pipelines.job import Identities
 from pipelines.storage import Storage, fault, remote
 
 SIZE = 512
+HUGE = 1e15
+"""The squares of larger values overflow in float32, and with them the length of the embedding."""
+RECOGNISER = "recogniser"
+"""Metadata of a Parquet file by `embed`: which recogniser the embeddings belong to (`recogniser_digest`)."""
 BLOCK = 256
 PATIENCE = 400
 """Candidates in a row that may be too near to somebody before sampling gives up."""
@@ -44,7 +49,7 @@ def identities(wanted: Identities, bundle: Bundle, seed: int) -> list[Identity]:
         reference = Reference.of(bundle)
         found = sampled(reference, wanted.count or 0, wanted.minimum_angle, seed)
         return [Identity(name, embedding, {}, reference.words(embedding)) for name, embedding in found]
-    people = from_parquet(wanted.source, wanted.count)
+    people = from_parquet(wanted.source, wanted.count, bundle)
     if not (fetch(bundle.faces, bundle) / bundle.reference).is_file():
         return people
     reference = Reference.of(bundle)
@@ -127,17 +132,22 @@ def identity_id(seed: int, index: int) -> str:
     return f"{seed_of('identity', seed, index):016x}"[:12]
 
 
-def from_parquet(uri: str, count: int | None) -> list[Identity]:
-    """Read `identity_id`, `embedding` [512] and, where there is one, `attributes` (JSON of given words).
+def from_parquet(uri: str, count: int | None, bundle: Bundle | None = None) -> list[Identity]:
+    """Read `identity_id`, `embedding` [512] and, where there is one, `attributes` (given words: JSON, a struct or a map).
 
+    bundle: whose recogniser a file of `embed` must come from.
     Rows with a `reason` column that is not empty (pictures in which `embed` found no face or several) are left out.
     """
     table = _read(uri)
     for column in ("identity_id", "embedding"):
         if column not in table.column_names:
             raise UserError(f"{uri} has no column {column!r}; it has {', '.join(table.column_names)}.")
+    if bundle:
+        _same_recogniser(table, uri, bundle)
     people: dict[str, Identity] = {}
     for row, (name, values, given) in enumerate(_rows(table)):
+        if not name:
+            raise UserError(f"{uri}: row {row} has no identity_id.")
         if name in people:
             raise UserError(
                 f"{uri}: identity {name!r} stands twice (again in row {row}); give each person one embedding."
@@ -182,21 +192,40 @@ def _read(uri: str) -> pa.Table:
         raise UserError(f"{uri} is no readable Parquet file: {error}") from None
 
 
+def _same_recogniser(table: pa.Table, uri: str, bundle: Bundle) -> None:
+    """Raise a UserError if `table` says that its embeddings come from another recogniser than `bundle`'s."""
+    facts = table.schema.metadata or {}
+    made = facts.get(RECOGNISER.encode())
+    if made is None:
+        return
+    from models.faces.pack import recogniser_digest  # imports onnxruntime
+
+    if made.decode() != recogniser_digest(fetch(bundle.faces, bundle)):
+        theirs = facts.get(b"bundle", b"?").decode()
+        raise UserError(
+            f"{uri}: its embeddings were made with bundle {theirs}, and the recogniser of {bundle.name} is "
+            f"another: faces would come out as strangers. Embed the pictures again with --bundle {bundle.name}, or "
+            "generate with the bundle that they were embedded with."
+        )
+
+
 def _rows(table: pa.Table) -> Iterator[tuple[str, list[float] | None, dict[str, str]]]:
     names, embeddings = table["identity_id"].to_pylist(), table["embedding"]
     given = table["attributes"].to_pylist() if "attributes" in table.column_names else [None] * len(names)
     reasons = table["reason"].to_pylist() if "reason" in table.column_names else [None] * len(names)
     for name, values, words, reason in zip(names, embeddings, given, reasons):
         if not reason:
-            yield str(name), values.as_py(), _given(words, str(name))
+            yield "" if name is None else str(name), values.as_py(), _given(words, str(name))
 
 
-def _given(text: str | None, name: str) -> dict[str, str]:
+def _given(value: Any, name: str) -> dict[str, str]:
+    """Return the words of `value`: JSON text, a struct as a dict or a map as pairs; what is null is not given."""
     try:
-        words = json.loads(text) if text else {}
+        found = json.loads(value) if isinstance(value, str) and value else dict(value or {})
+        words = {key: word for key, word in found.items() if word is not None}
         wrong = {key: word for key, word in words.items() if word not in ATTRIBUTES.get(key, ("", "", ()))[2]}
-    except (ValueError, AttributeError):
-        raise UserError(f"identity {name!r}: its attributes are not a JSON object of words.") from None
+    except (ValueError, AttributeError, TypeError):
+        raise UserError(f"identity {name!r}: its attributes are not a JSON object (or a struct) of words.") from None
     if wrong:
         raise UserError(f"identity {name!r}: no such attribute or word: {wrong}.")
     return {key: word for key, word in words.items() if ATTRIBUTES[key][0] == "identity"}
@@ -204,19 +233,26 @@ def _given(text: str | None, name: str) -> dict[str, str]:
 
 def checked(values: Sequence[float] | None, where: str) -> np.ndarray:
     """Return the embedding `values` at length one, float32 [512]; a UserError that begins with `where` if it is none."""
-    embedding = np.asarray(values if values is not None else [], np.float32)
+    try:
+        embedding = np.asarray(values if values is not None else [], np.float32)
+    except (ValueError, TypeError):
+        raise UserError(f"{where}: its embedding does not hold {SIZE} numbers.") from None
     if embedding.shape != (SIZE,):
         raise UserError(f"{where}: its embedding has {embedding.size} values instead of {SIZE}.")
     if not np.isfinite(embedding).all():
         raise UserError(f"{where}: its embedding has values that are not finite.")
+    if (largest := np.abs(embedding).max()) > HUGE:
+        embedding = embedding / largest
     if np.linalg.norm(embedding) < 1e-6:
         raise UserError(f"{where}: its embedding has length zero.")
     return unit(embedding)
 
 
 def digest(people: list[Identity]) -> str:
-    """Return a digest of whose faces these are."""
+    """Return a digest of whose faces these are, and of the words that came with them."""
     content = hashlib.sha256()
     for person in people:
         content.update(person.id.encode() + person.embedding.tobytes())
+        if person.given:
+            content.update(json.dumps(person.given, sort_keys=True).encode())
     return content.hexdigest()[:16]

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from models.bundle import weights_digest
+from models.bundle import Bundle, Part, weights_digest
 from models.classes import painted
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.temperature import from_centikelvin
 from pipelines import generate
 from pipelines.chain import Chain, Columns
-from pipelines.commits import record_of
+from pipelines.commits import read_shard, record_of
 from pipelines.pictures import decode, encode_jpeg
 from pipelines.plan import Plan, noise_id, pair_id, read_plan
 from pipelines.provenance import LAUNCHES
@@ -65,7 +65,9 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
     """
     plan = read_plan(Storage(out))
     row, place = find(plan, pair)
-    show(row, changed_weights(plan))
+    show(row)
+    if changed := changed_weights(plan):
+        print(f"the weights of {', '.join(changed)} have changed since: the row may come out differently")
     if row["visible"] is None:
         print("this row has no picture to compare: " + row["reject"])
         return None
@@ -115,26 +117,35 @@ def compared(plan: Plan, row: Mapping[str, Any], columns: Columns, layer: int) -
     )
 
 
-def show(row: Mapping[str, Any], changed: list[str]) -> None:
+def show(row: Mapping[str, Any]) -> None:
     """Print the row's texts and numbers."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name in SHOWN:
         value = row[name]
-        table.add_row(f"[dim]{name}", json.dumps(value) if isinstance(value, list) else str(value))
+        text = json.dumps(value) if isinstance(value, list) else str(value)
+        table.add_row(
+            f"[dim]{name}", Text(text)
+        )  # as it is: names may hold what a markup language would take for its own
     if row["thermal"]:
         degrees = from_centikelvin(decode(row["thermal"]["bytes"]))
         table.add_row("[dim]thermal", f"{degrees.min():.1f} to {degrees.max():.1f} degC, mean {degrees.mean():.1f}")
     Console().print(table)
-    if changed:
-        print(f"the weights of {', '.join(changed)} have changed since: the row may come out differently")
 
 
 def changed_weights(plan: Plan) -> list[str]:
-    """Return the parts whose weights are no longer those of the first launch."""
+    """Return the parts whose weights are no longer those of the first launch, or no longer there (then it says so)."""
     launches = plan.out.list(LAUNCHES)
     recorded = json.loads(plan.out.read(launches[0]))["weights"] if launches else {}
-    parts = plan.bundle.parts()
-    return [name for name, digest in recorded.items() if weights_digest(parts[name], plan.bundle) != digest]
+    now = {name: _weights(plan.bundle.parts()[name], plan.bundle) for name in recorded}
+    return [f"{name}{'' if now[name] else ' (missing now)'}" for name in recorded if now[name] != recorded[name]]
+
+
+def _weights(part: Part, bundle: Bundle) -> str:
+    """Return the digest of a part's weights, "" where they are missing."""
+    try:
+        return weights_digest(part, bundle)
+    except EnvironmentFault:
+        return ""
 
 
 def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
@@ -155,7 +166,7 @@ def _stored(plan: Plan, partition: int, pair: str) -> dict[str, Any]:
     if record is None:
         raise UserError(f"pair {pair} is planned in partition {partition}, which is not finished yet.")
     for name in record.files():
-        table = pq.read_table(plan.out.path(name), filesystem=plan.out.arrow, filters=[("pair_id", "=", pair)])
+        table = read_shard(plan.out, partition, name, filters=[("pair_id", "=", pair)])
         if len(table):
             return max(table.to_pylist(), key=lambda found: found["attempt"])
     raise UserError(f"pair {pair} is in none of the files of partition {partition}; was one replaced by hand?")

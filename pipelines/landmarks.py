@@ -88,5 +88,5 @@ def _pictures(source: Storage, skipped: dict[str, str]) -> Iterator[tuple[str, n
     for name in sorted(names):
         try:
             yield name, decode(source.read(name))
-        except UserError as error:
+        except (UserError, FileNotFoundError) as error:
             skipped[name] = str(error)

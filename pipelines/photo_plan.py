@@ -21,11 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.bundle import Bundle, weights_digest
 from models.config import digest_of
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from pipelines.job import Encoding
 from pipelines.photos import FORMATS, BadPicture, open_classes, open_photo
-from pipelines.plan import RUN, SAMPLES, differences
-from pipelines.storage import Storage
+from pipelines.plan import RUN, SAMPLES, differences, read_run
+from pipelines.storage import Storage, own_reason
 
 SEGMENTS = "_seg.png"
 """FaceSynthetics' name of the class picture beside `ID.png`."""
@@ -127,7 +127,9 @@ class PhotoPlan:
             classes = None if mask is None else open_classes(mask, picture.shape[:2])
         except BadPicture as error:
             return None, None, str(error)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, EnvironmentFault) as error:
+            return None, None, own_reason(error)
+        except pa.ArrowException as error:
             return None, None, f"cannot be read: {error}"
         return _squared(picture, self.job.size), None if classes is None else _squared(classes, self.job.size), ""
 
@@ -231,7 +233,7 @@ def claim_plan(
         out.write(SAMPLES, sink.getvalue().to_pybytes())
         counts = {"partitions": partitions, "samples": samples}
         out.create(RUN, (json.dumps({**run, **counts}, indent=1) + "\n").encode())
-    before = json.loads(out.read(RUN))
+    before = read_run(out)
     if before["digest"] != run["digest"]:
         old, new = ({key: content.get(key) for key in ("job", "bundle")} for content in (before, run))
         told = ", ".join(differences(old, json.loads(json.dumps(new)))) or "the pictures or the weights"

@@ -1,7 +1,6 @@
 """Pictures from anywhere, opened with care: looked at before they are decoded, and refused with a reason."""
 
 import io
-import struct
 from pathlib import PurePath
 
 import numpy as np
@@ -52,13 +51,13 @@ def open_photo(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXEL
         with Image.open(io.BytesIO(data), formats=READERS) as picture:
             _check(picture, data, wanted, max_pixels)
             return _decoded(picture)
-    except BadPicture:
+    except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:  # Pillow's own limit is far above ours
         raise BadPicture(f"too large: over {Image.MAX_IMAGE_PIXELS} pixels; the limit is {max_pixels}") from None
     except UnidentifiedImageError:
         raise BadPicture(f"not a picture: none of {', '.join(READERS)}") from None
-    except (OSError, ValueError, SyntaxError, struct.error, EOFError) as error:
+    except Exception as error:  # damaged bytes lead a decoder anywhere
         raise BadPicture(f"not a picture: {_first_line(error)}") from None
 
 
@@ -110,7 +109,9 @@ def _depth(picture: Image.Image, data: bytes) -> int:
 def _decoded(picture: Image.Image) -> np.ndarray:
     try:
         picture.load()
-    except (OSError, ValueError, SyntaxError, struct.error, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise BadPicture(f"truncated: {_first_line(error)}") from None
     upright = ImageOps.exif_transpose(picture) or picture
     return np.array(upright.convert("RGB"))

@@ -32,11 +32,23 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as header:
             width, height = header.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes lead a decoder anywhere
         raise UserError(f"not a picture: {error}") from None
     if width * height > max_pixels:
         raise UserError(f"picture of {width} x {height} pixels is over the limit of {max_pixels} pixels")
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    values = pixels(data)
     if values is None:
         raise UserError(f"picture of {width} x {height} pixels cannot be decoded (truncated?)")
     return np.ascontiguousarray(values[..., 2::-1]) if values.ndim == 3 else values
+
+
+def pixels(data: bytes) -> np.ndarray | None:
+    """Return what OpenCV decodes, uint8, uint16 or float32 [H, W] or [H, W, C] BGR as stored; None where it cannot."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from error
+        return None

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from models.bundle import Bundle
 from models.config import digest_of
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
 from pipelines.attributes import draw
 from pipelines.identities import Identity, digest, identities, table_of
@@ -182,15 +182,13 @@ def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Plan:
 
 def read_plan(out: Storage, job: GenerateJob | None = None, bundle: Bundle | None = None, digest: str = "") -> Plan:
     """Return the plan in `out`; with `job`, `bundle` and `digest`, only if it was made from those."""
-    try:
-        run = json.loads(out.read(RUN))
-    except FileNotFoundError:
-        raise UserError(f"{out.uri} holds no run ({RUN} is missing).") from None
+    run = read_run(out)
     if run["job"]["kind"] != "generate":
         raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
     if digest and run["digest"] != digest:
         made = {"job": run["job"], "bundle": run["bundle"]}
-        now = {"job": job.model_dump() if job else {}, "bundle": bundle.model_dump() if bundle else {}}
+        asked = {"job": job, "bundle": bundle}  # in JSON's types, as they were written: a tuple is no list
+        now = {name: value.model_dump(mode="json") if value else {} for name, value in asked.items()}
         changed = ", ".join(differences(made, now)) or "the weights or the identities"
         raise UserError(
             f"{out.uri} belongs to another run ({run['digest']}, this is {digest}); what differs: {changed}. "
@@ -202,6 +200,25 @@ def read_plan(out: Storage, job: GenerateJob | None = None, bundle: Bundle | Non
         bundle = Bundle.model_validate(run["bundle"])
         bundle._folder = run["bundle_folder"]
     return Plan(out, job, bundle, run["digest"], run["partitions"])
+
+
+def read_run(out: Storage) -> dict[str, Any]:
+    """Return what `_plan/run.json` says, among it `digest`, `partitions` and `job` with its `kind`.
+
+    Raises:
+        UserError: there is none. EnvironmentFault: it is damaged.
+    """
+    try:
+        run = json.loads(out.read(RUN))
+        _ = run["digest"], run["partitions"], run["job"]["kind"]  # what all readers rely on
+        return run
+    except FileNotFoundError:
+        raise UserError(f"{out.uri} holds no run ({RUN} is missing).") from None
+    except (ValueError, TypeError, KeyError):
+        raise EnvironmentFault(
+            f"{out.path(RUN)} is damaged: without it nothing tells what this output is. Restore it from a copy, or make "
+            "the output anew in another --out."
+        ) from None
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:

@@ -205,7 +205,6 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 
 
 def reasons(columns: Mapping[str, np.ndarray], chosen: np.ndarray) -> Iterator[str]:
-    """Yield the reject reasons at `chosen` without their numbers, to be counted."""
+    """Yield the kinds of the reject reasons at `chosen`, what stands before their colon, to be counted."""
     for row in chosen:
-        words = str(columns["reject"][row]).split(":")[0].split()
-        yield " ".join(word for word in words if not any(c.isdigit() for c in word))[:60]
+        yield str(columns["reject"][row]).split(":")[0][:60]

@@ -4,14 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines import clean
 from pipelines.captions import AUTHORS
 from pipelines.card import card
-from pipelines.commits import Commit, committed, write_manifest
+from pipelines.commits import Commit, committed, read_shard, write_manifest
 from pipelines.page import page
 from pipelines.plan import Plan
 from pipelines.sheet import contact_sheet, views_of
@@ -64,15 +64,14 @@ def finish(plan: Plan) -> Report:
     clean.remove_orphans(plan.out, commits)
     write_manifest(plan.out, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
     report = summary(plan, commits.values())
-    plan.out.write(
-        "README.md", card(plan, report.pairs, any(c.facts.get("rejects") for c in commits.values())).encode()
-    )
-    shown = [c.file for c in commits.values() if c.file]
+    shown = {k: c.file for k, c in commits.items() if c.file}
+    refused = {k: c.facts["rejects"] for k, c in commits.items() if c.facts.get("rejects")}
+    plan.out.write("README.md", card(plan, report.pairs, bool(refused)).encode())
     views = views_of(_tables(plan, shown), PEOPLE_SHOWN, VIEWS_SHOWN)
-    rejects = views_of(_tables(plan, [c.facts["rejects"] for c in commits.values() if c.facts.get("rejects")]), 4, 2)
+    rejects = views_of(_tables(plan, refused), 4, 2)
     if views:
         plan.out.write(SHEET, contact_sheet(views))
-    scores = _scores(plan, shown[:SHARDS_READ])
+    scores = _scores(plan, dict(islice(shown.items(), SHARDS_READ)))
     plan.out.write(PAGE, page(report, plan, views, rejects[:REJECTS_SHOWN], scores).encode())
     plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())
     return report
@@ -106,18 +105,15 @@ def summary(plan: Plan, commits: Iterable[Commit]) -> Report:
     )
 
 
-def _tables(plan: Plan, files: list[str]) -> Iterable[pa.Table]:
-    for name in files:
-        with pq.ParquetFile(plan.out.path(name), filesystem=plan.out.arrow) as file:
-            yield file.read()
+def _tables(plan: Plan, files: dict[int, str]) -> Iterable[pa.Table]:
+    return (read_shard(plan.out, partition, name) for partition, name in files.items())
 
 
-def _scores(plan: Plan, files: list[str]) -> dict[str, list[float]]:
+def _scores(plan: Plan, files: dict[int, str]) -> dict[str, list[float]]:
     """Return score -> its values over the accepted samples."""
     values: dict[str, list[float]] = {}
-    for name in files:
-        with pq.ParquetFile(plan.out.path(name), filesystem=plan.out.arrow) as file:
-            table = file.read(columns=["scores", "condition"])
+    for partition, name in files.items():
+        table = read_shard(plan.out, partition, name, columns=["scores", "condition"])
         for text, condition in zip(table["scores"].to_pylist(), table["condition"].to_pylist()):
             if condition == plan.job.conditions[0] and text:
                 for key, value in json.loads(text).items():

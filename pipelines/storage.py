@@ -1,6 +1,7 @@
 """Any path is a URI: one place where a plain path, `file://` or `s3://` becomes file systems for pyarrow and fsspec."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pyarrow.fs as arrow_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from models.errors import EnvironmentFault, UserError
+
+LOCAL = ("file", "local", "memory")
+"""Schemes of URIs that begin with no name of a bucket or a host."""
 
 
 def views(uri: str) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFileSystem, str]:
@@ -36,7 +40,13 @@ class Storage:
 
     def __init__(self, uri: str | Path) -> None:
         text = str(uri)
-        self.uri = text.rstrip("/") if "://" in text else os.path.abspath(os.path.expanduser(text))
+        if "://" not in text:
+            self.uri = os.path.abspath(os.path.expanduser(text))
+            return
+        scheme, _, place = text.partition("://")
+        if scheme not in LOCAL and not place.partition("/")[0]:
+            raise UserError(f"{text} names no bucket: write {scheme}://BUCKET/FOLDER.")
+        self.uri = f"{scheme}://{place.rstrip('/') or '/'}"
 
     def __getstate__(self) -> dict[str, str]:
         return {"uri": self.uri}
@@ -122,6 +132,8 @@ class Storage:
     def _temporary(self, name: str, content: bytes) -> str:
         """Write `content` to a hidden file beside `name` and flush it to disk."""
         target = Path(self.path(name))
+        if target.parent.is_file():  # mkdir would say that it exists, which `create` takes for another's success
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent))
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp"))
         try:
@@ -186,11 +198,32 @@ def fault(error: BaseException, path: str, doing: str = "written") -> UserError:
         if code in codes:
             return EnvironmentFault(f"{path} cannot be {doing}: {way_out}")
     number = error.errno if isinstance(error, OSError) and not remote(error) else None
+    if doing == "written" and number in (errno.ENOTDIR, errno.EISDIR):
+        return UserError(f"{path} cannot be written: {_in_the_way(Path(path))}. Choose another place.")
     reason = os.strerror(number) if number else str(error).strip() or type(error).__name__
     return EnvironmentFault(
         f"{path} cannot be {doing}: {reason}. Finished partitions are kept; make room or repair the storage and "
         "run the same command again."
     )
+
+
+def _in_the_way(path: Path) -> str:
+    """Return which file stands where a folder is needed, or that a folder stands where `path` is to be a file."""
+    file = next((folder for folder in path.parents if folder.is_file()), None)
+    return f"{file} is a file, and a folder is needed" if file else f"{path} is a folder, and a file is needed"
+
+
+OWN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO,
+       errno.EINVAL)  # fmt: skip
+"""Errors of reading that one file may have while all others are well."""
+
+
+def own_reason(error: Exception) -> str:
+    """Return why a single file, among many that are read, cannot be; raises `error` where the storage is to blame."""
+    cause = error.__cause__ if isinstance(error, EnvironmentFault) else error
+    if not isinstance(cause, OSError) or (cause is not error and (remote(cause) or cause.errno not in OWN)):
+        raise error
+    return f"cannot be read: {cause.strerror or cause}"
 
 
 def code_of(error: BaseException | None) -> str:

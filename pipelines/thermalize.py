@@ -22,7 +22,16 @@ from models.thermal.network import thermal_config
 from pipelines import clean, faults
 from pipelines.chain import StageSpec
 from pipelines.commits import committed, finished, write_manifest
-from pipelines.generate import STAGES, check_threads, complete, data_context, pending_partitions, stage, write_shards
+from pipelines.generate import (
+    STAGES,
+    check_parts,
+    check_threads,
+    complete,
+    data_context,
+    pending_partitions,
+    stage,
+    write_shards,
+)
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.photo_plan import PhotoPlan, ThermalizeJob, write_photo_plan
@@ -73,19 +82,20 @@ def run(
     values: dict[str, Any] = {"images": Storage(images).uri, "masks": Storage(masks).uri if masks else ""}
     values |= {"layout": layout, "conditions": list(conditions), "size": size or models.size, "limit": limit}
     job = check(ThermalizeJob, values | {"partition_samples": partition_samples}, "thermalize")
+    check_parts(models, [_spec(name, models, job) for name in ("parser", "thermal")])
     check_threads(where, models)
     known = thermal_config(fetch(models.thermal, models)).conditions
     if unknown := [name for name in job.conditions if name not in known]:
         raise UserError(f"bundle {models.name} has no thermalizer for {unknown[0]!r}; it has: {', '.join(known)}")
     with Lease(storage) as lease, Signals() as signals:
-        plan = write_photo_plan(job, models, storage)
+        plan = in_thread(lambda: write_photo_plan(job, models, storage), signals.check)
         if not plan.masked:
             fetch(models.parser, models)
         if not complete(plan):
             with ray_session(where.ray), data_context(where):
                 signals.watch()
                 _drive(plan, where, lease, signals)
-        return _finish(plan)
+        return in_thread(lambda: _finish(plan), signals.check)
 
 
 def _drive(plan: PhotoPlan, profile: Profile, lease: Lease, signals: Signals) -> None:

@@ -1,5 +1,6 @@
 """An insightface pack (a folder of ONNX files) run on batches: insightface's own `FaceAnalysis` takes one picture at a time."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,13 +65,29 @@ class Pack:
 
 def sessions(folder: Path, threads: int) -> tuple[ort.InferenceSession | None, ort.InferenceSession | None]:
     """Return the detector and the recogniser in `folder`, the first of each by name; None for one that is not there."""
-    detector = recogniser = None
+    detector, recogniser = _opened(folder, threads)
+    return detector[1], recogniser[1]
+
+
+def recogniser_digest(folder: Path) -> str:
+    """Return what tells the recogniser in `folder` from others: 16 hex digits of its file's SHA-256, "" without one."""
+    path = _opened(folder, threads=1)[1][0]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""
+
+
+Opened = tuple[Path, ort.InferenceSession] | tuple[None, None]
+
+
+def _opened(folder: Path, threads: int) -> tuple[Opened, Opened]:
+    """Return the files of detector and recogniser, each with its session."""
+    detector: Opened = None, None
+    recogniser: Opened = None, None
     for path in sorted(Path(folder).glob("*.onnx")):
         found = session(path, threads)
         if len(found.get_outputs()) == 9:
-            detector = detector or found
+            detector = detector if detector[0] else (path, found)
         elif len(found.get_outputs()) == 1 and found.get_inputs()[0].shape[2:] == [CROP, CROP]:
-            recogniser = recogniser or found
+            recogniser = recogniser if recogniser[0] else (path, found)
     return detector, recogniser
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, cast
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from pipelines.faults import kind_of
 from pipelines.layouts import charlotte, facesynthetics, plain, sejong, tfake
 from pipelines.layouts.item import Item, Layout
@@ -17,7 +17,7 @@ from pipelines.layouts.job import GatherJob, LayoutName
 from pipelines.layouts.shape import shaped
 from pipelines.photo_plan import sizes
 from pipelines.photos import BadPicture
-from pipelines.storage import Storage
+from pipelines.storage import Storage, own_reason
 
 LAYOUTS: dict[LayoutName, ModuleType] = {
     "facesynthetics": facesynthetics,
@@ -66,6 +66,8 @@ def row_of(item: Item, job: GatherJob, out: Storage | None = None) -> dict[str, 
     except FileNotFoundError as error:
         raise BadPicture(f"gone: {error}") from None
     except Exception as error:
+        if isinstance(error, EnvironmentFault):
+            raise BadPicture(own_reason(error)) from None
         if kind_of(error) != "row" and getattr(error, "exit_code", 0) != UserError.exit_code:
             raise  # storage, memory or disk failed, not the row
         raise BadPicture(f"cannot be read: {error}") from None

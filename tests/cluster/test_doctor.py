@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from cluster import checks, cli, machine
+from cluster import checks, cli, doctor, machine
 
 
 @pytest.mark.slow
@@ -32,7 +32,14 @@ def test_the_table_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureF
 def test_local_output_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     finding = checks.storage(str(tmp_path))
     assert finding.status == "ok"
+    assert checks.storage(str(tmp_path / "a" / "b" / "new")).status == "ok"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_found_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    doctor.show([checks.Finding("Output", "/tmp/x[/y] [old]", "[bold]")])
+    shown = capsys.readouterr().out
+    assert "/tmp/x[/y] [old]" in shown and "[bold]" in shown
 
 
 def test_s3_output_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from models.gates import Gates, GateStage, reason
 from models.temperature import to_centikelvin
+from pipelines.record import reasons
 
 GOOD = {"identity": 0.8, "detection": 0.9, "faces": 1.0, "face_area": 0.3, "celsius_warm": 34.0, "clipped_warm": 0.0}
 
@@ -19,18 +20,26 @@ def test_a_good_sample_passes() -> None:
     ("change", "word"),
     [
         ({"faces": 0.0}, "no face"),
-        ({"faces": 2.0}, "2 faces"),
+        ({"faces": 2.0}, "several faces: 2"),
         ({"detection": 0.1}, "detection"),
         ({"identity": 0.1}, "identity"),
         ({"identity": float("nan")}, "identity"),
         ({"face_area": 0.9}, "face area"),
-        ({"celsius_warm": 55.0}, "degC in warm"),
-        ({"celsius_warm": float("nan")}, "degC in warm"),
+        ({"celsius_warm": 55.0}, "in warm out of range: 55.0 degC"),
+        ({"celsius_warm": float("nan")}, "temperature in warm"),
         ({"clipped_warm": 0.5}, "clipped in warm"),
     ],
 )
 def test_each_gate_closes(change: dict[str, float], word: str) -> None:
     assert word in reason({**GOOD, **change}, Gates())
+
+
+def test_reasons_are_counted_by_their_kind_in_whole_words() -> None:
+    changes = ({"identity": 0.1}, {"celsius_warm": 55.0}, {"faces": 2.0}, {"clipped_warm": 0.5})
+    told = np.array([reason({**GOOD, **change}, Gates()) for change in changes], object)
+    assert list(reasons({"reject": told}, np.arange(4))) == [
+        "identity too low", "face temperature in warm out of range", "several faces", "person clipped in warm",
+    ]  # fmt: skip
 
 
 def test_the_stage_measures_and_keeps_earlier_reasons() -> None:

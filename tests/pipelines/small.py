@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from models.bundle import Bundle, load_bundle, seal
 from models.config import apply_edit, check
 from models.seeds import seed_of
+from pipelines.generate import KINDS
 from pipelines.job import GenerateJob
 from pipelines.profile import Profile
 
@@ -107,7 +108,7 @@ def write_bundle(folder: Path, **options: object) -> Bundle:
         part = folder / name
         part.mkdir(parents=True, exist_ok=True)
         (part / "weights.bin").write_bytes(name.encode() * 100)
-        content[name] = {"kind": "small", "weights": name, "licence": "apache-2.0", "batch": 4}
+        content[name] = {"kind": KINDS.get(name, "small"), "weights": name, "licence": "apache-2.0", "batch": 4}
     content["visible"] = {**content["visible"], "options": options}  # type: ignore[dict-item]
     random = np.random.default_rng(0)
     components = np.linalg.qr(random.normal(size=(512, 64)))[0].T

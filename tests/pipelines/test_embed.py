@@ -8,13 +8,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from models.bundle import ROOT, seal
+from models.bundle import ROOT, load_bundle, seal
 from models.errors import EnvironmentFault, UserError
 from models.faces.onnx_file import export_detector, export_recogniser
 from models.faces.recogniser import Embedder
 from models.faces.scrfd import SCRFD
 from pipelines import embed
 from pipelines.identities import from_parquet
+from pipelines.storage import Storage
 from tests.pipelines.test_photos import HOSTILE
 
 STARTER = ROOT / "models" / "starter"
@@ -86,7 +87,7 @@ def test_people_come_back_as_identities(local_ray, tmp_path: Path) -> None:
     summary = embed.run(str(folder), str(out))
     assert summary.embedded == 3
     assert summary.reasons == {"several faces": 1}
-    found = from_parquet(str(out), None)
+    found = from_parquet(str(out), None, load_bundle("starter"))
     assert [person.id for person in found] == [f"{person}.png" for person in people]
     app = FaceAnalysis(name="starter/faces", root=str(ROOT), providers=["CPUExecutionProvider"])
     app.prepare(-1, det_size=embed.NEAR)
@@ -103,6 +104,16 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
         embed.run(str(tmp_path), str(tmp_path / "out.parquet"))
 
 
+def test_a_file_that_is_there_and_cannot_be_read_keeps_its_row(tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    embedder = embed.PhotoEmbedder(Storage(tmp_path), load_bundle("starter"), threads=1)
+    rows = embedder({"picture": np.array(["loop.png", "gone.png"])}).to_pylist()
+    assert [row["reason"] for row in rows] == [
+        "cannot be read: Too many levels of symbolic links", "cannot be read: No such file or directory",
+    ]  # fmt: skip
+
+
 def test_missing_weights_are_said_before_ray_starts(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     content = yaml.safe_load((STARTER / "bundle.yaml").read_text())
@@ -110,3 +121,17 @@ def test_missing_weights_are_said_before_ray_starts(tmp_path: Path) -> None:
     (tmp_path / "bundle.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(EnvironmentFault, match="nowhere"):
         embed.run(str(tmp_path), str(tmp_path / "out.parquet"), bundle=str(tmp_path / "bundle.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("bundle.faces.weights=nowhere", "nowhere does not exist"),
+        ("profile.ray.object_store_mb=100000000", "object_store_mb=80"),
+        ("profile.ray.cpsu=1", "unknown key"),
+    ],
+)
+def test_values_of_bundle_and_profile_are_edited(edit: str, message: str, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=message):
+        embed.run(str(tmp_path), str(tmp_path / "out.parquet"), overrides=[edit])

@@ -53,11 +53,12 @@ def test_frames_that_cannot_be_used_are_named_and_left_out(tmp_path: Path) -> No
     cv2.imwrite(str(tmp_path / "iron.png"), np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8))
     (tmp_path / "torn.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
     (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "loop.png").symlink_to("loop.png")
     frames = Frames(str(tmp_path), 16)
     reasons = dict(text.split(": ", 2)[:2] for text in frames.skipped)
     assert reasons == {
         "counts.png": "not centikelvin", "dark.png": "no reading", "empty.png": "empty", "grey.png": "8-bit",
-        "iron.png": "colours", "torn.png": "truncated",
+        "iron.png": "colours", "loop.png": "cannot be read", "torn.png": "truncated",
     }  # fmt: skip
     assert len(frames) == 1
     with pytest.raises(BadPicture, match="-198 degC"):

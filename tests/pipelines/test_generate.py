@@ -93,7 +93,7 @@ def test_a_finished_output_is_kept_and_another_job_is_refused(first: tuple[Bundl
     before = small.shards(Path(report.out))
     generate(job(), bundle, small.profile("writer.tasks=1"), Storage(report.out))
     assert small.shards(Path(report.out)) == before
-    with pytest.raises(UserError, match=r"another run.*seed: 3 -> 4"):
+    with pytest.raises(UserError, match=r"another run.*what differs: job\.seed: 3 -> 4\. "):
         generate(job("seed=4"), bundle, small.profile(), Storage(report.out))
 
 

@@ -1,15 +1,20 @@
 """What is done with an output afterwards: a row made again, orphans removed, a report that a person opens."""
 
 import dataclasses
+import json
+import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cluster import cli
 from models.bundle import Bundle
-from models.errors import EnvironmentFault, UserError
-from pipelines import clean, inspect, session
+from models.errors import EnvironmentFault, Interrupted, UserError
+from pipelines import clean, generate, inspect, provenance, session
 from pipelines.captions import write_captions
 from pipelines.chain import Chain
 from pipelines.generate import check_made, spec
@@ -55,6 +60,34 @@ def test_a_row_is_made_again_from_its_provenance(
     assert "every pixel is the same" in shown
 
 
+def test_names_are_shown_as_they_are(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    inspect.show(pairs(plan)[0] | {"identity_id": "photos/[old]/a.jpg", "caption": "[/x]"})
+    shown = capsys.readouterr().out
+    assert "photos/[old]/a.jpg" in shown and "[/x]" in shown
+
+
+def test_a_row_is_shown_though_weights_are_gone_and_another_outcome_is_told(
+    plan: Plan, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row, *_) = pairs(plan)
+    provenance.write_launch(plan, small.profile())
+    weights = bundle.folder / "visible" / "files.json"
+    kept = weights.read_bytes()
+    weights.unlink()
+    with pytest.raises(EnvironmentFault, match="never sealed"):
+        inspect.run(plan.out.uri, str(row["pair_id"]))
+    shown = capsys.readouterr().out
+    assert str(row["sample_id"]) in shown and "visible (missing now) have changed" in shown
+    weights.write_bytes(kept)
+    run = json.loads(plan.out.read("_plan/run.json"))
+    again = ["inspect", str(row["pair_id"]), "--out", plan.out.uri]
+    assert cli.main(again) == 0
+    run["job"]["encoding"]["visible"] = "png"  # what is stored went through JPEG
+    plan.out.write("_plan/run.json", json.dumps(run).encode())
+    assert cli.main(again) == 1
+    assert "made again: visible differs by" in capsys.readouterr().out
+
+
 def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
     from pipelines.plan import pair_id
 
@@ -65,6 +98,37 @@ def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
         inspect.run(plan.out.uri, "nothing")
     with pytest.raises(UserError, match="holds no run"):
         inspect.run(plan.out.uri + "/data", "nothing")
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
+    plan: Plan, harm: Callable[[Path], object]
+) -> None:
+    pair = str(pairs(plan)[0]["pair_id"])
+    harm(min(Path(plan.out.uri, "data").iterdir()))
+    for use in (lambda: finish(plan), lambda: inspect.run(plan.out.uri, pair)):
+        with pytest.raises(EnvironmentFault, match=r"parquet is missing or damaged \(delete _commits/part-00000.json"):
+            use()
+
+
+@pytest.mark.parametrize("phase", ["write_plan", "finish"])
+def test_a_signal_while_planning_or_reporting_stops_the_run(
+    phase: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))
+    write_partition(chain(plan.partition(2)), plan, threads=1)
+    go_on, ended = threading.Event(), threading.Event()
+
+    def long(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        go_on.wait(20)
+        ended.set()
+
+    monkeypatch.setattr(generate, phase, long)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        generate.generate(plan.job, plan.bundle, small.profile(), plan.out)
+    go_on.set()
+    assert ended.wait(20)
 
 
 def test_clean_removes_what_no_record_names_and_nothing_else(plan: Plan) -> None:

@@ -38,6 +38,13 @@ def animation(kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def torn_tiff() -> bytes:
+    """A TIFF whose first page announces a second one, which has no size."""
+    data = encoded("TIFF", size=(8, 6))
+    end = 10 + 12 * struct.unpack_from("<H", data, 8)[0]
+    return data[:end] + struct.pack("<I", len(data)) + data[end + 4 :] + bytes(6)
+
+
 HOSTILE = {
     "empty": (b"", "a.jpg", "empty"),
     "text": (b"hello, I am a picture", "a.jpg", "not a picture"),
@@ -54,6 +61,7 @@ HOSTILE = {
     "animated gif": (animation("GIF"), "a.gif", "animated"),
     "animated webp": (animation("WEBP"), "a.webp", "animated"),
     "animated png": (animation("PNG"), "a.png", "animated"),
+    "torn tiff": (torn_tiff(), "a.tif", "not a picture"),
     "many pages": (animation("TIFF"), "a.tif", "animated"),
     "png called jpg": (encoded("PNG"), "a.jpg", "wrong extension"),
     "jpeg called png": (encoded("JPEG"), "a.png", "wrong extension"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 from models.bundle import Bundle, fetch, load_bundle, seal
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
+from models.faces.pack import recogniser_digest
 from models.synthworld.scene import ATTRIBUTES
-from pipelines.identities import Reference, from_parquet, sampled
+from pipelines.generate import generate
+from pipelines.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
 from pipelines.job import GenerateJob, load_job
-from pipelines.plan import identities_per_partition, write_plan
+from pipelines.photo_plan import claim_plan
+from pipelines.plan import SCHEMA, identities_per_partition, write_plan
 from pipelines.profile import Profile, load_profile
 from pipelines.storage import Storage
 from tests.pipelines import small
@@ -101,6 +105,10 @@ GOOD = [0.5] * 512
         (table(["a"], [[0.0] * 512]), r"identity 'a' \(row 0\).*length zero"),
         (table(["a", "a"], [GOOD, GOOD]), r"identity 'a' stands twice"),
         (table(["a"], [GOOD], attributes=['{"sex": "robot"}']), r"identity 'a'.*robot"),
+        (table(["a"], [GOOD], attributes=[["sex"]]), r"identity 'a'.*not a JSON object"),
+        (pa.table({"identity_id": ["a"], "embedding": ["x"]}), r"identity 'a' \(row 0\).*does not hold 512 numbers"),
+        (pa.table({"identity_id": ["a"], "embedding": [["x"] * 512]}), r"identity 'a' \(row 0\).*512 numbers"),
+        (pa.table({"identity_id": pa.array([None], pa.string()), "embedding": [GOOD]}), r"row 0 has no identity_id"),
         (pa.table({"identity_id": ["a"]}), r"no column 'embedding'"),
     ],
 )
@@ -125,10 +133,55 @@ def test_people_from_a_file_bring_their_words(bundle: Bundle, job: Job, tmp_path
         from_parquet(str(tmp_path / "people.parquet"), 5)
 
 
+def test_embeddings_of_any_scale_and_words_of_any_type_are_taken(tmp_path: Path) -> None:
+    direction = np.random.default_rng(0).normal(size=512).astype(np.float32)
+    words = pa.array([[("sex", "woman")], None], pa.map_(pa.string(), pa.string()))
+    for attributes in (words, [{"sex": "woman", "age": None}, None]):
+        both = [direction, direction * np.float32(1e25)]
+        content = pa.table({"identity_id": ["a", "b"], "embedding": list(both), "attributes": attributes})
+        pq.write_table(content, tmp_path / "people.parquet")
+        small_, huge = from_parquet(str(tmp_path / "people.parquet"), None)
+        assert (small_.given, huge.given) == ({"sex": "woman"}, {})
+        assert float(small_.embedding @ huge.embedding) == pytest.approx(1)
+
+
+def test_other_words_make_another_run() -> None:
+    plain, told = (Identity("a", np.ones(512, np.float32), given) for given in ({}, {"sex": "woman"}))
+    assert len({digest([plain]), digest([told]), digest([replace(told, given={"sex": "man"})])}) == 3
+
+
+def test_embeddings_of_another_recogniser_are_refused(tmp_path: Path) -> None:
+    starter = load_bundle("starter")
+    here = recogniser_digest(fetch(starter.faces, starter))
+    for recogniser, name in ((here, "same"), ("0" * 16, "other")):
+        content = table(["a"], [GOOD]).replace_schema_metadata({"bundle": "theirs", RECOGNISER: recogniser})
+        pq.write_table(content, tmp_path / f"{name}.parquet")
+    assert from_parquet(str(tmp_path / "same.parquet"), None, starter)
+    with pytest.raises(UserError, match="with bundle theirs.*Embed the pictures again with --bundle starter"):
+        from_parquet(str(tmp_path / "other.parquet"), None, starter)
+
+
 def test_an_output_of_something_else_is_left_alone(bundle: Bundle, job: Job, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
         write_plan(job(), bundle, Storage(tmp_path))
+
+
+def test_what_differs_from_the_run_that_is_there_is_told_and_nothing_else(
+    bundle: Bundle, job: Job, tmp_path: Path
+) -> None:
+    write_plan(job(), bundle, Storage(tmp_path / "out"))
+    with pytest.raises(UserError, match=r"; what differs: job\.seed: 3 -> 4\. Choose"):
+        write_plan(job("seed=4"), bundle, Storage(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("content", ['{"digest": "0', "{}", "[]", '{"digest": "0", "partitions": 1, "job": []}'])
+def test_a_damaged_plan_names_itself_and_the_way_out(content: str, bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan.out.write("_plan/run.json", content.encode())
+    for again in (lambda: write_plan(job(), bundle, plan.out), lambda: claim_plan(plan.out, {}, [], SCHEMA)):
+        with pytest.raises(EnvironmentFault, match=r"run\.json is damaged.*another --out"):
+            again()
 
 
 @pytest.mark.parametrize(
@@ -141,12 +194,19 @@ def test_an_output_of_something_else_is_left_alone(bundle: Bundle, job: Job, tmp
         (["views.attributes={glasses: pink}"], "glasses takes none, clear, opaque; not pink"),
         (["identities.count=null"], "identities.count is needed"),
         (["seed.x=1"], "seed is a single value"),
+        (["conditions.0=warm"], r"conditions is a list: give it whole, as in --set 'conditions=\[...\]'"),
         (["seed"], "write it as key=value"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_by_key(edits: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_job("demo", edits)
+
+
+def test_a_job_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(UserError, match="job.yaml is no text"):
+        load_job(str(tmp_path / "job.yaml"))
 
 
 def test_edits_find_their_file() -> None:
@@ -174,6 +234,27 @@ def test_the_files_of_the_repository_load() -> None:
 def test_a_new_stage_joins_the_group_before_it() -> None:
     profile = small.profile("groups=[{stages: [a, b]}, {stages: [c]}]")
     assert [group.stages for group in profile.grouped(("a", "b", "landmarks", "c"))] == [["a", "b", "landmarks"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("visible.options.foo=1", r"bundle.visible.options.foo: unknown key; known here: wait\."),
+        ("visible.options.steps=3", r"bundle.visible.options.steps: unknown key"),  # the job's, not the bundle's
+        ("parser.kind=nonsense", r"parser.kind is 'nonsense'; this stage takes 'unet'"),
+        ("size=100", r"size: Input should be a multiple of 32"),
+    ],
+)
+def test_a_bundle_that_no_stage_takes_is_refused_before_anything_starts(
+    edit: str, message: str, bundle: Bundle, job: Job, tmp_path: Path
+) -> None:
+    def run() -> None:
+        edited = load_bundle(str(tmp_path / "bundle" / "bundle.yaml"), [edit])
+        generate(job(), edited, small.profile(), Storage(tmp_path / "out"))
+
+    with pytest.raises(UserError, match=message):
+        run()
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_are_not_whole_are_named(bundle: Bundle) -> None:

@@ -122,6 +122,24 @@ def test_the_lease_of_a_dead_process_of_this_machine_does_not_wait(storage: Stor
         pass
 
 
+@pytest.mark.parametrize("uri", ["s3://", "s3:///", "s3:///folder"])
+def test_a_uri_without_a_bucket_is_refused(uri: str) -> None:
+    with pytest.raises(UserError, match="names no bucket: write s3://BUCKET/FOLDER"):
+        Storage(uri)
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for place in ("file", "file/below"):
+        for write in (Storage(tmp_path / place).write, Storage(tmp_path / place).create):
+            with pytest.raises(UserError, match="file is a file, and a folder is needed. Choose") as caught:
+                write("name", b"x")
+            assert caught.value.exit_code == 2
+    with pytest.raises(UserError, match="folder is a folder, and a file is needed"):
+        Storage(tmp_path).write("folder", b"x")
+
+
 def test_a_path_is_a_uri(tmp_path: Path) -> None:
     Storage(tmp_path / "a").write("x", b"1")
     assert Storage(f"file://{tmp_path}/a").read("x") == b"1"

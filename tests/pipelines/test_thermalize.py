@@ -55,6 +55,8 @@ def photos(tmp_path: Path) -> Path:
     Image.fromarray(mask()).save(folder / "000006_seg.png")
     Image.fromarray(picture(7, (48, SIZE))).save(folder / "000007.png")
     Image.fromarray(mask((48, SIZE))).save(folder / "000007_seg.png")
+    (folder / "000008.png").symlink_to("000008.png")
+    Image.fromarray(mask()).save(folder / "000008_seg.png")
     (folder / "notes.txt").write_text("hello")
     return folder
 
@@ -111,13 +113,14 @@ def test_what_cannot_be_taken_has_its_reason(planned: Callable[..., PhotoPlan], 
     record = committed(plan.out)[0]
     rejects = pq.read_table(tmp_path / "out" / record.facts["rejects"], columns=["identity_id", "reject"]).to_pylist()
     reasons = {row["identity_id"]: row["reject"] for row in rejects}
-    assert set(reasons) == {f"00000{k}.png" for k in (3, 4, 5, 6, 7)}
+    assert set(reasons) == {f"00000{k}.png" for k in (3, 4, 5, 6, 7, 8)}
     for name, words in (
         ("000003.png", "no mask"), ("000004.png", "32 x 32 px beside a picture of 64 x 64"),
         ("000005.png", "class 41 is unknown"), ("000006.png", "truncated"), ("000007.png", "not square: 64 x 48"),
+        ("000008.png", "symbolic links"),
     ):  # fmt: skip
         assert words in reasons[name]
-    assert record.facts["samples"] == 8 and record.facts["rejected"] == 5 and record.rows == 6
+    assert record.facts["samples"] == 9 and record.facts["rejected"] == 6 and record.rows == 6
 
 
 def test_t_fakes_layout_holds_its_scale(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ def test_parquet_pictures_are_taken(starter: Bundle, tmp_path: Path, masked: boo
 
 def test_wrong_requests_are_refused_by_name(planned: Callable[..., PhotoPlan], photos: Path, tmp_path: Path) -> None:
     plan = planned()
-    assert json.loads(plan.out.read("_plan/run.json"))["samples"] == 8
+    assert json.loads(plan.out.read("_plan/run.json"))["samples"] == 9
     with pytest.raises(UserError, match=r"job.size: 64 -> 96"):
         planned(size=96)
     Image.fromarray(picture(9)).save(photos / "000009.png")
@@ -196,8 +199,8 @@ def test_the_whole_run_on_ray_equals_this_process_and_goes_on(
         return thermalize.run(str(photos), str(out), masks=str(photos), size=SIZE, partition_samples=3)
 
     summary = run()
-    assert (summary.pictures, summary.thermalized) == (8, 4)
-    assert summary.reasons == {"no mask": 1, "mask": 2, "truncated": 1}
+    assert (summary.pictures, summary.thermalized) == (9, 4)
+    assert summary.reasons == {"no mask": 1, "mask": 2, "truncated": 1, "cannot be read": 1}
     assert {part: record.digest for part, record in committed(Storage(out)).items()} == wanted
     lost = committed(Storage(out))[0]
     (out / "_commits" / "part-00000.json").unlink()
