@@ -60,7 +60,9 @@ def schema_of(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_operator_takes_it(kind: str) -> None:
     schema = schema_of(kind)
-    operator = jsonschema.Draft202012Validator(schema)  # `jsonschema.validate` would check the large schema itself each time
+    operator = jsonschema.Draft202012Validator(
+        schema
+    )  # `jsonschema.validate` would check the large schema itself each time
     for profile in ("cluster", "laptop"):
         files, document = rendered(kind, profile, env=["AWS_ENDPOINT_URL=http://minio:9000"])
         assert document["kind"] == KINDS[kind] and files["kind"] == "ConfigMap"

@@ -15,12 +15,14 @@ from models.checkpoint import load_weights
 from models.errors import UserError
 from models.landmarks import exports
 from models.landmarks.adapt import FILE, Adapter, AdapterConfig
+from models.landmarks.detect import Face, Window
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
 from models.weights import save_network
 from pipelines import gather, landmarks
 from pipelines.shards import Shards
+from pipelines.storage import Storage
 from tests.pipelines import small
 
 NETWORK = LandmarkerConfig(size=64, width=0.25, head=32, outputs="softplus")
@@ -80,6 +82,35 @@ def test_points_that_no_landmarker_places_are_converted_or_refused_by_name(bundl
         landmarks.find(bundle, str(tmp_path / "images"), str(tmp_path / str(standard)), standard=standard, most=1)
     whole, converted = (exports.parse_pts((tmp_path / name / "0.pts").read_text()) for name in ("70", "68"))
     np.testing.assert_allclose(converted, whole[:68], atol=0.02)  # untrained, it is the rule: the pupils fall away
+
+
+def test_one_odd_picture_ends_nothing_and_nothing_but_odd_ones_ends_the_run(bundle: str, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    cv2.imwrite(str(images / "0.tiff"), np.full((70, 70), np.nan, np.float32))
+    cv2.imwrite(str(images / "1.tiff"), np.full((70, 70), 302, np.float32))
+    with pytest.raises(UserError, match=r"none of the 2 pictures .* 0.tiff: the image holds no number"):
+        landmarks.find(bundle, str(images), str(out), mode="temperature")
+    cv2.imwrite(str(images / "2.tiff"), np.full((70, 70), 30, np.float32))
+    counts = landmarks.find(bundle, str(images), str(out), formats=("coco",), mode="temperature", most=1)
+    assert counts == {"pictures": 1, "faces": 1, "skipped": 2}
+    skipped = json.loads((out / "skipped.json").read_text())
+    assert "29 degC as kelvin" in skipped["1.tiff"] and "no number" in skipped["0.tiff"]
+    assert len(json.loads((out / "landmarks.json").read_text())["images"]) == 1
+
+
+def test_no_face_overwrites_another_pictures(bundle: str, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    annotated(images, 1)
+    (images / "0.png").rename(images / "a.png")
+    (images / "a_1.png").write_bytes((images / "a.png").read_bytes())
+    face = Face(np.zeros((70, 2), np.float32), np.ones(70, np.float32), 0.1, Window((0, 0), (1, 1)))
+    landmarks._write(Storage(out), "a.png", [face, face], (240, 180), ("pts",))
+    landmarks._write(Storage(out), "a_1.png", [face], (240, 180), ("pts",))
+    assert {path.name for path in out.iterdir()} == {"a.pts", "a.face2.pts", "a_1.pts"}
+    (images / "a.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="a comes with 2 extensions"):
+        landmarks.find(bundle, str(images), str(out))
 
 
 def test_a_bundle_without_landmarker_is_named(tmp_path: Path) -> None:
