@@ -122,14 +122,14 @@ def test_a_bundle_without_landmarker_is_named(tmp_path: Path) -> None:
 
 def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str, tmp_path: Path) -> None:
     annotated(tmp_path / "images")
-    (tmp_path / "images" / "1.pts").write_text(exports.pts_text(np.zeros((68, 2))))
+    (tmp_path / "images" / "1.pts").write_text(exports.pts_text(np.zeros((67, 2))))
     (tmp_path / "images" / "2.png").write_bytes(b"no picture")
     (tmp_path / "images" / "2.pts").write_text(exports.pts_text(np.zeros((70, 2))))
     job = {"layout": "plain", "images": str(tmp_path / "images"), "size": 64, "crop": "face", "unit": "grey"}
     job["columns"] = {"thermal": "NAME", "landmarks": "NAME.pts"}  # counts of an unknown unit
     summary = gather.run(job, str(tmp_path / "shards"), local=True)
     assert (summary.rows, summary.gathered) == (3, 1)
-    assert "1: landmarks: 68 points where 70 are needed" in str(summary) and "2: not a picture" in str(summary)
+    assert "1: landmarks: 67 points where 68 or 70 are needed" in str(summary) and "2: not a picture" in str(summary)
     weights = tmp_path / "bundle" / "landmarks" / "70" / "landmarker.safetensors"
     config = landmarker.Config(network=NETWORK, thermal=0.0, init=str(weights))
     shards = Shards(str(tmp_path / "shards"), landmarker.COLUMNS, prepare=partial(landmarker.prepare, config=config))
@@ -142,3 +142,23 @@ def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str
     load_weights(model, weights)
     value, _ = landmarker.loss(model, {**rows, "draw": np.arange(1), "row": np.arange(1)}, config, 0)
     assert torch.isfinite(value)
+
+
+def test_68_points_beside_70_are_the_70_without_pupils_and_rows_without_temperature_validate(tmp_path: Path) -> None:
+    points = annotated(tmp_path / "images", 2)
+    (tmp_path / "images" / "0.pts").write_text(exports.pts_text(points[0, :68]))
+    job = {"layout": "plain", "images": str(tmp_path / "images"), "size": 64, "crop": "face"}
+    for k in range(2):
+        picture = cv2.imread(str(tmp_path / "images" / f"{k}.png"), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(tmp_path / "images" / f"{k}.png"), np.repeat((picture / 200).astype(np.uint8)[..., None], 3, 2))
+    job["columns"] = {"visible": "NAME.png", "landmarks": "NAME.pts"}
+    assert gather.run(job, str(tmp_path / "shards"), local=True).gathered == 2
+    shards = Shards(str(tmp_path / "shards"), landmarker.VALIDATION_COLUMNS, optional=landmarker.VALIDATION_OPTIONAL)
+    rows = shards.rows(np.arange(2))
+    assert "apparent" not in rows and landmarker.annotated(rows["landmarks_70"]).all()
+    assert np.isnan(rows["landmarks_70"][0, 68:]).all() and np.isfinite(rows["landmarks_70"][1]).all()
+    with pytest.raises(UserError, match="column apparent is empty"):
+        Shards(str(tmp_path / "shards"), landmarker.VALIDATION_COLUMNS)
+    config = landmarker.Config(network=NETWORK, thermal=0.0)
+    metrics = landmarker.validate(landmarker.build(config).eval(), [rows | {"row": np.arange(2)}], config)
+    assert np.isfinite(metrics["nme_rgb"]) and metrics["nme_rgb"] > 0
