@@ -20,7 +20,7 @@ from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
 from models.weights import save_network
-from pipelines import gather, landmarks
+from pipelines import gather, landmarks, measure_landmarks
 from pipelines.shards import Shards
 from pipelines.storage import Storage
 from tests.pipelines import small
@@ -144,7 +144,7 @@ def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str
     assert torch.isfinite(value)
 
 
-def test_68_points_beside_70_are_the_70_without_pupils_and_rows_without_temperature_validate(tmp_path: Path) -> None:
+def test_68_points_are_the_70_without_pupils_and_rows_without_temperature_are_read(bundle: str, tmp_path: Path) -> None:
     points = annotated(tmp_path / "images", 2)
     (tmp_path / "images" / "0.pts").write_text(exports.pts_text(points[0, :68]))
     job = {"layout": "plain", "images": str(tmp_path / "images"), "size": 64, "crop": "face"}
@@ -162,3 +162,7 @@ def test_68_points_beside_70_are_the_70_without_pupils_and_rows_without_temperat
     config = landmarker.Config(network=NETWORK, thermal=0.0)
     metrics = landmarker.validate(landmarker.build(config).eval(), [rows | {"row": np.arange(2)}], config)
     assert np.isfinite(metrics["nme_rgb"]) and metrics["nme_rgb"] > 0
+    found = measure_landmarks.run(bundle, str(tmp_path / "shards"), calibration=str(tmp_path / "shards"))
+    known = ("rgb_nme", "rgb_coverage_0.9", "rgb_nll", "rgb_excess_faces")
+    assert np.isfinite([found[name] for name in known]).all() and not any(name.startswith("thermal") for name in found)
+    assert found["rgb_factor"] == pytest.approx(1, abs=0.01)  # calibrated to the very pictures
