@@ -137,9 +137,16 @@ def _as_labels(points: np.ndarray, frames: Rows, adapters: Adapters) -> np.ndarr
     """Return 70 points [N, 70, 2] in the standard of the frames' 72 labels.
 
     The world's own contour is known; a data set's is learnt from the predictions, each subject left out in turn, as the
-    paper reads one model on several conventions.
+    paper reads one model on several conventions. A profile's points are others than the first of a front's: faces that give
+    equally many have an adapter of their own, and are NaN where they are of one subject alone.
     """
-    if "annotated" in frames and frames["annotated"].all():
-        config = AdapterConfig(source=70, target=72)
-        return leave_subject_out(config, points, frames["labels"], frames["identity"])
-    return adapted(adapters.to_72, points)
+    if "annotated" not in frames or not frames["annotated"].all():
+        return adapted(adapters.to_72, points)
+    given = np.isfinite(frames["labels"]).all(axis=2).sum(axis=1)
+    found, config = np.full_like(frames["labels"], np.nan), AdapterConfig(source=70, target=72)
+    for count in np.unique(given[given > 0]):
+        rows = given == count
+        people = frames["identity"][rows]
+        if len(np.unique(people)) > 1:
+            found[rows] = leave_subject_out(config, points[rows], frames["labels"][rows], people)
+    return found
