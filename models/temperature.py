@@ -32,6 +32,10 @@ UNITS: dict[Unit, tuple[float, float]] = {
 """degrees Celsius = value * first + second. counts40mk: cameras of 0.04 K a count. tfake: 0 to 65535 is 20 to 40 degC."""
 
 
+FACE = (5.0, 45.0)
+"""Where the median of a picture of a face lies, degrees Celsius: a unit that puts it there is worth a hint."""
+
+
 def from_unit(values: np.ndarray, unit: Unit) -> np.ndarray:
     """Decode a thermal picture's values to float32 degrees Celsius; NaN is no reading.
 
@@ -46,3 +50,15 @@ def from_unit(values: np.ndarray, unit: Unit) -> np.ndarray:
     if unit == "tfake":
         celsius[values == 65535] = np.nan
     return np.where(np.isfinite(celsius), celsius, np.float32(np.nan))
+
+
+def hint(values: np.ndarray, wrong: Unit) -> str:
+    """Return under which units but `wrong` the median would be that of a face's picture, in words; empty for none."""
+    fitting = []
+    for unit in UNITS:
+        if unit == wrong or (unit == "tfake" and values.dtype.kind == "f"):  # that scale makes skin of any small float
+            continue
+        celsius = from_unit(values, unit)
+        if np.isfinite(celsius).any() and FACE[0] <= float(np.nanmedian(celsius)) <= FACE[1]:
+            fitting.append(f"{float(np.nanmedian(celsius)):.0f} degC as {unit}")
+    return f", {' or '.join(fitting)}" if fitting else ""

@@ -87,7 +87,7 @@ class Bench:
         self.recipe, self.digest, self.stop = recipe, recipe.digest(), stop
         self.commit, self.rendering = commit_of(), 0.0
         self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work"
-        thermal_only = recipe.field and not has_pairs(recipe.field)
+        thermal_only = recipe.field and not has_pairs(recipe.field, recipe)
         self.readable = tuple(name for name in READ if not (thermal_only and name == "field"))
         self.pool = lru_cache(POOLS_IN_MEMORY)(self._pool)
 

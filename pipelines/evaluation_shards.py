@@ -3,24 +3,42 @@
 import numpy as np
 import pyarrow.parquet as pq
 
+from models.classes import IGNORE
 from models.errors import UserError
 from models.evaluation.recipe import Recipe
 from models.evaluation.world import fitted_frame
 from models.tasks import Rows
 from pipelines.commits import committed
+from pipelines.layouts.charlotte import PROFILE
 from pipelines.shards import Shards
 from pipelines.storage import Storage
 
 PAIRS = ("visible", "classes", "condition", "valid")
 FRAMES = ("apparent", "identity", "pose", "bbox")
 POINTS = ("landmarks_70", "landmarks_72")
+KINDS = ("visible_kind", "thermal_kind")
+"""What gathered rows say of their pictures; the world's are in colour and in degrees."""
+OWN = ("given", "face_height")
+"""What gathered rows say of their faces."""
 MOST = 2000
 """Rows that are read of a data set."""
 
 
-def has_pairs(uri: str) -> bool:
-    """Return whether the shards hold visible pictures with classes, which a thermalizer is read on."""
-    return set(PAIRS) <= _columns(uri)
+def has_pairs(uri: str, recipe: Recipe) -> bool:
+    """Return whether the shards hold pairs that a thermalizer is read on; see `_paired`."""
+    have = _columns(uri)
+    if not set(PAIRS) <= have:
+        return False
+    return bool(_paired(_rows(uri, ("classes", "condition", *(name for name in KINDS if name in have))), recipe).any())
+
+
+def _paired(rows: Rows, recipe: Recipe) -> np.ndarray:
+    """Return bool [N]: visible pictures in colour, with classes, beside degrees in one of the recipe's conditions."""
+    known = np.isin(rows["condition"].astype(str), recipe.conditions) & (rows["classes"] != IGNORE).any(axis=(1, 2))
+    for name, kind in zip(KINDS, ("rgb", "measured"), strict=True):
+        if name in rows:
+            known &= rows[name].astype(str) == kind
+    return known
 
 
 def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Rows:
@@ -28,40 +46,62 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Rows:
 
     frames: pictures at most `recipe.frame` px wide, with `points` (column landmarks_70; NaN without) and `labels`
     (landmarks_72; NaN without) on them. `annotated` says that the 72 are a data set's own. The shards' temperature is the
-    truth and the frame at once: no camera stands between.
+    truth and the frame at once: no camera stands between. Else pairs alone (`_paired`).
 
     Raises a UserError for shards without points or without people to resample, and for pictures that do not fit.
     """
-    points = tuple(name for name in POINTS if name in _columns(uri))
+    have = _columns(uri)
+    points = tuple(name for name in POINTS if name in have)
     if not points:
         raise UserError(f"{uri} has no points to compare with: none of the columns {', '.join(POINTS)}")
-    shards = Shards(uri, (*FRAMES, *points, *(() if frames else PAIRS)), memory=0, limit=MOST)
-    rows = shards.rows(np.arange(len(shards)))
+    rows = _rows(uri, (*FRAMES, *points, *(name for name in (OWN if frames else PAIRS + KINDS) if name in have)))
     size = rows["apparent"].shape[1]
     if len(np.unique(rows["identity"])) < 2:
         raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity)")
-    if not frames:
-        if size % 32:
-            raise UserError(f"{uri}: pictures of {size} px; the thermalizer takes multiples of 32")
-        return rows | {"condition": rows["condition"].astype(str)}
-    side = min(size, recipe.frame)
+    if frames:
+        return _frames(rows, points, min(size, recipe.frame), size)
+    if size % 32:
+        raise UserError(f"{uri}: pictures of {size} px; the thermalizer takes multiples of 32")
+    rows |= {"condition": rows["condition"].astype(str)}
+    chosen = _paired(rows, recipe)
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def _frames(rows: Rows, points: tuple[str, ...], side: int, size: int) -> Rows:
+    """Return rows of pictures of `size` px as frames of `side` px."""
+    count = len(rows["identity"])
 
     def placed(name: str) -> np.ndarray:
-        count = int(name.rpartition("_")[2])
+        length = int(name.rpartition("_")[2])
         if name not in points:
-            return np.full((len(shards), count, 2), np.nan, np.float32)
-        return rows[name].reshape(-1, count, 2) * np.float32(side / size)
+            return np.full((count, length, 2), np.nan, np.float32)
+        return rows[name].reshape(-1, length, 2) * np.float32(side / size)
 
     return {
         "identity": rows["identity"],
-        "pose": rows["pose"],
+        "pose": _pose(rows),
         "frame": np.stack([fitted_frame(picture, side) for picture in rows["apparent"]]),
-        "side": np.full(len(shards), side),
-        "height": (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * (side / size),
+        "side": np.full(count, side),
+        "height": rows.get("face_height", (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * (side / size)),
         "points": placed("landmarks_70"),
         "labels": placed("landmarks_72"),
-        "annotated": np.full(len(shards), "landmarks_72" in points),
+        "annotated": np.full(count, "landmarks_72" in points and bool(np.isfinite(rows["landmarks_72"]).any())),
     }
+
+
+def _pose(rows: Rows) -> np.ndarray:
+    """Return yaw, pitch and roll; of a face whose points tell none, a profile's yaw if they are a profile's, else a front's."""
+    pose = np.array(rows["pose"], np.float32)
+    unknown = np.isnan(pose[:, 0])
+    if "given" in rows:
+        pose[unknown] = 0
+        pose[unknown & (rows["given"] == PROFILE), 0] = 90
+    return pose
+
+
+def _rows(uri: str, columns: tuple[str, ...]) -> Rows:
+    shards = Shards(uri, columns, memory=0, limit=MOST)
+    return shards.rows(np.arange(len(shards)))
 
 
 def _columns(uri: str) -> set[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from models.errors import EnvironmentFault, UserError
-from models.temperature import UNITS, Unit, from_unit
+from models.temperature import UNITS, Unit, from_unit, hint
 from pipelines.photos import FORMATS, MAX_BYTES, MAX_PIXELS, READERS, BadPicture
 from pipelines.pictures import pixels
 from pipelines.storage import Storage, own_reason
@@ -22,8 +22,6 @@ MASK = "_mask.png"
 
 PLAUSIBLE = (-60.0, 200.0)
 """Median of a frame in degrees Celsius; outside, its unit is another than the one that was named."""
-FACE = (5.0, 45.0)
-"""Where the median of a picture of a face lies: a unit that puts it there is worth a hint."""
 
 
 def open_frame(data: bytes, name: str, floats: bool = False) -> np.ndarray:
@@ -81,7 +79,7 @@ def temperatures(
         scale, offset = UNITS[unit]
         raise BadPicture(
             f"not {unit}: the median pixel would be {median:.0f} degC (value * {scale:.4g} {offset:+g})"
-            f"{_hint(frame, unit)}; convert the values"
+            f"{hint(frame, unit)}; convert the values"
         )
     return celsius
 
@@ -90,16 +88,6 @@ def _flat(celsius: np.ndarray) -> bool:
     """Whether T-FAKE's scale makes next to nothing of the values, as it does of centikelvin: a face spans degrees."""
     low, high = np.percentile(celsius, (1, 99))
     return bool(high - low < 1 and 27.7 < low < 30)
-
-
-def _hint(frame: np.ndarray, wrong: Unit) -> str:
-    """Return under which units the median would be that of a face's picture, in words."""
-    fitting = []
-    for unit in UNITS:
-        celsius = from_unit(frame, unit)
-        if unit != wrong and np.isfinite(celsius).any() and FACE[0] <= float(np.nanmedian(celsius)) <= FACE[1]:
-            fitting.append(f"{float(np.nanmedian(celsius)):.0f} degC as {unit}")
-    return f", {' or '.join(fitting)}" if fitting else ""
 
 
 def frame_names(folder: Storage) -> list[str]:

@@ -1,14 +1,13 @@
 """`thermapair landmarks`: points on folders of pictures, in the files of other tools."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.bundle import fetch, load_bundle
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
 from models.landmarks.adapt import Adapter, converted, load_adapter
 from models.landmarks.detect import Detector, Face, Search, detector
@@ -16,7 +15,7 @@ from models.landmarks.intensity import Mode
 from models.landmarks.stage import TRAINED
 from models.landmarks.standards import Standard
 from pipelines.pictures import decode
-from pipelines.storage import Storage
+from pipelines.storage import Storage, own_reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -35,9 +34,11 @@ def find(
 ) -> dict[str, int]:
     """Find the faces in a folder of pictures and write their landmarks to `out`; returns counts.
 
-    formats: `pts` (a file per face), `coco` (one landmarks.json), `yolo` (a .txt per picture). standard: points that the
-    bundle has no landmarker for are converted by one of its adapters. A picture that cannot be read is named in
-    `skipped.json` and left out.
+    formats: `pts` (a file per face: NAME.pts, NAME.face2.pts), `coco` (one landmarks.json), `yolo` (a .txt per picture).
+    standard: points that the bundle has no landmarker for are converted by one of its adapters. A picture that cannot be
+    read or searched is named in `skipped.json` and left out.
+
+    Raises UserError when no picture can be taken, or two would be written to one file.
     """
     chosen = load_bundle(bundle)
     if chosen.landmarks is None:
@@ -45,8 +46,17 @@ def find(
     finder, adapter = _finder(fetch(chosen.landmarks, chosen), standard)
     finder.threshold, finder.search = threshold or finder.threshold, Search(finest=finest)
     target, skipped, pictures = Storage(out), dict[str, str](), list[dict[str, Any]]()
-    for name, image in _pictures(Storage(images), skipped):
-        faces = finder.find(image, mode, most=most)
+    names = _names(Storage(images), formats)
+    for name in names:
+        try:
+            image = decode(Storage(images).read(name))
+            faces = finder.find(image, mode, most=most)
+        except UserError as error:
+            skipped[name] = str(error)
+            continue
+        except (OSError, EnvironmentFault) as error:
+            skipped[name] = own_reason(error)
+            continue
         if adapter:
             faces = [converted(adapter, face) for face in faces]
         height, width = image.shape[:2]
@@ -57,6 +67,10 @@ def find(
         target.write("landmarks.json", json.dumps(exports.coco(pictures)).encode())
     if skipped:
         target.write("skipped.json", json.dumps(skipped, indent=1).encode())
+    if not pictures:
+        raise UserError(
+            f"none of the {len(names)} pictures of {images} can be taken; first: {names[0]}: {skipped[names[0]]}"
+        )
     faces_found = sum(len(picture["faces"]) for picture in pictures)
     return {"pictures": len(pictures), "faces": faces_found, "skipped": len(skipped)}
 
@@ -71,22 +85,28 @@ def _finder(part: Path, standard: Standard) -> tuple[Detector, Adapter | None]:
 
 
 def _write(target: Storage, name: str, faces: list[Face], size: tuple[int, int], formats: Sequence[str]) -> None:
-    stem = name.rsplit(".", 1)[0]
+    stem = _stem(name)
     if "pts" in formats:
         for number, face in enumerate(faces):
-            target.write(f"{stem}{f'_{number}' if number else ''}.pts", exports.pts_text(face.points).encode())
+            which = f".face{number + 1}" if number else ""
+            target.write(f"{stem}{which}.pts", exports.pts_text(face.points).encode())
     if "yolo" in formats:
         lines = "".join(exports.yolo_face(face.points, *size) + "\n" for face in faces)
         target.write(f"{stem}.txt", lines.encode())
 
 
-def _pictures(source: Storage, skipped: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (name, picture) of a folder; what cannot be read goes to `skipped` with its reason."""
-    names = [name for name in source.list() if name.lower().endswith(SUFFIXES)]
+def _names(source: Storage, formats: Sequence[str]) -> list[str]:
+    """Return the pictures of a folder, sorted; those that differ in their extension alone would share a .pts or .txt."""
+    names = sorted(name for name in source.list() if name.lower().endswith(SUFFIXES))
     if not names:
         raise UserError(f"{source.uri} holds no picture ({', '.join(SUFFIXES)})")
-    for name in sorted(names):
-        try:
-            yield name, decode(source.read(name))
-        except (UserError, FileNotFoundError) as error:
-            skipped[name] = str(error)
+    stem, count = Counter(_stem(name) for name in names).most_common(1)[0]
+    if count > 1 and {"pts", "yolo"} & set(formats):
+        raise UserError(
+            f"{source.uri}: {stem} comes with {count} extensions; rename one, or take the format coco alone"
+        )
+    return names
+
+
+def _stem(name: str) -> str:
+    return name.rsplit(".", 1)[0]

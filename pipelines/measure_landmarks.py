@@ -33,6 +33,8 @@ def run(
 
     calibration: validation rows that the margin about boxes, the factors on the variances and the detection threshold are
     fitted to first; they are kept beside the weights. frames: with people, and as many without, of each modality; 0: none.
+    Of gathered pictures, their own visible and thermal ones are read as they are: nothing is predicted, and no frame is made
+    of them (nor the threshold fitted to such), for which people would have to be cut out.
     """
     chosen = load_bundle(bundle)
     if chosen.landmarks is None:
@@ -41,16 +43,17 @@ def run(
     folder = part / str(standard)
     if calibration:
         known = world_of(calibration)
-        evaluate.fit_margin(folder, _spread(calibration, known), thermalizer)
-        evaluate.calibrate(folder, _rows(calibration, known, limit), thermalizer)
-        if frames:
+        source = thermalizer if known else ""
+        evaluate.fit_margin(folder, _spread(calibration, known), source)
+        evaluate.calibrate(folder, _rows(calibration, known, limit), source)
+        if frames and known:
             crowds.fit_threshold(folder, _spread(calibration, known), frames)
         seal(part)
     domain = world_of(test)
-    found = evaluate.evaluate_landmarker(folder, _rows(test, domain, limit), thermalizer, domain)
-    if domain.capture.thermal not in ("none", "apparent"):
+    found = evaluate.evaluate_landmarker(folder, _rows(test, domain, limit), thermalizer if domain else "", domain)
+    if domain and domain.capture.thermal not in ("none", "apparent"):
         found |= evaluate.searched(folder, _rows(test, domain, limit), domain)
-    if frames:
+    if frames and domain:
         found |= crowds.detection(folder, _spread(test, domain), frames)
     if card:
         update_metrics(folder, f"{test}, one look into the true box", found)
@@ -58,19 +61,24 @@ def run(
     return found
 
 
-def world_of(uri: str) -> Domain:
-    """Return the domain that the rows at `uri` were rendered in."""
+def world_of(uri: str) -> Domain | None:
+    """Return the domain that the rows at `uri` were rendered in, None for gathered ones."""
     try:
         job = json.loads(Storage(uri).read("world.json"))["job"]
     except FileNotFoundError:
-        raise UserError(f"{uri} holds no pictures of the world: render some with `thermapair world`") from None
+        return None
     return load_domain(job["domain"], job["gap"])
 
 
-def _rows(uri: str, domain: Domain, limit: int | None) -> Iterator[Rows]:
-    return batches(Shards(uri, evaluate.columns(domain), memory=0, limit=limit))
+def _shards(uri: str, domain: Domain | None, limit: int | None = None) -> Shards:
+    optional = () if domain else evaluate.THERMAL
+    return Shards(uri, evaluate.columns(domain), optional=optional, memory=0, limit=limit)
 
 
-def _spread(uri: str, domain: Domain) -> Rows:
-    shards = Shards(uri, evaluate.columns(domain), memory=0)
+def _rows(uri: str, domain: Domain | None, limit: int | None) -> Iterator[Rows]:
+    return batches(_shards(uri, domain, limit))
+
+
+def _spread(uri: str, domain: Domain | None) -> Rows:
+    shards = _shards(uri, domain)
     return shards.rows(np.linspace(0, len(shards) - 1, min(CROWD, len(shards))).astype(int))

@@ -41,6 +41,10 @@ GATHERED = pa.schema(
         ("visible_kind", pa.string()),  # rgb | thermal: in grey, for want of a visible picture
         ("thermal_kind", pa.string()),  # measured | minmax: `apparent` holds 8-bit grey levels, no degrees | empty
         ("given", pa.int32()),  # how many points the data set gives
+        (
+            "face_height",
+            pa.float32(),
+        ),  # of the box of the points, pixels of the thermal picture (else the visible) as it came
         ("landmarks_5", pa.list_(pa.float32(), 10)),
         ("landmarks_72", pa.list_(pa.float32(), 144)),  # NaN behind the 43 of a profile
     ]

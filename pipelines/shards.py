@@ -52,7 +52,8 @@ class Shards:
     visible uint8 [B, S, S, 3]; classes uint8 [B, S, S]; valid bool [B, S, S]; apparent, kinetic float32 [B, S, S] degC;
     landmarks_70 float32 [B, 70, 2] px, landmarks_478 [B, 478, 2]; other lists as [B, n]; text as objects.
 
-    prepare: applied to decoded rows, once when they are kept (see `models/tasks`). memory: bytes that decoded rows may
+    optional: those of `columns` that are left out where not every row has a value. prepare: applied to decoded rows, once
+    when they are kept (see `models/tasks`). memory: bytes that decoded rows may
     take. A shard that cannot be read, and a row that cannot be decoded, are named in `skipped` and survived: the shard's
     rows are not counted, the next good row stands in for the row.
     """
@@ -62,12 +63,13 @@ class Shards:
         uri: str,
         columns: Sequence[str],
         *,
+        optional: Sequence[str] = (),
         prepare: Callable[[Rows], Rows] | None = None,
         memory: int = 6 * 2**30,
         threads: int = 2,
         limit: int | None = None,
     ):
-        self.uri, self.columns = uri, tuple(columns)
+        self.uri, self.columns, self._optional = uri, tuple(columns), set(optional)
         self.skipped: list[str] = []
         self._prepare = prepare
         self._pool = ThreadPoolExecutor(threads, "decode")
@@ -131,6 +133,7 @@ class Shards:
         if not tables:
             raise UserError(f"no shard of {self.uri} can be read; first: {self.skipped[0]}")
         self.digest = facts.hexdigest()[:16]
+        self.columns = tuple(name for name in self.columns if name not in self._optional or _whole(tables, name))
         return tables
 
     def _read(self, storage: Storage, commit: Commit) -> pa.Table:
@@ -139,11 +142,12 @@ class Shards:
         if hashlib.sha256(content).hexdigest() != commit.digest:
             raise ValueError(f"damaged: its {len(content)} bytes are not those that were committed")
         parquet = pq.ParquetFile(pa.BufferReader(content))
-        missing = sorted(set(self.columns) - set(parquet.schema_arrow.names))
+        have = set(parquet.schema_arrow.names)
+        missing = sorted(set(self.columns) - have - self._optional)
         if missing:
-            have = ", ".join(parquet.schema_arrow.names)
-            raise UserError(f"{storage.path(commit.file)} has no column {', '.join(missing)}; it has: {have}")
-        table = parquet.read(columns=list(self.columns))
+            there = ", ".join(parquet.schema_arrow.names)
+            raise UserError(f"{storage.path(commit.file)} has no column {', '.join(missing)}; it has: {there}")
+        table = parquet.read(columns=[name for name in self.columns if name in have])
         if len(table) != commit.rows:
             raise ValueError(f"{len(table)} rows where the commit record says {commit.rows}")
         return table.combine_chunks()
@@ -164,6 +168,11 @@ class Shards:
                     kept[name] = np.empty((self._count, *values.shape[1:]), values.dtype)
                 kept[name][begin : begin + len(values)] = values
         return kept
+
+
+def _whole(tables: list[pa.Table], name: str) -> bool:
+    """Return whether every row has a value in a column."""
+    return all(name in table.column_names and not table.column(name).null_count for table in tables)
 
 
 def _value(name: str, scalar: pa.Scalar) -> Any:

@@ -234,7 +234,8 @@ def fit(
     validation: Shards | Drawn | None = None if job.data else data
     if job.validation and rank == 0:
         columns, rows = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), config.validate_rows
-        validation = Shards(job.validation, columns, memory=memory, threads=pool.threads, limit=rows)
+        optional = getattr(task, "VALIDATION_OPTIONAL", ())
+        validation = Shards(job.validation, columns, optional=optional, memory=memory, threads=pool.threads, limit=rows)
     log.info("%d rows in %.1f s", len(data), time.monotonic() - begin)
     seen = "".join(f"/{side.digest}/{len(side)}" for side in sides.values())
     checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}{seen}", getattr(data, "skipped", ()))
@@ -392,7 +393,7 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
         data_digest=facts["digest"],
         splits=({"train": described(job.data)} if job.data else {})
         | ({"validation": described(job.validation)} if job.validation else {}),
-        config=facts["config"],
+        config=facts["config"] | {"init": shown(config.init)},
         config_digest=facts["digest"],
         steps=state.step,
         wall_seconds=state.seconds,

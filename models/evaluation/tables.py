@@ -134,7 +134,8 @@ def by_person(lines: list[Line], figure: str, subset: str, missed: float | None)
         faces = {name: np.array(values) for name, values in line["measures"]["frames"].items()}
         values = np.array(faces[figure], float)
         if missed is not None:
-            values = np.where(faces["uncertainty"] < line["threshold"], values, missed)
+            answered = faces["uncertainty"] < line["threshold"]
+            values = np.where(answered | np.isnan(values), values, missed)  # NaN: nothing to compare with
         chosen = {
             "High": faces["high"], "Low": ~faces["high"], "Side": faces["side"], "Front": ~faces["side"],
             "Full": np.ones(len(values), bool),

@@ -91,9 +91,13 @@ def load_adapter(part: Path, target: Standard, sources: Sequence[Standard]) -> A
 
 
 def adaptation_loss(model: Adapter, source: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared distance of the answer to `target` [B, target, 2], in sizes of the source's face."""
+    """Return the mean squared distance of the answer to `target` [B, target, 2], in sizes of the source's face.
+
+    Points of `target` that are NaN count nothing.
+    """
     _, size = frame(source.float())
-    return ((model(source) - target.float()) / size).square().mean()
+    known = torch.isfinite(target)
+    return ((model(source) - target.float().nan_to_num()) / size).square()[known].mean()
 
 
 def fitted(
@@ -145,8 +149,8 @@ def leave_subject_out(
 ) -> np.ndarray:
     """Return every row converted by an adapter that has seen nobody of its subject, float32 [N, target, 2].
 
-    source: predictions of a landmarker in one standard, [N, L, 2]; target: annotations in another; subjects: [N]. Each fold
-    leaves whole subjects out, as T-FAKE reads one model on several conventions.
+    source: predictions of a landmarker in one standard, [N, L, 2]; target: annotations in another, NaN where there are none;
+    subjects: [N]. Each fold leaves whole subjects out, as T-FAKE reads one model on several conventions.
     """
     people = np.unique(subjects)
     out = np.zeros((len(source), config.target, 2), np.float32)

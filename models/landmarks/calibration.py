@@ -33,9 +33,10 @@ def sharpness(variance: np.ndarray) -> float:
 def scale_factor(errors: np.ndarray, variance: np.ndarray) -> float:
     """Return the factor on the variances that is most likely given the distances: mean of d^2 / (2 v).
 
-    One number for all points, fitted on validation people: it leaves the order of the points as it is.
+    One number for all points, fitted on validation people: it leaves the order of the points as it is. Errors that are not
+    known (NaN) do not count.
     """
-    return float((errors.astype(np.float64) ** 2 / (2 * variance)).mean())
+    return float(np.nanmean(errors.astype(np.float64) ** 2 / (2 * variance)))
 
 
 def nll(errors: np.ndarray, variance: np.ndarray) -> float:
@@ -58,16 +59,18 @@ def excess_area(errors: np.ndarray, uncertainty: np.ndarray) -> float:
 def summary(errors: np.ndarray, variance: np.ndarray) -> dict[str, float]:
     """Return every figure of points with distances `errors` and `variance` of the same unit squared, [N, L] each.
 
-    `excess_points` orders points, `excess_faces` faces by their mean variance (what detection uses).
+    `excess_points` orders points, `excess_faces` faces by their mean variance (what detection uses). NaN: not known.
     """
-    found = {f"coverage_{level:g}": coverage(errors, variance, level) for level in LEVELS}
+    known = np.isfinite(errors)
+    each, spread = errors[known], variance[known]
+    found = {f"coverage_{level:g}": coverage(each, spread, level) for level in LEVELS}
     return {
         **found,
-        "sharpness": sharpness(variance),
-        "nll": nll(errors, variance),
-        "factor": scale_factor(errors, variance),
-        "excess_points": excess_area(errors, variance),
-        "excess_faces": excess_area(errors.mean(axis=1), variance.mean(axis=1)),
+        "sharpness": sharpness(spread),
+        "nll": nll(each, spread),
+        "factor": scale_factor(each, spread),
+        "excess_points": excess_area(each, spread),
+        "excess_faces": excess_area(np.nanmean(errors, axis=1), variance.mean(axis=1)),
     }
 
 

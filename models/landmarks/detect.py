@@ -21,7 +21,7 @@ from torch import Tensor
 from models.errors import EnvironmentFault, UserError
 from models.landmarks.intensity import Mode, unit_values
 from models.landmarks.network import Landmarker, folded, fused, load_landmarker, normalised
-from models.padding import in_batches
+from models.padding import chunks, in_batches
 
 MARGIN = 1.25
 """Published side of a crop over the larger side of the detector's box in it; a part may hold its own (`read_detection`)."""
@@ -137,7 +137,7 @@ class Detector:
         """Return what each of `windows` of a frame float32 [H, W, 3] shows."""
         if not windows:
             return []
-        crops = np.stack([cut(values, window, self.config.size) for window in windows])
+        crops = [cut(values, window, self.config.size) for window in windows]
         return [face_of(out, window, self.config.size) for out, window in zip(self._run(self.exact, crops), windows)]
 
     def _scan(self, values: np.ndarray, keep_below: float = 0.0) -> "_Scan":
@@ -150,20 +150,21 @@ class Detector:
         limit = max(DOUBT * scores.min(), scores.min() + 1e-5, DOUBT * keep_below)
         likely = np.flatnonzero(scores <= limit)
         outputs[..., 2] = np.inf  # what was seen in bfloat16 alone is never chosen
-        outputs[likely] = self._run(self.exact, crops[likely])
+        outputs[likely] = self._run(self.exact, [crops[k] for k in likely])
         return _Scan(outputs, windows, self.config.size)
 
     def _run(
-        self, model: Callable[[Tensor], Tensor], crops: np.ndarray, kind: torch.dtype = torch.float32
+        self, model: Callable[[Tensor], Tensor], crops: list[np.ndarray], kind: torch.dtype = torch.float32
     ) -> np.ndarray:
-        """Return float32 [N, L, 3] of crops float32 [N, S, S, 3] in [0, 1]."""
+        """Return float32 [N, L, 3] of N crops float32 [S, S, 3] in [0, 1]; only a batch of them is copied at a time."""
 
         def look(part: Tensor) -> Tensor:
             inputs = normalised(part.to(self.device).permute(0, 3, 1, 2)).to(kind)
             return model(inputs.contiguous(memory_format=torch.channels_last)).cpu()
 
         with torch.inference_mode():
-            return in_batches(look, torch.from_numpy(crops), self.batch).numpy()
+            parts = (torch.from_numpy(np.stack(crops[rows])) for rows, _ in chunks(len(crops), self.batch))
+            return torch.cat([in_batches(look, part, self.batch) for part in parts]).numpy()
 
 
 class Detection(BaseModel):
@@ -254,10 +255,11 @@ def _scaled(height: int, width: int, eta: float, level: int) -> tuple[int, int]:
     return max(1, round(height * eta**level)), max(1, round(width * eta**level))
 
 
-def cropped(values: np.ndarray, side: int, search: Search) -> tuple[np.ndarray, list[Window]]:
-    """Return all windows of a frame [H, W, 3] as float32 [N, side, side, 3], and where they lie, level by level.
+def cropped(values: np.ndarray, side: int, search: Search) -> tuple[list[np.ndarray], list[Window]]:
+    """Return all windows of a frame [H, W, 3] as float32 [side, side, 3], and where they lie, level by level.
 
-    Each level is padded with black on all sides to the next multiple of the window (by a whole window where it is one).
+    The windows are views of their level: together they take no more memory than the pyramid. Each level is padded with
+    black on all sides to the next multiple of the window (by a whole window where it is one).
     """
     step = max(1, round(search.stride * side / 224))
     height, width = values.shape[:2]
@@ -273,7 +275,7 @@ def cropped(values: np.ndarray, side: int, search: Search) -> tuple[np.ndarray, 
             for column in range(view.shape[1]):
                 crops.append(view[row, column])
                 windows.append(Window(((column * step - left) * scale[0], (row * step - top) * scale[1]), scale))
-    return np.stack(crops), windows
+    return crops, windows
 
 
 def box_window(box: np.ndarray, side: int, margin: float = MARGIN) -> Window:

@@ -11,17 +11,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from models.errors import UserError
 from models.landmarks.calibration import read_calibration, scale_factor, summary, write_calibration
 from models.landmarks.detect import Detector, Search, detector, write_detection
 from models.landmarks.metrics import nme
 from models.synthworld.capture import capture
 from models.synthworld.ranges import Domain
 from models.tasks import Rows
-from models.tasks.landmarker import modalities
+from models.tasks.landmarker import annotated, modalities
 
 FACELESS_IN_THERMAL = (*range(17, 27), 68, 69)
 """Of the 70: brows and pupils, which have little thermal contrast."""
 MARGINS = (1.25, 1.5, 1.75, 2.0)
+THERMAL = ("apparent", "valid")
+"""Columns that rows without thermal pictures lack."""
 YAWS = {"to30": (0, 30), "30to60": (30, 60), "over60": (60, 181)}
 """Bins of |yaw| in degrees."""
 
@@ -34,11 +37,11 @@ class Look(NamedTuple):
     box: np.ndarray
 
 
-def columns(domain: Domain) -> tuple[str, ...]:
-    """Return the columns to read of shards of `domain`."""
+def columns(domain: Domain | None) -> tuple[str, ...]:
+    """Return the columns to read of shards of `domain`, of gathered ones without: these may lack those of `THERMAL`."""
     named = (f"visible_{number}_{modality}" for number in (70, 478) for modality in ("rgb", "thermal"))
     whole = ("visible", "classes", "landmarks_70", "landmarks_478", "bbox", "pose", "identity", "view", "condition")
-    return (*whole, *named, *(() if domain.capture.thermal == "none" else ("apparent", "valid")))
+    return (*whole, *named, *(() if domain and domain.capture.thermal == "none" else THERMAL))
 
 
 def looks(
@@ -68,11 +71,16 @@ def answers(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return modality -> truth, found [N, L, 2] px, variance [N, L] px^2, seen bool [N, L], yaw [N] degrees, size [N] px.
 
-    One look into the true box, as the landmark stage looks into the detector's.
+    One look into the true box, as the landmark stage looks into the detector's. Rows without points are left out; where a
+    row lacks some, truth is NaN.
     """
     standard = finder.config.standard
     collected: dict[str, dict[str, list[np.ndarray]]] = {}
-    for rows in test:
+    for whole in test:
+        known = annotated(np.asarray(whole[f"landmarks_{standard}"]))
+        if not known.any():
+            continue
+        rows = {name: values[known] for name, values in whole.items()}
         for name, shown in looks(rows, standard, thermalizer, domain):
             faces = [finder.at_boxes(look.picture, look.box[None])[0] for look in shown]
             part = {
@@ -85,6 +93,8 @@ def answers(
             }
             for key, values in part.items():
                 collected.setdefault(name, {}).setdefault(key, []).append(values)
+    if not collected:
+        raise UserError(f"no row has its {standard} landmarks to compare with")
     return {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in collected.items()}
 
 
@@ -106,14 +116,17 @@ def fit_margin(folder: Path, rows: Rows, thermalizer: str) -> float:
 def calibrate(folder: Path, validation: Iterable[Rows], thermalizer: str) -> dict[str, float]:
     """Fit the factors on the variances on validation people, write them beside the weights and return them.
 
-    `thermal` is fitted on the thermalizer's pictures: a data set that is generated holds such pictures.
+    `thermal` is fitted on the thermalizer's pictures: a data set that is generated holds such pictures. Without a thermalizer
+    it is fitted on the rows' own thermal pictures, and stays as it is where there are none.
     """
     found = answers(detector(folder), validation, thermalizer)
+    fitted = {"visible": "rgb", "thermal": "thermal" if thermalizer else "true"}
     factors = {
         stored: scale_factor(_distance(found[name]), found[name]["variance"])
-        for stored, name in (("visible", "rgb"), ("thermal", "thermal"))
+        for stored, name in fitted.items()
+        if name in found
     }
-    write_calibration(folder, factors)
+    write_calibration(folder, read_calibration(folder) | factors)
     return factors
 
 
@@ -135,7 +148,8 @@ def evaluate_landmarker(
         unit = 100 / values["size"][:, None]
         variance = values["variance"] * factors.get("visible" if name == "rgb" else "thermal", 1.0)
         metrics |= {f"{name}_{key}": value for key, value in errors_by_yaw(values).items()}
-        metrics[f"{name}_hidden_variance"] = hidden_variance(variance, values["seen"])
+        given = np.where(np.isfinite(values["truth"]).all(axis=2), variance, np.nan)
+        metrics[f"{name}_hidden_variance"] = hidden_variance(given, values["seen"])
         metrics |= {
             f"{name}_{key}": value for key, value in summary(_distance(values) * unit, variance * unit**2).items()
         }
@@ -164,8 +178,9 @@ def errors_by_yaw(values: dict[str, np.ndarray]) -> dict[str, float]:
 def hidden_variance(variance: np.ndarray, seen: np.ndarray) -> float:
     """Return the median over faces of mean variance [N, L] of hidden over that of seen points, NaN without such faces."""
     both = seen.any(axis=1) & ~seen.all(axis=1)
-    ratios = [float(v[~s].mean() / v[s].mean()) for v, s in zip(variance[both], seen[both], strict=True)]
-    return float(np.median(ratios)) if ratios else math.nan
+    ratios = [v[~s].mean() / v[s].mean() for v, s in zip(variance[both], seen[both], strict=True)]
+    known = [float(ratio) for ratio in ratios if np.isfinite(ratio)]
+    return float(np.median(known)) if known else math.nan
 
 
 def searched(folder: Path, test: Iterable[Rows], domain: Domain) -> dict[str, float]:

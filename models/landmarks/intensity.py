@@ -9,12 +9,15 @@ from typing import Literal
 import numpy as np
 
 from models.errors import UserError
+from models.temperature import hint
 
 Mode = Literal["auto", "temperature", "pixel"]
 CELSIUS = (10.0, 45.0)
 """Temperatures are clipped to this range, degrees Celsius: a lamp does not decide how a face looks. T-FAKE clips to 20
 and 40; a face in the cold lies below that."""
 PERCENTILES = (0.1, 99.9)
+PLAUSIBLE = (-40.0, 80.0)
+"""Median of a frame in degrees Celsius; outside, its values are of another unit."""
 
 
 def unit_values(image: np.ndarray, mode: Mode = "auto") -> np.ndarray:
@@ -26,15 +29,13 @@ def unit_values(image: np.ndarray, mode: Mode = "auto") -> np.ndarray:
     above -10, else the image is `pixel`. NaN counts as the coldest value of the frame.
 
     Raises:
-        UserError: an image of another shape or without a single number, or 8-bit values called temperature.
+        UserError: an image of another shape or without a single number, or values called temperature that are no degrees.
     """
     if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
         raise UserError(f"an image must be [height, width] or [height, width, 3], got {image.shape}")
     kind = mode_of(image) if mode == "auto" else mode
     if kind == "temperature":
-        if image.dtype == np.uint8:
-            raise UserError("an 8-bit image holds grey levels, not degrees Celsius: use mode pixel, or auto")
-        values = stretched(np.clip(np.asarray(image, np.float32), *CELSIUS))
+        values = stretched(np.clip(_degrees(image), *CELSIUS))
     elif image.dtype == np.uint8:
         values = image.astype(np.float32) / 255
     elif image.dtype.kind in "iu":
@@ -60,6 +61,24 @@ def stretched(values: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0), 0, 1).astype(
         np.float32
     )
+
+
+def _degrees(image: np.ndarray) -> np.ndarray:
+    """Return `image` as float32 if its values can be degrees Celsius: floats with a plausible median."""
+    if image.dtype == np.uint8:
+        raise UserError("an 8-bit image holds grey levels, not degrees Celsius: use mode pixel, or auto")
+    if image.dtype.kind != "f":
+        raise UserError(
+            f"{image.dtype} values are counts, not degrees Celsius{hint(image, 'celsius')}: convert them to floats of "
+            "degrees, or use mode pixel, or auto"
+        )
+    median, _ = _percentiles(image, (50, 50))
+    if not PLAUSIBLE[0] <= median <= PLAUSIBLE[1]:
+        raise UserError(
+            f"the median pixel would be {median:.0f} degC{hint(image, 'celsius')}: convert the values to degrees Celsius, "
+            "or use mode pixel, or auto"
+        )
+    return np.asarray(image, np.float32)
 
 
 def _float_pixels(values: np.ndarray) -> np.ndarray:

@@ -27,10 +27,12 @@ class _Clamp(torch.autograd.Function):
 def nll(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss of each row [B], and the share of variances that were clamped (a scalar without gradient).
 
-    found: [B, L, 3] of `Landmarker`, variance last; truth: [B, L, 2] in crop units. With `outputs: softplus` no variance
+    found: [B, L, 3] of `Landmarker`, variance last; truth: [B, L, 2] in crop units, NaN for a point that is not known
+    (every row needs one that is): it counts nothing. With `outputs: softplus` no variance
     lies below the floor, so nothing is ever clamped.
     """
     variance = _Clamp.apply(found[..., 2:])
     clipped = (found[..., 2] < FLOOR).float().mean().detach()
-    each = 0.5 * (variance.log() + (found[..., :2] - truth) ** 2 / variance)
-    return each.mean(dim=(1, 2)), clipped
+    known = torch.isfinite(truth).all(dim=2)
+    each = 0.5 * (variance.log() + (found[..., :2] - truth.nan_to_num()) ** 2 / variance).mean(dim=2)
+    return (each * known).sum(dim=1) / known.sum(dim=1), clipped

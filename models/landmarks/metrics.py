@@ -11,14 +11,14 @@ OUTER_EYES = (36, 45)
 def errors(
     found: np.ndarray, truth: np.ndarray, normaliser: Normaliser = "box-wh", image: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Return the error of every point, float [N, L], of landmarks [N, L, 2] in pixels.
+    """Return the error of every point, float [N, L], of landmarks [N, L, 2] in pixels, NaN where the truth is.
 
     box-wh (T-FAKE's "NME W/H"): sqrt((dx / W)^2 + (dy / H)^2) with W, H the sides of the true landmarks' box.
     box-size: distance / sqrt(W H). inter-ocular: distance / distance of the outer eye corners (70 or 68 points alone).
     image: distance / the diagonal of the picture, whose (height, width) is `image`.
     """
     difference = np.asarray(found, np.float64)[..., :2] - truth
-    sides = np.maximum(truth.max(axis=-2) - truth.min(axis=-2), 1e-6)
+    sides = np.maximum(np.fmax.reduce(truth, axis=-2) - np.fmin.reduce(truth, axis=-2), 1e-6)
     distance = np.linalg.norm(difference, axis=-1)
     if normaliser == "box-wh":
         return np.linalg.norm(difference / sides[..., None, :], axis=-1)
@@ -35,8 +35,12 @@ def errors(
 
 
 def nme(found: np.ndarray, truth: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:
-    """Return each face's mean "NME W/H", float [N], over the points `counted` bool [N, L] (all by default)."""
+    """Return each face's mean "NME W/H", float [N], over the points `counted` bool [N, L] (all by default).
+
+    Points whose truth is NaN do not count; a face without any other is NaN.
+    """
     each = errors(found, truth)
-    if counted is None:
-        return each.mean(axis=-1)
-    return (each * counted).sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1)
+    known = np.isfinite(each)
+    taken = known if counted is None else known & counted
+    mean = np.where(taken, each, 0).sum(axis=-1) / np.maximum(taken.sum(axis=-1), 1)
+    return np.where(known.any(axis=-1), mean, np.nan)

@@ -9,7 +9,7 @@ import math
 import cv2
 import numpy as np
 
-from models.classes import CLASSES, FACE
+from models.classes import CLASSES, FACE, IGNORE
 from models.faces.canvas import texture
 from models.landmarks.crops import Augmentation, photometry, placed, warped
 
@@ -25,7 +25,7 @@ def negative(
 ) -> np.ndarray:
     """Return uint8 [side, side, 3] without a face. picture: the row's, [S, S, 3] visible or [S, S] thermal (see `crops`)."""
     thermal = picture.ndim == 2
-    if rng.random() < 0.15:
+    if rng.random() < 0.15 and not (classes == IGNORE).any():  # a face that no mask shows cannot be covered
         turned = back_of_head(picture, classes, rng)
         out = warped(turned, placed(picture.shape[0], side, rng, ranges), side, replicate=bool(rng.random() < 0.5))
         return photometry(out, rng, ranges)
@@ -41,7 +41,7 @@ def negative(
 
 def back_of_head(picture: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return `picture` with its face (ears stay) under hair: the person turned away."""
-    covered = _COVERED[np.minimum(classes, len(CLASSES) - 1)]
+    covered = _COVERED[classes]
     hair = picture[classes == HAIR]
     spread = rng.standard_normal((classes.shape[0] // 4, classes.shape[1] // 4), dtype=np.float32)
     strands = cv2.resize(spread, classes.shape[::-1], interpolation=cv2.INTER_CUBIC) * 12

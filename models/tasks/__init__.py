@@ -5,13 +5,14 @@ set, builds an optimizer or writes a checkpoint: the loop does. It never imports
 """
 
 import importlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from models.card import Card
@@ -32,6 +33,11 @@ TASKS = {
 }
 
 Rows = dict[str, np.ndarray]
+
+
+def absolute(value: str) -> str:
+    """Return a path as an absolute one, a URI and nothing as they are: workers run in folders of their own."""
+    return value if not value or "://" in value else os.path.abspath(os.path.expanduser(value))
 
 
 class TrainConfig(BaseModel):
@@ -59,6 +65,8 @@ class TrainConfig(BaseModel):
         "", description="checkpoint, part of a bundle or safetensors file to start from; names must match"
     )
 
+    _absolute = field_validator("init")(absolute)
+
 
 @dataclass(frozen=True)
 class Side:
@@ -71,7 +79,7 @@ class Side:
 class Task(Protocol):
     """What a module in `models/tasks` offers.
 
-    Five further names are optional, and found by name:
+    Six further names are optional, and found by name:
 
     `prepare(rows: Rows, config) -> Rows`
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
@@ -79,6 +87,8 @@ class Task(Protocol):
         Not applied to the rows of `validate`.
     `VALIDATION_COLUMNS`
         Columns that `validate` needs, if not `COLUMNS`.
+    `VALIDATION_OPTIONAL`
+        Those of them that it does without where not every row has a value.
     `pictures(model: nn.Module, rows: Rows, config) -> np.ndarray`
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
     `sides(config) -> dict[str, Side]`

@@ -4,6 +4,7 @@ Thermal pictures are predicted from the visible ones; true temperature is read b
 `models/tasks/landmarker_bound.py`, the upper bound.
 """
 
+import shutil
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,9 @@ from models.bundle import ROOT
 from models.card import Card
 from models.classes import BACKGROUND
 from models.errors import UserError
+from models.landmarks.calibration import FILE as CALIBRATION
 from models.landmarks.crops import Augmentation, Crop, face_crop
+from models.landmarks.detect import FILE as DETECTION
 from models.landmarks.detect import write_detection
 from models.landmarks.drawing import drawn
 from models.landmarks.intensity import unit_values
@@ -32,8 +35,11 @@ from models.thermal.network import Thermalizer, load_thermalizer
 from models.weights import save_network
 
 COLUMNS: tuple[str, ...] = ("visible", "classes", "landmarks_70", "landmarks_478")
-VALIDATION_COLUMNS = (*COLUMNS, "apparent", "valid", "visible_70_rgb", "visible_70_thermal")
+VALIDATION_COLUMNS = (*COLUMNS, "apparent", "visible_70_rgb", "visible_70_thermal")
+VALIDATION_OPTIONAL = ("apparent",)
 SHOWN = 8
+ENOUGH = 0.5
+"""Share of its points that a row needs to be taken for a face: of the 70, iBUG's 68 are given without the pupils."""
 
 SUMMARY = """Places {standard} landmarks on visible and thermal faces and says how sure it is of each: x, y and a variance in
 (crop sides)^2. MobileNetV2 with T-FAKE's key names; found faces are the windows whose mean variance is low."""
@@ -110,11 +116,15 @@ def levels(celsius: np.ndarray) -> np.ndarray:
 
 
 def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the mean negative log-likelihood of a crop of every row: a face, or in its place something without one."""
+    """Return the mean negative log-likelihood of a crop of every row: a face, or in its place something without one.
+
+    Logged as `unannotated`: the share of rows without points, which are no faces.
+    """
     rows = range(len(batch["draw"]))
-    if not np.isfinite(batch["points"]).all(axis=(1, 2)).any():
+    known = annotated(batch["points"])
+    if not known.any():
         raise UserError(
-            f"no row of a batch has all of its {config.network.standard} landmarks: the data set gives others (convert "
+            f"no row of a batch has its {config.network.standard} landmarks: the data set gives others (convert "
             "them with a label adapter, or set network.standard)"
         )
     crops, faces = zip(*(example({k: batch[k][row] for k in batch}, config) for row in rows), strict=True)
@@ -125,14 +135,20 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     each, clipped = nll(found, truth.to(device))
     face = torch.tensor(faces)
     with torch.no_grad():
-        apart = (found[..., :2].cpu() - truth)[face].norm(dim=-1).mean()
+        apart = (found[..., :2].cpu() - truth)[face].norm(dim=-1).nanmean()
         spread = found[..., 2].mean(dim=1).cpu()
     return each.mean(), {
         "clipped": clipped.item(),
         "error": apart.item(),
         "variance_face": spread[face].median().item(),
         "variance_other": spread[~face].median().item() if (~face).any() else float("nan"),
+        "unannotated": float((~known).mean()),
     }
+
+
+def annotated(points: np.ndarray) -> np.ndarray:
+    """Return bool [...], which rows of points [..., L, 2] give `ENOUGH` of them; the others are not known to show a face."""
+    return np.asarray(np.isfinite(points).all(axis=-1).mean(axis=-1) >= ENOUGH)
 
 
 def example(row: Rows, config: Config) -> tuple[Crop, bool]:
@@ -141,7 +157,7 @@ def example(row: Rows, config: Config) -> tuple[Crop, bool]:
     side = config.network.size
     thermal, face = rng.random() < config.thermal, rng.random() >= config.negatives
     picture = row["thermal"][rng.integers(len(row["thermal"]))] if thermal else row["visible"]
-    if face and np.isfinite(row["points"]).all():
+    if face and annotated(row["points"]):
         person = (row["classes"] != BACKGROUND).astype(np.uint8) * 255
         return face_crop(picture, person, row["points"], side, rng, config.augmentation), True
     anywhere = rng.random(row["points"].shape, dtype=np.float32)
@@ -149,17 +165,22 @@ def example(row: Rows, config: Config) -> tuple[Crop, bool]:
 
 
 def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
-    """Return "NME W/H" on whole pictures by modality (`rgb`, `thermal` predicted, `true` the world's own temperature).
+    """Return "NME W/H" on whole pictures by modality (`rgb`, `thermal` predicted, `true` the rows' own temperature).
 
-    `nme_*` counts all points, `nme_*_seen` those that the modality shows. `threshold` is the mean variance that 95 % of
+    Without thermal training (`thermal` 0) `rgb` is all there is: what stands in `visible`. Rows without points are left
+    out. `nme_*` counts all points, `nme_*_seen` those that the modality shows. `threshold` is the mean variance that 95 % of
     the faces, of all modalities alike, stay below; `false_faces` the share of negatives that do, too. The score is that
     of the modalities that the model is trained on: true temperature chooses no checkpoint.
     """
     assert isinstance(model, Landmarker)
     collected: dict[str, list[np.ndarray]] = {}
-    for part in rows:
+    for whole in rows:
+        known = annotated(whole[f"landmarks_{config.network.standard}"])
+        part = {name: values[known] for name, values in whole.items()}
+        if not known.any():
+            continue
         truth = np.asarray(part[f"landmarks_{config.network.standard}"], np.float32)
-        for name, pictures in modalities(part, config.thermalizer).items():
+        for name, pictures in shown(part, config).items():
             found = located(model, pictures)
             seen = part.get(f"visible_{config.network.standard}_{'rgb' if name == 'rgb' else 'thermal'}")
             collected.setdefault(f"nme_{name}", []).append(nme(found, truth))
@@ -167,27 +188,36 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
                 collected.setdefault(f"nme_{name}_seen", []).append(nme(found, truth, seen))
             collected.setdefault("faces", []).append(found[..., 2].mean(axis=-1))
         collected.setdefault("others", []).append(_others(model, part, config))
+    if not collected:
+        raise UserError(f"no validation row has its {config.network.standard} landmarks: name others with --validation")
     values = {name: np.concatenate(parts) for name, parts in collected.items()}
     faces, others = values.pop("faces"), values.pop("others")
     threshold = float(np.quantile(faces, 0.95))
     metrics = {name: float(value.mean()) for name, value in values.items()}
     return {
-        "score": -(metrics["nme_rgb"] + metrics["nme_thermal"]) / 2,
+        "score": -float(np.mean([metrics[name] for name in ("nme_rgb", "nme_thermal") if name in metrics])),
         **metrics,
         "threshold": threshold,
         "false_faces": float((others < threshold).mean()),
     }
 
 
-def modalities(part: Rows, thermalizer: str) -> dict[str, np.ndarray]:
-    """Return the rows as the network may see them: rgb uint8 [B, S, S, 3], thermal and, if it is there, true [B, S, S].
+def shown(part: Rows, config: Config) -> dict[str, np.ndarray]:
+    """Return the rows as a network of `config` is read on them; see `modalities`."""
+    return modalities(part, config.thermalizer) if config.thermal else {"rgb": part["visible"]}
 
-    thermal is what `thermalizer` (a folder) predicts, in its first condition.
+
+def modalities(part: Rows, thermalizer: str) -> dict[str, np.ndarray]:
+    """Return the rows as a network may see them: rgb uint8 [B, S, S, 3], and where there are such, thermal and true [B, S, S].
+
+    thermal is what `thermalizer` (a folder; none if empty) predicts, in its first condition.
     """
-    shown = {"rgb": part["visible"], "thermal": predicted(part, thermalizer)[:, 0]}
+    found = {"rgb": part["visible"]}
+    if thermalizer:
+        found["thermal"] = predicted(part, thermalizer)[:, 0]
     if "apparent" in part:
-        shown["true"] = levels(part["apparent"])
-    return shown
+        found["true"] = levels(part["apparent"])
+    return found
 
 
 def located(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
@@ -217,9 +247,9 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
     assert isinstance(model, Landmarker)
     few = {name: values[:SHOWN] for name, values in rows.items()}
     lines = []
-    for shown in modalities(few, config.thermalizer).values():
-        found, area = located(model, shown), shown.shape[1] * shown.shape[2]
-        line = [drawn(p, f[:, :2], f[:, 2] * area) for p, f in zip(shown, found, strict=True)]
+    for seen in shown(few, config).values():
+        found, area = located(model, seen), seen.shape[1] * seen.shape[2]
+        line = [drawn(p, f[:, :2], f[:, 2] * area) for p, f in zip(seen, found, strict=True)]
         lines.append(np.concatenate(line, axis=1))
     return np.concatenate(lines)
 
@@ -230,11 +260,20 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     standard = config.network.standard
     own = folder / str(standard)
     save_network(model, own / "landmarker.safetensors")
-    threshold = card.metrics.get("validation", {}).get("threshold", 6e-4)
-    write_detection(own, threshold=threshold)
+    if config.init:
+        _inherit(Path(config.init).parent, own)
+    measured = {key: value for key, value in card.metrics.get("validation", {}).items() if key == "threshold"}
+    write_detection(own, **measured)
     facts = {
         "title": f"Landmarker: {standard} points with variance",
         "summary": SUMMARY.format(standard=standard),
         "limits": LIMITS,
     }
     card.model_copy(update=facts).write(own)
+
+
+def _inherit(part: Path, own: Path) -> None:
+    """Copy threshold, margin and calibration of the landmarker in `part`, which the training began with, if it is one."""
+    for name in (DETECTION, CALIBRATION):
+        if (part / name).is_file() and part.resolve() != own.resolve():
+            shutil.copyfile(part / name, own / name)

@@ -3,9 +3,31 @@
 import numpy as np
 
 from models.tasks import Rows, landmarker
-from models.tasks.landmarker import VALIDATION_COLUMNS, Config, build, export, kept, levels, loss, pictures, validate
+from models.tasks.landmarker import (
+    VALIDATION_COLUMNS,
+    VALIDATION_OPTIONAL,
+    Config,
+    build,
+    export,
+    kept,
+    levels,
+    loss,
+    pictures,
+    validate,
+)
 
-__all__ = ["COLUMNS", "VALIDATION_COLUMNS", "Config", "build", "export", "loss", "pictures", "prepare", "validate"]
+__all__ = [
+    "COLUMNS",
+    "VALIDATION_COLUMNS",
+    "VALIDATION_OPTIONAL",
+    "Config",
+    "build",
+    "export",
+    "loss",
+    "pictures",
+    "prepare",
+    "validate",
+]
 
 COLUMNS = (*landmarker.COLUMNS, "apparent")
 

@@ -5,7 +5,6 @@
 --set data.thermal_unpaired=DIR                   frames of your own camera, the patch term's wanted distribution
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from models.card import Card
 from models.classes import BACKGROUND
 from models.errors import UserError
 from models.seeds import generator, seed_of
-from models.tasks import Rows, Side, TrainConfig
+from models.tasks import Rows, Side, TrainConfig, absolute
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
 from models.thermal.network import (
@@ -49,11 +48,7 @@ class Sources(BaseModel):
         "", description="folder of 16-bit centikelvin frames for the patch term, of all conditions; else the pairs'"
     )
 
-    @field_validator("faces", "thermal_unpaired")
-    @classmethod
-    def _absolute(cls, value: str) -> str:
-        """Workers run in folders of their own."""
-        return value if not value or "://" in value else os.path.abspath(os.path.expanduser(value))
+    _absolute = field_validator("faces", "thermal_unpaired")(absolute)
 
 
 class Config(TrainConfig):

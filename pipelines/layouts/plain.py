@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from models.errors import UserError
 from pipelines.layouts.item import Item, Sample, identity_of, stem, thermal_frame
 from pipelines.layouts.job import GatherJob
-from pipelines.layouts.points import read_points
+from pipelines.layouts.points import checked, read_points
 from pipelines.layouts.sejong import check_proportions
 from pipelines.photo_plan import file_name
 from pipelines.photos import FORMATS, BadPicture, open_classes, open_photo
@@ -119,8 +119,10 @@ def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
         found.classes = open_classes(cells["mask"][0], found.reference)
     if "landmarks" in cells:
         content, name = cells["landmarks"]
-        points = content if isinstance(content, np.ndarray) else read_points(content, name, job.standard)
-        found.points[job.standard] = points
+        standards = (68, 70) if job.standard == 70 else (job.standard,)  # iBUG's 68 are the 70 without the pupils
+        known = isinstance(content, np.ndarray)
+        points = checked(content, *standards) if known else read_points(content, name, *standards)
+        found.points[len(points)] = points
     return found
 
 
@@ -138,7 +140,7 @@ def _cells(images: Storage, item: Item, job: GatherJob) -> dict[str, tuple[Any, 
         value = table.column(column)[item.row].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
         if role == "landmarks" and isinstance(content, list):
-            cells[role] = _flat_points(content, job.standard), column
+            cells[role] = _flat_points(content), column
         elif isinstance(content, bytes):
             cells[role] = content, "landmarks.txt" if role == "landmarks" else file_name(content)
         else:
@@ -146,14 +148,11 @@ def _cells(images: Storage, item: Item, job: GatherJob) -> dict[str, tuple[Any, 
     return cells
 
 
-def _flat_points(values: list[Any], standard: int) -> np.ndarray:
+def _flat_points(values: list[Any]) -> np.ndarray:
     try:
-        points = np.array(values, np.float32).reshape(-1, 2)
+        return np.array(values, np.float32).reshape(-1, 2)
     except ValueError as error:
         raise BadPicture(f"landmarks: {error}") from None
-    if len(points) != standard or not np.isfinite(points).all():
-        raise BadPicture(f"landmarks: {len(points)} points, or numbers among them that are none; {standard} are needed")
-    return points
 
 
 @lru_cache(4)

@@ -10,8 +10,11 @@ FAR = 0.25
 """Points may lie so far outside of the picture, as a share of its sides: a landmark of a face that is cut off is real."""
 
 
-def read_points(data: bytes, name: str, standard: int) -> np.ndarray:
-    """Return float32 [standard, 2] in pixels of a `.pts` file, or of lines `x y`. Raises BadPicture that says what is wrong."""
+def read_points(data: bytes, name: str, *standards: int) -> np.ndarray:
+    """Return float32 [L, 2] in pixels, L one of `standards`, of a `.pts` file, or of lines `x y`.
+
+    Raises BadPicture that says what is wrong.
+    """
     try:
         text = data.decode()
         if name.lower().endswith(".pts"):
@@ -23,8 +26,14 @@ def read_points(data: bytes, name: str, standard: int) -> np.ndarray:
         raise BadPicture(f"landmarks: {name} cannot be read ({error})") from None
     if points.ndim != 2 or points.shape[1:] != (2,):
         raise BadPicture(f"landmarks: {name} must hold two numbers a line")
-    if len(points) != standard:
-        raise BadPicture(f"landmarks: {len(points)} points where {standard} are needed")
+    return checked(points, *standards)
+
+
+def checked(points: np.ndarray, *standards: int) -> np.ndarray:
+    """Return points [L, 2] if L is one of `standards` and all are numbers."""
+    if len(points) not in standards:
+        wanted = " or ".join(map(str, standards))
+        raise BadPicture(f"landmarks: {len(points)} points where {wanted} are needed")
     if not np.isfinite(points).all():
         raise BadPicture(f"landmarks: point {int(np.argmin(np.isfinite(points).all(axis=1)))} is not a number")
     return points

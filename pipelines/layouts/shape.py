@@ -37,7 +37,10 @@ def shaped(sample: Sample, item: Item, job: GatherJob) -> dict[str, Any]:
         row["classes"] = cv2.warpAffine(sample.classes, _matrix(window), (size, size),
                                         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)  # fmt: skip
     row |= _thermal(sample, window, size)
-    return row | _landmarks(sample, window, size)
+    row |= _landmarks(sample, window, size)
+    picture = sample.reference if sample.thermal is None else sample.thermal.shape
+    row["face_height"] = (row["bbox"][3] - row["bbox"][1]) * window.scale[1] * picture[0] / height
+    return row
 
 
 def _window(sample: Sample, job: GatherJob) -> Window:

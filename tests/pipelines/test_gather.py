@@ -11,13 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from models.errors import UserError
+from models.evaluation import landmarks
+from models.evaluation.recipe import Recipe
+from models.evaluation.tables import by_person
+from models.landmarks.adapt import leave_subject_out
+from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.standards import truth
 from models.tasks import landmarker, parser, thermalizer
 from pipelines import gather, train, world
 from pipelines.clean import run as clean
 from pipelines.commits import committed
+from pipelines.evaluation_shards import field_rows, has_pairs
 from pipelines.gather import Gatherer, write_plan
 from pipelines.layouts.job import GatherJob
 from pipelines.shards import Shards
@@ -131,11 +138,55 @@ def test_grey_pairs_train_a_thermalizer_only_as_what_they_are(folders: dict[str,
 def test_tasks_refuse_rows_without_their_truth_by_name(folders: dict[str, Path], tmp_path: Path) -> None:
     run("charlotte", folders["charlotte"], tmp_path / "out")
     config = landmarker.Config(network={"size": 32, "width": 0.25, "head": 32}, thermal=0.0)
-    with pytest.raises(UserError, match="no row of a batch has all of its 70 landmarks"):
+    with pytest.raises(UserError, match="no row of a batch has its 70 landmarks"):
         landmarker.loss(landmarker.build(config), rows_for(landmarker, config, tmp_path / "out"), config, 0)
     other = parser.Config()
     with pytest.raises(UserError, match="rows without a mask"):
         parser.loss(parser.build(other), rows_for(parser, other, tmp_path / "out"), other, 0)
+
+
+def test_tfakes_tables_take_charlotte_with_profiles(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thermal frames alone, profiles of both people among them: sides, heights as taken, errors against the 72 and the 43."""
+    images, out = tmp_path / "images", str(tmp_path / "out")
+    shutil.copytree(folders["charlotte"], images)
+    head, first, *others = (images / "S2.csv").read_text().splitlines()  # the world gives profiles of S1 alone
+    late = {f"{axis}{slot}" for axis in "xy" for slot in range(43, 72)}
+    cells = ("NaN" if name in late else cell for name, cell in zip(head.split(","), first.split(","), strict=True))
+    (images / "S2.csv").write_text("\n".join([head, ",".join(cells), *others]))
+    run("charlotte", images, Path(out), crop="face", condition="warm")
+    recipe = Recipe(field=out, frame=32, high_px=100)
+    assert not has_pairs(out, recipe)
+    frames = field_rows(out, recipe, frames=True)
+    stored = Shards(out, ("given", "landmarks_72", "face_height")).rows(np.arange(COUNT))
+    profile = stored["given"] == 43
+    assert profile.sum() == 3 and frames["annotated"].all()
+    np.testing.assert_array_equal(np.abs(frames["pose"][:, 0]) >= recipe.side_deg, profile)
+    spans = np.nanmax(stored["landmarks_72"], axis=1) - np.nanmin(stored["landmarks_72"], axis=1)
+    assert (spans[:, 1] < 20).all() and (stored["face_height"] > 50).all()  # on 32 px, and as they came
+    np.testing.assert_array_equal(frames["height"], stored["face_height"])
+
+    monkeypatch.setattr(landmarks, "leave_subject_out", partial(leave_subject_out, steps=20))
+    torch.manual_seed(0)
+    network = LandmarkerConfig(size=32, width=0.25, head=32, cells=1, outputs="softplus")
+    found = landmarks.read(new_landmarker(network).eval(), frames, landmarks.Adapters({}), recipe)
+    assert np.isfinite(found["labels"]).all() and np.isnan(found["true"]).all()
+    assert found["side"] == profile.tolist() and 0 < sum(found["high"]) < COUNT
+    line = {"measures": {"frames": found}, "threshold": 0.0}
+    assert np.isfinite(by_person([line], "labels", "Side", None)).all()
+    assert np.isnan(by_person([line], "true", "Full", 1.0)).all()
+
+
+def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(folders: dict[str, Path], tmp_path: Path) -> None:
+    recipe = Recipe(size=32)
+    for layout, condition, paired in (("tfake", "", True), ("charlotte", "warm", False), ("sejong", "warm", False)):
+        out = tmp_path / layout
+        run(layout, folders[layout], out, condition=condition)
+        assert has_pairs(str(out), recipe) == paired
+    rows = field_rows(str(tmp_path / "tfake"), recipe, frames=False)
+    assert set(rows["condition"]) == set(recipe.conditions) and len(rows["visible"]) == len(rows["pose"])
+    assert not has_pairs(str(tmp_path / "charlotte"), recipe)
 
 
 def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from models.checkpoint import load_weights
 from models.errors import UserError
 from models.landmarks import exports
 from models.landmarks.adapt import FILE, Adapter, AdapterConfig
+from models.landmarks.detect import Face, Window
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
 from models.weights import save_network
-from pipelines import gather, landmarks
+from pipelines import gather, landmarks, measure_landmarks
 from pipelines.shards import Shards
+from pipelines.storage import Storage
 from tests.pipelines import small
 
 NETWORK = LandmarkerConfig(size=64, width=0.25, head=32, outputs="softplus")
@@ -82,6 +84,35 @@ def test_points_that_no_landmarker_places_are_converted_or_refused_by_name(bundl
     np.testing.assert_allclose(converted, whole[:68], atol=0.02)  # untrained, it is the rule: the pupils fall away
 
 
+def test_one_odd_picture_ends_nothing_and_nothing_but_odd_ones_ends_the_run(bundle: str, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    cv2.imwrite(str(images / "0.tiff"), np.full((70, 70), np.nan, np.float32))
+    cv2.imwrite(str(images / "1.tiff"), np.full((70, 70), 302, np.float32))
+    with pytest.raises(UserError, match=r"none of the 2 pictures .* 0.tiff: the image holds no number"):
+        landmarks.find(bundle, str(images), str(out), mode="temperature")
+    cv2.imwrite(str(images / "2.tiff"), np.full((70, 70), 30, np.float32))
+    counts = landmarks.find(bundle, str(images), str(out), formats=("coco",), mode="temperature", most=1)
+    assert counts == {"pictures": 1, "faces": 1, "skipped": 2}
+    skipped = json.loads((out / "skipped.json").read_text())
+    assert "29 degC as kelvin" in skipped["1.tiff"] and "no number" in skipped["0.tiff"]
+    assert len(json.loads((out / "landmarks.json").read_text())["images"]) == 1
+
+
+def test_no_face_overwrites_another_pictures(bundle: str, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    annotated(images, 1)
+    (images / "0.png").rename(images / "a.png")
+    (images / "a_1.png").write_bytes((images / "a.png").read_bytes())
+    face = Face(np.zeros((70, 2), np.float32), np.ones(70, np.float32), 0.1, Window((0, 0), (1, 1)))
+    landmarks._write(Storage(out), "a.png", [face, face], (240, 180), ("pts",))
+    landmarks._write(Storage(out), "a_1.png", [face], (240, 180), ("pts",))
+    assert {path.name for path in out.iterdir()} == {"a.pts", "a.face2.pts", "a_1.pts"}
+    (images / "a.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="a comes with 2 extensions"):
+        landmarks.find(bundle, str(images), str(out))
+
+
 def test_a_bundle_without_landmarker_is_named(tmp_path: Path) -> None:
     small.write_bundle(tmp_path / "bundle")
     with pytest.raises(UserError, match="no part `landmarks`"):
@@ -91,14 +122,14 @@ def test_a_bundle_without_landmarker_is_named(tmp_path: Path) -> None:
 
 def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str, tmp_path: Path) -> None:
     annotated(tmp_path / "images")
-    (tmp_path / "images" / "1.pts").write_text(exports.pts_text(np.zeros((68, 2))))
+    (tmp_path / "images" / "1.pts").write_text(exports.pts_text(np.zeros((67, 2))))
     (tmp_path / "images" / "2.png").write_bytes(b"no picture")
     (tmp_path / "images" / "2.pts").write_text(exports.pts_text(np.zeros((70, 2))))
     job = {"layout": "plain", "images": str(tmp_path / "images"), "size": 64, "crop": "face", "unit": "grey"}
     job["columns"] = {"thermal": "NAME", "landmarks": "NAME.pts"}  # counts of an unknown unit
     summary = gather.run(job, str(tmp_path / "shards"), local=True)
     assert (summary.rows, summary.gathered) == (3, 1)
-    assert "1: landmarks: 68 points where 70 are needed" in str(summary) and "2: not a picture" in str(summary)
+    assert "1: landmarks: 67 points where 68 or 70 are needed" in str(summary) and "2: not a picture" in str(summary)
     weights = tmp_path / "bundle" / "landmarks" / "70" / "landmarker.safetensors"
     config = landmarker.Config(network=NETWORK, thermal=0.0, init=str(weights))
     shards = Shards(str(tmp_path / "shards"), landmarker.COLUMNS, prepare=partial(landmarker.prepare, config=config))
@@ -111,3 +142,27 @@ def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str
     load_weights(model, weights)
     value, _ = landmarker.loss(model, {**rows, "draw": np.arange(1), "row": np.arange(1)}, config, 0)
     assert torch.isfinite(value)
+
+
+def test_68_points_are_the_70_without_pupils_and_rows_without_temperature_are_read(bundle: str, tmp_path: Path) -> None:
+    points = annotated(tmp_path / "images", 2)
+    (tmp_path / "images" / "0.pts").write_text(exports.pts_text(points[0, :68]))
+    job = {"layout": "plain", "images": str(tmp_path / "images"), "size": 64, "crop": "face"}
+    for k in range(2):
+        picture = cv2.imread(str(tmp_path / "images" / f"{k}.png"), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(tmp_path / "images" / f"{k}.png"), np.repeat((picture / 200).astype(np.uint8)[..., None], 3, 2))
+    job["columns"] = {"visible": "NAME.png", "landmarks": "NAME.pts"}
+    assert gather.run(job, str(tmp_path / "shards"), local=True).gathered == 2
+    shards = Shards(str(tmp_path / "shards"), landmarker.VALIDATION_COLUMNS, optional=landmarker.VALIDATION_OPTIONAL)
+    rows = shards.rows(np.arange(2))
+    assert "apparent" not in rows and landmarker.annotated(rows["landmarks_70"]).all()
+    assert np.isnan(rows["landmarks_70"][0, 68:]).all() and np.isfinite(rows["landmarks_70"][1]).all()
+    with pytest.raises(UserError, match="column apparent is empty"):
+        Shards(str(tmp_path / "shards"), landmarker.VALIDATION_COLUMNS)
+    config = landmarker.Config(network=NETWORK, thermal=0.0)
+    metrics = landmarker.validate(landmarker.build(config).eval(), [rows | {"row": np.arange(2)}], config)
+    assert np.isfinite(metrics["nme_rgb"]) and metrics["nme_rgb"] > 0
+    found = measure_landmarks.run(bundle, str(tmp_path / "shards"), calibration=str(tmp_path / "shards"))
+    known = ("rgb_nme", "rgb_coverage_0.9", "rgb_nll", "rgb_excess_faces")
+    assert np.isfinite([found[name] for name in known]).all() and not any(name.startswith("thermal") for name in found)
+    assert found["rgb_factor"] == pytest.approx(1, abs=0.01)  # calibrated to the very pictures

@@ -141,3 +141,11 @@ def test_coco_and_yolo_lines() -> None:
     assert annotation["keypoint_sigmas_px"] == [2, 3] and len(document["categories"][0]["keypoints"]) == 2
     line = [float(v) for v in exports.yolo_face(points, 100, 80, face["seen"]).split()]
     assert line == pytest.approx([0, 0.2, 0.5, 0.2, 0.5, 0.1, 0.25, 2, 0.3, 0.75, 1])
+
+
+def test_points_that_are_not_annotated_count_nothing() -> None:
+    source = faces(12)
+    target = truth(source, np.zeros((12, 478, 2)), 72)
+    target[::2, 43:] = np.nan
+    model = fitted(AdapterConfig(source=70, target=72, hidden=8), source, target, steps=8)
+    assert np.isfinite(adapted(model, source)).all()

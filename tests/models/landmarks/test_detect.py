@@ -12,6 +12,7 @@ from models.faces.canvas import texture
 from models.landmarks.detect import Detector, Face, Search, Window, box_window, cropped, cut, pyramid, separate
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import MEAN, SPREAD, Landmarker, LandmarkerConfig, normalised
+from models.padding import in_batches
 from tests.models.landmarks import naive
 
 SMALL = LandmarkerConfig(size=48, width=0.25, head=48)
@@ -86,6 +87,21 @@ def test_same_window_and_points_as_the_naive_loop(shape: tuple[int, int], dtype:
     found = Detector(model, dtype=dtype, batch=3).best(image)
     np.testing.assert_allclose(found.points, wanted, atol=0.01)
     assert found.uncertainty == pytest.approx(variance.mean(), rel=1e-4)
+
+
+def test_windows_are_copied_a_batch_at_a_time() -> None:
+    """Uncopied, the windows are views of a pyramid; a batch's answer is that of the same windows stacked whole."""
+    image = unit_values(textured(70, 90))
+    crops, windows = cropped(image, SMALL.size, Search())
+    assert len(crops) == len(windows) and not any(crop.flags.owndata for crop in crops)
+    detector = Detector(random_model(), batch=4)
+    found = detector._run(detector.exact, crops)
+    whole = in_batches(
+        lambda part: detector.exact(normalised(part.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)),
+        torch.from_numpy(np.stack(crops)),
+        4,
+    )
+    np.testing.assert_array_equal(found, whole.detach().numpy())
 
 
 def test_several_faces_are_found_once_each_and_nothing_in_an_empty_frame() -> None:

@@ -65,3 +65,17 @@ def test_bad_images_are_named() -> None:
         unit_values(np.full((4, 4), np.nan))
     with pytest.raises(UserError, match=r"\(4, 4, 2\)"):
         unit_values(np.zeros((4, 4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ((celsius() * 100 + 27315).astype(np.uint16), "uint16 values are counts, .* 28 degC as centikelvin"),
+        (celsius() + 273.15, "median pixel would be 301 degC, 28 degC as kelvin"),
+        (celsius() * 100 + 27315, "30.* degC, 28 degC as centikelvin"),
+        (celsius() - 90, "median pixel would be -62 degC: convert"),
+    ],
+)
+def test_values_of_another_unit_are_refused_with_the_one_that_fits(image: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        unit_values(image, "temperature")

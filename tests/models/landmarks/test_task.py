@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from models.card import Card
+from models.classes import IGNORE
+from models.errors import UserError
+from models.landmarks.calibration import read_calibration, write_calibration
 from models.landmarks.crops import Augmentation
+from models.landmarks.detect import Detection, read_detection, write_detection
+from models.landmarks.loss import nll
 from models.landmarks.metrics import errors, nme
+from models.landmarks.negatives import negative
 from models.landmarks.network import LandmarkerConfig, load_landmarker
 from models.tasks import landmarker, landmarker_bound
 from models.tasks.landmarker import Config
@@ -104,6 +110,70 @@ def test_validation_and_what_is_exported(config: Config, tmp_path: Path) -> None
     assert stored["threshold"] == pytest.approx(metrics["threshold"])
     sheet = landmarker.pictures(model, rows(), config)
     assert sheet.shape == (3 * 256, 8 * 256, 3)
+
+
+def test_pupils_that_are_not_given_count_nothing(config: Config) -> None:
+    ready = {**landmarker.prepare(rows(4), config), "draw": np.arange(4), "row": np.arange(4)}
+    ready["points"][0, 68:] = np.nan  # iBUG's 68
+    ready["points"][1, 20:] = np.nan  # too few
+    ready["points"][2] = np.nan
+    sure = config.model_copy(update={"negatives": 0.0})
+    shows = [landmarker.example({k: ready[k][j] for k in ready}, sure)[1] for j in range(4)]
+    assert shows == [True, False, False, True]
+    model = landmarker.build(config)
+    value, metrics = landmarker.loss(model, ready, sure, 0)
+    value.backward()
+    assert value.isfinite() and np.isfinite(metrics["error"]) and metrics["unannotated"] == 0.5
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    found, truth = torch.rand(2, 70, 3) + 0.1, torch.rand(2, 70, 2)
+    part = truth.clone()
+    part[:, 68:] = torch.nan
+    torch.testing.assert_close(nll(found, part)[0], nll(found[:, :68], truth[:, :68])[0])
+
+
+def test_own_pictures_without_temperature_validate_what_they_show(config: Config) -> None:
+    own = {name: values for name, values in rows().items() if name != "apparent"}
+    own["classes"] = np.full_like(own["classes"], IGNORE)
+    own["landmarks_70"][0, 68:] = np.nan
+    own["landmarks_70"][1] = np.nan
+    plain = config.model_copy(update={"thermal": 0.0})
+    model = landmarker.build(plain).eval()
+    metrics = landmarker.validate(model, [own], plain)
+    assert metrics["score"] == -metrics["nme_rgb"] and np.isfinite([*metrics.values()]).all()
+    assert "nme_thermal" not in metrics and landmarker.pictures(model, own, plain).shape == (256, 8 * 256, 3)
+    own["landmarks_70"][:] = np.nan
+    with pytest.raises(UserError, match="no validation row has its 70 landmarks"):
+        landmarker.validate(model, [own], plain)
+
+
+def test_a_part_that_training_began_with_hands_on_threshold_margin_and_calibration(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, old = landmarker.build(config), tmp_path / "old" / "70"
+    landmarker.export(model, config, tmp_path / "old", Card(title="", task="landmarker"))
+    write_detection(old, threshold=0.00149, margin=1.75)
+    write_calibration(old, {"visible": 0.8})
+    monkeypatch.chdir(tmp_path)
+    tuned = Config(network=config.network, init="old/70/landmarker.safetensors")
+    assert tuned.init == str(old / "landmarker.safetensors")  # workers run elsewhere
+    landmarker.export(model, tuned, tmp_path / "same", Card(title="", task="landmarker"))
+    measured = Card(title="", task="landmarker", metrics={"validation": {"threshold": 0.002}})
+    landmarker.export(model, tuned, tmp_path / "new", measured)
+    assert read_detection(tmp_path / "same" / "70") == Detection(threshold=0.00149, margin=1.75)
+    assert read_detection(tmp_path / "new" / "70") == Detection(threshold=0.002, margin=1.75)
+    assert read_calibration(tmp_path / "same" / "70") == {"visible": 0.8}
+
+
+def test_a_face_that_no_mask_shows_is_never_shown_as_none() -> None:
+    picture = np.full((SIZE, SIZE, 3), (250, 0, 250), np.uint8)
+    bare = np.full((SIZE, SIZE), IGNORE, np.uint8)
+    plain = Augmentation(colour=0, hue=0, rgb_noise=(0, 0, 0), equalize=0, grey=0, rgb_blur=(0, 0), autocontrast=0)
+
+    def own(classes: np.ndarray) -> bool:  # whether any negative is the row's own picture
+        made = [negative(picture, classes, SIZE, np.random.default_rng(k), plain) for k in range(60)]
+        return any((np.abs(each.astype(int) - picture[0, 0]).max(axis=2) < 3).mean() > 0.2 for each in made)
+
+    assert not own(bare) and own(np.zeros_like(bare))
 
 
 def test_dense_points_are_never_mirrored() -> None:
