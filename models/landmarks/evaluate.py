@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models.errors import UserError
-from models.landmarks.calibration import read_calibration, scale_factor, summary, write_calibration
+from models.landmarks.calibration import coverage, read_calibration, scale_factor, summary, write_calibration
 from models.landmarks.detect import Detector, Search, detector, write_detection
 from models.landmarks.metrics import nme
 from models.synthworld.capture import capture
@@ -136,9 +136,9 @@ def evaluate_landmarker(
     """Return the figures of every modality (rgb, thermal, true and the kind of picture that `domain`'s camera delivers).
 
     `nme` is "NME W/H" of all points, `nme_seen` of those that the modality shows; both again by |yaw| (`YAWS`); then
-    `calibration.summary`, recalibrated as stored. Pictures may differ in size, so variances and distances are in hundredths
-    of the face's size there. `hidden_variance`: how many times the variance of a face's hidden points is that of its seen
-    ones, the median over faces.
+    `calibration.summary`, recalibrated as stored (`coverage_0.9_raw`: as the network says). Pictures may differ in size, so
+    variances and distances are in hundredths of the face's size there. `hidden_variance`: how many times the variance of a
+    face's hidden points is that of its seen ones, the median over faces.
     `thermal_contrast`: how many times the variance grows from visible to thermal on brows and pupils, over how many times it
     grows on the other points; above 1 the landmarker knows what thermal does not show (70 landmarks alone).
     """
@@ -150,9 +150,10 @@ def evaluate_landmarker(
         metrics |= {f"{name}_{key}": value for key, value in errors_by_yaw(values).items()}
         given = np.where(np.isfinite(values["truth"]).all(axis=2), variance, np.nan)
         metrics[f"{name}_hidden_variance"] = hidden_variance(given, values["seen"])
-        metrics |= {
-            f"{name}_{key}": value for key, value in summary(_distance(values) * unit, variance * unit**2).items()
-        }
+        distance = _distance(values)
+        metrics |= {f"{name}_{key}": value for key, value in summary(distance * unit, variance * unit**2).items()}
+        known = np.isfinite(distance)
+        metrics[f"{name}_coverage_0.9_raw"] = coverage(distance[known], values["variance"][known], 0.9)
     if "thermal" in found and found["rgb"]["variance"].shape[1] == 70:
         ratio = np.median(found["thermal"]["variance"] / found["rgb"]["variance"], axis=0)
         weak = np.isin(np.arange(70), FACELESS_IN_THERMAL)

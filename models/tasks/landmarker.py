@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.augment import pictures_of
 from models.bundle import ROOT
 from models.card import Card
-from models.classes import BACKGROUND
+from models.classes import BACKGROUND, IGNORE
 from models.errors import UserError
 from models.landmarks.calibration import FILE as CALIBRATION
 from models.landmarks.crops import Augmentation, Crop, face_crop
@@ -92,6 +92,10 @@ def kept(rows: Rows, config: Config) -> Rows:
 
 def predicted(rows: Rows, folder: str) -> np.ndarray:
     """Return the thermalizer's pictures of all its conditions, stretched to uint8 [B, C, S, S]."""
+    if (np.asarray(rows["classes"]) == IGNORE).all(axis=(1, 2)).any():
+        raise UserError(
+            "thermal pictures are predicted of pictures with a mask, and a row has none: set thermal=0, or gather with --bundle"
+        )
     model = thermalizer(folder)
     pictures, classes = pictures_of(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"]))
     with torch.inference_mode():

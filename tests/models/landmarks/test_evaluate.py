@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.bundle import ROOT
+from models.card import Card
 from models.landmarks import evaluate
 from models.landmarks.calibration import read_calibration
 from models.landmarks.network import LandmarkerConfig, new_landmarker
@@ -41,6 +43,13 @@ def rows(count: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+def test_the_starter_is_less_sure_of_what_thermal_does_not_show() -> None:
+    """Brows and pupils, on people it was not trained on."""
+    metrics = Card.read(ROOT / "models" / "starter" / "landmarks" / "70").metrics
+    contrasts = [figures["thermal_contrast"] for figures in metrics.values() if "thermal_contrast" in figures]
+    assert len(contrasts) == 2 and min(contrasts) > 1
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, str]:
     torch.manual_seed(0)
@@ -58,6 +67,7 @@ def test_recalibration_on_validation_people_covers_what_is_stated_on_others(fold
     factors = evaluate.calibrate(folder, [rows(6, 1)], thermalizer)
     assert read_calibration(folder) == pytest.approx(factors, rel=1e-3)
     after = evaluate.evaluate_landmarker(folder, [rows(6, 0)], thermalizer)
+    assert after["rgb_coverage_0.9_raw"] == before["rgb_coverage_0.9"]
     for name in ("rgb", "thermal"):
         assert after[f"{name}_factor"] == pytest.approx(1, abs=0.1)
         assert after[f"{name}_nll"] < before[f"{name}_nll"]

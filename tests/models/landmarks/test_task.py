@@ -134,6 +134,8 @@ def test_pupils_that_are_not_given_count_nothing(config: Config) -> None:
 def test_own_pictures_without_temperature_validate_what_they_show(config: Config) -> None:
     own = {name: values for name, values in rows().items() if name != "apparent"}
     own["classes"] = np.full_like(own["classes"], IGNORE)
+    with pytest.raises(UserError, match="a row has none: set thermal=0, or gather with --bundle"):
+        landmarker.prepare(own, config)
     own["landmarks_70"][0, 68:] = np.nan
     own["landmarks_70"][1] = np.nan
     plain = config.model_copy(update={"thermal": 0.0})
