@@ -17,6 +17,16 @@ Network = TypeVar("Network", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Return where the weights of `network` lie, and where its inputs go."""
+    return next(network.parameters()).device
+
+
+def accelerator() -> torch.device:
+    """Return where a network that is used, not trained, belongs: the GPU that this process was given, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return `state` with its float32 tensors as contiguous float16 (batch-norm counters are kept as they are)."""
     return {key: (value.half() if value.dtype == torch.float32 else value).contiguous() for key, value in state.items()}

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Rows = dict[str, np.ndarray]
 
+PICTURES = ("visible", "apparent", "kinetic", "valid", "classes")
 TEMPERATURES = ("apparent", "kinetic")
 POINTS = ("landmarks_5", "landmarks_70", "landmarks_72", "landmarks_478")
 CHUNK = 256
@@ -116,11 +117,11 @@ class Shards:
                 )
             commits += found
         facts = hashlib.sha256()
-        tables: list[pa.Table] = []
+        tables, sizes = list[pa.Table](), dict[int, str]()
         with tempfile.TemporaryDirectory(prefix="shards-") as scratch:
             for number, (storage, part, commit) in enumerate(commits):
                 try:
-                    table = self._read(storage, commit)
+                    table = self._read(storage, commit, sizes)
                 except (pa.ArrowException, OSError, ValueError) as error:
                     self._skip(f"shard {storage.path(commit.file)}: {error}{made_anew(part)}")
                     continue
@@ -133,8 +134,11 @@ class Shards:
         self.digest = facts.hexdigest()[:16]
         return tables
 
-    def _read(self, storage: Storage, commit: Commit) -> pa.Table:
-        """Read a shard whole and compare it with its record: a flipped bit in a picture would decode to something."""
+    def _read(self, storage: Storage, commit: Commit, sizes: dict[int, str]) -> pa.Table:
+        """Read a shard whole and compare it with its record: a flipped bit in a picture would decode to something.
+
+        sizes: side of the pictures seen so far, and where.
+        """
         content = storage.read(commit.file)
         if hashlib.sha256(content).hexdigest() != commit.digest:
             raise ValueError(f"damaged: its {len(content)} bytes are not those that were committed")
@@ -143,6 +147,12 @@ class Shards:
         if missing:
             have = ", ".join(parquet.schema_arrow.names)
             raise UserError(f"{storage.path(commit.file)} has no column {', '.join(missing)}; it has: {have}")
+        if "size" in parquet.schema_arrow.names and set(PICTURES) & set(self.columns):
+            for side in parquet.read(columns=["size"])["size"].unique().to_pylist():
+                sizes.setdefault(side, storage.uri)
+        if len(sizes) > 1:
+            seen = ", ".join(f"{side} px in {where}" for side, where in sorted(sizes.items()))
+            raise UserError(f"pictures of different sizes make no batch ({seen}): make them anew with one --size")
         table = parquet.read(columns=list(self.columns))
         if len(table) != commit.rows:
             raise ValueError(f"{len(table)} rows where the commit record says {commit.rows}")

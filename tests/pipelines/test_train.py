@@ -146,7 +146,7 @@ def test_a_bundle_gives_the_first_weights(shards: str, profile: str, tmp_path: P
     """At a rate of nearly zero, what comes out is what the starter has."""
     train.run(
         "thermalizer", shards, str(tmp_path), validation=shards, bundle="starter", profile=profile, local=True,
-        overrides=["steps=1", "batch=16", "lr=1e-12", "bf16=false", "thermal.conditions=[cold]", "ema=0"],
+        overrides=["steps=1", "batch=16", "lr=1e-12", "bf16=false", "ema=0"],
     )  # fmt: skip
     found, wanted = (load_file(f / "cold.safetensors") for f in (tmp_path / "export", ROOT / "models/starter/thermal"))
     assert (
