@@ -9,6 +9,7 @@ size and SHA-256 of every file in it.
 
 import hashlib
 import json
+import os
 import posixpath
 import re
 import shutil
@@ -102,7 +103,11 @@ class Bundle(BaseModel):
 
 
 def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
-    """Return the bundle called `name` (`starter`, a file of `models/bundles`, or the path or URI of a YAML file)."""
+    """Return the bundle called `name` (`starter`, a file of `models/bundles`, or the path or URI of a YAML file).
+
+    Relative weights in `edits` are of the working directory; those in the file are beside it.
+    """
+    edits = [_from_here(edit) for edit in edits]
     if remote(name):
         return _load_uri(name, edits)
     choices = [ROOT / "models" / name / "bundle.yaml", ROOT / "models" / "bundles" / f"{name}.yaml", Path(name)]
@@ -117,6 +122,14 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
     folder = path.resolve().parent
     bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
     return bundle
+
+
+def _from_here(edit: str) -> str:
+    """Return an edit of a part's weights with a relative folder made absolute, any other as it is."""
+    key, _, value = edit.partition("=")
+    if not key.strip().endswith(".weights") or remote(value) or value.startswith(("hub:", "file://")):
+        return edit
+    return f"{key}={os.path.abspath(os.path.expanduser(value))}"
 
 
 def seal(folder: Path) -> Path:

@@ -60,6 +60,17 @@ def load_network(path: Path, build: Callable[[dict[str, Any]], Network], dtype: 
     return network.to(dtype=DTYPES[dtype], memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Return the state dict of a torch checkpoint. Never unpickles code: raises EnvironmentFault for more than tensors."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a foreign file makes the reader raise
+        raise EnvironmentFault(f"{path}: not a checkpoint of tensors alone ({error}).") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise EnvironmentFault(f"{path}: holds no state dict of tensors.")
+    return state
+
+
 def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load `state` into `network`; names every missing, unexpected or differently shaped entry instead of skipping it.
 

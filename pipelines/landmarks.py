@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import fetch, load_bundle
+from models.bundle import Bundle, fetch, load_bundle
+from models.config import sort_edits
 from models.errors import UserError
 from models.landmarks import exports
 from models.landmarks.adapt import Adapter, converted, load_adapter
@@ -32,14 +33,15 @@ def find(
     threshold: float | None = None,
     finest: int = 0,
     most: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, int]:
     """Find the faces in a folder of pictures and write their landmarks to `out`; returns counts.
 
     formats: `pts` (a file per face), `coco` (one landmarks.json), `yolo` (a .txt per picture). standard: points that the
-    bundle has no landmarker for are converted by one of its adapters. A picture that cannot be read is named in
-    `skipped.json` and left out.
+    bundle has no landmarker for are converted by one of its adapters. overrides: `key.key=value` edits
+    of it. A picture that cannot be read is named in `skipped.json` and left out.
     """
-    chosen = load_bundle(bundle)
+    chosen = load_bundle(bundle, sort_edits(overrides, {"bundle": Bundle})["bundle"])
     if chosen.landmarks is None:
         raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
     finder, adapter = _finder(fetch(chosen.landmarks, chosen), standard)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from models.bundle import SEAL, fetch, load_bundle
+from models.bundle import SEAL, fetch, load_bundle, seal
 from models.card import Card
 from models.config import apply_edit, check, digest_of, read_config
 from models.errors import EnvironmentFault, Interrupted, UserError
@@ -406,6 +406,7 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
         folder = Path(target.path()) if target.local else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         task.export(state.model, config, folder, card)
+        seal(folder)
         if not target.local:
             _upload(folder, target)
     log.info("exported step %d to %s", state.step, target.uri)

@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from models.bundle import verify
 from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
 from pipelines import train
@@ -68,6 +69,7 @@ def test_a_run_leaves_everything_beside_its_weights(undisturbed: Path) -> None:
     assert {"loss", "lr", "gradient_norm", "rows_per_second"} <= set(records[-2])
     assert (undisturbed / "pictures" / "step-0000012.png").exists() and (undisturbed / "curve.png").exists()
     assert list((undisturbed / "tensorboard").iterdir())
+    verify(undisturbed / "export")  # so that a bundle takes it as it is
     pointer = json.loads((undisturbed / "checkpoints.json").read_text())
     kept = {path.name for path in (undisturbed / "checkpoints").iterdir() if list(path.iterdir())}
     assert kept == {Path(pointer["last"]).name, Path(pointer["best"]).name}
