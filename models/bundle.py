@@ -193,6 +193,15 @@ def weights_digest(part: Part, bundle: Bundle) -> str:
     return digest_of(_listed((folder / SEAL).read_bytes(), str(folder)))
 
 
+def contents_digest(path: Path) -> str:
+    """Return the digest of a file, or of a folder's files but cards and seals; raises UserError where nothing is."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: a file or folder of weights is asked for")
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = [file for file in files if file.name not in (SEAL, "README.md") and file.suffix != ".lock"]
+    return digest_of([[str(file.relative_to(path)), _sha256(file)] for file in files])
+
+
 def _hub_id(weights: str) -> tuple[str, str]:
     match = HUB.match(weights)
     if not match:

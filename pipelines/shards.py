@@ -110,12 +110,7 @@ class Shards:
         """Read every committed shard's encoded rows; the bad ones are skipped."""
         commits = list[tuple[Storage, int, Commit]]()
         for storage in storages:
-            found = [(storage, part, commit) for part, commit in committed(storage).items() if commit.rows]
-            if not found:
-                raise UserError(
-                    f"{storage.uri} holds no committed shard; make them with `thermapair world --out {storage.uri}`"
-                )
-            commits += found
+            commits += [(storage, part, commit) for part, commit in records(storage).items() if commit.rows]
         facts = hashlib.sha256()
         tables, sizes = list[pa.Table](), dict[int, str]()
         with tempfile.TemporaryDirectory(prefix="shards-") as scratch:
@@ -174,6 +169,16 @@ class Shards:
                     kept[name] = np.empty((self._count, *values.shape[1:]), values.dtype)
                 kept[name][begin : begin + len(values)] = values
         return kept
+
+
+def records(storage: Storage) -> dict[int, Commit]:
+    """Return the commit records of a data set; raises UserError where there is no row."""
+    found = committed(storage)
+    if not any(commit.rows for commit in found.values()):
+        raise UserError(
+            f"{storage.uri} holds no committed shard; make them with `thermapair world --out {storage.uri}`"
+        )
+    return found
 
 
 def _value(name: str, scalar: pa.Scalar) -> Any:

@@ -71,7 +71,7 @@ class Side:
 class Task(Protocol):
     """What a module in `models/tasks` offers.
 
-    Five further names are optional, and found by name:
+    Six further names are optional, and found by name:
 
     `prepare(rows: Rows, config) -> Rows`
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
@@ -83,6 +83,8 @@ class Task(Protocol):
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
     `sides(config) -> dict[str, Side]`
         Rows of other sources, one beside every row of the batch, chosen by its `draw`; their columns come as `name.column`.
+    `weights(config) -> list[Path]`
+        Files and folders of weights that training reads beside `init`: a run goes on with the same ones alone.
     `begin(model: nn.Module, folder: Path) -> None`
         Fill a fresh model from the weights of a bundle's part (`init`); raise UserError when they are of another shape.
     """
