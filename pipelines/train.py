@@ -278,7 +278,7 @@ def opened_sides(sides: dict[str, Side], data: Shards | Drawn, memory: int, thre
         if side.columns:
             opened[name] = Shards(side.uri, side.columns, memory=memory, threads=threads)
         else:
-            opened[name] = Frames(side.uri, data.rows(np.arange(1))["visible"].shape[1])
+            opened[name] = Frames(side.uri, data.rows(np.arange(1))["visible"].shape[1], side.unit)
         log.info("%s: %d rows", name, len(opened[name]))
     return opened
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models.card import Card
 from models.errors import UserError
+from models.temperature import Unit
 
 TASKS = {
     "recogniser": "models.tasks.recogniser",
@@ -66,6 +67,8 @@ class Side:
 
     uri: str
     columns: tuple[str, ...] = ()
+    unit: Unit = "centikelvin"
+    """Of thermal pictures."""
 
 
 class Task(Protocol):

@@ -21,6 +21,7 @@ from models.classes import BACKGROUND, CLASSES
 from models.errors import UserError
 from models.seeds import generator, seed_of
 from models.tasks import Rows, Side, TrainConfig
+from models.temperature import Unit
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
 from models.thermal.network import (
@@ -47,8 +48,9 @@ class Sources(BaseModel):
         "", description="shards of pictures with classes for the patch term and the prior; else the pairs'"
     )
     thermal_unpaired: str = Field(
-        "", description="folder of 16-bit centikelvin frames for the patch term, of all conditions; else the pairs'"
+        "", description="folder of thermal frames for the patch term, of all conditions; else the pairs'"
     )
+    unit: Unit = Field("centikelvin", description="of the frames' values")
 
     @field_validator("faces", "thermal_unpaired")
     @classmethod
@@ -110,7 +112,7 @@ def sides(config: Config) -> dict[str, Side]:
     if config.data.faces:
         found["faces"] = Side(config.data.faces, ("visible", "classes"))
     if config.data.thermal_unpaired:
-        found["frames"] = Side(config.data.thermal_unpaired)
+        found["frames"] = Side(config.data.thermal_unpaired, unit=config.data.unit)
     return found
 
 

@@ -29,7 +29,13 @@ def rows() -> Rows:
 UNET = {"width": 8, "blocks": (1, 1, 1, 1)}
 TASKS: list[tuple[ModuleType, dict[str, Any]]] = [
     (thermalizer, {"unet": UNET, "thermal": {"blur": 0.5}}),
-    (thermalizer, {"unet": UNET, "loss": {"patches": 0.01, "prior": 1.0, "count": 16, "solver": "sinkhorn"}}),
+    (
+        thermalizer,
+        {
+            "unet": UNET,
+            "loss": {"patches": 0.01, "prior": 1.0, "count": 16, "sizes": [16], "sweeps": 1, "solver": "sinkhorn"},
+        },
+    ),
     (parser, {"unet": {**UNET, "classes": 19, "activation": "none"}}),
     (vae, {"width": 8, "blocks": (1, 1, 1, 1), "crop": 32}),
 ]
