@@ -14,6 +14,7 @@ def command() -> None:
 @click.option("--images", required=True, metavar="URI", help="Folder of visible or thermal pictures.")
 @options.out
 @options.bundle
+@options.overrides
 @click.option("--format", "formats", default="pts", show_default=True, help="Any of pts,coco,yolo.")
 @click.option(
     "--standard",
@@ -38,6 +39,7 @@ def find(
     images: str,
     out: str,
     bundle: str,
+    overrides: tuple[str, ...],
     formats: str,
     standard: str,
     mode: str,
@@ -62,5 +64,6 @@ def find(
         threshold=threshold,
         finest=finest,
         most=most,
+        overrides=overrides,
     )
     click.echo(", ".join(f"{value} {name}" for name, value in counts.items()) + f": {out}")

@@ -16,7 +16,7 @@ overrides = click.option(
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one value by its path, as in --set views.per_identity=8 or profile.ray.cpus=4; may be repeated.",
+    help="Change one value by its path, as in --set thermal.weights=FOLDER or profile.ray.cpus=4; may be repeated.",
 )
 out = click.option("--out", required=True, metavar="URI", help="Folder to write: a path, file:// or s3://.")
 bundle = click.option(

@@ -27,6 +27,7 @@ from cluster import options
 @options.out
 @options.bundle
 @options.profile
+@options.overrides
 def command(
     images: str,
     masks: str,
@@ -37,6 +38,7 @@ def command(
     out: str,
     bundle: str,
     profile: str,
+    overrides: tuple[str, ...],
 ) -> None:
     """Predict what a thermal camera would see of pictures of faces.
 
@@ -55,5 +57,6 @@ def command(
         bundle=bundle,
         profile=profile,
         limit=limit,
+        overrides=overrides,
     )
     click.echo(str(summary))

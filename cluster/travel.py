@@ -34,7 +34,11 @@ def parsed(group: click.Group, words: Sequence[str]) -> tuple[click.Command, dic
             _check_travels(option.opts[0], value, str(option.metavar))
     for edit in params.get("overrides", ()):
         key, _, value = edit.partition("=")
-        if key == "thermal" or (key.endswith("identities.source") and value != "reference"):
+        if (
+            key == "thermal"
+            or (key.endswith(".weights") and not value.startswith("hub:"))
+            or (key.endswith("identities.source") and value != "reference")
+        ):
             _check_travels(f"--set {key}", value, "URI")
     if any(LOGIN.search(word) for word in words):
         raise UserError("a word holds a name and password; jobs show their words to everyone. Use --secret.")

@@ -9,6 +9,7 @@ size and SHA-256 of every file in it.
 
 import hashlib
 import json
+import os
 import posixpath
 import re
 import shutil
@@ -102,7 +103,11 @@ class Bundle(BaseModel):
 
 
 def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
-    """Return the bundle called `name` (`starter`, a file of `models/bundles`, or the path or URI of a YAML file)."""
+    """Return the bundle called `name` (`starter`, a file of `models/bundles`, or the path or URI of a YAML file).
+
+    Relative weights in `edits` are of the working directory; those in the file are beside it.
+    """
+    edits = [_from_here(edit) for edit in edits]
     if remote(name):
         return _load_uri(name, edits)
     choices = [ROOT / "models" / name / "bundle.yaml", ROOT / "models" / "bundles" / f"{name}.yaml", Path(name)]
@@ -117,6 +122,14 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
     folder = path.resolve().parent
     bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
     return bundle
+
+
+def _from_here(edit: str) -> str:
+    """Return an edit of a part's weights with a relative folder made absolute, any other as it is."""
+    key, _, value = edit.partition("=")
+    if not key.strip().endswith(".weights") or remote(value) or value.startswith(("hub:", "file://")):
+        return edit
+    return f"{key}={os.path.abspath(os.path.expanduser(value))}"
 
 
 def seal(folder: Path) -> Path:
@@ -178,6 +191,15 @@ def weights_digest(part: Part, bundle: Bundle) -> str:
     if not (folder / SEAL).is_file():
         verify(folder)
     return digest_of(_listed((folder / SEAL).read_bytes(), str(folder)))
+
+
+def contents_digest(path: Path) -> str:
+    """Return the digest of a file, or of a folder's files but cards and seals; raises UserError where nothing is."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: a file or folder of weights is asked for")
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = [file for file in files if file.name not in (SEAL, "README.md") and file.suffix != ".lock"]
+    return digest_of([[str(file.relative_to(path)), _sha256(file)] for file in files])
 
 
 def _hub_id(weights: str) -> tuple[str, str]:

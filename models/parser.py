@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.classes import CLASSES
 from models.padding import in_batches
 from models.unet import STRIDE, build_unet
-from models.weights import load_network
+from models.weights import accelerator, device_of, load_network
 
 
 def parse(network: nn.Module, pictures: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class ParserStage:
     def __init__(self, weights: Path, *, dtype: str = "float32", threads: int = 1, batch: int = 32) -> None:
         torch.set_num_threads(threads)
         self.batch = batch
-        self.network = load_network(Path(weights) / "parser.safetensors", build_unet, dtype)
+        self.network = load_network(Path(weights) / "parser.safetensors", build_unet, dtype).to(accelerator())
         if self.network.config.classes != len(CLASSES):
             raise ValueError(f"{weights}: a parser has {len(CLASSES)} classes, this one {self.network.config.classes}")
 
@@ -35,6 +35,7 @@ class ParserStage:
         rows = torch.from_numpy(np.ascontiguousarray(pictures))
 
         def run(part: Tensor) -> Tensor:
-            return parse(self.network, part.permute(0, 3, 1, 2).float() / 255)
+            pictures = part.to(device_of(self.network)).permute(0, 3, 1, 2).float() / 255
+            return parse(self.network, pictures).cpu()
 
         return {**batch, "classes": in_batches(run, rows, self.batch).numpy()}

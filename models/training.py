@@ -24,6 +24,9 @@ from models.errors import Interrupted, UserError
 from models.seeds import seed_of
 from models.tasks import Rows, Task, TrainConfig
 
+STOP_EVERY = 4
+"""Steps after which several workers ask each other whether to stop."""
+
 
 class Source(Protocol):
     """Rows by index, decoded; `pipelines.shards.Shards` is one."""
@@ -120,12 +123,25 @@ def train(
                 _log(hooks, state, config, clock, rank)
             if rank == 0:
                 _keep(task, config, state, validation, hooks, clock)
-            if hooks.stop():
+            if _asked_to_stop(hooks, step, world, device):
                 if rank == 0:
                     hooks.save(save_checkpoint(hooks.scratch, state, config), state.step, None)
+                if world > 1:
+                    dist.barrier()  # whoever leaves first takes the group along
                 raise Interrupted(f"stopped at step {state.step} of {config.steps}; the same command continues")
     state.use_average()
     return Result(state.model, state.step, state.seconds, state.metrics)
+
+
+def _asked_to_stop(hooks: Hooks, step: int, world: int, device: torch.device) -> bool:
+    """Whether to stop after this step: as soon as one worker was asked to, all say so at the same step."""
+    if world == 1:
+        return hooks.stop()
+    if (step + 1) % STOP_EVERY:
+        return False
+    asked = torch.tensor(float(hooks.stop()), device=device)
+    dist.all_reduce(asked, op=dist.ReduceOp.MAX)
+    return bool(asked)
 
 
 def start(task: Task, config: TrainConfig, device: torch.device, resume: Path | None) -> Checkpoint:
@@ -228,6 +244,9 @@ def _keep(
         state.metrics = evaluate(task, config, state, validation, hooks)
         hooks.log({"step": state.step, **{f"validation/{name}": value for name, value in state.metrics.items()}})
     if due or last or clock.since_save() > hooks.checkpoint_seconds:
+        if validation is not None and not due and not clock.saves:  # the first one shows that something is learned
+            with state.average_in_use(), torch.inference_mode():
+                _show(task, config, state, next(_parts(validation, config)), hooks)
         score = state.metrics["score"] if due else None
         hooks.save(save_checkpoint(hooks.scratch, state, config), state.step, score)
         clock.saved()
@@ -237,22 +256,30 @@ def evaluate(
     task: Task, config: TrainConfig, state: Checkpoint, validation: Source, hooks: Hooks | None = None
 ) -> dict[str, float]:
     """Return the task's metrics of the averaged weights on the first `validate_rows` rows, in float32."""
-    count = min(len(validation), config.validate_rows)
-
-    def rows() -> Iterator[Rows]:
-        for begin in range(0, count, config.batch):
-            row = np.arange(begin, min(begin + config.batch, count))
-            yield {**validation.rows(row), "row": row}
-
     with state.average_in_use(), torch.inference_mode():
         state.model.eval()
-        metrics = {name: float(value) for name, value in task.validate(state.model, rows(), config).items()}
-        pictures = getattr(task, "pictures", None)
-        if pictures is not None and hooks is not None:
-            hooks.picture(state.step, pictures(state.model, next(rows()), config))
+        parts = _parts(validation, config)
+        metrics = {name: float(value) for name, value in task.validate(state.model, parts, config).items()}
+        if hooks is not None:
+            _show(task, config, state, next(_parts(validation, config)), hooks)
     if "score" not in metrics:
         raise UserError(f"task {task.__name__} returned no `score` from validate")  # type: ignore[attr-defined]
     return metrics
+
+
+def _parts(validation: Source, config: TrainConfig) -> Iterator[Rows]:
+    """Yield the first `validate_rows` rows in batches."""
+    count = min(len(validation), config.validate_rows)
+    for begin in range(0, count, config.batch):
+        row = np.arange(begin, min(begin + config.batch, count))
+        yield {**validation.rows(row), "row": row}
+
+
+def _show(task: Task, config: TrainConfig, state: Checkpoint, rows: Rows, hooks: Hooks) -> None:
+    """Hand the task's sample sheet of `rows` to the caller, if it draws one."""
+    pictures = getattr(task, "pictures", None)
+    if pictures is not None:
+        hooks.picture(state.step, pictures(state.model.eval(), rows, config))
 
 
 def _log(hooks: Hooks, state: Checkpoint, config: TrainConfig, clock: "_Clock", rank: int) -> None:
@@ -273,7 +300,7 @@ class _Clock:
     def __init__(self, before: float):
         self.before, self.begin, self.save_time = before, time.monotonic(), time.monotonic()
         self.sums: dict[str, list[float]] = {}
-        self.rows, self.mark = 0, time.monotonic()
+        self.rows, self.mark, self.saves = 0, time.monotonic(), 0
 
     def add(self, metrics: dict[str, float], rows: int) -> None:
         self.rows += rows
@@ -294,4 +321,4 @@ class _Clock:
         return time.monotonic() - self.save_time
 
     def saved(self) -> None:
-        self.save_time = time.monotonic()
+        self.save_time, self.saves = time.monotonic(), self.saves + 1

@@ -17,6 +17,16 @@ Network = TypeVar("Network", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Return where the weights of `network` lie, and where its inputs go."""
+    return next(network.parameters()).device
+
+
+def accelerator() -> torch.device:
+    """Return where a network that is used, not trained, belongs: the GPU that this process was given, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return `state` with its float32 tensors as contiguous float16 (batch-norm counters are kept as they are)."""
     return {key: (value.half() if value.dtype == torch.float32 else value).contiguous() for key, value in state.items()}
@@ -48,6 +58,17 @@ def load_network(path: Path, build: Callable[[dict[str, Any]], Network], dtype: 
     network = build(json.loads(metadata.get("config", "{}")))
     load_strictly(network, state, path)
     return network.to(dtype=DTYPES[dtype], memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Return the state dict of a torch checkpoint. Never unpickles code: raises EnvironmentFault for more than tensors."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a foreign file makes the reader raise
+        raise EnvironmentFault(f"{path}: not a checkpoint of tensors alone ({error}).") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise EnvironmentFault(f"{path}: holds no state dict of tensors.")
+    return state
 
 
 def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:

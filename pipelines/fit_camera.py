@@ -16,6 +16,7 @@ from models.errors import UserError
 from models.synthworld import calibrate
 from models.synthworld.camera import Camera
 from models.synthworld.domain import load_domain
+from models.temperature import Unit
 from pipelines.frames import frame_names, open_frame, temperatures
 from pipelines.photos import BadPicture
 from pipelines.storage import Storage
@@ -49,10 +50,10 @@ class Fit:
         return "\n".join([*lines, *(f"  skipped {text}" for text in self.skipped[:20])])
 
 
-def run(images: str, out: Path, *, name: str = "") -> Fit:
+def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -> Fit:
     """Estimate the camera behind the frames below the folder `images` and write the domain file `out`.
 
-    16-bit frames are centikelvin; where there are only 8-bit ones, grey levels tell no kelvin. Frames that cannot be used
+    16-bit and float frames are in `unit`; where there are only 8-bit ones, grey levels tell no kelvin. Frames that cannot be used
     are named and left out.
 
     Raises:
@@ -67,12 +68,12 @@ def run(images: str, out: Path, *, name: str = "") -> Fit:
     for file in chosen:
         try:
             data = folder.read(file)
-            frame = open_frame(data, file)
-            if frame.dtype == np.uint16:
-                thermal.append(temperatures(frame))
-            else:
+            frame = open_frame(data, file, floats=True)
+            if frame.dtype == np.uint8:
                 grey.append(frame)
                 qualities.append(jpeg_quality(data))
+            else:
+                thermal.append(temperatures(frame, unit))
         except BadPicture as error:
             skipped.append(f"{file}: {error}")
             log.warning("skipped %s", skipped[-1])

@@ -1,4 +1,4 @@
-"""Frames of a user's thermal camera: 16-bit pictures in centikelvin, or 8-bit grey ones, which are no temperatures."""
+"""Frames of a user's thermal camera: 16-bit or float pictures in a unit, or 8-bit grey ones, which are no temperatures."""
 
 import hashlib
 import io
@@ -79,7 +79,7 @@ def temperatures(
         scale, offset = UNITS[unit]
         raise BadPicture(
             f"not {unit}: the median pixel would be {median:.0f} degC (value * {scale:.4g} {offset:+g})"
-            f"{hint(frame, unit)}; convert the values"
+            f"{hint(frame, unit)}; name its unit, or convert the values"
         )
     return celsius
 
@@ -107,8 +107,8 @@ class Frames:
     warmer than Otsu's threshold of the frame. A frame that cannot be used is named in `skipped` and left out.
     """
 
-    def __init__(self, uri: str, size: int) -> None:
-        self.folder, self.skipped = Storage(uri), list[str]()
+    def __init__(self, uri: str, size: int, unit: Unit = "centikelvin") -> None:
+        self.folder, self.unit, self.skipped = Storage(uri), unit, list[str]()
         found = set(self.folder.list())
         rows = []
         for name in frame_names(self.folder):
@@ -135,7 +135,7 @@ class Frames:
         log.warning("skipped %s", self.skipped[-1])
 
     def _row(self, name: str, mask: str, size: int) -> np.ndarray:
-        celsius = temperatures(open_frame(self.folder.read(name), name))
+        celsius = temperatures(open_frame(self.folder.read(name), name, floats=True), self.unit)
         person = self._person(celsius, mask)
         known = np.isfinite(celsius) & person
         if not known.any():

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.bundle import fetch, load_bundle
+from models.bundle import Bundle, fetch, load_bundle
+from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
 from models.landmarks.adapt import Adapter, converted, load_adapter
@@ -31,16 +32,17 @@ def find(
     threshold: float | None = None,
     finest: int = 0,
     most: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, int]:
     """Find the faces in a folder of pictures and write their landmarks to `out`; returns counts.
 
     formats: `pts` (a file per face: NAME.pts, NAME.face2.pts), `coco` (one landmarks.json), `yolo` (a .txt per picture).
-    standard: points that the bundle has no landmarker for are converted by one of its adapters. A picture that cannot be
-    read or searched is named in `skipped.json` and left out.
+    standard: points that the bundle has no landmarker for are converted by one of its adapters. overrides:
+    `key.key=value` edits of the bundle. A picture that cannot be read or searched is named in `skipped.json` and left out.
 
     Raises UserError when no picture can be taken, or two would be written to one file.
     """
-    chosen = load_bundle(bundle)
+    chosen = load_bundle(bundle, sort_edits(overrides, {"bundle": Bundle})["bundle"])
     if chosen.landmarks is None:
         raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
     finder, adapter = _finder(fetch(chosen.landmarks, chosen), standard)

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Rows = dict[str, np.ndarray]
 
+PICTURES = ("visible", "apparent", "kinetic", "valid", "classes")
 TEMPERATURES = ("apparent", "kinetic")
 POINTS = ("landmarks_5", "landmarks_70", "landmarks_72", "landmarks_478")
 CHUNK = 256
@@ -111,18 +112,13 @@ class Shards:
         """Read every committed shard's encoded rows; the bad ones are skipped."""
         commits = list[tuple[Storage, int, Commit]]()
         for storage in storages:
-            found = [(storage, part, commit) for part, commit in committed(storage).items() if commit.rows]
-            if not found:
-                raise UserError(
-                    f"{storage.uri} holds no committed shard; make them with `thermapair world --out {storage.uri}`"
-                )
-            commits += found
+            commits += [(storage, part, commit) for part, commit in records(storage).items() if commit.rows]
         facts = hashlib.sha256()
-        tables: list[pa.Table] = []
+        tables, sizes = list[pa.Table](), dict[int, str]()
         with tempfile.TemporaryDirectory(prefix="shards-") as scratch:
             for number, (storage, part, commit) in enumerate(commits):
                 try:
-                    table = self._read(storage, commit)
+                    table = self._read(storage, commit, sizes)
                 except (pa.ArrowException, OSError, ValueError) as error:
                     self._skip(f"shard {storage.path(commit.file)}: {error}{made_anew(part)}")
                     continue
@@ -136,8 +132,11 @@ class Shards:
         self.columns = tuple(name for name in self.columns if name not in self._optional or _whole(tables, name))
         return tables
 
-    def _read(self, storage: Storage, commit: Commit) -> pa.Table:
-        """Read a shard whole and compare it with its record: a flipped bit in a picture would decode to something."""
+    def _read(self, storage: Storage, commit: Commit, sizes: dict[int, str]) -> pa.Table:
+        """Read a shard whole and compare it with its record: a flipped bit in a picture would decode to something.
+
+        sizes: side of the pictures seen so far, and where.
+        """
         content = storage.read(commit.file)
         if hashlib.sha256(content).hexdigest() != commit.digest:
             raise ValueError(f"damaged: its {len(content)} bytes are not those that were committed")
@@ -147,6 +146,12 @@ class Shards:
         if missing:
             there = ", ".join(parquet.schema_arrow.names)
             raise UserError(f"{storage.path(commit.file)} has no column {', '.join(missing)}; it has: {there}")
+        if "size" in have and set(PICTURES) & set(self.columns):
+            for side in parquet.read(columns=["size"])["size"].unique().to_pylist():
+                sizes.setdefault(side, storage.uri)
+        if len(sizes) > 1:
+            seen = ", ".join(f"{side} px in {where}" for side, where in sorted(sizes.items()))
+            raise UserError(f"pictures of different sizes make no batch ({seen}): make them anew with one --size")
         table = parquet.read(columns=[name for name in self.columns if name in have])
         if len(table) != commit.rows:
             raise ValueError(f"{len(table)} rows where the commit record says {commit.rows}")
@@ -173,6 +178,16 @@ class Shards:
 def _whole(tables: list[pa.Table], name: str) -> bool:
     """Return whether every row has a value in a column."""
     return all(name in table.column_names and not table.column(name).null_count for table in tables)
+
+
+def records(storage: Storage) -> dict[int, Commit]:
+    """Return the commit records of a data set; raises UserError where there is no row."""
+    found = committed(storage)
+    if not any(commit.rows for commit in found.values()):
+        raise UserError(
+            f"{storage.uri} holds no committed shard; make them with `thermapair world --out {storage.uri}`"
+        )
+    return found
 
 
 def _value(name: str, scalar: pa.Scalar) -> Any:

@@ -16,7 +16,7 @@ import yaml
 from ray.data import Dataset
 
 from models.bundle import Bundle, fetch, load_bundle
-from models.config import check
+from models.config import check, sort_edits
 from models.errors import UserError
 from models.thermal.network import thermal_config
 from pipelines import clean, faults
@@ -68,17 +68,20 @@ def run(
     bundle: str = "starter",
     profile: str = "laptop",
     limit: int | None = None,
+    overrides: Sequence[str] = (),
     partition_samples: int = 64,
 ) -> Summary:
     """Thermalize, or go on thermalizing, every picture of `images` into `out`.
 
-    size: side in pixels, by default the bundle's. A picture that cannot be taken is rejected with its reason.
+    size: side in pixels, by default the bundle's. A picture that cannot be taken is rejected with its reason. overrides:
+    `key.key=value` edits of bundle and profile.
 
     Raises:
         UserError: no picture, an unknown condition, or an output that belongs to another run or has a live driver.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
-    models, where, storage = load_bundle(bundle), load_profile(profile), Storage(out)
+    edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
+    models, where, storage = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"]), Storage(out)
     values: dict[str, Any] = {"images": Storage(images).uri, "masks": Storage(masks).uri if masks else ""}
     values |= {"layout": layout, "conditions": list(conditions), "size": size or models.size, "limit": limit}
     job = check(ThermalizeJob, values | {"partition_samples": partition_samples}, "thermalize")

@@ -18,22 +18,21 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from models.bundle import SEAL, fetch, load_bundle
+from models.bundle import SEAL, contents_digest, fetch, load_bundle, seal
 from models.card import Card, history
 from models.config import apply_edit, check, digest_of, read_config
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.tasks import Side, Task, TrainConfig, load
 from models.training import Hooks, Result, start, train
 from pipelines.checkpoints import Checkpoints
-from pipelines.commits import committed
 from pipelines.faults import cause_of
-from pipelines.frames import Frames
+from pipelines.frames import Frames, frame_names
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.metrics import Metrics, read
 from pipelines.profile import Profile, Training, load_profile
 from pipelines.provenance import commit_of, hardware
-from pipelines.shards import Drawn, Shards
+from pipelines.shards import Drawn, Shards, records
 from pipelines.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -70,15 +69,27 @@ class TrainJob(BaseModel):
         return task, check(task.Config, self.config, f"task {self.task}")
 
     def digest(self) -> str:
-        """Return the digest of everything that may change a weight: task, full config and the committed rows."""
+        """Return the digest of everything that may change a weight: task, full config, the committed rows, what begins it."""
         task, config = self.parsed()
-        records = [_committed_rows(self.data)] if self.data else [[]]
-        records += [_committed_rows(side.uri) for side in sides_of(task, config).values() if side.columns]
-        return digest_of(self.task, config.model_dump(mode="json"), *records, self.limit)
+        rows = [_committed_rows(self.data)] if self.data else [[]]
+        rows += [_committed_rows(side.uri) for side in sides_of(task, config).values() if side.columns]
+        paths = [Path(config.init)] if config.init else []
+        paths += getattr(task, "weights", lambda config: [])(config)
+        known = [contents_digest(path) for path in paths]
+        return digest_of(self.task, config.model_dump(mode="json"), *rows, self.limit, *known)
+
+    def check_sources(self) -> None:
+        """Raise a UserError for data or weights that are not there, before anything is written."""
+        self.digest()
+        if self.validation:
+            _committed_rows(self.validation)
+        for side in sides_of(*self.parsed()).values():
+            if not side.columns:
+                frame_names(Storage(side.uri))
 
 
 def _committed_rows(uris: str) -> list[list[Any]]:
-    return [[part, record.digest] for uri in uris.split(",") for part, record in committed(Storage(uri)).items()]
+    return [[part, record.digest] for uri in uris.split(",") for part, record in records(Storage(uri)).items()]
 
 
 def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:
@@ -133,6 +144,7 @@ def run(
     if checkpoint_seconds is not None:
         content["checkpoint_seconds"] = checkpoint_seconds
     job = TrainJob(**(content | uris | {"config": values}))
+    job.check_sources()
     with Signals() as signals, Lease(storage) as lease:
         if fresh:
             Checkpoints(storage).forget()
@@ -198,7 +210,7 @@ def claim(job: TrainJob, storage: Storage) -> str:
             changed = [key for key, value in facts["config"].items() if before["config"].get(key) != value]
             changed += [key for key in ("task", "data", "limit") if before[key] != facts[key]]
             raise UserError(
-                f"{storage.uri} holds another run (different: {', '.join(changed) or 'the committed rows of the data'}): "
+                f"{storage.uri} holds another run (different: {', '.join(changed) or 'its rows, or weights it reads'}): "
                 "give another --out, the values it was made with, or --fresh to start over"
             )
     return facts["digest"]
@@ -250,8 +262,7 @@ def fit(
             def save(folder: Path, step: int, score: float | None) -> None:
                 checkpoints.save(folder, step, score)
                 metrics.flush()
-                if score is not None or step == config.steps:
-                    metrics.curve()
+                metrics.curve()
 
             def tell(record: dict[str, float]) -> None:
                 metrics.log(record)
@@ -268,7 +279,7 @@ def opened_sides(sides: dict[str, Side], data: Shards | Drawn, memory: int, thre
         if side.columns:
             opened[name] = Shards(side.uri, side.columns, memory=memory, threads=threads)
         else:
-            opened[name] = Frames(side.uri, data.rows(np.arange(1))["visible"].shape[1])
+            opened[name] = Frames(side.uri, data.rows(np.arange(1))["visible"].shape[1], side.unit)
         log.info("%s: %d rows", name, len(opened[name]))
     return opened
 
@@ -322,10 +333,10 @@ def _fit_on_ray(job: TrainJob, storage: Storage, profile: Profile, digest: str, 
             if patience > 90:
                 signals.check()
         if storage.local:
-            records = read(storage)
-            for record in records[seen:]:
+            said = read(storage)
+            for record in said[seen:]:
                 _say(record)
-            seen = len(records)
+            seen = len(said)
 
     storage.remove(STOP)
     # Ray's own limit of a minute is short for a node that starts, or a laptop that does something else.
@@ -408,6 +419,7 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
         folder = Path(target.path()) if target.local else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         task.export(state.model, config, folder, card)
+        seal(folder)
         if not target.local:
             _upload(folder, target)
     log.info("exported step %d to %s", state.step, target.uri)

@@ -22,6 +22,7 @@ from models.errors import EnvironmentFault, UserError
 from models.landmarks.intensity import Mode, unit_values
 from models.landmarks.network import Landmarker, folded, fused, load_landmarker, normalised
 from models.padding import chunks, in_batches
+from models.weights import accelerator
 
 MARGIN = 1.25
 """Published side of a crop over the larger side of the detector's box in it; a part may hold its own (`read_detection`)."""
@@ -179,7 +180,8 @@ class Detection(BaseModel):
 def detector(folder: Path) -> Detector:
     """Return the detector of `folder` (`landmarker.safetensors` and, if it is there, `detection.json`)."""
     known = read_detection(folder)
-    return Detector(load_landmarker(folder / "landmarker.safetensors"), threshold=known.threshold, margin=known.margin)
+    model = load_landmarker(folder / "landmarker.safetensors").to(accelerator())
+    return Detector(model, threshold=known.threshold, margin=known.margin)
 
 
 def read_detection(folder: Path) -> Detection:

@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.errors import EnvironmentFault
-from models.weights import load_network, load_strictly
+from models.weights import load_network, load_strictly, read_checkpoint
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What the network subtracts from and divides pictures in [0, 1] by, per channel (the ImageNet statistics)."""
@@ -177,12 +176,7 @@ def load_landmarker(path: Path, dtype: str = "float32") -> Landmarker:
 
 def load_published(path: Path) -> Landmarker:
     """Read the authors' checkpoint strictly, with or without DataParallel's `module.` prefix. Never unpickles code."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a foreign file makes the reader raise
-        raise EnvironmentFault(f"{path}: not a checkpoint of tensors alone ({error}).") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise EnvironmentFault(f"{path}: holds no state dict of tensors.")
+    state = read_checkpoint(path)
     rows = [len(value) for key, value in state.items() if key.removeprefix("module.") == "fc.bias"]
     standard: Literal[70, 478] = 478 if rows == [3 * 478] else 70
     model = Landmarker(LandmarkerConfig(standard=standard))

@@ -20,6 +20,7 @@ from models.landmarks.pose import pose
 from models.landmarks.standards import Standard
 from models.padding import in_batches
 from models.temperature import from_centikelvin
+from models.weights import accelerator, device_of
 
 Columns = dict[str, np.ndarray]
 TRAINED: tuple[Standard, ...] = (70, 478)
@@ -102,9 +103,9 @@ class LandmarkStage:
         crops = torch.from_numpy(np.stack([cut(picture, window, side) for picture in pictures]))
 
         def run(part: Tensor) -> Tensor:
-            inputs = normalised(part.permute(0, 3, 1, 2))
+            inputs = normalised(part.to(device_of(model)).permute(0, 3, 1, 2))
             kind = next(model.feature_network.parameters()).dtype
-            return model(inputs.to(kind).contiguous(memory_format=torch.channels_last))
+            return model(inputs.to(kind).contiguous(memory_format=torch.channels_last)).cpu()
 
         return [face_of(out, window, side) for out in in_batches(run, crops, self.batch).numpy()]
 
@@ -127,4 +128,4 @@ def _loaded(folder: Path, dtype: str) -> Landmarker:
     model = folded(load_landmarker(folder / "landmarker.safetensors"))
     if dtype != "float32":
         model.feature_network.to(getattr(torch, dtype))
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(accelerator(), memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.card import Card
 from models.errors import UserError
+from models.temperature import Unit
 
 TASKS = {
     "recogniser": "models.tasks.recogniser",
@@ -74,6 +75,8 @@ class Side:
 
     uri: str
     columns: tuple[str, ...] = ()
+    unit: Unit = "centikelvin"
+    """Of thermal pictures."""
 
 
 class Task(Protocol):
@@ -93,6 +96,8 @@ class Task(Protocol):
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
     `sides(config) -> dict[str, Side]`
         Rows of other sources, one beside every row of the batch, chosen by its `draw`; their columns come as `name.column`.
+    `weights(config) -> list[Path]`
+        Files and folders of weights that training reads beside `init`: a run goes on with the same ones alone.
     `begin(model: nn.Module, folder: Path) -> None`
         Fill a fresh model from the weights of a bundle's part (`init`); raise UserError when they are of another shape.
     """

@@ -26,7 +26,7 @@ from models.visible.model import VisibleConfig, VisibleModel, load_visible, new_
 from models.visible.sampler import sample
 from models.visible.text import prompts, tokens
 from models.visible.tokenizer import corpus, new_tokenizer
-from models.weights import load_strictly
+from models.weights import device_of, load_strictly
 
 SUMMARY = """Draws a face of the person that an ArcFace embedding stands for, as a caption says: latent diffusion with the
 embedding in a token of the prompt (Arc2Face), beside the time step, and as the bare head that it is shown, whose shape
@@ -120,7 +120,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     noise = np.stack([draw.standard_normal(batch["latents"].shape[1:], np.float32) for draw in random])
     shown = np.array([draw.random() >= config.drop_head for draw in random])
     square = _error(model, batch, said, embedding, times, torch.from_numpy(noise), shown)
-    early = times >= 500
+    early = (times >= 500).to(square.device)
     values = {"noisy": square[early].mean().item()} if early.any() else {}
     values |= {"clear": square[~early].mean().item()} if (~early).any() else {}
     return square.mean(), values
@@ -176,15 +176,17 @@ def _error(
     shown: np.ndarray | None = None,
 ) -> Tensor:
     """Return the weighted squared error of the velocity per row, float32 [B]; `shown` bool [B]: whose heads are given."""
-    scheduler = new_scheduler()
+    scheduler, device = new_scheduler(), device_of(model)
     alpha = scheduler.alphas_cumprod[times].view(-1, 1, 1, 1)
     clean = torch.from_numpy(batch["latents"]).float()
     noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
     velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-    states = model.text(tokens(model.tokenizer, texts), embedding)
-    answer = model(noisy, times, states, embedding, _folded(batch, shown)).float()
     weight = torch.from_numpy(batch["weight"]).float()[:, None]
-    return ((answer - velocity) ** 2 * weight).mean(dim=(1, 2, 3))
+    inputs = (noisy, times, embedding, velocity, weight, tokens(model.tokenizer, texts))
+    noisy, times, embedding, velocity, weight, ids = (values.to(device) for values in inputs)
+    heads = _folded(batch, shown)
+    answer = model(noisy, times, model.text(ids, embedding), embedding, None if heads is None else heads.to(device))
+    return ((answer.float() - velocity) ** 2 * weight).mean(dim=(1, 2, 3))
 
 
 def _folded(batch: Rows, shown: np.ndarray | None = None) -> Tensor | None:
@@ -225,14 +227,16 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
     assert isinstance(model, VisibleModel)
     few = {name: values[:8] for name, values in rows.items()}
     batch = prepare(few, config)
-    embedding = torch.from_numpy(batch["mean"].astype(np.float32))
+    device = device_of(model)
+    embedding = torch.from_numpy(batch["mean"].astype(np.float32)).to(device)
     texts = prompts([caption(json.loads(str(text)), 0) for text in batch["attributes"]])
-    states = model.text(tokens(model.tokenizer, texts), embedding)
-    nothing = model.text(tokens(model.tokenizer, [""]))
-    noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0))
-    head = _folded(batch)
+    states = model.text(tokens(model.tokenizer, texts).to(device), embedding)
+    nothing = model.text(tokens(model.tokenizer, [""]).to(device))
+    noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0)).to(device)
+    heads = _folded(batch)
+    head = None if heads is None else heads.to(device)
     found = sample(model.unet, new_scheduler(), noise, states, embedding, nothing, head, steps=16, guidance=2.0)
-    made = decode(cache.autoencoder(config.vae), found).numpy()
+    made = decode(cache.autoencoder(config.vae), found.cpu()).numpy()
     return np.concatenate([np.concatenate(list(block), 1) for block in (few["visible"], made)])
 
 

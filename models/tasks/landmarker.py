@@ -76,6 +76,11 @@ def build(config: Config) -> nn.Module:
     return new_landmarker(config.network)
 
 
+def weights(config: Config) -> list[Path]:
+    """Return the thermalizer, if it is looked through."""
+    return [ROOT / config.thermalizer] if config.thermal else []
+
+
 def prepare(rows: Rows, config: Config) -> Rows:
     """Keep visible uint8 [B, S, S, 3], classes, points float32 [B, L, 2] px and thermal uint8 [B, C, S, S], predicted."""
     found = kept(rows, config)

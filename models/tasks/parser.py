@@ -16,7 +16,7 @@ from models.errors import UserError
 from models.parser import parse
 from models.tasks import Rows, TrainConfig
 from models.unet import UNet, UNetConfig, build_unet
-from models.weights import load_network, load_strictly, save_network
+from models.weights import device_of, load_network, load_strictly, save_network
 
 COLUMNS = ("visible", "classes")
 
@@ -54,6 +54,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
     target = warp(torch.from_numpy(batch["classes"])[:, None].float(), matrices, nearest=True)[:, 0].long()
     target = torch.where(flipped[:, None, None], torch.tensor(MIRRORED)[target], target)
+    pictures, target = (values.to(device_of(model)) for values in (pictures, target))
     logits = model((pictures * 2 - 1).contiguous(memory_format=torch.channels_last)).float()
     entropy = F.cross_entropy(logits, target)
     share = logits.softmax(dim=1)
@@ -69,7 +70,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     """Return the intersection over union per class over all pixels, their mean (`score`, `miou`) and pixel accuracy."""
     confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
     for part in rows:
-        found = parse(model, pictures_of(part["visible"])).long().flatten()
+        found = parse(model, pictures_of(part["visible"]).to(device_of(model))).cpu().long().flatten()
         truth = torch.from_numpy(part["classes"]).long().flatten()
         confusion += torch.bincount(truth * len(CLASSES) + found, minlength=len(CLASSES) ** 2).view_as(confusion)
     hits = confusion.diagonal()
@@ -88,7 +89,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
 def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
     """Return a sheet of pictures, truth and answers, uint8."""
     few = slice(0, 8)
-    found = parse(model, pictures_of(rows["visible"][few])).numpy()
+    found = parse(model, pictures_of(rows["visible"][few]).to(device_of(model))).cpu().numpy()
     truth = rows["classes"][few]
     colours = np.stack([painted(row) for row in np.concatenate([truth, found])])
     return np.concatenate([np.concatenate(list(block), 1) for block in (rows["visible"][few], *np.split(colours, 2))])

@@ -8,6 +8,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
-from models.classes import BACKGROUND
+from models.classes import BACKGROUND, CLASSES
 from models.errors import UserError
 from models.seeds import generator, seed_of
 from models.tasks import Rows, Side, TrainConfig, absolute
+from models.temperature import Unit
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
 from models.thermal.network import (
@@ -30,8 +32,8 @@ from models.thermal.network import (
     save_thermalizer,
 )
 from models.thermal.prior import reference, temperature_prior
-from models.unet import UNetConfig
-from models.weights import load_strictly
+from models.unet import STRIDE, UNetConfig
+from models.weights import device_of, load_strictly
 
 COLUMNS = ("visible", "classes", "apparent", "valid", "condition")
 
@@ -45,8 +47,9 @@ class Sources(BaseModel):
         "", description="shards of pictures with classes for the patch term and the prior; else the pairs'"
     )
     thermal_unpaired: str = Field(
-        "", description="folder of 16-bit centikelvin frames for the patch term, of all conditions; else the pairs'"
+        "", description="folder of thermal frames for the patch term, of all conditions; else the pairs'"
     )
+    unit: Unit = Field("centikelvin", description="of the frames' values")
 
     _absolute = field_validator("faces", "thermal_unpaired")(absolute)
 
@@ -104,7 +107,7 @@ def sides(config: Config) -> dict[str, Side]:
     if config.data.faces:
         found["faces"] = Side(config.data.faces, ("visible", "classes"))
     if config.data.thermal_unpaired:
-        found["frames"] = Side(config.data.thermal_unpaired)
+        found["frames"] = Side(config.data.thermal_unpaired, unit=config.data.unit)
     return found
 
 
@@ -118,10 +121,14 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
         raise UserError(
             "the pairs' thermal pictures are 8-bit grey, not degrees: set loss.paired_scale=minmax, or affine"
         )
+    _check(model, batch)
+    if config.loss.patches or config.loss.prior:
+        _check_classes(batch.get("faces.classes", batch["classes"]))
     draws = Draws(batch["draw"])
     matrices, _ = transforms(config.geometry, draws)
     pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
-    target, weight, classes = _targets(model, batch, matrices, config.background)
+    inputs = (pictures, *_targets(model, batch, matrices, config.background))
+    pictures, target, weight, classes = (values.to(device_of(model)) for values in inputs)
     found = _scaled(model, pictures, classes, batch["condition"])
     mse = paired_error(found, target, weight, config.loss) / weight.sum()
     metrics = {"mse": mse.item(), "clipped": clipped_share(found.detach(), classes != BACKGROUND).mean().item()}
@@ -131,12 +138,35 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     if config.loss.patches or config.loss.prior:
         real, keep = _frames(model, batch, target, (weight > 0) & (classes != BACKGROUND))
         if config.data.faces:
-            pictures, classes = _faces(batch, config)
+            pictures, classes = (values.to(device_of(model)) for values in _faces(batch, config))
             found = _scaled(model, pictures, classes, batch["condition"])
         patches, prior = _unpaired_terms(batch, config, found, classes, real, keep, step)
         total = total + config.loss.patches * patches + config.loss.prior * prior
         metrics |= {"patches": float(patches.detach()), "prior": float(prior.detach())}
     return total, metrics
+
+
+def _check(model: Thermalizer, rows: Rows) -> None:
+    """Raise a UserError for rows of a condition or size that `model` cannot take."""
+    if unknown := sorted({str(name) for name in rows["condition"]} - set(model.networks)):
+        raise UserError(
+            f"rows of condition {unknown[0]!r}, which this thermalizer does not have ({', '.join(model.networks)}): gather "
+            "with --condition, or set thermal.conditions"
+        )
+    side = rows["visible"].shape[1]
+    if side % STRIDE:
+        raise UserError(
+            f"pictures of {side} px: the thermalizer takes multiples of {STRIDE}; make them with another --size"
+        )
+
+
+def _check_classes(classes: np.ndarray) -> None:
+    """Raise a UserError for rows of which the patch term and the prior would not know what is where."""
+    if (classes >= len(CLASSES)).any():
+        raise UserError(
+            "rows without a mask (classes 255), which loss.patches and loss.prior need: gather with --bundle starter, "
+            "whose parser makes them, or with masks"
+        )
 
 
 def _targets(model: Thermalizer, batch: Rows, matrices: Tensor, background: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,11 +185,11 @@ def is_grey(rows: Rows) -> bool:
 
 
 def _scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np.ndarray) -> Tensor:
-    """Return the outputs of the networks of the rows' conditions, float32 [B, H, W]; 0 where a condition has none."""
-    out = torch.zeros(classes.shape)
+    """Return the outputs of the networks of the rows' conditions, float32 [B, H, W]."""
+    out = torch.zeros(classes.shape, device=classes.device)
     for name in model.networks:
-        rows = torch.from_numpy(condition == name)
-        if rows.any():
+        rows = torch.from_numpy(np.flatnonzero(condition == name)).to(classes.device)
+        if len(rows):
             out[rows] = model.scaled(pictures[rows], classes[rows], name)
     return out
 
@@ -177,7 +207,7 @@ def _frames(model: Thermalizer, batch: Rows, target: Tensor, person: Tensor) -> 
     """Return the thermal pictures that patches are compared with, on the network's scale, and which pixels count."""
     if "frames.thermal" not in batch:
         return target, person
-    celsius = torch.from_numpy(batch["frames.thermal"])
+    celsius = torch.from_numpy(batch["frames.thermal"]).to(target.device)
     return model.to_scale(celsius.nan_to_num()), ~celsius.isnan()
 
 
@@ -191,10 +221,10 @@ def _unpaired_terms(
     patches = prior = found.new_zeros(())
     span = config.thermal.high - config.thermal.low
     for condition in config.thermal.conditions:
-        rows = torch.from_numpy(batch["condition"] == condition)
-        share = rows.float().mean()
+        chosen = batch["condition"] == condition
+        rows, share = torch.from_numpy(np.flatnonzero(chosen)).to(found.device), float(chosen.mean())
         if share and config.loss.patches:
-            theirs = torch.ones_like(rows) if "frames.thermal" in batch else rows
+            theirs = slice(None) if "frames.thermal" in batch else rows
             seed = generator("patches", condition, step, *batch["draw"])
             distance = patch_distance(found[rows], classes[rows], real[theirs], keep[theirs], config.loss, seed)
             patches = patches + share * distance
@@ -217,6 +247,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
             raise UserError(
                 "the validation rows' thermal pictures are 8-bit grey: errors in kelvin need radiometric ones"
             )
+        _check(model, part)
         celsius = predict(model, part)
         errors.add(part, celsius)
         person = torch.from_numpy(part["classes"] != BACKGROUND)
@@ -227,13 +258,27 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
 
 def predict(model: Thermalizer, rows: Rows) -> np.ndarray:
     """Return degrees Celsius float32 [B, H, W] for rows of mixed conditions."""
-    pictures, classes = pictures_of(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"]))
-    found = torch.zeros(classes.shape)
-    for condition in model.networks:
-        chosen = torch.from_numpy(rows["condition"] == condition)
-        if chosen.any():
-            found[chosen] = model(pictures[chosen], classes[chosen], condition)
-    return found.numpy()
+    inputs = (pictures_of(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"])))
+    pictures, classes = (values.to(device_of(model)) for values in inputs)
+    return model.celsius(_scaled(model, pictures, classes, rows["condition"])).cpu().numpy()
+
+
+def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+    """Return a sheet uint8: pictures, what is predicted and what is true, on one colour scale of the person's range."""
+    assert isinstance(model, Thermalizer)
+    few = {name: values[:8] for name, values in rows.items()}
+    layers, person = [predict(model, few)], few["classes"] != BACKGROUND
+    if not is_grey(few):
+        layers.append(few["apparent"])
+    shown = [layer[person & np.isfinite(layer)] for layer in layers]
+    low, high = (
+        np.percentile(np.concatenate(shown), (1, 99)) if shown[-1].size else (config.thermal.low, config.thermal.high)
+    )
+    lines = [few["visible"]]
+    for layer in layers:
+        grey = np.nan_to_num((layer - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
+        lines.append(np.stack([cv2.applyColorMap(picture, cv2.COLORMAP_INFERNO)[..., ::-1] for picture in grey]))
+    return np.concatenate([np.concatenate(list(line), axis=1) for line in lines])
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:

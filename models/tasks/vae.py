@@ -13,6 +13,7 @@ from models.card import Card
 from models.classes import CLASSES
 from models.tasks import Rows, TrainConfig
 from models.visible.autoencoder import Autoencoder, detail_loss, new_vae, save_autoencoder, to_pictures
+from models.weights import device_of
 
 COLUMNS = ("visible", "classes")
 
@@ -49,7 +50,8 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     In plain RGB lightness dominates, and a short training ends before it has learned colour.
     """
     assert isinstance(model, Autoencoder)
-    pictures, weight = _crops(*_inputs(batch), batch["draw"], config.crop)
+    crops = _crops(*_inputs(batch), batch["draw"], config.crop)
+    pictures, weight = (values.to(device_of(model)) for values in crops)
     found, truth = (opponent(x.float(), config.chroma) for x in (model(pictures), pictures))
     absolute = ((found - truth).abs() * weight).mean()
     detail = detail_loss(found, truth, weight)
@@ -84,9 +86,9 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     outside = torch.tensor([CLASSES.index(name) for name in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR", "NECK")])
     error, count, latent = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), []
     for part in rows:
-        pictures = pictures_of(part["visible"]) * 2 - 1
+        pictures = pictures_of(part["visible"]).to(device_of(model)) * 2 - 1
         latents = model.vae.encode(pictures).latents
-        found = to_pictures(model.vae.decode(latents).sample).double()
+        found = to_pictures(model.vae.decode(latents).sample).cpu().double()
         square = (found - torch.from_numpy(part["visible"]).double()).square().mean(-1)
         face = ~torch.isin(torch.from_numpy(np.ascontiguousarray(part["classes"])), outside)
         error += torch.stack([square.sum(), (square * face).sum()])
@@ -101,7 +103,7 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
     """Return a sheet uint8 of pictures over their reconstructions."""
     assert isinstance(model, Autoencoder)
     truth = rows["visible"][:8]
-    found = model(pictures_of(truth) * 2 - 1)
+    found = model(pictures_of(truth).to(device_of(model)) * 2 - 1).cpu()
     return np.concatenate([np.concatenate(list(block), 1) for block in (truth, to_pictures(found).numpy())])
 
 

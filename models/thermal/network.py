@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
@@ -19,7 +20,8 @@ CLIP_MARGIN = 1e-3
 class ThermalConfig(BaseModel):
     """What the numbers of a thermalizer mean. T-FAKE's published weights: 20 to 40 degrees Celsius, background masked.
 
-    low, high: the temperatures of network outputs 0 and 1, in degrees Celsius.
+    low, high: the temperatures of network outputs 0 and 1, in degrees Celsius. blur: sigma in pixels of the Gaussian that
+    the masked picture is seen through; the published weights learned with 0.5.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,6 +29,7 @@ class ThermalConfig(BaseModel):
     low: float = 20.0
     high: float = 40.0
     mask_background: bool = True
+    blur: float = Field(0.0, ge=0)
     conditions: tuple[str, ...] = Field(("warm", "cold"), min_length=1)
 
     @model_validator(mode="after")
@@ -48,14 +51,29 @@ class Thermalizer(nn.Module):
         """Return the network's output in [0, 1], float32 [B, H, W]. classes: uint8 [B, H, W]."""
         if self.config.mask_background:
             pictures = pictures * (classes != BACKGROUND)[:, None]
+        if self.config.blur:
+            pictures = blurred(pictures, self.config.blur)
         return self.networks[condition](pictures.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
     def forward(self, pictures: Tensor, classes: Tensor, condition: str) -> Tensor:
-        return self.config.low + (self.config.high - self.config.low) * self.scaled(pictures, classes, condition)
+        return self.celsius(self.scaled(pictures, classes, condition))
+
+    def celsius(self, scaled: Tensor) -> Tensor:
+        """Return network values as degrees Celsius."""
+        return self.config.low + (self.config.high - self.config.low) * scaled
 
     def to_scale(self, celsius: Tensor) -> Tensor:
         """Return degrees Celsius as network values, clipped to [0, 1]."""
         return ((celsius - self.config.low) / (self.config.high - self.config.low)).clamp(0, 1)
+
+
+def blurred(pictures: Tensor, sigma: float) -> Tensor:
+    """Return pictures [B, C, H, W] under a Gaussian of `sigma` pixels on a kernel of 5 x 5, edges mirrored."""
+    line = torch.exp(-0.5 * (torch.arange(-2, 3, device=pictures.device) / sigma) ** 2)
+    kernel = torch.outer(line, line) / line.sum() ** 2
+    count = pictures.shape[1]
+    padded = F.pad(pictures, (2, 2, 2, 2), mode="reflect")
+    return F.conv2d(padded, kernel.to(pictures.dtype).expand(count, 1, 5, 5), groups=count)
 
 
 def clipped_share(scaled: Tensor, person: Tensor) -> Tensor:

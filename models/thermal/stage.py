@@ -14,6 +14,7 @@ from models.errors import UserError
 from models.padding import chunks
 from models.temperature import to_centikelvin
 from models.thermal.network import clipped_share, load_thermalizer
+from models.weights import accelerator, device_of
 
 
 class ThermalStage:
@@ -27,7 +28,7 @@ class ThermalStage:
         self, weights: Path, *, conditions: Sequence[str], dtype: str = "float32", threads: int = 1, batch: int = 32
     ) -> None:
         torch.set_num_threads(threads)
-        self.model = load_thermalizer(Path(weights), dtype)
+        self.model = load_thermalizer(Path(weights), dtype).to(accelerator())
         self.dtype = next(self.model.parameters()).dtype
         self.conditions, self.batch = self._known(conditions), batch
 
@@ -46,13 +47,12 @@ class ThermalStage:
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        pictures = pictures_of(batch["visible"])
-        classes = torch.from_numpy(np.ascontiguousarray(batch["classes"]))
+        inputs = (pictures_of(batch["visible"]), torch.from_numpy(np.ascontiguousarray(batch["classes"])))
+        pictures, classes = (values.to(device_of(self.model)) for values in inputs)
         layers = torch.stack([self._layer(pictures, classes, name) for name in self.conditions], dim=1)
         share = clipped_share(layers, (classes != BACKGROUND)[:, None])
-        scale = self.model.config
-        celsius = scale.low + (scale.high - scale.low) * layers
-        return {**batch, "thermal": to_centikelvin(celsius.numpy()), "thermal_clipped": share.float().numpy()}
+        thermal = to_centikelvin(self.model.celsius(layers).cpu().numpy())
+        return {**batch, "thermal": thermal, "thermal_clipped": share.float().cpu().numpy()}
 
     def _layer(self, pictures: Tensor, classes: Tensor, condition: str) -> Tensor:
         out = []

@@ -111,6 +111,33 @@ def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, stop_at: int) ->
         assert torch.equal(one, other)
 
 
+def test_the_first_save_brings_a_picture_and_no_later_one(tmp_path: Path) -> None:
+    shown: list[int] = []
+    task = types.SimpleNamespace(**vars(LINEAR), pictures=lambda *_: np.zeros((1, 1, 3), np.uint8))
+    hooks = Hooks(tmp_path, lambda *_: None, lambda _: None, lambda step, _: shown.append(step), checkpoint_seconds=0)
+    config = CONFIG.model_copy(update={"validate_every": 0})
+    train(task, config, Numbers(), Numbers(20), hooks)  # type: ignore[arg-type]
+    assert shown == [1, 60]
+
+
+def _stopped(rank: int, folder: Path) -> None:
+    """One of two workers, of which the second alone is asked to stop; it leaves the step it stopped at."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    hooks = Hooks(folder, lambda *_: None, lambda _: None, stop=lambda: rank == 1)
+    with pytest.raises(Interrupted) as stop:
+        train(LINEAR, CONFIG, Numbers(), None, hooks)  # type: ignore[arg-type]
+    (folder / f"{rank}").write_text(str(stop.value))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_workers_stop_at_the_same_step(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_stopped, (tmp_path,), nprocs=2)
+    assert all((tmp_path / name).read_text().startswith("stopped at step 4 of 60") for name in "01")
+    assert (tmp_path / "step-0000004").is_dir()
+
+
 def test_another_config_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path, CONFIG, stop_at=2)

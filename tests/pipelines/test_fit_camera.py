@@ -30,6 +30,18 @@ def test_radiometric_frames_become_a_domain(tmp_path: Path) -> None:
     assert set(fit.unknown) >= {"drift_k", "offset_k", "vignetting_k", "housing_c", "dead", "low_c", "high_c"}
 
 
+def test_frames_in_another_unit_are_the_same_camera(tmp_path: Path) -> None:
+    for unit, scale in (("centikelvin", 0.01), ("counts40mk", 0.04)):
+        (tmp_path / unit).mkdir()
+        for number, frame in enumerate(frames(LAB)):
+            cv2.imwrite(str(tmp_path / unit / f"{number}.tiff"), ((frame + 273.15) / scale).round().astype(np.uint16))
+    found = [
+        fit_camera.run(str(tmp_path / unit), tmp_path / f"{unit}.yaml", unit=unit).found  # type: ignore[arg-type]
+        for unit in ("centikelvin", "counts40mk")
+    ]
+    assert found[0]["netd_mk"] == pytest.approx(found[1]["netd_mk"], rel=0.02)
+
+
 @pytest.mark.parametrize(("agc", "quality"), [(True, 80), (False, 0)])
 def test_grey_frames_become_a_domain(tmp_path: Path, agc: bool, quality: int) -> None:
     for number, grey in enumerate(pictures(frames(LAB), agc=agc)):

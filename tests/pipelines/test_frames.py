@@ -34,6 +34,15 @@ def test_frames_are_degrees_where_the_person_is(tmp_path: Path) -> None:
         assert 0.2 < np.isnan(row).mean() < 0.8 and np.isfinite(row[12, 12]) and np.isnan(row[0, 0])
 
 
+def test_frames_may_be_in_another_unit(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "counts.png"), ((frame() + 273.15) / 0.04).astype(np.uint16))
+    cv2.imwrite(str(tmp_path / "celsius.tiff"), frame().astype(np.float32))
+    for unit, name in (("counts40mk", "celsius.tiff"), ("celsius", "counts.png")):
+        frames = Frames(str(tmp_path), 24, unit)  # type: ignore[arg-type]
+        assert [text.partition(":")[0] for text in frames.skipped] == [name]
+        assert np.nanmean(frames.rows(np.array([0]))["thermal"]) == pytest.approx(34, abs=0.1)
+
+
 def test_a_mask_says_who_the_person_is(tmp_path: Path) -> None:
     write(tmp_path / "a.png", frame())
     mask = np.zeros((48, 64), np.uint8)

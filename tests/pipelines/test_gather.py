@@ -143,6 +143,27 @@ def test_tasks_refuse_rows_without_their_truth_by_name(folders: dict[str, Path],
     other = parser.Config()
     with pytest.raises(UserError, match="rows without a mask"):
         parser.loss(parser.build(other), rows_for(parser, other, tmp_path / "out"), other, 0)
+    third = thermalizer.Config(unet={"width": 8, "blocks": [1, 1, 1, 1]})
+    model, rows = thermalizer.build(third), rows_for(thermalizer, third, tmp_path / "out")
+    for call in (lambda: thermalizer.loss(model, rows, third, 0), lambda: thermalizer.validate(model, [rows], third)):
+        with pytest.raises(UserError, match=r"condition '', which .* \(warm, cold\): gather with --condition"):
+            call()
+    rows["condition"] = np.full(len(rows["condition"]), "warm", object)
+    assert thermalizer.loss(model, rows, third, 0)[0].requires_grad
+    terms = thermalizer.Config(unet={"width": 8, "blocks": [1, 1, 1, 1]}, loss={"prior": 1})
+    with pytest.raises(UserError, match=r"rows without a mask .* gather with --bundle starter"):
+        thermalizer.loss(model, rows, terms, 0)
+    with pytest.raises(UserError, match="pictures of 20 px: the thermalizer takes multiples of 32"):
+        thermalizer.loss(model, {**rows, "visible": rows["visible"][:, :20, :20]}, third, 0)
+
+
+def test_data_sets_of_two_sizes_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    run("charlotte", folders["charlotte"], tmp_path / "small")
+    run("charlotte", folders["charlotte"], tmp_path / "large", size=64)
+    both = f"{tmp_path / 'small'},{tmp_path / 'large'}"
+    with pytest.raises(UserError, match=r"32 px in .*small, 64 px in .*large.*: make them anew with one --size"):
+        Shards(both, ("visible",))
+    assert len(Shards(both, ("condition",))) == 2 * len(Shards(str(tmp_path / "small"), ("condition",)))
 
 
 def test_tfakes_tables_take_charlotte_with_profiles(

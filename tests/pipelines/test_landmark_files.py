@@ -12,7 +12,7 @@ import yaml
 
 from models.bundle import load_bundle, seal
 from models.checkpoint import load_weights
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
 from models.landmarks.adapt import FILE, Adapter, AdapterConfig
 from models.landmarks.detect import Face, Window
@@ -55,6 +55,18 @@ def annotated(folder: Path, count: int = 3) -> np.ndarray:
         cv2.imwrite(str(folder / f"{k}.png"), counts)
         (folder / f"{k}.pts").write_text(exports.pts_text(face))
     return points
+
+
+def test_a_part_of_ones_own_is_named_from_the_working_directory(
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotated(tmp_path / "images", 1)
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EnvironmentFault, match=f"{tmp_path}/mine has no files.json"):
+        landmarks.find(bundle, "images", "out", overrides=["landmarks.weights=mine"])
+    with pytest.raises(UserError, match="no file has a key 'thermals'"):
+        landmarks.find(bundle, "images", "out", overrides=["thermals.weights=mine"])
 
 
 def test_every_format_is_written_and_broken_pictures_are_named(bundle: str, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from models.bundle import Bundle, load_bundle
+from models.bundle import Bundle, load_bundle, seal
 from models.errors import UserError
 from models.temperature import from_centikelvin
+from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
+from models.unet import UNetConfig
 from pipelines import thermalize
 from pipelines.chain import Chain
 from pipelines.clean import run as clean
@@ -81,6 +83,19 @@ def whole_run(plan: PhotoPlan, write: Callable[..., Any]) -> None:
     chain = Chain([thermalize._spec(name, plan.bundle, plan.job) for name in names])
     for partition in range(plan.partitions):
         write(chain(plan.partition(partition)), plan, 1)
+
+
+def test_a_thermalizer_of_ones_own_is_named_from_the_working_directory(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_thermalizer(
+        new_thermalizer(ThermalConfig(conditions=("hot",)), UNetConfig(width=8, blocks=(1, 1, 1, 1))), tmp_path / "mine"
+    )
+    seal(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no thermalizer for 'warm'; it has: hot"):
+        thermalize.run(str(photos), "out", overrides=["thermal.weights=mine"])
+    assert load_bundle("starter", ["thermal.weights=hub:a/b@1"]).thermal.weights == "hub:a/b@1"
 
 
 def test_pairs_come_out_in_the_record(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:

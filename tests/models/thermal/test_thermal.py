@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from models.errors import UserError
 from models.temperature import from_centikelvin
 from models.thermal.baselines import Baselines, Errors, skill
-from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
+from models.thermal.network import ThermalConfig, Thermalizer, blurred, new_thermalizer, save_thermalizer
 from models.thermal.stage import ThermalStage
 from models.unet import UNetConfig
 
@@ -61,6 +62,19 @@ def test_masked_background_cannot_change_the_answer(tmp_path: Path) -> None:
     first = stage({"visible": data["visible"], "classes": data["classes"]})
     second = stage({"visible": other, "classes": data["classes"]})
     np.testing.assert_array_equal(first["thermal"], second["thermal"])
+
+
+def test_the_masked_picture_may_be_blurred_as_the_published_one_is(tmp_path: Path) -> None:
+    pictures = torch.rand(2, 3, 32, 40)
+    wanted = [
+        cv2.GaussianBlur(p.permute(1, 2, 0).numpy(), (5, 5), 0.5, borderType=cv2.BORDER_REFLECT_101) for p in pictures
+    ]
+    np.testing.assert_allclose(blurred(pictures, 0.5).permute(0, 2, 3, 1), np.stack(wanted), atol=1e-6)
+    sharp = new_thermalizer(ThermalConfig(mask_background=False), SMALL).eval()
+    soft = Thermalizer(ThermalConfig(mask_background=False, blur=0.5), dict(sharp.networks.items())).eval()
+    classes = torch.ones(2, 32, 64, dtype=torch.uint8)
+    pictures = torch.rand(2, 3, 32, 64)
+    assert torch.equal(soft.scaled(pictures, classes, "warm"), sharp.scaled(blurred(pictures, 0.5), classes, "warm"))
 
 
 def test_unknown_condition_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from models.visible.cache import of_others
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig
 from models.visible.stage import VisibleStage
+from tests.models.elsewhere import elsewhere
 
 SIZE = 32
 
@@ -116,6 +117,18 @@ def test_a_mirrored_picture_turns_the_other_way():
     assert said["pose"] in ATTRIBUTES["pose"][2]
     sided = {name for name, (_, _, words) in ATTRIBUTES.items() if any("left" in w or "right" in w for w in words)}
     assert sided == {"pose"}
+
+
+@pytest.mark.slow
+def test_diffusion_rows_meet_the_model_where_it_is(trained_vae, faces):
+    shape = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
+    config = diffusion.Config(vae=str(trained_vae[0]), faces=str(faces), shape=shape, vocabulary=700, size=SIZE)
+    raw = world(4)
+    rows = {**diffusion.prepare(raw, config), "draw": raw["draw"]}
+    model = diffusion.build(config).to("meta")
+    with elsewhere():
+        value, metrics = diffusion.loss(model, rows, config, 0)
+    assert value.is_meta and metrics
 
 
 @pytest.mark.slow

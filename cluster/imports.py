@@ -1,0 +1,42 @@
+"""`thermapair import`: published checkpoints into parts of a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group("import")
+def command() -> None:
+    """Make parts of a bundle of published checkpoints."""
+
+
+def _checkpoint(flag: str, text: str) -> Any:
+    return click.option(flag, metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=text)
+
+
+@command.command("tfake")
+@_checkpoint("--warm", "Thermalizer of warm rooms, test2_weights_warm_e9.pth.")
+@_checkpoint("--cold", "Thermalizer of cold rooms, test2_weights_cold_e9.pth.")
+@_checkpoint("--landmarks", "Landmarker of 70 points, 70.pt.")
+@_checkpoint("--dense", "Landmarker of 478 points, 478.pt.")
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+def tfake(warm: Path | None, cold: Path | None, landmarks: Path | None, dense: Path | None, out: Path) -> None:
+    """Read the authors' checkpoints of T-FAKE strictly into DIR/thermal and DIR/landmarks, sealed.
+
+    Any of the four will do. Nothing of a file is run: what is not tensors alone is refused. The licence is the authors'.
+    """
+    from models import published
+    from models.errors import UserError
+
+    thermal = {name: path for name, path in (("warm", warm), ("cold", cold)) if path}
+    points = {number: path for number, path in ((70, landmarks), (478, dense)) if path}
+    if not thermal and not points:
+        raise UserError("name at least one checkpoint: --warm, --cold, --landmarks or --dense")
+    if thermal:
+        click.echo(f"--set thermal.weights={published.import_thermalizer(thermal, out / 'thermal')}")
+    if points:
+        folder = published.import_landmarkers(points, out / "landmarks")  # type: ignore[arg-type]
+        click.echo(f"--set landmarks.weights={folder}")
