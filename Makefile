@@ -18,11 +18,11 @@ export HF_HUB_OFFLINE ?= 1
 demo: install
 	$(VENV)/bin/thermapair generate --bundle starter --profile laptop --job demo --out $(OUT)
 
-test: install
-	$(VENV)/bin/python -m pytest
+test: test-fast
+	$(VENV)/bin/python -m pytest -m slow
 
 test-fast: install
-	$(VENV)/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow" -n 2
 
 lint: install
 	$(VENV)/bin/ruff check .

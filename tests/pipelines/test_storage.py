@@ -93,6 +93,7 @@ def test_a_live_driver_keeps_others_out_and_leaves_nothing_behind(storage: Stora
         pass
 
 
+@pytest.mark.slow
 def test_a_lease_of_another_machine_expires_and_its_holder_is_told(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_the_same_draw_gives_the_same_canvas() -> None:
     assert (first.boxes == again.boxes).all()
 
 
+@pytest.mark.slow
 def test_a_detector_learns_and_exports(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = detector.Config(steps=20, batch=8, sides=(96,))

@@ -65,6 +65,7 @@ def rows(config: recogniser.Config, count: int = 12) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [recogniser, judge])
 def test_a_recogniser_learns_and_exports(task, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -88,6 +88,7 @@ def test_the_affine_baseline_finds_an_affine_map() -> None:
     np.testing.assert_allclose(conversion.affine(source, source, source), source, atol=0.5)
 
 
+@pytest.mark.slow
 def test_leave_subject_out_never_trains_on_the_subject() -> None:
     """Every subject's labels have an offset of their own; whoever is left out gets the others' mean offset instead."""
     source = faces(60)

@@ -74,6 +74,7 @@ def test_an_example_depends_on_its_draw_alone_and_shares_are_kept(config: Config
     assert abs(faces - (1 - config.negatives)) < 0.08
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_and_tells_faces_from_the_rest(config: Config) -> None:
     easy = Augmentation(rotation=5, shear=0, area=(0.8, 1.2), thermal_blur=0.5, inversion=0)
     config = config.model_copy(update={"augmentation": easy})

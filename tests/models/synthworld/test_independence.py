@@ -14,6 +14,8 @@ from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import Rendered, render
 from models.synthworld.scene import Light, Scene
 
+pytestmark = pytest.mark.slow
+
 WORLD = Path(heat.__file__).parent
 SIZE = 48
 BARE = [CLASSES.index(name) for name in ("SKIN", "NOSE", "TOP_LIP", "BOTTOM_LIP", "NECK")]
@@ -164,7 +166,6 @@ def crowd(people: list[tuple[Scene, Rendered]]) -> tuple[list[Scene], np.ndarray
     return scenes, np.where(np.isnan(table), np.nanmean(table, 0), table)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["tone", "hair", "iris", "lips"])
 def test_probe_from_thermal_to_colour_is_at_chance(crowd: tuple[list[Scene], np.ndarray], what: str) -> None:
     scenes, features = crowd
@@ -178,7 +179,6 @@ def test_probe_from_thermal_to_colour_is_at_chance(crowd: tuple[list[Scene], np.
     assert correlation(features, values[what]) < 0.126
 
 
-@pytest.mark.slow
 def test_probe_finds_what_is_there(crowd: tuple[list[Scene], np.ndarray]) -> None:
     """The same probe reads the room from the face, hair and clothes: the colours' chance is not the probe's weakness."""
     scenes, features = crowd

@@ -143,6 +143,7 @@ def test_a_symmetric_person_mirrors() -> None:
     assert float((picture.landmarks_70[0] - mirrored).abs().max()) < 0.05
 
 
+@pytest.mark.slow
 def test_expressions_move_the_points() -> None:
     still, *moved = render([scene(expression=name) for name in EXPRESSIONS], 16).landmarks_70
     for name, points in zip(EXPRESSIONS[1:], moved, strict=True):

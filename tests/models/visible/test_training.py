@@ -169,6 +169,7 @@ def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_p
         torch.testing.assert_close(value, model.state_dict()[name].float())
 
 
+@pytest.mark.slow
 def test_a_model_without_heads_begins_one_that_is_shown_them(trained_vae, faces, tmp_path: Path):
     shape = {"widths": (16, 32), "heads": (1, 2), "groups": 8, "hidden": 32, "text_layers": 1, "text_heads": 2}
     values = {"vae": str(trained_vae[0]), "faces": str(faces), "vocabulary": 700, "size": SIZE}
