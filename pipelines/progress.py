@@ -115,7 +115,7 @@ class State:
             return open_ / self.rate
         if not self.stages:
             return None
-        share = sum(rows for rows, _, _ in self.stages.values()) / len(self.stages) / max(open_, 1)
+        share = min(rows for rows, _, _ in self.stages.values()) / max(open_, 1)  # redraws count in most stages
         return self.elapsed * (1 / share - 1) if 0 < share < 1 else None
 
     def busy(self, stage: str) -> float:

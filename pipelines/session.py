@@ -77,6 +77,8 @@ def _start(start: RayStart) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this machine can reach it
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # eight idle Pythons delay the first that works
+    # Its notes (init is called again, signals are not Ray's) are about what is done on purpose.
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     ray.init(
         address="local",

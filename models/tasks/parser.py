@@ -19,6 +19,9 @@ from models.unet import UNet, UNetConfig, build_unet
 from models.weights import device_of, load_network, load_strictly, save_network
 
 COLUMNS = ("visible", "classes")
+SUMMARY = """Says which of FaceSynthetics' 19 classes each pixel of a visible face belongs to. A U-Net with a ResNet encoder."""
+LIMITS = """Learnt from rendered people: it knows no photograph. Thin classes (brows, lips, the inside of the mouth) are right on
+half of their area; beards and glasses on little more. Left and right are the person's own."""
 
 
 class Config(TrainConfig):
@@ -99,4 +102,5 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write `parser.safetensors` (float16) and the card."""
     assert isinstance(model, UNet)
     save_network(model, folder / "parser.safetensors")
-    card.write(folder)
+    facts = {"title": "Face parser", "summary": SUMMARY, "limits": LIMITS}
+    card.model_copy(update=facts).write(folder)

@@ -36,6 +36,10 @@ from models.unet import STRIDE, UNetConfig
 from models.weights import device_of, load_strictly
 
 COLUMNS = ("visible", "classes", "apparent", "valid", "condition")
+SUMMARY = """Turns a visible face into apparent temperature in degrees Celsius: T-FAKE's U-Net, one network per condition. What it
+gives is what the condition makes likely, not a measurement of anybody."""
+LIMITS = """Learnt from rendered people and from rooms as its training data has them: of another camera, room or skin it knows
+nothing, and a room's own temperature cannot be seen in a visible picture. Small vessels and asymmetries are not drawn."""
 
 
 class Sources(BaseModel):
@@ -285,4 +289,5 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write the thermalizer's folder and its card."""
     assert isinstance(model, Thermalizer)
     save_thermalizer(model, folder)
-    card.write(folder)
+    facts = {"title": "Thermalizer", "summary": SUMMARY, "limits": LIMITS}
+    card.model_copy(update=facts).write(folder)
