@@ -42,10 +42,6 @@ def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
     return _hashed("sample", seed, identity, view, draw)
 
 
-SECONDS = "thermapair.seconds"
-"""Metadata of a file of captions: how long they took to write."""
-
-
 def pair_id(sample: str, condition: str) -> str:
     """Return the id of one visible and thermal pair: 20 hex digits."""
     return _hashed("pair", sample, condition)
@@ -117,19 +113,20 @@ class Plan:
         if len(captions) != sum(sizes):
             raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
         columns = {"caption": pa.array(captions, pa.string()), "caption_source": pa.array(sources, pa.string())}
-        table, sink, start = pa.table(columns, metadata={SECONDS: f"{seconds:.3f}"}), pa.BufferOutputStream(), 0
+        table, sink, start = pa.table(columns), pa.BufferOutputStream(), 0
         with pq.ParquetWriter(sink, table.schema) as writer:
             for size in sizes:
                 writer.write_table(table.slice(start, size), row_group_size=size)
                 start += size
-        self.out.create(_captions(chunk), sink.getvalue().to_pybytes())
+        if self.out.create(_captions(chunk), sink.getvalue().to_pybytes()):
+            self.out.write(f"{CAPTIONS}/part-{chunk:05d}.json", json.dumps({"seconds": seconds}).encode())
 
     def caption_seconds(self) -> float:
         """Return how long the captions took to write, of all runs together."""
         seconds = 0.0
         for name in self.out.list(CAPTIONS):
-            with pq.ParquetFile(self.out.path(name), filesystem=self.out.arrow) as file:
-                seconds += float((file.schema_arrow.metadata or {}).get(SECONDS.encode(), b"0"))
+            if name.endswith(".json"):
+                seconds += json.loads(self.out.read(name))["seconds"]
         return seconds
 
     def _chunk(self, chunk: int) -> range:
