@@ -77,7 +77,6 @@ def test_the_same_bytes_come_out_of_other_pools(made: tuple[Path, str], tmp_path
         (("identities.source=nobody.parquet",), 2, "nobody.parquet does not exist"),
         (("profile.groups=[{stages: [visible], threads: 2}]",), 2, "Set threads: 1 and raise actors instead"),
         (("profile.ray.object_store_mb=99999999",), 75, "the object store needs"),
-        (("captions=template", "gates.celsius=[0, 1]", "stop.first_samples=2"), 75, "samples were rejected"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_message(edits: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
@@ -85,14 +84,6 @@ def test_what_is_wrong_is_said_in_one_message(edits: tuple[str, ...], code: int,
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_an_engine_that_does_not_start_stops_the_run_with_a_way_out(tmp_path: Path) -> None:
-    edits = (*SMALL, "bundle.captions.options={engine: {max_model_len: 100000000}}")
-    done = thermapair("generate", "--job", "demo", "--out", str(tmp_path / "out"), edits=edits)
-    assert done.returncode == 75, done.stderr
-    assert "vLLM engine" in done.stderr
-    assert "--set captions=template" in done.stderr
 
 
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:
