@@ -123,9 +123,7 @@ def show(row: Mapping[str, Any]) -> None:
     for name in SHOWN:
         value = row[name]
         text = json.dumps(value) if isinstance(value, list) else str(value)
-        table.add_row(
-            f"[dim]{name}", Text(text)
-        )  # as it is: names may hold what a markup language would take for its own
+        table.add_row(f"[dim]{name}", Text(text))  # as it is: names may hold what markup would take for its own
     if row["thermal"]:
         degrees = from_centikelvin(decode(row["thermal"]["bytes"]))
         table.add_row("[dim]thermal", f"{degrees.min():.1f} to {degrees.max():.1f} degC, mean {degrees.mean():.1f}")

@@ -47,11 +47,11 @@ def find(
         raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
     finder, adapter = _finder(fetch(chosen.landmarks, chosen), standard)
     finder.threshold, finder.search = threshold or finder.threshold, Search(finest=finest)
-    target, skipped, pictures = Storage(out), dict[str, str](), list[dict[str, Any]]()
-    names = _names(Storage(images), formats)
+    source, target, skipped, pictures = Storage(images), Storage(out), dict[str, str](), list[dict[str, Any]]()
+    names = _names(source, formats)
     for name in names:
         try:
-            image = decode(Storage(images).read(name))
+            image = decode(source.read(name))
             faces = finder.find(image, mode, most=most)
         except UserError as error:
             skipped[name] = str(error)

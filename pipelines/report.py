@@ -52,7 +52,7 @@ class Report:
 
     def told(self) -> str:
         """Return what the run came to, in two lines."""
-        counts = f"{self.pairs:,} pairs of {self.accepted:,} of {self.samples:,} samples"
+        counts = f"{self.pairs:,} pairs; {self.accepted:,} of {self.samples:,} samples accepted"
         counts += f", {self.redrawn:,} drawn again, {self.shortfall:,} given up"
         captions = ", ".join(f"{count:,} by {AUTHORS[name]}" for name, count in self.captions.items())
         return f"{counts}\ncaptions: {captions}" if captions else counts

@@ -44,7 +44,7 @@ GATHERED = pa.schema(
         (
             "face_height",
             pa.float32(),
-        ),  # of the box of the points, pixels of the thermal picture (else the visible) as it came
+        ),  # of the points' box, pixels of the thermal picture (else the visible) as it came
         ("landmarks_5", pa.list_(pa.float32(), 10)),
         ("landmarks_72", pa.list_(pa.float32(), 144)),  # NaN behind the 43 of a profile
     ]

@@ -63,6 +63,10 @@ class Pack:
         return outputs if self._batched else [output[None] for output in outputs]
 
 
+Opened = tuple[Path, ort.InferenceSession] | tuple[None, None]
+"""A file of a pack and its session, where there is one."""
+
+
 def sessions(folder: Path, threads: int) -> tuple[ort.InferenceSession | None, ort.InferenceSession | None]:
     """Return the detector and the recogniser in `folder`, the first of each by name; None for one that is not there."""
     detector, recogniser = _opened(folder, threads)
@@ -73,9 +77,6 @@ def recogniser_digest(folder: Path) -> str:
     """Return what tells the recogniser in `folder` from others: 16 hex digits of its file's SHA-256, "" without one."""
     path = _opened(folder, threads=1)[1][0]
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""
-
-
-Opened = tuple[Path, ort.InferenceSession] | tuple[None, None]
 
 
 def _opened(folder: Path, threads: int) -> tuple[Opened, Opened]:

@@ -51,12 +51,13 @@ def schema_of(kind: str) -> dict[str, Any]:
     path = SCHEMAS / f"ray.io_{kind}s.yaml"
     if not path.is_file():
         pytest.skip(f"no operator schemas at {SCHEMAS}")
-    versions = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)["spec"]["versions"]
+    versions = yaml.safe_load(path.read_text())["spec"]["versions"]
     schema = next(one["schema"]["openAPIV3Schema"] for one in versions if one["name"] == "v1")
     assert schema["properties"]["metadata"] == {"type": "object"}  # its fields are Kubernetes' own
     return {**strict(schema), "properties": {**strict(schema["properties"]), "metadata": {"type": "object"}}}
 
 
+@pytest.mark.slow  # the schemas are large
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_operator_takes_it(kind: str) -> None:
     schema = schema_of(kind)

@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(made: tuple[Path, str]) -> None:
     out, said = made
     assert f"data set: {out}" in said
-    assert re.search(r"pairs of \d of 4 samples, \d drawn again, \d given up\ncaptions: \d by", said)
+    assert re.search(r"pairs; \d of 4 samples accepted, \d drawn again, \d given up\ncaptions: \d by", said)
 
     pairs = pq.read_table(out / "data").to_pylist()
     assert len(pairs) == 2 * len({row["sample_id"] for row in pairs}) > 0

@@ -231,13 +231,14 @@ def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_i
     from models.errors import EnvironmentFault, Interrupted
     from pipelines.checkpoints import Checkpoints
     from pipelines.profile import Training
-    from pipelines.train import TrainJob, claim, fit
+    from pipelines.train import fit
+    from pipelines.train_job import TrainJob, claim
 
     out, pool = tmp_path / "rows", Training(threads=1)
     run("charlotte", folders["charlotte"], out)
     job = TrainJob(task="tests.pipelines.tiny_task", data=str(out), config={"steps": 6, "batch": 4})
     storage = Storage(tmp_path / "run")
-    claim(job, storage)
+    claim(job, job.digest(), storage)
     file = out / committed(Storage(out))[1].file
     content = file.read_bytes()
     taken = 0

@@ -180,7 +180,7 @@ def test_a_run_says_what_it_came_to(plan: Plan) -> None:
     report = finish(plan)
     given_up = report.samples - report.accepted
     assert report.told() == (
-        f"{report.pairs} pairs of {report.accepted} of 16 samples, {report.redrawn} drawn again, {given_up} given up\n"
+        f"{report.pairs} pairs; {report.accepted} of 16 samples accepted, {report.redrawn} drawn again, {given_up} given up\n"
         "captions: 16 by the grammar, as asked"
     )
     assert {"captions", "write", "visible"} <= set(report.seconds)

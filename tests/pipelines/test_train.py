@@ -20,9 +20,11 @@ from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
 from pipelines import train
 from pipelines.checkpoints import Checkpoints
+from pipelines.export import export_part
 from pipelines.profile import Training
 from pipelines.storage import Storage
-from pipelines.train import TrainJob, claim, export_part, fit
+from pipelines.train import fit
+from pipelines.train_job import TrainJob, claim
 from tests.pipelines import worlds
 
 TASK = "tests.pipelines.tiny_task"
@@ -87,7 +89,7 @@ def test_the_card_says_what_was_done(undisturbed: Path) -> None:
 def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, tmp_path: Path) -> None:
     job = TrainJob(task=TASK, data=shards, validation=shards, config={}, checkpoint_seconds=1e9)
     storage, pool = Storage(tmp_path), Training(threads=1)
-    claim(job, storage)
+    claim(job, job.digest(), storage)
     for steps in (5, 4):
         stops = iter([False] * (steps - 1) + [True])
         with pytest.raises(Interrupted, match="the same command continues"):
@@ -101,7 +103,7 @@ def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, 
 
 def test_a_run_may_live_on_object_storage(s3: str, shards: str, undisturbed: Path, tmp_path: Path) -> None:
     job, storage = TrainJob(task=TASK, data=shards, validation=shards), Storage(f"{s3}/train")
-    claim(job, storage)
+    claim(job, job.digest(), storage)
     stops = iter([False] * 7 + [True])
     with pytest.raises(Interrupted):
         fit(job, storage, Training(threads=1), stop=stops.__next__)
@@ -214,7 +216,7 @@ def test_a_thermalizer_trains_on_a_folder_of_frames(shards: str, tmp_path: Path)
     }  # fmt: skip
     job = TrainJob(task="thermalizer", data=shards, validation=shards, config=values)
     storage = Storage(tmp_path / "run")
-    claim(job, storage)
+    claim(job, job.digest(), storage)
     metrics = fit(job, storage, Training(threads=1))
     assert metrics["step"] == 2 and 0 <= metrics["clipped"] <= 1
     record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
