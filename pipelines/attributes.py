@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.seeds import seed_of
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 
 HABIT = 0.75
 """How often a person wears their usual hair and beard."""

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from models.bundle import Bundle, fetch
 from models.errors import EnvironmentFault, UserError
 from models.seeds import generator, seed_of
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 from pipelines.job import Identities
 from pipelines.storage import Storage, fault, remote
 

@@ -10,7 +10,7 @@ from models.bundle import Bundle
 from models.config import digest_of, read_config
 from models.errors import UserError
 from models.gates import Gates
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 
 JOBS = Path(__file__).resolve().parent / "jobs"
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from models.bundle import Bundle
 from models.seeds import seed_of
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 from pipelines.job import GenerateJob
 from pipelines.photo_plan import PhotoPlan, ThermalizeJob
 from pipelines.pictures import encode_jpeg, encode_png

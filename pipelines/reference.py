@@ -12,7 +12,7 @@ from models.errors import UserError
 from models.faces.reference import fit, fit_measures
 from models.faces.stage import FacesStage
 from models.synthworld.person import measured, sample_person
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 from pipelines.attributes import IDENTITY
 from pipelines.shards import Shards
 

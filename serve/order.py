@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from models.bundle import Bundle
 from models.captions.reading import AMBIGUOUS, read
 from models.config import digest_of
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 from pipelines.chain import Columns
 from pipelines.identities import Identity, Reference, checked, sampled, table_of
 from pipelines.job import GenerateJob

@@ -3,7 +3,7 @@
 import random
 
 from models.captions.grammar import statable
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 
 
 def spread_attributes(draw: random.Random, keep: float = 1.0) -> dict[str, str]:

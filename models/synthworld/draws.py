@@ -11,7 +11,8 @@ import torch
 from models.seeds import generator, seed_of
 from models.synthworld.environment import Environment
 from models.synthworld.ranges import Domain, Setting, Span, Surround
-from models.synthworld.scene import BEARDS, GLASSES, HAIR_STYLES, Light, Person, View
+from models.attributes import BEARDS, GLASSES, HAIR_STYLES
+from models.synthworld.scene import Light, Person, View
 
 _HEADWEAR = {"cap": 1.0, "beanie": 1.0, "headscarf": 0.4}
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from models.seeds import generator
-from models.synthworld.scene import HAIR_COLOURS, IRIS_COLOURS, Person, Shape
+from models.attributes import HAIR_COLOURS, IRIS_COLOURS
+from models.synthworld.scene import Person, Shape
 
 HAIR_RGB = {
     "black": (0.012, 0.010, 0.010),

@@ -6,33 +6,8 @@ Head frame: +x to the image right when frontal (the subject's left), +y up, +z t
 
 from dataclasses import dataclass, field, fields
 
+from models.attributes import AGES, POSES, SEXES, SKIN_TONES
 from models.synthworld.environment import Environment
-
-SKIN_TONES = ("dark", "brown", "olive", "tan", "light", "pale")
-HAIR_COLOURS = ("black", "dark brown", "brown", "auburn", "red", "blond", "grey", "white")
-IRIS_COLOURS = ("dark brown", "brown", "hazel", "green", "blue", "grey")
-AGES = ("young", "middle-aged", "elderly")
-SEXES = ("woman", "man")
-
-HAIR_STYLES = ("bald", "buzz", "short", "side part", "curly", "afro", "bob", "long", "ponytail", "bun", "receding")
-BEARDS = ("none", "stubble", "moustache", "goatee", "full")
-EXPRESSIONS = (
-    "neutral", "smile", "laugh", "sad", "angry", "surprised", "disgusted", "pout", "smirk", "squint",
-)  # fmt: skip
-GLASSES = ("none", "clear", "opaque")
-HEADWEAR = ("none", "cap", "beanie", "headscarf")
-FACEWEAR = ("none", "mask")
-CLOTHES = ("crew", "collar", "hood")
-PATTERNS = ("plain", "stripes", "checks")
-COLOURS = ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "brown")
-BACKGROUNDS = ("plain", "gradient", "blurred", "indoor", "outdoor")
-LIGHTINGS = ("soft", "hard", "from the side", "from above", "dim", "backlit")
-POSES = (
-    "frontal", "turned slightly left", "turned slightly right", "turned left", "turned right",
-    "left profile", "right profile",
-)  # fmt: skip
-"""Left and right are the subject's own."""
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -183,26 +158,6 @@ class Scene:
     environment: Environment = field(default_factory=Environment)
     domain: str = ""
     condition: str = ""
-
-
-ATTRIBUTES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "sex": ("identity", "weak", SEXES),
-    "age": ("identity", "weak", AGES),
-    "skin_tone": ("identity", "unobservable", SKIN_TONES),
-    "hair_colour": ("identity", "unobservable", HAIR_COLOURS),
-    "iris": ("identity", "unobservable", IRIS_COLOURS),
-    "hair_style": ("view", "observable", HAIR_STYLES),
-    "beard": ("view", "observable", BEARDS),
-    "expression": ("view", "observable", EXPRESSIONS),
-    "pose": ("view", "observable", POSES),
-    "glasses": ("view", "observable", GLASSES),
-    "headwear": ("view", "observable", HEADWEAR),
-    "facewear": ("view", "observable", FACEWEAR),
-    "clothing_colour": ("view", "unobservable", COLOURS),
-    "lighting": ("view", "unobservable", LIGHTINGS),
-    "background": ("view", "unobservable", BACKGROUNDS),
-}
-"""attribute -> (identity | view, observable | weak | unobservable in thermal, vocabulary)."""
 
 
 def attributes(scene: Scene) -> dict[str, str]:

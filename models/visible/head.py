@@ -22,7 +22,8 @@ from models.synthworld.bare import bare
 from models.synthworld.domain import load_domain
 from models.synthworld.draws import Draws
 from models.synthworld.person import person_of
-from models.synthworld.scene import EXPRESSIONS, Scene, View
+from models.attributes import EXPRESSIONS
+from models.synthworld.scene import Scene, View
 
 FILE = "head.safetensors"
 NAMES = ("measures.weight", "measures.bias")

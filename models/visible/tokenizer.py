@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer, PreTrainedTokenizerBase
 
 from models.captions.grammar import caption
 from models.errors import EnvironmentFault
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 from models.visible.text import PROMPT, prompts
 
 START, END = "<|startoftext|>", "<|endoftext|>"

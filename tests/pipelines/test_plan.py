@@ -14,7 +14,7 @@ from models.bundle import Bundle, fetch, load_bundle, seal
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 from pipelines.generate import generate
 from pipelines.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
 from pipelines.job import GenerateJob, load_job

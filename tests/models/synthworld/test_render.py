@@ -13,18 +13,8 @@ from models.synthworld.landmarks import MIRROR_70
 from models.synthworld.march import hits, normals
 from models.synthworld.person import sample_person
 from models.synthworld.render import Rendered, render
-from models.synthworld.scene import (
-    ATTRIBUTES,
-    DRAWN,
-    EXPRESSIONS,
-    HAIR_STYLES,
-    Light,
-    Person,
-    Scene,
-    Shape,
-    View,
-    attributes,
-)
+from models.attributes import ATTRIBUTES, EXPRESSIONS, HAIR_STYLES
+from models.synthworld.scene import DRAWN, Light, Person, Scene, Shape, View, attributes
 
 SIZE = 64
 FACE = [CLASSES.index(name) for name in CLASSES if name not in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR")]

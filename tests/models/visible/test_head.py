@@ -12,7 +12,8 @@ from models.errors import EnvironmentFault
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.person import measured, person_of, sample_person
 from models.synthworld.render import render
-from models.synthworld.scene import ATTRIBUTES, POSES, Scene, View, pose_word
+from models.attributes import ATTRIBUTES, POSES
+from models.synthworld.scene import Scene, View, pose_word
 from models.visible.head import CHANNELS, FOLD, HeadReader, drawn, folded, mirrored, view_of, views_of
 
 

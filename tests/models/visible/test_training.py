@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, save_model
 
 from models.card import Card
 from models.seeds import seed_of
-from models.synthworld.scene import ATTRIBUTES
+from models.attributes import ATTRIBUTES
 from models.tasks import diffusion, vae
 from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
 from models.visible.cache import of_others
