@@ -164,7 +164,7 @@ def shared_memory(profile: str) -> Finding:
 
 def weights(bundle: str) -> Finding:
     """Whether the bundle's weights are there and whole. Remote ones are fetched by a run, and named only."""
-    from models.bundle import fetch, load_bundle
+    from models.weights.bundle import fetch, load_bundle
 
     try:
         found = load_bundle(bundle)

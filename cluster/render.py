@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from cluster import kuberay, travel
-from models.bundle import ROOT, Bundle, load_bundle, remote
+from models.weights.bundle import ROOT, Bundle, load_bundle, remote
 from models.config import sort_edits
 from models.errors import UserError
 from pipelines.generate import STAGES

@@ -14,7 +14,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from models.captions import grammar
 from models.captions.measure import Agreement, normalised
 from models.captions.reading import disagreements

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import Bundle, Part, fetch
+from models.weights.bundle import Bundle, Part, fetch
 from models.errors import UserError
 from pipelines import faults
 from pipelines.plan import noise_id

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from models.bundle import Bundle, fetch, load_bundle
+from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.bundle import Bundle, Part, fetch
+from models.weights.bundle import Bundle, Part, fetch
 from models.captions.prompt import messages
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of

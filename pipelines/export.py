@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from models.bundle import SEAL, seal
+from models.weights.bundle import SEAL, seal
 from models.card import Card, history
 from models.errors import UserError
 from models.training import start

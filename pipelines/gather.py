@@ -24,11 +24,11 @@ import ray.data
 import yaml
 from ray.data import ActorPoolStrategy, Dataset
 
-from models.bundle import Bundle, fetch, load_bundle, weights_digest
+from models.weights.bundle import Bundle, fetch, load_bundle, weights_digest
 from models.classes import IGNORE
 from models.config import check, digest_of
 from models.errors import UserError
-from models.parser import ParserStage
+from models.parser.stage import ParserStage
 from pipelines import clean, faults
 from pipelines.commits import Commit, commit, committed, finished, write_manifest, write_shard
 from pipelines.generate import data_context

@@ -16,7 +16,7 @@ import ray.data
 from pydantic import BaseModel
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from models.bundle import Bundle, fetch, load_bundle
+from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from pipelines import faults, provenance

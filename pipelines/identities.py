@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
-from models.bundle import Bundle, fetch
+from models.weights.bundle import Bundle, fetch
 from models.errors import EnvironmentFault, UserError
 from models.seeds import generator, seed_of
 from models.attributes import ATTRIBUTES

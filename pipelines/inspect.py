@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.bundle import Bundle, Part, weights_digest
+from models.weights.bundle import Bundle, Part, weights_digest
 from models.classes import painted
 from models.errors import EnvironmentFault, UserError
 from models.temperature import from_centikelvin

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from models.config import digest_of, read_config
 from models.errors import UserError
 from models.gates import Gates

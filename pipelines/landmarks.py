@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.bundle import Bundle, fetch, load_bundle
+from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports

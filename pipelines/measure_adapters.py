@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.bundle import fetch, load_bundle, seal
+from models.weights.bundle import fetch, load_bundle, seal
 from models.card import update_metrics
 from models.errors import UserError
 from models.landmarks import adapt, conversion
@@ -13,7 +13,7 @@ from models.landmarks.detect import detector
 from models.landmarks.standards import Standard, truth
 from models.synthworld.capture import labels
 from models.synthworld.domain import load_domain
-from models.weights import load_network
+from models.weights.networks import load_network
 from pipelines.shards import Rows, Shards
 
 POINTS = ("landmarks_70", "landmarks_478")

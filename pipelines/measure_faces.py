@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import SEAL, seal
+from models.weights.bundle import SEAL, seal
 from models.card import update_metrics
 from models.faces.evaluate import COLUMNS, evaluate_recogniser
 from pipelines.shards import Shards

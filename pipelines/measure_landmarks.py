@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.bundle import fetch, load_bundle, seal
+from models.weights.bundle import fetch, load_bundle, seal
 from models.card import update_metrics
 from models.errors import UserError
 from models.landmarks import crowds, evaluate

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from models.bundle import Bundle, weights_digest
+from models.weights.bundle import Bundle, weights_digest
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from pipelines.job import Encoding

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of

@@ -9,7 +9,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from models.bundle import ROOT, weights_digest
+from models.weights.bundle import ROOT, weights_digest
 from pipelines.plan import Plan
 from pipelines.profile import Profile
 

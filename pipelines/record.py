@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from models.seeds import seed_of
 from models.attributes import ATTRIBUTES
 from pipelines.job import GenerateJob

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from models.bundle import seal
+from models.weights.bundle import seal
 from models.card import update_metrics
 from models.errors import UserError
 from models.faces.reference import fit, fit_measures

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from models.bundle import ROOT
+from models.weights.bundle import ROOT
 from models.errors import EnvironmentFault
 from pipelines.interrupts import abandoned
 from pipelines.profile import RayStart

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from ray.data import Dataset
 
-from models.bundle import Bundle, fetch, load_bundle
+from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import check, sort_edits
 from models.errors import UserError
-from models.thermal.network import thermal_config
+from models.thermal.unet.network import thermal_config
 from pipelines import clean, faults
 from pipelines.chain import StageSpec
 from pipelines.commits import committed, finished, write_manifest

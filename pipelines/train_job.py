@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from models.bundle import contents_digest, fetch, load_bundle
+from models.weights.bundle import contents_digest, fetch, load_bundle
 from models.config import apply_edit, check, digest_of, read_config
 from models.errors import UserError
 from models.tasks import Side, Task, TrainConfig, load

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from models.captions.reading import AMBIGUOUS, read
 from models.config import digest_of
 from models.attributes import ATTRIBUTES

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from models.bundle import Bundle, Part, fetch, weights_digest
+from models.weights.bundle import Bundle, Part, fetch, weights_digest
 from models.card import Card
 from models.errors import UserError
 from models.landmarks.standards import Standard

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from pipelines.captions import choose
 from pipelines.engine import Engine, Texts, caption_options
 from pipelines.profile import CaptionEngines

@@ -20,7 +20,7 @@ from models.landmarks.pose import pose
 from models.landmarks.standards import Standard
 from models.padding import in_batches
 from models.temperature import from_centikelvin
-from models.weights import accelerator, device_of
+from models.weights.networks import accelerator, device_of
 
 Columns = dict[str, np.ndarray]
 TRAINED: tuple[Standard, ...] = (70, 478)

@@ -26,7 +26,7 @@ from models.visible.model import VisibleConfig, VisibleModel, load_visible, new_
 from models.visible.sampler import sample
 from models.visible.text import prompts, tokens
 from models.visible.tokenizer import corpus, new_tokenizer
-from models.weights import device_of, load_strictly
+from models.weights.networks import device_of, load_strictly
 
 SUMMARY = """Draws a face of the person that an ArcFace embedding stands for, as a caption says: latent diffusion with the
 embedding in a token of the prompt (Arc2Face), beside the time step, and as the bare head that it is shown, whose shape

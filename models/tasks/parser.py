@@ -13,10 +13,10 @@ from models.augment import Draws, Geometry, Photometry, pictures_of, relight, tr
 from models.card import Card
 from models.classes import CLASSES, MIRRORED, painted
 from models.errors import UserError
-from models.parser import parse
+from models.parser.stage import parse
 from models.tasks import Rows, TrainConfig
 from models.unet import UNet, UNetConfig, build_unet
-from models.weights import device_of, load_network, load_strictly, save_network
+from models.weights.networks import device_of, load_network, load_strictly, save_network
 
 COLUMNS = ("visible", "classes")
 SUMMARY = """Says which of FaceSynthetics' 19 classes each pixel of a visible face belongs to. A U-Net with a ResNet encoder."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.bundle import ROOT
+from models.weights.bundle import ROOT
 from models.card import Card
 from models.errors import UserError
 from models.faces.align import aligned, five_points
@@ -26,7 +26,7 @@ from models.faces.recogniser import ArcFace, Architecture, normalised
 from models.synthworld.person import measured, sample_person
 from models.synthworld.splits import identities
 from models.tasks import Rows, TrainConfig
-from models.weights import load_strictly
+from models.weights.networks import load_strictly
 
 COLUMNS = ("identity", "view", "visible", "landmarks_70")
 

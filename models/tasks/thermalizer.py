@@ -23,7 +23,7 @@ from models.tasks import Rows, Side, TrainConfig, absolute
 from models.temperature import Unit
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
-from models.thermal.network import (
+from models.thermal.unet.network import (
     ThermalConfig,
     Thermalizer,
     clipped_share,
@@ -33,7 +33,7 @@ from models.thermal.network import (
 )
 from models.thermal.prior import reference, temperature_prior
 from models.unet import STRIDE, UNetConfig
-from models.weights import device_of, load_strictly
+from models.weights.networks import device_of, load_strictly
 
 COLUMNS = ("visible", "classes", "apparent", "valid", "condition")
 SUMMARY = """Turns a visible face into apparent temperature in degrees Celsius: T-FAKE's U-Net, one network per condition. What it

@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 import torch.nn.functional as F
 
-from models.bundle import ROOT
+from models.weights.bundle import ROOT
 from models.classes import CLASSES
 from models.errors import EnvironmentFault
 from models.faces.align import CROP, aligned, five_points

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import SEAL, seal
+from models.weights.bundle import SEAL, seal
 from models.captions.grammar import caption
 from models.card import update_metrics
 from models.errors import UserError
@@ -28,7 +28,7 @@ from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import render
 from models.synthworld.scene import attributes
 from models.visible import cache
-from models.visible.stage import VisibleStage
+from models.visible.sd.stage import VisibleStage
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cluster import cli, kuberay, render, travel
-from models.bundle import ROOT
+from models.weights.bundle import ROOT
 from models.errors import UserError
 from pipelines.generate import STAGES
 from pipelines.profile import Profile, load_profile

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from cluster import cli, ray_jobs, travel
-from models.bundle import ROOT
+from models.weights.bundle import ROOT
 from models.errors import EnvironmentFault, UserError
 from pipelines.commits import committed, finished
 from pipelines.storage import Storage

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from models.bundle import Bundle, load_bundle, seal
+from models.weights.bundle import Bundle, load_bundle, seal
 from models.config import apply_edit, check
 from models.seeds import seed_of
 from pipelines.generate import KINDS

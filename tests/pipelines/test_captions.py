@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle import ROOT, Bundle, load_bundle, seal
+from models.weights.bundle import ROOT, Bundle, load_bundle, seal
 from models.captions.grammar import caption
 from models.captions.measure import normalised
 from models.captions.reading import disagreements

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from models.errors import EnvironmentFault
 from pipelines import chain, faults, record
 from pipelines.captions import write_captions

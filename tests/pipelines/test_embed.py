@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from models.bundle import ROOT, load_bundle, seal
+from models.weights.bundle import ROOT, load_bundle, seal
 from models.errors import EnvironmentFault, UserError
 from models.faces.onnx_file import export_detector, export_recogniser
 from models.faces.recogniser import Embedder

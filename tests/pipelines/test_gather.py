@@ -305,7 +305,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     assert 18 < np.nanmedian(rows["apparent"]) < 38
     front = rows["given"] == 72
     assert np.isfinite(rows["landmarks_72"][front]).all() and np.isnan(rows["landmarks_72"][~front][:, 43:]).all()
-    from models.bundle import ROOT
+    from models.weights.bundle import ROOT
     from models.landmarks.evaluate import detector
     from models.landmarks.metrics import nme
 

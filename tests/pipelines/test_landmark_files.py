@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from models.bundle import load_bundle, seal
+from models.weights.bundle import load_bundle, seal
 from models.checkpoint import load_weights
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
@@ -19,7 +19,7 @@ from models.landmarks.detect import Face, Window
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
-from models.weights import save_network
+from models.weights.networks import save_network
 from pipelines import gather, landmarks, measure_landmarks
 from pipelines.shards import Shards
 from pipelines.storage import Storage

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from models.bundle import Bundle, load_bundle, seal
+from models.weights.bundle import Bundle, load_bundle, seal
 from models.landmarks.network import LandmarkerConfig, new_landmarker
-from models.weights import save_network
+from models.weights.networks import save_network
 from pipelines import generate
 from pipelines.captions import write_captions
 from pipelines.chain import Chain

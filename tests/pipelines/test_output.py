@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cluster import cli
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from models.errors import EnvironmentFault, Interrupted, UserError
 from pipelines import clean, generate, inspect, provenance, session
 from pipelines.captions import write_captions

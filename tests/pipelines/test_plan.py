@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.bundle import Bundle, fetch, load_bundle, seal
+from models.weights.bundle import Bundle, fetch, load_bundle, seal
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest

@@ -14,7 +14,7 @@ import yaml
 
 from cluster import cli
 from models import bundle as bundle_module
-from models.bundle import Bundle, fetch, load_bundle
+from models.weights.bundle import Bundle, fetch, load_bundle
 from models.errors import EnvironmentFault, UserError
 from pipelines.captions import write_captions
 from pipelines.chain import Chain

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from models.bundle import Bundle, load_bundle, seal
+from models.weights.bundle import Bundle, load_bundle, seal
 from models.errors import UserError
 from models.temperature import from_centikelvin
-from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
+from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
 from pipelines import thermalize
 from pipelines.chain import Chain

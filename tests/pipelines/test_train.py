@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from models.bundle import verify
+from models.weights.bundle import verify
 from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
 from pipelines import train

@@ -7,13 +7,13 @@ import pytest
 import torch
 import yaml
 
-from models.bundle import ROOT, Bundle, load_bundle, seal
+from models.weights.bundle import ROOT, Bundle, load_bundle, seal
 from models.errors import UserError
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import render
 from models.synthworld.splits import identities
-from models.weights import save_network
+from models.weights.networks import save_network
 from pipelines.job import load_job
 from pipelines.photos import BadPicture
 from pipelines.pictures import encode_png_rgb

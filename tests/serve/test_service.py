@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from models.bundle import ROOT, fetch
+from models.weights.bundle import ROOT, fetch
 from models.faces.pack import Pack
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import Rendered, render

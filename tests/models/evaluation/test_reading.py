@@ -10,7 +10,7 @@ from models.evaluation.cells import LOSSES, MINMAX
 from models.evaluation.recipe import Recipe
 from models.evaluation.spectra import radial_power, spectral_distance
 from models.tasks import Rows
-from models.thermal.network import new_thermalizer
+from models.thermal.unet.network import new_thermalizer
 from models.thermal.prior import REFERENCE
 from models.unet import UNetConfig
 

@@ -10,7 +10,7 @@ import torch
 from insightface.app import FaceAnalysis
 from insightface.model_zoo.scrfd import SCRFD as InsightFaceDetector
 
-from models.bundle import ROOT
+from models.weights.bundle import ROOT
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned
 from models.faces.decode import suppressed

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.classes import BACKGROUND
 from models.errors import EnvironmentFault
 from models.unet import UNet, UNetConfig, build_unet
-from models.weights import load_network, save_network
+from models.weights.networks import load_network, save_network
 
 CLIP_MARGIN = 1e-3
 """Network values this near to 0 or 1 count as clipped."""

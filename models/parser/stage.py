@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.classes import CLASSES
 from models.padding import in_batches
 from models.unet import STRIDE, build_unet
-from models.weights import accelerator, device_of, load_network
+from models.weights.networks import accelerator, device_of, load_network
 
 
 def parse(network: nn.Module, pictures: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from models.classes import BACKGROUND
 from models.errors import UserError
 from models.padding import chunks
 from models.temperature import to_centikelvin
-from models.thermal.network import clipped_share, load_thermalizer
-from models.weights import accelerator, device_of
+from models.thermal.unet.network import clipped_share, load_thermalizer
+from models.weights.networks import accelerator, device_of
 
 
 class ThermalStage:
