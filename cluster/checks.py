@@ -149,7 +149,7 @@ def compiler() -> Finding:
 
 def shared_memory(profile: str) -> Finding:
     """/dev/shm, where a local Ray keeps the objects that stages pass on: the same check as a run makes."""
-    from pipelines.profile import load_profile
+    from pipelines.config.profile import load_profile
     from pipelines.session import check_shared_memory
 
     if not os.path.isdir("/dev/shm"):

@@ -12,8 +12,8 @@ from models.weights.bundle import ROOT, Bundle, load_bundle, remote
 from models.config import sort_edits
 from models.errors import UserError
 from pipelines.generate import STAGES
-from pipelines.job import JOBS, GenerateJob, load_job
-from pipelines.profile import Profile, load_profile
+from pipelines.config.job import JOBS, GenerateJob, load_job
+from pipelines.config.profile import Profile, load_profile
 
 PORT = 8000
 

@@ -2,7 +2,7 @@
 
 import yaml
 
-from pipelines.plan import Plan
+from pipelines.plan.samples import Plan
 
 RECORD = """\
 | column | what it is |

@@ -21,11 +21,11 @@ from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned
 from models.faces.decode import Found
 from models.faces.pack import Pack, recogniser_digest
-from pipelines.faults import as_fault
-from pipelines.identities import RECOGNISER
+from pipelines.run.faults import as_fault
+from pipelines.plan.identities import RECOGNISER
 from pipelines.interrupts import Signals, in_thread
 from pipelines.photos import FORMATS, BadPicture, open_photo
-from pipelines.profile import Profile, load_profile
+from pipelines.config.profile import Profile, load_profile
 from pipelines.session import ray_session
 from pipelines.storage import Storage, own_reason
 

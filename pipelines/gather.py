@@ -29,7 +29,8 @@ from models.classes import IGNORE
 from models.config import check, digest_of
 from models.errors import UserError
 from models.parser.stage import ParserStage
-from pipelines import clean, faults
+from pipelines import clean
+from pipelines.run import faults
 from pipelines.commits import Commit, commit, committed, finished, write_manifest, write_shard
 from pipelines.generate import data_context
 from pipelines.interrupts import Signals, in_thread
@@ -37,11 +38,11 @@ from pipelines.layouts import items, listed, row_of
 from pipelines.layouts.item import SCHEMA, Item
 from pipelines.layouts.job import GatherJob
 from pipelines.lease import Lease
-from pipelines.photo_plan import claim_plan, sizes
+from pipelines.plan.photos import claim_plan, sizes
 from pipelines.photos import BadPicture
 from pipelines.pictures import encode_jpeg, encode_png_rgb
-from pipelines.plan import SAMPLES
-from pipelines.profile import Profile, load_profile
+from pipelines.plan.samples import SAMPLES
+from pipelines.config.profile import Profile, load_profile
 from pipelines.rows import GATHERED, encode_gathered, parquet
 from pipelines.session import ray_session
 from pipelines.storage import Storage

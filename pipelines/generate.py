@@ -19,16 +19,17 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
-from pipelines import faults, provenance
-from pipelines.captions import caption_options, write_captions
-from pipelines.chain import Chain, StageSpec
+from pipelines import provenance
+from pipelines.run import faults
+from pipelines.captions.write import caption_options, write_captions
+from pipelines.run.chain import Chain, StageSpec
 from pipelines.commits import finished
 from pipelines.interrupts import Signals, in_thread
-from pipelines.job import GenerateJob, load_job
+from pipelines.config.job import GenerateJob, load_job
 from pipelines.lease import Lease
-from pipelines.photo_plan import PhotoPlan
-from pipelines.plan import Plan, write_plan
-from pipelines.profile import Group, Profile, load_profile
+from pipelines.plan.photos import PhotoPlan
+from pipelines.plan.samples import Plan, write_plan
+from pipelines.config.profile import Group, Profile, load_profile
 from pipelines.progress import Board, State, View
 from pipelines.report import Report, finish
 from pipelines.session import ray_session

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pipelines.captions import AUTHORS
-from pipelines.plan import Plan
+from pipelines.captions.write import AUTHORS
+from pipelines.plan.samples import Plan
 from pipelines.sheet import View, coloured, scale_of, tiles
 
 if TYPE_CHECKING:

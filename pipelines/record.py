@@ -15,10 +15,10 @@ import pyarrow as pa
 from models.weights.bundle import Bundle
 from models.seeds import seed_of
 from models.attributes import ATTRIBUTES
-from pipelines.job import GenerateJob
-from pipelines.photo_plan import PhotoPlan, ThermalizeJob
+from pipelines.config.job import GenerateJob
+from pipelines.plan.photos import PhotoPlan, ThermalizeJob
 from pipelines.pictures import encode_jpeg, encode_png
-from pipelines.plan import Plan, pair_id
+from pipelines.plan.samples import Plan, pair_id
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 VALUE = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "float32": pa.float32(), "bool": pa.bool_()}

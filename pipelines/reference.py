@@ -13,7 +13,7 @@ from models.faces.reference import fit, fit_measures
 from models.faces.stage import FacesStage
 from models.synthworld.person import measured, sample_person
 from models.attributes import ATTRIBUTES
-from pipelines.attributes import IDENTITY
+from pipelines.plan.attributes import IDENTITY
 from pipelines.shards import Shards
 
 FILE = "reference.safetensors"

@@ -9,11 +9,11 @@ from itertools import islice
 import pyarrow as pa
 
 from pipelines import clean
-from pipelines.captions import AUTHORS
+from pipelines.captions.write import AUTHORS
 from pipelines.card import card
 from pipelines.commits import Commit, committed, read_shard, write_manifest
 from pipelines.page import page
-from pipelines.plan import Plan
+from pipelines.plan.samples import Plan
 from pipelines.sheet import contact_sheet, views_of
 
 JSON, PAGE, SHEET = "report/report.json", "report/index.html", "report/contact.png"

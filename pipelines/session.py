@@ -13,7 +13,7 @@ import ray
 from models.weights.bundle import ROOT
 from models.errors import EnvironmentFault
 from pipelines.interrupts import abandoned
-from pipelines.profile import RayStart
+from pipelines.config.profile import RayStart
 
 SHM = Path("/dev/shm")
 

@@ -18,7 +18,7 @@ from models.synthworld.domain import load_domain
 from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
-from pipelines.profile import Profile, load_profile
+from pipelines.config.profile import Profile, load_profile
 from pipelines.rows import SCHEMA, encode, parquet
 from pipelines.session import ray_session
 from pipelines.storage import Storage

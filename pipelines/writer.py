@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.temperature import from_centikelvin
-from pipelines.chain import stacked
+from pipelines.run.chain import stacked
 from pipelines.commits import Commit, commit, write_shard
-from pipelines.photo_plan import PhotoPlan
+from pipelines.plan.photos import PhotoPlan
 from pipelines.pictures import encode_png
-from pipelines.plan import Plan
+from pipelines.plan.samples import Plan
 from pipelines.record import PICTURES, reasons, table_of
 
 ROW_GROUP = 64

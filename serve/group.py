@@ -18,10 +18,10 @@ from models.landmarks.stage import LandmarkStage
 from models.landmarks.standards import Standard
 from models.thermal.unet.stage import ThermalStage
 from models.visible.sd.stage import VisibleStage
-from pipelines.chain import Chain, Columns, Stage, StageSpec, stacked
+from pipelines.run.chain import Chain, Columns, Stage, StageSpec, stacked
 from pipelines.embed import find_faces, looked_at
 from pipelines.generate import spec
-from pipelines.job import GenerateJob
+from pipelines.config.job import GenerateJob
 from pipelines.photos import BadPicture, open_photo
 
 

@@ -13,11 +13,11 @@ from models.weights.bundle import Bundle
 from models.captions.reading import AMBIGUOUS, read
 from models.config import digest_of
 from models.attributes import ATTRIBUTES
-from pipelines.chain import Columns
-from pipelines.identities import Identity, Reference, checked, sampled, table_of
-from pipelines.job import GenerateJob
-from pipelines.plan import SCHEMA, columns_of, samples_of
-from pipelines.profile import Limits
+from pipelines.run.chain import Columns
+from pipelines.plan.identities import Identity, Reference, checked, sampled, table_of
+from pipelines.config.job import GenerateJob
+from pipelines.plan.samples import SCHEMA, columns_of, samples_of
+from pipelines.config.profile import Limits
 from pipelines.record import pairs_of
 from serve.problems import ProblemError, of_validation
 from serve.schemas import PairsRequest

@@ -12,14 +12,14 @@ from models.weights.bundle import Bundle, Part, fetch, weights_digest
 from models.card import Card
 from models.errors import UserError
 from models.landmarks.standards import Standard
-from pipelines.captions import TEMPLATE, templates
-from pipelines.chain import Columns, stacked
+from pipelines.captions.write import TEMPLATE, templates
+from pipelines.run.chain import Columns, stacked
 from pipelines.generate import rounds
-from pipelines.identities import Reference
-from pipelines.job import GenerateJob
+from pipelines.plan.identities import Reference
+from pipelines.config.job import GenerateJob
 from pipelines.photos import BadPicture
 from pipelines.pictures import encode_png, encode_png_rgb
-from pipelines.profile import Profile
+from pipelines.config.profile import Profile
 from pipelines.record import picture, thermal_pictures
 from serve import codecs, order, problems
 from serve.group import Answer, Call

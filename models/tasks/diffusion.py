@@ -243,7 +243,7 @@ def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
 def begin(model: nn.Module, folder: Path) -> None:
     """Fill `model` from a visible part; one that is not shown heads begins by not looking at them."""
     assert isinstance(model, VisibleModel)
-    found = load_visible(folder)
+    found = load_visible({"model": folder})
     own, other = model.unet.state_dict(), dict(found.unet.state_dict())
     kernel = other["conv_in.weight"]
     if kernel.shape[1] < own["conv_in.weight"].shape[1] and kernel.shape[0] == own["conv_in.weight"].shape[0]:

@@ -13,7 +13,7 @@ from cluster import cli, kuberay, render, travel
 from models.weights.bundle import ROOT
 from models.errors import UserError
 from pipelines.generate import STAGES
-from pipelines.profile import Profile, load_profile
+from pipelines.config.profile import Profile, load_profile
 from serve import app
 
 SCHEMAS = ROOT.parent / "shared" / "kuberay-crds"

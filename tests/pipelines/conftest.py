@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # workers import t
 
 from models.weights.bundle import Bundle
 from pipelines import generate
-from pipelines.job import GenerateJob
+from pipelines.config.job import GenerateJob
 from tests.pipelines import small
 
 

@@ -12,8 +12,8 @@ from models.weights.bundle import Bundle, load_bundle, seal
 from models.config import apply_edit, check
 from models.seeds import seed_of
 from pipelines.generate import KINDS
-from pipelines.job import GenerateJob
-from pipelines.profile import Profile
+from pipelines.config.job import GenerateJob
+from pipelines.config.profile import Profile
 
 SIZE = 32
 Columns = dict[str, np.ndarray]

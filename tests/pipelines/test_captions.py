@@ -16,11 +16,11 @@ from models.captions.reading import disagreements
 from models.captions.sampling import spread_attributes
 from models.errors import EnvironmentFault, UserError
 from pipelines import captions
-from pipelines.captions import FEW, choose, cleaned, templates, write_captions
-from pipelines.engine import CaptionOptions, Engine, Texts, Written, caption_options
-from pipelines.job import GenerateJob
-from pipelines.plan import Plan, write_plan
-from pipelines.profile import CaptionEngines
+from pipelines.captions.write import FEW, choose, cleaned, templates, write_captions
+from pipelines.captions.vllm import CaptionOptions, Engine, Texts, Written, caption_options
+from pipelines.config.job import GenerateJob
+from pipelines.plan.samples import Plan, write_plan
+from pipelines.config.profile import CaptionEngines
 from pipelines.storage import Storage
 
 ENGINES = CaptionEngines(threads=1)

@@ -13,10 +13,10 @@ import torch
 from models.weights.bundle import Bundle
 from models.errors import EnvironmentFault
 from pipelines import chain, faults, record
-from pipelines.captions import write_captions
+from pipelines.captions.write import write_captions
 from pipelines.generate import spec
-from pipelines.job import GenerateJob
-from pipelines.plan import Plan, write_plan
+from pipelines.config.job import GenerateJob
+from pipelines.plan.samples import Plan, write_plan
 from pipelines.storage import Storage
 from pipelines.writer import encoded, whole_partition, write_partition
 from tests.pipelines import small

@@ -14,7 +14,7 @@ from models.faces.onnx_file import export_detector, export_recogniser
 from models.faces.recogniser import Embedder
 from models.faces.scrfd import SCRFD
 from pipelines import embed
-from pipelines.identities import from_parquet
+from pipelines.plan.identities import from_parquet
 from pipelines.storage import Storage
 from tests.pipelines.test_photos import HOSTILE
 

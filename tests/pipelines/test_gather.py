@@ -230,7 +230,7 @@ def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_i
     """What is in use survives the damage; the next start names the shard and waits for it; made anew, the run continues."""
     from models.errors import EnvironmentFault, Interrupted
     from pipelines.checkpoints import Checkpoints
-    from pipelines.profile import Training
+    from pipelines.config.profile import Training
     from pipelines.train import fit
     from pipelines.train_job import TrainJob, claim
 

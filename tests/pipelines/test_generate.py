@@ -20,8 +20,8 @@ from models.errors import EnvironmentFault, UserError
 from pipelines import generate as module
 from pipelines.commits import committed, finished
 from pipelines.generate import generate
-from pipelines.job import GenerateJob
-from pipelines.plan import Plan
+from pipelines.config.job import GenerateJob
+from pipelines.plan.samples import Plan
 from pipelines.report import Report
 from pipelines.storage import Storage
 from tests.pipelines import small

@@ -16,11 +16,11 @@ from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
 from models.attributes import ATTRIBUTES
 from pipelines.generate import generate
-from pipelines.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
-from pipelines.job import GenerateJob, load_job
-from pipelines.photo_plan import claim_plan
-from pipelines.plan import SCHEMA, identities_per_partition, write_plan
-from pipelines.profile import Profile, load_profile
+from pipelines.plan.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
+from pipelines.config.job import GenerateJob, load_job
+from pipelines.plan.photos import claim_plan
+from pipelines.plan.samples import SCHEMA, identities_per_partition, write_plan
+from pipelines.config.profile import Profile, load_profile
 from pipelines.storage import Storage
 from tests.pipelines import small
 

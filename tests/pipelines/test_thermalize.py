@@ -18,10 +18,10 @@ from models.temperature import from_centikelvin
 from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
 from pipelines import thermalize
-from pipelines.chain import Chain
+from pipelines.run.chain import Chain
 from pipelines.clean import run as clean
 from pipelines.commits import committed
-from pipelines.photo_plan import PhotoPlan, ThermalizeJob, write_photo_plan
+from pipelines.plan.photos import PhotoPlan, ThermalizeJob, write_photo_plan
 from pipelines.pictures import decode
 from pipelines.storage import Storage
 from pipelines.writer import tfake_values, write_partition, write_thermal_files

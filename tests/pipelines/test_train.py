@@ -21,7 +21,7 @@ from models.errors import Interrupted, UserError
 from pipelines import train
 from pipelines.checkpoints import Checkpoints
 from pipelines.export import export_part
-from pipelines.profile import Training
+from pipelines.config.profile import Training
 from pipelines.storage import Storage
 from pipelines.train import fit
 from pipelines.train_job import TrainJob, claim

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.profile import Group, Profile
+from pipelines.config.profile import Group, Profile
 from pipelines.storage import Storage
 from pipelines.world import Renderer, WorldJob, commit_shard, plan
 

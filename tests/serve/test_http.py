@@ -18,7 +18,7 @@ from ray.serve.schema import ServeDeploySchema
 from cluster import cli
 from models.errors import EnvironmentFault, UserError
 from pipelines.pictures import decode
-from pipelines.plan import samples_of
+from pipelines.plan.samples import samples_of
 from pipelines.record import COLUMNS
 from serve import accept, codecs, examples, order, problems, schemas
 from serve.accept import CENTIKELVIN, JSON, NPY, PNG, chosen
@@ -312,8 +312,8 @@ class TestOrders:
         assert set(schemas.Pair.model_fields) <= set(COLUMNS)
 
     def test_a_seed_is_the_person_and_samples_of_a_job(self, quiet: Service) -> None:
-        from pipelines.identities import identities
-        from pipelines.job import load_job
+        from pipelines.plan.identities import identities
+        from pipelines.config.job import load_job
 
         request = schemas.PairsRequest(seed=7, views=4)
         job = order.job_of(request, quiet.job, quiet.limits)

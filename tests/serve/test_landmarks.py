@@ -14,7 +14,7 @@ from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import render
 from models.synthworld.splits import identities
 from models.weights.networks import save_network
-from pipelines.job import load_job
+from pipelines.config.job import load_job
 from pipelines.photos import BadPicture
 from pipelines.pictures import encode_png_rgb
 from serve.group import StageGroup

@@ -35,7 +35,7 @@ from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import Rendered, render
 from models.synthworld.splits import identities
 from models.temperature import from_centikelvin
-from pipelines.chain import Chain
+from pipelines.run.chain import Chain
 from pipelines.embed import looked_at
 from pipelines.generate import spec, stages_of
 from pipelines.pictures import decode, encode_png_rgb

@@ -1,7 +1,6 @@
-"""The thermal stage of a job: visible pictures and their classes in, 16-bit centikelvin out, one layer per condition."""
+"""T-FAKE's thermalizer as a stage: visible pictures and their classes in, 16-bit centikelvin out, layer by layer."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,53 +9,46 @@ from torch import Tensor
 
 from models.augment import pictures_of
 from models.classes import BACKGROUND
-from models.errors import UserError
+from models.columns import Columns
 from models.padding import chunks
+from models.stages import NoOptions
 from models.temperature import to_centikelvin
 from models.thermal.unet.network import clipped_share, load_thermalizer
+from models.thermal.unet.settings import Settings
 from models.weights.networks import accelerator, device_of
 
 
-class ThermalStage:
+class Stage:
     """`visible` uint8 [B, S, S, 3], `classes` uint8 [B, S, S] -> `thermal` uint16 [B, C, S, S] centikelvin and
     `thermal_clipped` float32 [B, C], the share of the person's pixels at either end of the network's scale.
 
-    conditions: the C conditions wanted, in order; each must be among the thermalizer's.
+    C are the layers of the settings, in order. Without classes (a thermalizer that masks nothing) the person is the picture.
     """
 
     def __init__(
-        self, weights: Path, *, conditions: Sequence[str], dtype: str = "float32", threads: int = 1, batch: int = 32
+        self, weights: Mapping[str, Path], options: NoOptions, *, dtype: str = "float32", threads: int = 1
     ) -> None:
         torch.set_num_threads(threads)
-        self.model = load_thermalizer(Path(weights), dtype).to(accelerator())
+        self.model = load_thermalizer(weights["model"], dtype).to(accelerator())
         self.dtype = next(self.model.parameters()).dtype
-        self.conditions, self.batch = self._known(conditions), batch
-
-    def with_conditions(self, conditions: Sequence[str]) -> "ThermalStage":
-        """Return this stage for other conditions, weights shared. Raises a UserError for one that it has not learned."""
-        other = copy.copy(self)
-        other.conditions = self._known(conditions)
-        return other
-
-    def _known(self, conditions: Sequence[str]) -> tuple[str, ...]:
-        unknown = [name for name in conditions if name not in self.model.networks]
-        if unknown:
-            known = ", ".join(self.model.networks)
-            raise UserError(f"this bundle has no thermalizer for condition {unknown[0]!r}; it has: {known}")
-        return tuple(conditions)
 
     @torch.inference_mode()
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        inputs = (pictures_of(batch["visible"]), torch.from_numpy(np.ascontiguousarray(batch["classes"])))
-        pictures, classes = (values.to(device_of(self.model)) for values in inputs)
-        layers = torch.stack([self._layer(pictures, classes, name) for name in self.conditions], dim=1)
+    def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
+        device, pictures = device_of(self.model), pictures_of(rows["visible"])
+        everywhere = np.full(rows["visible"].shape[:3], BACKGROUND + 1, np.uint8)
+        classes = torch.from_numpy(np.ascontiguousarray(rows.get("classes", everywhere)))
+        pictures, classes = pictures.to(device), classes.to(device)
+        layers = torch.stack(
+            [self._layer(pictures, classes, layer.condition, batch) for layer in settings.layers], dim=1
+        )
         share = clipped_share(layers, (classes != BACKGROUND)[:, None])
         thermal = to_centikelvin(self.model.celsius(layers).cpu().numpy())
-        return {**batch, "thermal": thermal, "thermal_clipped": share.float().cpu().numpy()}
+        return {"thermal": thermal, "thermal_clipped": share.float().cpu().numpy()}
 
-    def _layer(self, pictures: Tensor, classes: Tensor, condition: str) -> Tensor:
+    def _layer(self, pictures: Tensor, classes: Tensor, condition: str, batch: int) -> Tensor:
+        """Return the network's output for one condition, float32 [B, S, S], computed in full batches."""
         out = []
-        for part, missing in chunks(len(pictures), self.batch):
+        for part, missing in chunks(len(pictures), batch):
             rows = torch.arange(part.start, part.stop + missing).clamp(max=part.stop - 1)
             found = self.model.scaled(pictures[rows].to(self.dtype), classes[rows], condition)
             out.append(found[: len(found) - missing])

@@ -22,9 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from models.weights.bundle import Bundle, weights_digest
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
-from pipelines.job import Encoding
+from pipelines.config.job import Encoding
 from pipelines.photos import FORMATS, BadPicture, open_classes, open_photo
-from pipelines.plan import RUN, SAMPLES, differences, read_run
+from pipelines.plan.samples import RUN, SAMPLES, differences, read_run
 from pipelines.storage import Storage, own_reason
 
 SEGMENTS = "_seg.png"

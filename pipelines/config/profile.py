@@ -6,9 +6,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.config import read_config
-from pipelines.job import find
+from pipelines.config.job import find
 
-PROFILES = Path(__file__).resolve().parent / "profiles"
+PROFILES = Path(__file__).resolve().parent.parent / "profiles"
 
 
 class _Section(BaseModel):

@@ -12,7 +12,7 @@ from models.errors import UserError
 from models.gates import Gates
 from models.attributes import ATTRIBUTES
 
-JOBS = Path(__file__).resolve().parent / "jobs"
+JOBS = Path(__file__).resolve().parent.parent / "jobs"
 
 
 class _Section(BaseModel):

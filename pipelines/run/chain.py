@@ -18,8 +18,8 @@ import numpy as np
 
 from models.weights.bundle import Bundle, Part, fetch
 from models.errors import UserError
-from pipelines import faults
-from pipelines.plan import noise_id
+from pipelines.run import faults
+from pipelines.plan.samples import noise_id
 from pipelines.progress import Tracker
 
 Columns = dict[str, np.ndarray]

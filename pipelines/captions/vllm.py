@@ -15,8 +15,8 @@ from models.weights.bundle import Bundle, Part, fetch
 from models.captions.prompt import messages
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
-from pipelines.faults import cause_of
-from pipelines.profile import CaptionEngines
+from pipelines.run.faults import cause_of
+from pipelines.config.profile import CaptionEngines
 
 WAY_OUT = "Repair it and run the same command again, or write captions without a model: --set captions=template"
 

@@ -16,7 +16,7 @@ from models.weights.bundle import Bundle, fetch
 from models.errors import EnvironmentFault, UserError
 from models.seeds import generator, seed_of
 from models.attributes import ATTRIBUTES
-from pipelines.job import Identities
+from pipelines.config.job import Identities
 from pipelines.storage import Storage, fault, remote
 
 SIZE = 512

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 
-from pipelines.engine import Engine, Texts, renderer, sampling, text_seed
+from pipelines.captions.vllm import Engine, Texts, renderer, sampling, text_seed
 
 
 class ResidentEngine:

@@ -24,9 +24,9 @@ from models.weights.bundle import Bundle
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
-from pipelines.attributes import draw
-from pipelines.identities import Identity, digest, identities, table_of
-from pipelines.job import GenerateJob
+from pipelines.plan.attributes import draw
+from pipelines.plan.identities import Identity, digest, identities, table_of
+from pipelines.config.job import GenerateJob
 from pipelines.storage import Storage
 
 RUN, IDENTITIES, SAMPLES, CAPTIONS = (

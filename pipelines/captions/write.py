@@ -20,9 +20,9 @@ from models.captions.measure import Agreement, normalised
 from models.captions.reading import disagreements
 from models.captions.sampling import spread_attributes
 from models.seeds import seed_of
-from pipelines.engine import CaptionOptions, Engine, Texts, Told, caption_options, silent
-from pipelines.plan import Plan
-from pipelines.profile import CaptionEngines
+from pipelines.captions.vllm import CaptionOptions, Engine, Texts, Told, caption_options, silent
+from pipelines.plan.samples import Plan
+from pipelines.config.profile import CaptionEngines
 
 LLM, GRAMMAR, TEMPLATE = "llm", "grammar", "template"
 """Who wrote a caption: the language model; the grammar in its place; the grammar because the job asks for templates."""
