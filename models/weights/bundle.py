@@ -7,7 +7,7 @@ The file is one of the repository's, a path or a URI. A set of weights is a fold
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -99,6 +99,8 @@ class Bundle(BaseModel):
     """Side of the pictures in pixels; the networks halve it five times."""
     parts: dict[str, Part]
 
+    NAMED: ClassVar[type[BaseModel]] = Part
+    """What an edit finds by its name: `thermal.weights=URI` is of the part `thermal`."""
     _folder: str = PrivateAttr(default="")
 
     @field_validator("parts", mode="before")
@@ -136,9 +138,9 @@ class Bundle(BaseModel):
             )
         return next(iter(serving.items()), None)
 
-    def part(self, stage: str) -> Part:
-        """Return the part that makes `stage`; a UserError where there is none."""
-        found = self.part_for(stage)
+    def part(self, stage: str, chosen: Mapping[str, str] | None = None) -> Part:
+        """Return the part that makes `stage`; a UserError where there is none, or several and none is `chosen`."""
+        found = self.part_for(stage, chosen)
         if found is None:
             raise UserError(f"bundle {self.name} has no part for stage {stage}: train one, and name its folder there.")
         return found[1]

@@ -143,7 +143,8 @@ def _names(place: str | Path) -> frozenset[str]:
 def _remote_names(place: str) -> frozenset[str]:
     if not place.startswith("hub:"):
         return frozenset(listed(place))
-    return frozenset(str(path.relative_to(folder)) for path in (folder := _fetch_hub(place)).rglob("*"))
+    folder = _fetch_hub(place)
+    return frozenset(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def _small(place: str | Path, name: str) -> bytes:

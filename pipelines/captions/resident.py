@@ -10,7 +10,7 @@ from pipelines.captions.vllm import Engine, Texts, renderer, sampling, text_seed
 class ResidentEngine:
     """One vLLM engine that answers until the process ends. It batches what is asked at the same time by itself.
 
-    Make it in a process with the variables of `pipelines.engine.environment`, inside the event loop that calls it.
+    Make it in a process with the variables of `pipelines.captions.vllm.environment`, inside the event loop that calls it.
 
     Raises EnvironmentFault for weights without a tokenizer; what vLLM raises when it does not start passes through.
     """

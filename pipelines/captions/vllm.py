@@ -9,41 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.weights.bundle import Bundle, Part, fetch
+from models.weights.bundle import MAIN, Part, fetch
 from models.captions.prompt import messages
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
 from pipelines.run.faults import cause_of
+from pipelines.captions.backends import VllmOptions
 from pipelines.config.profile import CaptionEngines
 
 WAY_OUT = "Repair it and run the same command again, or write captions without a model: --set captions=template"
-
-
-class CaptionOptions(BaseModel):
-    """`options` of a bundle's captions part."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: float = Field(default=0.8, gt=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int = Field(default=110, ge=8)
-    attempts: int = Field(default=3, ge=1, le=16)
-    """Captions asked for one sample before the grammar writes it."""
-    stated: float = Field(default=1.0, ge=0, le=1)
-    """Share of the attributes that the reader must find in a caption."""
-    engine: dict[str, Any] = {}
-    """Further arguments of the vLLM engine (max_model_len, quantization, ...)."""
-
-
-def caption_options(part: Part) -> CaptionOptions:
-    """Return the options of a captions part; a UserError names the one that is wrong."""
-    try:
-        return CaptionOptions.model_validate(part.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"captions.options.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 Texts = dict[tuple[int, int], str]
@@ -77,9 +52,9 @@ class Engine:
     Raises EnvironmentFault, with the way out, for weights that are missing or an engine that does not start.
     """
 
-    def __init__(self, part: Part, bundle: Bundle, engines: CaptionEngines, options: CaptionOptions) -> None:
+    def __init__(self, part: Part, folder: str, engines: CaptionEngines, options: VllmOptions) -> None:
         try:
-            self.weights = fetch(part, bundle)
+            self.weights = fetch(part, folder)[MAIN]
         except EnvironmentFault as error:
             raise EnvironmentFault(f"captions: {error} {WAY_OUT}") from None
         self.dtype, self.engines, self.options = part.dtype, engines, options
@@ -190,7 +165,7 @@ class Engine:
 class _Request:
     """Row -> what the engine stage reads."""
 
-    def __init__(self, options: CaptionOptions) -> None:
+    def __init__(self, options: VllmOptions) -> None:
         self.sampling = sampling(options)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +176,7 @@ class _Request:
         }
 
 
-def sampling(options: CaptionOptions) -> dict[str, Any]:
+def sampling(options: VllmOptions) -> dict[str, Any]:
     """Return vLLM's sampling parameters but for the seed."""
     return {name: getattr(options, name) for name in ("temperature", "top_p", "max_tokens")}
 

@@ -19,14 +19,13 @@ from models.captions import grammar
 from models.captions.measure import Agreement, normalised
 from models.captions.reading import disagreements
 from models.captions.sampling import spread_attributes
+from models.errors import UserError
 from models.seeds import seed_of
-from pipelines.captions.vllm import CaptionOptions, Engine, Texts, Told, caption_options, silent
+from pipelines.captions.backends import GRAMMAR, LLM, TEMPLATE, VllmOptions, vllm_options, writer_of
+from pipelines.captions.vllm import Engine, Texts, Told, silent
 from pipelines.plan.samples import Plan
 from pipelines.config.profile import CaptionEngines
 
-LLM, GRAMMAR, TEMPLATE = "llm", "grammar", "template"
-"""Who wrote a caption: the language model; the grammar in its place; the grammar because the job asks for templates."""
-AUTHORS = {LLM: "the language model", GRAMMAR: "the grammar in its place", TEMPLATE: "the grammar, as asked"}
 WAVE = 65_536
 """Samples between two commits: an engine is started once or twice for each wave."""
 FEW = 2_048
@@ -45,8 +44,7 @@ def write_captions(plan: Plan, engines: CaptionEngines, told: Told = silent) -> 
         EnvironmentFault: the weights are missing or the engine fails or answers nothing; captions of earlier waves are kept.
         UserError: the bundle's options are wrong.
     """
-    part, counts = plan.bundle.captions, Counter[str]()
-    options = caption_options(part)
+    part, counts = writer_of(plan.bundle, plan.job.captions), Counter[str]()
     open_chunks = list(plan.uncaptioned())
     taken = _taken(plan, {chunk for chunk, _ in open_chunks}) if open_chunks else set()
     for wave in _waves(open_chunks):
@@ -54,10 +52,11 @@ def write_captions(plan: Plan, engines: CaptionEngines, told: Told = silent) -> 
         table = pa.concat_tables(samples for _, samples in wave)
         asked = [json.loads(text) for text in table["attributes"].to_pylist()]
         seeds = table["seed"].to_pylist()
-        if plan.job.captions == TEMPLATE or part.kind == TEMPLATE:
+        if part is None:
             captions, sources = templates(asked, seeds, taken), [TEMPLATE] * len(asked)
         else:
-            engine = Engine(part, plan.bundle, engines, options)
+            options = vllm_options(part)
+            engine = Engine(part, plan.bundle.folder, engines, options)
             captions, sources = choose(asked, seeds, partial(engine.texts, asked, seeds, told=told), options, taken)
         counts.update(sources)
         start, seconds = 0, (time.monotonic() - began) / len(table)
@@ -76,7 +75,10 @@ def measure(bundle: Bundle, engines: CaptionEngines, count: int = 1000, seed: in
     """
     asked = [spread_attributes(random.Random(seed_of(seed, "measure captions", k))) for k in range(count)]
     seeds = [seed_of(seed, "measure captions", k) for k in range(count)]
-    engine = Engine(bundle.captions, bundle, engines, caption_options(bundle.captions))
+    part = writer_of(bundle, LLM)
+    if part is None:
+        raise UserError(f"bundle {bundle.name} has no language model to measure.")
+    engine = Engine(part, bundle.folder, engines, vllm_options(part))
     found = {row.sample: row for row in engine.write(asked, seeds, [(k, 0) for k in range(count)])}
     agreement = Agreement()
     for k, attributes in enumerate(asked):
@@ -103,7 +105,7 @@ def templates(asked: Sequence[dict[str, str]], seeds: Sequence[int], taken: set[
 
 
 def choose(
-    asked: Sequence[dict[str, str]], seeds: Sequence[int], write: Write, options: CaptionOptions, taken: set[int]
+    asked: Sequence[dict[str, str]], seeds: Sequence[int], write: Write, options: VllmOptions, taken: set[int]
 ) -> tuple[list[str], list[str]]:
     """Return (captions, sources) of the samples with `asked` attributes.
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.weights.bundle import Bundle
-from models.config import digest_of, read_config
-from models.errors import UserError
-from models.gates import Gates
 from models.attributes import ATTRIBUTES
+from models.config import read_config
+from models.errors import UserError
+from models.gates.settings import Gates
+from models.layers import Conditions, Draws, Layer, layers_of
+from pipelines.captions.backends import Source
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
 
@@ -25,7 +26,7 @@ class Identities(_Section):
     source: str = "reference"
     """`reference`: sampled from the bundle's distribution of embeddings; else the URI of a Parquet of embeddings."""
     count: int | None = Field(default=None, ge=1)
-    """How many: required for `reference`; of a Parquet the first so many, all by default."""
+    """How many: required for `reference`; of a Parquet the first so many, all by default. More extend a run."""
     minimum_angle: float = Field(default=50.0, ge=0, le=90)
     """Degrees between any two sampled identities."""
 
@@ -60,13 +61,6 @@ class Views(_Section):
         return value
 
 
-class Sampling(_Section):
-    """The diffusion sampler of the visible picture."""
-
-    steps: int = Field(default=20, ge=1, le=1000)
-    guidance: float = Field(default=2.0, ge=0)
-
-
 class Encoding(_Section):
     """How pictures are stored. Thermal pictures, classes and masks are always PNG."""
 
@@ -90,23 +84,22 @@ class GenerateJob(_Section):
     seed: int = Field(default=0, ge=0)
     identities: Identities
     views: Views = Views()
-    conditions: list[Literal["warm", "cold"]] = ["warm", "cold"]
-    captions: Literal["llm", "template"] = "llm"
-    sampling: Sampling = Sampling()
+    conditions: Conditions = ("warm", "cold")
+    """Words that the thermal part knows, or rooms in degrees Celsius where it takes them."""
+    samples: Draws = 1
+    """Thermal pictures of each condition."""
+    captions: Source = "llm"
+    parts: dict[str, str] = {}
+    """stage -> part, where two parts of the bundle make one stage."""
+    settings: dict[str, dict[str, Any]] = {}
+    """stage -> what it is asked for beyond its part's defaults (steps, guidance, ...)."""
     gates: Gates = Gates()
     encoding: Encoding = Encoding()
     stop: Stop = Stop()
     partition_samples: int = Field(default=64, ge=1)
     """Samples of one partition, the unit of commit and retry, at most (but always whole identities)."""
     limit: int | None = Field(default=None, ge=1)
-    """Make only the first so many samples of the plan."""
-
-    @field_validator("conditions")
-    @classmethod
-    def _distinct(cls, value: list[str]) -> list[str]:
-        if not value or len(set(value)) != len(value):
-            raise ValueError("name one or more different conditions out of warm, cold")
-        return value
+    """Make only the first so many samples of the plan; a larger one goes on from there."""
 
     @model_validator(mode="after")
     def _counted(self) -> "GenerateJob":
@@ -114,9 +107,10 @@ class GenerateJob(_Section):
             raise ValueError("identities.count is needed when identities are sampled from the reference distribution")
         return self
 
-    def digest(self, bundle: Bundle) -> str:
-        """Return the digest of all that may change the output: this job and the bundle."""
-        return digest_of(self.model_dump(exclude={"description"}), bundle.digest())
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The thermal pictures of a sample, in order."""
+        return layers_of(self.conditions, self.samples)
 
 
 def load_job(name: str, edits: Sequence[str] = ()) -> GenerateJob:

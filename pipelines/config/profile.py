@@ -6,8 +6,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.config import read_config
+from models.stages import STAGES
 from pipelines.config.job import find
 
+RENDER = "render"
+"""The group that renders the world; it is no stage of a chain."""
+KNOWN = (*STAGES, RENDER)
 PROFILES = Path(__file__).resolve().parent.parent / "profiles"
 
 
@@ -136,6 +140,8 @@ class Profile(_Section):
         twice = sorted({stage for stage in named if named.count(stage) > 1})
         if twice:
             raise ValueError(f"stages {', '.join(twice)} stand in two groups")
+        if unknown := [stage for stage in named if stage not in KNOWN]:
+            raise ValueError(f"groups: no stage {unknown[0]!r}; known: {', '.join(KNOWN)}")
         return self
 
     def grouped(self, stages: Sequence[str]) -> list[Group]:

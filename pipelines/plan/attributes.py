@@ -31,19 +31,32 @@ BY_SEX: dict[str, dict[str, tuple[str, ...]]] = {
 IDENTITY = tuple(name for name, (scope, _, _) in ATTRIBUTES.items() if scope == "identity")
 VIEW = tuple(name for name, (scope, _, _) in ATTRIBUTES.items() if scope == "view")
 USUAL = ("hair_style", "beard")
+"""Attributes of a view that are a person's habit."""
 
 
-def draw(
-    seed: int, identity: str, view: int, known: Mapping[str, str], allowed: Mapping[str, list[str]]
+def draw_words(
+    seed: int,
+    identity: str,
+    view: int,
+    known: Mapping[str, str],
+    allowed: Mapping[str, list[str]],
+    *,
+    sampled: bool = True,
 ) -> dict[str, str]:
-    """Return a word for every attribute of view `view` of `identity`.
+    """Return the words of view `view` of `identity`: of every attribute for a sampled person.
 
     known: identity words that are given or estimated from the embedding; they win. allowed: the job's choice of words.
+    sampled: False for a person who exists. What they look like is theirs: nothing is drawn of it but what the job names.
     """
     words: dict[str, str] = {}
     for name in IDENTITY:
-        words[name] = known.get(name) or _draw(name, words, allowed, seed, identity)
+        if name in known:
+            words[name] = known[name]
+        elif sampled or name in allowed:
+            words[name] = _draw(name, words, allowed, seed, identity)
     for name in VIEW:
+        if name in USUAL and not sampled and name not in allowed:
+            continue
         if name in USUAL and _uniform(seed, identity, view, name) < HABIT:
             words[name] = _draw(name, words, allowed, seed, identity)
         else:

@@ -3,19 +3,19 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import load_file
 
-from models.weights.bundle import Bundle, fetch
+from models.attributes import ATTRIBUTES
 from models.errors import EnvironmentFault, UserError
 from models.seeds import generator, seed_of
-from models.attributes import ATTRIBUTES
+from models.stages import light, package_of, parsed
+from models.weights.bundle import Bundle, fetch
 from pipelines.config.job import Identities
 from pipelines.storage import Storage, fault, remote
 
@@ -37,22 +37,35 @@ class Identity:
     embedding: np.ndarray
     given: dict[str, str] = field(default_factory=dict)
     estimated: dict[str, str] = field(default_factory=dict)
+    sampled: bool = False
+    """Drawn from a distribution: nobody who exists, of whom further words may be drawn, too."""
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What is known, given words first."""
+        return self.estimated | self.given
+
+    def source_of(self, name: str) -> str:
+        """Return where the word of an attribute comes from: given with the person, estimated, else asked for by the job."""
+        return "given" if name in self.given else "estimated" if name in self.estimated else "asked"
 
 
-def identities(wanted: Identities, bundle: Bundle, seed: int) -> list[Identity]:
-    """Return the people of a job, in a stable order: asking for more keeps the first.
+def identities(
+    wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str, str] | None = None
+) -> list[Identity]:
+    """Return the people of a job, in a stable order: asking for more keeps the first. parts: which one is the recogniser.
 
     Raises:
         UserError: an embedding of the wrong size, with NaN or of zero norm, a duplicate id, or too few of them.
     """
     if wanted.source == "reference":
-        reference = Reference.of(bundle)
+        reference = Reference.of(bundle, parts)
         found = sampled(reference, wanted.count or 0, wanted.minimum_angle, seed)
-        return [Identity(name, embedding, {}, reference.words(embedding)) for name, embedding in found]
-    people = from_parquet(wanted.source, wanted.count, bundle)
-    if not (fetch(bundle.faces, bundle) / bundle.reference).is_file():
+        return [Identity(name, embedding, {}, reference.words(embedding), True) for name, embedding in found]
+    people = from_parquet(wanted.source, wanted.count, bundle, parts)
+    reference = Reference.find(bundle, parts)
+    if reference is None:
         return people
-    reference = Reference.of(bundle)
     return [Identity(p.id, p.embedding, p.given, reference.words(p.embedding)) for p in people]
 
 
@@ -68,18 +81,27 @@ class Reference:
         }
 
     @classmethod
-    def of(cls, bundle: Bundle) -> "Reference":
-        """Read the reference distribution of `bundle`'s recogniser."""
-        path = fetch(bundle.faces, bundle) / bundle.reference
+    def find(cls, bundle: Bundle, parts: Mapping[str, str] | None = None) -> "Reference | None":
+        """Return the reference distribution of `bundle`'s recogniser, None where it has none."""
+        part = bundle.part("faces", parts)
+        kind = light(package_of("faces", part.kind, f"bundle {bundle.name}"))
+        options = parsed(kind.Options, part.options, "faces.options")
+        tensors = kind.reference(options, fetch(part, bundle.folder))  # type: ignore[attr-defined]
         try:
-            return cls(load_file(path))
-        except FileNotFoundError:
-            raise UserError(
-                f"{path} is missing: this recogniser has no reference distribution to sample people from. Give people: "
-                "thermapair embed --images DIR --out people.parquet, then --set identities.source=people.parquet"
-            ) from None
+            return None if tensors is None else cls(tensors)
         except KeyError as error:
-            raise EnvironmentFault(f"{path} has no tensor {error}.") from None
+            raise EnvironmentFault(f"the reference distribution of bundle {bundle.name} has no tensor {error}.") from None
+
+    @classmethod
+    def of(cls, bundle: Bundle, parts: Mapping[str, str] | None = None) -> "Reference":
+        """Return the reference distribution of `bundle`'s recogniser. Raises a UserError where it has none."""
+        found = cls.find(bundle, parts)
+        if found is None:
+            raise UserError(
+                f"the recogniser of bundle {bundle.name} has no reference distribution to sample people from. Give people: "
+                "thermapair embed --images DIR --out people.parquet, then --set identities.source=people.parquet"
+            )
+        return found
 
     def sample(self, seed: int, index: int) -> np.ndarray:
         """Return candidate `index`: a unit embedding float32 [512]."""
@@ -132,7 +154,9 @@ def identity_id(seed: int, index: int) -> str:
     return f"{seed_of('identity', seed, index):016x}"[:12]
 
 
-def from_parquet(uri: str, count: int | None, bundle: Bundle | None = None) -> list[Identity]:
+def from_parquet(
+    uri: str, count: int | None, bundle: Bundle | None = None, parts: Mapping[str, str] | None = None
+) -> list[Identity]:
     """Read `identity_id`, `embedding` [512] and, where there is one, `attributes` (given words: JSON, a struct or a map).
 
     bundle: whose recogniser a file of `embed` must come from.
@@ -143,7 +167,7 @@ def from_parquet(uri: str, count: int | None, bundle: Bundle | None = None) -> l
         if column not in table.column_names:
             raise UserError(f"{uri} has no column {column!r}; it has {', '.join(table.column_names)}.")
     if bundle:
-        _same_recogniser(table, uri, bundle)
+        _same_recogniser(table, uri, bundle, parts)
     people: dict[str, Identity] = {}
     for row, (name, values, given) in enumerate(_rows(table)):
         if not name:
@@ -167,17 +191,11 @@ def unit(values: np.ndarray) -> np.ndarray:
     return (values / np.linalg.norm(values)).astype(np.float32)
 
 
-def table_of(people: list[Identity]) -> pa.Table:
-    """Return people as an Arrow table: identity_id, embedding, given, estimated (JSON)."""
+def table_of(people: Sequence[Identity]) -> pa.Table:
+    """Return people as an Arrow table: identity_id, embedding."""
     flat = pa.array(np.concatenate([person.embedding for person in people]), pa.float32())
-    return pa.table(
-        {
-            "identity_id": pa.array([person.id for person in people], pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, SIZE),
-            "given": [json.dumps(person.given, sort_keys=True) for person in people],
-            "estimated": [json.dumps(person.estimated, sort_keys=True) for person in people],
-        }
-    )
+    names = pa.array([person.id for person in people], pa.string())
+    return pa.table({"identity_id": names, "embedding": pa.FixedSizeListArray.from_arrays(flat, SIZE)})
 
 
 def _read(uri: str) -> pa.Table:
@@ -192,21 +210,26 @@ def _read(uri: str) -> pa.Table:
         raise UserError(f"{uri} is no readable Parquet file: {error}") from None
 
 
-def _same_recogniser(table: pa.Table, uri: str, bundle: Bundle) -> None:
+def _same_recogniser(table: pa.Table, uri: str, bundle: Bundle, parts: Mapping[str, str] | None) -> None:
     """Raise a UserError if `table` says that its embeddings come from another recogniser than `bundle`'s."""
     facts = table.schema.metadata or {}
     made = facts.get(RECOGNISER.encode())
     if made is None:
         return
-    from models.faces.pack import recogniser_digest  # imports onnxruntime
-
-    if made.decode() != recogniser_digest(fetch(bundle.faces, bundle)):
+    if made.decode() != recogniser_of(bundle, parts):
         theirs = facts.get(b"bundle", b"?").decode()
         raise UserError(
             f"{uri}: its embeddings were made with bundle {theirs}, and the recogniser of {bundle.name} is "
             f"another: faces would come out as strangers. Embed the pictures again with --bundle {bundle.name}, or "
             "generate with the bundle that they were embedded with."
         )
+
+
+def recogniser_of(bundle: Bundle, parts: Mapping[str, str] | None = None) -> str:
+    """Return the space that the embeddings of `bundle`'s recogniser lie in."""
+    part = bundle.part("faces", parts)
+    kind = light(package_of("faces", part.kind, f"bundle {bundle.name}"))
+    return str(kind.recogniser(fetch(part, bundle.folder)))  # type: ignore[attr-defined]
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[str, list[float] | None, dict[str, str]]]:
@@ -248,11 +271,10 @@ def checked(values: Sequence[float] | None, where: str) -> np.ndarray:
     return unit(embedding)
 
 
-def digest(people: list[Identity]) -> str:
+def digest(people: Sequence[Identity]) -> str:
     """Return a digest of whose faces these are, and of the words that came with them."""
     content = hashlib.sha256()
     for person in people:
         content.update(person.id.encode() + person.embedding.tobytes())
-        if person.given:
-            content.update(json.dumps(person.given, sort_keys=True).encode())
+        content.update(json.dumps([person.given, person.estimated], sort_keys=True).encode())
     return content.hexdigest()[:16]

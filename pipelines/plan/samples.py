@@ -1,40 +1,47 @@
 """The plan of a generate job: every sample with its id, seed, words and caption, cut into partitions.
 
-    _plan/run.json             what this output is: digest, job, bundle, sizes (written last: with it the plan is whole)
-    _plan/identities.parquet   one row group per partition
-    _plan/samples.parquet      one row group per partition
-    _plan/captions/            written by the caption phase, chunk by chunk
-
 A sample is (identity, view, draw). Ids and seeds hash the job's seed and those, never the configuration, and people come
-in a stable order: a larger job starts with the same samples. All views of a person share a partition.
+in a stable order: a larger job starts with the same samples. All views of a person share a partition, unless a limit cut
+them. Captions are written later, chunk by chunk, into `_plan/captions`.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from functools import cached_property
-from math import gcd
+from collections.abc import Iterator, Sequence
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.weights.bundle import Bundle
-from models.config import digest_of
-from models.errors import EnvironmentFault, UserError
+from models.attributes import ATTRIBUTES
+from models.columns import COLUMNS
+from models.errors import UserError
+from models.layers import Layer
 from models.seeds import seed_of
-from pipelines.plan.attributes import draw
-from pipelines.plan.identities import Identity, digest, identities, table_of
+from models.weights.bundle import Bundle
+from pipelines.captions.backends import writer_of
+from pipelines.config.chain import ChainSpec, resolve_chain
 from pipelines.config.job import GenerateJob
+from pipelines.config.recipe import Recipe, caption_recipe, chain_of, stage_recipes
+from pipelines.plan.attributes import draw_words
+from pipelines.plan.identities import Identity, digest, identities, table_of
+from pipelines.plan.pieces import Pieces, claim, read_pieces, read_run
 from pipelines.storage import Storage
 
-RUN, IDENTITIES, SAMPLES, CAPTIONS = (
-    "_plan/run.json", "_plan/identities.parquet", "_plan/samples.parquet", "_plan/captions",
-)  # fmt: skip
+CAPTIONS = "_plan/captions"
+IDENTITIES = "identities"
 RAW_BYTES = 256 * 2**20
-"""A partition's pictures, uncompressed, at most."""
+"""A partition's columns, uncompressed, at most."""
 CHUNK_SAMPLES = 4096
+
+BRINGS = ("sample_id", "identity_id", "view", "draw", "seed", "attributes", "attributes_source", "caption", "caption_source",
+          "embedding", "partition", "attempt", "noise_id")  # fmt: skip
+"""Columns that the plan brings to the chain."""
+WANTED = ("visible", "thermal", "scores")
+OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
+"""Columns that pairs have to have, and those that they have where the bundle can make them."""
 
 
 def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
@@ -42,9 +49,9 @@ def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
     return _hashed("sample", seed, identity, view, draw)
 
 
-def pair_id(sample: str, condition: str) -> str:
+def pair_id(sample: str, layer: Layer) -> str:
     """Return the id of one visible and thermal pair: 20 hex digits."""
-    return _hashed("pair", sample, condition)
+    return _hashed("pair", sample, layer.name)
 
 
 def noise_id(sample: str, attempt: int) -> str:
@@ -52,64 +59,103 @@ def noise_id(sample: str, attempt: int) -> str:
     return f"{sample}/{attempt}"
 
 
+def chain_for(job: GenerateJob, bundle: Bundle) -> ChainSpec:
+    """Return the stages of a generate job. Raises what `resolve_chain` raises; imports neither torch nor diffusers."""
+    settings = {**job.settings, "gates": job.gates.model_dump()}
+    if "gates" in job.settings:
+        raise UserError("settings.gates: the gates have a section of their own, gates.")
+    return resolve_chain(
+        bundle, given=BRINGS, wanted=WANTED, optional=OPTIONAL, layers=job.layers, parts=job.parts, settings=settings
+    )
+
+
+def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
+    """Return everything that may change a byte of what the job makes."""
+    writer = writer_of(bundle, job.captions)
+    return Recipe(
+        kind="generate",
+        seed=job.seed,
+        source={
+            "identities": job.identities.model_dump(mode="json", exclude={"count"}),
+            "views": job.views.model_dump(mode="json"),
+        },
+        size=bundle.size,
+        layers=job.layers,
+        stages=stage_recipes(chain),
+        captions=caption_recipe(writer, bundle.folder, job.captions),
+        encoding=job.encoding.model_dump(mode="json"),
+        partition=identities_per_partition(job, bundle, chain),
+        chunk=CHUNK_SAMPLES,
+        licence=bundle.licence,
+    )
+
+
 class Plan:
     """A plan that lies whole in `out`. Picklable and small: workers read their partition from storage."""
 
-    def __init__(self, out: Storage, job: GenerateJob, bundle: Bundle, digest: str, partitions: int) -> None:
-        self.out, self.job, self.bundle, self.digest, self.partitions = out, job, bundle, digest, partitions
+    def __init__(
+        self, out: Storage, job: GenerateJob, bundle: Bundle, recipe: Recipe, chain: ChainSpec, pieces: Pieces
+    ) -> None:
+        self.out, self.job, self.bundle = out, job, bundle
+        self.recipe, self.chain, self.pieces, self.digest = recipe, chain, pieces, recipe.digest
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("out", "job", "bundle", "digest", "partitions")}
-
-    @cached_property
-    def _samples(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.out.path(SAMPLES), filesystem=self.out.arrow)
-
-    @cached_property
-    def _identities(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.out.path(IDENTITIES), filesystem=self.out.arrow)
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return self.pieces.partitions
 
     @property
     def samples(self) -> int:
         """Number of samples in all partitions."""
-        return self._samples.metadata.num_rows
+        return self.pieces.samples
 
     def rows(self, partition: int) -> int:
         """Number of samples of `partition`."""
-        return self._samples.metadata.row_group(partition).num_rows
-
-    @property
-    def partitions_per_chunk(self) -> int:
-        """Partitions whose captions share a file."""
-        return max(1, CHUNK_SAMPLES // self.rows(0))
+        return self.pieces.rows(partition)
 
     def sample_table(self, partition: int) -> pa.Table:
-        """Return sample_id, identity_id, view, draw, seed, attributes (JSON) of `partition`."""
-        return self._samples.read_row_group(partition)
+        """Return sample_id, identity_id, view, draw, seed, attributes and their sources (JSON) of `partition`."""
+        return self.pieces.table(partition)
 
     def identity_table(self, partition: int) -> pa.Table:
-        """Return identity_id, embedding, given, estimated (JSON) of the people of `partition`."""
-        return self._identities.read_row_group(partition)
+        """Return identity_id, embedding of the people of `partition`."""
+        return self.pieces.table(partition, IDENTITIES)
 
     def captions(self, partition: int) -> pa.Table:
         """Return caption and caption_source (llm | grammar | template) of `partition`, in the order of its samples."""
-        chunk, place = divmod(partition, self.partitions_per_chunk)
-        with pq.ParquetFile(self.out.path(_captions(chunk)), filesystem=self.out.arrow) as file:
-            return file.read_row_group(place)
+        number, place = self.pieces.home(partition)
+        piece = self.pieces.found[number]
+        chunk, row_group = divmod(place, piece.partitions_per_chunk)
+        with pq.ParquetFile(self.out.path(_captions(piece.first_chunk + chunk)), filesystem=self.out.arrow) as file:
+            return file.read_row_group(row_group)
+
+    def chunks(self) -> Iterator[tuple[int, range]]:
+        """Yield (chunk, its partitions) of all chunks of captions, in order."""
+        for piece in self.pieces.found:
+            for chunk in range(piece.chunks):
+                first = piece.first + chunk * piece.partitions_per_chunk
+                yield piece.first_chunk + chunk, range(
+                    first, min(first + piece.partitions_per_chunk, piece.first + piece.partitions)
+                )
+
+    def captioned(self) -> set[int]:
+        """Return the chunks whose captions are committed."""
+        there = set(self.out.list(CAPTIONS))
+        return {chunk for chunk, _ in self.chunks() if _captions(chunk) in there}
 
     def uncaptioned(self) -> Iterator[tuple[int, pa.Table]]:
         """Yield (chunk, sample table) of the chunks that have no captions yet."""
-        there = set(self.out.list(CAPTIONS))
-        for chunk in range(-(-self.partitions // self.partitions_per_chunk)):
-            if _captions(chunk) not in there:
-                yield chunk, pa.concat_tables(self.sample_table(k) for k in self._chunk(chunk))
+        done = self.captioned()
+        for chunk, partitions in self.chunks():
+            if chunk not in done:
+                yield chunk, pa.concat_tables(self.sample_table(k) for k in partitions)
 
     def save_captions(self, chunk: int, captions: list[str], sources: list[str], seconds: float = 0.0) -> None:
         """Commit the captions of `chunk`, who wrote them and the seconds it took, one per row of its table.
 
         The first to commit wins.
         """
-        sizes = [self.rows(k) for k in self._chunk(chunk)]
+        sizes = [self.rows(k) for k in dict(self.chunks())[chunk]]
         if len(captions) != sum(sizes):
             raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
         columns = {"caption": pa.array(captions, pa.string()), "caption_source": pa.array(sources, pa.string())}
@@ -129,10 +175,6 @@ class Plan:
                 seconds += json.loads(self.out.read(name))["seconds"]
         return seconds
 
-    def _chunk(self, chunk: int) -> range:
-        first = chunk * self.partitions_per_chunk
-        return range(first, min(first + self.partitions_per_chunk, self.partitions))
-
     def partition(self, partition: int) -> dict[str, np.ndarray]:
         """Return the samples of `partition` as the columns that stages take, attempt 0, nothing rejected."""
         tables = self.sample_table(partition), self.identity_table(partition), self.captions(partition)
@@ -147,12 +189,9 @@ def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partitio
     embeddings = np.asarray(people["embedding"].combine_chunks().flatten(), np.float32).reshape(len(people), -1)
     order = {name: row for row, name in enumerate(people["identity_id"].to_pylist())}
     rows = np.array([order[name] for name in samples["identity_id"].to_pylist()])
-    columns: dict[str, np.ndarray] = {name: _numpy(samples[name]) for name in samples.column_names}
-    known = {name: _numpy(people[name])[rows] for name in ("given", "estimated")}
     return {
-        **columns,
-        **known,
-        **{name: _numpy(column) for name, column in zip(captions.column_names, captions.columns, strict=True)},
+        **{name: _numpy(samples[name]) for name in samples.column_names},
+        **{name: _numpy(captions[name]) for name in captions.column_names},
         "embedding": embeddings[rows],
         "partition": np.full(len(rows), partition, np.int32),
         "attempt": np.zeros(len(rows), np.int32),
@@ -162,101 +201,122 @@ def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partitio
 
 
 def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Plan:
-    """Return the plan that lies in `out`, written now if there is none.
+    """Return the plan that lies in `out`, written now if there is none, and extended if the job asks for more.
 
     Raises:
-        UserError: `out` holds something else: another job, bundle or people; the message says what differs.
+        UserError: `out` holds something else (what differs is named), people that are planned have changed, or fewer are
+            asked for than are planned.
     """
-    people = identities(job.identities, bundle, job.seed)
-    total = digest_of(job.digest(bundle), digest(people))
-    if not out.exists(RUN):
-        occupied = [name for name in out.list() if not name.startswith(("_plan/", "_lease/"))]
-        if occupied:
-            raise UserError(f"{out.uri} is not empty ({occupied[0]}, ...) and no output of ours; choose another --out.")
-        _write(job, bundle, people, total, out)
-    return read_plan(out, job, bundle, total)
+    chain = chain_for(job, bundle)
+    recipe = recipe_for(job, bundle, chain)
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
+    pieces = read_pieces(out)
+    people = identities(job.identities, bundle, job.seed, job.parts)
+    _check_unchanged(pieces, people, out)
+    return Plan(out, job, bundle, recipe, chain, _extended(pieces, job, recipe, people, out))
 
 
-def read_plan(out: Storage, job: GenerateJob | None = None, bundle: Bundle | None = None, digest: str = "") -> Plan:
-    """Return the plan in `out`; with `job`, `bundle` and `digest`, only if it was made from those."""
+def read_plan(out: Storage) -> Plan:
+    """Return the plan in `out`, with the recipe that it was made from.
+
+    Raises:
+        UserError: there is none, or it is another job's or another version's.
+    """
     run = read_run(out)
     if run["job"]["kind"] != "generate":
         raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
-    if digest and run["digest"] != digest:
-        made = {"job": run["job"], "bundle": run["bundle"]}
-        asked = {"job": job, "bundle": bundle}  # in JSON's types, as they were written: a tuple is no list
-        now = {name: value.model_dump(mode="json") if value else {} for name, value in asked.items()}
-        changed = ", ".join(differences(made, now)) or "the weights or the identities"
-        raise UserError(
-            f"{out.uri} belongs to another run ({run['digest']}, this is {digest}); what differs: {changed}. "
-            "Choose another --out, or run with the same bundle and job."
-        )
-    if job is None:
-        job = GenerateJob.model_validate(run["job"])
-    if bundle is None:
-        bundle = Bundle.model_validate(run["bundle"])
-        bundle._folder = run["bundle_folder"]
-    return Plan(out, job, bundle, run["digest"], run["partitions"])
+    if "recipe" not in run:
+        raise UserError(f"{out.uri} was made by another version: read it with the version that made it.")
+    bundle = Bundle.model_validate(run["bundle"])
+    bundle._folder = run["bundle_folder"]
+    recipe = Recipe.model_validate(run["recipe"])
+    job, chain = GenerateJob.model_validate(run["job"]), chain_of(recipe, bundle, BRINGS)
+    pieces = read_pieces(out)
+    if not pieces.found:
+        raise UserError(f"{out.uri} has no whole plan yet: the command that began it was stopped. Run it again.")
+    return Plan(out, job, bundle, recipe, chain, pieces)
 
 
-def read_run(out: Storage) -> dict[str, Any]:
-    """Return what `_plan/run.json` says, among it `digest`, `partitions` and `job` with its `kind`.
-
-    Raises:
-        UserError: there is none. EnvironmentFault: it is damaged.
-    """
-    try:
-        run = json.loads(out.read(RUN))
-        _ = run["digest"], run["partitions"], run["job"]["kind"]  # what all readers rely on
-        return run
-    except FileNotFoundError:
-        raise UserError(f"{out.uri} holds no run ({RUN} is missing).") from None
-    except (ValueError, TypeError, KeyError):
-        raise EnvironmentFault(
-            f"{out.path(RUN)} is damaged: without it nothing tells what this output is. Restore it from a copy, or make "
-            "the output anew in another --out."
-        ) from None
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Return `key: old -> new` for every leaf in which two nested values differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted(old.keys() | new.keys())
-        return [d for n in names for d in differences(old.get(n), new.get(n), f"{key}.{n}".lstrip("."))]
-    return [] if old == new else [f"{key}: {old} -> {new}"]
-
-
-def identities_per_partition(job: GenerateJob, bundle: Bundle) -> int:
+def identities_per_partition(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
     """Return how many whole people a partition holds.
 
-    As many as `partition_samples` and `RAW_BYTES` allow, at least one, and if possible so that the samples fill the
-    visible stage's batches.
+    As many as `partition_samples` and `RAW_BYTES` of columns, attempts included, allow, at least one, and if possible so
+    that the samples fill the first stage's batches.
     """
     each = job.views.per_identity * job.views.draws
-    raw = bundle.size**2 * (3 + 1 + 2 * len(job.conditions)) * each
-    count = max(1, min(job.partition_samples // each, RAW_BYTES // raw))
-    full = bundle.visible.batch // gcd(bundle.visible.batch, each)
+    count = max(1, min(job.partition_samples // each, RAW_BYTES // (sample_bytes(job, bundle, chain) * each)))
+    batch = chain.links[0].part.batch
+    full = batch // gcd(batch, each)
     return count // full * full or count
 
 
-def _write(job: GenerateJob, bundle: Bundle, people: list[Identity], total: str, out: Storage) -> None:
-    groups = _groups(job, bundle, people)
-    by_id = {person.id: person for person in people}
-    persons = [[by_id[name] for name in dict.fromkeys(row["identity_id"] for row in rows)] for rows in groups]
-    out.write(IDENTITIES, _parquet([table_of(group) for group in persons]))
-    out.write(SAMPLES, _parquet([pa.Table.from_pylist(rows, schema=SCHEMA) for rows in groups]))
-    run = {
-        "digest": total,
-        "partitions": len(groups),
-        "samples": sum(map(len, groups)),
-        "job": job.model_dump(),
-        "bundle": bundle.model_dump(),
-        "bundle_folder": bundle._folder,
-    }
-    out.create(RUN, (json.dumps(run, indent=1) + "\n").encode())
+def sample_bytes(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
+    """Return the bytes of one sample's columns in a block, uncompressed, its failed attempts among them."""
+    sizes, layers, total = {"S": bundle.size, "stages": len(chain.links)}, len(job.layers), 0
+    for name in (*chain.given, *chain.tracked):
+        column = COLUMNS[name]
+        if column.dtype not in ("text", "bytes"):
+            values = prod(sizes[side] if isinstance(side, str) else side for side in column.shape)
+            total += np.dtype(column.dtype).itemsize * values * (layers if column.per == "layer" else 1)
+    return total * job.gates.attempts
 
 
-SCHEMA = pa.schema(
+def _check_unchanged(pieces: Pieces, people: Sequence[Identity], out: Storage) -> None:
+    """Raise a UserError where a person who is planned is not the one that is asked for now."""
+    if len(people) < pieces.items:
+        raise UserError(
+            f"{out.uri} is planned for {pieces.items} people, and {len(people)} are asked for: a run can grow, not shrink. "
+            "Choose another --out for fewer."
+        )
+    for number, piece in enumerate(pieces.found):
+        now = people[piece.start : piece.stop]
+        if digest(now) == piece.digest:
+            continue
+        before = pieces.whole_table(number, IDENTITIES)["identity_id"].to_pylist()
+        embeddings = pieces.whole_table(number, IDENTITIES)["embedding"].to_pylist()
+        known = dict(zip(before, embeddings))
+        changed = next(
+            (p.id for p in now if p.id not in known or not np.array_equal(np.float32(known[p.id]), p.embedding)),
+            now[0].id,
+        )
+        raise UserError(
+            f"{out.uri}: person {changed!r}, who is planned, has changed in the source (another place, embedding or words). "
+            "Choose another --out, or put the people back as they were and new ones after them."
+        )
+
+
+def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: Sequence[Identity], out: Storage) -> Pieces:
+    """Return the pieces with a further one where the job asks for samples that are not planned yet."""
+    each = job.views.per_identity * job.views.draws
+    wanted, planned = min(len(people) * each, job.limit or len(people) * each), pieces.samples
+    if wanted < planned:
+        raise UserError(
+            f"{out.uri} is planned for {planned} samples, and {wanted} are asked for: a run can grow, not shrink. Choose "
+            "another --out for fewer."
+        )
+    if wanted == planned:
+        return pieces
+    start, stop = planned // each, -(-wanted // each)
+    groups = [people[k : min(k + recipe.partition, stop)] for k in range(start, stop, recipe.partition)]
+
+    def rows(group: Sequence[Identity], first: int) -> pa.Table:
+        """The samples of a partition: those of its people that lie between what is planned and what is wanted."""
+        found = [row for person in group for row in samples_of(job, person)]
+        return pa.Table.from_pylist(found[max(0, planned - first) : wanted - first], schema=SAMPLE_SCHEMA)
+
+    samples = (rows(group, (start + k * recipe.partition) * each) for k, group in enumerate(groups))
+    extent = {"name": job.name, "count": job.identities.count, "limit": job.limit, "stop": job.stop.model_dump()}
+    return pieces.extended(
+        {IDENTITIES: (table_of(group) for group in groups), "samples": samples},
+        start=start,
+        stop=stop,
+        digest=digest(people[start:stop]),
+        chunk_samples=CHUNK_SAMPLES,
+        extent=extent,
+    )
+
+
+SAMPLE_SCHEMA = pa.schema(
     {
         "sample_id": pa.string(),
         "identity_id": pa.string(),
@@ -264,26 +324,16 @@ SCHEMA = pa.schema(
         "draw": pa.int32(),
         "seed": pa.int64(),
         "attributes": pa.string(),
+        "attributes_source": pa.string(),
     }
 )
 
 
-def _groups(job: GenerateJob, bundle: Bundle, people: list[Identity]) -> list[list[dict[str, Any]]]:
-    """Return the samples of every partition, cut at `job.limit`."""
-    size, left = identities_per_partition(job, bundle), job.limit or 10**18
-    groups = []
-    for start in range(0, len(people), size):
-        rows = [row for person in people[start : start + size] for row in samples_of(job, person)][:left]
-        left -= len(rows)
-        if rows:
-            groups.append(rows)
-    return groups
-
-
 def samples_of(job: GenerateJob, person: Identity) -> Iterator[dict[str, Any]]:
-    """Yield the samples of one person as rows of `SCHEMA`."""
+    """Yield the samples of one person as rows of `SAMPLE_SCHEMA`."""
     for view in range(job.views.per_identity):
-        words = draw(job.seed, person.id, view, person.estimated | person.given, job.views.attributes)
+        words = draw_words(job.seed, person.id, view, person.words, job.views.attributes, sampled=person.sampled)
+        sources = {name: person.source_of(name) if name in words else "none" for name in ATTRIBUTES}
         for number in range(job.views.draws):
             yield {
                 "sample_id": sample_id(job.seed, person.id, view, number),
@@ -292,15 +342,8 @@ def samples_of(job: GenerateJob, person: Identity) -> Iterator[dict[str, Any]]:
                 "draw": number,
                 "seed": seed_of(job.seed, person.id, view, number),
                 "attributes": json.dumps(words),
+                "attributes_source": json.dumps(sources),
             }
-
-
-def _parquet(tables: list[pa.Table]) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, tables[0].schema, compression="zstd") as writer:
-        for table in tables:
-            writer.write_table(table, row_group_size=len(table))
-    return sink.getvalue().to_pybytes()
 
 
 def _captions(chunk: int) -> str:

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
 from pipelines.storage import fault, remote
 
-Columns = dict[str, np.ndarray]
 Kind = Literal["row", "memory", "environment", "device"]
 
 
