@@ -11,8 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from models.errors import EnvironmentFault, UserError
 from models.temperature import UNITS, Unit, from_unit, hint
-from pipelines.photos import FORMATS, MAX_BYTES, MAX_PIXELS, READERS, BadPicture
-from pipelines.pictures import pixels
+from pipelines.pictures.codecs import pixels
+from pipelines.pictures.open import FORMATS, MAX_BYTES, MAX_PIXELS, READERS, BadPicture
 from pipelines.storage import Storage, own_reason
 
 log = logging.getLogger(__name__)

@@ -38,8 +38,8 @@ from pipelines.layouts.item import SCHEMA, Item
 from pipelines.layouts.job import GatherJob
 from pipelines.lease import Lease
 from pipelines.photo_plan import claim_plan, sizes
-from pipelines.photos import BadPicture
-from pipelines.pictures import encode_jpeg, encode_png_rgb
+from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
+from pipelines.pictures.open import BadPicture
 from pipelines.plan import SAMPLES
 from pipelines.profile import Profile, load_profile
 from pipelines.rows import GATHERED, encode_gathered, parquet

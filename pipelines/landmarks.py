@@ -15,7 +15,7 @@ from models.landmarks.detect import Detector, Face, Search, detector
 from models.landmarks.intensity import Mode
 from models.landmarks.stage import TRAINED
 from models.landmarks.standards import Standard
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 from pipelines.storage import Storage, own_reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")

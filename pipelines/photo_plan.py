@@ -23,7 +23,7 @@ from models.bundle import Bundle, weights_digest
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from pipelines.job import Encoding
-from pipelines.photos import FORMATS, BadPicture, open_classes, open_photo
+from pipelines.pictures.open import FORMATS, BadPicture, open_classes, open_photo
 from pipelines.plan import RUN, SAMPLES, differences, read_run
 from pipelines.storage import Storage, own_reason
 

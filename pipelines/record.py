@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from models.attributes import ATTRIBUTES
 from models.bundle import Bundle
 from models.seeds import seed_of
-from models.attributes import ATTRIBUTES
 from pipelines.job import GenerateJob
 from pipelines.photo_plan import PhotoPlan, ThermalizeJob
-from pipelines.pictures import encode_jpeg, encode_png
+from pipelines.pictures.codecs import encode_jpeg, encode_png
 from pipelines.plan import Plan, pair_id
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -16,7 +16,7 @@ from models.temperature import from_centikelvin
 from pipelines.chain import stacked
 from pipelines.commits import Commit, commit, write_shard
 from pipelines.photo_plan import PhotoPlan
-from pipelines.pictures import encode_png
+from pipelines.pictures.codecs import encode_png
 from pipelines.plan import Plan
 from pipelines.record import PICTURES, reasons, table_of
 

@@ -22,7 +22,7 @@ from pipelines.chain import Chain, Columns, Stage, StageSpec, stacked
 from pipelines.embed import find_faces, looked_at
 from pipelines.generate import spec
 from pipelines.job import GenerateJob
-from pipelines.photos import BadPicture, open_photo
+from pipelines.pictures.open import BadPicture, open_photo
 
 
 @dataclass(frozen=True)

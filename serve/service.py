@@ -17,8 +17,8 @@ from pipelines.chain import Columns, stacked
 from pipelines.generate import rounds
 from pipelines.identities import Reference
 from pipelines.job import GenerateJob
-from pipelines.photos import BadPicture
-from pipelines.pictures import encode_png, encode_png_rgb
+from pipelines.pictures.codecs import encode_png, encode_png_rgb
+from pipelines.pictures.open import BadPicture
 from pipelines.profile import Profile
 from pipelines.record import picture, thermal_pictures
 from serve import codecs, order, problems

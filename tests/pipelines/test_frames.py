@@ -9,7 +9,7 @@ import pytest
 from models.errors import UserError
 from models.temperature import to_centikelvin
 from pipelines.frames import Frames, open_frame, temperatures
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
 
 
 def frame(person: float = 34.0, room: float = 22.0, shape: tuple[int, int] = (48, 64)) -> np.ndarray:

@@ -27,7 +27,7 @@ from pipelines.layouts import items, layout_of, listed, rows
 from pipelines.layouts.item import Item, Sample
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.shape import shaped
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 from pipelines.storage import Storage
 from pipelines.world import Renderer
 from pipelines.world_files import finish_files, write_files

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.photos import BadPicture, open_photo
+from pipelines.pictures.open import BadPicture, open_photo
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (64, 48), **options: object) -> bytes:

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.classes import BACKGROUND, CLASSES, IGNORE
 from models.errors import UserError
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 
 FORMATS = {
     ".jpg": ("JPEG", "MPO"),
