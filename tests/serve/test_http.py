@@ -27,7 +27,7 @@ from serve.app import Settings, check_host, config
 from serve.guard import KEY_VARIABLE, is_loopback
 from serve.problems import ProblemError
 from serve.service import Service
-from tests.pipelines.test_pictures import png as hostile_png
+from tests.pipelines.pictures.test_open import png as hostile_png
 from tests.serve.conftest import SETTINGS
 
 LOCAL = ("127.0.0.1", 40000)
