@@ -24,7 +24,7 @@ from models.faces.pack import Pack, recogniser_digest
 from pipelines.run.faults import as_fault
 from pipelines.plan.identities import RECOGNISER
 from pipelines.interrupts import Signals, in_thread
-from pipelines.photos import FORMATS, BadPicture, open_photo
+from pipelines.pictures.open import FORMATS, BadPicture, open_photo
 from pipelines.config.profile import Profile, load_profile
 from pipelines.session import ray_session
 from pipelines.storage import Storage, own_reason

@@ -39,8 +39,8 @@ from pipelines.layouts.item import SCHEMA, Item
 from pipelines.layouts.job import GatherJob
 from pipelines.lease import Lease
 from pipelines.plan.photos import claim_plan, sizes
-from pipelines.photos import BadPicture
-from pipelines.pictures import encode_jpeg, encode_png_rgb
+from pipelines.pictures.open import BadPicture
+from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.plan.samples import SAMPLES
 from pipelines.config.profile import Profile, load_profile
 from pipelines.rows import GATHERED, encode_gathered, parquet

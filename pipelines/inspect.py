@@ -20,7 +20,7 @@ from models.temperature import from_centikelvin
 from pipelines import generate
 from pipelines.run.chain import Chain, Columns
 from pipelines.commits import read_shard, record_of
-from pipelines.pictures import decode, encode_jpeg
+from pipelines.pictures.codecs import decode, encode_jpeg
 from pipelines.plan.samples import Plan, noise_id, pair_id, read_plan
 from pipelines.provenance import LAUNCHES
 from pipelines.sheet import coloured

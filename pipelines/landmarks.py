@@ -15,7 +15,7 @@ from models.landmarks.detect import Detector, Face, Search, detector
 from models.landmarks.intensity import Mode
 from models.landmarks.stage import TRAINED
 from models.landmarks.standards import Standard
-from pipelines.pictures import decode
+from pipelines.pictures.open import BadPicture, open_any
 from pipelines.storage import Storage, own_reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -51,9 +51,9 @@ def find(
     names = _names(source, formats)
     for name in names:
         try:
-            image = decode(source.read(name))
+            image = open_any(source.read(name), name)
             faces = finder.find(image, mode, most=most)
-        except UserError as error:
+        except (BadPicture, UserError) as error:
             skipped[name] = str(error)
             continue
         except (OSError, EnvironmentFault) as error:

@@ -17,7 +17,7 @@ from models.seeds import seed_of
 from models.attributes import ATTRIBUTES
 from pipelines.config.job import GenerateJob
 from pipelines.plan.photos import PhotoPlan, ThermalizeJob
-from pipelines.pictures import encode_jpeg, encode_png
+from pipelines.pictures.codecs import encode_jpeg, encode_png
 from pipelines.plan.samples import Plan, pair_id
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.temperature import to_centikelvin
-from pipelines.pictures import encode_jpeg, encode_png
+from pipelines.pictures.codecs import encode_jpeg, encode_png
 
 ROW_GROUP = 64
 """Small row groups keep random access and previews cheap."""

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from models.errors import UserError
 from models.temperature import from_centikelvin
 from pipelines.commits import Commit, committed, made_anew
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 from pipelines.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from models.classes import painted
 from models.landmarks.drawing import drawn
 from models.temperature import from_centikelvin
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 INK, PAPER, FAINT = (28, 30, 34), (250, 250, 248), (120, 124, 130)

@@ -16,7 +16,7 @@ from models.temperature import from_centikelvin
 from pipelines.run.chain import stacked
 from pipelines.commits import Commit, commit, write_shard
 from pipelines.plan.photos import PhotoPlan
-from pipelines.pictures import encode_png
+from pipelines.pictures.codecs import encode_png
 from pipelines.plan.samples import Plan
 from pipelines.record import PICTURES, reasons, table_of
 

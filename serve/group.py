@@ -22,7 +22,7 @@ from pipelines.run.chain import Chain, Columns, Stage, StageSpec, stacked
 from pipelines.embed import find_faces, looked_at
 from pipelines.generate import spec
 from pipelines.config.job import GenerateJob
-from pipelines.photos import BadPicture, open_photo
+from pipelines.pictures.open import BadPicture, open_photo
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from pipelines.run.chain import Columns, stacked
 from pipelines.generate import rounds
 from pipelines.plan.identities import Reference
 from pipelines.config.job import GenerateJob
-from pipelines.photos import BadPicture
-from pipelines.pictures import encode_png, encode_png_rgb
+from pipelines.pictures.open import BadPicture
+from pipelines.pictures.codecs import encode_png, encode_png_rgb
 from pipelines.config.profile import Profile
 from pipelines.record import picture, thermal_pictures
 from serve import codecs, order, problems

@@ -16,7 +16,7 @@ from pipelines.layouts.item import Item, Layout
 from pipelines.layouts.job import GatherJob, LayoutName
 from pipelines.layouts.shape import shaped
 from pipelines.plan.photos import sizes
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
 from pipelines.storage import Storage, own_reason
 
 LAYOUTS: dict[LayoutName, ModuleType] = {

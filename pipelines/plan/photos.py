@@ -13,7 +13,6 @@ from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,8 +22,9 @@ from models.weights.bundle import Bundle, weights_digest
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from pipelines.config.job import Encoding
-from pipelines.photos import FORMATS, BadPicture, open_classes, open_photo
+from pipelines.pictures.open import FORMATS, BadPicture, open_classes, open_photo
 from pipelines.plan.samples import RUN, SAMPLES, differences, read_run
+from pipelines.pictures.square import squared
 from pipelines.storage import Storage, own_reason
 
 SEGMENTS = "_seg.png"
@@ -131,7 +131,8 @@ class PhotoPlan:
             return None, None, own_reason(error)
         except pa.ArrowException as error:
             return None, None, f"cannot be read: {error}"
-        return _squared(picture, self.job.size), None if classes is None else _squared(classes, self.job.size), ""
+        side = self.job.size
+        return squared(picture, side)[0], None if classes is None else squared(classes, side)[0], ""
 
     def _bytes(self, sample: dict[str, Any]) -> tuple[bytes, bytes | None, str]:
         """Return the encoded picture, its mask where masks are given, and a file name of the picture."""
@@ -165,19 +166,6 @@ def picture_column(file: pq.ParquetFile, name: str) -> str:
     if not found:
         raise UserError(f"{name} has no column {', '.join(PICTURES)}; it has: {', '.join(file.schema_arrow.names)}")
     return found[0]
-
-
-def _squared(picture: np.ndarray, side: int) -> np.ndarray:
-    """Return a picture or its class ids padded with zeros to a square about its middle and resized to `side`."""
-    height, width = picture.shape[:2]
-    over = max(height, width)
-    top, left = (over - height) // 2, (over - width) // 2
-    borders = (top, over - height - top, left, over - width - left)
-    square = cv2.copyMakeBorder(picture, *borders, cv2.BORDER_CONSTANT, value=0)
-    if picture.ndim == 2:
-        return cv2.resize(square, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-    how = cv2.INTER_AREA if over > side else cv2.INTER_LINEAR
-    return cv2.resize(square, (side, side), interpolation=how)
 
 
 SCHEMA = pa.schema(

@@ -145,6 +145,6 @@ def test_the_schema_is_what_datasets_would_write(plan: Plan) -> None:
     again = pq.read_table(io.BytesIO(encoded(table)))
     assert again.schema.metadata[b"huggingface"] == schema.metadata[b"huggingface"]
     thermal = rows["thermal"][0, 1]
-    from pipelines.pictures import decode
+    from pipelines.pictures.codecs import decode
 
     assert np.array_equal(decode(again["thermal"][1].as_py()["bytes"]), thermal)

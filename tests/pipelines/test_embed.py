@@ -16,7 +16,7 @@ from models.faces.scrfd import SCRFD
 from pipelines import embed
 from pipelines.plan.identities import from_parquet
 from pipelines.storage import Storage
-from tests.pipelines.test_photos import HOSTILE
+from tests.pipelines.pictures.test_open import HOSTILE
 
 STARTER = ROOT / "models" / "starter"
 

@@ -22,7 +22,7 @@ from pipelines.run.chain import Chain
 from pipelines.clean import run as clean
 from pipelines.commits import committed
 from pipelines.plan.photos import PhotoPlan, ThermalizeJob, write_photo_plan
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 from pipelines.storage import Storage
 from pipelines.writer import tfake_values, write_partition, write_thermal_files
 

@@ -17,7 +17,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from cluster import cli
 from models.errors import EnvironmentFault, UserError
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 from pipelines.plan.samples import samples_of
 from pipelines.record import COLUMNS
 from serve import accept, codecs, examples, order, problems, schemas
@@ -27,7 +27,7 @@ from serve.app import Settings, check_host, config
 from serve.guard import KEY_VARIABLE, is_loopback
 from serve.problems import ProblemError
 from serve.service import Service
-from tests.pipelines.test_photos import png as hostile_png
+from tests.pipelines.pictures.test_open import png as hostile_png
 from tests.serve.conftest import SETTINGS
 
 LOCAL = ("127.0.0.1", 40000)

@@ -15,8 +15,8 @@ from models.synthworld.render import render
 from models.synthworld.splits import identities
 from models.weights.networks import save_network
 from pipelines.config.job import load_job
-from pipelines.photos import BadPicture
-from pipelines.pictures import encode_png_rgb
+from pipelines.pictures.open import BadPicture
+from pipelines.pictures.codecs import encode_png_rgb
 from serve.group import StageGroup
 
 

@@ -38,7 +38,7 @@ from models.temperature import from_centikelvin
 from pipelines.run.chain import Chain
 from pipelines.embed import looked_at
 from pipelines.generate import spec, stages_of
-from pipelines.pictures import decode, encode_png_rgb
+from pipelines.pictures.codecs import decode, encode_png_rgb
 from pipelines.record import schema
 from serve import order
 from serve.app import NAME, start

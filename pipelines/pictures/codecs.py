@@ -38,13 +38,13 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise UserError(f"not a picture: {error}") from None
     if width * height > max_pixels:
         raise UserError(f"picture of {width} x {height} pixels is over the limit of {max_pixels} pixels")
-    values = pixels(data)
+    values = _pixels(data)
     if values is None:
         raise UserError(f"picture of {width} x {height} pixels cannot be decoded (truncated?)")
     return np.ascontiguousarray(values[..., 2::-1]) if values.ndim == 3 else values
 
 
-def pixels(data: bytes) -> np.ndarray | None:
+def _pixels(data: bytes) -> np.ndarray | None:
     """Return what OpenCV decodes, uint8, uint16 or float32 [H, W] or [H, W, C] BGR as stored; None where it cannot."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
