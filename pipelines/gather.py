@@ -42,7 +42,7 @@ from pipelines.photos import BadPicture
 from pipelines.pictures import encode_jpeg, encode_png_rgb
 from pipelines.plan import SAMPLES
 from pipelines.profile import Profile, load_profile
-from pipelines.rows import GATHERED, encode_gathered, parquet
+from pipelines.rows.encode import GATHERED, encode_gathered, parquet
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 

@@ -19,7 +19,7 @@ from pipelines.commits import Commit, commit, committed, write_manifest, write_s
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.profile import Profile, load_profile
-from pipelines.rows import SCHEMA, encode, parquet
+from pipelines.rows.encode import SCHEMA, encode, parquet
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 from pipelines.world_files import finish_files, write_files

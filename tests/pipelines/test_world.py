@@ -12,7 +12,7 @@ from models.errors import UserError
 from models.synthworld import splits
 from pipelines import world
 from pipelines.commits import committed
-from pipelines.rows import SCHEMA, VISIBILITY
+from pipelines.rows.encode import SCHEMA, VISIBILITY
 from pipelines.shards import Shards
 from pipelines.storage import Storage
 from pipelines.world import WorldJob, commit_shard, plan
