@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from models.attributes import ATTRIBUTES
 from models.bundle import seal
 from models.card import update_metrics
 from models.errors import UserError
 from models.faces.reference import fit, fit_measures
 from models.faces.stage import FacesStage
 from models.synthworld.person import measured, sample_person
-from models.attributes import ATTRIBUTES
 from pipelines.attributes import IDENTITY
 from pipelines.shards import Shards
 
 FILE = "reference.safetensors"
-COLUMNS = ("identity", "visible", "attributes")
+COLUMNS = ("world_identity", "visible", "attributes")
 BATCH = 64
 
 
@@ -38,7 +38,7 @@ def run(data: str, faces: str, *, count: int | None = None, threads: int = 2) ->
         found = stage({"visible": rows["visible"]})
         seen = found["faces"] == 1
         embeddings.append(found["found_embedding"][seen])
-        identity.append(rows["identity"][seen])
+        identity.append(rows["world_identity"][seen])
         texts.extend(rows["attributes"][seen].tolist())
     names = np.concatenate(identity)
     if len(np.unique(names)) < 50:

@@ -1,6 +1,7 @@
-"""A row of training data, in the shards of `world` and of `gather`: its columns, and how a picture fills them."""
+"""How rendered and gathered rows become rows of a file: ids, encoded pictures, flat lists."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,76 +10,80 @@ import pyarrow.parquet as pq
 
 from models.temperature import to_centikelvin
 from pipelines.pictures import encode_jpeg, encode_png
+from pipelines.rows.ids import hashed, split_of, split_of_world
+from pipelines.rows.schema import SEEN
 
 ROW_GROUP = 64
 """Small row groups keep random access and previews cheap."""
 
-VISIBILITY = ("visible_70_rgb", "visible_70_thermal", "visible_478_rgb", "visible_478_thermal")
 
-SCHEMA = pa.schema(
-    [
-        ("part", pa.int32()),
-        ("identity", pa.int64()),
-        ("view", pa.int32()),
-        ("domain", pa.string()),
-        ("split", pa.string()),
-        ("condition", pa.string()),
-        ("size", pa.int32()),
-        ("attributes", pa.string()),
-        *((name, pa.binary()) for name in ("visible", "apparent", "kinetic", "valid", "classes")),
-        ("landmarks_70", pa.list_(pa.float32(), 140)),
-        ("landmarks_478", pa.list_(pa.float32(), 956)),
-        *((name, pa.list_(pa.bool_(), 70 if "70" in name else 478)) for name in VISIBILITY),
-        ("bbox", pa.list_(pa.float32(), 4)),
-        ("pose", pa.list_(pa.float32(), 3)),
-    ]
-)
-
-GATHERED = pa.schema(
-    [
-        *(field for field in SCHEMA if field.name != "part"),
-        ("name", pa.string()),  # what the data set calls the row
-        ("visible_kind", pa.string()),  # rgb | thermal: in grey, for want of a visible picture
-        ("thermal_kind", pa.string()),  # measured | minmax: `apparent` holds 8-bit grey levels, no degrees | empty
-        ("given", pa.int32()),  # how many points the data set gives
-        (
-            "face_height",
-            pa.float32(),
-        ),  # of the points' box, pixels of the thermal picture (else the visible) as it came
-        ("landmarks_5", pa.list_(pa.float32(), 10)),
-        ("landmarks_72", pa.list_(pa.float32(), 144)),  # NaN behind the 43 of a profile
-    ]
-)
-"""Rows of real data sets: the world's columns, and what is particular to them. Points that are not given are NaN; seen are
-those that are given and lie in the picture. Classes are 255 everywhere where there is no mask."""
+def name_rendered(
+    domain: str, gap: float, world_split: str, person: int, view: int, condition: str, attributes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the columns that say which picture of the world a row is, and what is to be seen in it."""
+    sample = hashed("world", domain, f"{gap:g}", person, view)
+    return {
+        "pair_id": hashed("pair", sample, condition, 0),
+        "sample_id": sample,
+        "identity_id": str(person),
+        "view": view,
+        "draw": 0,
+        "condition": condition,
+        "thermal_draw": 0,
+        "split": split_of_world(world_split),
+        "domain": domain,
+        "gap": gap,
+        "world_identity": person,
+        "world_split": world_split,
+        "attributes": json.dumps(attributes),
+        "attributes_source": json.dumps(dict.fromkeys(attributes, "rendered")),
+    }
 
 
-def encode(arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:
-    """Return the columns of one rendered picture; a domain without thermal pictures leaves theirs empty."""
+def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:
+    """Return the pictures and points of one rendered picture, by their names in `models.synthworld.render.Rendered`.
+
+    name: the pair's id. thermal: what the domain's camera delivers; "none" leaves the thermal pictures empty.
+    """
     columns: dict[str, Any] = {
-        "visible": encode_jpeg(arrays["rgb"]),
-        "valid": encode_png(arrays["valid"].astype(np.uint8) * 255),
-        "classes": encode_png(arrays["classes"]),
+        "visible": picture(name, "visible", encode_jpeg(arrays["rgb"]), "jpg"),
+        "visible_kind": "rgb",
+        "thermal_kind": "" if thermal == "none" else "apparent",
+        "valid": picture(name, "valid", encode_png(arrays["valid"].astype(np.uint8) * 255)),
+        "classes": picture(name, "classes", encode_png(arrays["classes"])),
+        "size": arrays["rgb"].shape[0],
     }
     if thermal != "none":
-        columns |= {name: encode_png(to_centikelvin(arrays[name])) for name in ("apparent", "kinetic")}
-    for name in ("landmarks_70", "landmarks_478", "bbox", "pose", *VISIBILITY):
-        columns[name] = arrays[name].ravel()
-    return columns
+        columns["thermal"] = picture(name, "thermal", encode_png(to_centikelvin(arrays["apparent"])))
+        columns["kinetic"] = picture(name, "kinetic", encode_png(to_centikelvin(arrays["kinetic"])))
+    return columns | {name: arrays[name].ravel() for name in ("landmarks_70", "landmarks_478", "bbox", "pose", *SEEN)}
 
 
-def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes]) -> dict[str, Any]:
-    """Return a row of `layouts.row_of` with its pictures encoded; `visible` encodes the visible one."""
-    apparent = row["apparent"]
-    if apparent is not None and apparent.dtype != np.uint8:
-        apparent = to_centikelvin(apparent)
+def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes], suffix: str = "jpg") -> dict[str, Any]:
+    """Return a row of `layouts.row_of` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`."""
+    sample = hashed(row["domain"], row["name"])
+    name = hashed("pair", sample, row["condition"], 0)
+    thermal = row["thermal"]
+    if thermal is not None:
+        thermal = encode_png(thermal if thermal.dtype == np.uint8 else to_centikelvin(thermal))
     return {
-        **{name: value.ravel() if isinstance(value, np.ndarray) else value for name, value in row.items()},
-        "visible": visible(row["visible"]),
-        "apparent": None if apparent is None else encode_png(apparent),
-        "valid": encode_png(row["valid"].astype(np.uint8) * 255),
-        "classes": encode_png(row["classes"]),
+        **{column: value.ravel() if isinstance(value, np.ndarray) else value for column, value in row.items()},
+        "pair_id": name,
+        "sample_id": sample,
+        "draw": 0,
+        "thermal_draw": 0,
+        "split": split_of(row["identity_id"]),
+        "attributes_source": json.dumps(dict.fromkeys(json.loads(row["attributes"]), "given")),
+        "visible": picture(name, "visible", visible(row["visible"]), suffix),
+        "thermal": picture(name, "thermal", thermal),
+        "valid": picture(name, "valid", encode_png(row["valid"].astype(np.uint8) * 255)),
+        "classes": picture(name, "classes", encode_png(row["classes"])),
     }
+
+
+def picture(name: str, kind: str, content: bytes | None, suffix: str = "png") -> dict[str, Any] | None:
+    """Return an encoded picture as a file holds it, None for none."""
+    return None if content is None else {"bytes": content, "path": f"{name}-{kind}.{suffix}"}
 
 
 def parquet(table: pa.Table) -> bytes:
