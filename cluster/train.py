@@ -20,9 +20,15 @@ from cluster import options
 @click.option(
     "--data",
     metavar="URI[,URI]",
-    help="Shards to train on, as `thermapair world` writes them; the captioner needs none.",
+    help="Rows to train on: what world, gather, generate or thermalize made; the captioner needs none.",
 )
 @click.option("--validation", metavar="URI", help="Shards to validate on.")
+@click.option(
+    "--split", metavar="NAME", help="Whose rows to train on: train, validation, test or all.  [default: train]"
+)
+@click.option(
+    "--validation-split", metavar="NAME", help="Whose rows to validate on: as --split.  [default: validation]"
+)
 @options.out
 @options.profile
 @options.overrides
@@ -38,6 +44,8 @@ def command(
     bundle: str,
     data: str | None,
     validation: str | None,
+    split: str | None,
+    validation_split: str | None,
     out: str,
     profile: str,
     overrides: tuple[str, ...],
@@ -62,6 +70,8 @@ def command(
         job_file=job_file,
         bundle=bundle,
         validation=validation,
+        split=split,
+        validation_split=validation_split,
         overrides=overrides,
         profile=profile,
         local=local,

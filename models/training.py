@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from models.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from models.columns import Columns
 from models.errors import Interrupted, UserError
 from models.seeds import seed_of
-from models.tasks import Rows, Task, TrainConfig
+from models.tasks import Task, TrainConfig
 
 STOP_EVERY = 4
 """Steps after which several workers ask each other whether to stop."""
@@ -33,7 +34,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rows(self, indices: np.ndarray) -> Rows: ...
+    def rows(self, indices: np.ndarray) -> Columns: ...
 
 
 @dataclass
@@ -182,7 +183,7 @@ class _Step(nn.Module):
         super().__init__()
         self.task, self.config, self.model = task, config, model
 
-    def forward(self, batch: Rows, step: int) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: Columns, step: int) -> tuple[Tensor, dict[str, float]]:
         device = next(self.model.parameters()).device
         self.model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
@@ -209,13 +210,13 @@ def _update(state: Checkpoint, config: TrainConfig, step: int, loss: Tensor) -> 
 
 def _batches(
     data: Source, sides: Mapping[str, Source], config: TrainConfig, first: int, rank: int, world: int
-) -> Generator[tuple[int, Rows], None, None]:
+) -> Generator[tuple[int, Columns], None, None]:
     """Yield (step, this worker's rows); a thread reads two steps ahead."""
     if len(data) == 0:
         raise UserError("the training data has no rows")
     share = config.batch // world
 
-    def read(step: int) -> Rows:
+    def read(step: int) -> Columns:
         row, epoch = (
             a[rank * share : (rank + 1) * share] for a in batch_rows(len(data), config.batch, step, config.seed)
         )
@@ -267,7 +268,7 @@ def evaluate(
     return metrics
 
 
-def _parts(validation: Source, config: TrainConfig) -> Iterator[Rows]:
+def _parts(validation: Source, config: TrainConfig) -> Iterator[Columns]:
     """Yield the first `validate_rows` rows in batches."""
     count = min(len(validation), config.validate_rows)
     for begin in range(0, count, config.batch):
@@ -275,7 +276,7 @@ def _parts(validation: Source, config: TrainConfig) -> Iterator[Rows]:
         yield {**validation.rows(row), "row": row}
 
 
-def _show(task: Task, config: TrainConfig, state: Checkpoint, rows: Rows, hooks: Hooks) -> None:
+def _show(task: Task, config: TrainConfig, state: Checkpoint, rows: Columns, hooks: Hooks) -> None:
     """Hand the task's sample sheet of `rows` to the caller, if it draws one."""
     pictures = getattr(task, "pictures", None)
     if pictures is not None:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 
+from models.columns import Columns
 from models.config import apply_edit, check, digest_of
 from models.errors import UserError
 from models.evaluation import landmarks, thermal
@@ -112,7 +113,7 @@ class Bench:
     def _facts(self, cell: Cell) -> dict[str, Any]:
         if cell.row == TRUTH:
             pools = {name: self.pool(name, cell.gap) for name in self.readable}
-            truth = {name: {TRUTH: thermal.read(rows["apparent"], rows, self.recipe)} for name, rows in pools.items()}
+            truth = {name: {TRUTH: thermal.read(rows["thermal"], rows, self.recipe)} for name, rows in pools.items()}
             return {"measures": _rounded(truth)}
         if cell.table == "baselines":
             lab = self.pool("lab", cell.gap)
@@ -180,7 +181,7 @@ class Bench:
     def _hooks(self) -> "_Scratch":
         return _Scratch(self.stop)
 
-    def _pool(self, name: str, gap: float) -> Rows:
+    def _pool(self, name: str, gap: float) -> Columns:
         """Return a pool's rows, of the recipe's conditions alone where these matter."""
         rows = self._whole_pool(name, gap)
         if name in ROOMLESS:
@@ -188,7 +189,7 @@ class Bench:
         chosen = np.isin(rows["condition"], self.recipe.conditions)
         return {column: values[chosen] for column, values in rows.items()}
 
-    def _whole_pool(self, name: str, gap: float) -> Rows:
+    def _whole_pool(self, name: str, gap: float) -> Columns:
         """Return kept rows, or render and keep them."""
         if self.recipe.field and name in ("field", "frames"):
             return field_rows(self.recipe.field, self.recipe, frames=name == "frames")

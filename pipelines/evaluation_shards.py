@@ -4,21 +4,21 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from models.classes import IGNORE
+from models.columns import Columns
 from models.errors import UserError
 from models.evaluation.recipe import Recipe
 from models.evaluation.world import fitted_frame
-from models.tasks import Rows
 from pipelines.commits import committed
 from pipelines.layouts.charlotte import PROFILE
 from pipelines.shards import Shards
 from pipelines.storage import Storage
 
 PAIRS = ("visible", "classes", "condition", "valid")
-FRAMES = ("apparent", "identity", "pose", "bbox")
+FRAMES = ("thermal", "identity_id", "pose", "bbox")
 POINTS = ("landmarks_70", "landmarks_72")
 KINDS = ("visible_kind", "thermal_kind")
 """What gathered rows say of their pictures; the world's are in colour and in degrees."""
-OWN = ("given", "face_height")
+OWN = ("points_given", "face_height")
 """What gathered rows say of their faces."""
 MOST = 2000
 """Rows that are read of a data set."""
@@ -32,7 +32,7 @@ def has_pairs(uri: str, recipe: Recipe) -> bool:
     return bool(_paired(_rows(uri, ("classes", "condition", *(name for name in KINDS if name in have))), recipe).any())
 
 
-def _paired(rows: Rows, recipe: Recipe) -> np.ndarray:
+def _paired(rows: Columns, recipe: Recipe) -> np.ndarray:
     """Return bool [N]: visible pictures in colour, with classes, beside degrees in one of the recipe's conditions."""
     known = np.isin(rows["condition"].astype(str), recipe.conditions) & (rows["classes"] != IGNORE).any(axis=(1, 2))
     for name, kind in zip(KINDS, ("rgb", "measured"), strict=True):
@@ -41,7 +41,7 @@ def _paired(rows: Rows, recipe: Recipe) -> np.ndarray:
     return known
 
 
-def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Rows:
+def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
     """Return rows as `rendered` does, of shards with the columns of `FRAMES`, and of `PAIRS` unless `frames`.
 
     frames: pictures at most `recipe.frame` px wide, with `points` (column landmarks_70; NaN without) and `labels`
@@ -55,9 +55,9 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Rows:
     if not points:
         raise UserError(f"{uri} has no points to compare with: none of the columns {', '.join(POINTS)}")
     rows = _rows(uri, (*FRAMES, *points, *(name for name in (OWN if frames else PAIRS + KINDS) if name in have)))
-    size = rows["apparent"].shape[1]
-    if len(np.unique(rows["identity"])) < 2:
-        raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity)")
+    size = rows["thermal"].shape[1]
+    if len(np.unique(rows["identity_id"])) < 2:
+        raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity_id)")
     if frames:
         return _frames(rows, points, min(size, recipe.frame), size)
     if size % 32:
@@ -67,9 +67,9 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Rows:
     return {name: values[chosen] for name, values in rows.items()}
 
 
-def _frames(rows: Rows, points: tuple[str, ...], side: int, size: int) -> Rows:
+def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Columns:
     """Return rows of pictures of `size` px as frames of `side` px."""
-    count = len(rows["identity"])
+    count = len(rows["identity_id"])
 
     def placed(name: str) -> np.ndarray:
         length = int(name.rpartition("_")[2])
@@ -78,9 +78,9 @@ def _frames(rows: Rows, points: tuple[str, ...], side: int, size: int) -> Rows:
         return rows[name].reshape(-1, length, 2) * np.float32(side / size)
 
     return {
-        "identity": rows["identity"],
+        "identity_id": rows["identity_id"],
         "pose": _pose(rows),
-        "frame": np.stack([fitted_frame(picture, side) for picture in rows["apparent"]]),
+        "frame": np.stack([fitted_frame(picture, side) for picture in rows["thermal"]]),
         "side": np.full(count, side),
         "height": rows.get("face_height", (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * (side / size)),
         "points": placed("landmarks_70"),
@@ -89,17 +89,17 @@ def _frames(rows: Rows, points: tuple[str, ...], side: int, size: int) -> Rows:
     }
 
 
-def _pose(rows: Rows) -> np.ndarray:
+def _pose(rows: Columns) -> np.ndarray:
     """Return yaw, pitch and roll; of a face whose points tell none, a profile's yaw if they are a profile's, else a front's."""
     pose = np.array(rows["pose"], np.float32)
     unknown = np.isnan(pose[:, 0])
-    if "given" in rows:
+    if "points_given" in rows:
         pose[unknown] = 0
-        pose[unknown & (rows["given"] == PROFILE), 0] = 90
+        pose[unknown & (rows["points_given"] == PROFILE), 0] = 90
     return pose
 
 
-def _rows(uri: str, columns: tuple[str, ...]) -> Rows:
+def _rows(uri: str, columns: tuple[str, ...]) -> Columns:
     shards = Shards(uri, columns, memory=0, limit=MOST)
     return shards.rows(np.arange(len(shards)))
 

@@ -39,8 +39,8 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
         seed=config.seed,
         data=shown(job.data) if job.data else "drawn as needed, from the seed",
         data_digest=facts["digest"],
-        splits=({"train": described(job.data)} if job.data else {})
-        | ({"validation": described(job.validation)} if job.validation else {}),
+        splits=({"train": f"{described(job.data)}; rows of {job.split}"} if job.data else {})
+        | ({"validation": f"{described(job.validation)}; rows of {job.validation_split}"} if job.validation else {}),
         config=facts["config"] | {"init": shown(config.init)},
         config_digest=facts["digest"],
         steps=state.step,

@@ -44,6 +44,9 @@ from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.plan.samples import SAMPLES
 from pipelines.config.profile import Profile, load_profile
 from pipelines.rows import GATHERED, encode_gathered, parquet
+from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
+from pipelines.rows.encode import encode_gathered, parquet
+from pipelines.rows.schema import GATHERED, schema
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 
@@ -153,7 +156,7 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
     files = listed(job)
     beside = sizes(Storage(job.thermal)) if job.thermal else {}
     weights = [weights_digest(bundle.parser, bundle)] if bundle else []
-    digest = digest_of(job.model_dump(), weights, sorted(files.items()), sorted(beside.items()))
+    digest = digest_of(job.model_dump(), weights, sorted(files.items()), sorted(beside.items()), GATHERED)
     run = {"digest": digest, "job": job.model_dump(), "bundle": bundle.name if bundle else ""}
     before = claim_plan(out, run, _groups(job, files, out), SCHEMA)
     return GatherPlan(out, job, bundle, digest, before["partitions"])
@@ -213,8 +216,8 @@ class Gatherer:
                 row["view"] = part * self.plan.job.partition + place  # the place in the listing tells pictures apart
         rows = [row for row, _, _ in found if row is not None]
         self._parse(rows)
-        encode = encode_png_rgb if self.plan.job.encoding.visible == "png" else encode_jpeg
-        encoded = list(self.threads.map(partial(encode_gathered, visible=encode), rows))
+        encode, suffix = (encode_png_rgb, "png") if self.plan.job.encoding.visible == "png" else (encode_jpeg, "jpg")
+        encoded = list(self.threads.map(partial(encode_gathered, visible=encode, suffix=suffix), rows))
         self._commit(part, encoded, [(name, reason) for row, name, reason in found if row is None])
         return {"part": np.array([part]), "rows": np.array([len(found)])}
 
@@ -235,7 +238,7 @@ class Gatherer:
     def _commit(self, part: int, rows: list[dict[str, Any]], refused: list[tuple[str, str]]) -> None:
         out, file, digest, size, rejects = self.plan.out, "", "", 0, ""
         if rows:
-            content = parquet(pa.Table.from_pylist(rows, schema=GATHERED))
+            content = parquet(pa.Table.from_pylist(rows, schema=schema(GATHERED)))
             file, digest = write_shard(out, "data", part, content)
             size = len(content)
         if refused:
@@ -270,7 +273,7 @@ def _card(plan: GatherPlan, summary: Summary) -> str:
     front["configs"] = [{"config_name": "default", "data_files": "data/*.parquet", "default": True}]
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n# Rows of a data set in the layout {plan.job.layout}\n\n"
-        f"{summary}\n\nPictures of {plan.job.size} x {plan.job.size} px ({plan.job.crop}). `apparent` is 16-bit "
+        f"{summary}\n\nPictures of {plan.job.size} x {plan.job.size} px ({plan.job.crop}). `thermal` is 16-bit "
         "centikelvin (degrees Celsius = value / 100 - 273.15), or, where `thermal_kind` is minmax, 8-bit grey, which is no "
         "temperature. Points that the data set does not give are NaN; classes are 255 where there is no mask. The pictures "
         f"keep their licence.\n\n```json\n{json.dumps(plan.job.model_dump(mode='json'), indent=1)}\n```\n"

@@ -8,10 +8,11 @@ import numpy as np
 from models.weights.bundle import Part, fetch, load_bundle, seal
 from models.card import update_metrics
 from models.parser.stage import ParserStage
+from models.columns import Columns
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
 from models.thermal.evaluate import evaluate_thermalizer
-from pipelines.shards import Rows, Shards
+from pipelines.shards import Shards
 
 BATCH = 64
 
@@ -25,7 +26,7 @@ def thermal(bundle: str, training: str, test: str, *, card: bool = False) -> dic
     folder, parse = fetch(chosen.thermal, chosen), _stage(chosen.parser, fetch(chosen.parser, chosen))
     fitted, unseen = (Shards(uri, thermalizer_task.COLUMNS) for uri in (training, test))
 
-    def parsed() -> Iterator[Rows]:
+    def parsed() -> Iterator[Columns]:
         return ({**rows, "seen_classes": parse(rows)["classes"]} for rows in batches(unseen))
 
     found = evaluate_thermalizer(folder, batches(fitted), parsed)
@@ -41,7 +42,7 @@ def parser(bundle: str, test: str, *, card: bool = False) -> dict[str, float]:
     return _kept(folder, f"{test}, {len(unseen)} pictures", found, card)
 
 
-def batches(shards: Shards) -> Iterator[Rows]:
+def batches(shards: Shards) -> Iterator[Columns]:
     """Yield all rows in order."""
     for begin in range(0, len(shards), BATCH):
         yield shards.rows(np.arange(begin, min(begin + BATCH, len(shards))))

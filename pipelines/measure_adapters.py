@@ -7,6 +7,7 @@ import torch
 
 from models.weights.bundle import fetch, load_bundle, seal
 from models.card import update_metrics
+from models.columns import Columns
 from models.errors import UserError
 from models.landmarks import adapt, conversion
 from models.landmarks.detect import detector
@@ -17,7 +18,7 @@ from models.weights.networks import load_network
 from pipelines.shards import Rows, Shards
 
 POINTS = ("landmarks_70", "landmarks_478")
-PICTURES = (*POINTS, "visible", "bbox", "identity", "view")
+PICTURES = (*POINTS, "visible", "bbox", "identity_id", "view")
 
 
 def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[str, dict[str, float]]:
@@ -42,7 +43,7 @@ def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[st
         given = predicted[placed] if source == placed else truth(predicted[70], predicted[70], source)
         wanted = pairs[1]
         figures = conversion.on_truth(model, learnt, pairs)
-        figures |= conversion.on_predictions(model, given, wanted, _marked(wanted, rows), rows["identity"])
+        figures |= conversion.on_predictions(model, given, wanted, _marked(wanted, rows), rows["identity_id"])
         found[path.parent.name] = figures
         if card:
             update_metrics(path.parent, f"{test}, {len(wanted)} faces", figures)
@@ -51,27 +52,27 @@ def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[st
     return found
 
 
-def _pair(rows: Rows, source: Standard, target: Standard) -> tuple[np.ndarray, np.ndarray]:
+def _pair(rows: Columns, source: Standard, target: Standard) -> tuple[np.ndarray, np.ndarray]:
     seventy, dense = rows["landmarks_70"], rows["landmarks_478"]
     return truth(seventy, dense, source), truth(seventy, dense, target)
 
 
-def _all(uri: str, columns: tuple[str, ...]) -> Rows:
+def _all(uri: str, columns: tuple[str, ...]) -> Columns:
     shards = Shards(uri, columns, memory=0)
     return shards.rows(np.arange(len(shards)))
 
 
-def _predictions(folder: Path, rows: Rows) -> np.ndarray:
+def _predictions(folder: Path, rows: Columns) -> np.ndarray:
     """Return a landmarker's points, float32 [N, L, 2], one look into the true box of every visible picture."""
     finder = detector(folder)
     looks = zip(rows["visible"], rows["bbox"], strict=True)
     return np.stack([finder.at_boxes(picture, box[None])[0].points for picture, box in looks])
 
 
-def _marked(points: np.ndarray, rows: Rows) -> np.ndarray:
+def _marked(points: np.ndarray, rows: Columns) -> np.ndarray:
     """Return `points` [N, L, 2] as the annotators of domain `field` mark them."""
     domain, heights = load_domain("field"), rows["bbox"][:, 3] - rows["bbox"][:, 1]
-    names = zip(rows["identity"], rows["view"], strict=True)
+    names = zip(rows["identity_id"], rows["view"], strict=True)
     each = zip(points, heights, names, strict=True)
     return np.stack(
         [labels(torch.from_numpy(np.asarray(p, np.float32)), float(h), domain, *name).numpy() for p, h, name in each]

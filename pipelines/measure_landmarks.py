@@ -7,12 +7,13 @@ import numpy as np
 
 from models.weights.bundle import fetch, load_bundle, seal
 from models.card import update_metrics
+from models.columns import Columns
 from models.errors import UserError
 from models.landmarks import crowds, evaluate
 from models.synthworld.domain import load_domain
 from models.synthworld.ranges import Domain
 from pipelines.measure import batches
-from pipelines.shards import Rows, Shards
+from pipelines.shards import Shards
 from pipelines.storage import Storage
 
 CROWD = 256
@@ -75,10 +76,10 @@ def _shards(uri: str, domain: Domain | None, limit: int | None = None) -> Shards
     return Shards(uri, evaluate.columns(domain), optional=optional, memory=0, limit=limit)
 
 
-def _rows(uri: str, domain: Domain | None, limit: int | None) -> Iterator[Rows]:
+def _rows(uri: str, domain: Domain | None, limit: int | None) -> Iterator[Columns]:
     return batches(_shards(uri, domain, limit))
 
 
-def _spread(uri: str, domain: Domain | None) -> Rows:
+def _spread(uri: str, domain: Domain | None) -> Columns:
     shards = _shards(uri, domain)
     return shards.rows(np.linspace(0, len(shards) - 1, min(CROWD, len(shards))).astype(int))

@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from models.weights.bundle import seal
+from models.attributes import ATTRIBUTES
 from models.card import update_metrics
 from models.errors import UserError
 from models.faces.reference import fit, fit_measures
@@ -17,7 +18,7 @@ from pipelines.plan.attributes import IDENTITY
 from pipelines.shards import Shards
 
 FILE = "reference.safetensors"
-COLUMNS = ("identity", "visible", "attributes")
+COLUMNS = ("world_identity", "visible", "attributes")
 BATCH = 64
 
 
@@ -38,7 +39,7 @@ def run(data: str, faces: str, *, count: int | None = None, threads: int = 2) ->
         found = stage({"visible": rows["visible"]})
         seen = found["faces"] == 1
         embeddings.append(found["found_embedding"][seen])
-        identity.append(rows["identity"][seen])
+        identity.append(rows["world_identity"][seen])
         texts.extend(rows["attributes"][seen].tolist())
     names = np.concatenate(identity)
     if len(np.unique(names)) < 50:

@@ -45,6 +45,8 @@ def run(
     job_file: Path | None = None,
     bundle: str = "",
     validation: str | None = None,
+    split: str | None = None,
+    validation_split: str | None = None,
     overrides: Sequence[str] = (),
     profile: str = "laptop",
     local: bool = False,
@@ -57,7 +59,8 @@ def run(
     """Train to the end, or on from the last checkpoint of `out`, then export the best weights with their card.
 
     job_file: YAML of a `TrainJob`; what is given here takes the place of what it says. bundle: begin with the weights of
-    this bundle's part. overrides: `key=value` of the task's config, and of the profile as `profile.key=value`.
+    this bundle's part. split, validation_split: whose rows (see `TrainJob`). overrides: `key=value` of the task's config,
+    and of the profile as `profile.key=value`.
     local: in this process, without Ray. export: URI of the folder of the bundle part, by default `out/export`.
     """
     storage = Storage(out)
@@ -65,12 +68,14 @@ def run(
         "task": task,
         "data": data,
         "validation": validation,
+        "split": split,
+        "validation_split": validation_split,
         "limit": limit,
         "checkpoint_seconds": checkpoint_seconds,
     }
     job = wanted(given, job_file, bundle, [edit for edit in overrides if not edit.startswith("profile.")])
-    job.check_beside()
     digest = job.digest()
+    job.check_rows()
     where = load_profile(profile, [edit.removeprefix("profile.") for edit in overrides if edit.startswith("profile.")])
     pool = where.training.model_copy(update={"threads": threads} if threads else {})
     with Signals() as signals, Lease(storage) as lease:
@@ -102,20 +107,12 @@ def fit(
     begin = time.monotonic()
     data: Shards | Drawn = Drawn()
     if job.data:
-        data = Shards(
-            job.data,
-            task.COLUMNS,
-            prepare=prepare and partial(prepare, config=config),
-            memory=memory,
-            threads=pool.threads,
-            limit=job.limit,
-        )
+        prepare = prepare and partial(prepare, config=config)
+        data = job.data_rows(prepare=prepare, memory=memory, threads=pool.threads, limit=job.limit)
     sides = opened_sides(sides_of(task, config), data, memory, pool.threads)
     validation: Shards | Drawn | None = None if job.data else data
     if job.validation and rank == 0:
-        columns, rows = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), config.validate_rows
-        optional = getattr(task, "VALIDATION_OPTIONAL", ())
-        validation = Shards(job.validation, columns, optional=optional, memory=memory, threads=pool.threads, limit=rows)
+        validation = job.validation_rows(memory=memory, threads=pool.threads, limit=config.validate_rows)
     log.info("%d rows in %.1f s", len(data), time.monotonic() - begin)
     seen = "".join(f"/{side.digest}/{len(side)}" for side in sides.values())
     checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}{seen}", getattr(data, "skipped", ()))
@@ -145,7 +142,8 @@ def opened_sides(sides: dict[str, Side], data: Shards | Drawn, memory: int, thre
     opened: dict[str, Shards | Frames] = {}
     for name, side in sides.items():
         if side.columns:
-            opened[name] = Shards(side.uri, side.columns, memory=memory, threads=threads)
+            colour = "visible" in side.columns
+            opened[name] = Shards(side.uri, side.columns, colour=colour, memory=memory, threads=threads, reader=name)
         else:
             opened[name] = Frames(side.uri, data.rows(np.arange(1))["visible"].shape[1], side.unit)
         log.info("%s: %d rows", name, len(opened[name]))

@@ -15,7 +15,7 @@ from models.errors import UserError
 from models.tasks import Side, Task, TrainConfig, load
 from pipelines.frames import frame_names
 from pipelines.provenance import commit_of
-from pipelines.shards import records
+from pipelines.shards import Shards, records
 from pipelines.storage import Storage
 
 PARTS = {"thermalizer": "thermal", "parser": "parser"}
@@ -32,6 +32,10 @@ class TrainJob(BaseModel):
     """Shards, several with commas; empty for a task that draws its rows itself."""
     validation: str | None = None
     config: dict[str, Any] = {}
+    split: str = "train"
+    """Whose rows of the data are trained on: train, validation, test, or all of them."""
+    validation_split: str = "validation"
+    """Whose rows of the validation data score the weights."""
     limit: int | None = None
     """Use only so many rows of the data."""
     checkpoint_seconds: float = 180.0
@@ -56,12 +60,36 @@ class TrainJob(BaseModel):
         paths = [Path(config.init)] if config.init else []
         paths += getattr(task, "weights", lambda config: [])(config)
         known = [contents_digest(path) for path in paths]
-        return digest_of(self.task, config.model_dump(mode="json"), *rows, self.limit, *known)
+        return digest_of(self.task, config.model_dump(mode="json"), *rows, self.split, self.limit, *known)
 
-    def check_beside(self) -> None:
-        """Raise a UserError for validation rows or frames that are not there; no digest looks at them."""
+    def data_rows(self, **how: Any) -> Shards:
+        """Return the rows that are trained on; `how` they are kept is for `Shards`. Raises UserError where there are none."""
+        task, config = self.parsed()
+        return Shards(self.data, task.COLUMNS, **self._asks(task, config, self.split, "--split"), **how)
+
+    def validation_rows(self, **how: Any) -> Shards:
+        """Return the rows that score the weights; see `data_rows`."""
+        task, config = self.parsed()
+        columns, optional = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), getattr(task, "VALIDATION_OPTIONAL", ())
+        asked = self._asks(task, config, self.validation_split, "--validation-split")
+        return Shards(self.validation or "", columns, optional=optional, **asked, **how)
+
+    def _asks(self, task: Task, config: TrainConfig, split: str, option: str) -> dict[str, Any]:
+        """Return which rows the task takes, and who asks for them."""
+        takes_grey = getattr(task, "takes_grey", lambda config: False)
+        colour = "visible" in task.COLUMNS and not takes_grey(config)
+        own = None if split == "all" else split
+        return {"split": own, "colour": colour, "reader": f"task {self.task}", "option": option}
+
+    def check_rows(self) -> None:
+        """Raise a UserError for rows or frames that are not there or not as the task reads them, before anything is claimed.
+
+        Of data sets it looks until it finds one row.
+        """
+        if self.data and self.parsed()[0].COLUMNS:
+            self.data_rows(limit=1, memory=0)
         if self.validation:
-            _committed_rows(self.validation)
+            self.validation_rows(limit=1, memory=0)
         for side in sides_of(*self.parsed()).values():
             if not side.columns:
                 frame_names(Storage(side.uri))
@@ -110,6 +138,8 @@ class _JobFile(BaseModel):
     data: str | None = None
     validation: str | None = None
     config: dict[str, Any] | None = None
+    split: str | None = None
+    validation_split: str | None = None
     limit: int | None = None
     checkpoint_seconds: float | None = None
 
@@ -143,7 +173,7 @@ def claim(job: TrainJob, digest: str, storage: Storage) -> None:
     """Write `run.json`, or check that the job of this digest is the one it names."""
     config = job.parsed()[1]
     facts: dict[str, Any] = {"digest": digest, "task": job.task, "config": config.model_dump(mode="json")}
-    facts |= {"data": job.data, "validation": job.validation, "limit": job.limit}
+    facts |= job.model_dump(include={"data", "split", "validation", "validation_split", "limit"})
     facts |= {
         "commit": commit_of(),
         "command": " ".join(["thermapair", *sys.argv[1:]]),
@@ -153,7 +183,7 @@ def claim(job: TrainJob, digest: str, storage: Storage) -> None:
         before = json.loads(storage.read("run.json"))
         if before["digest"] != facts["digest"]:
             changed = [key for key, value in facts["config"].items() if before["config"].get(key) != value]
-            changed += [key for key in ("task", "data", "limit") if before[key] != facts[key]]
+            changed += [key for key in ("task", "data", "split", "limit") if before.get(key) != facts[key]]
             raise UserError(
                 f"{storage.uri} holds another run (different: {', '.join(changed) or 'its rows, or weights it reads'}): "
                 "give another --out, the values it was made with, or --fresh to start over"

@@ -20,6 +20,8 @@ from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.config.profile import Profile, load_profile
 from pipelines.rows import SCHEMA, encode, parquet
+from pipelines.rows.encode import encode_rendered, name_rendered, parquet
+from pipelines.rows.schema import WORLD, schema
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 from pipelines.world_files import finish_files, write_files
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 PICTURE = 128 * 128
 """Pixels that `render_batch` is counted in: larger pictures are rendered fewer at a time."""
+BLOCK = schema(("partition", *WORLD))
+"""A rendered partition on its way to the writer."""
 
 
 def run(
@@ -141,7 +145,7 @@ class Renderer:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         part = self.pending[int(batch["id"][0])]
-        return pa.Table.from_pylist(list(self.rows(part)), schema=SCHEMA)
+        return pa.Table.from_pylist(list(self.rows(part)), schema=BLOCK)
 
     def rows(self, part: int) -> Iterator[dict[str, Any]]:
         """Render the rows of one partition, `self.batch` pictures at a time."""
@@ -156,19 +160,20 @@ class Renderer:
             rendered = render(scenes, self.job.size)
             arrays = {name: value.numpy() for name, value in vars(rendered).items() if hasattr(value, "numpy")}
             for k, (identity, view, condition) in enumerate(pictures):
-                facts = {"part": part, "identity": identity, "view": view, "condition": condition}
-                facts |= {"domain": self.domain.name, "split": self.job.split, "size": self.job.size}
-                facts["attributes"] = json.dumps(attributes(scenes[k]))
-                yield facts | encode({name: values[k] for name, values in arrays.items()}, self.domain.capture.thermal)
+                shown = {name: values[k] for name, values in arrays.items()}
+                where = (self.domain.name, self.job.gap, self.job.split)
+                names = name_rendered(*where, identity, view, condition, attributes(scenes[k]))
+                encoded = encode_rendered(names["pair_id"], shown, self.domain.capture.thermal)
+                yield {"partition": part, **names, **encoded}
 
 
 def commit_shard(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     """Write one whole partition and its record; returns the record as a row."""
-    part = block.column("part")[0].as_py()
+    part = block.column("partition")[0].as_py()
     rows = len(job.rows_of(part))
-    if len(block) != rows or pc.count_distinct(block.column("part")).as_py() != 1:
+    if len(block) != rows or pc.count_distinct(block.column("partition")).as_py() != 1:
         raise RuntimeError(f"the writer got {len(block)} rows for partition {part} of {rows} rows")
-    content = parquet(block.drop(["part"]))
+    content = parquet(block.drop(["partition"]))
     name, digest = write_shard(storage, "data", part, content)
     commit(storage, part, Commit(name, rows, digest, len(content)))
     return pa.table({"part": [part], "rows": [rows], "file": [name]})

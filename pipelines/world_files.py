@@ -31,6 +31,8 @@ from pipelines.layouts.tfake import DENSE, NPZ
 from pipelines.layouts.unpickle import npz_of
 from pipelines.pictures.codecs import decode, encode_jpeg, encode_png, encode_png_rgb
 from pipelines.rows import parquet
+from pipelines.pictures.codecs import decode, encode_jpeg, encode_png, encode_png_rgb
+from pipelines.rows.encode import parquet
 from pipelines.storage import Storage
 from pipelines.world_job import WorldJob, identities
 from pipelines.writer import tfake_values
@@ -56,7 +58,7 @@ class View(NamedTuple):
 
     @property
     def who(self) -> tuple[int, int, str]:
-        return self.row["identity"], self.row["view"], self.row["condition"]
+        return self.row["world_identity"], self.row["view"], self.row["condition"]
 
     @property
     def face(self) -> float:
@@ -65,26 +67,28 @@ class View(NamedTuple):
 
     def apparent(self) -> np.ndarray:
         """Return degrees Celsius float32 [S, S]; NaN where nothing is valid."""
-        return np.where(decode(self.row["valid"]) > 127, from_centikelvin(decode(self.row["apparent"])), np.nan)
+        return np.where(
+            decode(self.row["valid"]["bytes"]) > 127, from_centikelvin(decode(self.row["thermal"]["bytes"])), np.nan
+        )
 
     def captured(self) -> Captured:
         """Return what the domain's thermal camera delivers."""
-        celsius = torch.from_numpy(from_centikelvin(decode(self.row["apparent"])))
+        celsius = torch.from_numpy(from_centikelvin(decode(self.row["thermal"]["bytes"])))
         valid = torch.from_numpy(np.isfinite(self.apparent()))
         return capture(celsius, valid, self.face, self.domain, *self.who)
 
 
 def write_files(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     """Write one whole partition of rendered rows as files of `job.layout` and commit it; returns the record as a row."""
-    part, domain = block.column("part")[0].as_py(), load_domain(job.domain, job.gap)
+    part, domain = block.column("partition")[0].as_py(), load_domain(job.domain, job.gap)
     rows = job.rows_of(part)
-    if block.column("part").to_pylist() != [part] * len(rows):
+    if block.column("partition").to_pylist() != [part] * len(rows):
         raise RuntimeError(f"the writer got {len(block)} rows for partition {part} of {len(rows)} rows")
     told, size, lines = list[str](), 0, list[dict[str, Any]]()
     for number, row in zip(rows, block.to_pylist(), strict=True):
         name = f"{number // len(job.conditions):06d}"
         points = np.array(row["landmarks_70"], np.float32).reshape(70, 2)
-        view = View(row, name, decode(row["visible"]), points, domain, job)
+        view = View(row, name, decode(row["visible"]["bytes"]), points, domain, job)
         for file, content in WRITERS[job.layout](view, lines):
             storage.write(file, content)
             told.append(f"{file} {hashlib.sha256(content).hexdigest()}")
@@ -122,7 +126,7 @@ def _facesynthetics(view: View, lines: list[dict[str, Any]]) -> Files:
     if view.row["condition"] != view.job.conditions[0]:
         return  # the conditions of a view share their visible picture
     yield f"{view.name}.png", encode_png_rgb(view.visible)
-    yield f"{view.name}_seg.png", view.row["classes"]
+    yield f"{view.name}_seg.png", view.row["classes"]["bytes"]
     yield f"{view.name}_ldmks.txt", "".join(f"{x:.4f} {y:.4f}\n" for x, y in view.seventy).encode()
 
 
@@ -137,7 +141,7 @@ def _tfake(view: View, lines: list[dict[str, Any]]) -> Files:
 def _sejong(view: View, lines: list[dict[str, Any]]) -> Files:
     taken = view.captured()
     grey = taken.picture if taken.picture.dtype == torch.uint8 else minmax(taken.twin.temperature)
-    name = f"{view.row['identity']}/{view.name}_{view.row['condition']}"
+    name = f"{view.row['identity_id']}/{view.name}_{view.row['condition']}"
     yield f"{name}_v.jpg", encode_jpeg(view.visible)
     yield f"{name}_t.jpg", _grey_jpeg(grey.numpy())
 

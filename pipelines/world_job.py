@@ -9,6 +9,7 @@ from models.errors import UserError
 from models.synthworld import splits
 from models.synthworld.domain import digest as domain_digest
 from models.synthworld.domain import load_domain
+from pipelines.rows.schema import WORLD
 
 
 class WorldJob(BaseModel):
@@ -59,12 +60,12 @@ class WorldJob(BaseModel):
         return people[place], again * self.views + view, self.conditions[condition]
 
     def digest(self) -> str:
-        """Return the digest of what decides a row; `count` does not."""
+        """Return the digest of what decides a row, its columns among it; `count` does not."""
         domain = domain_digest(load_domain(self.domain, self.gap))
         facts = self.model_dump(mode="json", exclude={"count", "render_batch"})
         if self.layout == "record":
             del facts["layout"]  # shards made before there were layouts are the same
-        return digest_of(facts, domain)
+        return digest_of(facts, domain, WORLD)
 
 
 def identities(job: WorldJob) -> range:

@@ -37,7 +37,7 @@ def statable(attributes: Mapping[str, str]) -> dict[str, str]:
 
 
 def caption(attributes: Mapping[str, str], seed: int) -> str:
-    """Return an English caption that states `attributes` (of `models.synthworld.scene.ATTRIBUTES`), varied by `seed`.
+    """Return an English caption that states `attributes` (of `models.attributes.ATTRIBUTES`), varied by `seed`.
 
     The words come in groups (looks, clothes, what the face does, the setting), each told as a whole from a random
     member on, and the groups are dealt out over the sentences. An accessory that is not there is not mentioned.

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from models.columns import Columns
 from models.evaluation.cells import LandmarkRow
 from models.evaluation.recipe import Recipe
 from models.evaluation.world import Held
@@ -18,7 +19,7 @@ from models.landmarks.detect import Detector
 from models.landmarks.metrics import nme
 from models.landmarks.network import Landmarker, LandmarkerConfig
 from models.landmarks.standards import contour72
-from models.tasks import Rows, landmarker, load
+from models.tasks import landmarker, load
 from models.training import Hooks, train
 
 FAILURE = 1.0
@@ -28,7 +29,7 @@ GREY = 0.5
 
 
 def trained(
-    row: LandmarkRow, seed: int, recipe: Recipe, faces: Rows, checker: Rows, folder: Path, hooks: Hooks
+    row: LandmarkRow, seed: int, recipe: Recipe, faces: Columns, checker: Columns, folder: Path, hooks: Hooks
 ) -> tuple[Landmarker, float]:
     """Return the landmarker of a row, and the mean variance that 95 % of the faces of `checker` stay below.
 
@@ -46,13 +47,13 @@ def trained(
         thermalizer=str(folder),
         thermal=row.thermal,
     )
-    data = landmarker.kept(faces, config) | {"thermal": thermal_pictures(row, faces, str(folder))}
+    data = landmarker.kept(faces, config) | {"thermal_pictures": thermal_pictures(row, faces, str(folder))}
     model = train(load("landmarker"), config, Held(data), None, hooks, device=torch.device("cpu")).model
     assert isinstance(model, Landmarker)
     return model.eval(), _threshold(model, checker, config)
 
 
-def _threshold(model: Landmarker, checker: Rows, config: landmarker.Config) -> float:
+def _threshold(model: Landmarker, checker: Columns, config: landmarker.Config) -> float:
     """Return the mean variance that 95 % of the faces stay below, visible and thermal alike, whatever was learnt from."""
     every = config.model_copy(update={"thermal": 1.0})
     unseen = {name: checker[name] for name in landmarker.COLUMNS} | {"row": np.arange(len(checker["visible"]))}
@@ -78,14 +79,14 @@ def augmentation(row: LandmarkRow) -> Augmentation:
     return Augmentation(**values)
 
 
-def thermal_pictures(row: LandmarkRow, faces: Rows, folder: str) -> np.ndarray:
+def thermal_pictures(row: LandmarkRow, faces: Columns, folder: str) -> np.ndarray:
     """Return the pictures uint8 [N, C, S, S] that a row takes for thermal ones."""
     if not row.thermal:
         return np.zeros((len(faces["visible"]), 0, *faces["classes"].shape[1:]), np.uint8)
     if row.source == "grey":
         return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in faces["visible"]])[:, None]
     if row.source == "true":
-        return landmarker.levels(faces["apparent"])[:, None]
+        return landmarker.levels(faces["thermal"])[:, None]
     return landmarker.predicted(faces, folder)
 
 
@@ -93,7 +94,7 @@ def thermal_pictures(row: LandmarkRow, faces: Rows, folder: str) -> np.ndarray:
 class Adapters:
     """Label adapters, learnt from the true points of `faces`: coordinates alone."""
 
-    faces: Rows
+    faces: Columns
 
     @cached_property
     def dense_to_70(self) -> Adapter:
@@ -105,7 +106,7 @@ class Adapters:
         return fitted(AdapterConfig(source=70, target=72), points, contour72(points))
 
 
-def read(model: Landmarker, frames: Rows, adapters: Adapters, recipe: Recipe) -> dict[str, list[Any]]:
+def read(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Recipe) -> dict[str, list[Any]]:
     """Return what the surest window of every frame says, face by face.
 
     identity, high, side (subsets); uncertainty; true: "NME W/H" against the true 70 points; labels: against the 72 noisy
@@ -124,7 +125,7 @@ def read(model: Landmarker, frames: Rows, adapters: Adapters, recipe: Recipe) ->
     labelled = nme(_as_labels(points, frames, adapters), frames["labels"])
     yaw = np.abs(frames["pose"][:, 0])
     return {
-        "identity": frames["identity"].tolist(),
+        "identity": frames["identity_id"].tolist(),
         "high": (frames["height"] >= recipe.high_px).tolist(),
         "side": (yaw >= recipe.side_deg).tolist(),
         "uncertainty": [float(f"{u:.4g}") for u in uncertainty],
@@ -133,7 +134,7 @@ def read(model: Landmarker, frames: Rows, adapters: Adapters, recipe: Recipe) ->
     }
 
 
-def _as_labels(points: np.ndarray, frames: Rows, adapters: Adapters) -> np.ndarray:
+def _as_labels(points: np.ndarray, frames: Columns, adapters: Adapters) -> np.ndarray:
     """Return 70 points [N, 70, 2] in the standard of the frames' 72 labels.
 
     The world's own contour is known; a data set's is learnt from the predictions, each subject left out in turn, as the
@@ -146,7 +147,7 @@ def _as_labels(points: np.ndarray, frames: Rows, adapters: Adapters) -> np.ndarr
     found, config = np.full_like(frames["labels"], np.nan), AdapterConfig(source=70, target=72)
     for count in np.unique(given[given > 0]):
         rows = given == count
-        people = frames["identity"][rows]
+        people = frames["identity_id"][rows]
         if len(np.unique(people)) > 1:
             found[rows] = leave_subject_out(config, points[rows], frames["labels"][rows], people)
     return found

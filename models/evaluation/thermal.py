@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
 from models.classes import BACKGROUND, CLASSES
+from models.columns import Columns
 from models.evaluation.cells import ThermalRow
 from models.evaluation.recipe import Recipe
 from models.evaluation.spectra import spectral_distance
 from models.evaluation.world import Held
 from models.seeds import generator
-from models.tasks import Rows, load, thermalizer
+from models.tasks import load, thermalizer
 from models.thermal.baselines import Baselines, person
 from models.thermal.losses import patch_distance
 from models.thermal.unet.network import ThermalConfig, Thermalizer
@@ -26,9 +28,9 @@ SPAN = SCALE.high - SCALE.low
 WARMER = 2.0
 """Kelvin by which the wrong prior is off."""
 
-Pools = Callable[[str, float], Rows]
+Pools = Callable[[str, float], Columns]
 """(name, gap) -> the rows of a pool."""
-Values = dict[str, list[float]]
+Values = dict[str, list[Any]]
 
 
 def trained(
@@ -66,14 +68,14 @@ def trained(
     return model.eval()
 
 
-def pairs(rows: Rows, row: ThermalRow) -> Rows:
+def pairs(rows: Columns, row: ThermalRow) -> Columns:
     """Return lab rows with what the lab's camera gives in place of the truth: degrees, or grey levels over the scale."""
     celsius = rows["twin"] if row.pairs == "radiometric" else SCALE.low + SPAN * rows["grey"]
     kept = {name: rows[name] for name in ("visible", "classes", "condition")}
-    return kept | {"apparent": celsius, "valid": rows["valid"] & rows["twin_valid"]}
+    return kept | {"thermal": celsius, "valid": rows["valid"] & rows["twin_valid"]}
 
 
-def unpaired(rows: Rows, *, mirrored: bool = False) -> np.ndarray:
+def unpaired(rows: Columns, *, mirrored: bool = False) -> np.ndarray:
     """Return frames of the field camera, float32 [N, S, S] degC, NaN off the person (a pixel inside its outline).
 
     mirrored: every frame turned over about its mean, hot for cold: the wrong distribution of the controls.
@@ -100,14 +102,14 @@ def wrong_prior(name: str) -> dict[str, dict[str, float]]:
 
 
 @torch.inference_mode()
-def answers(model: Thermalizer, rows: Rows) -> np.ndarray:
+def answers(model: Thermalizer, rows: Columns) -> np.ndarray:
     """Return degrees Celsius float32 [N, S, S], some rows at a time."""
     count = len(rows["visible"])
     parts = [{k: rows[k][n : n + 64] for k in ("visible", "classes", "condition")} for n in range(0, count, 64)]
     return np.concatenate([thermalizer.predict(model, part) for part in parts])
 
 
-def calibrated(model: Thermalizer, lab: Rows, rows: Rows) -> np.ndarray:
+def calibrated(model: Thermalizer, lab: Columns, rows: Columns) -> np.ndarray:
     """Return answers in degrees of a thermalizer of grey levels: a gain and an offset per condition, fitted on `lab`."""
     known, found = answers(model, lab), answers(model, rows)
     keep = person(lab) & lab["twin_valid"]
@@ -118,7 +120,7 @@ def calibrated(model: Thermalizer, lab: Rows, rows: Rows) -> np.ndarray:
     return found
 
 
-def read(celsius: np.ndarray, rows: Rows, recipe: Recipe) -> Values:
+def read(celsius: np.ndarray, rows: Columns, recipe: Recipe) -> Values:
     """Return each person's figures, lists in the order of `identity`.
 
     mae: mean absolute error of the person's pixels in kelvin; mae_offset: after each picture's mean error is removed;
@@ -126,21 +128,21 @@ def read(celsius: np.ndarray, rows: Rows, recipe: Recipe) -> Values:
     true pictures at sizes that were never trained, kelvin per pixel.
     """
     keep = person(rows)
-    truth = rows["apparent"]
-    people = np.unique(rows["identity"])
+    truth = rows["thermal"]
+    people = np.unique(rows["identity_id"])
     values: Values = {name: [] for name in ("identity", "mae", "mae_offset", "spectra", "patches")}
     for who in people:
-        mine = np.flatnonzero((rows["identity"] == who) & keep.any(axis=(1, 2)))
+        mine = np.flatnonzero((rows["identity_id"] == who) & keep.any(axis=(1, 2)))
         errors = [(celsius[k] - truth[k])[keep[k]] for k in mine]
-        values["identity"].append(int(who))
+        values["identity"].append(str(who))
         values["mae"].append(float(np.mean([np.abs(e).mean() for e in errors])))
         values["mae_offset"].append(float(np.mean([np.abs(e - e.mean()).mean() for e in errors])))
         values["spectra"].append(spectral_distance(celsius[mine], truth[mine], keep[mine]))
-        values["patches"].append(_patches(celsius[mine], truth[mine], keep[mine], recipe, int(who)))
+        values["patches"].append(_patches(celsius[mine], truth[mine], keep[mine], recipe, str(who)))
     return values
 
 
-def _patches(found: np.ndarray, truth: np.ndarray, keep: np.ndarray, recipe: Recipe, who: int) -> float:
+def _patches(found: np.ndarray, truth: np.ndarray, keep: np.ndarray, recipe: Recipe, who: str) -> float:
     ours, theirs = (torch.from_numpy(np.nan_to_num((v - SCALE.low) / SPAN).astype(np.float32)) for v in (found, truth))
     loss = recipe.loss().model_copy(update={"sizes": recipe.unseen})
     mask = torch.from_numpy(keep)
@@ -148,7 +150,7 @@ def _patches(found: np.ndarray, truth: np.ndarray, keep: np.ndarray, recipe: Rec
     return float(squared.clamp(min=0).sqrt()) * SPAN
 
 
-def baselines(lab: Rows, rows: Rows, recipe: Recipe) -> dict[str, Values]:
+def baselines(lab: Columns, rows: Columns, recipe: Recipe) -> dict[str, Values]:
     """Return the figures of every answer that needs no network, fitted to the radiometric pairs of `lab`."""
     fitted = Baselines([lab | pairs(lab, ThermalRow())])
     return {name: read(fitted.answer(name, rows).astype(np.float32), rows, recipe) for name in Baselines.NAMES}

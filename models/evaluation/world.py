@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from models.columns import Columns
 from models.evaluation.recipe import Pool
 from models.landmarks.standards import contour72
 from models.synthworld import camera, splits
@@ -10,32 +11,32 @@ from models.synthworld.capture import Captured, capture, labels
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.ranges import Domain
 from models.synthworld.render import Rendered, render
-from models.tasks import Rows
 
 TOGETHER = 16
 CONDITIONS = ("warm", "cold")
-KEPT = ("apparent", "valid", "classes", "landmarks_70", "landmarks_478", "pose", "bbox")
+KEPT = ("valid", "classes", "landmarks_70", "landmarks_478", "pose", "bbox")
 
 
 class Held:
     """Rows in memory, as the training loop reads them."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Columns) -> None:
         self.kept = rows
 
     def __len__(self) -> int:
         return len(next(iter(self.kept.values())))
 
-    def rows(self, indices: np.ndarray) -> Rows:
+    def rows(self, indices: np.ndarray) -> Columns:
         """Return the rows of `indices`."""
         return {name: values[indices] for name, values in self.kept.items()}
 
 
-def rendered(pool: Pool, gap: float, size: int) -> Rows:
+def rendered(pool: Pool, gap: float, size: int) -> Columns:
     """Return a pool of N pictures of S = `size` pixels.
 
-    visible uint8 [N, S, S, 3]; apparent float32 [N, S, S] degC, the truth; valid, classes; landmarks_70, landmarks_478 px;
-    pose, bbox; identity int64 [N]; condition str [N].
+    visible uint8 [N, S, S, 3]; thermal float32 [N, S, S] degC, the true apparent temperature; valid, classes;
+    landmarks_70, landmarks_478 px;
+    pose, bbox; identity_id, condition text [N].
     Of a domain with a thermal camera also its picture, resized to S: twin float32 [N, S, S] degC and twin_valid, and
     grey float32 [N, S, S] in [0, 1], the delivered 8-bit picture (of a radiometric camera the stretched twin).
     And as it comes, at most S pixels wide, in the upper left corner of frame float32 [N, S, S] degC: side int64 [N] its
@@ -52,12 +53,12 @@ def rendered(pool: Pool, gap: float, size: int) -> Rows:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _part(domain: Domain, names: list[tuple[int, int, str]], size: int) -> Rows:
+def _part(domain: Domain, names: list[tuple[int, int, str]], size: int) -> Columns:
     scenes = [sample_scene(domain, *name) for name in names]
     found = render(scenes, size)
-    rows: Rows = {name: getattr(found, name).numpy() for name in KEPT}
-    rows["visible"] = found.rgb.numpy()
-    rows["identity"] = np.array([name[0] for name in names], np.int64)
+    rows: Columns = {name: getattr(found, name).numpy() for name in KEPT}
+    rows |= {"visible": found.rgb.numpy(), "thermal": found.apparent.numpy()}
+    rows["identity_id"] = np.array([str(name[0]) for name in names])
     rows["condition"] = np.array([name[2] for name in names])
     if domain.capture.thermal == "none":
         return rows
@@ -65,7 +66,7 @@ def _part(domain: Domain, names: list[tuple[int, int, str]], size: int) -> Rows:
     return rows | {name: np.stack([one[name] for one in each]) for name in each[0]}
 
 
-def _taken(domain: Domain, found: Rendered, k: int, face: float, name: tuple[int, int, str]) -> Rows:
+def _taken(domain: Domain, found: Rendered, k: int, face: float, name: tuple[int, int, str]) -> Columns:
     """Return what the domain's camera makes of picture `k`."""
     size = found.apparent.shape[1]
     taken = capture(found.apparent[k], found.valid[k], face, domain, *name)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned, five_points
 from models.faces.metrics import gallery_split, rank_one, recalled, verification
@@ -14,13 +15,14 @@ from models.faces.scrfd import STRIDES
 
 BATCH = 32
 GALLERIES = (100, 1000, 10_000)
-COLUMNS = ("identity", "view", "visible", "landmarks_70", "bbox")
+COLUMNS = ("identity_id", "visible", "landmarks_70", "bbox")
 
 
 def evaluate_recogniser(
-    folder: Path, batches: Iterable[dict[str, np.ndarray]], *, threads: int = 2, rounds: int = 200
+    folder: Path, batches: Iterable[Columns], *, threads: int = 2, rounds: int = 200
 ) -> dict[str, float]:
-    """Return metrics of the recogniser in `folder` on rows of `COLUMNS`, and of its detector if there is one.
+    """Return metrics of the recogniser in `folder` on rows of `COLUMNS`, each picture once, and of its
+    detector if there is one.
 
     Aligned on the true landmarks: TAR at FAR 1e-3 with its 95 % interval over identities, rank-1 in galleries of 100,
     1,000 and 10,000 people (where there are so many), and both with probe and gallery in grey (`grey_`). With a
@@ -34,27 +36,26 @@ def evaluate_recogniser(
     if recogniser is None:
         raise EnvironmentFault(f"{folder} holds no recogniser (an ONNX file of 112 px crops). Train it first.")
     pack = Pack(folder, threads=threads, batch=BATCH) if detector else None
-    keys, vectors, finds = [], [], []
+    names, vectors, finds = [], [], []
     for batch in batches:
         pictures, points = batch["visible"], five_points(np.asarray(batch["landmarks_70"]).reshape(-1, 70, 2))
-        keys.append(np.stack([batch["identity"], batch["view"]], axis=1))
+        names.append(batch["identity_id"].astype(str))
         crops = aligned(pictures, points)
         found = {"": embed(recogniser, crops, BATCH), "grey_": embed(recogniser, grey(crops), BATCH)}
         if pack is not None:
             found["detected_"], counts = _detected(pack, pictures, batch["bbox"])
             finds.append(counts)
         vectors.append(found)
-    if not keys:
+    if not names:
         raise UserError("there are no rows to evaluate on")
-    # Warm and cold rows of a view share one picture: as a pair they would be a person compared with herself.
-    people, first = np.unique(np.concatenate(keys), axis=0, return_index=True)
-    result: dict[str, float] = {"pictures": float(len(people)), "people": float(len(np.unique(people[:, 0])))}
+    known, people = np.unique(np.concatenate(names), return_inverse=True)
+    result: dict[str, float] = {"pictures": float(len(people)), "people": float(len(known))}
     for prefix in vectors[0]:
-        embeddings = np.concatenate([part[prefix] for part in vectors])[first]
-        metrics = recognition(embeddings, people[:, 0], rounds)
+        embeddings = np.concatenate([part[prefix] for part in vectors])
+        metrics = recognition(embeddings, people, rounds)
         result |= {f"{prefix}{name}": value for name, value in metrics.items()}
     if finds:
-        hits, extra = np.concatenate(finds)[first].T
+        hits, extra = np.concatenate(finds).T
         result |= {"recall_iou_0.5": float(hits.mean()), "false_faces_per_picture": float(extra.mean())}
     return result
 

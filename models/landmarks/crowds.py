@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from models.classes import BACKGROUND
+from models.columns import Columns
 from models.faces.canvas import texture
 from models.landmarks.detect import Detector, detector, shared, write_detection
-from models.tasks import Rows
 
 FRAME = (480, 640)
 MOST = 6
@@ -53,7 +53,7 @@ class Counted:
         }
 
 
-def detection(folder: Path, rows: Rows, frames: int, seed: int = 0) -> dict[str, float]:
+def detection(folder: Path, rows: Columns, frames: int, seed: int = 0) -> dict[str, float]:
     """Return recall and false faces of the detector of `folder`, by modality: `frames` frames with people, as many without."""
     finder = detector(folder)
     return {
@@ -63,7 +63,7 @@ def detection(folder: Path, rows: Rows, frames: int, seed: int = 0) -> dict[str,
     }
 
 
-def fit_threshold(folder: Path, rows: Rows, frames: int, seed: int = 1) -> float:
+def fit_threshold(folder: Path, rows: Columns, frames: int, seed: int = 1) -> float:
     """Choose the detection threshold of `folder` on frames with validation people, write and return it.
 
     Chosen is where recall less false faces per frame, with and without people, is highest on average of the modalities; where
@@ -85,10 +85,10 @@ def fit_threshold(folder: Path, rows: Rows, frames: int, seed: int = 1) -> float
     return threshold
 
 
-def pools(rows: Rows) -> dict[str, list[Person]]:
+def pools(rows: Columns) -> dict[str, list[Person]]:
     """Return the people of `rows` by modality; thermal is apparent temperature, where there is any."""
     covers = (np.asarray(rows["classes"]) != BACKGROUND).astype(np.float32)
-    shown = {"rgb": rows["visible"]} | ({"thermal": rows["apparent"]} if "apparent" in rows else {})
+    shown = {"rgb": rows["visible"]} | ({"thermal": rows["thermal"]} if "thermal" in rows else {})
     return {
         modality: [Person(*one) for one in zip(pictures, covers, rows["landmarks_70"], strict=True)]
         for modality, pictures in shown.items()

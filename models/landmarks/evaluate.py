@@ -11,19 +11,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.calibration import coverage, read_calibration, scale_factor, summary, write_calibration
 from models.landmarks.detect import Detector, Search, detector, write_detection
 from models.landmarks.metrics import nme
 from models.synthworld.capture import capture
 from models.synthworld.ranges import Domain
-from models.tasks import Rows
 from models.tasks.landmarker import annotated, modalities
 
 FACELESS_IN_THERMAL = (*range(17, 27), 68, 69)
 """Of the 70: brows and pupils, which have little thermal contrast."""
 MARGINS = (1.25, 1.5, 1.75, 2.0)
-THERMAL = ("apparent", "valid")
+THERMAL = ("thermal", "valid")
 """Columns that rows without thermal pictures lack."""
 YAWS = {"to30": (0, 30), "30to60": (30, 60), "over60": (60, 181)}
 """Bins of |yaw| in degrees."""
@@ -39,13 +39,13 @@ class Look(NamedTuple):
 
 def columns(domain: Domain | None) -> tuple[str, ...]:
     """Return the columns to read of shards of `domain`, of gathered ones without: these may lack those of `THERMAL`."""
-    named = (f"visible_{number}_{modality}" for number in (70, 478) for modality in ("rgb", "thermal"))
-    whole = ("visible", "classes", "landmarks_70", "landmarks_478", "bbox", "pose", "identity", "view", "condition")
+    named = (f"seen_{number}_{modality}" for number in (70, 478) for modality in ("visible", "thermal"))
+    whole = ("visible", "classes", "landmarks_70", "landmarks_478", "bbox", "pose", "identity_id", "view", "condition")
     return (*whole, *named, *(() if domain and domain.capture.thermal == "none" else THERMAL))
 
 
 def looks(
-    rows: Rows, standard: int, thermalizer: str, domain: Domain | None = None
+    rows: Columns, standard: int, thermalizer: str, domain: Domain | None = None
 ) -> Iterator[tuple[str, list[Look]]]:
     """Yield (modality, a look at each row): rgb, thermal, true, and what the camera of `domain` delivers, by its kind."""
     points, boxes = np.asarray(rows[f"landmarks_{standard}"]), np.asarray(rows["bbox"])
@@ -55,11 +55,11 @@ def looks(
         yield domain.capture.thermal, [photographed(rows, k, standard, domain) for k in range(len(points))]
 
 
-def photographed(rows: Rows, row: int, standard: int, domain: Domain) -> Look:
+def photographed(rows: Columns, row: int, standard: int, domain: Domain) -> Look:
     """Return what the thermal camera of `domain` delivers of a row at its own resolution, and where the points lie in it."""
-    apparent, valid = (torch.from_numpy(np.asarray(rows[name][row])) for name in ("apparent", "valid"))
+    apparent, valid = (torch.from_numpy(np.asarray(rows[name][row])) for name in ("thermal", "valid"))
     box = np.asarray(rows["bbox"][row], np.float64)
-    name = tuple(str(rows[key][row]) for key in ("identity", "view", "condition"))
+    name = tuple(str(rows[key][row]) for key in ("identity_id", "view", "condition"))
     taken = capture(apparent.float(), valid, float(box[3] - box[1]), domain, *name)
     scale, shift = taken.picture.shape[0] / apparent.shape[0], np.array(taken.shift)
     points = np.asarray(rows[f"landmarks_{standard}"][row]) * scale + shift
@@ -67,7 +67,7 @@ def photographed(rows: Rows, row: int, standard: int, domain: Domain) -> Look:
 
 
 def answers(
-    finder: Detector, test: Iterable[Rows], thermalizer: str, domain: Domain | None = None
+    finder: Detector, test: Iterable[Columns], thermalizer: str, domain: Domain | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return modality -> truth, found [N, L, 2] px, variance [N, L] px^2, seen bool [N, L], yaw [N] degrees, size [N] px.
 
@@ -87,7 +87,7 @@ def answers(
                 "truth": np.stack([look.points for look in shown]),
                 "found": np.stack([face.points for face in faces]),
                 "variance": np.stack([face.variance for face in faces]),
-                "seen": rows[f"visible_{standard}_{'rgb' if name == 'rgb' else 'thermal'}"],
+                "seen": rows[f"seen_{standard}_{'visible' if name == 'rgb' else 'thermal'}"],
                 "yaw": np.asarray(rows["pose"])[:, 0] if "pose" in rows else np.zeros(len(shown)),
                 "size": np.array([np.sqrt((look.box[2:] - look.box[:2]).prod()) for look in shown]),
             }
@@ -98,7 +98,7 @@ def answers(
     return {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in collected.items()}
 
 
-def fit_margin(folder: Path, rows: Rows, thermalizer: str) -> float:
+def fit_margin(folder: Path, rows: Columns, thermalizer: str) -> float:
     """Choose how wide a box is looked at: the margin of `MARGINS` with the least error on validation people.
 
     Visible pictures and the thermalizer's count alike. It is written beside the weights and returned.
@@ -106,14 +106,14 @@ def fit_margin(folder: Path, rows: Rows, thermalizer: str) -> float:
     finder, errors = detector(folder), dict[float, float]()
     for margin in MARGINS:
         finder.margin = margin
-        found = answers(finder, [{name: values for name, values in rows.items() if name != "apparent"}], thermalizer)
+        found = answers(finder, [{name: values for name, values in rows.items() if name != "thermal"}], thermalizer)
         errors[margin] = float(np.mean([nme(each["found"], each["truth"]).mean() for each in found.values()]))
     best = min(errors, key=lambda margin: errors[margin])
     write_detection(folder, margin=best)
     return best
 
 
-def calibrate(folder: Path, validation: Iterable[Rows], thermalizer: str) -> dict[str, float]:
+def calibrate(folder: Path, validation: Iterable[Columns], thermalizer: str) -> dict[str, float]:
     """Fit the factors on the variances on validation people, write them beside the weights and return them.
 
     `thermal` is fitted on the thermalizer's pictures: a data set that is generated holds such pictures. Without a thermalizer
@@ -131,7 +131,7 @@ def calibrate(folder: Path, validation: Iterable[Rows], thermalizer: str) -> dic
 
 
 def evaluate_landmarker(
-    folder: Path, test: Iterable[Rows], thermalizer: str, domain: Domain | None = None
+    folder: Path, test: Iterable[Columns], thermalizer: str, domain: Domain | None = None
 ) -> dict[str, float]:
     """Return the figures of every modality (rgb, thermal, true and the kind of picture that `domain`'s camera delivers).
 
@@ -184,7 +184,7 @@ def hidden_variance(variance: np.ndarray, seen: np.ndarray) -> float:
     return float(np.median(known)) if known else math.nan
 
 
-def searched(folder: Path, test: Iterable[Rows], domain: Domain) -> dict[str, float]:
+def searched(folder: Path, test: Iterable[Columns], domain: Domain) -> dict[str, float]:
     """Return the figures of the sliding window on the frames of `domain`'s camera, whose boxes nobody told it.
 
     `frame_nme` is "NME W/H" of the surest window of every frame, `frame_nme_sure` of those below the trained threshold,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from models.synthworld import scene
+from models import attributes
 from models.synthworld.camera import Camera
 
 
@@ -66,7 +66,7 @@ class People(Ranges):
 class Looks(Ranges):
     """What people wear and do with their faces."""
 
-    expressions: Annotated[dict[str, float], _weights(scene.EXPRESSIONS)]
+    expressions: Annotated[dict[str, float], _weights(attributes.EXPRESSIONS)]
     strength: Span
     gaze: Annotated[float, Field(ge=0.0)]
     clear_glasses: Share
@@ -74,16 +74,16 @@ class Looks(Ranges):
     headwear: Share
     facewear: Share
     beards: Share
-    clothes: Annotated[dict[str, float], _weights(scene.CLOTHES)]
-    patterns: Annotated[dict[str, float], _weights(scene.PATTERNS)]
-    colours: Annotated[dict[str, float], _weights(scene.COLOURS)]
+    clothes: Annotated[dict[str, float], _weights(attributes.CLOTHES)]
+    patterns: Annotated[dict[str, float], _weights(attributes.PATTERNS)]
+    colours: Annotated[dict[str, float], _weights(attributes.COLOURS)]
 
 
 class Setting(Ranges):
     """Light, background and development of the colour picture."""
 
-    lightings: Annotated[dict[str, float], _weights(scene.LIGHTINGS)]
-    backgrounds: Annotated[dict[str, float], _weights(scene.BACKGROUNDS)]
+    lightings: Annotated[dict[str, float], _weights(attributes.LIGHTINGS)]
+    backgrounds: Annotated[dict[str, float], _weights(attributes.BACKGROUNDS)]
     strength: Span
     tint: Annotated[float, Field(ge=0.0, description="spread of the light's colour between warm and cool")]
     style: Literal["A", "B"]

@@ -29,7 +29,7 @@ class Rendered:
 
     rgb uint8 [B,S,S,3]; kinetic, apparent float32 [B,S,S]; valid bool [B,S,S]; classes uint8 [B,S,S] (`classes.CLASSES`);
     depth float32 [B,S,S] metres, 0 off the person; normals float32 [B,S,S,3] camera frame; landmarks_70 [B,70,2],
-    landmarks_478 [B,478,2] float32; visible_* bool [B,70] or [B,478]; bbox float32 [B,4] x0 y0 x1 y1; pose [B,3] degrees.
+    landmarks_478 [B,478,2] float32; seen_* bool [B,70] or [B,478]; bbox float32 [B,4] x0 y0 x1 y1; pose [B,3] degrees.
     """
 
     rgb: Tensor
@@ -41,10 +41,10 @@ class Rendered:
     normals: Tensor
     landmarks_70: Tensor
     landmarks_478: Tensor
-    visible_70_rgb: Tensor
-    visible_70_thermal: Tensor
-    visible_478_rgb: Tensor
-    visible_478_thermal: Tensor
+    seen_70_visible: Tensor
+    seen_70_thermal: Tensor
+    seen_478_visible: Tensor
+    seen_478_thermal: Tensor
     bbox: Tensor
     pose: Tensor
     gbuffer: GBuffer

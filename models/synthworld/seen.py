@@ -27,7 +27,7 @@ def points(
     for name, places in (("70", seventy), ("478", dense)):
         pixels, away = frame.project(places)
         found[f"landmarks_{name}"] = pixels
-        found[f"visible_{name}_rgb"], found[f"visible_{name}_thermal"] = visibility(pixels, away * 0.1, buffer, skin)
+        found[f"seen_{name}_visible"], found[f"seen_{name}_thermal"] = visibility(pixels, away * 0.1, buffer, skin)
     forehead, _ = frame.project(torch.tensor([[0.0, q.brow_y + 0.36, 0.78]]))
     pixels = torch.cat([found["landmarks_70"], forehead])
     found["bbox"] = torch.cat([pixels.amin(0), pixels.amax(0)])

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from models.card import Card
+from models.columns import Columns
 from models.errors import UserError
 from models.temperature import Unit
 
@@ -32,8 +32,6 @@ TASKS = {
     "adapter": "models.tasks.adapter",
     "landmarker_bound": "models.tasks.landmarker_bound",
 }
-
-Rows = dict[str, np.ndarray]
 
 
 def absolute(value: str) -> str:
@@ -82,9 +80,9 @@ class Side:
 class Task(Protocol):
     """What a module in `models/tasks` offers.
 
-    Six further names are optional, and found by name:
+    Seven further names are optional, and found by name:
 
-    `prepare(rows: Rows, config) -> Rows`
+    `prepare(rows: Columns, config) -> Columns`
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
         embeddings, tokens). What it returns is all that `loss` sees, so drop what is not needed: it is held in memory.
         Not applied to the rows of `validate`.
@@ -92,7 +90,9 @@ class Task(Protocol):
         Columns that `validate` needs, if not `COLUMNS`.
     `VALIDATION_OPTIONAL`
         Those of them that it does without where not every row has a value.
-    `pictures(model: nn.Module, rows: Rows, config) -> np.ndarray`
+    `takes_grey(config) -> bool`
+        Whether rows whose visible picture is the thermal one in grey may be trained on. Without it they are left out.
+    `pictures(model: nn.Module, rows: Columns, config) -> np.ndarray`
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
     `sides(config) -> dict[str, Side]`
         Rows of other sources, one beside every row of the batch, chosen by its `draw`; their columns come as `name.column`.
@@ -114,7 +114,7 @@ class Task(Protocol):
         Batch statistics differ between one and several workers: prefer GroupNorm, or freeze the statistics.
         """
 
-    def loss(self, model: nn.Module, batch: Rows, config: Any, step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: nn.Module, batch: Columns, config: Any, step: int) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss over the batch's rows (scalar with gradient) and plain numbers to log.
 
         `batch` holds the columns of `COLUMNS` (or what `prepare` made of them), decoded, B rows, and always
@@ -125,7 +125,7 @@ class Task(Protocol):
         The loop has set train mode, autocast and the thread count, and calls backward, clips and steps.
         """
 
-    def validate(self, model: nn.Module, rows: Iterable[Rows], config: Any) -> dict[str, float]:
+    def validate(self, model: nn.Module, rows: Iterable[Columns], config: Any) -> dict[str, float]:
         """Return metrics on batches of decoded validation rows; the loop has set eval mode, inference mode, EMA weights.
 
         `score` must be among them, higher is better: it chooses the best checkpoint.

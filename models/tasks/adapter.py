@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.augment import Draws
 from models.card import Card
+from models.columns import Columns
 from models.landmarks.adapt import Adapter, AdapterConfig, adaptation_loss, adapted
 from models.landmarks.metrics import nme
 from models.landmarks.standards import Standard, truth
@@ -42,12 +43,12 @@ def build(config: Config) -> nn.Module:
     return Adapter(AdapterConfig(source=config.source, target=config.target, hidden=config.hidden))
 
 
-def _pair(rows: Rows, config: Config) -> tuple[np.ndarray, np.ndarray]:
+def _pair(rows: Columns, config: Config) -> tuple[np.ndarray, np.ndarray]:
     points = np.asarray(rows["landmarks_70"]), np.asarray(rows["landmarks_478"])
     return truth(*points, config.source), truth(*points, config.target)
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the mean squared distance in face sizes, on turned and jittered rows."""
     assert isinstance(model, Adapter)
     source, target = (torch.from_numpy(np.asarray(v, np.float32)) for v in _pair(batch, config))
@@ -62,7 +63,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     return value, {"rms": value.item() ** 0.5}
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the "NME W/H" of converted true points."""
     assert isinstance(model, Adapter)
     found = [nme(adapted(model, source), target) for source, target in (_pair(part, config) for part in rows)]

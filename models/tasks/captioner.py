@@ -21,8 +21,9 @@ from models.captions.prompt import messages
 from models.captions.sampling import spread_attributes
 from models.captions.tokenizer import caption_tokenizer
 from models.card import Card
+from models.columns import Columns
 from models.seeds import seed_of
-from models.tasks import Rows, TrainConfig
+from models.tasks import TrainConfig
 
 COLUMNS: tuple[str, ...] = ()
 SUMMARY = (
@@ -96,7 +97,7 @@ def examples(seeds: Iterable[int], partial: float) -> tuple[Tensor, Tensor]:
     return tokens, labels
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the mean cross entropy of the captions' tokens; row k of the batch is the caption of seed draw[k]."""
     tokens, labels = examples((int(seed) for seed in batch["draw"]), config.partial)
     device = next(model.parameters()).device
@@ -106,7 +107,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     return value, {"tokens": float((labels != -100).sum())}
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return how often sampled captions state what was asked, how many differ, and the loss on fresh captions."""
     seeds = [seed_of("captioner", "validation", int(row)) for part in rows for row in part["row"]]
     agreement, losses = Agreement(), []

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.card import Card
+from models.columns import Columns
 from models.faces.align import five_points
 from models.faces.canvas import compose
 from models.faces.decode import candidates, letterboxed, merged
@@ -20,7 +21,7 @@ from models.faces.metrics import recalled
 from models.faces.onnx_file import export_detector
 from models.faces.scrfd import SCRFD, normalised
 from models.faces.scrfd_loss import detection_loss
-from models.tasks import Rows, TrainConfig
+from models.tasks import TrainConfig
 
 COLUMNS = ("visible", "landmarks_70", "bbox")
 
@@ -49,13 +50,13 @@ def build(config: Config) -> nn.Module:
     return SCRFD()
 
 
-def prepare(rows: Rows, config: Config) -> Rows:
+def prepare(rows: Columns, config: Config) -> Columns:
     """Keep the picture, its box and its five points."""
     landmarks = np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2)
     return {"visible": rows["visible"], "bbox": rows["bbox"].astype(np.float32), "points": five_points(landmarks)}
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the detection loss of one canvas a row."""
     side = config.sides[step % len(config.sides)]
     with ThreadPoolExecutor(2) as pool:  # OpenCV and numpy leave the interpreter lock
@@ -70,7 +71,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     return detection_loss(model, normalised(pictures), boxes, points, present)
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return recall at IoU 0.5, faces too many a picture, and the points' error in shares of the eye distance.
 
     On whole pictures, scaled to 128 px as the generated ones are looked at.

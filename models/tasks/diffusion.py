@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from models.captions.grammar import caption
 from models.card import Card
+from models.columns import Columns
 from models.seeds import seed_of
 from models.synthworld.domain import load_domain, sample_scene
-from models.tasks import Rows, TrainConfig
+from models.tasks import TrainConfig
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, decode
 from models.visible.head import HeadReader, drawn, folded, mirrored
@@ -36,7 +37,7 @@ and captions of its own grammar. The head is the world's parametric one: shape t
 nostrils, lines) is average. It has not seen faces turned by more than 60 degrees."""
 
 REFERENCE = "reference.safetensors"
-COLUMNS = ("identity", "view", "domain", "visible", "classes", "landmarks_70", "attributes")
+COLUMNS = ("world_identity", "view", "domain", "gap", "visible", "classes", "landmarks_70", "attributes")
 
 
 class Config(TrainConfig):
@@ -77,12 +78,12 @@ def build(config: Config) -> nn.Module:
     return model
 
 
-def prepare(rows: Rows, config: Config) -> Rows:
+def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs of decoded rows: 11 kB a picture."""
     latents = cache.latents(rows["visible"], config.vae)
     mirrored = cache.latents(rows["visible"][:, :, ::-1], config.vae) if config.flip else latents
     own = cache.embeddings(rows["visible"], rows["landmarks_70"], config.faces)
-    mean, one = cache.of_others(own, rows["identity"], rows["view"])
+    mean, one = cache.of_others(own, rows["world_identity"], rows["view"])
     heads = {"heads": _heads(rows, mean, config)} if config.shape.head else {}
     return {
         "latents": latents,
@@ -95,11 +96,13 @@ def prepare(rows: Rows, config: Config) -> Rows:
     }
 
 
-def _heads(rows: Rows, embedding: np.ndarray, config: Config) -> np.ndarray:
+def _heads(rows: Columns, embedding: np.ndarray, config: Config) -> np.ndarray:
     """Return the heads that rows show, int8 [B, S / 2, S / 2, 6], their shapes read from `embedding` [B, 512]."""
+    names = zip(*(rows[name] for name in ("domain", "gap", "world_identity", "view")), strict=True)
+    # The gap is stored in single precision: 0.3 must not become another domain than the one that was rendered.
     views = [
-        sample_scene(load_domain(str(domain)), int(identity), int(view), "warm").view
-        for domain, identity, view in zip(rows["domain"], rows["identity"], rows["view"], strict=True)
+        sample_scene(load_domain(str(domain), round(float(gap), 6)), int(identity), int(view), "warm").view
+        for domain, gap, identity, view in names
     ]
     return drawn(_reader(config)(embedding), views, config.size // SHRINK)
 
@@ -108,7 +111,7 @@ def _reader(config: Config) -> HeadReader:
     return HeadReader.load(cache.local(config.faces) / REFERENCE)
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted mean squared error of the predicted velocity (arXiv 2202.00512)."""
     assert isinstance(model, VisibleModel)
     random = [np.random.default_rng(int(seed)) for seed in batch["draw"]]
@@ -126,7 +129,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     return square.mean(), values
 
 
-def _flipped(batch: Rows, random: list[np.random.Generator], share: float) -> Rows:
+def _flipped(batch: Columns, random: list[np.random.Generator], share: float) -> Columns:
     """Return the rows with `share` of them mirrored: latents, weights, heads and the side that the pose's word names."""
     flip = np.array([draw.random() < share for draw in random])
     along = flip[:, None, None]
@@ -152,7 +155,7 @@ def _other_side(attributes: str) -> str:
     return json.dumps(said)
 
 
-def _conditions(batch: Rows, random: list[np.random.Generator], config: Config) -> tuple[list[str], Tensor]:
+def _conditions(batch: Columns, random: list[np.random.Generator], config: Config) -> tuple[list[str], Tensor]:
     """Return texts, and embeddings float32 [B, 512] that are zero where the row learns nobody."""
     texts, chosen = [], []
     for row, draw in enumerate(random):
@@ -168,7 +171,7 @@ def _conditions(batch: Rows, random: list[np.random.Generator], config: Config) 
 
 def _error(
     model: VisibleModel,
-    batch: Rows,
+    batch: Columns,
     texts: list[str],
     embedding: Tensor,
     times: Tensor,
@@ -189,7 +192,7 @@ def _error(
     return ((answer.float() - velocity) ** 2 * weight).mean(dim=(1, 2, 3))
 
 
-def _folded(batch: Rows, shown: np.ndarray | None = None) -> Tensor | None:
+def _folded(batch: Columns, shown: np.ndarray | None = None) -> Tensor | None:
     """Return the rows' heads as the U-Net takes them, zero where they are not shown; None for a model without."""
     if "heads" not in batch:
         return None
@@ -197,7 +200,7 @@ def _folded(batch: Rows, shown: np.ndarray | None = None) -> Tensor | None:
     return heads if shown is None else heads * torch.from_numpy(shown).view(-1, 1, 1, 1)
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the training error on fixed draws, and how much worse it gets with someone else's embedding (`identity_gain`)."""
     assert isinstance(model, VisibleModel)
     errors, wrong = [], []
@@ -222,7 +225,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     return {"score": -right, "error": right, "identity_gain": swapped / right - 1}
 
 
-def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8: pictures, and what the model makes of their embedding and caption."""
     assert isinstance(model, VisibleModel)
     few = {name: values[:8] for name, values in rows.items()}

@@ -19,6 +19,7 @@ from models.augment import pictures_of
 from models.weights.bundle import ROOT
 from models.card import Card
 from models.classes import BACKGROUND, IGNORE
+from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.calibration import FILE as CALIBRATION
 from models.landmarks.crops import Augmentation, Crop, face_crop
@@ -35,8 +36,8 @@ from models.thermal.unet.network import Thermalizer, load_thermalizer
 from models.weights.networks import save_network
 
 COLUMNS: tuple[str, ...] = ("visible", "classes", "landmarks_70", "landmarks_478")
-VALIDATION_COLUMNS = (*COLUMNS, "apparent", "visible_70_rgb", "visible_70_thermal")
-VALIDATION_OPTIONAL = ("apparent",)
+VALIDATION_COLUMNS = (*COLUMNS, "thermal", "seen_70_visible", "seen_70_thermal")
+VALIDATION_OPTIONAL = ("thermal",)
 SHOWN = 8
 ENOUGH = 0.5
 """Share of its points that a row needs to be taken for a face: of the 70, iBUG's 68 are given without the pupils."""
@@ -81,21 +82,28 @@ def weights(config: Config) -> list[Path]:
     return [ROOT / config.thermalizer] if config.thermal else []
 
 
-def prepare(rows: Rows, config: Config) -> Rows:
-    """Keep visible uint8 [B, S, S, 3], classes, points float32 [B, L, 2] px and thermal uint8 [B, C, S, S], predicted."""
+def takes_grey(config: Config) -> bool:
+    """Whether thermal pictures in grey may stand in `visible`: annotated ones of one's own, without predicted ones beside."""
+    return not config.thermal
+
+
+def prepare(rows: Columns, config: Config) -> Columns:
+    """Keep visible uint8 [B, S, S, 3], classes, points float32 [B, L, 2] px and thermal_pictures uint8 [B, C, S, S],
+    predicted.
+    """
     found = kept(rows, config)
     if not config.thermal:  # annotated thermal pictures of one's own stand in `visible`
-        return {**found, "thermal": np.zeros((*rows["classes"].shape[:1], 0, *rows["classes"].shape[1:]), np.uint8)}
-    return {**found, "thermal": predicted(rows, config.thermalizer)}
+        return {**found, "thermal_pictures": np.zeros((len(rows["classes"]), 0, *rows["classes"].shape[1:]), np.uint8)}
+    return {**found, "thermal_pictures": predicted(rows, config.thermalizer)}
 
 
-def kept(rows: Rows, config: Config) -> Rows:
+def kept(rows: Columns, config: Config) -> Columns:
     """Return the columns that both kinds of training share."""
     points = np.asarray(rows[f"landmarks_{config.network.standard}"], np.float32)
     return {"visible": rows["visible"], "classes": rows["classes"], "points": points}
 
 
-def predicted(rows: Rows, folder: str) -> np.ndarray:
+def predicted(rows: Columns, folder: str) -> np.ndarray:
     """Return the thermalizer's pictures of all its conditions, stretched to uint8 [B, C, S, S]."""
     if (np.asarray(rows["classes"]) == IGNORE).all(axis=(1, 2)).any():
         raise UserError(
@@ -124,7 +132,7 @@ def levels(celsius: np.ndarray) -> np.ndarray:
     return np.stack([(unit_values(layer, "temperature")[..., 0] * 255 + 0.5).astype(np.uint8) for layer in celsius])
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the mean negative log-likelihood of a crop of every row: a face, or in its place something without one.
 
     Logged as `unannotated`: the share of rows without points, which are no faces.
@@ -160,12 +168,12 @@ def annotated(points: np.ndarray) -> np.ndarray:
     return np.asarray(np.isfinite(points).all(axis=-1).mean(axis=-1) >= ENOUGH)
 
 
-def example(row: Rows, config: Config) -> tuple[Crop, bool]:
+def example(row: Columns, config: Config) -> tuple[Crop, bool]:
     """Return one row's crop, drawn from its `draw` alone, and whether it shows a face; without its points it shows none."""
     rng = np.random.default_rng(int(row["draw"]))
     side = config.network.size
     thermal, face = rng.random() < config.thermal, rng.random() >= config.negatives
-    picture = row["thermal"][rng.integers(len(row["thermal"]))] if thermal else row["visible"]
+    picture = row["thermal_pictures"][rng.integers(len(row["thermal_pictures"]))] if thermal else row["visible"]
     if face and annotated(row["points"]):
         person = (row["classes"] != BACKGROUND).astype(np.uint8) * 255
         return face_crop(picture, person, row["points"], side, rng, config.augmentation), True
@@ -173,7 +181,7 @@ def example(row: Rows, config: Config) -> tuple[Crop, bool]:
     return Crop(negative(picture, row["classes"], side, rng, config.augmentation), anywhere), False
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return "NME W/H" on whole pictures by modality (`rgb`, `thermal` predicted, `true` the rows' own temperature).
 
     Without thermal training (`thermal` 0) `rgb` is all there is: what stands in `visible`. Rows without points are left
@@ -191,7 +199,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
         truth = np.asarray(part[f"landmarks_{config.network.standard}"], np.float32)
         for name, pictures in shown(part, config).items():
             found = located(model, pictures)
-            seen = part.get(f"visible_{config.network.standard}_{'rgb' if name == 'rgb' else 'thermal'}")
+            seen = part.get(f"seen_{config.network.standard}_{'visible' if name == 'rgb' else 'thermal'}")
             collected.setdefault(f"nme_{name}", []).append(nme(found, truth))
             if seen is not None:
                 collected.setdefault(f"nme_{name}_seen", []).append(nme(found, truth, seen))
@@ -211,12 +219,12 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     }
 
 
-def shown(part: Rows, config: Config) -> dict[str, np.ndarray]:
+def shown(part: Columns, config: Config) -> dict[str, np.ndarray]:
     """Return the rows as a network of `config` is read on them; see `modalities`."""
     return modalities(part, config.thermalizer) if config.thermal else {"rgb": part["visible"]}
 
 
-def modalities(part: Rows, thermalizer: str) -> dict[str, np.ndarray]:
+def modalities(part: Columns, thermalizer: str) -> dict[str, np.ndarray]:
     """Return the rows as a network may see them: rgb uint8 [B, S, S, 3], and where there are such, thermal and true [B, S, S].
 
     thermal is what `thermalizer` (a folder; none if empty) predicts, in its first condition.
@@ -224,8 +232,8 @@ def modalities(part: Rows, thermalizer: str) -> dict[str, np.ndarray]:
     found = {"rgb": part["visible"]}
     if thermalizer:
         found["thermal"] = predicted(part, thermalizer)[:, 0]
-    if "apparent" in part:
-        found["true"] = levels(part["apparent"])
+    if "thermal" in part:
+        found["true"] = levels(part["thermal"])
     return found
 
 
@@ -242,7 +250,7 @@ def located(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
     return found * np.array([size, size, 1], np.float32)
 
 
-def _others(model: Landmarker, part: Rows, config: Config) -> np.ndarray:
+def _others(model: Landmarker, part: Columns, config: Config) -> np.ndarray:
     """Return the mean variance on one negative per row, the same in every validation."""
     pictures = [
         negative(picture, classes, config.network.size, np.random.default_rng(int(row)), config.augmentation)
@@ -251,7 +259,7 @@ def _others(model: Landmarker, part: Rows, config: Config) -> np.ndarray:
     return located(model, np.stack(pictures))[..., 2].mean(axis=-1)
 
 
-def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet of rows with the points found, larger where the variance is, uint8: rgb, predicted and true thermal."""
     assert isinstance(model, Landmarker)
     few = {name: values[:SHOWN] for name, values in rows.items()}

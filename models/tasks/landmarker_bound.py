@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from models.tasks import Rows, landmarker
+from models.columns import Columns
+from models.tasks import landmarker
 from models.tasks.landmarker import (
     VALIDATION_COLUMNS,
     VALIDATION_OPTIONAL,
@@ -29,9 +30,9 @@ __all__ = [
     "validate",
 ]
 
-COLUMNS = (*landmarker.COLUMNS, "apparent")
+COLUMNS = (*landmarker.COLUMNS, "thermal")
 
 
-def prepare(rows: Rows, config: Config) -> Rows:
+def prepare(rows: Columns, config: Config) -> Columns:
     """Keep what the landmarker keeps, its thermal pictures [B, 1, S, S] being the world's own."""
-    return {**kept(rows, config), "thermal": levels(np.asarray(rows["apparent"], np.float32))[:, None]}
+    return {**kept(rows, config), "thermal_pictures": levels(np.asarray(rows["thermal"], np.float32))[:, None]}

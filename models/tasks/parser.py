@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
 from models.classes import CLASSES, MIRRORED, painted
+from models.columns import Columns
 from models.errors import UserError
 from models.parser.stage import parse
 from models.tasks import Rows, TrainConfig
@@ -48,7 +49,7 @@ def begin(model: nn.Module, folder: Path) -> None:
     load_strictly(model, load_network(path, build_unet).state_dict(), path)
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return cross-entropy plus `dice` times (1 - mean soft Dice over the classes present)."""
     if (batch["classes"] >= len(CLASSES)).any():
         raise UserError("rows without a mask (classes 255) teach a parser nothing: gather them with masks")
@@ -69,7 +70,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     return entropy + config.dice * dice, {"entropy": entropy.item(), "dice": dice.item()}
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the intersection over union per class over all pixels, their mean (`score`, `miou`) and pixel accuracy."""
     confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
     for part in rows:
@@ -89,7 +90,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     }
 
 
-def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet of pictures, truth and answers, uint8."""
     few = slice(0, 8)
     found = parse(model, pictures_of(rows["visible"][few]).to(device_of(model))).cpu().numpy()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.weights.bundle import ROOT
 from models.card import Card
+from models.columns import Columns
 from models.errors import UserError
 from models.faces.align import aligned, five_points
 from models.faces.augment import CropAugmentation, augmented
@@ -28,7 +29,7 @@ from models.synthworld.splits import identities
 from models.tasks import Rows, TrainConfig
 from models.weights.networks import load_strictly
 
-COLUMNS = ("identity", "view", "visible", "landmarks_70")
+COLUMNS = ("world_identity", "visible", "landmarks_70")
 
 SUMMARY = """Embeds an aligned face (insightface's five-point template), trained with ArcFace and on the person's measures,
 which the world knows. ONNX in the form of
@@ -72,20 +73,20 @@ def build(config: Config) -> nn.Module:
     return model
 
 
-def prepare(rows: Rows, config: Config) -> Rows:
+def prepare(rows: Columns, config: Config) -> Columns:
     """Keep the picture, its five points, its class and its person's measures."""
     first = identities(config.split).start
-    labels = rows["identity"].astype(np.int64) - first
+    labels = rows["world_identity"].astype(np.int64) - first
     if labels.min() < 0 or labels.max() >= config.classes:
         raise UserError(
-            f"identity {rows['identity'][int(labels.argmax())]} is not among the first {config.classes} of split "
+            f"person {rows['world_identity'][int(labels.argmax())]} is not among the first {config.classes} of split "
             f"{config.split!r} (from {first}); give the split that the data was drawn from, or raise `classes`"
         )
     return {
         "visible": rows["visible"],
         "points": _points(rows),
         "label": labels,
-        "traits": np.stack([_traits(int(identity)) for identity in rows["identity"]]),
+        "traits": np.stack([_traits(int(identity)) for identity in rows["world_identity"]]),
     }
 
 
@@ -94,7 +95,7 @@ def _traits(identity: int) -> np.ndarray:
     return measured(sample_person(identity))
 
 
-def _points(rows: Rows) -> np.ndarray:
+def _points(rows: Columns) -> np.ndarray:
     """Return five points, float32 [B, 5, 2], of the rows' 70 landmarks."""
     return five_points(np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2))
 
@@ -105,7 +106,7 @@ def margin_at(config: Config, step: int) -> float:
     return config.margin * min(max((step - first) / max(last - first, 1), 0.0), 1.0)
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the ArcFace loss of augmented crops plus the error of the person's measures, read from the embedding.
 
     Classes alone say which pictures belong together; a few thousand people are learned by heart that way. The measures
@@ -131,15 +132,13 @@ def embeddings_of(model: nn.Module, crops: np.ndarray) -> np.ndarray:
     return model.embedder(normalised(torch.from_numpy(crops).to(device))).float().cpu().numpy()
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return TAR at FAR 1e-3 and rank-1 in a gallery of 100 on crops aligned by the true landmarks."""
     vectors, people = [], []
     for batch in rows:
         vectors.append(embeddings_of(model, aligned(batch["visible"], _points(batch))))
-        people.append(np.stack([batch["identity"], batch["view"]], axis=1))
-    # Warm and cold rows of a view share one picture: as a pair they would be a person compared with herself.
-    keys, first = np.unique(np.concatenate(people), axis=0, return_index=True)
-    embeddings, identity = np.concatenate(vectors)[first], keys[:, 0]
+        people.append(batch["world_identity"])
+    embeddings, identity = np.concatenate(vectors), np.concatenate(people)
     result = verification(embeddings, identity, 1e-3, rounds=0)
     gallery, probes = gallery_split(identity, 100)
     rank = rank_one(embeddings[gallery], identity[gallery], embeddings[probes], identity[probes])

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
 from models.classes import BACKGROUND, CLASSES
+from models.columns import Columns
 from models.errors import UserError
 from models.seeds import generator, seed_of
-from models.tasks import Rows, Side, TrainConfig, absolute
+from models.tasks import Side, TrainConfig, absolute
 from models.temperature import Unit
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
@@ -35,7 +36,7 @@ from models.thermal.prior import reference, temperature_prior
 from models.unet import STRIDE, UNetConfig
 from models.weights.networks import device_of, load_strictly
 
-COLUMNS = ("visible", "classes", "apparent", "valid", "condition")
+COLUMNS = ("visible", "classes", "thermal", "valid", "condition")
 SUMMARY = """Turns a visible face into apparent temperature in degrees Celsius: T-FAKE's U-Net, one network per condition. What it
 gives is what the condition makes likely, not a measurement of anybody."""
 LIMITS = """Learnt from rendered people and from rooms as its training data has them: of another camera, room or skin it knows
@@ -115,7 +116,7 @@ def sides(config: Config) -> dict[str, Side]:
     return found
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return RGB2Thermal of the rows, each through the network of its condition: weighted terms of `models.thermal.losses`.
 
     The patch term compares the patches of a worker's rows as a whole, so it does depend on the number of workers.
@@ -150,7 +151,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     return total, metrics
 
 
-def _check(model: Thermalizer, rows: Rows) -> None:
+def _check(model: Thermalizer, rows: Columns) -> None:
     """Raise a UserError for rows of a condition or size that `model` cannot take."""
     if unknown := sorted({str(name) for name in rows["condition"]} - set(model.networks)):
         raise UserError(
@@ -173,9 +174,9 @@ def _check_classes(classes: np.ndarray) -> None:
         )
 
 
-def _targets(model: Thermalizer, batch: Rows, matrices: Tensor, background: float) -> tuple[Tensor, Tensor, Tensor]:
+def _targets(model: Thermalizer, batch: Columns, matrices: Tensor, background: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return scaled temperature, pixel weights and classes, each [B, H, W], warped together without interpolation."""
-    layers = [torch.from_numpy(np.asarray(batch[name], np.float32)) for name in ("apparent", "valid", "classes")]
+    layers = [torch.from_numpy(np.asarray(batch[name], np.float32)) for name in ("thermal", "valid", "classes")]
     layers.append(torch.ones_like(layers[0]))
     thermal, valid, classes, inside = warp(torch.stack(layers, dim=1), matrices, nearest=True).unbind(dim=1)
     weight = (valid > 0).float() * inside * torch.where(classes == BACKGROUND, background, 1.0)
@@ -183,9 +184,9 @@ def _targets(model: Thermalizer, batch: Rows, matrices: Tensor, background: floa
     return scaled, weight, classes.to(torch.uint8)
 
 
-def is_grey(rows: Rows) -> bool:
+def is_grey(rows: Columns) -> bool:
     """Whether the rows' thermal pictures are grey levels of each picture's own scale: 8 bit, and no temperature."""
-    return bool(rows["apparent"].dtype == np.uint8)
+    return bool(rows["thermal"].dtype == np.uint8)
 
 
 def _scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np.ndarray) -> Tensor:
@@ -198,7 +199,7 @@ def _scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np
     return out
 
 
-def _faces(batch: Rows, config: Config) -> tuple[Tensor, Tensor]:
+def _faces(batch: Columns, config: Config) -> tuple[Tensor, Tensor]:
     """Return pictures and classes of `data.faces`, moved and lit by draws of their own."""
     draws = Draws(np.array([seed_of(draw, "faces") for draw in batch["draw"]]))
     matrices, _ = transforms(config.geometry, draws)
@@ -207,7 +208,7 @@ def _faces(batch: Rows, config: Config) -> tuple[Tensor, Tensor]:
     return pictures, warp(classes, matrices, nearest=True)[:, 0].to(torch.uint8)
 
 
-def _frames(model: Thermalizer, batch: Rows, target: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
+def _frames(model: Thermalizer, batch: Columns, target: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
     """Return the thermal pictures that patches are compared with, on the network's scale, and which pixels count."""
     if "frames.thermal" not in batch:
         return target, person
@@ -216,7 +217,7 @@ def _frames(model: Thermalizer, batch: Rows, target: Tensor, person: Tensor) -> 
 
 
 def _unpaired_terms(
-    batch: Rows, config: Config, found: Tensor, classes: Tensor, real: Tensor, keep: Tensor, step: int
+    batch: Columns, config: Config, found: Tensor, classes: Tensor, real: Tensor, keep: Tensor, step: int
 ) -> tuple[Tensor, Tensor]:
     """Return the patch term and the prior, each the mean over the rows' conditions, weighted by their rows.
 
@@ -239,7 +240,7 @@ def _unpaired_terms(
     return patches, prior
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the person's temperature error in kelvin (absolute, after removing the image offset, by condition) and
     `clipped`, the share of the person at an end of the network's scale.
     """
@@ -260,20 +261,20 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     return {"score": -metrics["mae"], **metrics, "clipped": float(np.mean(clipped))}
 
 
-def predict(model: Thermalizer, rows: Rows) -> np.ndarray:
+def predict(model: Thermalizer, rows: Columns) -> np.ndarray:
     """Return degrees Celsius float32 [B, H, W] for rows of mixed conditions."""
     inputs = (pictures_of(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"])))
     pictures, classes = (values.to(device_of(model)) for values in inputs)
     return model.celsius(_scaled(model, pictures, classes, rows["condition"])).cpu().numpy()
 
 
-def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8: pictures, what is predicted and what is true, on one colour scale of the person's range."""
     assert isinstance(model, Thermalizer)
     few = {name: values[:8] for name, values in rows.items()}
     layers, person = [predict(model, few)], few["classes"] != BACKGROUND
     if not is_grey(few):
-        layers.append(few["apparent"])
+        layers.append(few["thermal"])
     shown = [layer[person & np.isfinite(layer)] for layer in layers]
     low, high = (
         np.percentile(np.concatenate(shown), (1, 99)) if shown[-1].size else (config.thermal.low, config.thermal.high)

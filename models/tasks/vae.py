@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from models.augment import pictures_of
 from models.card import Card
 from models.classes import CLASSES
-from models.tasks import Rows, TrainConfig
+from models.columns import Columns
+from models.tasks import TrainConfig
 from models.visible.autoencoder import Autoencoder, detail_loss, new_vae, save_autoencoder, to_pictures
 from models.weights.networks import device_of
 
@@ -47,7 +48,7 @@ def build(config: Config) -> nn.Module:
     return Autoencoder(new_vae(config.width, config.blocks))
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return weighted L1 + `detail` x gradient loss of a crop of every row, in lightness and amplified colour differences.
 
     In plain RGB lightness dominates, and a short training ends before it has learned colour.
@@ -61,7 +62,7 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     return absolute + config.detail * detail, {"l1": absolute.item(), "detail": detail.item()}
 
 
-def _inputs(batch: Rows) -> tuple[Tensor, Tensor]:
+def _inputs(batch: Columns) -> tuple[Tensor, Tensor]:
     """Return pictures [B, 3, S, S] in [-1, 1] and pixel weights [B, 1, S, S] of mean about one."""
     table = torch.tensor([EMPHASIS.get(name, 1.0) for name in CLASSES])
     weight = table[torch.from_numpy(np.ascontiguousarray(batch["classes"])).long()][:, None]
@@ -83,7 +84,7 @@ def _crops(pictures: Tensor, weight: Tensor, draw: np.ndarray, side: int) -> tup
     return tuple(torch.stack([layer[row, :, y, x] for row, y, x in cuts]) for layer in (pictures, weight))  # type: ignore[return-value]
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return PSNR in dB of the 8-bit reconstructions: all pixels and the face's alone."""
     assert isinstance(model, Autoencoder)
     outside = torch.tensor([CLASSES.index(name) for name in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR", "NECK")])
@@ -102,7 +103,7 @@ def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str
     return {"score": psnr[1].item(), "psnr": psnr[0].item(), "psnr_face": psnr[1].item(), "scaled_latent_rms": spread}
 
 
-def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8 of pictures over their reconstructions."""
     assert isinstance(model, Autoencoder)
     truth = rows["visible"][:8]

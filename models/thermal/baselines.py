@@ -6,13 +6,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from models.classes import BACKGROUND
+from models.columns import Columns
 
-Rows = dict[str, np.ndarray]
 
-
-def person(rows: Rows) -> np.ndarray:
+def person(rows: Columns) -> np.ndarray:
     """Return which pixels count, bool [B, H, W]: a valid temperature, on the person."""
-    return (np.asarray(rows["valid"]) > 0) & (rows["classes"] != BACKGROUND) & np.isfinite(rows["apparent"])
+    return (np.asarray(rows["valid"]) > 0) & (rows["classes"] != BACKGROUND) & np.isfinite(rows["thermal"])
 
 
 class Errors:
@@ -24,10 +23,10 @@ class Errors:
     def __init__(self) -> None:
         self._sums: dict[str, list[float]] = defaultdict(list)
 
-    def add(self, rows: Rows, celsius: np.ndarray) -> None:
-        """Add the answers `celsius` float [B, H, W] to `rows` (`apparent`, `valid`, `classes`, `condition`)."""
+    def add(self, rows: Columns, celsius: np.ndarray) -> None:
+        """Add the answers `celsius` float [B, H, W] to `rows` (`thermal`, `valid`, `classes`, `condition`)."""
         for keep, truth, found, condition in zip(
-            person(rows), rows["apparent"], celsius, rows["condition"], strict=True
+            person(rows), rows["thermal"], celsius, rows["condition"], strict=True
         ):
             error = (found - truth)[keep]
             if error.size:
@@ -50,7 +49,7 @@ class Baselines:
 
     NAMES = ("constant", "class_table", "class_condition", "regression", "oracle")
 
-    def __init__(self, training: Iterable[Rows]) -> None:
+    def __init__(self, training: Iterable[Columns]) -> None:
         features = 4
         self._gram: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros((features, features)))
         self._cross: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros(features))
@@ -66,7 +65,7 @@ class Baselines:
         self._class = {k: self._pooled([key for key in self._gram if key[0] == k]) for k in classes}
         self._constant = self._pooled(list(self._gram))
 
-    def _fit(self, rows: Rows) -> None:
+    def _fit(self, rows: Columns) -> None:
         keep = person(rows)
         colours = rows["visible"].astype(np.float64) / 255
         for condition in np.unique(rows["condition"]):
@@ -75,12 +74,12 @@ class Baselines:
                 chosen = of_condition & (rows["classes"] == k)
                 x = np.concatenate([np.ones((chosen.sum(), 1)), colours[chosen]], axis=1)
                 self._gram[int(k), str(condition)] += x.T @ x
-                self._cross[int(k), str(condition)] += x.T @ rows["apparent"][chosen].astype(np.float64)
+                self._cross[int(k), str(condition)] += x.T @ rows["thermal"][chosen].astype(np.float64)
 
     def _pooled(self, keys: list[tuple[int, str]]) -> float:
         return float(sum(self._cross[key][0] for key in keys) / sum(self._gram[key][0, 0] for key in keys))
 
-    def answer(self, name: str, rows: Rows) -> np.ndarray:
+    def answer(self, name: str, rows: Columns) -> np.ndarray:
         """Return the temperatures that baseline `name` gives for `rows`, degrees Celsius float [B, H, W]."""
         out = np.full(rows["classes"].shape, self._constant)
         if name == "constant":
@@ -92,7 +91,7 @@ class Baselines:
                 key = (int(k), str(condition))
                 if name == "oracle":
                     inside = chosen & keep[index]
-                    out[index][chosen] = rows["apparent"][index][inside].mean() if inside.any() else self._constant
+                    out[index][chosen] = rows["thermal"][index][inside].mean() if inside.any() else self._constant
                 elif name == "class_table":
                     out[index][chosen] = self._class.get(int(k), self._constant)
                 elif name == "class_condition":

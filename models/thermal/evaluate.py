@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from models.columns import Columns
 from models.tasks.thermalizer import predict
 from models.thermal.baselines import Baselines, Errors, Rows, skill
 from models.thermal.unet.network import load_thermalizer
@@ -12,7 +13,7 @@ from models.thermal.unet.network import load_thermalizer
 
 @torch.inference_mode()
 def evaluate_thermalizer(
-    weights: Path, training: Iterable[Rows], test: Callable[[], Iterable[Rows]]
+    weights: Path, training: Iterable[Columns], test: Callable[[], Iterable[Columns]]
 ) -> dict[str, float]:
     """Return the thermalizer's errors in kelvin, those of every baseline, and its skill.
 

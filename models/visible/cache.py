@@ -69,8 +69,8 @@ def embedded(crops: np.ndarray, folder: str) -> np.ndarray:
 def of_others(embedding: np.ndarray, identity: np.ndarray, view: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (mean over the person's other views, one of those views), each unit float32 [B, 512].
 
-    identity, view: int [B]; rows of one view are the same picture under several thermal conditions. Only rows at hand are
-    looked at: a person's pictures lie together in the shards. Someone alone keeps their own.
+    identity, view: int [B]. Only rows at hand are looked at: a person's pictures lie together in the shards. Someone alone
+    keeps their own.
     A condition that says nothing of the picture it belongs to but who it shows cannot carry its light or pose.
     """
     mean, one = embedding.copy(), embedding.copy()

@@ -56,7 +56,7 @@ def items(job: GatherJob, files: dict[str, int], out: Storage | None = None) -> 
 
 
 def row_of(item: Item, job: GatherJob, out: Storage | None = None) -> dict[str, Any]:
-    """Return one row of `rows.GATHERED`, its arrays not yet encoded. Raises BadPicture with its reason for one that is bad."""
+    """Return one row, its arrays not yet encoded (see `rows.encode`). Raises BadPicture with its reason for a bad one."""
     if item.reason:
         raise BadPicture(item.reason)
     try:

@@ -82,7 +82,7 @@ def _row(row: dict[str, str | None], identifier: str, slots: list[int], table: s
     number = (row[identifier] or "").strip().lstrip("RrNn")
     facts = {k: v.strip() for k, v in row.items() if k and isinstance(v, str) and not POINT.fullmatch(k) and v.strip()}
     found = {(k or "").lower(): v for k, v in row.items()}
-    subject = int(number[:-4]) if number.isdigit() and len(number) > 4 else 0
+    subject = str(int(number[:-4])) if number.isdigit() and len(number) > 4 else ""
     reason, given = "", None
     try:
         if not subject:

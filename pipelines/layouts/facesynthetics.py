@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from models.errors import UserError
-from pipelines.layouts.item import Item, Sample, identity_of, stem
+from pipelines.layouts.item import Item, Sample, stem
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import read_points
 from pipelines.pictures.open import open_classes, open_photo
@@ -22,7 +22,7 @@ def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterato
         lacking = [what for what, there in zip(("picture", "mask", "landmarks"), have, strict=True) if not there]
         visible, mask, points = (file if there else "" for file, there in zip(_names(name), have, strict=True))
         reason = f"no {lacking[0]}: the other files of {name} have none beside them" if lacking else ""
-        person = identity_of(PurePath(name).name)
+        person = PurePath(name).name
         yield Item(name, person, job.condition, visible, mask=mask, points=points, reason=reason)
 
 

@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
-from models.seeds import seed_of
 from models.temperature import Unit
 from pipelines.frames import open_frame, temperatures
 from pipelines.layouts.job import GatherJob
@@ -26,7 +25,8 @@ class Item:
     """One row to be. Names of files are below the job's `images` (thermal ones of T-FAKE below its `thermal`)."""
 
     name: str
-    identity: int = 0
+    identity: str = ""
+    """What the data set calls the person."""
     condition: str = ""
     visible: str = ""
     thermal: str = ""
@@ -46,7 +46,7 @@ class Item:
 SCHEMA = pa.schema(
     {
         "name": pa.string(),
-        "identity": pa.int64(),
+        "identity": pa.string(),
         "condition": pa.string(),
         "visible": pa.string(),
         "thermal": pa.string(),
@@ -122,11 +122,6 @@ def _levels(counts: np.ndarray) -> np.ndarray:
     low, high = np.percentile(counts, (0.1, 99.9))
     share = (counts.astype(np.float32) - low) / max(float(high - low), 1e-6)
     return (np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def identity_of(text: str) -> int:
-    """Return a person's number: the name itself if it is one, else a number that the name stands for."""
-    return int(text) if text.isdigit() and len(text) < 19 else seed_of("identity", text)
 
 
 def stem(name: str) -> str:

@@ -11,7 +11,7 @@ from pipelines.config.job import Encoding
 LayoutName = Literal["facesynthetics", "tfake", "sejong", "charlotte", "plain"]
 
 
-class Columns(BaseModel):
+class Patterns(BaseModel):
     """Where `plain` finds things: patterns of file names, or columns of Parquet files; empty for what is not there.
 
     In a pattern NAME stands for what the files of one row share, folders included: `rgb/NAME.jpg`, `NAME_seg.png`. A
@@ -43,7 +43,7 @@ class GatherJob(BaseModel):
     """Whole pictures padded to squares, or squares of twice the extent of the landmarks."""
     condition: str = ""
     """What the rows' condition is where the data set does not say (warm or cold)."""
-    columns: Columns = Columns()
+    columns: Patterns = Patterns()
     unit: Unit | Literal["grey"] = "centikelvin"
     """Of `plain`'s thermal pictures. grey: levels of each picture's own scale, which are no temperatures."""
     standard: Standard = 70
@@ -57,7 +57,7 @@ class GatherJob(BaseModel):
         if self.thermal and self.layout != "tfake":
             raise ValueError("thermal is T-FAKE's folder; the other layouts have all files below images")
         own = {
-            "columns": self.columns != Columns(),
+            "columns": self.columns != Patterns(),
             "unit": self.unit != "centikelvin",
             "standard": self.standard != 70,
         }

@@ -1,4 +1,4 @@
-"""Any other data set: a folder whose file names follow patterns, or Parquet files with columns, as `Columns` says."""
+"""Any other data set: a folder whose file names follow patterns, or Parquet files with columns, as `Patterns` says."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UserError
-from pipelines.layouts.item import Item, Sample, identity_of, stem, thermal_frame
+from pipelines.layouts.item import Item, Sample, stem, thermal_frame
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import checked, read_points
 from pipelines.layouts.sejong import check_proportions
@@ -52,7 +52,7 @@ def _file_items(patterns: dict[str, str], files: dict[str, int], job: GatherJob)
         if "twice" in have:
             reason = f"duplicated: {have['twice']} fits like another file"
         own = {"points" if role == "landmarks" else role: have.get(role, "") for role in ROLES}
-        yield Item(name, identity_of(name), job.condition, **own, reason=reason)  # type: ignore[arg-type]
+        yield Item(name, name, job.condition, **own, reason=reason)  # type: ignore[arg-type]
 
 
 def _roles(file: str, patterns: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -86,23 +86,19 @@ def _table_items(images: Storage, tables: list[str], columns: dict[str, str], jo
                 for row in range(file.metadata.row_group(group).num_rows):
                     person, condition = (said[name][row] if name in said else None for name in SAID)
                     name = f"{table}#{number}"
-                    yield Item(name, _person(person, name), condition or job.condition, table, group=group, row=row)
+                    who = name if person is None else str(person)
+                    yield Item(name, who, condition or job.condition, table, group=group, row=row)
                     number += 1
 
 
-SAID = ("identity", "condition")
-"""Columns that are taken over where a Parquet file has them (or `identity_id`, as the record calls it)."""
+SAID = ("identity_id", "condition")
+"""Columns that are taken over where a Parquet file has them."""
 
 
 def _said(file: pq.ParquetFile, group: int) -> dict[str, list[Any]]:
-    wanted = {"identity": "identity", "identity_id": "identity", "condition": "condition"}
-    have = [name for name in wanted if name in file.schema_arrow.names]
+    have = [name for name in SAID if name in file.schema_arrow.names]
     table = file.read_row_group(group, columns=have) if have else pa.table({})
-    return {wanted[name]: table.column(name).to_pylist() for name in table.column_names}
-
-
-def _person(value: object, name: str) -> int:
-    return value if isinstance(value, int) else identity_of(str(value) if value is not None else name)
+    return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
 def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 from models.errors import UserError
-from pipelines.layouts.item import Item, Sample, identity_of, thermal_frame
+from pipelines.layouts.item import Item, Sample, thermal_frame
 from pipelines.layouts.job import GatherJob
 from pipelines.pictures.open import BadPicture, open_photo
 from pipelines.storage import Storage
@@ -28,7 +28,7 @@ def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterato
             what for what, end in (("visible picture", VISIBLE), ("thermal picture", THERMAL)) if end not in have
         ]
         reason = f"no {lacking[0]}: {name} has only the other one of the pair" if lacking else ""
-        person = identity_of(PurePath(name).parent.name or name)
+        person = PurePath(name).parent.name or name
         yield Item(name, person, job.condition, have.get(VISIBLE, ""), have.get(THERMAL, ""), reason=reason)
 
 

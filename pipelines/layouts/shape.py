@@ -28,8 +28,8 @@ def shaped(sample: Sample, item: Item, job: GatherJob) -> dict[str, Any]:
     for points in sample.points.values():
         check_inside(points, height, width)
     window, size = _window(sample, job), job.size
-    row: dict[str, Any] = {"name": item.name, "identity": item.identity, "condition": item.condition}
-    row |= {"attributes": item.facts, "size": size, "domain": job.layout, "split": ""}
+    row: dict[str, Any] = {"name": item.name, "identity_id": item.identity, "condition": item.condition}
+    row |= {"attributes": item.facts, "size": size, "domain": job.layout}
     row["visible_kind"] = "thermal" if sample.visible is None else sample.visible_kind
     row["visible"] = _visible(sample, window, size)
     row["classes"] = np.full((size, size), IGNORE, np.uint8)
@@ -85,34 +85,34 @@ def _bytes(values: np.ndarray) -> np.ndarray:
 
 
 def _thermal(sample: Sample, window: Window, size: int) -> dict[str, Any]:
-    """Return `apparent` (degrees float32, NaN without a reading, or grey uint8; None), `valid` and `thermal_kind`."""
+    """Return `thermal` (degrees float32, NaN without a reading, or grey uint8; None), `valid` and `thermal_kind`."""
     picture = sample.thermal
     if picture is None:
         inside = cut(np.ones(sample.reference, np.float32), window, size)
-        return {"apparent": None, "valid": inside > 0.5, "thermal_kind": ""}
+        return {"thermal": None, "valid": inside > 0.5, "thermal_kind": ""}
     height, width = sample.reference
     ratio = (picture.shape[1] / width, picture.shape[0] / height)
     (x, y), (sx, sy) = window
     own = Window((x * ratio[0], y * ratio[1]), (sx * ratio[0], sy * ratio[1]))
     values, share = _averaged(picture, np.isfinite(picture), own, size)
     kind = "minmax" if sample.celsius is None else "measured"
-    return {"apparent": _bytes(values) if kind == "minmax" else values, "valid": share > 0.999, "thermal_kind": kind}
+    return {"thermal": _bytes(values) if kind == "minmax" else values, "valid": share > 0.999, "thermal_kind": kind}
 
 
 def _landmarks(sample: Sample, window: Window, size: int) -> dict[str, Any]:
     """Return every standard's points in the row's pixels, NaN where the data set gives none, and what follows of them."""
-    found: dict[str, Any] = {"given": 0}
+    found: dict[str, Any] = {"points_given": 0}
     for standard in (5, 70, 72, 478):
         found[f"landmarks_{standard}"] = np.full((standard, 2), np.nan, np.float32)
     for standard, points in sample.points.items():
         moved = (points - np.array(window.origin)) / np.array(window.scale)
         found[f"landmarks_{70 if standard == 68 else standard}"][: len(moved)] = moved  # iBUG-68 lacks the pupils
-        found["given"] = max(found["given"], int(np.isfinite(moved).all(axis=1).sum()))
+        found["points_given"] = max(found["points_given"], int(np.isfinite(moved).all(axis=1).sum()))
     for standard in (70, 478):
         points = found[f"landmarks_{standard}"]
         inside = np.isfinite(points).all(axis=1) & (np.nan_to_num(points, nan=-1) >= 0).all(axis=1)
         inside &= (np.nan_to_num(points) < size).all(axis=1)
-        found[f"visible_{standard}_rgb"] = found[f"visible_{standard}_thermal"] = inside
+        found[f"seen_{standard}_visible"] = found[f"seen_{standard}_thermal"] = inside
     standards = (found[f"landmarks_{standard}"] for standard in (70, 72, 478, 5))  # what spans the face best first
     some = [p[known] for p in standards if (known := np.isfinite(p).all(axis=1)).any()]
     found["bbox"] = np.full(4, np.nan, np.float32)

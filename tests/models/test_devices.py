@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from models.tasks import Rows, parser, thermalizer, vae
+from models.columns import Columns
+from models.tasks import parser, thermalizer, vae
 from tests.models.elsewhere import elsewhere
 
 SIZE, COUNT = 64, 4
 
 
-def rows() -> Rows:
+def rows() -> Columns:
     rng = np.random.default_rng(0)
     return {
         "visible": rng.integers(0, 256, (COUNT, SIZE, SIZE, 3), dtype=np.uint8),
         "classes": rng.integers(0, 19, (COUNT, SIZE, SIZE), dtype=np.uint8),
-        "apparent": rng.uniform(20, 36, (COUNT, SIZE, SIZE)).astype(np.float32),
+        "thermal": rng.uniform(20, 36, (COUNT, SIZE, SIZE)).astype(np.float32),
         "valid": np.ones((COUNT, SIZE, SIZE), bool),
         "condition": np.array(["warm", "cold"] * (COUNT // 2)),
         "row": np.arange(COUNT),

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import Checkpoint
+from models.columns import Columns
 from models.errors import Interrupted, UserError
-from models.tasks import Rows, TrainConfig
+from models.tasks import TrainConfig
 from models.training import Hooks, Result, batch_rows, draws, learning_rate, train
 
 
@@ -24,19 +25,19 @@ class Numbers:
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, indices: np.ndarray) -> Rows:
+    def rows(self, indices: np.ndarray) -> Columns:
         x = self.x[indices]
         return {"x": x, "y": 3 * x[:, 0] - x[:, 1] + 0.5}
 
 
-def noisy_loss(model: nn.Module, batch: Rows, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
+def noisy_loss(model: nn.Module, batch: Columns, config: TrainConfig, step: int) -> tuple[Tensor, dict[str, float]]:
     noise = np.stack([np.random.default_rng(int(seed)).standard_normal(2) for seed in batch["draw"]])
     found = model(torch.from_numpy(batch["x"] + 0.01 * noise.astype(np.float32)))[:, 0]
     loss = ((found - torch.from_numpy(batch["y"])) ** 2).mean()
     return loss, {"mse": loss.item()}
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: TrainConfig) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: TrainConfig) -> dict[str, float]:
     errors = [model(torch.from_numpy(part["x"]))[:, 0] - torch.from_numpy(part["y"]) for part in rows]
     return {"score": -float(torch.cat(errors).abs().mean())}
 

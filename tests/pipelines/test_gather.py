@@ -180,8 +180,8 @@ def test_tfakes_tables_take_charlotte_with_profiles(
     recipe = Recipe(field=out, frame=32, high_px=100)
     assert not has_pairs(out, recipe)
     frames = field_rows(out, recipe, frames=True)
-    stored = Shards(out, ("given", "landmarks_72", "face_height")).rows(np.arange(COUNT))
-    profile = stored["given"] == 43
+    stored = Shards(out, ("points_given", "landmarks_72", "face_height")).rows(np.arange(COUNT))
+    profile = stored["points_given"] == 43
     assert profile.sum() == 3 and frames["annotated"].all()
     np.testing.assert_array_equal(np.abs(frames["pose"][:, 0]) >= recipe.side_deg, profile)
     spans = np.nanmax(stored["landmarks_72"], axis=1) - np.nanmin(stored["landmarks_72"], axis=1)
@@ -219,7 +219,7 @@ def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], 
     run("tfake", images, tmp_path / "out")
     config = landmarker.Config(network={"size": 32, "width": 0.25, "head": 32, "standard": 478}, thermal=0.0)
     rows = rows_for(landmarker, config, tmp_path / "out")
-    assert np.isnan(rows["points"][:2]).all() and np.isfinite(rows["points"][2:]).all()
+    assert np.isnan(rows["points"][0]).all() and np.isfinite(rows["points"][1:]).all()  # one row a picture, not a condition
     value, _ = landmarker.loss(landmarker.build(config), rows, config, 0)
     assert value.isfinite()
 
@@ -299,18 +299,18 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     one, other = ({k: r.digest for k, r in committed(Storage(tmp_path / name)).items()} for name in ("ray", "here"))
     assert one == other and len(one) == 3
 
-    columns = ("visible", "apparent", "valid", "landmarks_72", "given", "identity", "bbox")
+    columns = ("visible", "thermal", "valid", "landmarks_72", "points_given", "identity_id", "bbox")
     rows = Shards(str(tmp_path / "ray"), columns).rows(np.arange(24))
-    assert set(rows["identity"]) == set(range(1, 11)) and set(rows["given"]) == {43, 72}
-    assert 18 < np.nanmedian(rows["apparent"]) < 38
-    front = rows["given"] == 72
+    assert set(rows["identity_id"]) == {str(k) for k in range(1, 11)} and set(rows["points_given"]) == {43, 72}
+    assert 18 < np.nanmedian(rows["thermal"]) < 38
+    front = rows["points_given"] == 72
     assert np.isfinite(rows["landmarks_72"][front]).all() and np.isnan(rows["landmarks_72"][~front][:, 43:]).all()
     from models.weights.bundle import ROOT
     from models.landmarks.evaluate import detector
     from models.landmarks.metrics import nme
 
     finder = detector(ROOT / "models" / "starter" / "landmarks" / "70")
-    grey = landmarker.levels(rows["apparent"][front])
+    grey = landmarker.levels(rows["thermal"][front])
     found = np.stack(
         [finder.at_boxes(p, box[None])[0].points for p, box in zip(grey, rows["bbox"][front], strict=True)]
     )

@@ -88,8 +88,8 @@ def read(wanted: GatherJob, out: Storage | None = None) -> tuple[list[dict[str, 
 
 
 def celsius(block: pa.Table, row: int) -> np.ndarray:
-    valid = decode(block.column("valid")[row].as_py()) > 127
-    return np.where(valid, from_centikelvin(decode(block.column("apparent")[row].as_py())), np.nan)
+    valid = decode(block.column("valid")[row].as_py()["bytes"]) > 127
+    return np.where(valid, from_centikelvin(decode(block.column("thermal")[row].as_py()["bytes"])), np.nan)
 
 
 def points(block: pa.Table, row: int, standard: int = 70) -> np.ndarray:
@@ -100,10 +100,10 @@ def test_facesynthetics_comes_back(block: pa.Table, written: dict[str, Path]) ->
     found, reasons = read(job("facesynthetics", written["facesynthetics"]))
     assert not reasons and [row["name"] for row in found] == ["000000", "000001"]
     for row, number in zip(found, (0, 2), strict=True):
-        assert np.array_equal(row["visible"], decode(block.column("visible")[number].as_py()))
-        assert np.array_equal(row["classes"], decode(block.column("classes")[number].as_py()))
+        assert np.array_equal(row["visible"], decode(block.column("visible")[number].as_py()["bytes"]))
+        assert np.array_equal(row["classes"], decode(block.column("classes")[number].as_py()["bytes"]))
         np.testing.assert_allclose(row["landmarks_70"], points(block, number), atol=1e-4)
-        assert row["apparent"] is None and row["given"] == 70 and np.isnan(row["landmarks_478"]).all()
+        assert row["thermal"] is None and row["points_given"] == 70 and np.isnan(row["landmarks_478"]).all()
         assert row["valid"].all() and np.isfinite(row["pose"]).all()
 
 
@@ -116,31 +116,31 @@ def test_t_fake_comes_back_on_its_scale(block: pa.Table, written: dict[str, Path
     for number, row in enumerate(found):
         truth = celsius(block, number)
         inside = (truth > 20.001) & (truth < 39.999)
-        assert np.array_equal(np.isfinite(row["apparent"]), inside)
-        np.testing.assert_allclose(row["apparent"][inside], truth[inside], atol=0.5 * 20 / 65535 + 1e-5)
+        assert np.array_equal(np.isfinite(row["thermal"]), inside)
+        np.testing.assert_allclose(row["thermal"][inside], truth[inside], atol=0.5 * 20 / 65535 + 1e-5)
         np.testing.assert_allclose(row["landmarks_478"], points(block, number, 478), atol=1e-3)
-        assert row["thermal_kind"] == "measured" and row["given"] == 478
+        assert row["thermal_kind"] == "measured" and row["points_given"] == 478
 
 
 def test_sejong_comes_back_in_grey(block: pa.Table, written: dict[str, Path]) -> None:
     wanted = job("sejong", written["sejong"])
     found, reasons = read(wanted)
     assert not reasons and len(found) == 4
-    assert all(row["thermal_kind"] == "minmax" and row["apparent"].dtype == np.uint8 for row in found)
-    assert len({row["identity"] for row in found}) == 1 and (found[0]["classes"] == IGNORE).all()
+    assert all(row["thermal_kind"] == "minmax" and row["thermal"].dtype == np.uint8 for row in found)
+    assert len({row["identity_id"] for row in found}) == 1 and (found[0]["classes"] == IGNORE).all()
     layout, domain = layout_of(wanted), load_domain("lab")
     for item in items(wanted, listed(wanted)):
         sample = layout.sample(item, wanted, None)
         number = 2 * int(Path(item.name).name[:6]) + item.name.endswith("cold")
-        who = [block.column(name)[number].as_py() for name in ("identity", "view", "condition")]
-        truth = torch.from_numpy(from_centikelvin(decode(block.column("apparent")[number].as_py())))
+        who = [block.column(name)[number].as_py() for name in ("world_identity", "view", "condition")]
+        truth = torch.from_numpy(from_centikelvin(decode(block.column("thermal")[number].as_py()["bytes"])))
         face = block.column("bbox")[number].as_py()
         taken = capture(
             truth, torch.ones_like(truth, dtype=torch.bool), face[3] - face[1], domain, *who
         ).picture.numpy()
         assert sample.grey is not None and sample.visible is not None and sample.grey.shape == taken.shape
         assert np.abs(sample.grey.astype(int) - taken).mean() < 1.5  # a second JPEG
-        close = np.abs(sample.visible.astype(int) - decode(block.column("visible")[number].as_py()))
+        close = np.abs(sample.visible.astype(int) - decode(block.column("visible")[number].as_py()["bytes"]))
         assert close.mean() < 6
 
 
@@ -151,10 +151,10 @@ def test_charlotte_comes_back(block: pa.Table, written: dict[str, Path]) -> None
     assert [item.name for item in found] == ["10000", "10001", "10002", "10003"]
     for number, item in enumerate(found):
         sample = layout.sample(item, wanted, None)
-        who = [block.column(name)[number].as_py() for name in ("identity", "view", "condition")]
-        truth = torch.from_numpy(from_centikelvin(decode(block.column("apparent")[number].as_py())))
+        who = [block.column(name)[number].as_py() for name in ("world_identity", "view", "condition")]
+        truth = torch.from_numpy(from_centikelvin(decode(block.column("thermal")[number].as_py()["bytes"])))
         box = block.column("bbox")[number].as_py()
-        valid = torch.from_numpy(decode(block.column("valid")[number].as_py()) > 127)
+        valid = torch.from_numpy(decode(block.column("valid")[number].as_py()["bytes"]) > 127)
         taken = capture(truth, valid, box[3] - box[1], domain, *who)
         assert sample.celsius is not None and sample.visible is not None and sample.visible_kind == "thermal"
         np.testing.assert_allclose(sample.celsius, taken.twin.temperature.numpy(), atol=0.0051)
@@ -164,7 +164,7 @@ def test_charlotte_comes_back(block: pa.Table, written: dict[str, Path]) -> None
         noted = noted * (taken.picture.shape[0] / SIZE) + np.array(taken.shift)
         assert np.isfinite(sample.points[72]).all(axis=1).sum() == len(named) == (43 if number < 2 else 72)
         assert np.abs(sample.points[72][: len(named)] - noted).max() <= 0.5 + 1e-3
-        assert json.loads(item.facts)["Condition"] == who[2] and item.identity == 1
+        assert json.loads(item.facts)["Condition"] == who[2] and item.identity == "1"
     assert all(row["landmarks_72"].shape == (72, 2) and np.isnan(row["landmarks_70"]).all() for row in read(wanted)[0])
 
 
@@ -200,7 +200,7 @@ def test_points_move_with_the_pixels_under_them(
     )
     row = shaped(sample, Item("a"), GatherJob(layout="plain", images="x", size=size, crop=crop))
     place = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1)
-    for picture, slack in ((row["visible"][..., 0].astype(float), 0.35), (np.nan_to_num(row["apparent"] - 20), 1.0)):
+    for picture, slack in ((row["visible"][..., 0].astype(float), 0.35), (np.nan_to_num(row["thermal"] - 20), 1.0)):
         weight = np.where(picture > 0.5 * picture.max(), picture, 0)
         middle = (place * weight[..., None]).sum((0, 1)) / weight.sum()
         scale = size / (2 * 1.25 * reach * 1.6 if crop == "face" else max(width, height))
@@ -388,8 +388,8 @@ def test_plain_folders_are_read_by_patterns(tmp_path: Path) -> None:
     found, reasons = read(plain(tmp_path, **columns))
     assert [row["name"] for row in found] == ["day1/0", "day1/1"]
     assert reasons["day1/2"].startswith("no reading: every pixel")
-    np.testing.assert_allclose(found[0]["apparent"][8:-8], 30, atol=1e-4)  # padded above and below
-    assert np.isnan(found[1]["apparent"][:, :15]).all() and np.isfinite(found[1]["apparent"][10:-10, 18:]).all()
+    np.testing.assert_allclose(found[0]["thermal"][8:-8], 30, atol=1e-4)  # padded above and below
+    assert np.isnan(found[1]["thermal"][:, :15]).all() and np.isfinite(found[1]["thermal"][10:-10, 18:]).all()
     np.testing.assert_allclose(found[0]["landmarks_70"], face + np.array([0, 8]), atol=1e-3)
     (tmp_path / "rgb/day1/1.jpg").unlink()
     assert read(plain(tmp_path, **columns))[1]["day1/1"].startswith("no visible: no file like rgb/NAME.jpg")
@@ -416,17 +416,17 @@ def test_plain_parquet_is_read_by_columns(block: pa.Table, tmp_path: Path) -> No
     pq.write_table(
         pa.concat_tables([block, broken], promote_options="default"), tmp_path / "a.parquet", row_group_size=2
     )
-    columns = {"visible": "visible", "thermal": "apparent", "mask": "classes", "landmarks": "landmarks_70"}
+    columns = {"visible": "visible", "thermal": "thermal", "mask": "classes", "landmarks": "landmarks_70"}
     found, reasons = read(plain(tmp_path, **columns))
     assert len(found) == 4 and reasons == {"a.parquet#4": "empty: column visible holds nothing that is encoded"}
     for number, row in enumerate(found):
-        raw = from_centikelvin(decode(block.column("apparent")[number].as_py()))
-        np.testing.assert_allclose(row["apparent"], raw, atol=1e-4)
+        raw = from_centikelvin(decode(block.column("thermal")[number].as_py()["bytes"]))
+        np.testing.assert_allclose(row["thermal"], raw, atol=1e-4)
         np.testing.assert_allclose(row["landmarks_70"], points(block, number), atol=1e-4)
-        assert (row["identity"], row["condition"]) == tuple(
-            block.column(c)[number].as_py() for c in ("identity", "condition")
+        assert (row["identity_id"], row["condition"]) == tuple(
+            block.column(c)[number].as_py() for c in ("identity_id", "condition")
         )
-    with pytest.raises(UserError, match="has no column depth; it has: part, identity"):
+    with pytest.raises(UserError, match="has no column depth; it has: partition, pair_id"):
         read(plain(tmp_path, thermal="depth"))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 no more")
     assert read(plain(tmp_path, **columns))[1]["b.parquet"].startswith("not Parquet:")
@@ -490,5 +490,5 @@ def test_counts_of_an_unknown_unit_become_grey(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), counts.astype(np.uint16))
     assert "not centikelvin" in read(plain(tmp_path, thermal="NAME"))[1]["a"]
     (row,), _ = read(plain(tmp_path, thermal="NAME", unit="grey"))
-    assert row["apparent"].dtype == np.uint8 and row["visible_kind"] == "thermal"
-    assert row["apparent"].min() == 0 and row["apparent"].max() == 255 and row["visible"].shape == (SIZE, SIZE, 3)
+    assert row["thermal"].dtype == np.uint8 and row["visible_kind"] == "thermal"
+    assert row["thermal"].min() == 0 and row["thermal"].max() == 255 and row["visible"].shape == (SIZE, SIZE, 3)

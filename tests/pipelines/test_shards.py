@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,26 +13,51 @@ from models.errors import UserError
 from models.temperature import from_centikelvin, to_centikelvin
 from pipelines.commits import Commit, commit, committed, write_shard
 from pipelines.pictures.codecs import decode, encode_jpeg, encode_png
+from pipelines.pictures.codecs import decode, encode_jpeg, encode_png
+from pipelines.rows.encode import parquet, picture
+from pipelines.rows.schema import schema
 from pipelines.shards import Shards
 from pipelines.storage import Storage
 
-COLUMNS = ("identity", "visible", "classes", "valid", "apparent", "landmarks_70", "visible_70_rgb", "attributes")
+COLUMNS = ("world_identity", "visible", "classes", "valid", "thermal", "landmarks_70", "seen_70_visible", "attributes")
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]], partition: int = 4) -> str:
+    """Write rows of any columns as shards of `partition` rows; returns the folder."""
+    storage, names = Storage(folder), list(dict.fromkeys(name for row in rows for name in row))
+    for part, begin in enumerate(range(0, len(rows), partition)):
+        table = pa.Table.from_pylist(rows[begin : begin + partition], schema=schema(names))
+        name, digest = write_shard(storage, "data", part, parquet(table))
+        commit(storage, part, Commit(name, len(table), digest))
+    return storage.uri
+
+
+def pairs(people: int = 6) -> list[dict[str, Any]]:
+    """Return two views in two conditions of every person; the first is of validation, the second of test."""
+    found = []
+    for person in range(people):
+        split = {0: "validation", 1: "test"}.get(person, "train")
+        for view in range(2):
+            for condition in ("warm", "cold"):
+                row = {"sample_id": f"{person}.{view}", "split": split, "condition": condition, "view": view}
+                found.append(row | {"world_identity": person, "visible_kind": "rgb"})
+    return found
 
 
 def small_shards(folder: Path, partitions: int = 4, rows: int = 5) -> Storage:
-    """Write shards whose every pixel tells its row: visible = row, apparent = 20 + row degC."""
+    """Write shards whose every pixel tells its row: visible = row, thermal = 20 + row degC."""
     storage = Storage(folder)
     for part in range(partitions):
         numbers = range(part * rows, part * rows + rows)
         table = pa.table(
             {
-                "identity": pa.array(numbers, pa.int64()),
+                "world_identity": pa.array(numbers, pa.int64()),
                 "visible": [encode_jpeg(np.full((8, 8, 3), 10 * n, np.uint8)) for n in numbers],
                 "classes": [encode_png(np.full((8, 8), n % 19, np.uint8)) for n in numbers],
                 "valid": [encode_png(np.full((8, 8), 255, np.uint8)) for _ in numbers],
-                "apparent": [encode_png(to_centikelvin(np.full((8, 8), 20.0 + n))) for n in numbers],
+                "thermal": [encode_png(to_centikelvin(np.full((8, 8), 20.0 + n))) for n in numbers],
                 "landmarks_70": pa.array([np.full(140, n, np.float32) for n in numbers], pa.list_(pa.float32(), 140)),
-                "visible_70_rgb": pa.array([[True] * 70 for _ in numbers], pa.list_(pa.bool_(), 70)),
+                "seen_70_visible": pa.array([[True] * 70 for _ in numbers], pa.list_(pa.bool_(), 70)),
                 "attributes": [json.dumps({"n": n}) for n in numbers],
             }
         )
@@ -47,33 +73,36 @@ def test_rows_come_decoded_in_the_order_asked(tmp_path: Path, memory: int) -> No
     shards = Shards(small_shards(tmp_path).uri, COLUMNS, memory=memory)
     assert len(shards) == 20
     rows = shards.rows(np.array([19, 3, 3]))
-    assert rows["identity"].tolist() == [19, 3, 3]
+    assert rows["world_identity"].tolist() == [19, 3, 3]
     assert rows["visible"].shape == (3, 8, 8, 3) and rows["visible"].dtype == np.uint8
     assert abs(int(rows["visible"][0, 4, 4, 0]) - 190) <= 2
     assert rows["classes"].dtype == np.uint8 and rows["classes"][1, 0, 0] == 3
     assert rows["valid"].dtype == bool and rows["valid"].all()
-    assert rows["apparent"].dtype == np.float32
-    np.testing.assert_allclose(rows["apparent"][:, 0, 0], [39, 23, 23], atol=0.005)
+    assert rows["thermal"].dtype == np.float32
+    np.testing.assert_allclose(rows["thermal"][:, 0, 0], [39, 23, 23], atol=0.005)
     assert rows["landmarks_70"].shape == (3, 70, 2) and rows["landmarks_70"].dtype == np.float32
-    assert rows["visible_70_rgb"].shape == (3, 70) and rows["visible_70_rgb"].dtype == bool
+    assert rows["seen_70_visible"].shape == (3, 70) and rows["seen_70_visible"].dtype == bool
     assert json.loads(rows["attributes"][0]) == {"n": 19}
 
 
 def test_several_data_sets_are_read_one_after_the_other(tmp_path: Path) -> None:
     one, two = (small_shards(tmp_path / name, count).uri for name, count in (("one", 2), ("two", 3)))
-    both = Shards(f"{one},{two}", ("identity",))
-    assert both.rows(np.arange(len(both)))["identity"].tolist() == [*range(10), *range(15)]
-    assert both.digest not in {Shards(one, ("identity",)).digest, Shards(f"{two},{one}", ("identity",)).digest}
+    both = Shards(f"{one},{two}", ("world_identity",))
+    assert both.rows(np.arange(len(both)))["world_identity"].tolist() == [*range(10), *range(15)]
+    assert both.digest not in {
+        Shards(one, ("world_identity",)).digest,
+        Shards(f"{two},{one}", ("world_identity",)).digest,
+    }
     with pytest.raises(UserError, match="none holds no committed shard"):
-        Shards(f"{one},{tmp_path}/none", ("identity",))
+        Shards(f"{one},{tmp_path}/none", ("world_identity",))
 
 
 @pytest.mark.parametrize("memory", [2**30, 0], ids=["kept", "on demand"])
 def test_prepare_sees_degrees_and_is_what_remains(tmp_path: Path, memory: int) -> None:
     def prepare(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"mean": rows["apparent"].mean(axis=(1, 2))}
+        return {"mean": rows["thermal"].mean(axis=(1, 2))}
 
-    shards = Shards(small_shards(tmp_path).uri, ("apparent",), prepare=prepare, memory=memory)
+    shards = Shards(small_shards(tmp_path).uri, ("thermal",), prepare=prepare, memory=memory)
     rows = shards.rows(np.array([0, 7]))
     assert list(rows) == ["mean"]
     np.testing.assert_allclose(rows["mean"], [20, 27], atol=0.005)
@@ -91,9 +120,9 @@ def test_a_damaged_shard_is_named_and_survived(tmp_path: Path, damage: str, capl
         file.write_bytes(content)
     else:
         file.write_bytes(b"no parquet" if damage == "garbage" else file.read_bytes()[:-100])
-    shards = Shards(storage.uri, ("identity",))
+    shards = Shards(storage.uri, ("world_identity",))
     assert len(shards) == 15
-    assert shards.rows(np.arange(15))["identity"].tolist() == [*range(10), *range(15, 20)]
+    assert shards.rows(np.arange(15))["world_identity"].tolist() == [*range(10), *range(15, 20)]
     assert len(shards.skipped) == 1 and file.name in shards.skipped[0]
     assert "delete _commits/part-00002.json there and run the command that made it again" in shards.skipped[0]
     assert file.name in caplog.text
@@ -109,26 +138,26 @@ def test_a_row_that_cannot_be_decoded_is_named_and_stood_in_for(tmp_path: Path) 
     pq.write_table(table, sink)
     name, digest = write_shard(storage, "data", 0, sink.getvalue().to_pybytes())
     commit(storage, 0, Commit(name, 5, digest))
-    shards = Shards(storage.uri, ("identity", "visible"))
-    assert shards.rows(np.arange(5))["identity"].tolist() == [0, 1, 3, 3, 4]
+    shards = Shards(storage.uri, ("world_identity", "visible"))
+    assert shards.rows(np.arange(5))["world_identity"].tolist() == [0, 1, 3, 3, 4]
     assert "row 2 of shard 0: column visible: not a picture" in shards.skipped[0]
 
 
 def test_the_digest_follows_the_rows(tmp_path: Path) -> None:
     one, other = small_shards(tmp_path / "a"), small_shards(tmp_path / "b", partitions=3)
-    assert Shards(one.uri, ("identity",)).digest == Shards(one.uri, ("identity",)).digest
-    assert Shards(one.uri, ("identity",)).digest != Shards(other.uri, ("identity",)).digest
+    assert Shards(one.uri, ("world_identity",)).digest == Shards(one.uri, ("world_identity",)).digest
+    assert Shards(one.uri, ("world_identity",)).digest != Shards(other.uri, ("world_identity",)).digest
 
 
 def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no committed shard; make them with"):
-        Shards(str(tmp_path / "empty"), ("identity",))
+        Shards(str(tmp_path / "empty"), ("world_identity",))
     storage = small_shards(tmp_path / "a", partitions=1)
-    with pytest.raises(UserError, match="has no column depth; it has: identity, visible"):
-        Shards(storage.uri, ("depth",))
+    with pytest.raises(UserError, match="task parser reads depth, which .* has not: .*part-00000.* has world_identity"):
+        Shards(storage.uri, ("depth",), reader="task parser")
     Path(storage.path(committed(storage)[0].file)).write_bytes(b"")
     with pytest.raises(UserError, match="no shard of .* can be read"):
-        Shards(storage.uri, ("identity",))
+        Shards(storage.uri, ("world_identity",))
 
 
 def test_temperature_survives_the_picture() -> None:
@@ -146,3 +175,80 @@ def test_a_picture_is_measured_before_it_is_decoded() -> None:
         decode(whole[:2000])
     with pytest.raises(UserError, match="not a picture"):
         decode(b"")
+
+
+def read(uri: str, *columns: str, **how: Any) -> list[tuple[Any, ...]]:
+    """Return the rows that are taken, as tuples of `columns`."""
+    shards = Shards(uri, columns, **how)
+    rows = shards.rows(np.arange(len(shards)))
+    return list(zip(*(rows[name].tolist() for name in columns), strict=True))
+
+
+def test_rows_of_other_splits_are_left_out_in_order(tmp_path: Path) -> None:
+    uri = write_rows(tmp_path, pairs(), partition=3)
+    assert read(uri, "world_identity", "condition", split="test") == [(1, "warm"), (1, "cold")] * 2
+    people = [person for person, *_ in read(uri, "world_identity", "condition", split="train")]
+    assert people == sorted(people) and set(people) == {2, 3, 4, 5} and len(people) == 16
+    assert len(read(uri, "world_identity", "condition")) == 24
+    assert len(read(uri, "world_identity", "condition", split="train", limit=5)) == 5
+    with pytest.raises(UserError, match=r"split 'judges' \(rows there: 4 test, 16 train, 4 validation\): give --split"):
+        Shards(uri, ("view",), split="judges", option="--split")
+
+
+def test_a_sample_is_taken_once_unless_a_column_differs_from_layer_to_layer(tmp_path: Path) -> None:
+    rows = pairs()
+    uri = write_rows(tmp_path, rows, partition=3)  # layers of a sample lie in two shards
+    assert read(uri, "world_identity", "view") == [(person, view) for person in range(6) for view in range(2)]
+    assert len(read(uri, "world_identity", "view", "condition")) == len(rows)
+    assert len(Shards(f"{uri},{uri}", ("view",))) == 24
+
+
+def test_rows_that_differ_in_what_is_taken_are_other_rows(tmp_path: Path) -> None:
+    """The digest of what was trained on knows the split, and whether samples and grey pictures were left out."""
+    uri = write_rows(tmp_path, pairs())
+    ways: list[dict[str, Any]] = [{}, {"split": "train"}, {"split": "test"}, {"colour": True}]
+    digests = [Shards(uri, names, **how).digest for names in (("view",), ("view", "condition")) for how in ways]
+    assert len(set(digests)) == 8
+
+
+def test_thermal_pictures_in_grey_teach_no_network_of_colours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [row | {"visible_kind": "thermal" if row["world_identity"] < 4 else "rgb"} for row in pairs()]
+    uri = write_rows(tmp_path, rows)
+    with caplog.at_level("INFO"):
+        assert {person for person, _ in read(uri, "world_identity", "condition", colour=True)} == {4, 5}
+    assert "16 rows are left out: they show the thermal picture in grey" in caplog.text
+    assert len(read(uri, "world_identity", "condition")) == 24
+    with pytest.raises(UserError, match="task vae takes colours, and .* has none"):
+        Shards(uri, ("view",), colour=True, split="test", reader="task vae")
+
+
+def test_empty_columns_are_refused_and_rows_without_a_value_left_out(tmp_path: Path) -> None:
+    rows = pairs()
+    for number, row in enumerate(rows):
+        row |= {"bbox": [0.0, 0, 1, 1] if number % 3 else None, "pose": None}
+    uri = write_rows(tmp_path, rows)
+    assert len(Shards(uri, ("bbox", "condition"))) == 16
+    assert Shards(uri, ("bbox", "condition"), optional=("bbox",)).columns == ("condition",)
+    with pytest.raises(
+        UserError, match="task recogniser reads pose, which .* has not: column pose is empty in all rows"
+    ):
+        Shards(uri, ("pose", "view"), reader="task recogniser")
+
+
+def test_pictures_are_read_from_structs(tmp_path: Path) -> None:
+    """As `load_dataset` shows them, and with the shapes of the vocabulary."""
+    grey = np.full((8, 8), 77, np.uint8)
+    rows = [
+        {
+            "visible": picture("a", "visible", encode_jpeg(np.full((8, 8, 3), 99, np.uint8)), "jpg"),
+            "thermal": picture("a", "thermal", encode_png(to_centikelvin(np.full((8, 8), celsius)))),
+            "valid": picture("a", "valid", encode_png(np.full((8, 8), 255, np.uint8))),
+            "keypoints": np.arange(10, dtype=np.float32),
+        }
+        for celsius in (30.0, 38.5)
+    ]
+    found = Shards(write_rows(tmp_path / "a", rows), ("visible", "thermal", "valid", "keypoints")).rows(np.arange(2))
+    assert found["visible"].shape == (2, 8, 8, 3) and found["valid"].all() and found["keypoints"].shape == (2, 5, 2)
+    np.testing.assert_allclose(found["thermal"][:, 0, 0], [30, 38.5], atol=0.006)
+    rows[0]["thermal"] = picture("a", "thermal", encode_png(grey))
+    assert Shards(write_rows(tmp_path / "b", rows[:1]), ("thermal",)).rows(np.arange(1))["thermal"].dtype == np.uint8

@@ -45,7 +45,15 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def run(shards: str, out: Path, profile: str, *edits: str, **values: Any) -> Card:
     return train.run(
-        TASK, shards, str(out), validation=shards, overrides=edits, profile=profile, checkpoint_seconds=0.0, **values
+        TASK,
+        shards,
+        str(out),
+        validation=shards,
+        validation_split="all",
+        overrides=edits,
+        profile=profile,
+        checkpoint_seconds=0.0,
+        **values,
     )
 
 
@@ -87,7 +95,7 @@ def test_the_card_says_what_was_done(undisturbed: Path) -> None:
 
 
 def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, tmp_path: Path) -> None:
-    job = TrainJob(task=TASK, data=shards, validation=shards, config={}, checkpoint_seconds=1e9)
+    job = TrainJob(task=TASK, data=shards, validation=shards, validation_split="all", config={}, checkpoint_seconds=1e9)
     storage, pool = Storage(tmp_path), Training(threads=1)
     claim(job, job.digest(), storage)
     for steps in (5, 4):
@@ -102,7 +110,7 @@ def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, 
 
 
 def test_a_run_may_live_on_object_storage(s3: str, shards: str, undisturbed: Path, tmp_path: Path) -> None:
-    job, storage = TrainJob(task=TASK, data=shards, validation=shards), Storage(f"{s3}/train")
+    job, storage = TrainJob(task=TASK, data=shards, validation=shards, validation_split="all"), Storage(f"{s3}/train")
     claim(job, job.digest(), storage)
     stops = iter([False] * 7 + [True])
     with pytest.raises(Interrupted):
@@ -166,7 +174,15 @@ def test_a_job_file_says_what_flags_do_not(shards: str, undisturbed: Path, profi
     file.write_text(yaml.safe_dump({"task": TASK, "data": shards, "config": {"steps": 99, "ema": 0.9}}))
     out = tmp_path / "run"
     card = train.run(
-        None, None, str(out), job_file=file, validation=shards, overrides=["steps=12"], profile=profile, local=True
+        None,
+        None,
+        str(out),
+        job_file=file,
+        validation=shards,
+        validation_split="all",
+        overrides=["steps=12"],
+        profile=profile,
+        local=True,
     )
     assert card.task == TASK and distance(weights(out), weights(undisturbed)) == 0
     file.write_text(yaml.safe_dump({"task": TASK, "rows": 3}))
@@ -179,7 +195,8 @@ def test_a_job_file_says_what_flags_do_not(shards: str, undisturbed: Path, profi
 def test_a_bundle_gives_the_first_weights(shards: str, profile: str, tmp_path: Path) -> None:
     """At a rate of nearly zero, what comes out is what the starter has."""
     train.run(
-        "thermalizer", shards, str(tmp_path), validation=shards, bundle="starter", profile=profile, local=True,
+        "thermalizer", shards, str(tmp_path), validation=shards, validation_split="all", bundle="starter",
+        profile=profile, local=True,
         overrides=["steps=1", "batch=16", "lr=1e-12", "bf16=false", "ema=0"],
     )  # fmt: skip
     found, wanted = (load_file(f / "cold.safetensors") for f in (tmp_path / "export", ROOT / "models/starter/thermal"))
@@ -214,7 +231,7 @@ def test_a_thermalizer_trains_on_a_folder_of_frames(shards: str, tmp_path: Path)
         "loss": {"patches": 0.01, "prior": 1.0, "sizes": [32, 16], "count": 32},
         "data": {"thermal_unpaired": str(frames), "faces": shards},
     }  # fmt: skip
-    job = TrainJob(task="thermalizer", data=shards, validation=shards, config=values)
+    job = TrainJob(task="thermalizer", data=shards, validation=shards, validation_split="all", config=values)
     storage = Storage(tmp_path / "run")
     claim(job, job.digest(), storage)
     metrics = fit(job, storage, Training(threads=1))
@@ -250,7 +267,7 @@ def test_a_killed_worker_continues_from_the_last_checkpoint(
 def test_sigterm_saves_and_says_how_to_go_on(shards: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "cluster", "train", TASK, "--data", shards, "--validation", shards, "--local"]
-    command += ["--out", str(out), "--profile", profile, "--set", "steps=100000"]
+    command += ["--validation-split", "all", "--out", str(out), "--profile", profile, "--set", "steps=100000"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 300

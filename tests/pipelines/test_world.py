@@ -12,7 +12,7 @@ from models.errors import UserError
 from models.synthworld import splits
 from pipelines import world
 from pipelines.commits import committed
-from pipelines.rows import SCHEMA, VISIBILITY
+from pipelines.rows.schema import SEEN
 from pipelines.shards import Shards
 from pipelines.storage import Storage
 from pipelines.world import WorldJob, commit_shard, plan
@@ -73,7 +73,7 @@ def test_the_writer_takes_whole_partitions_only(tmp_path: Path) -> None:
 
 def filler(job: WorldJob, part: int) -> pa.Table:
     """Return a block of the right length with nothing but its numbers."""
-    return pa.Table.from_pylist([{"part": part, "identity": row} for row in job.rows_of(part)], schema=SCHEMA)
+    return pa.Table.from_pylist([{"partition": part, "view": row} for row in job.rows_of(part)], schema=world.BLOCK)
 
 
 @pytest.mark.slow
@@ -90,13 +90,13 @@ def test_a_world_through_ray_resumes_and_holds_the_truth(tmp_path: Path, local_r
     assert list(after) == [0, 1, 2]
     assert {part: after[part] for part in before} == before  # the partition made again has the same bytes
 
-    columns = ("identity", "view", "condition", "visible", "apparent", "valid", "classes", "landmarks_70", *VISIBILITY)
+    columns = ("world_identity", "view", "condition", "visible", "thermal", "valid", "classes", "landmarks_70", *SEEN)
     rows = Shards(storage.uri, columns).rows(np.arange(12))
     first = splits.identities("generator").start
-    assert rows["identity"].tolist() == [first + k // 4 for k in range(12)]
+    assert rows["world_identity"].tolist() == [first + k // 4 for k in range(12)]
     assert np.array_equal(rows["visible"][0], rows["visible"][1])  # conditions differ in heat alone
     skin = rows["classes"] == 1
-    warm, cold = (rows["apparent"][k][skin[k] & rows["valid"][k]].mean() for k in (0, 1))
+    warm, cold = (rows["thermal"][k][skin[k] & rows["valid"][k]].mean() for k in (0, 1))
     assert 25 < cold < warm < 40
     inside = (rows["landmarks_70"] > 0) & (rows["landmarks_70"] < 32)
     assert inside.mean() > 0.8

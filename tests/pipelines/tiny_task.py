@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.card import Card
-from models.tasks import Rows, TrainConfig
+from models.columns import Columns
+from models.tasks import TrainConfig
 
-COLUMNS = ("visible", "apparent")
+COLUMNS = ("visible", "thermal")
 
 
 class Config(TrainConfig):
@@ -34,11 +35,15 @@ def build(config: Config) -> nn.Module:
     )  # fmt: skip
 
 
-def prepare(rows: Rows, config: Config) -> Rows:
-    return {"visible": rows["visible"], "mean": np.nanmean(rows["apparent"], axis=(1, 2))}
+def takes_grey(config: Config) -> bool:
+    return True
 
 
-def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+def prepare(rows: Columns, config: Config) -> Columns:
+    return {"visible": rows["visible"], "mean": np.nanmean(rows["thermal"], axis=(1, 2))}
+
+
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     if config.dies and step == 8 and not Path(config.dies).exists():
         Path(config.dies).touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -49,15 +54,15 @@ def loss(model: nn.Module, batch: Rows, config: Config, step: int) -> tuple[Tens
     return value, {"rmse_kelvin": 10 * value.item() ** 0.5}
 
 
-def validate(model: nn.Module, rows: Iterable[Rows], config: Config) -> dict[str, float]:
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     errors = []
     for part in rows:
         found = model(torch.from_numpy(part["visible"]).permute(0, 3, 1, 2) / 255)[:, 0] * 10 + 25
-        errors.append(np.abs(found.numpy() - part["apparent"].mean(axis=(1, 2))))
+        errors.append(np.abs(found.numpy() - part["thermal"].mean(axis=(1, 2))))
     return {"score": -float(np.concatenate(errors).mean())}
 
 
-def pictures(model: nn.Module, rows: Rows, config: Config) -> np.ndarray:
+def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     return np.concatenate(list(rows["visible"][:4]), axis=1)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from models.classes import CLASSES
+from models.columns import Columns
 from models.evaluation import thermal
 from models.evaluation.cells import LOSSES, MINMAX
 from models.evaluation.recipe import Recipe
@@ -18,7 +19,7 @@ RECIPE = Recipe(size=32, patches=16, sizes=(32, 16), unseen=(24,), width=8)
 
 
 @pytest.fixture
-def rows() -> Rows:
+def rows() -> Columns:
     rng = np.random.default_rng(0)
     shape = (4, 32, 32)
     truth = rng.normal(33, 1, shape).astype(np.float32)
@@ -26,31 +27,31 @@ def rows() -> Rows:
         "visible": rng.integers(0, 255, (*shape, 3), dtype=np.uint8),
         "classes": np.ones(shape, np.uint8),
         "valid": np.ones(shape, bool),
-        "apparent": truth,
+        "thermal": truth,
         "twin": truth + 1,
         "twin_valid": np.ones(shape, bool),
         "grey": rng.random(shape, dtype=np.float32),
         "condition": np.array(["warm"] * 4),
-        "identity": np.array([7, 7, 9, 9]),
+        "identity_id": np.array(["7", "7", "9", "9"]),
     }
 
 
-def test_reading_by_hand(rows: Rows) -> None:
-    found = thermal.read(rows["apparent"] + np.float32([2, 2, -1, -1])[:, None, None], rows, RECIPE)
-    assert found["identity"] == [7, 9]
+def test_reading_by_hand(rows: Columns) -> None:
+    found = thermal.read(rows["thermal"] + np.float32([2, 2, -1, -1])[:, None, None], rows, RECIPE)
+    assert found["identity"] == ["7", "9"]
     np.testing.assert_allclose(found["mae"], [2, 1], rtol=1e-5)
     np.testing.assert_allclose(found["mae_offset"], 0, atol=1e-5)
     np.testing.assert_allclose(found["spectra"], 0, atol=1e-4)
     assert found["patches"][0] > found["patches"][1] > 0
 
 
-def test_pairs_are_what_the_camera_gives(rows: Rows) -> None:
+def test_pairs_are_what_the_camera_gives(rows: Columns) -> None:
     plain, grey = thermal.pairs(rows, LOSSES["full"]), thermal.pairs(rows, MINMAX["full"])
-    np.testing.assert_array_equal(plain["apparent"], rows["twin"])
-    np.testing.assert_allclose(grey["apparent"], 45 * rows["grey"])
+    np.testing.assert_array_equal(plain["thermal"], rows["twin"])
+    np.testing.assert_allclose(grey["thermal"], 45 * rows["grey"])
 
 
-def test_grey_levels_are_calibrated_to_degrees(rows: Rows) -> None:
+def test_grey_levels_are_calibrated_to_degrees(rows: Columns) -> None:
     torch.manual_seed(0)
     model = new_thermalizer(thermal.SCALE, UNetConfig(width=8, blocks=(1, 1, 1, 1))).eval()
     known = thermal.answers(model, rows)
@@ -58,7 +59,7 @@ def test_grey_levels_are_calibrated_to_degrees(rows: Rows) -> None:
     np.testing.assert_allclose(thermal.calibrated(model, lab, rows), 3 * known + 5, rtol=1e-3)
 
 
-def test_mirrored_frames_keep_each_mean_and_turn_hot_to_cold(rows: Rows) -> None:
+def test_mirrored_frames_keep_each_mean_and_turn_hot_to_cold(rows: Columns) -> None:
     plain, turned = thermal.unpaired(rows), thermal.unpaired(rows, mirrored=True)
     np.testing.assert_array_equal(np.isnan(plain), np.isnan(turned))
     np.testing.assert_allclose(np.nanmean(plain, axis=(1, 2)), np.nanmean(turned, axis=(1, 2)), rtol=1e-5)
@@ -81,7 +82,7 @@ def test_power_lies_in_the_ring_of_the_wave() -> None:
     assert power.argmax() == 4, "ring k holds k + 1 cycles"
 
 
-def test_blur_is_further_in_spectrum_than_an_offset(rows: Rows) -> None:
-    truth, keep = rows["apparent"], np.ones(rows["apparent"].shape, bool)
+def test_blur_is_further_in_spectrum_than_an_offset(rows: Columns) -> None:
+    truth, keep = rows["thermal"], np.ones(rows["thermal"].shape, bool)
     blurred = (truth + np.roll(truth, 1, axis=1) + np.roll(truth, 1, axis=2)) / 3
     assert spectral_distance(truth + 3, truth, keep) < 1e-3 < 0.2 < spectral_distance(blurred, truth, keep)

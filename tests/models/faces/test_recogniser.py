@@ -58,8 +58,7 @@ def rows(config: recogniser.Config, count: int = 12) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     landmarks = rng.uniform(30, 100, (count, 70, 2)).astype(np.float32)
     return {
-        "identity": identities(config.split).start + np.arange(count) % 4,
-        "view": np.arange(count) // 4,
+        "world_identity": identities(config.split).start + np.arange(count) % 4,
         "visible": rng.integers(0, 256, (count, 128, 128, 3), dtype=np.uint8),
         "landmarks_70": landmarks,
     }

@@ -23,7 +23,7 @@ def rows(count: int) -> dict[str, np.ndarray]:
     head = average_head()[:, :2] * np.array([1, -1]) * 18 + 32
     return {
         "visible": rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8),
-        "apparent": np.full((count, SIZE, SIZE), 34, np.float32),
+        "thermal": np.full((count, SIZE, SIZE), 34, np.float32),
         "classes": classes,
         "landmarks_70": np.tile(head, (count, 1, 1)).astype(np.float32),
     }
@@ -45,7 +45,7 @@ def test_crowds_hold_one_to_six_people_that_do_not_overlap(modality: str) -> Non
 
 def test_a_domain_without_temperature_has_no_thermal_crowds() -> None:
     data = rows(2)
-    del data["apparent"]
+    del data["thermal"]
     assert list(crowds.pools(data)) == ["rgb"]
 
 

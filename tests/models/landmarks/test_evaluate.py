@@ -32,14 +32,14 @@ def rows(count: int, seed: int) -> dict[str, np.ndarray]:
         "classes": np.ones((count, SIZE, SIZE), np.uint8),
         "landmarks_70": points,
         "bbox": np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1),
-        "apparent": rng.uniform(20, 36, (count, SIZE, SIZE)).astype(np.float32),
+        "thermal": rng.uniform(20, 36, (count, SIZE, SIZE)).astype(np.float32),
         "valid": np.ones((count, SIZE, SIZE), bool),
         "pose": np.stack([np.linspace(-80, 80, count), *np.zeros((2, count))], axis=1),
-        "identity": np.arange(count),
+        "identity_id": np.arange(count).astype(str),
         "view": np.zeros(count, np.int64),
         "condition": np.array(["warm"] * count, object),
-        "visible_70_rgb": seen,
-        "visible_70_thermal": seen,
+        "seen_70_visible": seen,
+        "seen_70_thermal": seen,
     }
 
 

@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> Config:
     return Config(network=network, batch=16, thermalizer=str(tmp_path / "thermal"))
 
 
-def rows(count: int = 8, seed: int = 0) -> landmarker.Rows:
+def rows(count: int = 8, seed: int = 0) -> landmarker.Columns:
     """A bright disc somewhere on a dark ground; all landmarks lie on circles about its middle."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE] + 0.5
@@ -48,9 +48,9 @@ def rows(count: int = 8, seed: int = 0) -> landmarker.Rows:
         "classes": discs.astype(np.uint8),
         "landmarks_70": points.astype(np.float32),
         "landmarks_478": np.zeros((count, 478, 2), np.float32),
-        "apparent": np.where(discs, 34.0, 22.0).astype(np.float32),
-        "visible_70_rgb": seen,
-        "visible_70_thermal": seen,
+        "thermal": np.where(discs, 34.0, 22.0).astype(np.float32),
+        "seen_70_visible": seen,
+        "seen_70_thermal": seen,
         "row": np.arange(count),
         "draw": np.arange(count) + 100 * seed,
     }
@@ -58,10 +58,10 @@ def rows(count: int = 8, seed: int = 0) -> landmarker.Rows:
 
 def test_thermal_rows_are_the_thermalizers_and_the_bounds_are_the_worlds(config: Config) -> None:
     ready = landmarker.prepare(rows(), config)
-    assert ready["thermal"].shape == (8, 2, SIZE, SIZE) and ready["thermal"].dtype == np.uint8
+    assert ready["thermal_pictures"].shape == (8, 2, SIZE, SIZE) and ready["thermal_pictures"].dtype == np.uint8
     bound = landmarker_bound.prepare(rows(), config)
-    np.testing.assert_array_equal(bound["thermal"][:, 0] > 127, rows()["classes"] == 1)
-    assert "apparent" not in landmarker.COLUMNS and "apparent" in landmarker_bound.COLUMNS
+    np.testing.assert_array_equal(bound["thermal_pictures"][:, 0] > 127, rows()["classes"] == 1)
+    assert "thermal" not in landmarker.COLUMNS and "thermal" in landmarker_bound.COLUMNS
 
 
 def test_an_example_depends_on_its_draw_alone_and_shares_are_kept(config: Config) -> None:
@@ -133,7 +133,7 @@ def test_pupils_that_are_not_given_count_nothing(config: Config) -> None:
 
 
 def test_own_pictures_without_temperature_validate_what_they_show(config: Config) -> None:
-    own = {name: values for name, values in rows().items() if name != "apparent"}
+    own = {name: values for name, values in rows().items() if name != "thermal"}
     own["classes"] = np.full_like(own["classes"], IGNORE)
     with pytest.raises(UserError, match="a row has none: set thermal=0, or gather with --bundle"):
         landmarker.prepare(own, config)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from models.attributes import ATTRIBUTES, EXPRESSIONS, HAIR_STYLES
 from models.classes import CLASSES
 from models.synthworld.cover import cover
 from models.synthworld.figure import figure
@@ -13,7 +14,6 @@ from models.synthworld.landmarks import MIRROR_70
 from models.synthworld.march import hits, normals
 from models.synthworld.person import sample_person
 from models.synthworld.render import Rendered, render
-from models.attributes import ATTRIBUTES, EXPRESSIONS, HAIR_STYLES
 from models.synthworld.scene import DRAWN, Light, Person, Scene, Shape, View, attributes
 
 SIZE = 64
@@ -60,9 +60,9 @@ def test_right_is_the_subjects_right(pair: Rendered) -> None:
 
 def test_a_profile_hides_the_far_eye(pair: Rendered) -> None:
     """Turned to the image right by 70 degrees, the subject's left side faces away."""
-    visible = pair.visible_70_rgb[1]
+    visible = pair.seen_70_visible[1]
     assert bool(visible[68]) and not bool(visible[69])
-    assert int(pair.visible_70_rgb[0].sum()) > 60
+    assert int(pair.seen_70_visible[0].sum()) > 60
 
 
 def test_visible_points_lie_on_the_depth_map(pair: Rendered) -> None:
@@ -92,7 +92,7 @@ def test_normals_face_the_camera(pair: Rendered) -> None:
 def test_same_scene_same_pixels_whatever_the_batch() -> None:
     a, b = scene(3, hair_style="curly", glasses="clear"), scene(4, beard="full")
     together, alone = render([a, b], SIZE), render([b], SIZE)
-    for name in ("rgb", "classes", "depth", "apparent", "landmarks_478", "visible_478_thermal"):
+    for name in ("rgb", "classes", "depth", "apparent", "landmarks_478", "seen_478_thermal"):
         assert torch.equal(getattr(together, name)[1], getattr(alone, name)[0]), name
 
 
@@ -143,8 +143,8 @@ def test_expressions_move_the_points() -> None:
 def test_lenses_hide_eyes_by_modality() -> None:
     clear, dark = (render([scene(glasses=kind, expression="surprised")], 96) for kind in ("clear", "opaque"))
     assert class_at(clear, 68) == "RIGHT_EYE" and class_at(dark, 68) == "GLASSES"
-    assert bool(clear.visible_70_rgb[0, 68]) and not bool(clear.visible_70_thermal[0, 68])
-    assert not bool(dark.visible_70_rgb[0, 68]) and not bool(dark.visible_70_thermal[0, 68])
+    assert bool(clear.seen_70_visible[0, 68]) and not bool(clear.seen_70_thermal[0, 68])
+    assert not bool(dark.seen_70_visible[0, 68]) and not bool(dark.seen_70_thermal[0, 68])
 
 
 @pytest.mark.parametrize("style", HAIR_STYLES)

@@ -183,7 +183,7 @@ def batch(count: int = 4, size: int = 32) -> dict[str, np.ndarray]:
     return {
         "visible": rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
         "classes": classes.numpy(),
-        "apparent": (20 + 20 * values.numpy()).astype(np.float32),
+        "thermal": (20 + 20 * values.numpy()).astype(np.float32),
         "valid": np.ones((count, size, size), bool),
         "condition": np.array(["warm", "cold"] * (count // 2)),
         "draw": np.arange(count),

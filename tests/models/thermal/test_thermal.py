@@ -29,7 +29,7 @@ def rows(count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
         "visible": visible,
         "classes": classes,
         "condition": condition,
-        "apparent": celsius.astype(np.float32),
+        "thermal": celsius.astype(np.float32),
         "valid": valid,
     }
 
@@ -99,7 +99,7 @@ def test_baselines_are_ordered_as_what_they_know() -> None:
 def test_errors_ignore_background_and_invalid_pixels() -> None:
     test = rows(2)
     errors = Errors()
-    answer = test["apparent"] + np.where((test["classes"] == 0) | ~test["valid"], 100.0, 1.0)
+    answer = test["thermal"] + np.where((test["classes"] == 0) | ~test["valid"], 100.0, 1.0)
     errors.add(test, answer)
     found = errors.summary()
     assert found["mae"] == pytest.approx(1.0, abs=1e-4) and found["mae_offset"] == pytest.approx(0.0, abs=1e-4)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, save_model
 
+from models.attributes import ATTRIBUTES
 from models.card import Card
 from models.seeds import seed_of
-from models.attributes import ATTRIBUTES
 from models.tasks import diffusion, vae
 from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
 from models.visible.cache import of_others
@@ -29,9 +29,10 @@ def world(count: int) -> dict[str, np.ndarray]:
     pictures = torch.nn.functional.interpolate(small, size=SIZE, mode="bilinear").permute(0, 2, 3, 1)
     said = {name: words[0] for name, (_, _, words) in ATTRIBUTES.items()}
     return {
-        "identity": np.arange(count) // 2,
+        "world_identity": np.arange(count) // 2,
         "view": np.arange(count) % 2,
         "domain": np.array(["portrait"] * count, object),
+        "gap": np.ones(count, np.float32),
         "visible": (pictures.numpy() * 255).astype(np.uint8),
         "classes": draw.integers(0, 19, (count, SIZE, SIZE)).astype(np.uint8),
         "landmarks_70": draw.uniform(5, 25, (count, 70, 2)).astype(np.float32),

@@ -1,0 +1,93 @@
+"""How rendered and gathered rows become rows of a file: ids, encoded pictures, flat lists."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.temperature import to_centikelvin
+from pipelines.pictures.codecs import encode_jpeg, encode_png
+from pipelines.rows.ids import hashed, split_of, split_of_world
+from pipelines.rows.schema import SEEN
+
+ROW_GROUP = 64
+"""Small row groups keep random access and previews cheap."""
+
+
+def name_rendered(
+    domain: str, gap: float, world_split: str, person: int, view: int, condition: str, attributes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the columns that say which picture of the world a row is, and what is to be seen in it."""
+    sample = hashed("world", domain, f"{gap:g}", person, view)
+    return {
+        "pair_id": hashed("pair", sample, condition, 0),
+        "sample_id": sample,
+        "identity_id": str(person),
+        "view": view,
+        "draw": 0,
+        "condition": condition,
+        "thermal_draw": 0,
+        "split": split_of_world(world_split),
+        "domain": domain,
+        "gap": gap,
+        "world_identity": person,
+        "world_split": world_split,
+        "attributes": json.dumps(attributes),
+        "attributes_source": json.dumps(dict.fromkeys(attributes, "rendered")),
+    }
+
+
+def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:
+    """Return the pictures and points of one rendered picture, by their names in `models.synthworld.render.Rendered`.
+
+    name: the pair's id. thermal: what the domain's camera delivers; "none" leaves the thermal pictures empty.
+    """
+    columns: dict[str, Any] = {
+        "visible": picture(name, "visible", encode_jpeg(arrays["rgb"]), "jpg"),
+        "visible_kind": "rgb",
+        "thermal_kind": "" if thermal == "none" else "apparent",
+        "valid": picture(name, "valid", encode_png(arrays["valid"].astype(np.uint8) * 255)),
+        "classes": picture(name, "classes", encode_png(arrays["classes"])),
+        "size": arrays["rgb"].shape[0],
+    }
+    if thermal != "none":
+        columns["thermal"] = picture(name, "thermal", encode_png(to_centikelvin(arrays["apparent"])))
+        columns["kinetic"] = picture(name, "kinetic", encode_png(to_centikelvin(arrays["kinetic"])))
+    return columns | {name: arrays[name].ravel() for name in ("landmarks_70", "landmarks_478", "bbox", "pose", *SEEN)}
+
+
+def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes], suffix: str = "jpg") -> dict[str, Any]:
+    """Return a row of `layouts.row_of` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`."""
+    sample = hashed(row["domain"], row["name"])
+    name = hashed("pair", sample, row["condition"], 0)
+    thermal = row["thermal"]
+    if thermal is not None:
+        thermal = encode_png(thermal if thermal.dtype == np.uint8 else to_centikelvin(thermal))
+    return {
+        **{column: value.ravel() if isinstance(value, np.ndarray) else value for column, value in row.items()},
+        "pair_id": name,
+        "sample_id": sample,
+        "draw": 0,
+        "thermal_draw": 0,
+        "split": split_of(row["identity_id"]),
+        "attributes_source": json.dumps(dict.fromkeys(json.loads(row["attributes"]), "given")),
+        "visible": picture(name, "visible", visible(row["visible"]), suffix),
+        "thermal": picture(name, "thermal", thermal),
+        "valid": picture(name, "valid", encode_png(row["valid"].astype(np.uint8) * 255)),
+        "classes": picture(name, "classes", encode_png(row["classes"])),
+    }
+
+
+def picture(name: str, kind: str, content: bytes | None, suffix: str = "png") -> dict[str, Any] | None:
+    """Return an encoded picture as a file holds it, None for none."""
+    return None if content is None else {"bytes": content, "path": f"{name}-{kind}.{suffix}"}
+
+
+def parquet(table: pa.Table) -> bytes:
+    """Return `table` as the bytes of a shard; the pictures in it are compressed already."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="none", row_group_size=ROW_GROUP)
+    return sink.getvalue().to_pybytes()

@@ -1,0 +1,20 @@
+"""What a row is called, and which split its person belongs to: functions of names, the same in every run."""
+
+import hashlib
+
+from models.seeds import seed_of
+
+
+def hashed(*parts: object) -> str:
+    """Return an id of 20 hex digits that depends on `parts` (joined as text) alone."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:20]
+
+
+def split_of(person: str) -> str:
+    """Return the split of a person by name: 90 % train, 5 % validation, 5 % test, in every run alike."""
+    return {0: "test", 1: "validation"}.get(seed_of("split", person) % 20, "train")
+
+
+def split_of_world(world_split: str) -> str:
+    """Return the split of a person of the synthetic world by that of the world, whose validation and test are no one else's."""
+    return world_split if world_split in ("validation", "test") else "train"
