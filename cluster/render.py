@@ -8,12 +8,12 @@ import yaml
 from pydantic import BaseModel
 
 from cluster import kuberay, travel
-from models.weights.bundle import ROOT, Bundle, load_bundle, remote
 from models.config import sort_edits
 from models.errors import UserError
-from pipelines.generate import STAGES
+from models.weights.bundle import ROOT, Bundle, load_bundle, remote
 from pipelines.config.job import JOBS, GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
+from pipelines.generate import STAGES
 
 PORT = 8000
 

@@ -126,7 +126,9 @@ def _depth(model: type[BaseModel], path: Sequence[str]) -> int:
     """Return how many levels of `path` a model has, 0 for none; below a mapping every key counts."""
     named = getattr(model, "NAMED", None)
     if path[0] not in model.model_fields and named and len(path) > 1:
-        return 1 + _depth(named, path[1:]) if path[1] in named.model_fields else 0  # an entry by its name: thermal.weights
+        return (
+            1 + _depth(named, path[1:]) if path[1] in named.model_fields else 0
+        )  # an entry by its name: thermal.weights
     depth, current = 0, model
     for key in path:
         field = getattr(current, "model_fields", {}).get(key)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from models.weights.bundle import seal
 from models.card import Card
 from models.errors import UserError
 from models.landmarks.detect import MARGIN, write_detection
 from models.landmarks.network import load_published
 from models.thermal.unet.network import ThermalConfig, Thermalizer, save_thermalizer
 from models.unet import UNet, UNetConfig
+from models.weights.bundle import seal
 from models.weights.networks import load_strictly, read_checkpoint, save_network
 
 BLUR = 0.5

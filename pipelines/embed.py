@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned
 from models.faces.decode import Found
 from models.faces.pack import Pack, recogniser_digest
-from pipelines.run.faults import as_fault
-from pipelines.plan.identities import RECOGNISER
+from models.weights.bundle import Bundle, fetch, load_bundle
+from pipelines.config.profile import Profile, load_profile
 from pipelines.interrupts import Signals, in_thread
 from pipelines.pictures.open import FORMATS, BadPicture, open_photo
-from pipelines.config.profile import Profile, load_profile
+from pipelines.plan.identities import RECOGNISER
+from pipelines.run.faults import as_fault
 from pipelines.session import ray_session
 from pipelines.storage import Storage, own_reason
 

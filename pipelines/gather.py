@@ -24,29 +24,28 @@ import ray.data
 import yaml
 from ray.data import ActorPoolStrategy, Dataset
 
-from models.weights.bundle import Bundle, fetch, load_bundle, weights_digest
 from models.classes import IGNORE
 from models.config import check, digest_of
 from models.errors import UserError
 from models.parser.stage import ParserStage
+from models.weights.bundle import Bundle, fetch, load_bundle, weights_digest
 from pipelines import clean
-from pipelines.run import faults
 from pipelines.commits import Commit, commit, committed, finished, write_manifest, write_shard
+from pipelines.config.profile import Profile, load_profile
 from pipelines.generate import data_context
 from pipelines.interrupts import Signals, in_thread
 from pipelines.layouts import items, listed, row_of
 from pipelines.layouts.item import SCHEMA, Item
 from pipelines.layouts.job import GatherJob
 from pipelines.lease import Lease
-from pipelines.plan.photos import claim_plan, sizes
+from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
-from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
+from pipelines.plan.photos import claim_plan, sizes
 from pipelines.plan.samples import SAMPLES
-from pipelines.config.profile import Profile, load_profile
 from pipelines.rows import GATHERED, encode_gathered, parquet
-from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.rows.encode import encode_gathered, parquet
 from pipelines.rows.schema import GATHERED, schema
+from pipelines.run import faults
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 

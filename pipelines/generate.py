@@ -16,22 +16,22 @@ import ray.data
 from pydantic import BaseModel
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
+from models.weights.bundle import Bundle, fetch, load_bundle
 from pipelines import provenance
-from pipelines.run import faults
 from pipelines.captions.write import caption_options, write_captions
-from pipelines.run.chain import Chain, StageSpec
 from pipelines.commits import finished
-from pipelines.interrupts import Signals, in_thread
 from pipelines.config.job import GenerateJob, load_job
+from pipelines.config.profile import Group, Profile, load_profile
+from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.samples import Plan, write_plan
-from pipelines.config.profile import Group, Profile, load_profile
 from pipelines.progress import Board, State, View
 from pipelines.report import Report, finish
+from pipelines.run import faults
+from pipelines.run.chain import Chain, StageSpec
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 from pipelines.writer import write_partition

@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.weights.bundle import Bundle, Part, weights_digest
 from models.classes import painted
 from models.errors import EnvironmentFault, UserError
 from models.temperature import from_centikelvin
+from models.weights.bundle import Bundle, Part, weights_digest
 from pipelines import generate
-from pipelines.run.chain import Chain, Columns
 from pipelines.commits import read_shard, record_of
 from pipelines.pictures.codecs import decode, encode_jpeg
 from pipelines.plan.samples import Plan, noise_id, pair_id, read_plan
 from pipelines.provenance import LAUNCHES
+from pipelines.run.chain import Chain, Columns
 from pipelines.sheet import coloured
 from pipelines.storage import Storage
 

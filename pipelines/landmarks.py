@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
@@ -15,6 +14,7 @@ from models.landmarks.detect import Detector, Face, Search, detector
 from models.landmarks.intensity import Mode
 from models.landmarks.stage import TRAINED
 from models.landmarks.standards import Standard
+from models.weights.bundle import Bundle, fetch, load_bundle
 from pipelines.pictures.open import BadPicture, open_any
 from pipelines.storage import Storage, own_reason
 

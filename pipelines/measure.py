@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from models.weights.bundle import Part, fetch, load_bundle, seal
 from models.card import update_metrics
-from models.parser.stage import ParserStage
 from models.columns import Columns
+from models.parser.stage import ParserStage
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
 from models.thermal.evaluate import evaluate_thermalizer
+from models.weights.bundle import Part, fetch, load_bundle, seal
 from pipelines.shards import Shards
 
 BATCH = 64

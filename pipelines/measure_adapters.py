@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.weights.bundle import fetch, load_bundle, seal
 from models.card import update_metrics
 from models.columns import Columns
 from models.errors import UserError
@@ -14,6 +13,7 @@ from models.landmarks.detect import detector
 from models.landmarks.standards import Standard, truth
 from models.synthworld.capture import labels
 from models.synthworld.domain import load_domain
+from models.weights.bundle import fetch, load_bundle, seal
 from models.weights.networks import load_network
 from pipelines.shards import Rows, Shards
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.weights.bundle import fetch, load_bundle, seal
 from models.card import update_metrics
 from models.columns import Columns
 from models.errors import UserError
 from models.landmarks import crowds, evaluate
 from models.synthworld.domain import load_domain
 from models.synthworld.ranges import Domain
+from models.weights.bundle import fetch, load_bundle, seal
 from pipelines.measure import batches
 from pipelines.shards import Shards
 from pipelines.storage import Storage

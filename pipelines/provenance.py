@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from models.weights.bundle import ROOT, weights_digest
-from pipelines.plan.samples import Plan
 from pipelines.config.profile import Profile
+from pipelines.plan.samples import Plan
 
 LAUNCHES = "_plan/launches"
 COMMIT = "THERMAPAIR_COMMIT"

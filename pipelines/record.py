@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.weights.bundle import Bundle
-from models.seeds import seed_of
 from models.attributes import ATTRIBUTES
+from models.seeds import seed_of
+from models.weights.bundle import Bundle
 from pipelines.config.job import GenerateJob
-from pipelines.plan.photos import PhotoPlan, ThermalizeJob
 from pipelines.pictures.codecs import encode_jpeg, encode_png
+from pipelines.plan.photos import PhotoPlan, ThermalizeJob
 from pipelines.plan.samples import Plan, pair_id
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

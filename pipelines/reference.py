@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from models.weights.bundle import seal
 from models.attributes import ATTRIBUTES
 from models.card import update_metrics
 from models.errors import UserError
 from models.faces.reference import fit, fit_measures
 from models.faces.stage import FacesStage
 from models.synthworld.person import measured, sample_person
-from models.attributes import ATTRIBUTES
+from models.weights.bundle import seal
 from pipelines.plan.attributes import IDENTITY
 from pipelines.shards import Shards
 

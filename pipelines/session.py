@@ -10,10 +10,10 @@ from typing import Any
 
 import ray
 
-from models.weights.bundle import ROOT
 from models.errors import EnvironmentFault
-from pipelines.interrupts import abandoned
+from models.weights.bundle import ROOT
 from pipelines.config.profile import RayStart
+from pipelines.interrupts import abandoned
 
 SHM = Path("/dev/shm")
 

@@ -15,14 +15,13 @@ from typing import Any
 import yaml
 from ray.data import Dataset
 
-from models.weights.bundle import Bundle, fetch, load_bundle
 from models.config import check, sort_edits
 from models.errors import UserError
 from models.thermal.unet.network import thermal_config
+from models.weights.bundle import Bundle, fetch, load_bundle
 from pipelines import clean
-from pipelines.run import faults
-from pipelines.run.chain import StageSpec
 from pipelines.commits import committed, finished, write_manifest
+from pipelines.config.profile import Profile, load_profile
 from pipelines.generate import (
     STAGES,
     check_parts,
@@ -36,7 +35,8 @@ from pipelines.generate import (
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.plan.photos import PhotoPlan, ThermalizeJob, write_photo_plan
-from pipelines.config.profile import Profile, load_profile
+from pipelines.run import faults
+from pipelines.run.chain import StageSpec
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 from pipelines.writer import write_partition, write_thermal_files

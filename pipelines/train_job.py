@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from models.weights.bundle import contents_digest, fetch, load_bundle
 from models.config import apply_edit, check, digest_of, read_config
 from models.errors import UserError
 from models.tasks import Side, Task, TrainConfig, load
+from models.weights.bundle import contents_digest, fetch, load_bundle
 from pipelines.frames import frame_names
 from pipelines.provenance import commit_of
 from pipelines.shards import Shards, records

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.temperature import from_centikelvin
-from pipelines.run.chain import stacked
 from pipelines.commits import Commit, commit, write_shard
-from pipelines.plan.photos import PhotoPlan
 from pipelines.pictures.codecs import encode_png
+from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.samples import Plan
 from pipelines.record import PICTURES, reasons, table_of
+from pipelines.run.chain import stacked
 
 ROW_GROUP = 64
 

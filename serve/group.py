@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from ray import serve as ray_serve
 
-from models.weights.bundle import Bundle
 from models.errors import UserError
 from models.faces.decode import Found
 from models.faces.stage import FacesStage
@@ -18,11 +17,12 @@ from models.landmarks.stage import LandmarkStage
 from models.landmarks.standards import Standard
 from models.thermal.unet.stage import ThermalStage
 from models.visible.sd.stage import VisibleStage
-from pipelines.run.chain import Chain, Columns, Stage, StageSpec, stacked
+from models.weights.bundle import Bundle
+from pipelines.config.job import GenerateJob
 from pipelines.embed import find_faces, looked_at
 from pipelines.generate import spec
-from pipelines.config.job import GenerateJob
 from pipelines.pictures.open import BadPicture, open_photo
+from pipelines.run.chain import Chain, Columns, Stage, StageSpec, stacked
 
 
 @dataclass(frozen=True)

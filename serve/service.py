@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from models.weights.bundle import Bundle, Part, fetch, weights_digest
 from models.card import Card
 from models.errors import UserError
 from models.landmarks.standards import Standard
+from models.weights.bundle import Bundle, Part, fetch, weights_digest
 from pipelines.captions.write import TEMPLATE, templates
-from pipelines.run.chain import Columns, stacked
-from pipelines.generate import rounds
-from pipelines.plan.identities import Reference
 from pipelines.config.job import GenerateJob
-from pipelines.pictures.open import BadPicture
-from pipelines.pictures.codecs import encode_png, encode_png_rgb
 from pipelines.config.profile import Profile
+from pipelines.generate import rounds
+from pipelines.pictures.codecs import encode_png, encode_png_rgb
+from pipelines.pictures.open import BadPicture
+from pipelines.plan.identities import Reference
 from pipelines.record import picture, thermal_pictures
+from pipelines.run.chain import Columns, stacked
 from serve import codecs, order, problems
 from serve.group import Answer, Call
 from serve.problems import ProblemError

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 
 from models.weights.bundle import Bundle
-from pipelines.captions.write import choose
-from pipelines.captions.vllm import Engine, Texts, caption_options
-from pipelines.config.profile import CaptionEngines
 from pipelines.captions.resident import ResidentEngine
+from pipelines.captions.vllm import Engine, Texts, caption_options
+from pipelines.captions.write import choose
+from pipelines.config.profile import CaptionEngines
 
 
 class CaptionWriter:

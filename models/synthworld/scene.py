@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from models.attributes import AGES, POSES, SEXES, SKIN_TONES
 from models.synthworld.environment import Environment
 
+
 @dataclass(frozen=True)
 class Shape:
     """Form of one head: every value in about [-1, 1] with 0 the average person. All but DRAWN show in a grey render."""

@@ -16,7 +16,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.augment import pictures_of
-from models.weights.bundle import ROOT
 from models.card import Card
 from models.classes import BACKGROUND, IGNORE
 from models.columns import Columns
@@ -33,6 +32,7 @@ from models.landmarks.negatives import negative
 from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalised
 from models.tasks import Rows, TrainConfig
 from models.thermal.unet.network import Thermalizer, load_thermalizer
+from models.weights.bundle import ROOT
 from models.weights.networks import save_network
 
 COLUMNS: tuple[str, ...] = ("visible", "classes", "landmarks_70", "landmarks_478")

@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.weights.bundle import ROOT
 from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
@@ -27,6 +26,7 @@ from models.faces.recogniser import ArcFace, Architecture, normalised
 from models.synthworld.person import measured, sample_person
 from models.synthworld.splits import identities
 from models.tasks import Rows, TrainConfig
+from models.weights.bundle import ROOT
 from models.weights.networks import load_strictly
 
 COLUMNS = ("world_identity", "visible", "landmarks_70")

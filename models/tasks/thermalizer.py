@@ -24,6 +24,7 @@ from models.tasks import Side, TrainConfig, absolute
 from models.temperature import Unit
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
+from models.thermal.prior import reference, temperature_prior
 from models.thermal.unet.network import (
     ThermalConfig,
     Thermalizer,
@@ -32,7 +33,6 @@ from models.thermal.unet.network import (
     new_thermalizer,
     save_thermalizer,
 )
-from models.thermal.prior import reference, temperature_prior
 from models.unet import STRIDE, UNetConfig
 from models.weights.networks import device_of, load_strictly
 

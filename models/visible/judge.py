@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from models.weights.bundle import SEAL, seal
 from models.captions.grammar import caption
 from models.card import update_metrics
 from models.errors import UserError
@@ -29,6 +28,7 @@ from models.synthworld.render import render
 from models.synthworld.scene import attributes
 from models.visible import cache
 from models.visible.sd.stage import VisibleStage
+from models.weights.bundle import SEAL, seal
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,9 @@ class Part(BaseModel):
     def _licensed(self) -> "Part":
         lacking = [name for name, one in self.weights.items() if not (one.licence or self.licence)]
         if lacking:
-            raise ValueError(f"weights {', '.join(lacking)}: no licence is named (licence of the part, or of the weights)")
+            raise ValueError(
+                f"weights {', '.join(lacking)}: no licence is named (licence of the part, or of the weights)"
+            )
         return self
 
     @property
@@ -129,7 +131,9 @@ class Bundle(BaseModel):
         if wanted is not None:
             if wanted not in serving:
                 there = ", ".join(serving) or "none"
-                raise UserError(f"parts.{stage}: bundle {self.name} has no part {wanted!r} of this stage; it has: {there}.")
+                raise UserError(
+                    f"parts.{stage}: bundle {self.name} has no part {wanted!r} of this stage; it has: {there}."
+                )
             return wanted, serving[wanted]
         if len(serving) > 1:
             raise UserError(
@@ -179,7 +183,9 @@ def fetch(part: Part, folder: str) -> dict[str, Path]:
     for name, place in places(part, folder).items():
         wanted = part.weights[name].digest
         if wanted and (found := store.weights_digest(place)) != wanted:
-            raise EnvironmentFault(f"{place}: its digest is {found}, and the bundle wants {wanted}. Fetch the right weights.")
+            raise EnvironmentFault(
+                f"{place}: its digest is {found}, and the bundle wants {wanted}. Fetch the right weights."
+            )
     return {name: store.fetch(place) for name, place in places(part, folder).items()}
 
 
@@ -222,7 +228,9 @@ def _find(name: str) -> Path:
     if path is None:
         known = [p.parent.name for p in ROOT.glob("models/*/bundle.yaml")]
         known += [p.stem for p in ROOT.glob("models/bundles/*.yaml")]
-        raise UserError(f"no bundle {name!r}: name one of {', '.join(sorted(known))}, or the path or URI of a YAML file.")
+        raise UserError(
+            f"no bundle {name!r}: name one of {', '.join(sorted(known))}, or the path or URI of a YAML file."
+        )
     return path
 
 

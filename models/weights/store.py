@@ -131,7 +131,9 @@ class SmallFiles:
         try:
             return dict(json.loads(_small(self.place, name)))
         except (ValueError, TypeError) as error:
-            raise EnvironmentFault(f"{self.place}/{name} is no JSON object ({error}). Fetch the bundle again.") from None
+            raise EnvironmentFault(
+                f"{self.place}/{name} is no JSON object ({error}). Fetch the bundle again."
+            ) from None
 
 
 def _names(place: str | Path) -> frozenset[str]:

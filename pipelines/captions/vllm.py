@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.weights.bundle import MAIN, Part, fetch
 from models.captions.prompt import messages
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
-from pipelines.run.faults import cause_of
+from models.weights.bundle import MAIN, Part, fetch
 from pipelines.captions.backends import VllmOptions
 from pipelines.config.profile import CaptionEngines
+from pipelines.run.faults import cause_of
 
 WAY_OUT = "Repair it and run the same command again, or write captions without a model: --set captions=template"
 

@@ -14,17 +14,17 @@ from functools import partial
 
 import pyarrow as pa
 
-from models.weights.bundle import Bundle
 from models.captions import grammar
 from models.captions.measure import Agreement, normalised
 from models.captions.reading import disagreements
 from models.captions.sampling import spread_attributes
 from models.errors import UserError
 from models.seeds import seed_of
+from models.weights.bundle import Bundle
 from pipelines.captions.backends import GRAMMAR, LLM, TEMPLATE, VllmOptions, vllm_options, writer_of
 from pipelines.captions.vllm import Engine, Texts, Told, silent
-from pipelines.plan.samples import Plan
 from pipelines.config.profile import CaptionEngines
+from pipelines.plan.samples import Plan
 
 WAVE = 65_536
 """Samples between two commits: an engine is started once or twice for each wave."""

@@ -70,9 +70,13 @@ class ChainSpec:
         """Return the same chain with the stages `names` alone; the bits of `reached` stay those of the whole."""
         return replace(self, links=tuple(link for link in self.links if link.stage in names))
 
-    def with_settings(self, bundle: Bundle, wanted: Mapping[str, Mapping[str, Any]], layers: Sequence[Layer]) -> "ChainSpec":
+    def with_settings(
+        self, bundle: Bundle, wanted: Mapping[str, Mapping[str, Any]], layers: Sequence[Layer]
+    ) -> "ChainSpec":
         """Return the same stages asked for something else; raises a UserError for what one of them does not know."""
-        return replace(self, links=tuple(_asked(link, bundle, wanted.get(link.stage, {}), layers) for link in self.links))
+        return replace(
+            self, links=tuple(_asked(link, bundle, wanted.get(link.stage, {}), layers) for link in self.links)
+        )
 
     @property
     def pipes(self) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
@@ -226,7 +230,9 @@ def _check_writers(chosen: Mapping[str, Link], given: Iterable[str]) -> None:
     for link in chosen.values():
         for column in link.flow.writes:
             if column in writers:
-                raise UserError(f"column {column} comes from {writers[column]} and is written by stage {link.stage}, too.")
+                raise UserError(
+                    f"column {column} comes from {writers[column]} and is written by stage {link.stage}, too."
+                )
             writers[column] = f"stage {link.stage}"
 
 
@@ -238,7 +244,9 @@ def _ordered(chosen: Mapping[str, Link]) -> tuple[Link, ...]:
         missing = {column for link in left for column in link.flow.writes}
         ready = [link for link in left if not missing & {*link.flow.reads, *link.flow.reads_if_there}]
         if not ready:
-            raise UserError(f"stages {', '.join(link.stage for link in left)} read what one another write: no order fits.")
+            raise UserError(
+                f"stages {', '.join(link.stage for link in left)} read what one another write: no order fits."
+            )
         done.append(ready[0])
         left.remove(ready[0])
     return tuple(done)

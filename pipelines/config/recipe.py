@@ -95,7 +95,13 @@ def caption_recipe(part: Part | None, folder: str, source: str) -> dict[str, Any
     from pipelines.captions.backends import vllm_options
 
     options = vllm_options(part).model_dump(mode="json")
-    return {"source": source, "kind": part.kind, "weights": digests(part, folder), "options": options, "dtype": part.dtype}
+    return {
+        "source": source,
+        "kind": part.kind,
+        "weights": digests(part, folder),
+        "options": options,
+        "dtype": part.dtype,
+    }
 
 
 def chain_of(recipe: Recipe, bundle: Bundle, given: Sequence[str]) -> ChainSpec:

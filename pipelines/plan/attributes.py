@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from models.seeds import seed_of
 from models.attributes import ATTRIBUTES
+from models.seeds import seed_of
 
 HABIT = 0.75
 """How often a person wears their usual hair and beard."""

@@ -50,9 +50,7 @@ class Identity:
         return "given" if name in self.given else "estimated" if name in self.estimated else "asked"
 
 
-def identities(
-    wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str, str] | None = None
-) -> list[Identity]:
+def identities(wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str, str] | None = None) -> list[Identity]:
     """Return the people of a job, in a stable order: asking for more keeps the first. parts: which one is the recogniser.
 
     Raises:
@@ -90,7 +88,9 @@ class Reference:
         try:
             return None if tensors is None else cls(tensors)
         except KeyError as error:
-            raise EnvironmentFault(f"the reference distribution of bundle {bundle.name} has no tensor {error}.") from None
+            raise EnvironmentFault(
+                f"the reference distribution of bundle {bundle.name} has no tensor {error}."
+            ) from None
 
     @classmethod
     def of(cls, bundle: Bundle, parts: Mapping[str, str] | None = None) -> "Reference":

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from models.weights.bundle import Bundle, weights_digest
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
+from models.weights.bundle import Bundle, weights_digest
 from pipelines.config.job import Encoding
 from pipelines.pictures.open import FORMATS, BadPicture, open_classes, open_photo
-from pipelines.plan.samples import RUN, SAMPLES, differences, read_run
 from pipelines.pictures.square import squared
+from pipelines.plan.samples import RUN, SAMPLES, differences, read_run
 from pipelines.storage import Storage, own_reason
 
 SEGMENTS = "_seg.png"

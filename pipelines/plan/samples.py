@@ -134,8 +134,9 @@ class Plan:
         for piece in self.pieces.found:
             for chunk in range(piece.chunks):
                 first = piece.first + chunk * piece.partitions_per_chunk
-                yield piece.first_chunk + chunk, range(
-                    first, min(first + piece.partitions_per_chunk, piece.first + piece.partitions)
+                yield (
+                    piece.first_chunk + chunk,
+                    range(first, min(first + piece.partitions_per_chunk, piece.first + piece.partitions)),
                 )
 
     def captioned(self) -> set[int]:

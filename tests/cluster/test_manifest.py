@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from cluster import cli, kuberay, render, travel
-from models.weights.bundle import ROOT
 from models.errors import UserError
-from pipelines.generate import STAGES
+from models.weights.bundle import ROOT
 from pipelines.config.profile import Profile, load_profile
+from pipelines.generate import STAGES
 from serve import app
 
 SCHEMAS = ROOT.parent / "shared" / "kuberay-crds"

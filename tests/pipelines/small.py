@@ -8,12 +8,12 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from models.weights.bundle import Bundle, load_bundle, seal
 from models.config import apply_edit, check
 from models.seeds import seed_of
-from pipelines.generate import KINDS
+from models.weights.bundle import Bundle, load_bundle, seal
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
+from pipelines.generate import KINDS
 
 SIZE = 32
 Columns = dict[str, np.ndarray]

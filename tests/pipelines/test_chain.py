@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.weights.bundle import Bundle
 from models.errors import EnvironmentFault
+from models.weights.bundle import Bundle
 from pipelines import chain, faults, record
 from pipelines.captions.write import write_captions
-from pipelines.generate import spec
 from pipelines.config.job import GenerateJob
+from pipelines.generate import spec
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.storage import Storage
 from pipelines.writer import encoded, whole_partition, write_partition

@@ -219,7 +219,9 @@ def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], 
     run("tfake", images, tmp_path / "out")
     config = landmarker.Config(network={"size": 32, "width": 0.25, "head": 32, "standard": 478}, thermal=0.0)
     rows = rows_for(landmarker, config, tmp_path / "out")
-    assert np.isnan(rows["points"][0]).all() and np.isfinite(rows["points"][1:]).all()  # one row a picture, not a condition
+    assert (
+        np.isnan(rows["points"][0]).all() and np.isfinite(rows["points"][1:]).all()
+    )  # one row a picture, not a condition
     value, _ = landmarker.loss(landmarker.build(config), rows, config, 0)
     assert value.isfinite()
 
@@ -305,9 +307,9 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     assert 18 < np.nanmedian(rows["thermal"]) < 38
     front = rows["points_given"] == 72
     assert np.isfinite(rows["landmarks_72"][front]).all() and np.isnan(rows["landmarks_72"][~front][:, 43:]).all()
-    from models.weights.bundle import ROOT
     from models.landmarks.evaluate import detector
     from models.landmarks.metrics import nme
+    from models.weights.bundle import ROOT
 
     finder = detector(ROOT / "models" / "starter" / "landmarks" / "70")
     grey = landmarker.levels(rows["thermal"][front])

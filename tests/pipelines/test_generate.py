@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from models.weights.bundle import Bundle, load_bundle
 from models.errors import EnvironmentFault, UserError
+from models.weights.bundle import Bundle, load_bundle
 from pipelines import generate as module
 from pipelines.commits import committed, finished
-from pipelines.generate import generate
 from pipelines.config.job import GenerateJob
+from pipelines.generate import generate
 from pipelines.plan.samples import Plan
 from pipelines.report import Report
 from pipelines.storage import Storage

@@ -11,7 +11,6 @@ import torch
 import yaml
 from PIL import Image
 
-from models.weights.bundle import load_bundle, seal
 from models.checkpoint import load_weights
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
@@ -20,6 +19,7 @@ from models.landmarks.detect import Face, Window
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
+from models.weights.bundle import load_bundle, seal
 from models.weights.networks import save_network
 from pipelines import gather, landmarks, measure_landmarks
 from pipelines.shards import Shards

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from cluster import cli
-from models.weights.bundle import Bundle
 from models.errors import EnvironmentFault, Interrupted, UserError
+from models.weights.bundle import Bundle
 from pipelines import clean, generate, inspect, provenance, session
 from pipelines.captions.write import write_captions
-from pipelines.run.chain import Chain
-from pipelines.generate import check_made, spec
 from pipelines.config.job import GenerateJob
+from pipelines.generate import check_made, spec
 from pipelines.lease import Lease
 from pipelines.page import page
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.progress import Board, State
 from pipelines.report import finish
+from pipelines.run.chain import Chain
 from pipelines.sheet import coloured
 from pipelines.storage import Storage
 from pipelines.writer import write_partition

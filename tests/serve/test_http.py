@@ -312,8 +312,8 @@ class TestOrders:
         assert set(schemas.Pair.model_fields) <= set(COLUMNS)
 
     def test_a_seed_is_the_person_and_samples_of_a_job(self, quiet: Service) -> None:
-        from pipelines.plan.identities import identities
         from pipelines.config.job import load_job
+        from pipelines.plan.identities import identities
 
         request = schemas.PairsRequest(seed=7, views=4)
         job = order.job_of(request, quiet.job, quiet.limits)

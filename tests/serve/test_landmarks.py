@@ -7,16 +7,16 @@ import pytest
 import torch
 import yaml
 
-from models.weights.bundle import ROOT, Bundle, load_bundle, seal
 from models.errors import UserError
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import render
 from models.synthworld.splits import identities
+from models.weights.bundle import ROOT, Bundle, load_bundle, seal
 from models.weights.networks import save_network
 from pipelines.config.job import load_job
-from pipelines.pictures.open import BadPicture
 from pipelines.pictures.codecs import encode_png_rgb
+from pipelines.pictures.open import BadPicture
 from serve.group import StageGroup
 
 

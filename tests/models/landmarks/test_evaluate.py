@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from models.weights.bundle import ROOT
 from models.card import Card
 from models.landmarks import evaluate
 from models.landmarks.calibration import read_calibration
@@ -15,6 +14,7 @@ from models.landmarks.pose import average_head
 from models.synthworld.domain import load_domain
 from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
+from models.weights.bundle import ROOT
 from models.weights.networks import save_network
 
 SIZE = 64
