@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pipelines.captions.write import AUTHORS
+from pipelines.captions.backends import AUTHORS
 from pipelines.plan.samples import Plan
 from pipelines.sheet import View, coloured, scale_of, tiles
 
@@ -67,6 +67,8 @@ def page(report: "Report", plan: Plan, views: list[View], rejects: list[View], s
         "<div class=charts>" + "".join(histogram(name, values) for name, values in scores.items()) + "</div>",
         "<h2>Stages</h2>",
         stages(report),
+        "<h2>Chain</h2>",
+        chain(plan),
     ]
     if rejects:
         body += ["<h2>Refused</h2>", refused(report), *people(rejects, scale)]
@@ -148,6 +150,15 @@ def stages(report: "Report") -> str:
         for name, seconds in report.seconds.items()
     )
     return f"<table><tr><th>stage<th>worker seconds<th>share<th>samples per worker second{rows}</table>"
+
+
+def chain(plan: Plan) -> str:
+    """Return every stage, its part, and what it reads from whom."""
+    rows = ""
+    for (stage, part, kind, read), link in zip(plan.chain.pipes, plan.chain.links, strict=True):
+        reads = ", ".join(f"{name} ({who})" for name, who in read)
+        rows += f"<tr><td>{_text(stage)}<td>{_text(part)} ({_text(kind)})<td>{_text(reads)}<td>{_text(', '.join(link.flow.writes))}"
+    return f"<table><tr><th>stage<th>part<th>reads (from)<th>writes{rows}</table>"
 
 
 def refused(report: "Report") -> str:

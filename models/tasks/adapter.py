@@ -17,7 +17,7 @@ from models.columns import Columns
 from models.landmarks.adapt import Adapter, AdapterConfig, adaptation_loss, adapted
 from models.landmarks.metrics import nme
 from models.landmarks.standards import Standard, truth
-from models.tasks import Rows, TrainConfig
+from models.tasks import TrainConfig
 from models.weights.networks import save_network
 
 COLUMNS = ("landmarks_70", "landmarks_478")

@@ -30,7 +30,7 @@ from models.landmarks.loss import nll
 from models.landmarks.metrics import nme
 from models.landmarks.negatives import negative
 from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalised
-from models.tasks import Rows, TrainConfig
+from models.tasks import TrainConfig
 from models.thermal.unet.network import Thermalizer, load_thermalizer
 from models.weights.bundle import ROOT
 from models.weights.networks import save_network

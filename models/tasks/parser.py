@@ -15,7 +15,7 @@ from models.classes import CLASSES, MIRRORED, painted
 from models.columns import Columns
 from models.errors import UserError
 from models.parser.stage import parse
-from models.tasks import Rows, TrainConfig
+from models.tasks import TrainConfig
 from models.unet import UNet, UNetConfig, build_unet
 from models.weights.networks import device_of, load_network, load_strictly, save_network
 

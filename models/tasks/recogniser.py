@@ -25,7 +25,7 @@ from models.faces.onnx_file import export_recogniser
 from models.faces.recogniser import ArcFace, Architecture, normalised
 from models.synthworld.person import measured, sample_person
 from models.synthworld.splits import identities
-from models.tasks import Rows, TrainConfig
+from models.tasks import TrainConfig
 from models.weights.bundle import ROOT
 from models.weights.networks import load_strictly
 

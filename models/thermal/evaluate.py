@@ -7,7 +7,7 @@ import torch
 
 from models.columns import Columns
 from models.tasks.thermalizer import predict
-from models.thermal.baselines import Baselines, Errors, Rows, skill
+from models.thermal.baselines import Baselines, Errors, skill
 from models.thermal.unet.network import load_thermalizer
 
 

@@ -266,10 +266,11 @@ def check_profile(profile: Profile, chain: ChainSpec, attempts: int = 1) -> list
                 f"profile.groups: {', '.join(group.stages)} would compute on a CPU in {group.threads} threads, and bytes "
                 "would depend on that number. Set threads: 1 and raise actors instead; it is faster, too."
             )
-    if attempts > 1 and groups and "gates" in chain.stages and "gates" not in groups[0].stages:
+    if attempts > 1 and "gates" in chain.stages and "gates" not in groups[0].stages:
+        together = ", ".join(chain.stages[: chain.stages.index("gates") + 1])
         raise UserError(
-            f"profile.groups: samples are drawn again up to {attempts} times by the actor that holds the first stage "
-            f"({chain.stages[0]}), and the gates stand in another group. Put {', '.join(chain.stages[: chain.stages.index('gates') + 1])} "
-            "into one group, or set gates.attempts=1."
+            f"profile.groups: samples are drawn again up to {attempts} times by the actor that holds the first stage, "
+            f"{chain.stages[0]}, and the gates stand in another group. Put {together} into one group, or set "
+            "gates.attempts=1."
         )
     return groups

@@ -1,30 +1,28 @@
-"""The plan of a thermalize job: every picture of a folder or of Parquet files with its id, cut into partitions.
+"""The plan of a thermalize job: every picture of a folder or of Parquet files with its id, cut into partitions."""
 
-_plan/run.json          what this output is: digest, job, bundle, sizes (written last: with it the plan is whole)
-_plan/samples.parquet   one row group per partition: id, picture, its mask, its place in a Parquet file
-"""
-
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import Bundle, weights_digest
-from pipelines.config.job import Encoding
-from pipelines.pictures.open import FORMATS, BadPicture, open_classes, open_photo
+from models.weights.bundle import Bundle, strictest
+from pipelines.config.chain import ChainSpec, resolve_chain
+from pipelines.config.recipe import Recipe, stage_recipes
+from pipelines.config.thermalize import ThermalizeJob
+from pipelines.pictures.open import FORMATS, BadPicture, keep_bytes, open_classes, open_photo
 from pipelines.pictures.square import squared
-from pipelines.plan.samples import RUN, SAMPLES, differences, read_run
+from pipelines.plan.persons import COLUMN, parse_person, person_of
+from pipelines.plan.pieces import Pieces, claim, read_pieces
+from pipelines.rows.ids import hashed
+from pipelines.rows.record import VISIBLE_BYTES, RecordSpec
 from pipelines.storage import Storage, own_reason
 
 SEGMENTS = "_seg.png"
@@ -32,60 +30,64 @@ SEGMENTS = "_seg.png"
 PICTURES = ("visible", "image", "picture")
 """Columns of a Parquet file that are looked at, in this order."""
 RAW_BYTES = 256 * 2**20
+MISSING = "-"
+"""In place of a mask that a picture lacks though others have one."""
+
+BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "visible",
+          "content_box")  # fmt: skip
+"""Columns that the plan brings to the chain, and `classes` where masks are given."""
 
 
-class ThermalizeJob(BaseModel):
-    """Visible pictures in, the same faces in thermal out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["thermalize"] = "thermalize"
-    name: str = "thermalize"
-    images: str
-    masks: str = ""
-    """Folder of class pictures; without one the bundle's parser finds the classes (a Parquet brings its own `classes`)."""
-    conditions: list[str] = ["warm", "cold"]
-    size: int = Field(ge=32, le=2048, multiple_of=32)
-    """Side of the thermal picture in pixels."""
-    layout: Literal["record", "tfake"] = "record"
-    encoding: Encoding = Encoding()
-    partition_samples: int = Field(default=64, ge=1)
-    limit: int | None = Field(default=None, ge=1)
-
-    @field_validator("conditions")
-    @classmethod
-    def _distinct(cls, value: list[str]) -> list[str]:
-        if not value or len(set(value)) != len(value):
-            raise ValueError("name one or more different conditions, as in warm,cold")
-        return value
+def chain_for(job: ThermalizeJob, bundle: Bundle, masked: bool) -> ChainSpec:
+    """Return the stages of a thermalize job; masked: its pictures come with classes."""
+    given = (*BRINGS, "classes") if masked else BRINGS
+    return resolve_chain(
+        bundle, given=given, wanted=("thermal",), layers=job.layers, parts=job.parts, settings=job.settings
+    )
 
 
 class PhotoPlan:
     """A plan that lies whole in `out`. Picklable and small: workers read their partition, and its pictures, themselves."""
 
-    def __init__(self, out: Storage, job: ThermalizeJob, bundle: Bundle, digest: str, partitions: int) -> None:
-        self.out, self.job, self.bundle, self.digest, self.partitions = out, job, bundle, digest, partitions
+    def __init__(
+        self, out: Storage, job: ThermalizeJob, bundle: Bundle, recipe: Recipe, chain: ChainSpec, pieces: Pieces
+    ) -> None:
+        self.out, self.job, self.bundle = out, job, bundle
+        self.recipe, self.chain, self.pieces, self.digest = recipe, chain, pieces, recipe.digest
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("out", "job", "bundle", "digest", "partitions")}
-
-    @cached_property
-    def _samples(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.out.path(SAMPLES), filesystem=self.out.arrow)
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return self.pieces.partitions
 
     @property
     def samples(self) -> int:
         """Number of pictures in all partitions."""
-        return self._samples.metadata.num_rows
+        return self.pieces.samples
 
     @property
     def masked(self) -> bool:
         """Whether every picture's classes are given, so that no parser is needed."""
-        return bool(self.sample_table(0)["mask"][0].as_py())
+        return "classes" in self.chain.given
+
+    @property
+    def known(self) -> bool:
+        """Whether something says who is shown, so that the split is by person."""
+        return bool(self.recipe.source["person"])
+
+    @property
+    def record(self) -> RecordSpec:
+        """What rows of the record need to know of this run."""
+        split, visible = "" if self.known else "train", str(self.recipe.encoding["visible"])
+        return RecordSpec(self.digest, self.recipe.layers, self.recipe.licence, self.chain, visible, split)
+
+    def rows(self, partition: int) -> int:
+        """Number of pictures of `partition`."""
+        return self.pieces.rows(partition)
 
     def sample_table(self, partition: int) -> pa.Table:
-        """Return sample_id, picture, name, mask, row of `partition`."""
-        return self._samples.read_row_group(partition)
+        """Return the rows of `SCHEMA` of `partition`."""
+        return self.pieces.table(partition)
 
     def partition(self, partition: int) -> dict[str, np.ndarray]:
         """Return the pictures of `partition` as the columns that stages take; a picture that is not taken has its reason."""
@@ -93,32 +95,32 @@ class PhotoPlan:
         with ThreadPoolExecutor(4, "open") as pool:
             found = list(pool.map(self._opened, samples))
         side, count = self.job.size, len(samples)
-        columns: dict[str, Any] = {
+        texts: dict[str, list[Any]] = {
             "sample_id": [row["sample_id"] for row in samples],
-            "identity_id": [row["picture"] for row in samples],
+            "identity_id": [row["person"] or row["picture"] for row in samples],
             "name": [row["name"] for row in samples],
             "noise_id": [row["sample_id"] for row in samples],
-            "reject": [reason for _, _, reason in found],
-            "reached": ["" if reason else "visible,classes" if self.masked else "visible" for _, _, reason in found],
-            **{name: [""] * count for name in ("caption", "caption_source", "marks")},
-            **{name: ["{}"] * count for name in ("attributes", "given", "estimated", "seconds")},
+            "reject": [opened.reason for opened in found],
+            VISIBLE_BYTES: [opened.came for opened in found],
         }
-        numbers = {name: np.zeros(count, np.int32) for name in ("view", "draw", "seed", "attempt")}
         blank = np.zeros((side, side, 3), np.uint8)
-        pixels = {"visible": np.stack([blank if picture is None else picture for picture, _, _ in found])}
+        pixels = {"visible": np.stack([blank if one.picture is None else one.picture for one in found])}
         if self.masked:
-            pixels["classes"] = np.stack([blank[..., 0] if classes is None else classes for _, classes, _ in found])
+            pixels["classes"] = np.stack([blank[..., 0] if one.classes is None else one.classes for one in found])
         return {
-            **{name: np.array(values, object) for name, values in columns.items()},
-            **numbers,
+            **{name: np.array([*values, None], object)[:-1] for name, values in texts.items()},
+            **{name: np.zeros(count, np.int32) for name in ("view", "draw", "attempt")},
+            "seed": np.zeros(count, np.int64),
             **pixels,
+            "content_box": np.array([one.box for one in found], np.int32),
             "partition": np.full(count, partition, np.int32),
-            "final": np.ones(count, bool),
         }
 
-    def _opened(self, sample: dict[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None, str]:
-        """Return (picture uint8 [S, S, 3], classes uint8 [S, S] if given, reason); a picture without a reason is whole."""
+    def _opened(self, sample: dict[str, Any]) -> "_Opened":
+        """Return a picture and its classes as squares; a picture that is not taken has a reason in their place."""
         try:
+            if self.known and not sample["person"]:
+                raise BadPicture(f"no person: {self.recipe.source['person']} does not say who {sample['picture']} shows")
             data, mask, name = self._bytes(sample)
             picture = open_photo(data, name)
             height, width = picture.shape[:2]
@@ -126,13 +128,14 @@ class PhotoPlan:
                 raise BadPicture(f"not square: {width} x {height} px, and T-FAKE pairs pixel by pixel; crop it first")
             classes = None if mask is None else open_classes(mask, picture.shape[:2])
         except BadPicture as error:
-            return None, None, str(error)
+            return _Opened(str(error))
         except (OSError, EnvironmentFault) as error:
-            return None, None, own_reason(error)
+            return _Opened(own_reason(error))
         except pa.ArrowException as error:
-            return None, None, f"cannot be read: {error}"
-        side = self.job.size
-        return squared(picture, side)[0], None if classes is None else squared(classes, side)[0], ""
+            return _Opened(f"cannot be read: {error}")
+        square, box = squared(picture, self.job.size)
+        own = None if classes is None else squared(classes, self.job.size)[0]
+        return _Opened("", square, own, box, keep_bytes(data, self.job.size) or b"")
 
     def _bytes(self, sample: dict[str, Any]) -> tuple[bytes, bytes | None, str]:
         """Return the encoded picture, its mask where masks are given, and a file name of the picture."""
@@ -149,8 +152,14 @@ class PhotoPlan:
         return content[0], content[1] if mask else None, file_name(content[0])
 
 
-MISSING = "-"
-"""In place of a mask that a picture lacks though others have one."""
+class _Opened(NamedTuple):
+    """A picture as the chain takes it: uint8 [S, S, 3], classes uint8 [S, S], what is not padding, its bytes where they fit."""
+
+    reason: str
+    picture: np.ndarray | None = None
+    classes: np.ndarray | None = None
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+    came: bytes = b""
 
 
 @lru_cache(4)
@@ -173,67 +182,86 @@ SCHEMA = pa.schema(
         "sample_id": pa.string(),
         "picture": pa.string(),
         "name": pa.string(),
+        "person": pa.string(),
         "mask": pa.string(),
         "group": pa.int32(),
         "row": pa.int32(),
+        "bytes": pa.int64(),
+        "mask_bytes": pa.int64(),
     }
 )
-"""`picture`: path below the images, or FILE#ROW. `name`: what T-FAKE's layout calls it. `row`: in row group, -1 for files."""
+"""`picture`: path below the images, or FILE#ROW. `name`: what T-FAKE's layout calls it. `row`: in row group, -1 for files.
+`bytes`, `mask_bytes`: sizes of the files that they come from, by which a changed one is noticed."""
 
 
 def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoPlan:
-    """Return the plan that lies in `out`, written now if there is none.
+    """Return the plan that lies in `out`, written now if there is none, and extended by pictures that were added.
 
     Raises:
-        UserError: no picture is there, or `out` holds another run; the message says what differs.
+        UserError: no picture is there, `out` holds another run (what differs is named), or pictures that are planned have
+            changed or gone.
     """
-    rows, facts = _listed(job)
-    rows = rows[: job.limit]
-    parts = [bundle.thermal] if rows[0]["mask"] else [bundle.parser, bundle.thermal]
-    weights = [weights_digest(part, bundle) for part in parts]
-    digest = digest_of(job.model_dump(), [part.model_dump() for part in parts], weights, facts)
-    size = max(1, min(job.partition_samples, RAW_BYTES // (job.size**2 * (4 + 2 * len(job.conditions)))))
-    groups = (rows[start : start + size] for start in range(0, len(rows), size))
-    run = {"digest": digest, "job": job.model_dump(), "bundle": bundle.model_dump(), "bundle_folder": bundle._folder}
-    before = claim_plan(out, run, groups, SCHEMA)
-    return PhotoPlan(out, job, bundle, digest, before["partitions"])
-
-
-def claim_plan(
-    out: Storage, run: dict[str, Any], groups: Iterable[list[dict[str, Any]]], schema: pa.Schema
-) -> dict[str, Any]:
-    """Return what `_plan/run.json` of `out` says; if there is none, write the plan: `groups`, a partition each, then `run`.
-
-    `run` has the keys digest, job and, for a job with models, bundle.
-
-    Raises:
-        UserError: `out` holds another run, or files that are not ours; the message says what differs.
-    """
-    if not out.exists(RUN):
-        occupied = [name for name in out.list() if not name.startswith(("_plan/", "_lease/"))]
-        if occupied:
-            raise UserError(f"{out.uri} is not empty ({occupied[0]}, ...) and no output of ours; choose another --out.")
-        sink, partitions, samples = pa.BufferOutputStream(), 0, 0
-        with pq.ParquetWriter(sink, schema) as writer:
-            for group in groups:
-                writer.write_table(pa.Table.from_pylist(group, schema=schema), row_group_size=len(group))
-                partitions, samples = partitions + 1, samples + len(group)
-        out.write(SAMPLES, sink.getvalue().to_pybytes())
-        counts = {"partitions": partitions, "samples": samples}
-        out.create(RUN, (json.dumps({**run, **counts}, indent=1) + "\n").encode())
-    before = read_run(out)
-    if before["digest"] != run["digest"]:
-        old, new = ({key: content.get(key) for key in ("job", "bundle")} for content in (before, run))
-        told = ", ".join(differences(old, json.loads(json.dumps(new)))) or "the pictures or the weights"
-        raise UserError(
-            f"{out.uri} belongs to another run ({before['digest']}, this is {run['digest']}); what differs: {told}. "
-            "Choose another --out, or run as before."
+    rows = _listed(job)
+    masked = bool(rows[0]["mask"])
+    chain = chain_for(job, bundle, masked)
+    partition = max(1, min(job.partition_samples, RAW_BYTES // (job.size**2 * (4 + 2 * len(job.layers)))))
+    recipe = Recipe(
+        kind="thermalize",
+        source={"images": job.images, "masks": job.masks, "person": _told(job, rows), "layout": job.layout},
+        size=job.size,
+        layers=job.layers,
+        stages=stage_recipes(chain),
+        encoding=job.encoding.model_dump(mode="json"),
+        partition=partition,
+        licence=strictest([licence for link in chain.links for licence in link.part.licences]),
+    )
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
+    pieces = read_pieces(out)
+    new = _new_rows(pieces, rows, out)
+    new = new if job.limit is None else new[: max(0, job.limit - pieces.samples)]
+    if new:
+        groups = [new[start : start + partition] for start in range(0, len(new), partition)]
+        pieces = pieces.extended(
+            {"samples": (pa.Table.from_pylist(group, schema=SCHEMA) for group in groups)},
+            start=pieces.items,
+            stop=pieces.items + len(new),
+            digest=digest_of([[row[key] for key in FACTS] for row in new]),
+            extent={"name": job.name, "limit": job.limit},
         )
-    return before
+    return PhotoPlan(out, job, bundle, recipe, chain, pieces)
 
 
-def _listed(job: ThermalizeJob) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Return the rows of the plan, and what identifies the files they come from: names and sizes."""
+FACTS = ("picture", "person", "mask", "bytes", "mask_bytes")
+
+
+def _told(job: ThermalizeJob, rows: Sequence[dict[str, Any]]) -> str:
+    """Return what says who is shown, empty for nothing."""
+    return job.person or (f"column:{COLUMN}" if any(row["person"] for row in rows) else "")
+
+
+def _new_rows(pieces: Pieces, rows: list[dict[str, Any]], out: Storage) -> list[dict[str, Any]]:
+    """Return the rows that are not planned yet. Raises a UserError for planned ones that changed or are gone."""
+    there = {row["picture"]: row for row in rows}
+    planned = set[str]()
+    for number in range(len(pieces.found)):
+        for before in pieces.whole_table(number, "samples").to_pylist():
+            now = there.get(before["picture"])
+            if now is None:
+                raise UserError(
+                    f"{out.uri}: {before['picture']} is planned and no longer there: a run can grow, not shrink. Put it back, "
+                    "or choose another --out."
+                )
+            if any(now[key] != before[key] for key in FACTS):
+                raise UserError(
+                    f"{out.uri}: {before['picture']} is planned and has changed since (it, its mask, or who it shows). Put it "
+                    "back as it was, or choose another --out."
+                )
+            planned.add(before["picture"])
+    return [row for row in rows if row["picture"] not in planned]
+
+
+def _listed(job: ThermalizeJob) -> list[dict[str, Any]]:
+    """Return the pictures of a job as rows of `SCHEMA`."""
     images = Storage(job.images)
     if not images.exists():
         raise UserError(f"{images.uri} does not exist (--images names a folder of pictures or of Parquet files).")
@@ -242,12 +270,14 @@ def _listed(job: ThermalizeJob) -> tuple[list[dict[str, Any]], list[Any]]:
     if tables:
         if job.masks:
             raise UserError("--masks: pictures in Parquet bring theirs as the column `classes`")
-        return list(_table_rows(images, tables)), [[name, files[name]] for name in tables]
+        return list(_table_rows(images, {name: files[name] for name in tables}, job))
+    if parse_person(job.person)[0] == "column":
+        raise UserError(f"--person {job.person}: a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX.")
     names = [name for name in files if PurePath(name).suffix.lower() in FORMATS and not name.endswith(SEGMENTS)]
     if not names:
         raise UserError(f"{images.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}, .parquet.")
     masks = sizes(Storage(job.masks)) if job.masks else {}
-    rows = [_file_row(name, _mask_of(name, masks, job)) for name in names]
+    rows = [_file_row(name, files[name], _mask_of(name, masks, job), masks, job) for name in names]
     if job.masks and all(row["mask"] == MISSING for row in rows):
         looked = f"{PurePath(names[0]).stem}{SEGMENTS} or {PurePath(names[0]).stem}.png"
         raise UserError(f"{Storage(job.masks).uri} has no mask for any picture; looked for names like {looked}")
@@ -257,7 +287,7 @@ def _listed(job: ThermalizeJob) -> tuple[list[dict[str, Any]], list[Any]]:
             raise UserError(
                 f"{images.uri}: {name} comes with {count} extensions; T-FAKE's layout takes one picture a name"
             )
-    return rows, [[name, files[name]] for name in names] + [[name, masks[name]] for name in sorted(masks)]
+    return rows
 
 
 def sizes(storage: Storage) -> dict[str, int]:
@@ -274,34 +304,57 @@ def _mask_of(name: str, masks: dict[str, int], job: ThermalizeJob) -> str:
     return next((mask for mask in (f"{stem}{SEGMENTS}", *own) if mask in masks), MISSING)
 
 
-def _file_row(name: str, mask: str) -> dict[str, Any]:
-    stem = str(PurePath(name).with_suffix(""))
-    return {"sample_id": _id(name), "picture": name, "name": stem, "mask": mask, "group": 0, "row": -1}
+def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: ThermalizeJob) -> dict[str, Any]:
+    return {
+        "sample_id": hashed("picture", name),
+        "picture": name,
+        "name": str(PurePath(name).with_suffix("")),
+        "person": person_of(job.person, name) or "",
+        "mask": mask,
+        "group": 0,
+        "row": -1,
+        "bytes": size,
+        "mask_bytes": masks.get(mask, 0),
+    }
 
 
-def _table_rows(images: Storage, tables: list[str]) -> Iterator[dict[str, Any]]:
+def _table_rows(images: Storage, tables: dict[str, int], job: ThermalizeJob) -> Iterator[dict[str, Any]]:
     """Yield a row for every row of Parquet files; they must agree on whether classes are given."""
-    number, masked = 0, None
-    for name in tables:
+    kind, column = parse_person(job.person)
+    masked = None
+    for name, size in tables.items():
         with images.arrow.open_input_file(images.path(name)) as source:
             try:
                 file = pq.ParquetFile(source)
             except pa.ArrowException as error:
                 raise UserError(f"{images.path(name)} cannot be read: {error}") from None
-            own = "classes" in file.schema_arrow.names
+            have = file.schema_arrow.names
+            own = "classes" in have
             picture_column(file, name)  # refuses a file without one
             if masked not in (None, own):
                 raise UserError(
                     f"{images.uri}: some files have the column `classes`, {name} {'has' if own else 'has not'}"
                 )
             masked = own
+            if kind == "column" and column not in have:
+                raise UserError(f"{name} has no column {column!r} (--person); it has: {', '.join(have)}")
+            who = column if kind == "column" else COLUMN if not kind and COLUMN in have else ""
+            number = 0
             for group in range(file.num_row_groups):
+                people = file.read_row_group(group, columns=[who])[who].to_pylist() if who else []
                 for row in range(file.metadata.row_group(group).num_rows):
                     picture = f"{name}#{number}"
-                    mask = "classes" if own else ""
-                    yield {"sample_id": _id(picture), "picture": picture, "name": f"{number:06d}", "mask": mask} | {
+                    person = people[row] if who else person_of(job.person, picture)
+                    yield {
+                        "sample_id": hashed("picture", picture),
+                        "picture": picture,
+                        "name": f"{PurePath(name).with_suffix('')}-{number:06d}",
+                        "person": "" if person is None else str(person),
+                        "mask": "classes" if own else "",
                         "group": group,
                         "row": row,
+                        "bytes": size,
+                        "mask_bytes": 0,
                     }
                     number += 1
 
@@ -311,6 +364,3 @@ def file_name(data: bytes) -> str:
     starts = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"BM": "bmp", b"GIF8": "gif"}
     return f"cell.{next((end for start, end in starts.items() if data.startswith(start)), 'tiff')}"
 
-
-def _id(name: str) -> str:
-    return hashlib.sha256(f"picture\x1f{name}".encode()).hexdigest()[:20]

@@ -5,7 +5,6 @@ in a stable order: a larger job starts with the same samples. All views of a per
 them. Captions are written later, chunk by chunk, into `_plan/captions`.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from math import gcd, prod
@@ -18,16 +17,18 @@ import pyarrow.parquet as pq
 from models.attributes import ATTRIBUTES
 from models.columns import COLUMNS
 from models.errors import UserError
-from models.layers import Layer
 from models.seeds import seed_of
 from models.weights.bundle import Bundle
 from pipelines.captions.backends import writer_of
-from pipelines.config.chain import ChainSpec, resolve_chain
+from pipelines.config.chain import ChainSpec
+from pipelines.config.generate import BRINGS, chain_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe, caption_recipe, chain_of, stage_recipes
 from pipelines.plan.attributes import draw_words
 from pipelines.plan.identities import Identity, digest, identities, table_of
 from pipelines.plan.pieces import Pieces, claim, read_pieces, read_run
+from pipelines.rows.ids import hashed
+from pipelines.rows.record import RecordSpec
 from pipelines.storage import Storage
 
 CAPTIONS = "_plan/captions"
@@ -36,37 +37,14 @@ RAW_BYTES = 256 * 2**20
 """A partition's columns, uncompressed, at most."""
 CHUNK_SAMPLES = 4096
 
-BRINGS = ("sample_id", "identity_id", "view", "draw", "seed", "attributes", "attributes_source", "caption", "caption_source",
-          "embedding", "partition", "attempt", "noise_id")  # fmt: skip
-"""Columns that the plan brings to the chain."""
-WANTED = ("visible", "thermal", "scores")
-OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
-"""Columns that pairs have to have, and those that they have where the bundle can make them."""
-
-
 def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
     """Return the id of one visible picture: 20 hex digits."""
-    return _hashed("sample", seed, identity, view, draw)
-
-
-def pair_id(sample: str, layer: Layer) -> str:
-    """Return the id of one visible and thermal pair: 20 hex digits."""
-    return _hashed("pair", sample, layer.name)
+    return hashed("sample", seed, identity, view, draw)
 
 
 def noise_id(sample: str, attempt: int) -> str:
     """Return what the noise of one attempt at a sample is drawn from."""
     return f"{sample}/{attempt}"
-
-
-def chain_for(job: GenerateJob, bundle: Bundle) -> ChainSpec:
-    """Return the stages of a generate job. Raises what `resolve_chain` raises; imports neither torch nor diffusers."""
-    settings = {**job.settings, "gates": job.gates.model_dump()}
-    if "gates" in job.settings:
-        raise UserError("settings.gates: the gates have a section of their own, gates.")
-    return resolve_chain(
-        bundle, given=BRINGS, wanted=WANTED, optional=OPTIONAL, layers=job.layers, parts=job.parts, settings=settings
-    )
 
 
 def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
@@ -108,6 +86,12 @@ class Plan:
     def samples(self) -> int:
         """Number of samples in all partitions."""
         return self.pieces.samples
+
+    @property
+    def record(self) -> RecordSpec:
+        """What rows of the record need to know of this run."""
+        visible = str(self.recipe.encoding["visible"])
+        return RecordSpec(self.digest, self.recipe.layers, self.recipe.licence, self.chain, visible)
 
     def rows(self, partition: int) -> int:
         """Number of samples of `partition`."""
@@ -349,10 +333,6 @@ def samples_of(job: GenerateJob, person: Identity) -> Iterator[dict[str, Any]]:
 
 def _captions(chunk: int) -> str:
     return f"{CAPTIONS}/part-{chunk:05d}.parquet"
-
-
-def _hashed(*parts: object) -> str:
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:20]
 
 
 def _strings(values: list[str]) -> np.ndarray:

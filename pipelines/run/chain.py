@@ -196,7 +196,7 @@ def _wide(part: Columns, name: str, like: np.ndarray) -> np.ndarray:
 
 
 def _blank(dtype: np.dtype) -> object:
-    return "" if dtype == object else 0
+    return "" if dtype.kind == "O" else 0
 
 
 def checked(result: Columns, count: int, link: Link) -> Columns:
