@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.classes import BACKGROUND, CLASSES, IGNORE
+from pipelines.pictures.codecs import MAX_PIXELS
 
 FORMATS = {
     ".jpg": ("JPEG", "MPO"),
@@ -31,7 +32,6 @@ ORIENTATION, UPRIGHT, GPS = 0x0112, 1, 0x8825
 
 MAX_BYTES = 200 * 2**20
 MAX_SIDE = 16_384
-MAX_PIXELS = 64_000_000
 
 
 class BadPicture(ValueError):

@@ -136,8 +136,8 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def stored(dtype: str, colours: bool) -> np.ndarray:
     """Fields of 16 px in values of their own [32, 48] (or [32, 48, 3]): no turn of it looks like another."""
     fields = np.arange(6).reshape(2, 3)[..., None] * 40 + np.array([0, 15, 30] if colours else [0])
-    values = np.repeat(np.repeat(fields, 16, axis=0), 16, axis=1).astype(dtype)
-    return (values if colours else values[..., 0]) * (1 if dtype == "uint8" else 97)
+    values = np.repeat(np.repeat(fields, 16, axis=0), 16, axis=1) * (1 if dtype == "uint8" else 97)
+    return (values if colours else values[..., 0]).astype(dtype)
 
 
 def turned(orientation: int) -> Image.Exif:
@@ -229,9 +229,17 @@ def png_text(text: str) -> PngImagePlugin.PngInfo:
     return info
 
 
+def behind_the_pixels(data: bytes, text: str) -> bytes:
+    """A PNG with XMP after its pixels, where readers of headers do not look."""
+    content = b"XML:com.adobe.xmp\0\0\0\0\0" + text.encode()
+    chunk = struct.pack(">I", len(content)) + b"iTXt" + content + struct.pack(">I", zlib.crc32(b"iTXt" + content))
+    return data[:-12] + chunk + data[-12:]  # before IEND
+
+
 @pytest.mark.parametrize(
     "data",
     [
+        behind_the_pixels(square("PNG", exif=turned(1)), XMP.decode()),
         square("PNG", side=47),
         encoded("PNG", size=(48, 47)),
         *(square("PNG", mode) for mode in ("L", "P", "RGBA", "1", "LA")),
