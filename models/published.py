@@ -9,8 +9,8 @@ from models.landmarks.detect import MARGIN, write_detection
 from models.landmarks.network import load_published
 from models.thermal.unet.network import ThermalConfig, Thermalizer, save_thermalizer
 from models.unet import UNet, UNetConfig
-from models.weights.bundle import seal
 from models.weights.networks import load_strictly, read_checkpoint, save_network
+from models.weights.store import seal
 
 BLUR = 0.5
 """Sigma in pixels of what the published thermalizer's pictures were blurred by, masked before."""

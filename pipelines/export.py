@@ -11,7 +11,7 @@ import torch
 from models.card import Card, history
 from models.errors import UserError
 from models.training import start
-from models.weights.bundle import SEAL, seal
+from models.weights.store import SEAL, seal
 from pipelines.checkpoints import Checkpoints
 from pipelines.provenance import hardware
 from pipelines.storage import Storage

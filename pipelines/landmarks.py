@@ -12,9 +12,9 @@ from models.landmarks import exports
 from models.landmarks.adapt import Adapter, converted, load_adapter
 from models.landmarks.detect import Detector, Face, Search, detector
 from models.landmarks.intensity import Mode
-from models.landmarks.stage import TRAINED
+from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
-from models.weights.bundle import Bundle, fetch, load_bundle
+from models.weights.bundle import Bundle, load_bundle
 from pipelines.pictures.open import BadPicture, open_any
 from pipelines.storage import Storage, own_reason
 
@@ -43,9 +43,7 @@ def find(
     Raises UserError when no picture can be taken, or two would be written to one file.
     """
     chosen = load_bundle(bundle, sort_edits(overrides, {"bundle": Bundle})["bundle"])
-    if chosen.landmarks is None:
-        raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
-    finder, adapter = _finder(fetch(chosen.landmarks, chosen), standard)
+    finder, adapter = _finder(chosen.main("landmarks"), standard)
     finder.threshold, finder.search = threshold or finder.threshold, Search(finest=finest)
     source, target, skipped, pictures = Storage(images), Storage(out), dict[str, str](), list[dict[str, Any]]()
     names = _names(source, formats)

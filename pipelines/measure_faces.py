@@ -6,7 +6,7 @@ import numpy as np
 
 from models.card import update_metrics
 from models.faces.evaluate import COLUMNS, evaluate_recogniser
-from models.weights.bundle import SEAL, seal
+from models.weights.store import SEAL, seal
 from pipelines.shards import Shards
 
 BATCH = 128

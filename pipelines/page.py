@@ -157,7 +157,8 @@ def chain(plan: Plan) -> str:
     rows = ""
     for (stage, part, kind, read), link in zip(plan.chain.pipes, plan.chain.links, strict=True):
         reads = ", ".join(f"{name} ({who})" for name, who in read)
-        rows += f"<tr><td>{_text(stage)}<td>{_text(part)} ({_text(kind)})<td>{_text(reads)}<td>{_text(', '.join(link.flow.writes))}"
+        cells = (stage, f"{part} ({kind})", reads, ", ".join(link.flow.writes))
+        rows += "<tr>" + "".join(f"<td>{_text(cell)}" for cell in cells)
     return f"<table><tr><th>stage<th>part<th>reads (from)<th>writes{rows}</table>"
 
 

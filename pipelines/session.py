@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from models.errors import EnvironmentFault
-from models.weights.bundle import ROOT
+from models.weights.store import ROOT
 from pipelines.config.profile import RayStart
 from pipelines.interrupts import abandoned
 

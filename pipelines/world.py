@@ -19,7 +19,6 @@ from pipelines.commits import Commit, commit, committed, write_manifest, write_s
 from pipelines.config.profile import Profile, load_profile
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
-from pipelines.rows import SCHEMA, encode, parquet
 from pipelines.rows.encode import encode_rendered, name_rendered, parquet
 from pipelines.rows.schema import WORLD, schema
 from pipelines.session import ray_session

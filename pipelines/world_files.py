@@ -30,7 +30,6 @@ from pipelines.layouts.charlotte import SLOTS
 from pipelines.layouts.tfake import DENSE, NPZ
 from pipelines.layouts.unpickle import npz_of
 from pipelines.pictures.codecs import decode, encode_jpeg, encode_png, encode_png_rgb
-from pipelines.rows import parquet
 from pipelines.rows.encode import parquet
 from pipelines.storage import Storage
 from pipelines.world_job import WorldJob, identities

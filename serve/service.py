@@ -11,7 +11,8 @@ import numpy as np
 from models.card import Card
 from models.errors import UserError
 from models.landmarks.standards import Standard
-from models.weights.bundle import Bundle, Part, fetch, weights_digest
+from models.weights.bundle import Bundle, Part, fetch
+from models.weights.store import weights_digest
 from pipelines.captions.write import TEMPLATE, templates
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile

@@ -37,6 +37,7 @@ and captions of its own grammar. The head is the world's parametric one: shape t
 nostrils, lines) is average. It has not seen faces turned by more than 60 degrees."""
 
 REFERENCE = "reference.safetensors"
+STAGE = "visible"
 COLUMNS = ("world_identity", "view", "domain", "gap", "visible", "classes", "landmarks_70", "attributes")
 
 

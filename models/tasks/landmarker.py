@@ -32,8 +32,8 @@ from models.landmarks.negatives import negative
 from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalised
 from models.tasks import TrainConfig
 from models.thermal.unet.network import Thermalizer, load_thermalizer
-from models.weights.bundle import ROOT
 from models.weights.networks import save_network
+from models.weights.store import ROOT
 
 COLUMNS: tuple[str, ...] = ("visible", "classes", "landmarks_70", "landmarks_478")
 VALIDATION_COLUMNS = (*COLUMNS, "thermal", "seen_70_visible", "seen_70_thermal")

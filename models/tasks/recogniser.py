@@ -26,8 +26,8 @@ from models.faces.recogniser import ArcFace, Architecture, normalised
 from models.synthworld.person import measured, sample_person
 from models.synthworld.splits import identities
 from models.tasks import TrainConfig
-from models.weights.bundle import ROOT
 from models.weights.networks import load_strictly
+from models.weights.store import ROOT
 
 COLUMNS = ("world_identity", "visible", "landmarks_70")
 

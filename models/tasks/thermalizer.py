@@ -36,6 +36,7 @@ from models.thermal.unet.network import (
 from models.unet import STRIDE, UNetConfig
 from models.weights.networks import device_of, load_strictly
 
+STAGE = "thermal"
 COLUMNS = ("visible", "classes", "thermal", "valid", "condition")
 SUMMARY = """Turns a visible face into apparent temperature in degrees Celsius: T-FAKE's U-Net, one network per condition. What it
 gives is what the condition makes likely, not a measurement of anybody."""

@@ -15,7 +15,7 @@ from models import stages
 from models.config import parse_config, read_config
 from models.errors import EnvironmentFault, UserError
 from models.stages import CAPTIONS, STAGES, Dtype
-from models.weights.networks import store
+from models.weights import store
 from models.weights.store import ROOT, SmallFiles, locate, remote
 
 LICENCES = ("unlicensed-synthetic", "cc0-1.0", "mit", "bsd-3-clause", "apache-2.0", "openrail++", "openrail",

@@ -75,7 +75,7 @@ def measure(bundle: Bundle, engines: CaptionEngines, count: int = 1000, seed: in
     """
     asked = [spread_attributes(random.Random(seed_of(seed, "measure captions", k))) for k in range(count)]
     seeds = [seed_of(seed, "measure captions", k) for k in range(count)]
-    part = writer_of(bundle, LLM)
+    part = writer_of(bundle, "llm")
     if part is None:
         raise UserError(f"bundle {bundle.name} has no language model to measure.")
     engine = Engine(part, bundle.folder, engines, vllm_options(part))
@@ -152,7 +152,7 @@ def _take(text: str, taken: set[int]) -> bool:
 
 def _taken(plan: Plan, open_chunks: set[int]) -> set[int]:
     """Return the keys of the captions that are committed already."""
-    there = [k for k in range(plan.partitions) if k // plan.partitions_per_chunk not in open_chunks]
+    there = [k for chunk, partitions in plan.chunks() if chunk not in open_chunks for k in partitions]
     return {seed_of(normalised(text)) for k in there for text in plan.captions(k)["caption"].to_pylist()}
 
 

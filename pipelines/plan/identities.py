@@ -61,10 +61,10 @@ def identities(wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str
         found = sampled(reference, wanted.count or 0, wanted.minimum_angle, seed)
         return [Identity(name, embedding, {}, reference.words(embedding), True) for name, embedding in found]
     people = from_parquet(wanted.source, wanted.count, bundle, parts)
-    reference = Reference.find(bundle, parts)
-    if reference is None:
+    known = Reference.find(bundle, parts)
+    if known is None:
         return people
-    return [Identity(p.id, p.embedding, p.given, reference.words(p.embedding)) for p in people]
+    return [Identity(p.id, p.embedding, p.given, known.words(p.embedding)) for p in people]
 
 
 class Reference:

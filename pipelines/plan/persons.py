@@ -22,7 +22,9 @@ def parse_person(text: str) -> tuple[str, str]:
         except re.error as error:
             raise ValueError(f"person: pattern {value!r} is no regular expression ({error})") from None
         return kind, value
-    raise ValueError(f"person {text!r}: say folder:LEVEL (1 is the first below the images), pattern:REGEX or column:NAME")
+    raise ValueError(
+        f"person {text!r}: say folder:LEVEL (1 is the first below the images), pattern:REGEX or column:NAME"
+    )
 
 
 def person_of(text: str, path: str) -> str | None:

@@ -120,7 +120,9 @@ class PhotoPlan:
         """Return a picture and its classes as squares; a picture that is not taken has a reason in their place."""
         try:
             if self.known and not sample["person"]:
-                raise BadPicture(f"no person: {self.recipe.source['person']} does not say who {sample['picture']} shows")
+                raise BadPicture(
+                    f"no person: {self.recipe.source['person']} does not say who {sample['picture']} shows"
+                )
             data, mask, name = self._bytes(sample)
             picture = open_photo(data, name)
             height, width = picture.shape[:2]
@@ -272,7 +274,9 @@ def _listed(job: ThermalizeJob) -> list[dict[str, Any]]:
             raise UserError("--masks: pictures in Parquet bring theirs as the column `classes`")
         return list(_table_rows(images, {name: files[name] for name in tables}, job))
     if parse_person(job.person)[0] == "column":
-        raise UserError(f"--person {job.person}: a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX.")
+        raise UserError(
+            f"--person {job.person}: a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX."
+        )
     names = [name for name in files if PurePath(name).suffix.lower() in FORMATS and not name.endswith(SEGMENTS)]
     if not names:
         raise UserError(f"{images.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}, .parquet.")
@@ -363,4 +367,3 @@ def file_name(data: bytes) -> str:
     """Return a name with the extension that the first bytes call for: cells have none of their own."""
     starts = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"BM": "bmp", b"GIF8": "gif"}
     return f"cell.{next((end for start, end in starts.items() if data.startswith(start)), 'tiff')}"
-

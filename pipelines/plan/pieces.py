@@ -10,7 +10,7 @@ chunks of their own, so what was there stays byte for byte. Fewer than planned i
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -113,12 +113,16 @@ class Pieces:
         tables: Mapping[str, Iterable[pa.Table]],
         *,
         start: int,
-        stop: int,
-        digest: str,
+        stop: int | Callable[[], int],
+        digest: str | Callable[[], str],
         chunk_samples: int = 0,
         extent: Mapping[str, Any] | None = None,
     ) -> "Pieces":
-        """Write a further piece and return all of them. tables: name -> a table for every partition, `samples` among them."""
+        """Write a further piece and return all of them; the same without a new item.
+
+        tables: name -> a table for every partition, `samples` among them. stop, digest: where they are only known once the
+        tables are written, what returns them.
+        """
         number, sizes = len(self.found), list[int]()
         for name, parts in tables.items():
             sink, writer = pa.BufferOutputStream(), None
@@ -137,8 +141,8 @@ class Pieces:
             partitions=len(sizes),
             samples=sum(sizes),
             start=start,
-            stop=stop,
-            digest=digest,
+            stop=stop if isinstance(stop, int) else stop(),
+            digest=digest if isinstance(digest, str) else digest(),
             first_chunk=last.first_chunk + last.chunks if self.found else 0,
             partitions_per_chunk=max(1, chunk_samples // sizes[0]),
             extent=dict(extent or {}),
@@ -164,7 +168,7 @@ def read_pieces(out: Storage) -> Pieces:
     return Pieces(out, found)
 
 
-def claim(out: Storage, recipe: Recipe, bundle: Bundle, job: Mapping[str, Any]) -> None:
+def claim(out: Storage, recipe: Recipe, bundle: Bundle | None, job: Mapping[str, Any]) -> None:
     """Make `out` the output of `recipe`, or check that it is.
 
     Raises:
@@ -179,8 +183,8 @@ def claim(out: Storage, recipe: Recipe, bundle: Bundle, job: Mapping[str, Any]) 
             "digest": recipe.digest,
             "recipe": recipe.model_dump(mode="json"),
             "job": dict(job),
-            "bundle": bundle.model_dump(mode="json"),
-            "bundle_folder": bundle.folder,
+            "bundle": bundle.model_dump(mode="json") if bundle else None,
+            "bundle_folder": bundle.folder if bundle else "",
         }
         out.create(RUN, (json.dumps(run, indent=1) + "\n").encode())
     before = read_run(out)

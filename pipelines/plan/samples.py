@@ -37,6 +37,7 @@ RAW_BYTES = 256 * 2**20
 """A partition's columns, uncompressed, at most."""
 CHUNK_SAMPLES = 4096
 
+
 def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
     """Return the id of one visible picture: 20 hex digits."""
     return hashed("sample", seed, identity, view, draw)

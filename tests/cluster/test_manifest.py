@@ -11,7 +11,7 @@ import yaml
 
 from cluster import cli, kuberay, render, travel
 from models.errors import UserError
-from models.weights.bundle import ROOT
+from models.weights.store import ROOT
 from pipelines.config.profile import Profile, load_profile
 from pipelines.generate import STAGES
 from serve import app

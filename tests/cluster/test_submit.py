@@ -20,7 +20,7 @@ import pytest
 
 from cluster import cli, ray_jobs, travel
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import ROOT
+from models.weights.store import ROOT
 from pipelines.commits import committed, finished
 from pipelines.storage import Storage
 

@@ -14,7 +14,8 @@ from models.captions.measure import normalised
 from models.captions.reading import disagreements
 from models.captions.sampling import spread_attributes
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import ROOT, Bundle, load_bundle, seal
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import ROOT, seal
 from pipelines import captions
 from pipelines.captions.vllm import CaptionOptions, Engine, Texts, Written, caption_options
 from pipelines.captions.write import FEW, choose, cleaned, templates, write_captions

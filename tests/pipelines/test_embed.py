@@ -12,7 +12,8 @@ from models.errors import EnvironmentFault, UserError
 from models.faces.onnx_file import export_detector, export_recogniser
 from models.faces.recogniser import Embedder
 from models.faces.scrfd import SCRFD
-from models.weights.bundle import ROOT, load_bundle, seal
+from models.weights.bundle import load_bundle
+from models.weights.store import ROOT, seal
 from pipelines import embed
 from pipelines.plan.identities import from_parquet
 from pipelines.storage import Storage

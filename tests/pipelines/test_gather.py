@@ -309,7 +309,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     assert np.isfinite(rows["landmarks_72"][front]).all() and np.isnan(rows["landmarks_72"][~front][:, 43:]).all()
     from models.landmarks.evaluate import detector
     from models.landmarks.metrics import nme
-    from models.weights.bundle import ROOT
+    from models.weights.store import ROOT
 
     finder = detector(ROOT / "models" / "starter" / "landmarks" / "70")
     grey = landmarker.levels(rows["thermal"][front])

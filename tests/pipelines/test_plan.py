@@ -14,7 +14,8 @@ from models.attributes import ATTRIBUTES
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
-from models.weights.bundle import Bundle, fetch, load_bundle, seal
+from models.weights.bundle import Bundle, fetch, load_bundle
+from models.weights.store import seal
 from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
 from pipelines.generate import generate

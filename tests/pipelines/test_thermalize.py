@@ -16,7 +16,8 @@ from models.errors import UserError
 from models.temperature import from_centikelvin
 from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
-from models.weights.bundle import Bundle, load_bundle, seal
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import seal
 from pipelines import thermalize
 from pipelines.clean import run as clean
 from pipelines.commits import committed

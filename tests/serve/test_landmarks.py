@@ -12,7 +12,8 @@ from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import render
 from models.synthworld.splits import identities
-from models.weights.bundle import ROOT, Bundle, load_bundle, seal
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import ROOT, seal
 from models.weights.networks import save_network
 from pipelines.config.job import load_job
 from pipelines.pictures.codecs import encode_png_rgb

@@ -34,7 +34,8 @@ from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import Rendered, render
 from models.synthworld.splits import identities
 from models.temperature import from_centikelvin
-from models.weights.bundle import ROOT, fetch
+from models.weights.bundle import fetch
+from models.weights.store import ROOT
 from pipelines.embed import looked_at
 from pipelines.generate import spec, stages_of
 from pipelines.pictures.codecs import decode, encode_png_rgb

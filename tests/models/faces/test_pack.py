@@ -17,7 +17,7 @@ from models.faces.onnx_file import SCRFD_OUTPUTS
 from models.faces.pack import Pack
 from models.faces.scrfd import SCRFD, anchors
 from models.faces.stage import FacesStage
-from models.weights.bundle import ROOT
+from models.weights.store import ROOT
 
 STARTER = ROOT / "models" / "starter" / "faces"
 
