@@ -73,7 +73,9 @@ class ChainSpec:
     def with_settings(
         self, bundle: Bundle, wanted: Mapping[str, Mapping[str, Any]], layers: Sequence[Layer]
     ) -> "ChainSpec":
-        """Return the same stages asked for something else; raises a UserError for what one of them does not know."""
+        """Return the same stages asked for something else. Raises a UserError for another stage, or what one does not know."""
+        if unknown := [stage for stage in wanted if stage not in self.stages]:
+            raise UserError(f"settings.{unknown[0]}: no stage {unknown[0]!r} here; known: {', '.join(self.stages)}.")
         return replace(
             self, links=tuple(_asked(link, bundle, wanted.get(link.stage, {}), layers) for link in self.links)
         )
