@@ -23,7 +23,7 @@ class ThermalizeJob(BaseModel):
     """Who is shown: `folder:LEVEL`, `pattern:REGEX` on the path, or `column:NAME` of a Parquet (its identity_id by default)."""
     conditions: Conditions = ("warm", "cold")
     samples: Draws = 1
-    size: int = Field(ge=32, le=2048, multiple_of=32)
+    size: int = Field(ge=32, le=4096, multiple_of=32)
     """Side of the thermal picture in pixels."""
     layout: Literal["record", "tfake"] = "record"
     encoding: Encoding = Encoding()
