@@ -190,8 +190,24 @@ def fetch(part: Part, folder: str) -> dict[str, Path]:
 
 
 def digests(part: Part, folder: str) -> dict[str, str]:
-    """Return what identifies the bytes of each set of weights of `part`."""
-    return {name: store.weights_digest(place) for name, place in places(part, folder).items()}
+    """Return what identifies the bytes of each set of weights of `part`: as it names them, which `fetch` holds them to."""
+    there = places(part, folder)
+    return {name: one.digest or store.weights_digest(there[name]) for name, one in part.weights.items()}
+
+
+def pin(bundle: Bundle, names: Sequence[str]) -> Bundle:
+    """Return `bundle` with the digests of the weights of the parts `names` written out: `fetch` then refuses other bytes.
+
+    Raises:
+        EnvironmentFault: weights are missing or not sealed.
+    """
+    pinned = dict(bundle.parts)
+    for name in names:
+        part = bundle.parts[name]
+        found = digests(part, bundle.folder)
+        weights = {key: one.model_copy(update={"digest": found[key]}) for key, one in part.weights.items()}
+        pinned[name] = part.model_copy(update={"weights": weights})
+    return bundle.model_copy(update={"parts": pinned})
 
 
 def small_files(part: Part, folder: str) -> dict[str, SmallFiles]:
