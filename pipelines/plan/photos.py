@@ -1,7 +1,7 @@
 """The plan of a thermalize job: every picture of a folder or of Parquet files with its id, cut into partitions."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import PurePath
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.columns import Columns
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, strictest
@@ -18,7 +19,7 @@ from pipelines.config.chain import ChainSpec, resolve_chain
 from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import FORMATS, BadPicture, keep_bytes, open_classes, open_photo
-from pipelines.pictures.square import squared
+from pipelines.pictures.square import Box, squared
 from pipelines.plan.persons import COLUMN, parse_person, person_of
 from pipelines.plan.pieces import Pieces, claim, read_pieces
 from pipelines.rows.ids import hashed
@@ -43,6 +44,20 @@ def chain_for(job: ThermalizeJob, bundle: Bundle, masked: bool) -> ChainSpec:
     given = (*BRINGS, "classes") if masked else BRINGS
     return resolve_chain(
         bundle, given=given, wanted=("thermal",), layers=job.layers, parts=job.parts, settings=job.settings
+    )
+
+
+def recipe_for(job: ThermalizeJob, chain: ChainSpec, person: str = "") -> Recipe:
+    """Return everything that may change a byte of what the job makes. person: what says who is shown."""
+    return Recipe(
+        kind="thermalize",
+        source={"images": job.images, "masks": job.masks, "person": person, "layout": job.layout},
+        size=job.size,
+        layers=job.layers,
+        stages=stage_recipes(chain),
+        encoding=job.encoding.model_dump(mode="json"),
+        partition=max(1, min(job.partition_samples, RAW_BYTES // (job.size**2 * (4 + 2 * len(job.layers))))),
+        licence=strictest([licence for link in chain.links for licence in link.part.licences]),
     )
 
 
@@ -89,34 +104,14 @@ class PhotoPlan:
         """Return the rows of `SCHEMA` of `partition`."""
         return self.pieces.table(partition)
 
-    def partition(self, partition: int) -> dict[str, np.ndarray]:
+    def partition(self, partition: int) -> Columns:
         """Return the pictures of `partition` as the columns that stages take; a picture that is not taken has its reason."""
         samples = self.sample_table(partition).to_pylist()
         with ThreadPoolExecutor(4, "open") as pool:
             found = list(pool.map(self._opened, samples))
-        side, count = self.job.size, len(samples)
-        texts: dict[str, list[Any]] = {
-            "sample_id": [row["sample_id"] for row in samples],
-            "identity_id": [row["person"] or row["picture"] for row in samples],
-            "name": [row["name"] for row in samples],
-            "noise_id": [row["sample_id"] for row in samples],
-            "reject": [opened.reason for opened in found],
-            VISIBLE_BYTES: [opened.came for opened in found],
-        }
-        blank = np.zeros((side, side, 3), np.uint8)
-        pixels = {"visible": np.stack([blank if one.picture is None else one.picture for one in found])}
-        if self.masked:
-            pixels["classes"] = np.stack([blank[..., 0] if one.classes is None else one.classes for one in found])
-        return {
-            **{name: np.array([*values, None], object)[:-1] for name, values in texts.items()},
-            **{name: np.zeros(count, np.int32) for name in ("view", "draw", "attempt")},
-            "seed": np.zeros(count, np.int64),
-            **pixels,
-            "content_box": np.array([one.box for one in found], np.int32),
-            "partition": np.full(count, partition, np.int32),
-        }
+        return columns_of(samples, found, self.job.size, self.masked, partition)
 
-    def _opened(self, sample: dict[str, Any]) -> "_Opened":
+    def _opened(self, sample: dict[str, Any]) -> "Opened":
         """Return a picture and its classes as squares; a picture that is not taken has a reason in their place."""
         try:
             if self.known and not sample["person"]:
@@ -130,14 +125,14 @@ class PhotoPlan:
                 raise BadPicture(f"not square: {width} x {height} px, and T-FAKE pairs pixel by pixel; crop it first")
             classes = None if mask is None else open_classes(mask, picture.shape[:2])
         except BadPicture as error:
-            return _Opened(str(error))
+            return Opened(str(error))
         except (OSError, EnvironmentFault) as error:
-            return _Opened(own_reason(error))
+            return Opened(own_reason(error))
         except pa.ArrowException as error:
-            return _Opened(f"cannot be read: {error}")
+            return Opened(f"cannot be read: {error}")
         square, box = squared(picture, self.job.size)
         own = None if classes is None else squared(classes, self.job.size)[0]
-        return _Opened("", square, own, box, keep_bytes(data, self.job.size) or b"")
+        return Opened("", square, own, box, keep_bytes(data, self.job.size) or b"")
 
     def _bytes(self, sample: dict[str, Any]) -> tuple[bytes, bytes | None, str]:
         """Return the encoded picture, its mask where masks are given, and a file name of the picture."""
@@ -154,14 +149,46 @@ class PhotoPlan:
         return content[0], content[1] if mask else None, file_name(content[0])
 
 
-class _Opened(NamedTuple):
+class Opened(NamedTuple):
     """A picture as the chain takes it: uint8 [S, S, 3], classes uint8 [S, S], what is not padding, its bytes where they fit."""
 
     reason: str
     picture: np.ndarray | None = None
     classes: np.ndarray | None = None
-    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+    box: Box = (0, 0, 0, 0)
     came: bytes = b""
+
+
+def columns_of(
+    samples: Sequence[Mapping[str, Any]], found: Sequence[Opened], side: int, masked: bool, partition: int
+) -> Columns:
+    """Return pictures as the columns that stages take, attempt 0.
+
+    samples: `sample_id`, `picture`, `name` and `person` of each, as in `SCHEMA`. masked: `found` has their classes.
+    """
+    count = len(samples)
+    # Who and what they are, and why some are not taken.
+    texts: dict[str, list[Any]] = {
+        "sample_id": [row["sample_id"] for row in samples],
+        "identity_id": [row["person"] or row["picture"] for row in samples],
+        "name": [row["name"] for row in samples],
+        "noise_id": [row["sample_id"] for row in samples],
+        "reject": [opened.reason for opened in found],
+        VISIBLE_BYTES: [opened.came for opened in found],
+    }
+    # Their pixels, black where there are none.
+    blank = np.zeros((side, side, 3), np.uint8)
+    pixels = {"visible": np.stack([blank if one.picture is None else one.picture for one in found])}
+    if masked:
+        pixels["classes"] = np.stack([blank[..., 0] if one.classes is None else one.classes for one in found])
+    return {
+        **{name: np.array([*values, None], object)[:-1] for name, values in texts.items()},
+        **{name: np.zeros(count, np.int32) for name in ("view", "draw", "attempt")},
+        "seed": np.zeros(count, np.int64),
+        **pixels,
+        "content_box": np.array([one.box for one in found], np.int32),
+        "partition": np.full(count, partition, np.int32),
+    }
 
 
 @lru_cache(4)
@@ -206,17 +233,8 @@ def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoP
     rows = _listed(job)
     masked = bool(rows[0]["mask"])
     chain = chain_for(job, bundle, masked)
-    partition = max(1, min(job.partition_samples, RAW_BYTES // (job.size**2 * (4 + 2 * len(job.layers)))))
-    recipe = Recipe(
-        kind="thermalize",
-        source={"images": job.images, "masks": job.masks, "person": _told(job, rows), "layout": job.layout},
-        size=job.size,
-        layers=job.layers,
-        stages=stage_recipes(chain),
-        encoding=job.encoding.model_dump(mode="json"),
-        partition=partition,
-        licence=strictest([licence for link in chain.links for licence in link.part.licences]),
-    )
+    recipe = recipe_for(job, chain, _told(job, rows))
+    partition = recipe.partition
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
     new = _new_rows(pieces, rows, out)
