@@ -14,6 +14,9 @@ A package has `settings.py`, light, for whoever checks a job, and `stage.py`, he
         def __init__(self, weights: dict[str, Path], options, *, dtype: str, threads: int)
         def __call__(self, rows: Columns, settings, batch: int) -> Columns      # the columns it writes, row by row
 
+Some offer more: `settings.py` of faces `reference` and `recogniser`, of a thermal kind that works by words
+`conditions(files)`; `stage.py` of faces `find` and `embed`, of landmarks `at_boxes`, for pictures of any size.
+
 `module:Name` in place of a package is a class with all five as attributes, in one light file.
 
 Two fields of a `Settings` are filled by the job and never set by hand: `layers` (its conditions and draws) and `size`

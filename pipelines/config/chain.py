@@ -254,8 +254,10 @@ def _ordered(chosen: Mapping[str, Link]) -> tuple[Link, ...]:
     return tuple(done)
 
 
-def check_profile(profile: Profile, chain: ChainSpec, attempts: int = 1) -> list[Group]:
-    """Return the profile's groups for a chain.
+def check_profile(
+    profile: Profile, chain: ChainSpec, attempts: int = 1, setting: str = "gates.attempts"
+) -> list[Group]:
+    """Return the profile's groups for a chain. setting: where `attempts` comes from.
 
     Raises:
         UserError: a group that computes on a CPU in several threads (the last bits would depend on how many), or that cuts
@@ -273,6 +275,6 @@ def check_profile(profile: Profile, chain: ChainSpec, attempts: int = 1) -> list
         raise UserError(
             f"profile.groups: samples are drawn again up to {attempts} times by the actor that holds the first stage, "
             f"{chain.stages[0]}, and the gates stand in another group. Put {together} into one group, or set "
-            "gates.attempts=1."
+            f"{setting}=1."
         )
     return groups

@@ -99,7 +99,10 @@ class Limits(_Section):
     megapixels: float = Field(default=24, gt=0)
     """Of one picture, read from its header."""
     views: int = Field(default=8, ge=1)
+    layers: int = Field(default=16, ge=1)
+    """Thermal pictures of one visible picture: conditions times samples."""
     steps: int = Field(default=50, ge=1)
+    """Of any setting of this name."""
     attempts: int = Field(default=8, ge=1)
     captions: int = Field(default=64, ge=1)
 

@@ -24,15 +24,18 @@ class Settings(BaseModel):
     layers: tuple[Layer, ...] = ()
 
 
+def conditions(files: Mapping[str, Files]) -> tuple[str, ...]:
+    """Return the words that the networks have learned."""
+    return tuple(str(name) for name in files["model"].json(FILE).get("conditions", CONDITIONS))
+
+
 def columns(options: NoOptions, settings: Settings, files: Mapping[str, Files]) -> Flow:
     """Return what the stage reads and writes. Raises a UserError for a condition that it has not learned."""
-    facts = files["model"].json(FILE)
-    known = [str(name) for name in facts.get("conditions", CONDITIONS)]
     try:
-        check_words(settings.layers, known, "this thermalizer")
+        check_words(settings.layers, conditions(files), "this thermalizer")
     except ValueError as error:
         raise UserError(f"{error}.") from None
-    masked = ("classes",) if facts.get("mask_background", True) else ()
+    masked = ("classes",) if files["model"].json(FILE).get("mask_background", True) else ()
     return Flow(
         reads=("visible", *masked),
         reads_if_there=() if masked else ("classes",),
