@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from ray import serve as ray_serve
 
 from models.temperature import from_centikelvin
-from serve import codecs, problems, schemas
+from serve import codecs, problems, rows, schemas
 from serve.accept import CENTIKELVIN, JSON, NPY, PNG, Media, chosen
 from serve.bodies import body, decoded
 from serve.document import answers, described, documented
@@ -53,20 +53,21 @@ async def pairs(request: Request, service: Served, accept: Accept = None) -> Res
     """
     form = chosen(accept, [JSON, PNG, CENTIKELVIN, NPY])
     asked = await body(request, schemas.PairsRequest, "picture", service.limits.pictures)
+    order = await service.pairs_order(asked)
     if form in (PNG, CENTIKELVIN):
-        one_only(form, asked.views * (1 if form == PNG else len(asked.conditions)))
+        one_only(form, asked.views * (1 if form == PNG else len(order.job.layers)))
     photo = None if asked.picture is None else codecs.from_base64(asked.picture, 0)
-    job, rows, together = await service.pairs(asked, photo)
+    done, together = await service.pairs(asked, order, photo)
     if form == JSON:
-        good, bad = await run_in_threadpool(service.records, job, rows)
+        good, bad = await run_in_threadpool(rows.records, order, done)
         scale = codecs.SCALE.model_dump()
         answer = await json_answer(request, {"thermal_scale": scale, "pairs": good, "rejects": bad})
     else:
-        kept = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
+        kept = np.flatnonzero(done["final"] & (done["reject"] == ""))
         if not len(kept):
-            reasons = "; ".join(sorted(set(rows["reject"][rows["final"]].tolist())))
+            reasons = "; ".join(sorted(set(done["reject"][done["final"]].tolist())))
             raise ProblemError("rejected", reasons, "Ask with another seed, more gates.attempts or wider gates.")
-        answer = picture_answer(form, rows["visible"][kept[0]], rows["thermal"][kept])
+        answer = picture_answer(form, done["visible"][kept[0]], done["thermal"][kept])
     answer.headers["X-Batch-Rows"] = str(together)
     return answer
 
@@ -76,27 +77,26 @@ async def pairs(request: Request, service: Served, accept: Accept = None) -> Res
     **described(schemas.ThermalizeRequest, schemas.ThermalizeAnswer, "pictures", PNG, CENTIKELVIN, NPY),
 )
 async def thermalize(request: Request, service: Served, accept: Accept = None) -> Response:
-    """See pictures in thermal, as portraits: their longer side is scaled to the bundle's size.
+    """See pictures in thermal, as `thermapair thermalize` does: padded to squares of the bundle's size.
 
-    JSON: a row for every picture and condition. PNG: false colours to look at, of one picture in one condition. PNG
-    in centikelvin: its temperatures. NPY: degrees Celsius float32 [conditions, H, W] of one picture.
+    JSON: a row for every picture, condition and draw. PNG: false colours to look at, of one picture in one condition. PNG
+    in centikelvin: its temperatures. NPY: degrees Celsius float32 [conditions x draws, S, S] of one picture. The header
+    X-Content-Box (x0,y0,x1,y1) says what of the square is the picture.
     """
     form = chosen(accept, [JSON, PNG, CENTIKELVIN, NPY])
     asked = await body(request, schemas.ThermalizeRequest, "pictures", service.limits.pictures)
+    order = await service.photos_order(asked)
     if form != JSON:
-        one_only(form, len(asked.pictures) * (1 if form == NPY else len(asked.conditions)))
-    pictures = await run_in_threadpool(
-        lambda: [codecs.opened(photo, n, service.limits) for n, photo in enumerate(decoded(asked.pictures))]
-    )
-    rows, sizes, together = await service.thermalize(pictures, asked.conditions)
+        one_only(form, len(asked.pictures) * (1 if form == NPY else len(order.job.layers)))
+    done, together = await service.thermalize(order, decoded(asked.pictures))
     if form == JSON:
-        found = await run_in_threadpool(service.thermals, rows, sizes, asked.conditions)
+        found = await run_in_threadpool(rows.thermals, order, done)
         scale = codecs.SCALE.model_dump()
         answer = await json_answer(request, {"thermal_scale": scale, "thermals": found})
     else:
-        height, width = sizes[0]
-        counts = rows["thermal"][0, :, :height, :width]
+        counts = done["thermal"][0]
         answer = codecs.false_colour_response(counts[0]) if form == PNG else picture_answer(form, None, counts[None])
+        answer.headers["X-Content-Box"] = ",".join(map(str, done["content_box"][0].tolist()))
     answer.headers["X-Batch-Rows"] = str(together)
     return answer
 
@@ -122,11 +122,11 @@ async def embed(request: Request, service: Served, accept: Accept = None) -> Res
     """
     form = chosen(accept, [JSON, NPY])
     asked = await body(request, schemas.EmbedRequest, "pictures", service.limits.pictures)
-    rows = await service.embed(decoded(asked.pictures))
+    found = await service.embed(decoded(asked.pictures))
     if form == JSON:
-        return await json_answer(request, {"embeddings": rows})
+        return await json_answer(request, {"embeddings": found})
     nothing = np.full(512, np.nan, np.float32)
-    return codecs.npy_response(np.stack([row.get("embedding", nothing) for row in rows]).astype(np.float32))
+    return codecs.npy_response(np.stack([row.get("embedding", nothing) for row in found]).astype(np.float32))
 
 
 @router.post("/v1/captions", **described(schemas.CaptionsRequest, schemas.CaptionsAnswer))

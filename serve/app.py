@@ -16,20 +16,22 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig, HTTPOptions
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ServeDeploySchema
 
-from models.config import sort_edits
 from models.errors import UserError
-from models.weights.bundle import Bundle, fetch, load_bundle
+from models.stages import PARTLESS
+from models.weights.bundle import Part, fetch, pin
+from pipelines.captions.backends import writer_of
 from pipelines.captions.vllm import environment
-from pipelines.captions.write import TEMPLATE, caption_options
-from pipelines.config.job import GenerateJob, load_job
-from pipelines.config.profile import Group, Profile, load_profile
-from pipelines.generate import check_threads, stages_of
+from pipelines.config.chain import check_profile
+from pipelines.config.profile import Group
+from pipelines.config.request import Request, check_request, load_request
 from pipelines.session import ENVIRONMENT
-from serve import codecs
+from serve import codecs, order
 from serve.api import create_app
 from serve.group import StageGroup
 from serve.guard import KEY_VARIABLE, is_loopback
-from serve.service import Service
+from serve.problems import ProblemError
+from serve.schemas import PairsRequest
+from serve.service import Service, call_rows
 from serve.writer import CaptionWriter
 
 NAME = "thermapair"
@@ -40,7 +42,7 @@ SLACK_SECONDS = 30
 class Settings(BaseModel):
     """What is served and with what: names or paths of YAML files, and `key.key=value` edits of them.
 
-    job: what a request for pairs leaves open (sampling, gates, who writes captions).
+    job: what a request leaves open (conditions, settings, gates, who writes captions).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,12 +52,16 @@ class Settings(BaseModel):
     job: str = "demo"
     overrides: list[str] = []
 
-    def load(self) -> tuple[Bundle, GenerateJob, Profile]:
-        """Return the three files, checked. Raises a UserError for a wrong one."""
-        models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
-        edits = sort_edits(self.overrides, models)
-        bundle, job = load_bundle(self.bundle, edits["bundle"]), load_job(self.job, edits["job"])
-        return bundle, job, load_profile(self.profile, edits["profile"])
+    def load(self) -> Request:
+        """Return the three files and the chain of pairs, checked.
+
+        Raises:
+            UserError: one of them is wrong, or the profile cuts off from the gates the redraws that requests may ask for.
+        """
+        request = load_request(self.bundle, self.profile, self.job, self.overrides)
+        attempts = request.profile.serve.limits.attempts
+        check_profile(request.profile, request.chain, attempts, "profile.serve.limits.attempts")
+        return request
 
 
 @ray_serve.ingress()
@@ -64,13 +70,11 @@ class Gateway:
 
     def __init__(
         self,
-        bundle: Bundle,
-        job: GenerateJob,
-        profile: Profile,
+        request: Request,
         groups: Sequence[tuple[Sequence[str], DeploymentHandle]],
         writer: DeploymentHandle | None,
     ) -> None:
-        self.service = Service(bundle, job, profile, groups, writer)
+        self.service = Service(request, groups, writer)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Return the application; Ray Serve calls it once, when the replica starts."""
@@ -81,16 +85,22 @@ def build(settings: Settings) -> ray_serve.Application:
     """Return the application of a bundle and a profile.
 
     Raises:
-        UserError: one of the files is wrong, or the weights are not there.
+        UserError: one of the files is wrong, or a request that leaves everything open is over the service's own limits.
+        EnvironmentFault: weights are not there.
     """
-    bundle, job, profile = settings.load()
-    check_threads(profile, bundle)
-    groups = [(group.stages, stage_group(group, bundle, job, profile)) for group in profile.grouped(stages_of(bundle))]
-    writer = None if TEMPLATE in (job.captions, bundle.captions.kind) else caption_writer(bundle, profile)
-    for name, part in bundle.parts().items():
-        if name != "captions" or writer:
-            fetch(part, bundle)  # before anything starts: missing weights are said at once
-    serving = profile.serve
+    request = settings.load()
+    # Weights in use are held to what they are now, and fetched before anything starts: missing ones are said at once.
+    written = writer_of(request.bundle, request.job.captions)
+    captions = [name for name, part in request.bundle.parts.items() if part is written]
+    used = [*captions, *(link.name for link in request.chain.links if link.stage not in PARTLESS)]
+    request = check_request(request.job, pin(request.bundle, used), request.profile)
+    for name in used:
+        fetch(request.bundle.parts[name], request.bundle.folder)
+    check_defaults(request)
+    # A deployment for every group, one for captions if a model writes them, and the HTTP side over all.
+    serving = request.profile.serve
+    groups = [(group.stages, stage_group(group, request)) for group in request.profile.grouped(request.chain.stages)]
+    writer = caption_writer(request.bundle.parts[captions[0]], request) if captions else None
     deployment = ray_serve.deployment(Gateway).options(
         name="gateway",
         num_replicas=serving.gateways,
@@ -99,13 +109,26 @@ def build(settings: Settings) -> ray_serve.Application:
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=serving.retry_seconds),
         ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": ENVIRONMENT}},
     )
-    return deployment.bind(bundle, job, profile, groups, writer)
+    return deployment.bind(request, groups, writer)
 
 
-def stage_group(group: Group, bundle: Bundle, job: GenerateJob, profile: Profile) -> ray_serve.Application:
+def check_defaults(request: Request) -> None:
+    """Raise a UserError where a request that leaves everything open would be over the service's own limits."""
+    limits = request.profile.serve.limits
+    try:
+        order.pairs_order(PairsRequest(), request.job, request.chain, request.bundle, limits)
+    except ProblemError as error:
+        raise UserError(
+            f"requests that leave everything open are over profile.serve.limits: {error.detail}. Raise the limit, or lower "
+            "what the job says."
+        ) from None
+
+
+def stage_group(group: Group, request: Request) -> ray_serve.Application:
     """Return the deployment of one stage group, with the replicas and resources that the profile gives its actors."""
-    serving, (least, most) = profile.serve, group.actors
-    ongoing = 2 * bundle.visible.batch  # a batch that is computed, and one that gathers
+    serving, (least, most) = request.profile.serve, group.actors
+    rows = call_rows(request.chain)
+    ongoing = 2 * rows  # a batch that is computed, and one that gathers
     actor: dict[str, Any] = {
         "num_cpus": group.cpus,
         "num_gpus": group.gpus,
@@ -131,25 +154,24 @@ def stage_group(group: Group, bundle: Bundle, job: GenerateJob, profile: Profile
         ),
     )
     wait, pixels = serving.batch_wait_ms / 1000, codecs.max_pixels(serving.limits)
-    return deployment.bind(group.stages, bundle, job, group.threads, wait, pixels)
+    return deployment.bind(request.chain.part_of(group.stages), group.threads, rows, wait, pixels)
 
 
-def caption_writer(bundle: Bundle, profile: Profile) -> ray_serve.Application:
+def caption_writer(part: Part, request: Request) -> ray_serve.Application:
     """Return the deployment of the caption model, an engine a replica."""
-    caption_options(bundle.captions)
-    engines = profile.captions
+    engines = request.profile.captions
     deployment = ray_serve.deployment(CaptionWriter).options(
         name="captions",
         num_replicas=engines.engines,
         max_ongoing_requests=engines.batch,
-        max_queued_requests=profile.serve.queue,
+        max_queued_requests=request.profile.serve.queue,
         ray_actor_options={
             "num_cpus": engines.cpus,
             "num_gpus": engines.gpus,
             "runtime_env": {"env_vars": {**ENVIRONMENT, **environment(engines)}},
         },
     )
-    return deployment.bind(bundle, engines)
+    return deployment.bind(part, request.bundle.folder, engines)
 
 
 def config(settings: Settings, host: str, port: int) -> dict[str, Any]:
@@ -157,7 +179,7 @@ def config(settings: Settings, host: str, port: int) -> dict[str, Any]:
 
     The API key is no part of it: it is the environment variable of the nodes. `args` may be edited as the command's options.
     """
-    _, _, profile = settings.load()
+    profile = settings.load().profile
     content = {
         "proxy_location": "EveryNode",
         "http_options": {
@@ -191,7 +213,7 @@ def start(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, wait
     """
     check_host(host)
     application = build(settings)
-    seconds = settings.load()[2].serve.request_seconds + SLACK_SECONDS
+    seconds = settings.load().profile.serve.request_seconds + SLACK_SECONDS
     ray_serve.start(
         proxy_location="HeadOnly", http_options=HTTPOptions(host=host, port=port, request_timeout_s=seconds)
     )

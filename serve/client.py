@@ -65,16 +65,13 @@ class Client:
         """Return the thermal pictures of the same pairs alone: float32 [pairs, H, W] degrees Celsius."""
         return _array(self._post("/v1/pairs", _with_file(request), NPY))
 
-    def thermalize(
-        self, pictures: Sequence[File], conditions: Sequence[str] = ("warm", "cold")
-    ) -> schemas.ThermalizeAnswer:
-        """Return thermal pictures of pictures."""
-        content = {"pictures": _encoded(pictures), "conditions": list(conditions)}
-        return self._answer(schemas.ThermalizeAnswer, "/v1/thermalize", content)
+    def thermalize(self, pictures: Sequence[File], **request: Any) -> schemas.ThermalizeAnswer:
+        """Return thermal pictures of pictures; further arguments are the fields of `schemas.ThermalizeRequest`."""
+        return self._answer(schemas.ThermalizeAnswer, "/v1/thermalize", {**request, "pictures": _encoded(pictures)})
 
-    def centikelvin(self, picture: File, condition: str) -> bytes:
-        """Return the 16-bit PNG of one picture in one condition."""
-        content = {"pictures": _encoded([picture]), "conditions": [condition]}
+    def centikelvin(self, picture: File, condition: str | float, **request: Any) -> bytes:
+        """Return the 16-bit PNG of one picture in one condition, a square (`thermalize` says what of it is padding)."""
+        content = {**request, "pictures": _encoded([picture]), "conditions": [condition]}
         return self._post("/v1/thermalize", content, CENTIKELVIN).content
 
     def embed(self, pictures: Sequence[File]) -> schemas.EmbedAnswer:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from fastapi import Response
-from PIL import Image
 
 from models.temperature import from_centikelvin
 from pipelines.config.profile import Limits
@@ -61,19 +60,6 @@ def refused(error: BadPicture, number: int) -> ProblemError:
     """Return why picture `number` of a request is not taken."""
     kind = "too-many-pixels" if "too large" in str(error) else "bad-picture"
     return ProblemError(kind, f"picture {number}: {error}", "Send another picture, or the same one converted.")
-
-
-def fitted(picture: np.ndarray, size: int) -> tuple[np.ndarray, int, int]:
-    """Scale uint8 [H, W, 3] so that its longer side is `size`, into the top left of a black square.
-
-    Returns (uint8 [size, size, 3], height, width of what is not padding).
-    """
-    height, width = picture.shape[:2]
-    scale = size / max(height, width)
-    height, width = max(1, round(height * scale)), max(1, round(width * scale))
-    out = np.zeros((size, size, 3), np.uint8)
-    out[:height, :width] = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
-    return out, height, width
 
 
 def json_response(answer: dict[str, Any]) -> Response:

@@ -2,38 +2,35 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from ray import serve as ray_serve
 
+from models.columns import Columns
 from models.errors import UserError
 from models.faces.decode import Found
-from models.faces.stage import FacesStage
-from models.landmarks.stage import LandmarkStage
 from models.landmarks.standards import Standard
-from models.thermal.unet.stage import ThermalStage
-from models.visible.sd.stage import VisibleStage
-from models.weights.bundle import Bundle
-from pipelines.config.job import GenerateJob
-from pipelines.embed import find_faces, looked_at
-from pipelines.generate import spec
+from pipelines.config.chain import ChainSpec
+from pipelines.embed import looked_at
 from pipelines.pictures.open import BadPicture, open_photo
-from pipelines.run.chain import Chain, Columns, Stage, StageSpec, stacked
+from pipelines.run.chain import Chain, stacked
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Call:
     """Rows for some stages of a group, and what their request asks of them."""
 
+    chain: ChainSpec
+    """All stages that the request goes through, with their settings."""
     stages: tuple[str, ...]
-    job: GenerateJob
-    attempts: tuple[int, ...]
-    begins: bool
-    """Whether the first stage of all is among them, as `Chain` takes it."""
+    """Those of this group."""
+    attempts: int
     rows: Columns
 
     @property
@@ -43,10 +40,9 @@ class Call:
 
     @property
     def key(self) -> str:
-        """Calls with the same key may share a compute batch."""
-        job = self.job
-        asked = [job.sampling.model_dump(), job.conditions, job.gates.model_dump(), self.attempts, self.begins]
-        return json.dumps([self.stages, asked, sorted(self.rows)])
+        """Calls with the same key may share a compute batch: they ask the same, and their rows have the same columns."""
+        asked = [(link.stage, link.settings.model_dump(mode="json")) for link in self.chain.links]
+        return json.dumps([self.stages, asked, self.chain.given, self.attempts, sorted(self.rows)])
 
 
 @dataclass(frozen=True)
@@ -58,27 +54,28 @@ class Answer:
 
 
 class StageGroup:
-    """The stages `names` in one process, one batch at a time.
+    """The stages of `chain` in one process, one batch at a time.
 
-    Rows are gathered over requests until they fill the bundle's compute batch or `wait` seconds have passed. Shorter
-    batches are padded by the stages, so what a row comes out as does not depend on the company it had.
+    Rows are gathered over requests until there are `most` or `wait` seconds have passed. Shorter batches are padded by the
+    stages, so what a row comes out as does not depend on the company it had.
     """
 
-    def __init__(
-        self, names: Sequence[str], bundle: Bundle, job: GenerateJob, threads: int, wait: float, max_pixels: int
-    ) -> None:
-        self.bundle, self.max_pixels = bundle, max_pixels
-        self.specs = {name: spec(name, job, bundle) for name in names}
-        self.worker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
-        self.stages = {name: self.worker.submit(self.specs[name].load, threads).result() for name in names}
+    def __init__(self, chain: ChainSpec, threads: int, most: int, wait: float, max_pixels: int) -> None:
+        self.max_pixels = max_pixels
+        # Stages are loaded where they are called, in one thread: some libraries keep what is set by thread.
+        self.worker = ThreadPoolExecutor(1)
+        self.stages: dict[str, Any] = {
+            link.stage: self.worker.submit(link.load, threads).result() for link in chain.links
+        }
+        self.batches = {link.stage: link.batch(0) for link in chain.links}
 
-        @ray_serve.batch(max_batch_size=bundle.visible.batch, batch_wait_timeout_s=wait, batch_size_fn=rows_of)
+        @ray_serve.batch(max_batch_size=most, batch_wait_timeout_s=wait, batch_size_fn=rows_of)
         async def together(calls: list[Call]) -> list[Answer | UserError]:
-            return await self._in_worker(self.compute, calls)
+            return await self._in_worker(lambda: self.compute(calls))
 
-        @ray_serve.batch(max_batch_size=bundle.faces.batch, batch_wait_timeout_s=wait)
+        @ray_serve.batch(max_batch_size=self.batches.get("faces", 1), batch_wait_timeout_s=wait)
         async def looked(photos: list[bytes]) -> list[dict | BadPicture]:
-            return await self._in_worker(self.look, photos)
+            return await self._in_worker(lambda: self.look(photos))
 
         self._together, self._looked = together, looked
 
@@ -96,22 +93,24 @@ class StageGroup:
         return raised(await self._looked(photo))
 
     async def find(self, photo: bytes) -> Found:
-        """Return the faces of an encoded picture."""
-        faces = self.stages["faces"]
-        assert isinstance(faces, FacesStage)
+        """Return the faces of an encoded picture. Raises BadPicture for one that is not taken."""
 
         def found() -> Found:
-            return find_faces(faces.pack, [open_photo(photo, max_pixels=self.max_pixels)])[0]
+            picture = open_photo(photo, max_pixels=self.max_pixels)
+            return self.stages["faces"].find([picture], self.batches["faces"])[0]
 
         return await self._in_worker(found)
 
     async def landmarks(self, photo: bytes, found: Found, points: Standard) -> list[dict]:
-        """Return the landmarks of the faces `found` in an encoded picture, with the columns of the record."""
-        stage = self.stages["landmarks"]
-        assert isinstance(stage, LandmarkStage)
+        """Return the landmarks of the faces `found` in an encoded picture, with the columns of the record.
+
+        Raises:
+            UserError: the part has no landmarks of so many points.
+        """
 
         def placed() -> list[dict]:
-            faces = stage.at_boxes(open_photo(photo, max_pixels=self.max_pixels), found.boxes, points)
+            picture = open_photo(photo, max_pixels=self.max_pixels)
+            faces = self.stages["landmarks"].at_boxes(picture, found.boxes, points, self.batches["landmarks"])
             return [
                 {
                     "bbox": box,
@@ -138,18 +137,18 @@ class StageGroup:
     def look(self, photos: list[bytes]) -> list[dict | BadPicture]:
         """Decode pictures and find and embed their faces; those that cannot be taken come back as their reason."""
         opened = [self._opened(photo) for photo in photos]
-        faces = self.stages["faces"]
-        assert isinstance(faces, FacesStage)
-        rows = iter(looked_at(faces.pack, [picture for picture in opened if not isinstance(picture, BadPicture)]))
+        good = [picture for picture in opened if not isinstance(picture, BadPicture)]
+        rows = iter(looked_at(self.stages["faces"], good, self.batches["faces"]))
         return [picture if isinstance(picture, BadPicture) else next(rows) for picture in opened]
 
     def _chained(self, calls: list[Call]) -> list[Answer]:
+        """Return the answers to calls of one key, whose rows go through the stages together."""
         first = calls[0]
-        specs = [spec(name, first.job, self.bundle) for name in first.stages]
-        loaded = [adapted(one, self.stages[one.name], first.job) for one in specs]
-        chain = Chain(specs, first.attempts, first.begins, loaded=loaded)
+        names = first.chain.part_of(first.stages).stages
+        chain = Chain(first.chain, names, first.attempts, loaded=[self.stages[name] for name in names])
         marked = [{**call.rows, "call": np.full(len(call.rows["sample_id"]), k)} for k, call in enumerate(calls)]
         rows = chain(stacked(marked))
+        # Redraws come back as further rows, so each says whose it is.
         owner, together = rows.pop("call"), sum(call.size for call in calls)
         return [Answer({key: values[owner == k] for key, values in rows.items()}, together) for k in range(len(calls))]
 
@@ -159,17 +158,8 @@ class StageGroup:
         except BadPicture as error:
             return error
 
-    async def _in_worker(self, function, *arguments):  # type: ignore[no-untyped-def]
-        return await asyncio.get_running_loop().run_in_executor(self.worker, function, *arguments)
-
-
-def adapted(asked: StageSpec, stage: Stage, job: GenerateJob) -> Stage:
-    """Return the loaded `stage` with what a request may choose, weights shared."""
-    if isinstance(stage, VisibleStage):
-        return stage.with_sampling(job.sampling.steps, job.sampling.guidance)
-    if isinstance(stage, ThermalStage):
-        return stage.with_conditions(job.conditions)
-    return stage if asked.part else asked.load(threads=1)  # a stage without weights is made in no time
+    async def _in_worker(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self.worker, work)
 
 
 def rows_of(calls: list[Call]) -> int:
@@ -177,7 +167,7 @@ def rows_of(calls: list[Call]) -> int:
     return sum(call.size for call in calls)
 
 
-def raised(result):  # type: ignore[no-untyped-def]
+def raised(result: Result | Exception) -> Result:
     """Return `result`, or raise it if it is an error: a batch answers each of its calls on its own."""
     if isinstance(result, Exception):
         raise result

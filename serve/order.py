@@ -1,61 +1,134 @@
-"""From a request for pairs to the rows that stages take, and back to rows of the record: the jobs' own plan in small."""
+"""From requests to orders: the job that would make the same, resolved and checked as a job is."""
 
-import hashlib
-import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-import numpy as np
-import pyarrow as pa
 from pydantic import ValidationError
 
-from models.attributes import ATTRIBUTES
-from models.captions.reading import AMBIGUOUS, read
-from models.config import digest_of
+from models.errors import UserError
+from models.layers import Layer
+from models.stages import PARTLESS
 from models.weights.bundle import Bundle
-from pipelines.config.job import GenerateJob
+from pipelines.captions.backends import GIVEN
+from pipelines.config.chain import ChainSpec
+from pipelines.config.job import Encoding, GenerateJob
 from pipelines.config.profile import Limits
-from pipelines.plan.identities import Identity, Reference, checked, sampled, table_of
-from pipelines.plan.samples import SCHEMA, columns_of, samples_of
-from pipelines.record import pairs_of
-from pipelines.run.chain import Columns
+from pipelines.config.recipe import Recipe
+from pipelines.config.thermalize import ThermalizeJob
+from pipelines.plan import photos, samples
+from pipelines.rows.record import RecordSpec
 from serve.problems import ProblemError, of_validation
-from serve.schemas import PairsRequest
+from serve.schemas import PairsRequest, ThermalizeRequest
 
-GIVEN = "given"
-"""Who wrote a caption that came with the request."""
+REQUEST = "request"
+"""In a recipe, where people or pictures come from that came with a request."""
+Job = TypeVar("Job", GenerateJob, ThermalizeJob)
+Settings = Mapping[str, Mapping[str, Any]]
+"""stage -> setting -> value"""
 
 
-def job_of(request: PairsRequest, defaults: GenerateJob, limits: Limits) -> GenerateJob:
-    """Return the request as a job of one person; what it leaves open is as in `defaults`.
+@dataclass(frozen=True)
+class Order(Generic[Job]):
+    """What a request resolved to: the job that would make the same, its chain and its recipe."""
+
+    job: Job
+    chain: ChainSpec
+    recipe: Recipe
+    attempts: int = 1
+
+    @property
+    def record(self) -> RecordSpec:
+        """What rows of the record need to know of it."""
+        visible = str(self.recipe.encoding["visible"])
+        return RecordSpec(self.recipe.digest, self.recipe.layers, self.recipe.licence, self.chain, visible)
+
+
+def pairs_order(
+    request: PairsRequest, defaults: GenerateJob, chain: ChainSpec, bundle: Bundle, limits: Limits
+) -> Order[GenerateJob]:
+    """Return the order of one person's pairs on `chain`; what the request leaves open is as in `defaults`.
 
     Raises:
         ProblemError: it asks for more than `limits`, or for words that are not in the vocabulary.
+        UserError: a stage, setting or condition that is not known.
     """
-    gates, sampling = request.gates or defaults.gates, defaults.sampling
-    steps = request.steps or sampling.steps
+    gates = request.gates or defaults.gates
     within("views", request.views, limits.views)
-    within("steps", steps, limits.steps)
     within("gates.attempts", gates.attempts, limits.attempts)
+    drawn = request.embedding is None and request.picture is None
     try:
-        return GenerateJob.model_validate(
+        job = GenerateJob.model_validate(
             {
                 "name": "serve",
                 "seed": request.seed,
-                "identities": {"source": "reference", "count": 1},
-                "views": {"per_identity": request.views, "attributes": request.attributes},
-                "conditions": request.conditions,
-                "captions": request.captions or defaults.captions,
-                "sampling": {
-                    "steps": steps,
-                    "guidance": sampling.guidance if request.guidance is None else request.guidance,
+                "identities": {
+                    **defaults.identities.model_dump(),
+                    "source": "reference" if drawn else REQUEST,
+                    "count": 1,
                 },
+                "views": {"per_identity": request.views, "attributes": request.attributes},
+                **_asked(request, defaults, limits),
+                "captions": request.captions or defaults.captions,
+                "parts": defaults.parts,
+                "settings": _merged(defaults.settings, request.settings),
                 "gates": gates,
                 "encoding": {"visible": request.encoding},
+                "partition_samples": defaults.partition_samples,
             }
         )
     except ValidationError as error:
         raise of_validation(error) from None
+    if "gates" in request.settings:
+        raise UserError("settings.gates: the gates have a field of their own, gates.")
+    chain = _resolved(chain, bundle, {**job.settings, "gates": gates.model_dump()}, job.layers, limits)
+    recipe = samples.recipe_for(job, bundle, chain)
+    if request.caption is not None:
+        recipe = recipe.model_copy(update={"captions": {"source": GIVEN}})
+    return Order(job, chain, recipe, gates.attempts)
+
+
+def photos_order(
+    request: ThermalizeRequest, defaults: GenerateJob, chain: ChainSpec, bundle: Bundle, limits: Limits
+) -> Order[ThermalizeJob]:
+    """Return the order of thermal pictures on `chain`. Raises as `pairs_order`."""
+    job = _photos_job(bundle, **_asked(request, defaults, limits))
+    own = {stage: values for stage, values in defaults.settings.items() if stage in chain.stages}
+    chain = _resolved(chain, bundle, _merged(own, request.settings), job.layers, limits)
+    return Order(job, chain, photos.recipe_for(job, chain))
+
+
+def photos_chain(defaults: GenerateJob, chain: ChainSpec, bundle: Bundle) -> ChainSpec:
+    """Return the stages of a thermalize job, made by the parts of `chain`, that of pairs."""
+    used = {link.name: link.part for link in chain.links if link.stage not in PARTLESS}
+    job = _photos_job(bundle, conditions=defaults.conditions, samples=defaults.samples)
+    return photos.chain_for(job, bundle.model_copy(update={"parts": used}), masked=False)
+
+
+def _photos_job(bundle: Bundle, **asked: Any) -> ThermalizeJob:
+    return ThermalizeJob(images=REQUEST, size=bundle.size, encoding=Encoding(visible="png"), **asked)
+
+
+def _asked(request: PairsRequest | ThermalizeRequest, defaults: GenerateJob, limits: Limits) -> dict[str, Any]:
+    """Return the conditions and thermal samples of a request, no more than `limits` allow."""
+    conditions = request.conditions or defaults.conditions
+    draws = request.samples or defaults.samples
+    within("conditions x samples", len(conditions) * draws, limits.layers)
+    return {"conditions": conditions, "samples": draws}
+
+
+def _merged(defaults: Settings, wanted: Settings) -> dict[str, dict[str, Any]]:
+    return {
+        stage: {**defaults.get(stage, {}), **wanted.get(stage, {})} for stage in dict.fromkeys([*defaults, *wanted])
+    }
+
+
+def _resolved(chain: ChainSpec, bundle: Bundle, wanted: Settings, layers: Sequence[Layer], limits: Limits) -> ChainSpec:
+    """Return `chain` asked for `wanted`. Raises a UserError for what it does not know, a ProblemError for too many steps."""
+    chain = chain.with_settings(bundle, wanted, layers)
+    for link in chain.links:
+        within(f"settings.{link.stage}.steps", getattr(link.settings, "steps", 0), limits.steps)
+    return chain
 
 
 def within(name: str, value: float, limit: float) -> None:
@@ -64,46 +137,3 @@ def within(name: str, value: float, limit: float) -> None:
         raise ProblemError(
             "over-limit", f"{name} is {value}, at most {limit} are taken", "Ask for less, or in several requests."
         )
-
-
-def person_of(request: PairsRequest, embedding: Sequence[float] | None, reference: Reference | None) -> Identity:
-    """Return whose pairs are wanted: of `embedding` [512] if there is one, else drawn from `reference` by the seed."""
-    given = {name: word for name, word in request.attributes.items() if ATTRIBUTES[name][0] == "identity"}
-    if embedding is None:
-        if reference is None:
-            raise ProblemError(
-                "not-in-bundle",
-                "this bundle has no distribution to draw people from",
-                "Send an embedding, or a picture with one face.",
-            )
-        ((name, vector),) = sampled(reference, 1, 0.0, request.seed)
-    else:
-        vector = checked(embedding, "embedding")
-        name = hashlib.sha256(vector.tobytes()).hexdigest()[:12]
-    words = reference.words(vector) if reference else {}
-    return Identity(request.identity_id or name, vector, given, words)
-
-
-def samples(request: PairsRequest, job: GenerateJob, person: Identity) -> pa.Table:
-    """Return the samples of the request as the plan of a job would hold them; a given caption says their attributes."""
-    table = pa.Table.from_pylist(list(samples_of(job, person)), schema=SCHEMA)
-    if request.caption is None:
-        return table
-    stated = {name: word for name, word in read(request.caption).items() if word != AMBIGUOUS}
-    column = pa.array([json.dumps(stated)] * len(table), pa.string())
-    return table.set_column(table.schema.get_field_index("attributes"), "attributes", column)
-
-
-def columns(table: pa.Table, person: Identity, captions: list[str], sources: list[str]) -> Columns:
-    """Return the samples with their captions as the columns that the chain takes."""
-    return columns_of(table, table_of([person]), pa.table({"caption": captions, "caption_source": sources}), 0)
-
-
-def records(job: GenerateJob, bundle: Bundle, digest: str, rows: Columns) -> tuple[list[dict], list[dict]]:
-    """Return (pairs, rejects) of finished rows as rows of the record; `digest` is the bundle's."""
-    run = digest_of(job.model_dump(exclude={"description"}), digest)
-
-    def made(chosen: np.ndarray) -> list[dict[str, Any]]:
-        return [pair for row in chosen for pair in pairs_of(job, bundle, run, rows, int(row))]
-
-    return made(np.flatnonzero(rows["final"] & (rows["reject"] == ""))), made(np.flatnonzero(rows["reject"] != ""))

@@ -44,6 +44,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "timeout": (504, "The computation took too long"),
 }
 """Kind of a problem -> status and title. The kind is the last part of `type`."""
+SAID = 500
+"""Characters of what is said of one wrong field: it may quote what was sent."""
 
 
 class ProblemError(Exception):
@@ -107,7 +109,10 @@ def of_validation(error: ValidationError) -> ProblemError:
 
 def invalid(found: list[Any]) -> ProblemError:
     """Return the problem that lists every wrong field."""
-    lines = [f"{'.'.join(map(str, item['loc'])) or 'request'}: {item['msg']}" for item in found[:20]]
+    lines = [
+        f"{'.'.join(map(str, item['loc'])) or 'request'}: {item['msg'].removeprefix('Value error, ')[:SAID]}"
+        for item in found[:20]
+    ]
     return ProblemError("invalid", lines[0], "Correct the fields; /docs shows them with examples.", lines)
 
 

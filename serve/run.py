@@ -21,7 +21,7 @@ def until_stopped(settings: Settings, host: str, port: int) -> None:
         Interrupted: stopped before it was ready.
     """
     check_host(host)
-    _, _, profile = settings.load()
+    profile = settings.load().profile
     with Signals() as signals, ray_session(profile.ray):
         signals.watch()
 

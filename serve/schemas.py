@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
-from models.gates import Gates
+from models import layers
+from models.gates.settings import Gates
 from models.landmarks.standards import Standard
+from pipelines.captions.backends import Source
 
-Condition = Literal["warm", "cold"]
-Source = Literal["llm", "template"]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed and input give the same answer.")]
 Value = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_ ]{0,39}$")]
@@ -21,20 +21,35 @@ Encoded = Annotated[
 ]
 
 
-def _distinct(values: list[Condition]) -> list[Condition]:
-    if len(set(values)) != len(values):
-        raise ValueError("name different conditions")
-    return values
-
-
-Conditions = Annotated[list[Condition], Field(min_length=1, max_length=2), AfterValidator(_distinct)]
+CONDITIONS = {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}}
+Conditions = Annotated[layers.Conditions, WithJsonSchema(CONDITIONS)]
+Numbers = Annotated[list[float | None], Field(description="null where there is none")]
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PairsRequest(_Request):
+class _ThermalRequest(_Request):
+    """What thermal pictures are asked for."""
+
+    conditions: Conditions | None = Field(
+        None,
+        description="Words that the thermal part knows, or rooms in degrees Celsius where it takes them; /v1/models says "
+        "which, and those of a request without any.",
+    )
+    samples: layers.Draws | None = Field(
+        None, description="Thermal pictures of each condition; 1 unless the service says more."
+    )
+    settings: dict[str, dict[str, Any]] = Field(
+        {},
+        max_length=32,
+        description="Stage -> setting -> value beyond the defaults that /v1/models lists. Unknown ones are refused.",
+        examples=[{"visible": {"steps": 4}}],
+    )
+
+
+class PairsRequest(_ThermalRequest):
     """Whose pairs, and how they are seen. Without `embedding` and `picture`: a person who does not exist, by the seed."""
 
     embedding: list[Value] | None = Field(
@@ -50,10 +65,7 @@ class PairsRequest(_Request):
     attributes: Words = Field({}, description="Words to keep; the others are drawn for each view by the seed.")
     captions: Source | None = Field(None, description="Who writes captions where none is given.")
     views: int = Field(1, ge=1)
-    conditions: Conditions = ["warm", "cold"]
     seed: Seed = 0
-    steps: int | None = Field(None, ge=1, description="Of the diffusion sampler.")
-    guidance: float | None = Field(None, ge=0, le=50, allow_inf_nan=False)
     gates: Gates | None = Field(None, description="Limits that a sample must keep; drawn again where it does not.")
     encoding: Literal["jpeg", "png"] = Field("png", description="Of `visible` in a JSON answer.")
 
@@ -66,11 +78,10 @@ class PairsRequest(_Request):
         return self
 
 
-class ThermalizeRequest(_Request):
+class ThermalizeRequest(_ThermalRequest):
     """Pictures to see in thermal."""
 
     pictures: list[Encoded] = Field(min_length=1)
-    conditions: Conditions = ["warm", "cold"]
 
 
 class LandmarksRequest(_Request):
@@ -114,7 +125,7 @@ class ThermalScale(BaseModel):
 
 
 class Pair(BaseModel):
-    """One row of the record (`pipelines.record.COLUMNS`), pictures in base64; further columns of the record follow."""
+    """One row of the record (`pipelines.rows.schema.RECORD`), pictures in base64; further columns of it follow."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -123,13 +134,15 @@ class Pair(BaseModel):
     identity_id: str
     view: int
     draw: int
-    condition: Condition
+    condition: str
+    thermal_draw: int
     split: str
     seed: int
     attempt: int
     caption: str
     caption_source: Literal["llm", "grammar", "template", "given"]
-    attributes: str = Field(description="JSON: asked | estimated | given -> attribute -> word")
+    attributes: str = Field(description="JSON: attribute -> word")
+    attributes_source: str = Field(description="JSON: attribute -> asked, estimated, given or none")
     embedding: list[float]
     visible: Picture | None
     thermal: Picture | None
@@ -137,12 +150,15 @@ class Pair(BaseModel):
     thermal_clipped: float | None
     valid: Picture | None
     classes: Picture | None
-    bbox: list[float] | None
-    keypoints: list[float] | None
+    size: int | None
+    bbox: Numbers | None
+    keypoints: Numbers | None
     scores: str
     reject: str
     licence: str
-    provenance: str
+    provenance: str = Field(
+        description="JSON: digest of the recipe that the request resolved to, and what was particular"
+    )
 
 
 class PairsAnswer(_Answer):
@@ -154,23 +170,27 @@ class PairsAnswer(_Answer):
 
 
 class Thermal(BaseModel):
-    """One picture in one condition. `visible` is the picture as the networks saw it, pixel for pixel under `thermal`."""
+    """One picture in one condition and draw. `visible` is the picture as the networks saw it, pixel for pixel under
+    `thermal`: a square, of which `content_box` (x0, y0, x1, y1) is the picture and the rest padding.
+    """
 
     picture: int
-    condition: Condition
+    condition: str
+    thermal_draw: int
     visible: Picture
     thermal: Picture
     thermal_kind: str
     thermal_clipped: float
     valid: Picture
-    classes: Picture
-    width: int
-    height: int
+    classes: Picture | None = Field(description="Where the thermal part looks at them.")
+    size: int
+    content_box: list[int]
     licence: str
+    provenance: str
 
 
 class ThermalizeAnswer(_Answer):
-    """A row for every picture and condition."""
+    """A row for every picture, condition and draw."""
 
     thermal_scale: ThermalScale = ThermalScale()
     thermals: list[Thermal]
@@ -235,27 +255,36 @@ class CaptionsAnswer(_Answer):
     captions: list[Caption]
 
 
-class Model(BaseModel):
-    """One part of the bundle."""
+class Weights(BaseModel):
+    """One set of weights."""
 
-    kind: str
-    weights: str
-    licence: str
-    dtype: str
-    batch: int
+    address: str
     digest: str
+    licence: str
     card: dict[str, Any] | None = Field(description="The facts of its card, where it comes with one.")
 
 
+class Model(BaseModel):
+    """One part of the bundle."""
+
+    stage: str
+    kind: str
+    dtype: str
+    batch: int
+    settings: dict[str, Any] = Field(description="What `settings` of a request may change, with what holds otherwise.")
+    weights: dict[str, Weights]
+
+
 class ModelsAnswer(_Answer):
-    """The bundle that answers."""
+    """The bundle that answers, by the parts that are used."""
 
     bundle: str
     description: str
     size: int = Field(description="Side of the pictures in pixels.")
     licence: str = Field(description="The strictest of the parts'.")
-    digest: str
-    conditions: list[str]
+    digest: str = Field(description="Of the recipe of a request for pairs that leaves everything open.")
+    conditions: list[str] | None = Field(description="Words that the thermal part knows, null where it names none.")
+    defaults: list[str] = Field(description="Conditions of a request that names none.")
     captions: Source
     stages: list[str]
     models: dict[str, Model]

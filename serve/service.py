@@ -2,138 +2,97 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-
-from models.card import Card
+from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.standards import Standard
-from models.weights.bundle import Bundle, Part, fetch
-from models.weights.store import weights_digest
-from pipelines.captions.write import TEMPLATE, templates
+from pipelines.captions.backends import GIVEN, TEMPLATE, Source
+from pipelines.captions.write import templates
+from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
-from pipelines.config.profile import Profile
-from pipelines.generate import rounds
-from pipelines.pictures.codecs import encode_png, encode_png_rgb
+from pipelines.config.request import Request
+from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.identities import Reference
-from pipelines.record import picture, thermal_pictures
-from pipelines.run.chain import Columns, stacked
-from serve import codecs, order, problems
+from pipelines.run.chain import stacked
+from serve import codecs, facts, order, problems, rows
 from serve.group import Answer, Call
+from serve.order import Order
 from serve.problems import ProblemError
-from serve.schemas import CaptionsRequest, PairsRequest
+from serve.schemas import CaptionsRequest, PairsRequest, ThermalizeRequest
 
 Result = TypeVar("Result")
-THERMALIZE = ("parser", "thermal")
 
 
 class Service:
     """A bundle that answers. `groups`: the stages of each deployment, in order, and its handle; `writer`: that of captions.
 
-    job: what a request for pairs leaves open.
+    request: bundle and profile, the job that says what requests leave open, and the chain of its pairs.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        job: GenerateJob,
-        profile: Profile,
-        groups: Sequence[tuple[Sequence[str], Any]],
-        writer: Any = None,
-    ) -> None:
-        self.bundle, self.job, self.profile, self.groups, self.writer = bundle, job, profile, list(groups), writer
-        self.limits, self.digest = profile.serve.limits, bundle.digest()
-        there = (fetch(bundle.faces, bundle) / bundle.reference).is_file()
-        self.reference = Reference.of(bundle) if there else None
-        self.facts = self._facts()
+    def __init__(self, request: Request, groups: Sequence[tuple[Sequence[str], Any]], writer: Any = None) -> None:
+        self.bundle, self.profile, self.chain = request.bundle, request.profile, request.chain
+        self.groups, self.writer, self.limits = list(groups), writer, request.profile.serve.limits
+        source: Source = request.job.captions if writer else "template"
+        self.job = request.job.model_copy(update={"captions": source})
+        self.photos_chain = order.photos_chain(self.job, self.chain, self.bundle)
+        self.reference = Reference.find(self.bundle, self.job.parts)
+        self.facts = facts.models(self.bundle, self.job, self.chain, self.limits)
 
-    async def pairs(self, request: PairsRequest, photo: bytes | None) -> tuple[GenerateJob, Columns, int]:
-        """Return the request's job, its finished rows (arrays, rejects among them) and how many shared their batch."""
-        job = order.job_of(request, self.job, self.limits)
+    async def pairs_order(self, request: PairsRequest) -> Order[GenerateJob]:
+        """Return what a request for pairs resolves to. Raises a ProblemError that names what is wrong with it."""
+        return await self._checked(lambda: order.pairs_order(request, self.job, self.chain, self.bundle, self.limits))
+
+    async def photos_order(self, request: ThermalizeRequest) -> Order[ThermalizeJob]:
+        """Return what a request for thermal pictures resolves to. Raises a ProblemError that names what is wrong with it."""
+        return await self._checked(
+            lambda: order.photos_order(request, self.job, self.photos_chain, self.bundle, self.limits)
+        )
+
+    async def pairs(self, request: PairsRequest, asked: Order[GenerateJob], photo: bytes | None) -> tuple[Columns, int]:
+        """Return the finished rows of a request (arrays, rejects among them) and how many shared their batch."""
+        # Who is shown.
         embedding = request.embedding if photo is None else await self._face(photo)
         try:
-            person = order.person_of(request, embedding, self.reference)
+            person = rows.person_of(request, embedding, self.reference)
         except UserError as error:
             raise ProblemError("invalid", str(error), "Send an embedding as /v1/embed returns it.") from None
-        table = order.samples(request, job, person)
+        # What every view shows, in words.
+        table = rows.sample_table(request, asked, person)
         if request.caption is None:
-            asked = [json.loads(text) for text in table["attributes"].to_pylist()]
-            captions, sources = await self._written(asked, table["seed"].to_pylist(), job.captions)
+            words = [json.loads(text) for text in table["attributes"].to_pylist()]
+            captions, sources = await self._written(words, table["seed"].to_pylist(), asked.job.captions)
         else:
-            captions, sources = [request.caption] * len(table), [order.GIVEN] * len(table)
-        rows = order.columns(table, person, captions, sources)
-        stages = [name for names, _ in self.groups for name in names]
-        return job, *await self._through(stages, job, rows)
+            captions, sources = [request.caption] * len(table), [GIVEN] * len(table)
+        # The pictures.
+        samples = rows.sample_columns(table, person, captions, sources)
+        return await self._through(asked.chain, asked.attempts, samples)
 
-    def records(self, job: GenerateJob, rows: Columns) -> tuple[list[dict], list[dict]]:
-        """Return (pairs, rejects) of finished rows as rows of the record, pictures encoded."""
-        return order.records(job, self.bundle, self.digest, rows)
-
-    async def thermalize(
-        self, pictures: Sequence[np.ndarray], conditions: Sequence[str]
-    ) -> tuple[Columns, list[tuple[int, int]], int]:
-        """Return (rows, sizes, rows that shared a batch): `visible`, `classes`, `thermal`, `thermal_clipped` a picture.
-
-        sizes: height and width of what is not padding.
-        """
-        boxed = [codecs.fitted(one, self.bundle.size) for one in pictures]
-        count = len(boxed)
-        rows = {
-            "sample_id": np.array([str(number) for number in range(count)], object),
-            "visible": np.stack([one for one, _, _ in boxed]),
-            "attempt": np.zeros(count, np.int32),
-            "reject": np.array([""] * count, object),
-        }
-        job = self.job.model_copy(
-            update={"conditions": list(conditions), "gates": self.job.gates.model_copy(update={"attempts": 1})}
-        )
-        done, together = await self._through(THERMALIZE, job, rows)
+    async def thermalize(self, asked: Order[ThermalizeJob], files: Sequence[bytes]) -> tuple[Columns, int]:
+        """Return the finished rows of encoded pictures, one each, and how many shared their batch."""
+        pictures = await asyncio.to_thread(rows.photo_columns, files, self.bundle.size, self.limits)
+        done, together = await self._through(asked.chain, asked.attempts, pictures)
         for number, reason in enumerate(done["reject"]):
             if reason:
                 raise ProblemError("bad-picture", f"picture {number}: {reason}", "Send another picture.")
-        return done, [(height, width) for _, height, width in boxed], together
-
-    def thermals(
-        self, rows: Columns, sizes: Sequence[tuple[int, int]], conditions: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        """Return the rows of `thermalize` encoded, one for every picture and condition."""
-        found = []
-        for number, (height, width) in enumerate(sizes):
-            visible, classes = (rows[name][number, :height, :width] for name in ("visible", "classes"))
-            for index, condition in enumerate(conditions):
-                name = f"{number}-{condition}"
-                found.append(
-                    {
-                        "picture": number,
-                        "condition": condition,
-                        "visible": picture(name, "visible", encode_png_rgb(visible)),
-                        **thermal_pictures(name, rows["thermal"][number, index, :height, :width]),
-                        "thermal_kind": "predicted",
-                        "thermal_clipped": float(rows["thermal_clipped"][number, index]),
-                        "classes": picture(name, "classes", encode_png(np.ascontiguousarray(classes))),
-                        "width": width,
-                        "height": height,
-                        "licence": self.bundle.licence,
-                    }
-                )
-        return found
+        return done, together
 
     async def embed(self, photos: Sequence[bytes]) -> list[dict[str, Any]]:
         """Return a row for every encoded picture: its face and embedding, or the reason why it has none."""
         handle = self._home("faces")
-        rows = await self._asked(asyncio.gather(*(self._looked_at(handle, n, photo) for n, photo in enumerate(photos))))
-        return [{"picture": number, **row} for number, row in enumerate(rows)]
+        found = await self._asked(
+            asyncio.gather(*(self._looked_at(handle, n, photo) for n, photo in enumerate(photos)))
+        )
+        return [{"picture": number, **row} for number, row in enumerate(found)]
 
     async def captions(self, request: CaptionsRequest) -> list[dict[str, Any]]:
         """Return a caption for every attribute set; the k-th has the seed `seed + k`."""
         seeds = [request.seed + k for k in range(len(request.attributes))]
         texts, sources = await self._written(request.attributes, seeds, request.captions or self.job.captions)
-        rows = zip(texts, sources, request.attributes, seeds, strict=True)
-        return [{"caption": c, "caption_source": s, "attributes": dict(a), "seed": seed} for c, s, a, seed in rows]
+        found = zip(texts, sources, request.attributes, seeds, strict=True)
+        return [{"caption": c, "caption_source": s, "attributes": dict(a), "seed": seed} for c, s, a, seed in found]
 
     async def landmarks(self, photos: Sequence[bytes], points: Standard) -> list[dict[str, Any]]:
         """Return a row for every face of every encoded picture: where it is, its landmarks and their variance.
@@ -141,14 +100,14 @@ class Service:
         Raises:
             ProblemError: the bundle has no landmarks part, or none of so many points; a picture is not taken.
         """
-        if "landmarks" not in self.bundle.parts():
+        if "landmarks" not in self.chain.stages:
             raise ProblemError(
                 "not-in-bundle",
                 f"the bundle {self.bundle.name!r} has no landmarks part",
                 "Start the service with a bundle that has one; /v1/embed finds five points with what this one has.",
             )
         found = await self._asked(asyncio.gather(*(self._placed(n, photo, points) for n, photo in enumerate(photos))))
-        return [{"picture": number, **row} for number, rows in enumerate(found) for row in rows]
+        return [{"picture": number, **face} for number, faces in enumerate(found) for face in faces]
 
     async def _placed(self, number: int, photo: bytes, points: Standard) -> list[dict[str, Any]]:
         """Return the faces of one picture: those that the faces part finds, looked at by the landmarker."""
@@ -172,36 +131,42 @@ class Service:
             raise codecs.refused(getattr(error, "cause", error), number) from None
 
     async def _written(
-        self, asked: Sequence[Mapping[str, str]], seeds: Sequence[int], source: str
+        self, asked: Sequence[Mapping[str, str]], seeds: Sequence[int], source: Source
     ) -> tuple[list[str], list[str]]:
+        """Return captions of attribute sets, and who wrote each."""
         if source == TEMPLATE:
             return templates([dict(words) for words in asked], seeds, set()), [TEMPLATE] * len(asked)
         if self.writer is None:
             raise ProblemError(
                 "not-in-bundle",
                 "this service runs without a language model",
-                "Ask for captions: template, or start the service with --set captions=llm.",
+                "Ask for captions: template, or start the service with --set captions=llm and a bundle that has one.",
             )
         return await self._asked(self.writer.write.remote([dict(words) for words in asked], list(seeds)))
 
-    async def _through(self, stages: Sequence[str], job: GenerateJob, rows: Columns) -> tuple[Columns, int]:
-        """Return `rows` after `stages`, cut into calls that fit a batch, and the largest batch that they shared."""
-        size, count = self.bundle.visible.batch, len(rows["sample_id"])
-        pieces = [{key: values[k : k + size] for key, values in rows.items()} for k in range(0, count, size)]
-        done = await self._asked(asyncio.gather(*(self._piece(stages, job, piece) for piece in pieces)))
+    async def _through(self, chain: ChainSpec, attempts: int, samples: Columns) -> tuple[Columns, int]:
+        """Return `samples` after the stages of `chain`, in calls that fit a batch, and the largest batch that they shared."""
+        size, count = call_rows(self.chain), len(samples["sample_id"])
+        pieces = [{key: values[k : k + size] for key, values in samples.items()} for k in range(0, count, size)]
+        done = await self._asked(asyncio.gather(*(self._piece(chain, attempts, piece) for piece in pieces)))
         return stacked([answer.rows for answer in done]), max(answer.together for answer in done)
 
-    async def _piece(self, stages: Sequence[str], job: GenerateJob, rows: Columns) -> Answer:
-        """Run one call through the groups: every attempt in one, or attempt after attempt through several."""
-        together = 0
-        for attempts in rounds(job, self.bundle, self.profile):
-            for number, (names, handle) in enumerate(self.groups):
-                wanted = tuple(name for name in names if name in stages)
-                if wanted:
-                    call = Call(wanted, job, tuple(attempts), number == 0, rows)
-                    answer: Answer = await handle.run.remote(call)
-                    rows, together = answer.rows, max(together, answer.together)
-        return Answer(rows, together)
+    async def _piece(self, chain: ChainSpec, attempts: int, samples: Columns) -> Answer:
+        """Run one call through the groups; the first holds the gates where there are several attempts."""
+        answer = Answer(samples, 0)
+        for names, handle in self.groups:
+            wanted = tuple(name for name in names if name in chain.stages)
+            if wanted:
+                found: Answer = await handle.run.remote(Call(chain, wanted, attempts, answer.rows))
+                answer, attempts = Answer(found.rows, max(answer.together, found.together)), 1
+        return answer
+
+    async def _checked(self, resolve: Callable[[], Result]) -> Result:
+        """Return what a request resolves to, which reads small files; what it does not know becomes a problem."""
+        try:
+            return await asyncio.to_thread(resolve)
+        except UserError as error:
+            raise problems.of_failure(error, self.profile.serve.retry_seconds) from error
 
     async def _asked(self, call: Awaitable[Result]) -> Result:
         """Return what a deployment answers; its failures become problems."""
@@ -218,31 +183,7 @@ class Service:
         """Return the handle of the group that has `stage`."""
         return next(handle for names, handle in self.groups if stage in names)
 
-    def _facts(self) -> dict[str, Any]:
-        """Return what `/v1/models` says."""
-        bundle = self.bundle
-        return {
-            "bundle": bundle.name,
-            "description": bundle.description,
-            "size": bundle.size,
-            "licence": bundle.licence,
-            "digest": self.digest,
-            "conditions": self.job.conditions,
-            "captions": self.job.captions if self.writer else TEMPLATE,
-            "stages": [name for names, _ in self.groups for name in names],
-            "models": {name: part_facts(part, bundle) for name, part in bundle.parts().items()},
-            "limits": self.limits.model_dump(),
-        }
 
-
-def part_facts(part: Part, bundle: Bundle) -> dict[str, Any]:
-    """Return what is known of one part: its configuration, the digest of its weights, its card if that lies beside them."""
-    card = None
-    if "://" not in part.weights and not part.weights.startswith("hub:"):
-        folder: Path = bundle.folder / part.weights
-        try:
-            card = Card.read(folder).model_dump(mode="json")
-        except UserError:  # weights of others come with a README of another form, or none
-            card = None
-    said = part.model_dump(include={"kind", "weights", "licence", "dtype", "batch"})
-    return {**said, "digest": weights_digest(part, bundle), "card": card}
+def call_rows(chain: ChainSpec) -> int:
+    """Return how many rows a call of a deployment has at most: the first stage's batch."""
+    return chain.links[0].batch(0)

@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import Sequence
 
-from models.weights.bundle import Bundle
+from models.weights.bundle import Part
+from pipelines.captions.backends import vllm_options
 from pipelines.captions.resident import ResidentEngine
-from pipelines.captions.vllm import Engine, Texts, caption_options
+from pipelines.captions.vllm import Engine, Texts
 from pipelines.captions.write import choose
 from pipelines.config.profile import CaptionEngines
 
 
 class CaptionWriter:
-    """Attribute sets in, captions out, chosen among the engine's texts as a job chooses them."""
+    """Attribute sets in, captions out, chosen among the engine's texts as a job chooses them.
 
-    async def __init__(self, bundle: Bundle, engines: CaptionEngines) -> None:  # type: ignore[misc]
-        self.options = caption_options(bundle.captions)
-        self.engine = ResidentEngine(Engine(bundle.captions, bundle, engines, self.options))
+    part: a bundle's captions part that vLLM runs; folder: what its weights are of.
+    """
+
+    async def __init__(self, part: Part, folder: str, engines: CaptionEngines) -> None:  # type: ignore[misc]
+        self.options = vllm_options(part)
+        self.engine = ResidentEngine(Engine(part, folder, engines, self.options))
 
     async def write(self, asked: Sequence[dict[str, str]], seeds: Sequence[int]) -> tuple[list[str], list[str]]:
         """Return (captions, sources) of the attribute sets `asked`; `sources` say `llm`, or `grammar` in its place."""

@@ -1,0 +1,78 @@
+"""What `/v1/models` says: the parts that answer, what they may be asked for, and whose they are."""
+
+from typing import Any
+
+from models import stages
+from models.card import Card
+from models.errors import UserError
+from models.stages import BY_JOB, CAPTIONS, PARTLESS
+from models.weights.bundle import Bundle, Part, digests, places, small_files, strictest
+from pipelines.captions.backends import TEMPLATE
+from pipelines.config.chain import ChainSpec
+from pipelines.config.job import GenerateJob
+from pipelines.config.profile import Limits
+from serve import order
+from serve.schemas import PairsRequest
+
+
+def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -> dict[str, Any]:
+    """Return the fields of `schemas.ModelsAnswer`. job: what requests leave open; chain: its stages.
+
+    Raises:
+        ProblemError: what requests leave open is over the service's own limits.
+        EnvironmentFault: weights are missing.
+    """
+    asked = order.pairs_order(PairsRequest(), job, chain, bundle, limits)
+    # The parts in use: of the chain, and of captions if a model writes them.
+    used: dict[str, tuple[Part, dict[str, Any]]] = {}
+    for link in asked.chain.links:
+        if link.stage not in PARTLESS:
+            used[link.name] = link.part, link.settings.model_dump(mode="json", exclude=set(BY_JOB))
+    writer = bundle.part_for(CAPTIONS)
+    if writer and job.captions != TEMPLATE:
+        used[writer[0]] = writer[1], {}
+    return {
+        "bundle": bundle.name,
+        "description": bundle.description,
+        "size": bundle.size,
+        "licence": strictest([licence for part, _ in used.values() for licence in part.licences]),
+        "digest": asked.recipe.digest,
+        "conditions": conditions(chain),
+        "defaults": list(job.conditions),
+        "captions": job.captions,
+        "stages": list(chain.stages),
+        "models": {name: part_facts(part, bundle.folder, settings) for name, (part, settings) in used.items()},
+        "limits": limits.model_dump(),
+    }
+
+
+def conditions(chain: ChainSpec) -> list[str] | None:
+    """Return the words that the thermal stage knows, None where its kind does not say."""
+    link = next(link for link in chain.links if "thermal" in link.flow.writes)
+    tell = getattr(stages.light(link.package), "conditions", None)
+    return None if tell is None else list(tell(small_files(link.part, link.folder)))
+
+
+def part_facts(part: Part, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of one part: how it is run, and each of its weights with digest, licence and card."""
+    found, there = digests(part, folder), places(part, folder)
+    weights = {
+        name: {
+            "address": one.address,
+            "digest": found[name],
+            "licence": one.licence or part.licence,
+            "card": card(there[name]),
+        }
+        for name, one in part.weights.items()
+    }
+    return {**part.model_dump(include={"stage", "kind", "dtype", "batch"}), "settings": settings, "weights": weights}
+
+
+def card(place: Any) -> dict[str, Any] | None:
+    """Return the facts of the card beside weights of this machine, None where there is none of ours."""
+    if isinstance(place, str):
+        return None
+    try:
+        return Card.read(place).model_dump(mode="json")
+    except UserError:  # weights of others come with a README of another form, or none
+        return None

@@ -1,0 +1,99 @@
+"""The rows of an order: what stages take, and rows of the record out of what they return, as the jobs' plans make them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from models.attributes import ATTRIBUTES
+from models.captions.reading import AMBIGUOUS, read
+from models.columns import Columns
+from pipelines.captions.backends import GIVEN, NONE
+from pipelines.config.job import GenerateJob
+from pipelines.config.profile import Limits
+from pipelines.config.thermalize import ThermalizeJob
+from pipelines.pictures.square import squared
+from pipelines.plan import photos, samples
+from pipelines.plan.identities import Identity, Reference, checked, sampled, table_of
+from pipelines.rows.ids import hashed
+from pipelines.rows.record import pairs_of
+from serve import codecs
+from serve.order import Order
+from serve.problems import ProblemError
+from serve.schemas import PairsRequest, Thermal
+
+
+def person_of(request: PairsRequest, embedding: Sequence[float] | None, reference: Reference | None) -> Identity:
+    """Return whose pairs are wanted: of `embedding` [512] if there is one, else drawn from `reference` by the seed.
+
+    Of a person who exists no words are drawn: what is not given or estimated stays unsaid.
+    """
+    given = {name: word for name, word in request.attributes.items() if ATTRIBUTES[name][0] == "identity"}
+    if embedding is not None:
+        vector = checked(embedding, "embedding")
+        name = hashlib.sha256(vector.tobytes()).hexdigest()[:12]
+    elif reference is not None:
+        ((name, vector),) = sampled(reference, 1, 0.0, request.seed)
+    else:
+        raise ProblemError(
+            "not-in-bundle",
+            "this bundle has no distribution to draw people from",
+            "Send an embedding, or a picture with one face.",
+        )
+    estimated = reference.words(vector) if reference else {}
+    return Identity(request.identity_id or name, vector, given, estimated, sampled=embedding is None)
+
+
+def sample_table(request: PairsRequest, order: Order[GenerateJob], person: Identity) -> pa.Table:
+    """Return the samples as the plan of a job would hold them; a given caption says their attributes."""
+    rows = list(samples.samples_of(order.job, person))
+    if request.caption is not None:
+        stated = {name: word for name, word in read(request.caption).items() if word != AMBIGUOUS}
+        sources = {name: GIVEN if name in stated else NONE for name in ATTRIBUTES}
+        said = {"attributes": json.dumps(stated), "attributes_source": json.dumps(sources)}
+        rows = [{**row, **said} for row in rows]
+    return pa.Table.from_pylist(rows, schema=samples.SAMPLE_SCHEMA)
+
+
+def sample_columns(table: pa.Table, person: Identity, captions: list[str], sources: list[str]) -> Columns:
+    """Return the samples with their captions as the columns that the chain takes."""
+    return samples.columns_of(
+        table, table_of([person]), pa.table({"caption": captions, "caption_source": sources}), partition=0
+    )
+
+
+def photo_columns(files: Sequence[bytes], size: int, limits: Limits) -> Columns:
+    """Return encoded pictures as the columns that the chain takes, as squares of `size`; ids are digests of the files.
+
+    Raises:
+        ProblemError: a picture is not taken; the message says which and why.
+    """
+    rows, found = list[dict[str, str]](), list[photos.Opened]()
+    for number, data in enumerate(files):
+        square, box = squared(codecs.opened(data, number, limits), size)
+        found.append(photos.Opened("", square, box=box))
+        name = hashed("picture", hashlib.sha256(data).hexdigest())
+        rows.append({"sample_id": name, "picture": str(number), "name": str(number), "person": ""})
+    return photos.columns_of(rows, found, size, masked=False, partition=0)
+
+
+def records(order: Order[GenerateJob], rows: Columns) -> tuple[list[dict], list[dict]]:
+    """Return (pairs, rejects) of finished rows as rows of the record, pictures encoded."""
+
+    def made(chosen: np.ndarray) -> list[dict[str, Any]]:
+        return [pair for row in chosen for pair in pairs_of(order.record, rows, int(row))]
+
+    return made(np.flatnonzero(rows["final"] & (rows["reject"] == ""))), made(np.flatnonzero(rows["reject"] != ""))
+
+
+def thermals(order: Order[ThermalizeJob], rows: Columns) -> list[dict[str, Any]]:
+    """Return finished pictures as rows of an answer, one for every picture and layer: what it has of the record."""
+    names = [name for name in Thermal.model_fields if name != "picture"]
+    return [
+        {"picture": number, **{name: pair[name] for name in names}}
+        for number in range(len(rows["sample_id"]))
+        for pair in pairs_of(order.record, rows, number)
+    ]
