@@ -1,18 +1,52 @@
-"""What the service of the tests is started with."""
+"""What the services of the tests are started with, and where they answer."""
 
-from serve.app import Settings
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from ray import serve as ray_serve
+
+from serve.app import Settings, start
 
 OPEN_GATES = "{attempts: 1, identity: -1, detection: 0, faces: 99, face_area: [0, 1], celsius: [-50, 90], clipped: 1}"
-SETTINGS = Settings(
-    overrides=[
-        "profile.groups=[{stages: [visible, parser, thermal, faces, gates], actors: [1, 1], cpus: 1, threads: 1}]",
-        "profile.captions.threads=1",
-        "profile.serve.queue=8",
-        "profile.serve.batch_wait_ms=300",
-        "profile.serve.limits={body_mb: 1, pictures: 3, megapixels: 1, views: 4, steps: 8, attempts: 2, captions: 4}",
-        "bundle.visible.batch=4",
-        "job.sampling.steps=2",
-        f"job.gates={OPEN_GATES}",
-    ]
-)
+LIMITS = "{body_mb: 1, pictures: 3, megapixels: 1, views: 4, layers: 4, steps: 8, attempts: 2, captions: 4}"
+SHARED = [
+    "profile.captions.threads=1",
+    "profile.serve.queue=8",
+    "profile.serve.batch_wait_ms=300",
+    f"profile.serve.limits={LIMITS}",
+    "bundle.visible.batch=4",
+    f"job.gates={OPEN_GATES}",
+]
+ONE_GROUP = "profile.groups=[{stages: [visible, parser, thermal, faces, gates, landmarks], actors: [1, 1], cpus: 1, threads: 1}]"
+SETTINGS = Settings(overrides=[*SHARED, ONE_GROUP, "job.settings.visible.steps=2"])
 """The laptop's profile with one replica, low limits and few steps, so that what is refused and queued can be foretold."""
+TWO_GROUPS = (
+    "profile.groups=[{stages: [visible, parser, thermal, faces, gates], actors: [1, 1], cpus: 1, threads: 1}, "
+    "{stages: [landmarks], actors: [1, 1], cpus: 1, threads: 1}]"
+)
+NULL = Settings(bundle="null", overrides=[*SHARED, TWO_GROUPS])
+"""The same without a model and in two groups: it starts in seconds."""
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[str]:
+    """Start a service on the Ray that runs and yield where it is, once it answers; captions may still start by then."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start(settings, port=port, wait=False)
+    where = f"http://127.0.0.1:{port}"
+    while not _alive(where):
+        time.sleep(0.2)
+    yield where
+    ray_serve.shutdown()
+
+
+def _alive(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=60).is_success
+    except httpx.TransportError:
+        return False

@@ -17,13 +17,12 @@ from ray.serve.schema import ServeDeploySchema
 
 from cluster import cli
 from models.errors import EnvironmentFault, UserError
+from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
-from pipelines.plan.samples import samples_of
-from pipelines.record import COLUMNS
-from serve import accept, codecs, examples, order, problems, schemas
+from serve import accept, codecs, examples, problems, schemas
 from serve.accept import CENTIKELVIN, JSON, NPY, PNG, chosen
 from serve.api import create_app
-from serve.app import Settings, check_host, config
+from serve.app import Settings, build, check_host, config
 from serve.guard import KEY_VARIABLE, is_loopback
 from serve.problems import ProblemError
 from serve.service import Service
@@ -36,7 +35,7 @@ LOCAL = ("127.0.0.1", 40000)
 @pytest.fixture(scope="module")
 def quiet() -> Service:
     """The service of the starter without deployments: whatever reaches them is not of these tests."""
-    return Service(*SETTINGS.load(), groups=[])
+    return Service(SETTINGS.load(), groups=[])
 
 
 @pytest.fixture
@@ -81,12 +80,37 @@ class TestRequests:
             ("/v1/pairs", {"attributes": {"scar": "long"}}, "invalid", "no attribute 'scar'"),
             ("/v1/pairs", {"attributes": {"age": "ancient"}}, "invalid", "young, middle-aged, elderly"),
             ("/v1/pairs", {"conditions": ["warm", "warm"]}, "invalid", "different"),
-            ("/v1/pairs", {"conditions": ["hot"]}, "invalid", "conditions"),
+            ("/v1/pairs", {"conditions": []}, "invalid", "conditions"),
+            ("/v1/pairs", {"conditions": ["Hot"]}, "invalid", "neither a word"),
+            ("/v1/pairs", {"conditions": [300]}, "invalid", "a room of -60 to 80 degrees"),
+            ("/v1/pairs", {"conditions": ["hot"]}, "invalid", "no condition 'hot'; it has: warm, cold"),
+            ("/v1/pairs", {"conditions": [22.5]}, "invalid", "no room in degrees, so not '22.5'"),
+            ("/v1/pairs", {"conditions": ["warm"], "samples": 2}, "invalid", "samples has to be 1"),
+            ("/v1/pairs", {"samples": 3}, "over-limit", "conditions x samples is 6, at most 4"),
             ("/v1/pairs", {"views": 5}, "over-limit", "views is 5, at most 4"),
-            ("/v1/pairs", {"steps": 9}, "over-limit", "steps is 9, at most 8"),
+            ("/v1/pairs", {"steps": 4}, "invalid", "steps"),
+            (
+                "/v1/pairs",
+                {"settings": {"visible": {"steps": 9}}},
+                "over-limit",
+                "settings.visible.steps is 9, at most 8",
+            ),
+            ("/v1/pairs", {"settings": {"visible": {"steps": 0}}}, "invalid", "settings.visible.steps"),
+            ("/v1/pairs", {"settings": {"visible": {"step": 2}}}, "invalid", "known here: steps, guidance"),
+            ("/v1/pairs", {"settings": {"thermal": {"steps": 2}}}, "invalid", "settings.thermal.steps: unknown key"),
+            ("/v1/pairs", {"settings": {"visible": {"size": 64}}}, "invalid", "settings.visible.size"),
+            ("/v1/pairs", {"settings": {"visibel": {}}}, "invalid", "no stage 'visibel' here; known: visible, parser"),
+            ("/v1/pairs", {"settings": {"gates": {"identity": 0}}}, "invalid", "a field of their own"),
             ("/v1/pairs", {"gates": {"attempts": 3}}, "over-limit", "gates.attempts is 3, at most 2"),
             ("/v1/pairs", {"picture": "/"}, "bad-picture", "not base64"),
             ("/v1/thermalize", {"pictures": []}, "invalid", "pictures"),
+            ("/v1/thermalize", {"pictures": [png(8, 8)], "conditions": [20]}, "invalid", "no room in degrees"),
+            (
+                "/v1/thermalize",
+                {"pictures": [png(8, 8)], "settings": {"visible": {}}},
+                "invalid",
+                "known: parser, thermal",
+            ),
             ("/v1/thermalize", {"pictures": [png(8, 8)] * 4}, "over-limit", "pictures is 4, at most 3"),
             ("/v1/thermalize", {"pictures": [png(8, 8), "AAAA"]}, "bad-picture", "picture 1: not a picture"),
             ("/v1/thermalize", {"pictures": [bomb(1001, 1000)]}, "too-many-pixels", "1001 x 1000"),
@@ -119,8 +143,11 @@ class TestRequests:
         assert answer.headers["allow"] == "POST"
 
     def test_a_bundle_without_a_model_says_so(self) -> None:
-        bundle, job, profile = SETTINGS.load()
-        service = Service(bundle.model_copy(update={"landmarks": None}), job, profile, groups=[])
+        whole = SETTINGS.load()
+        bundle = whole.bundle.model_copy(
+            update={"parts": {name: part for name, part in whole.bundle.parts.items() if name != "landmarks"}}
+        )
+        service = Service(check_request(whole.job, bundle, whole.profile), groups=[])
         with TestClient(create_app(service, ""), base_url="http://127.0.0.1:8000", client=LOCAL) as client:
             found = problem(client.post("/v1/landmarks", json={"pictures": [png(8, 8)]}), 501, "not-in-bundle")
         assert "landmarks" in found.detail
@@ -133,7 +160,7 @@ class TestRequests:
         files = [("picture", ("a.png", base64.b64decode(bomb(1001, 1000)))), ("picture", ("b.png", b"x"))]
         found = problem(client.post("/v1/thermalize", files=files), 422, "too-many-pixels")
         assert found.detail.startswith("picture 0")
-        form = {"request": '{"conditions": ["hot"]}'}
+        form = {"request": '{"conditions": ["Hot"]}'}
         assert "conditions" in problem(client.post("/v1/thermalize", files=files, data=form), 422, "invalid").detail
         problem(client.post("/v1/thermalize", files=files, data={"request": "{"}), 400, "bad-json")
         problem(client.post("/v1/thermalize", files=files, data={"request": "[]"}), 400, "bad-json")
@@ -276,14 +303,6 @@ class TestAccept:
 
 
 class TestCodecs:
-    def test_pictures_keep_their_shape_in_the_square(self) -> None:
-        wide = np.full((50, 200, 3), 90, np.uint8)
-        out, height, width = codecs.fitted(wide, 128)
-        assert (out.shape, height, width) == ((128, 128, 3), 32, 128)
-        assert (out[:32] == 90).all()
-        assert not out[32:].any()
-        assert codecs.fitted(np.zeros((1, 4000, 3), np.uint8), 128)[1] == 1
-
     def test_centikelvin_and_npy_come_back(self) -> None:
         counts = np.array([[30_815, 27_315], [0, 65_535]], np.uint16)
         answer = codecs.centikelvin_response(counts)
@@ -307,40 +326,6 @@ class TestCodecs:
         assert json.loads(answer.body) == {"a": [1.0, None], "b": "AP8=", "c": 3}
 
 
-class TestOrders:
-    def test_a_row_of_an_answer_is_a_row_of_the_record(self) -> None:
-        assert set(schemas.Pair.model_fields) <= set(COLUMNS)
-
-    def test_a_seed_is_the_person_and_samples_of_a_job(self, quiet: Service) -> None:
-        from pipelines.config.job import load_job
-        from pipelines.plan.identities import identities
-
-        request = schemas.PairsRequest(seed=7, views=4)
-        job = order.job_of(request, quiet.job, quiet.limits)
-        person = order.person_of(request, None, quiet.reference)
-        demo = load_job("demo")
-        first = identities(demo.identities, quiet.bundle, demo.seed)[0]
-        assert person.id == first.id
-        np.testing.assert_array_equal(person.embedding, first.embedding)
-        assert list(samples_of(job, person)) == list(samples_of(demo, first))
-
-    def test_words_of_a_request_win_over_those_read_off_the_face(self, quiet: Service) -> None:
-        for sex in ("woman", "man"):
-            request = schemas.PairsRequest(seed=7, views=3, attributes={"sex": sex, "glasses": "opaque"})
-            job = order.job_of(request, quiet.job, quiet.limits)
-            person = order.person_of(request, None, quiet.reference)
-            for text in order.samples(request, job, person)["attributes"].to_pylist():
-                assert json.loads(text)["sex"] == sex
-                assert json.loads(text)["glasses"] == "opaque"
-
-    def test_a_given_caption_says_its_attributes(self, quiet: Service) -> None:
-        request = schemas.PairsRequest(seed=7, views=2, caption="A young man with sunglasses.")
-        person = order.person_of(request, None, quiet.reference)
-        rows = order.samples(request, order.job_of(request, quiet.job, quiet.limits), person)
-        said = {"sex": "man", "age": "young", "glasses": "opaque"}
-        assert [json.loads(text) for text in rows["attributes"].to_pylist()] == [said, said]
-
-
 class TestDocument:
     def test_every_example_is_a_request(self) -> None:
         for model, found in examples.BODIES.items():
@@ -355,6 +340,16 @@ class TestDocument:
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 assert {"403", "413", "422", "503"} <= set(operation["responses"]), path
+
+    def test_conditions_are_words_or_degrees_in_the_document(self, client: TestClient) -> None:
+        found = client.get("/openapi.json").json()["components"]["schemas"]
+        for name in ("PairsRequest", "ThermalizeRequest"):
+            choices = found[name]["properties"]["conditions"]["anyOf"]
+            assert {
+                "type": "array",
+                "minItems": 1,
+                "items": {"anyOf": [{"type": "string"}, {"type": "number"}]},
+            } in choices
 
     def test_the_configuration_is_one_that_ray_serve_takes(self) -> None:
         content = config(Settings(overrides=["captions=template"]), "0.0.0.0", 9000)
@@ -374,3 +369,16 @@ class TestDocument:
             config(Settings(bundle="nothing"), "127.0.0.1", 8000)
         with pytest.raises(UserError, match="request_seconds"):
             config(Settings(overrides=["profile.serve.request_seconds=0"]), "127.0.0.1", 8000)
+        with pytest.raises(UserError, match="known here: steps, guidance"):
+            config(Settings(overrides=["job.settings.visible.step=2"]), "127.0.0.1", 8000)
+
+    def test_redraws_stay_with_the_gates_or_the_service_does_not_start(self) -> None:
+        cut = "profile.groups=[{stages: [visible]}, {stages: [parser, thermal, faces, gates, landmarks]}]"
+        once = [cut, "job.gates.attempts=1"]
+        with pytest.raises(UserError, match=r"or set profile\.serve\.limits\.attempts=1"):
+            Settings(overrides=once).load()
+        Settings(overrides=[*once, "profile.serve.limits.attempts=1"]).load()
+
+    def test_what_requests_leave_open_must_be_within_the_limits(self) -> None:
+        with pytest.raises(UserError, match=r"leave everything open .* settings\.visible\.steps is 16, at most 8"):
+            build(Settings(overrides=["profile.serve.limits.steps=8", "captions=template"]))

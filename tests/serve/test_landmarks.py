@@ -15,6 +15,7 @@ from models.synthworld.splits import identities
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import ROOT, seal
 from models.weights.networks import save_network
+from pipelines.config.generate import chain_for
 from pipelines.config.job import load_job
 from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.pictures.open import BadPicture
@@ -30,9 +31,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     save_network(new_landmarker(config), folder / "landmarks" / "70" / "landmarker.safetensors")
     seal(folder / "landmarks")
     content = yaml.safe_load((starter / "bundle.yaml").read_text())
-    for name in ("captions", "visible", "parser", "thermal", "faces"):
-        content[name]["weights"] = str(starter / content[name]["weights"])
-    content["landmarks"] = {"kind": "mobilenet", "weights": "landmarks", "licence": "apache-2.0", "batch": 4}
+    for part in content["parts"].values():
+        part["weights"] = str(starter / part["weights"])
+    content["parts"]["landmarks"] = {"kind": "mobilenet", "weights": "landmarks", "licence": "apache-2.0", "batch": 4}
     (folder / "bundle.yaml").write_text(yaml.safe_dump(content))
     return load_bundle(str(folder / "bundle.yaml"))
 
@@ -41,7 +42,8 @@ def test_every_face_of_a_picture_gets_what_the_stage_of_a_job_says(bundle: Bundl
     people = identities("test")[:2]
     scenes = [sample_scene(load_domain("portrait"), person, 0, "warm") for person in people]
     picture = np.concatenate(list(render(scenes, 128).rgb.numpy()), axis=1)
-    group = StageGroup(["faces", "landmarks"], bundle, load_job("demo"), threads=1, wait=0.01, max_pixels=10**6)
+    chain = chain_for(load_job("demo"), bundle).part_of(["faces", "landmarks"])
+    group = StageGroup(chain, threads=1, most=4, wait=0.01, max_pixels=10**6)
 
     async def asked(points: int) -> list[dict]:
         photo = encode_png_rgb(picture)
@@ -56,7 +58,7 @@ def test_every_face_of_a_picture_gets_what_the_stage_of_a_job_says(bundle: Bundl
             "classes": np.ones((1, *picture.shape[:2]), np.uint8),
             "bbox": face["bbox"][None],
         }
-        expected = group.stages["landmarks"](batch)
+        expected = group.stages["landmarks"](batch, chain.link("landmarks").settings, 4)
         np.testing.assert_allclose(face["landmarks_70"], expected["landmarks_70"][0].ravel(), rtol=1e-5)
         np.testing.assert_allclose(face["variance_70_visible"], expected["variance_70_visible"][0], rtol=1e-5)
     with pytest.raises(UserError, match="no landmarker of 478 points; it has 70"):

@@ -2,10 +2,10 @@
 
 import base64
 import io
+import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,7 +21,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given
 from PIL import Image
-from ray import serve as ray_serve
 from ray.serve.context import _get_global_client
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -29,25 +28,27 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from models.faces.pack import Pack
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import Rendered, render
 from models.synthworld.splits import identities
 from models.temperature import from_centikelvin
-from models.weights.bundle import fetch
+from models.weights.bundle import digests
 from models.weights.store import ROOT
+from pipelines.config.thermalize import ThermalizeJob
 from pipelines.embed import looked_at
-from pipelines.generate import spec, stages_of
 from pipelines.pictures.codecs import decode, encode_png_rgb
-from pipelines.record import schema
+from pipelines.plan.photos import write_photo_plan
+from pipelines.rows.record import pairs_of
+from pipelines.rows.schema import RECORD, schema
 from pipelines.run.chain import Chain
-from serve import order
-from serve.app import NAME, start
+from pipelines.storage import Storage
+from serve import order, rows
+from serve.app import NAME
 from serve.client import Client, ServiceError
 from serve.examples import LOOKS
 from serve.schemas import PairsRequest, Problem
 from serve.service import Service
-from tests.serve.conftest import SETTINGS
+from tests.serve.conftest import SETTINGS, running
 
 pytestmark = pytest.mark.slow
 
@@ -60,22 +61,8 @@ CONFORMANCE = [status_code_conformance, content_type_conformance, response_schem
 @pytest.fixture(scope="module")
 def url(local_ray: Any) -> Iterator[str]:
     """Where the service is. It answers while its language model still starts; /readyz waits for that."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start(SETTINGS, port=port, wait=False)
-    where = f"http://127.0.0.1:{port}"
-    while not _alive(where):
-        time.sleep(0.2)
-    yield where
-    ray_serve.shutdown()
-
-
-def _alive(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", timeout=60).is_success
-    except httpx.TransportError:
-        return False
+    with running(SETTINGS) as where:
+        yield where
 
 
 @pytest.fixture
@@ -122,20 +109,18 @@ def test_pairs_are_what_a_job_makes_of_the_same_seed(client: Client) -> None:
         (0, "warm"), (0, "cold"), (1, "warm"), (1, "cold"),
     ]  # fmt: skip
 
-    service = Service(*SETTINGS.load(), groups=[])
+    service = Service(SETTINGS.load(), groups=[])
     request = PairsRequest(**asked)
-    job = order.job_of(request, service.job, service.limits)
-    person = order.person_of(request, None, service.reference)
-    table = order.samples(request, job, person)
+    made = order.pairs_order(request, service.job, service.chain, service.bundle, service.limits)
+    person = rows.person_of(request, None, service.reference)
     captions = [pair.caption for pair in answer.pairs[::2]]
-    rows = order.columns(table, person, captions, ["template"] * 2)
-    made, rejects = service.records(
-        job, Chain([spec(name, job, service.bundle) for name in stages_of(service.bundle)])(rows)
-    )
+    samples = rows.sample_columns(rows.sample_table(request, made, person), person, captions, ["template"] * 2)
+    expected, rejects = rows.records(made, Chain(made.chain, made.chain.stages, made.attempts)(samples))
     assert not rejects
     served = [decoded(pair.model_dump()) for pair in answer.pairs]
-    ours, theirs = (pa.Table.from_pylist(rows, schema=schema()) for rows in (served, made))
+    ours, theirs = (pa.Table.from_pylist(pairs, schema=schema(RECORD)) for pairs in (served, expected))
     assert [name for name in ours.column_names if not ours[name].equals(theirs[name])] == []
+    assert json.loads(answer.pairs[0].provenance)["recipe"] == made.recipe.digest
 
 
 def test_one_picture_in_every_form(client: Client) -> None:
@@ -172,7 +157,8 @@ def test_requests_share_batches_and_a_row_is_the_same_alone(client: Client) -> N
 
 def test_other_seeds_conditions_and_steps_are_other_pictures(client: Client) -> None:
     base = {**FAST, "seed": 5, "identity_id": "someone"}
-    changed = [base, {**base, "seed": 6}, {**base, "steps": 3}, {**base, "guidance": 1.0}]
+    settings = [{"visible": {"steps": 3}}, {"visible": {"guidance": 1.0}}]
+    changed = [base, {**base, "seed": 6}, *({**base, "settings": one} for one in settings)]
     pictures = [client.pairs(**content).pairs[0].visible for content in changed]
     assert len({picture.bytes for picture in pictures if picture}) == 4
     warm, cold = client.celsius(**{**base, "conditions": ["warm", "cold"]})
@@ -193,9 +179,9 @@ def test_faces_are_embedded_as_the_job_embeds_them(client: Client, faces: list[n
     group = np.concatenate(faces, axis=1)
     files = [encode_png_rgb(picture) for picture in (*faces, group)]
     found = client.embed(files).embeddings
-    bundle, _, _ = SETTINGS.load()
-    pack = Pack(fetch(bundle.faces, bundle), threads=1, batch=bundle.faces.batch)
-    for row, expected in zip(found, looked_at(pack, [*faces, group]), strict=True):
+    link = SETTINGS.load().chain.link("faces")
+    stage = link.load(threads=1)
+    for row, expected in zip(found, looked_at(stage, [*faces, group], link.batch(0)), strict=True):
         assert row.reason == expected["reason"]
         if not row.reason:
             np.testing.assert_allclose(row.embedding, expected["embedding"], atol=1e-5)
@@ -214,39 +200,85 @@ def test_faces_are_embedded_as_the_job_embeds_them(client: Client, faces: list[n
         client.pairs(**FAST, picture=files[2])
 
 
-def test_pictures_are_seen_in_thermal(client: Client, faces: list[np.ndarray]) -> None:
-    tall = encode_png_rgb(np.concatenate([faces[0], faces[0]], axis=0))
-    rows = client.thermalize([encode_png_rgb(faces[0]), tall]).thermals
-    assert [(row.picture, row.condition, row.width, row.height) for row in rows] == [
-        (0, "warm", 128, 128), (0, "cold", 128, 128), (1, "warm", 64, 128), (1, "cold", 64, 128),
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, faces: list[np.ndarray]) -> Path:
+    """A photograph of 384 x 512 px, and one that is stored on its side with EXIF's word of how to turn it."""
+    folder = tmp_path_factory.mktemp("photos")
+    picture = Image.fromarray(faces[0]).resize((384, 384), Image.Resampling.BICUBIC)
+    tall = Image.new("RGB", (384, 512), (90, 60, 30))
+    tall.paste(picture, (0, 64))
+    tall.save(folder / "a.png")
+    turned, exif = Image.fromarray(faces[1]).resize((300, 211)).rotate(90, expand=True), Image.Exif()
+    exif[0x0112] = 6
+    turned.save(folder / "b.jpg", exif=exif, quality=95)
+    return folder
+
+
+def test_a_picture_comes_out_as_the_thermalize_job_makes_it(client: Client, photos: Path, tmp_path: Path) -> None:
+    bundle = SETTINGS.load().bundle
+    job = ThermalizeJob(images=str(photos), size=bundle.size, encoding={"visible": "png"})
+    plan = write_photo_plan(job, bundle, Storage(tmp_path / "out"))
+    made = Chain(plan.chain, plan.chain.stages)(plan.partition(0))
+    expected = [pair for row in range(2) for pair in pairs_of(plan.record, made, row)]
+
+    served = client.thermalize([photos / "a.png", photos / "b.jpg"]).thermals
+    assert [(row.picture, row.condition, row.thermal_draw) for row in served] == [
+        (0, "warm", 0), (0, "cold", 0), (1, "warm", 0), (1, "cold", 0),
     ]  # fmt: skip
-    for row in rows:
-        counts = decode(row.thermal.bytes)
-        assert counts.dtype == np.uint16
-        assert counts.shape == (row.height, row.width) == decode(row.classes.bytes).shape
-        assert row.thermal_kind == "predicted"
-    assert client.centikelvin(encode_png_rgb(faces[0]), "cold") == rows[1].thermal.bytes
-    coloured = client.http.post(
-        "/v1/thermalize",
-        files={"picture": encode_png_rgb(faces[0])},
-        data={"request": '{"conditions": ["warm"]}'},
-        headers={"accept": "image/png"},
-    )
-    assert decode(coloured.content).shape == (128, 128, 3)
-    degrees = from_centikelvin(decode(rows[0].thermal.bytes))
-    assert coloured.headers["x-colours-to"] == f"{degrees.max():.2f} degC"
+    for row, pair in zip(served, expected, strict=True):
+        for name in ("visible", "thermal", "valid", "classes"):
+            assert getattr(row, name).bytes == pair[name]["bytes"], name
+        assert row.content_box == list(pair["content_box"])
+        assert row.thermal_clipped == pytest.approx(pair["thermal_clipped"])
+        assert (row.size, row.thermal_kind, row.licence) == (128, "predicted", pair["licence"])
+    # What of the square is picture: half as much again on each side of the tall one is padding; the other lies turned.
+    assert [row.content_box for row in served[::2]] == [[16, 0, 112, 128], [0, 19, 128, 109]]
+    assert decode(served[0].visible.bytes)[:, :16].max() == 0
+    assert decode(served[2].visible.bytes).shape == (128, 128, 3)
+
+
+def test_thermal_pictures_in_every_form(client: Client, photos: Path) -> None:
+    row = client.thermalize([photos / "a.png"], conditions=["cold"]).thermals[0]
+    assert client.centikelvin(photos / "a.png", "cold") == row.thermal.bytes
+    forms = ("image/png", "image/png; unit=centikelvin", "application/x-npy")
+    answers = [
+        client.http.post(
+            "/v1/thermalize",
+            files={"picture": (photos / "a.png").read_bytes()},
+            data={"request": '{"conditions": ["cold"]}'},
+            headers={"accept": form},
+        )
+        for form in forms
+    ]
+    for answer, form in zip(answers, forms):
+        assert answer.headers["content-type"] == form
+        assert answer.headers["x-content-box"] == "16,0,112,128"
+    degrees = from_centikelvin(decode(row.thermal.bytes))
+    assert degrees.shape == (128, 128)
+    assert answers[0].headers["x-colours-to"] == f"{np.nanmax(degrees):.2f} degC"
+    assert decode(answers[0].content).shape == (128, 128, 3)
+    assert answers[1].content == row.thermal.bytes
+    np.testing.assert_array_equal(np.load(io.BytesIO(answers[2].content), allow_pickle=False), degrees[None])
 
 
 def test_models_name_their_licences_digests_and_cards(client: Client) -> None:
-    found = client.models()
-    bundle, _, _ = SETTINGS.load()
-    assert found.digest == bundle.digest()
+    found, asked = client.models(), SETTINGS.load()
     assert found.limits["steps"] == 8
-    assert set(found.models) == set(bundle.parts())
-    assert all(part.licence and len(part.digest) == 16 for part in found.models.values())
-    thermal = found.models["thermal"].card
+    assert (found.conditions, found.defaults) == (["warm", "cold"], ["warm", "cold"])
+    assert set(found.models) == set(asked.bundle.parts)
+    for name, part in found.models.items():
+        mine = asked.bundle.parts[name]
+        assert (part.stage, part.kind) == (mine.stage, mine.kind)
+        assert {key: one.digest for key, one in part.weights.items()} == digests(mine, asked.bundle.folder)
+        assert {key: one.address for key, one in part.weights.items()} == {"model": mine.weights["model"].uri}
+        assert {one.licence for one in part.weights.values()} == {"apache-2.0"}
+    assert found.models["visible"].settings == {"steps": 2, "guidance": 2.0}
+    thermal = found.models["thermal"].weights["model"].card
     assert thermal is not None
     assert thermal["title"]
+    # The digest is the one that rows of a request with nothing in it name.
+    pair = client.pairs(captions=found.captions).pairs[0]
+    assert json.loads(pair.provenance)["recipe"] == found.digest
 
 
 def test_landmarks_lie_on_every_face_of_a_picture(client: Client, two: Rendered, faces: list[np.ndarray]) -> None:
@@ -276,7 +308,7 @@ def test_a_lost_worker_is_a_retryable_error_and_another_takes_over(client: Clien
     lost: list[httpx.Response] = []
     with ThreadPoolExecutor(6) as threads:
         for _ in range(3):  # requests must be under way when their worker ends
-            content = [{**FAST, "seed": seed, "views": 4, "steps": 8} for seed in range(6)]
+            content = [{**FAST, "seed": seed, "views": 4, "settings": {"visible": {"steps": 8}}} for seed in range(6)]
             waiting = [threads.submit(client.http.post, "/v1/pairs", json=one) for one in content]
             time.sleep(1.5)
             os.kill(_worker(), signal.SIGKILL)
@@ -295,7 +327,7 @@ def _worker() -> int:
     """Return the process of the replica that has the stages."""
     while True:
         deployments = _get_global_client().get_serve_details()["applications"][NAME]["deployments"]
-        replicas = deployments["-".join(stages_of(SETTINGS.load()[0]))]["replicas"]
+        replicas = deployments["-".join(SETTINGS.load().chain.stages)]["replicas"]
         running = [one["pid"] for one in replicas if one["state"] == "RUNNING" and one["pid"]]
         if running:
             return int(running[0])

@@ -1,0 +1,151 @@
+"""What a request resolves to, and its rows: those of the job that makes the same."""
+
+import json
+
+import numpy as np
+import pytest
+
+from models.attributes import ATTRIBUTES
+from models.captions.reading import read
+from models.layers import Layer
+from pipelines.config.generate import chain_for
+from pipelines.config.job import Encoding, load_job
+from pipelines.config.profile import Limits
+from pipelines.plan.attributes import IDENTITY
+from pipelines.plan.identities import identities
+from pipelines.plan.samples import recipe_for, samples_of
+from pipelines.rows.schema import RECORD
+from pipelines.run.chain import Chain
+from serve import order, rows, schemas
+from serve.app import Settings
+from serve.group import Call, StageGroup
+from serve.schemas import PairsRequest, ThermalizeRequest
+from serve.service import Service
+from tests.serve.conftest import NULL, SETTINGS
+
+LIMITS = Limits()
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Service:
+    """The service of the starter without deployments."""
+    return Service(SETTINGS.load(), groups=[])
+
+
+@pytest.fixture(scope="module")
+def null() -> Service:
+    return Service(NULL.load(), groups=[])
+
+
+def asked(service: Service, **fields: object) -> tuple[PairsRequest, order.Order]:
+    request = PairsRequest.model_validate(fields)
+    return request, order.pairs_order(request, service.job, service.chain, service.bundle, LIMITS)
+
+
+def attributes(service: Service, embedding: list[float] | None = None, **fields: object) -> list[tuple[dict, dict]]:
+    """Return words and sources of every sample of a request."""
+    request, made = asked(service, **fields)
+    table = rows.sample_table(request, made, rows.person_of(request, embedding, service.reference))
+    columns = (table[name].to_pylist() for name in ("attributes", "attributes_source"))
+    return [(json.loads(words), json.loads(sources)) for words, sources in zip(*columns)]
+
+
+def test_a_row_of_an_answer_is_a_row_of_the_record() -> None:
+    assert set(schemas.Pair.model_fields) <= set(RECORD)
+    assert set(schemas.Thermal.model_fields) - {"picture"} <= set(RECORD)
+
+
+def test_a_seed_is_the_person_samples_and_recipe_of_a_job() -> None:
+    demo = load_job("demo").model_copy(update={"captions": "template", "encoding": Encoding(visible="png")})
+    service = Service(Settings(overrides=["captions=template"]).load(), groups=[])
+    request, made = asked(service, seed=7, views=4)
+    person = rows.person_of(request, None, service.reference)
+    first = identities(demo.identities, service.bundle, demo.seed)[0]
+    assert person.id == first.id
+    np.testing.assert_array_equal(person.embedding, first.embedding)
+    assert list(samples_of(made.job, person)) == list(samples_of(demo, first))
+    chain = chain_for(demo, service.bundle)
+    assert made.chain == chain
+    assert made.recipe == recipe_for(demo, service.bundle, chain)
+
+
+def test_what_may_change_a_byte_is_in_the_digest(null: Service) -> None:
+    changed: list[dict] = [
+        {}, {"seed": 1}, {"views": 2}, {"conditions": ["warm"]}, {"conditions": [22.5]}, {"samples": 2},
+        {"attributes": {"glasses": "clear"}}, {"gates": {"attempts": 1}}, {"encoding": "jpeg"}, {"caption": "A man."},
+        {"embedding": [1.0] * 512},
+    ]  # fmt: skip
+    digests = [asked(null, **fields)[1].recipe.digest for fields in changed]
+    assert len(set(digests)) == len(changed)
+    assert asked(null, conditions=[22.5])[1].recipe.digest == asked(null, conditions=["22.50"])[1].recipe.digest
+
+
+def test_settings_of_a_request_win_over_those_of_the_service(quiet: Service) -> None:
+    visible = asked(quiet, settings={"visible": {"guidance": 1.5}})[1].chain.link("visible").settings
+    assert (visible.steps, visible.guidance) == (2, 1.5)  # type: ignore[attr-defined]
+    assert asked(quiet)[1].chain == asked(quiet, settings={"visible": {"guidance": 2.0, "steps": 2}})[1].chain
+
+
+def test_conditions_and_samples_are_layers(null: Service) -> None:
+    made = asked(null, conditions=["warm", 20, -5.5], samples=2)[1]
+    assert made.recipe.layers[:3] == (Layer("warm"), Layer("warm", 1), Layer("20"))
+    assert made.chain.link("thermal").settings.layers == made.recipe.layers  # type: ignore[attr-defined]
+    photo = ThermalizeRequest(pictures=["AA=="], conditions=["20"], samples=2)
+    made = order.photos_order(photo, null.job, null.photos_chain, null.bundle, LIMITS)
+    assert made.chain.link("thermal").settings.layers == (Layer("20"), Layer("20", 1))  # type: ignore[attr-defined]
+
+
+def test_words_of_a_request_win_over_those_read_off_the_face(quiet: Service) -> None:
+    for sex in ("woman", "man"):
+        for words, sources in attributes(quiet, seed=7, views=3, attributes={"sex": sex, "glasses": "opaque"}):
+            assert (words["sex"], sources["sex"]) == (sex, "given")
+            assert (words["glasses"], sources["glasses"]) == ("opaque", "asked")
+            assert "estimated" in sources.values()
+
+
+def test_of_a_person_who_exists_no_looks_are_drawn(null: Service) -> None:
+    ((words, sources),) = attributes(null, embedding=[1.0] * 512, seed=3, attributes={"age": "young"})
+    drawn = [name for name in IDENTITY if name in words]
+    assert drawn == ["age"]
+    assert {name: sources[name] for name in IDENTITY} == {**dict.fromkeys(IDENTITY, "none"), "age": "given"}
+    ((words, _),) = attributes(null, seed=3)
+    assert set(IDENTITY) <= set(words)
+
+
+def test_a_given_caption_says_its_attributes(quiet: Service) -> None:
+    said = {"sex": "man", "age": "young", "glasses": "opaque"}
+    found = attributes(quiet, seed=7, views=2, caption="A young man with sunglasses.")
+    assert [words for words, _ in found] == [said, said]
+    for _, sources in found:
+        assert sources == {name: "given" if name in said else "none" for name in ATTRIBUTES}
+    assert read("A young man with sunglasses.") == said
+
+
+def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service) -> None:
+    """Redraws come back as further rows, in another order than they were asked for."""
+    strict = {
+        "attempts": 3,
+        "identity": -1,
+        "detection": 0,
+        "face_area": (0, 1),
+        "celsius": (33.99, 34.01),
+        "clipped": 1,
+    }
+    group = StageGroup(null.chain, threads=1, most=64, wait=0.01, max_pixels=10**6)
+    calls, alone = list[Call](), list[dict]()
+    for seed, layer in ((1, "warm"), (2, "warm"), (3, "cold"), (4, "warm")):
+        request, made = asked(null, seed=seed, views=2, conditions=[layer], gates=strict)
+        person = rows.person_of(request, None, null.reference)
+        table = rows.sample_table(request, made, person)
+        columns = rows.sample_columns(table, person, ["words"] * 2, ["template"] * 2)
+        calls.append(Call(made.chain, made.chain.stages, made.attempts, columns))
+        alone.append(Chain(made.chain, made.chain.stages, made.attempts)(columns))
+    answers = group.compute(calls)
+    assert [answer.together for answer in answers] == [6, 6, 2, 6]  # type: ignore[union-attr]
+    for answer, expected in zip(answers, alone):
+        found = answer.rows  # type: ignore[union-attr]
+        assert set(found) == set(expected)
+        for name in set(found) - {"seconds"}:
+            order_ = [np.lexsort((columns["attempt"], columns["sample_id"])) for columns in (found, expected)]
+            np.testing.assert_array_equal(found[name][order_[0]], expected[name][order_[1]], err_msg=name)
+    assert any(len(columns["final"]) > 2 for columns in alone)  # some were drawn again
