@@ -1,7 +1,7 @@
 """A typed client of the service, in plain httpx: no Ray, no torch.
 
 with Client() as client:
-    answer = client.pairs(seed=7, conditions=["warm"])
+    answer = client.pairs(seed=7, conditions=["warm"], settings={"visible": {"steps": 4}})
     visible, celsius = answer.pairs[0].visible.bytes, client.celsius(seed=7, conditions=["warm"])
 """
 

@@ -356,6 +356,12 @@ def test_the_lines_of_the_readme_work_as_pasted(url: str, client: Client, tmp_pa
     assert Image.open(tmp_path / "face.png").size == (128, 128)
     assert decode((tmp_path / "thermal.png").read_bytes()).dtype == np.uint16
     assert np.load(tmp_path / "celsius.npy", allow_pickle=False).shape == (2, 128, 128)
+    assert len(json.loads((tmp_path / "quick.json").read_text())["pairs"]) == 1
+    (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    said: dict[str, Any] = {}
+    exec(script.replace("http://localhost:8000", url), said)
+    assert said["celsius"].shape == (1, 128, 128)
+    assert (said["thermal"].condition, said["thermal"].content_box) == ("cold", [0, 0, 128, 128])
 
 
 def test_nothing_that_fits_the_document_ends_in_an_unhandled_error(url: str) -> None:
