@@ -1,8 +1,8 @@
 """A typed client of the service, in plain httpx: no Ray, no torch.
 
 with Client() as client:
-    answer = client.pairs(seed=7, conditions=["warm"], settings={"visible": {"steps": 4}})
-    visible, celsius = answer.pairs[0].visible.bytes, client.celsius(seed=7, conditions=["warm"])
+    wanted = {"seed": 7, "conditions": ["warm"], "settings": {"visible": {"steps": 4}}}
+    visible, celsius = client.pairs(**wanted).pairs[0].visible.bytes, client.celsius(**wanted)
 """
 
 import base64
@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 from pydantic import BaseModel
 
-from models.landmarks.standards import Standard
+from models.landmarks.settings import Standard
 from serve import schemas
 
 Answer = TypeVar("Answer", bound=BaseModel)

@@ -1,16 +1,15 @@
 """Which landmarks a part has, and which columns follow from them; there is nothing to choose."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from models.errors import EnvironmentFault
 from models.stages import Files, Flow, NoOptions
 
-if TYPE_CHECKING:
-    from models.landmarks.standards import Standard  # imports the world
-
+Standard = Literal[5, 68, 70, 72, 478]
+"""Sets of points by their number (`models.landmarks.standards`, which imports the world)."""
 WEIGHTS = {"model": True}
-TRAINED: tuple["Standard", ...] = (70, 478)
+TRAINED: tuple[Standard, ...] = (70, 478)
 """Standards that a network can learn; the others come through adapters."""
 Options = NoOptions
 Settings = NoOptions

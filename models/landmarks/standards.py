@@ -5,14 +5,14 @@
 reads or writes `mediapipe478`.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from models.faces.align import five_points
+from models.landmarks.settings import Standard
 from models.synthworld.landmarks import MIRROR_70
 
-Standard = Literal[5, 68, 70, 72, 478]
 STANDARDS: tuple[Standard, ...] = get_args(Standard)
 
 

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from cluster import cli
 from models.errors import EnvironmentFault, UserError
+from models.weights.store import ROOT
 from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
 from serve import accept, codecs, examples, problems, schemas
@@ -324,6 +327,12 @@ class TestCodecs:
     def test_json_has_no_nan(self) -> None:
         answer = codecs.json_response({"a": np.array([1.0, np.nan], np.float32), "b": b"\x00\xff", "c": np.int32(3)})
         assert json.loads(answer.body) == {"a": [1.0, None], "b": "AP8=", "c": 3}
+
+
+def test_the_client_needs_neither_ray_nor_torch() -> None:
+    code = "import sys, serve.client; print(*sorted({'ray', 'torch', 'cv2', 'diffusers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
 
 
 class TestDocument:
