@@ -232,8 +232,8 @@ def test_a_picture_comes_out_as_the_thermalize_job_makes_it(client: Client, phot
         assert row.content_box == list(pair["content_box"])
         assert row.thermal_clipped == pytest.approx(pair["thermal_clipped"])
         assert (row.size, row.thermal_kind, row.licence) == (128, "predicted", pair["licence"])
-    # What of the square is picture: half as much again on each side of the tall one is padding; the other lies turned.
-    assert [row.content_box for row in served[::2]] == [[16, 0, 112, 128], [0, 19, 128, 109]]
+    # What of the square is picture: 384 of 512 columns of the tall one; the other is wide once it is turned.
+    assert [row.content_box for row in served[::2]] == [[16, 0, 112, 128], [0, 18, 128, 109]]
     assert decode(served[0].visible.bytes)[:, :16].max() == 0
     assert decode(served[2].visible.bytes).shape == (128, 128, 3)
 
