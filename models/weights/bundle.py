@@ -68,14 +68,15 @@ class Part(BaseModel):
     settings: dict[str, Any] = {}
     """What a job may choose, as its kind has it: this part's defaults."""
 
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _null(cls, value: object) -> object:
+        return "null" if value is None else value  # what YAML makes of the word
+
     @field_validator("weights", mode="before")
     @classmethod
     def _short(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {MAIN: {"uri": value}}
-        if isinstance(value, dict):
-            return {name: {"uri": one} if isinstance(one, str) else one for name, one in value.items()}
-        return value
+        return _written_out(value)
 
     @model_validator(mode="after")
     def _licensed(self) -> "Part":
@@ -116,6 +117,15 @@ class Bundle(BaseModel):
             name: {**part, "stage": part.get("stage") or name} if isinstance(part, dict) else part
             for name, part in value.items()
         }
+
+    @staticmethod
+    def before_edits(content: dict[str, Any]) -> dict[str, Any]:
+        """Return a file's content with weights written out, so that an edit may add to them: `visible.weights.vae=URI`."""
+        parts = content.get("parts")
+        for part in parts.values() if isinstance(parts, dict) else ():
+            if isinstance(part, dict) and "weights" in part:
+                part["weights"] = _written_out(part["weights"])
+        return content
 
     @property
     def folder(self) -> str:
@@ -163,6 +173,15 @@ class Bundle(BaseModel):
     def licence(self) -> str:
         """The strictest licence of the parts' weights."""
         return strictest([licence for part in self.parts.values() for licence in part.licences])
+
+
+def _written_out(weights: object) -> object:
+    """Return weights as a file or an edit names them, a URI or several by name, as name -> mapping."""
+    if isinstance(weights, str):
+        return {MAIN: {"uri": weights}}
+    if isinstance(weights, dict):
+        return {name: {"uri": one} if isinstance(one, str) else one for name, one in weights.items()}
+    return weights
 
 
 def strictest(licences: Sequence[str]) -> str:
