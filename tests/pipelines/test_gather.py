@@ -208,6 +208,9 @@ def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(folders: dict[s
     rows = field_rows(str(tmp_path / "tfake"), recipe, frames=False)
     assert set(rows["condition"]) == set(recipe.conditions) and len(rows["visible"]) == len(rows["pose"])
     assert not has_pairs(str(tmp_path / "charlotte"), recipe)
+    world_rows = worlds.write(tmp_path / "world")
+    assert has_pairs(world_rows, recipe) and len(field_rows(world_rows, recipe, frames=False)["thermal"]) > 0
+    assert not has_pairs(worlds.write_record(tmp_path / "made", people=1, held_out=0, size=32), recipe)  # predicted
 
 
 def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -219,7 +222,9 @@ def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], 
     run("tfake", images, tmp_path / "out")
     config = landmarker.Config(network={"size": 32, "width": 0.25, "head": 32, "standard": 478}, thermal=0.0)
     rows = rows_for(landmarker, config, tmp_path / "out")
-    assert np.isnan(rows["points"][0]).all() and np.isfinite(rows["points"][1:]).all()  # one row a picture, not a condition
+    assert (
+        np.isnan(rows["points"][0]).all() and np.isfinite(rows["points"][1:]).all()
+    )  # one row a picture, not a condition
     value, _ = landmarker.loss(landmarker.build(config), rows, config, 0)
     assert value.isfinite()
 
