@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from pipelines.commits import Commit, commit, write_shard
 from pipelines.config.profile import Group, Profile
 from pipelines.rows.encode import parquet
