@@ -104,7 +104,7 @@ def package_of(stage: str, kind: str, where: str) -> str:
 def light(package: str) -> Light:
     """Return the names of a package that need no torch."""
     module, _, name = package.partition(":")
-    return getattr(importlib.import_module(module), name) if name else importlib.import_module(f"{package}.settings")  # type: ignore[return-value]
+    return getattr(importlib.import_module(module), name) if name else importlib.import_module(f"{package}.settings")
 
 
 def heavy(package: str) -> Callable[..., Stage]:

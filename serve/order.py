@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pipelines.record import pairs_of
 from pydantic import ValidationError
 
 from models.attributes import ATTRIBUTES
@@ -17,7 +18,6 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.plan.identities import Identity, Reference, checked, sampled, table_of
 from pipelines.plan.samples import SCHEMA, columns_of, samples_of
-from pipelines.record import pairs_of
 from pipelines.run.chain import Columns
 from serve.problems import ProblemError, of_validation
 from serve.schemas import PairsRequest

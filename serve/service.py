@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from pipelines.record import picture, thermal_pictures
 
 from models.card import Card
 from models.errors import UserError
@@ -20,7 +21,6 @@ from pipelines.generate import rounds
 from pipelines.pictures.codecs import encode_png, encode_png_rgb
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.identities import Reference
-from pipelines.record import picture, thermal_pictures
 from pipelines.run.chain import Columns, stacked
 from serve import codecs, order, problems
 from serve.group import Answer, Call

@@ -102,6 +102,19 @@ def test_jobs_and_service_share_their_stages() -> None:
     ]
 
 
+def test_a_batch_of_rows_has_one_type() -> None:
+    """`models.columns.Columns`; what else calls a type Columns or Rows is another word for it."""
+    later = {"models/landmarks/stage.py", "pipelines/chain.py", "pipelines/faults.py"}
+    homes = {
+        str(path.relative_to(ROOT))
+        for path in sources(*ROOMS)
+        for node in ast.parse(path.read_text()).body
+        for name in ([node.name] if isinstance(node, ast.ClassDef) else map(ast.unparse, getattr(node, "targets", ())))
+        if name in ("Columns", "Rows")
+    }
+    assert homes - later == {"models/columns.py"}
+
+
 def test_no_import_escapes_the_walker(tmp_path: Path) -> None:
     """Relative imports and imports inside functions count: else the tests above would pass everything."""
     (tmp_path / "models" / "thermal").mkdir(parents=True)

@@ -208,6 +208,9 @@ def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(folders: dict[s
     rows = field_rows(str(tmp_path / "tfake"), recipe, frames=False)
     assert set(rows["condition"]) == set(recipe.conditions) and len(rows["visible"]) == len(rows["pose"])
     assert not has_pairs(str(tmp_path / "charlotte"), recipe)
+    world_rows = worlds.write(tmp_path / "world")
+    assert has_pairs(world_rows, recipe) and len(field_rows(world_rows, recipe, frames=False)["thermal"]) > 0
+    assert not has_pairs(worlds.write_record(tmp_path / "made", people=1, held_out=0, size=32), recipe)  # predicted
 
 
 def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], tmp_path: Path) -> None:

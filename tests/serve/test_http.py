@@ -11,6 +11,7 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 from PIL import Image
+from pipelines.record import COLUMNS
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
@@ -19,7 +20,6 @@ from cluster import cli
 from models.errors import EnvironmentFault, UserError
 from pipelines.pictures.codecs import decode
 from pipelines.plan.samples import samples_of
-from pipelines.record import COLUMNS
 from serve import accept, codecs, examples, order, problems, schemas
 from serve.accept import CENTIKELVIN, JSON, NPY, PNG, chosen
 from serve.api import create_app

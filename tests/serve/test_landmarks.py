@@ -13,8 +13,8 @@ from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import render
 from models.synthworld.splits import identities
 from models.weights.bundle import Bundle, load_bundle
-from models.weights.store import ROOT, seal
 from models.weights.networks import save_network
+from models.weights.store import ROOT, seal
 from pipelines.config.job import load_job
 from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.pictures.open import BadPicture

@@ -21,6 +21,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given
 from PIL import Image
+from pipelines.record import schema
 from ray import serve as ray_serve
 from ray.serve.context import _get_global_client
 from schemathesis.specs.openapi.checks import (
@@ -39,7 +40,6 @@ from models.weights.store import ROOT
 from pipelines.embed import looked_at
 from pipelines.generate import spec, stages_of
 from pipelines.pictures.codecs import decode, encode_png_rgb
-from pipelines.record import schema
 from pipelines.run.chain import Chain
 from serve import order
 from serve.app import NAME, start
