@@ -149,7 +149,7 @@ def compiler() -> Finding:
 
 def shared_memory(profile: str) -> Finding:
     """/dev/shm, where a local Ray keeps the objects that stages pass on: the same check as a run makes."""
-    from pipelines.profile import load_profile
+    from pipelines.config.profile import load_profile
     from pipelines.session import check_shared_memory
 
     if not os.path.isdir("/dev/shm"):
@@ -164,7 +164,7 @@ def shared_memory(profile: str) -> Finding:
 
 def weights(bundle: str) -> Finding:
     """Whether the bundle's weights are there and whole. Remote ones are fetched by a run, and named only."""
-    from models.bundle import fetch, load_bundle
+    from models.weights.bundle import fetch, load_bundle
 
     try:
         found = load_bundle(bundle)

@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(error: BaseException) -> int:
     """Print one message and return the exit code it calls for."""
     if not isinstance(error, UserError) or hasattr(error, "cause"):  # Ray's wrapper is of its cause's class, too
-        from pipelines.faults import cause_of  # imports torch, which most errors need not wait for
+        from pipelines.run.faults import cause_of  # imports torch, which most errors need not wait for
 
         error = cause_of(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

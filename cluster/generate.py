@@ -16,13 +16,16 @@ from cluster import options
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Make the first N samples of the plan alone. It is part of the job: another N wants another --out.",
+    help="Make the first N samples of the plan alone; a larger N goes on from there.",
 )
 def command(bundle: str, profile: str, job: str, out: str, overrides: tuple[str, ...], limit: int | None) -> None:
     """Make a data set of paired faces.
 
     The same command resumes a run that was stopped. Bundle and job decide what comes out, the profile only where it runs.
     """
+    from pipelines.config.request import load_request
+
+    request = load_request(bundle, profile, job, overrides, limit)  # a wrong one is refused before Ray is imported
     from pipelines import generate
 
-    generate.run(bundle, profile, job, out, overrides=overrides, limit=limit)
+    generate.run(request, out)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from models.errors import UserError
-from pipelines.profile import Group, Profile
+from pipelines.config.profile import Group, Profile
 
 LABEL = "thermapair.io/group"
 FOLDER = "/etc/thermapair"

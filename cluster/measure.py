@@ -19,10 +19,11 @@ def command() -> None:
 @click.option("--card", is_flag=True, help="Write the result to the card beside the weights.")
 def captions(bundle: str, profile: str, count: int, card: bool) -> None:
     """How often captions state what was asked and differ from each other, and how fast they are written."""
-    from models.bundle import fetch, load_bundle, seal
     from models.card import update_metrics
-    from pipelines.captions import measure
-    from pipelines.profile import load_profile
+    from models.weights.bundle import fetch, load_bundle
+    from models.weights.store import seal
+    from pipelines.captions.write import measure
+    from pipelines.config.profile import load_profile
     from pipelines.session import ray_session
 
     chosen, where = load_bundle(bundle), load_profile(profile)

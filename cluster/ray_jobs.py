@@ -66,7 +66,7 @@ def submit(
     Raises:
         UserError: a job that writes to `out` is running or waiting.
     """
-    from models.bundle import ROOT
+    from models.weights.store import ROOT
     from pipelines.provenance import COMMIT, commit_of
 
     for job in ours(client):

@@ -8,12 +8,13 @@ import yaml
 from pydantic import BaseModel
 
 from cluster import kuberay, travel
-from models.bundle import ROOT, Bundle, load_bundle, remote
 from models.config import sort_edits
 from models.errors import UserError
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import ROOT, remote
+from pipelines.config.job import JOBS, GenerateJob, load_job
+from pipelines.config.profile import Profile, load_profile
 from pipelines.generate import STAGES
-from pipelines.job import JOBS, GenerateJob, load_job
-from pipelines.profile import Profile, load_profile
 
 PORT = 8000
 

@@ -12,7 +12,7 @@ def command(folders: tuple[Path, ...]) -> None:
 
     A bundle takes sealed folders alone, so that half a download is noticed before a run and not by its pictures.
     """
-    from models.bundle import seal
+    from models.weights.store import seal
 
     for folder in folders:
         click.echo(seal(folder))

@@ -46,7 +46,7 @@ def parsed(group: click.Group, words: Sequence[str]) -> tuple[click.Command, dic
 
 
 def _check_travels(option: str, value: str, metavar: str) -> None:
-    from models.bundle import ROOT, remote
+    from models.weights.store import ROOT, remote
 
     if remote(value) or os.path.isabs(value.removeprefix("file://")):
         return
@@ -64,7 +64,8 @@ def _check_travels(option: str, value: str, metavar: str) -> None:
 
 def excludes(bundle: str | None) -> list[str]:
     """Return what stays at home: outputs, tests, and sealed folders of weights that the bundle does not name."""
-    from models.bundle import ROOT, SEAL, load_bundle, remote
+    from models.weights.bundle import load_bundle
+    from models.weights.store import ROOT, SEAL, remote
     from pipelines.session import EXCLUDED
 
     if bundle is None or remote(bundle) or os.path.isabs(bundle):

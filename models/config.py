@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -104,17 +104,37 @@ def _known(model: Any, location: tuple[int | str, ...]) -> list[str]:
 def sort_edits(edits: Sequence[str], models: Mapping[str, type[BaseModel]]) -> dict[str, list[str]]:
     """Return the edits by the file that they mean: `profile.writer.tasks=1`, or without a prefix the first that has the key.
 
-    models: name of the file -> its model, in the order in which a bare key is looked for.
+    models: name of the file -> its model, in the order in which a bare key is looked for: first the whole path, then its
+    first level, so that the file's own check names what is wrong below it.
     """
     result: dict[str, list[str]] = {name: [] for name in models}
     for edit in edits:
-        first, dot, rest = edit.partition("=")[0].strip().partition(".")
-        if dot and first in models and rest.split(".")[0] in models[first].model_fields:
-            result[first].append(edit.strip()[len(first) + 1 :])
+        path = edit.partition("=")[0].strip().split(".")
+        if len(path) > 1 and path[0] in models and _depth(models[path[0]], path[1:]):
+            result[path[0]].append(edit.strip()[len(path[0]) + 1 :])
             continue
-        home = next((name for name, model in models.items() if first in model.model_fields), None)
-        if home is None:
+        depths = {name: _depth(model, path) for name, model in models.items()}
+        home = max(depths, key=lambda name: depths[name])  # of equals the first
+        if not depths[home]:
             known = "; ".join(f"{name}: {', '.join(sorted(model.model_fields))}" for name, model in models.items())
-            raise UserError(f"--set {edit}: no file has a key {first!r}. Known: {known}.")
-        result[home].append(edit)
+            raise UserError(f"--set {edit}: no file has a key {path[0]!r}. Known: {known}.")
+        result[home].append(edit.strip())
     return result
+
+
+def _depth(model: type[BaseModel], path: Sequence[str]) -> int:
+    """Return how many levels of `path` a model has, 0 for none; below a mapping every key counts."""
+    named = getattr(model, "NAMED", None)
+    if path[0] not in model.model_fields and named and len(path) > 1:
+        return (
+            1 + _depth(named, path[1:]) if path[1] in named.model_fields else 0
+        )  # an entry by its name: thermal.weights
+    depth, current = 0, model
+    for key in path:
+        field = getattr(current, "model_fields", {}).get(key)
+        if field is None:
+            break
+        depth, current = depth + 1, field.annotation
+        if get_origin(current) is dict:
+            return len(path)
+    return depth

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from models.bundle import seal
 from models.card import Card
 from models.errors import UserError
 from models.landmarks.detect import MARGIN, write_detection
 from models.landmarks.network import load_published
-from models.thermal.network import ThermalConfig, Thermalizer, save_thermalizer
+from models.thermal.unet.network import ThermalConfig, Thermalizer, save_thermalizer
 from models.unet import UNet, UNetConfig
-from models.weights import load_strictly, read_checkpoint, save_network
+from models.weights.networks import load_strictly, read_checkpoint, save_network
+from models.weights.store import seal
 
 BLUR = 0.5
 """Sigma in pixels of what the published thermalizer's pictures were blurred by, masked before."""

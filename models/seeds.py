@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*parts: object) -> int:
@@ -13,11 +14,16 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(*parts: object) -> torch.Generator:
+def generator(*parts: object) -> "torch.Generator":
     """Return a CPU generator seeded by `parts`."""
+    import torch  # slow to import, and whoever only names seeds needs none
+
     return torch.Generator().manual_seed(seed_of(*parts))
 
 
-def noise(ids: Sequence[str], stage: str, step: int, shape: Sequence[int]) -> Tensor:
-    """Return standard normal noise, float32 [len(ids), *shape]; row k depends on (ids[k], stage, step) only."""
-    return torch.stack([torch.randn(tuple(shape), generator=generator(name, stage, step)) for name in ids])
+def noise(ids: Sequence[str], stage: str, step: int, shape: Sequence[int], layer: str = "") -> "torch.Tensor":
+    """Return standard normal noise, float32 [len(ids), *shape]; row k depends on (ids[k], stage, layer, step) only."""
+    import torch
+
+    where = (stage, layer) if layer else (stage,)
+    return torch.stack([torch.randn(tuple(shape), generator=generator(name, *where, step)) for name in ids])

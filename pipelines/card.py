@@ -2,29 +2,9 @@
 
 import yaml
 
-from pipelines.plan import Plan
-
-RECORD = """\
-| column | what it is |
-|---|---|
-| `pair_id`, `sample_id`, `identity_id` | hashes of the job's seed, person, view, draw (and condition): the same in every run |
-| `view`, `draw`, `condition`, `split` | which view of the person, which picture of it, `warm` or `cold`; the split is by person |
-| `seed`, `attempt` | what the noise came from; attempt 1 and above were drawn again after the gates |
-| `caption`, `caption_source` | what the picture was asked to show, and who wrote it |
-| `attributes` | JSON: `asked`, `estimated` (from the embedding), `given` (with the person) |
-| `embedding` | 512 values of length one, the identity asked for |
-| `visible` | the picture |
-| `thermal`, `thermal_kind` | 16-bit PNG in centikelvin: degrees Celsius = value / 100 - 273.15; `predicted` by a network |
-| `thermal_clipped`, `valid` | share of the person at an end of the thermal scale; mask of values that mean something |
-| `classes` | the 19 FaceSynthetics classes by pixel, from the parser |
-| `bbox`, `keypoints` | of the face found, in pixels, pixel centres at .5 |
-| `landmarks_70`, `landmarks_478` | x, y in pixels of visible and thermal alike; empty when the bundle has no landmarker |
-| `variance_*_visible`, `variance_*_thermal` | pixels squared, of each point as that picture alone shows it |
-| `seen_*_visible`, `seen_*_thermal` | whether the point's pixel shows the face or what covers it |
-| `pose` | yaw, pitch, roll in degrees, from the 70 landmarks |
-| `scores`, `reject` | what the gates measured (JSON); why a row lies under `rejects/` |
-| `licence`, `provenance` | the strictest licence of the models; run, job, bundle, partition (JSON) |
-"""
+from models.columns import COLUMNS
+from pipelines.plan.samples import Plan
+from pipelines.rows.schema import RECORD
 
 READING = """\
 ```python
@@ -50,14 +30,17 @@ def card(plan: Plan, pairs: int, rejects: bool) -> str:
         "tags": ["thermal", "faces", "synthetic", "paired"],
         "configs": configs,
     }
+    layers = ", ".join(layer.name for layer in plan.recipe.layers)
     parts = "\n".join(
-        f"| {name} | {part.kind} | `{part.weights}` | {part.licence} |" for name, part in bundle.parts().items()
+        f"| {name} | {part.stage} | {part.kind} | `{one.address}` | {one.licence or part.licence} |"
+        for name, part in bundle.parts.items()
+        for one in part.weights.values()
     )
     return "\n".join(
         [
             f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
             f"# {job.name}: paired visible and thermal faces",
-            f"{pairs} pairs, {bundle.size} x {bundle.size} pixels, conditions {', '.join(job.conditions)}. "
+            f"{pairs} pairs, {bundle.size} x {bundle.size} pixels, layers {layers}. "
             "Every face is synthetic. Temperatures are predicted by a network, not measured.",
             job.description,
             "![samples](report/contact.png)",
@@ -65,10 +48,18 @@ def card(plan: Plan, pairs: int, rejects: bool) -> str:
             READING.format(out=plan.out.uri.rstrip("/").rsplit("/", 1)[-1]),
             "Files named in `_commits/` are the data set; `rejects/` holds samples and attempts that failed the gates.",
             "## One row is one pair",
-            RECORD,
+            columns(),
             "## Models",
-            f"Bundle `{bundle.name}`. {bundle.description}\n\n| stage | kind | weights | licence |\n|---|---|---|---|\n{parts}",
+            f"Bundle `{bundle.name}`. {bundle.description}\n\n"
+            f"| part | stage | kind | weights | licence |\n|---|---|---|---|---|\n{parts}",
             f"Run digest `{plan.digest}`; bundle, job and every launch are in `_plan/`.",
             "",
         ]
     )
+
+
+def columns() -> str:
+    """Return the columns of the record as a table."""
+    lines = ["| column | of a | unit | what it is |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {COLUMNS[name].per} | {COLUMNS[name].unit} | {COLUMNS[name].meaning} |" for name in RECORD]
+    return "\n".join(lines)

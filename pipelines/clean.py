@@ -3,7 +3,7 @@
 from models.errors import UserError
 from pipelines.commits import Commit, committed
 from pipelines.lease import Lease
-from pipelines.plan import RUN
+from pipelines.plan.pieces import RUN
 from pipelines.storage import Storage
 
 FOLDERS = ("data", "rejects")

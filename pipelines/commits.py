@@ -79,11 +79,20 @@ def finished(out: Storage) -> set[int]:
     return {int(name.rsplit("-", 1)[1].removesuffix(".json")) for name in _records(out)}
 
 
-def committed(out: Storage) -> dict[int, Commit]:
-    """Return the records of the finished partitions, in order."""
+def committed(out: Storage, planned: int | None = None) -> dict[int, Commit]:
+    """Return the records of the finished partitions, in order. planned: how many there have to be, at the end of a run.
+
+    Raises:
+        EnvironmentFault: a record is damaged, or fewer are there than planned: some were deleted while the run went on.
+    """
     with ThreadPoolExecutor(16) as threads:
-        records = threads.map(lambda name: _read(out, name), _records(out))
-        return dict(sorted(records))
+        records = dict(sorted(threads.map(lambda name: _read(out, name), _records(out))))
+    if planned is not None and (lost := [k for k in range(planned) if k not in records]):
+        raise EnvironmentFault(
+            f"{out.uri}: the run came to its end, and {len(lost)} of its {planned} partitions have no commit record (the first "
+            f"is {_name(lost[0])}): they were deleted meanwhile. Run the same command again: these partitions are made anew."
+        )
+    return records
 
 
 def record_of(out: Storage, partition: int) -> Commit | None:

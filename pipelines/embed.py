@@ -15,26 +15,17 @@ import pyarrow.parquet as pq
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from models.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
-from models.faces.align import aligned
-from models.faces.decode import Found
-from models.faces.pack import Pack, recogniser_digest
-from pipelines.faults import as_fault
-from pipelines.identities import RECOGNISER
+from models.weights.bundle import Bundle, fetch, load_bundle
+from pipelines.config.chain import Link, resolve_chain
+from pipelines.config.profile import Profile, load_profile
 from pipelines.interrupts import Signals, in_thread
-from pipelines.photos import FORMATS, BadPicture, open_photo
-from pipelines.profile import Profile, load_profile
+from pipelines.pictures.open import FORMATS, BadPicture, open_photo
+from pipelines.plan.identities import RECOGNISER, recogniser_of
+from pipelines.run.faults import as_fault
 from pipelines.session import ray_session
 from pipelines.storage import Storage, own_reason
-
-NEAR, FAR = (128, 128), (320, 320)
-"""Detector inputs: every picture is looked at in the first; both are merged where that shows no large face."""
-
-LARGE = 0.25
-"""A face of this share of the picture's longer side makes it a portrait: small detectors take parts of a magnified face
-for faces, so it is not enlarged. A second face below a tenth of the side goes unseen there."""
 
 BATCH = 32
 """Files that an actor takes at a time."""
@@ -88,17 +79,23 @@ def run(
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
     source = Storage(images)
     names, ignored = found(source)
-    pack = fetch(models.faces, models)  # before anything starts: a missing pack is said at once
+    link = faces_link(models)
+    fetch(link.part, link.folder)  # before anything starts: a missing pack is said at once
     with Signals() as signals, ray_session(where.ray):
         signals.watch()
         try:
-            tables = in_thread(lambda: list(embedded(source, names, models, where)), signals.check)
+            tables = in_thread(lambda: list(embedded(source, names, link, where)), signals.check)
         except Exception as error:
             raise as_fault(error) from error
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    _write(table.sort_by("picture"), out, {"bundle": models.name, RECOGNISER: recogniser_digest(pack)})
+    _write(table.sort_by("picture"), out, {"bundle": models.name, RECOGNISER: recogniser_of(models)})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
     return Summary(len(table), len(table) - reasons.total(), dict(reasons), ignored)
+
+
+def faces_link(bundle: Bundle) -> Link:
+    """Return the stage that finds and embeds faces."""
+    return resolve_chain(bundle, given=("visible",), wanted=("found_embedding",)).link("faces")
 
 
 def found(source: Storage) -> tuple[list[str], int]:
@@ -112,13 +109,13 @@ def found(source: Storage) -> tuple[list[str], int]:
     return names, len(files) - len(names)
 
 
-def embedded(source: Storage, names: list[str], bundle: Bundle, profile: Profile) -> Iterator[pa.Table]:
+def embedded(source: Storage, names: list[str], link: Link, profile: Profile) -> Iterator[pa.Table]:
     """Yield Arrow tables of `SCHEMA`, a row a picture."""
     group = profile.grouped(["faces"])[0]
     rows = ray.data.from_items([{"picture": name} for name in names], override_num_blocks=-(-len(names) // BATCH))
     tables = rows.map_batches(
         PhotoEmbedder,
-        fn_constructor_args=(source, bundle, group.threads),
+        fn_constructor_args=(source, link, group.threads),
         batch_size=BATCH,
         compute=ActorPoolStrategy(min_size=group.actors[0], max_size=group.actors[1]),
         num_cpus=group.cpus,
@@ -131,14 +128,13 @@ def embedded(source: Storage, names: list[str], bundle: Bundle, profile: Profile
 class PhotoEmbedder:
     """File names in, rows of `SCHEMA` out: read, decode, detect, align, embed."""
 
-    def __init__(self, source: Storage, bundle: Bundle, threads: int) -> None:
-        self.source = source
-        self.pack = Pack(fetch(bundle.faces, bundle), threads=threads, batch=bundle.faces.batch)
+    def __init__(self, source: Storage, link: Link, threads: int) -> None:
+        self.source, self.batch, self.stage = source, link.batch(0), link.load(threads)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         rows = [self._opened(str(name)) for name in batch["picture"]]
         good = [(row, picture) for row, picture in rows if picture is not None]
-        for (row, _), seen in zip(good, looked_at(self.pack, [picture for _, picture in good])):
+        for (row, _), seen in zip(good, looked_at(self.stage, [picture for _, picture in good], self.batch)):
             row |= seen
         return pa.Table.from_pylist([row for row, _ in rows], schema=SCHEMA)
 
@@ -154,44 +150,30 @@ class PhotoEmbedder:
         return row, picture
 
 
-def looked_at(pack: Pack, pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+def looked_at(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[dict[str, Any]]:
     """Return what `SCHEMA` says of each picture (uint8 [H, W, 3], any sizes) but for its names.
 
-    One with exactly one face has a unit `embedding` float32 [512], any other a `reason`.
+    stage: of the bundle's faces part. One with exactly one face has a unit `embedding` float32 [512], any other a `reason`.
     """
-    rows: list[dict[str, Any]] = []
-    crops = []
-    for picture, faces in zip(pictures, find_faces(pack, pictures)):
+    rows, good = list[dict[str, Any]](), list[int]()
+    found = stage.find(pictures, batch) if pictures else []
+    for number, (picture, faces) in enumerate(zip(pictures, found, strict=True)):
         height, width = picture.shape[:2]
         rows.append(row := {"reason": "", "faces": len(faces.scores), "width": width, "height": height})
         if len(faces.scores) != 1:
             row["reason"] = _count(len(faces.scores))
             continue
+        good.append(number)
         row |= {
             "detection_score": float(faces.scores[0]),
             "bbox": faces.boxes[0],
             "keypoints": faces.points[0].ravel(),
         }
-        crops.append((row, aligned(picture[None], faces.points[:1])[0]))
-    if crops:
-        vectors = pack.embed(np.stack([crop for _, crop in crops]))
-        for (row, _), vector in zip(crops, vectors):
-            row["embedding"] = vector / np.linalg.norm(vector)
+    if good:
+        points = np.stack([found[number].points[0] for number in good])
+        for number, vector in zip(good, stage.embed([pictures[number] for number in good], points, batch)):
+            rows[number]["embedding"] = vector
     return rows
-
-
-def find_faces(pack: Pack, pictures: Sequence[np.ndarray]) -> list[Found]:
-    """Return the faces of each picture; those without a large face get a second, closer look."""
-    faces = pack.find(pictures, [NEAR])
-    again = [row for row, found in enumerate(faces) if _largest(found) < LARGE * max(pictures[row].shape[:2])]
-    for row, found in zip(again, pack.find([pictures[row] for row in again], [NEAR, FAR])):
-        faces[row] = found
-    return faces
-
-
-def _largest(found: Found) -> float:
-    """Return the longer side of the largest face in px, 0 without one."""
-    return float((found.boxes[:, 2:] - found.boxes[:, :2]).max(initial=0.0))
 
 
 def _count(faces: int) -> str:

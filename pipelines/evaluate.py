@@ -27,7 +27,7 @@ from models.evaluation.world import KEPT, rendered
 from models.synthworld.domain import digest as domain_digest
 from models.synthworld.domain import load_domain
 from models.synthworld.kernels import expect
-from models.thermal.network import load_thermalizer, save_thermalizer
+from models.thermal.unet.network import load_thermalizer, save_thermalizer
 from models.training import Hooks
 from pipelines.evaluation_pages import write_pages
 from pipelines.evaluation_shards import field_rows, has_pairs

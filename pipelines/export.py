@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from models.bundle import SEAL, seal
 from models.card import Card, history
 from models.errors import UserError
 from models.training import start
+from models.weights.store import SEAL, seal
 from pipelines.checkpoints import Checkpoints
 from pipelines.provenance import hardware
 from pipelines.storage import Storage

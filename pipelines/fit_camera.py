@@ -18,7 +18,7 @@ from models.synthworld.camera import Camera
 from models.synthworld.domain import load_domain
 from models.temperature import Unit
 from pipelines.frames import frame_names, open_frame, temperatures
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
 from pipelines.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -1,18 +1,15 @@
 """Frames of a user's thermal camera: 16-bit or float pictures in a unit, or 8-bit grey ones, which are no temperatures."""
 
 import hashlib
-import io
 import logging
 from pathlib import PurePath
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from models.errors import EnvironmentFault, UserError
 from models.temperature import UNITS, Unit, from_unit, hint
-from pipelines.photos import FORMATS, MAX_BYTES, MAX_PIXELS, READERS, BadPicture
-from pipelines.pictures import pixels
+from pipelines.pictures.open import FORMATS, BadPicture, open_any
 from pipelines.storage import Storage, own_reason
 
 log = logging.getLogger(__name__)
@@ -25,39 +22,20 @@ PLAUSIBLE = (-60.0, 200.0)
 
 
 def open_frame(data: bytes, name: str, floats: bool = False) -> np.ndarray:
-    """Return a frame as stored, uint16 [H, W] counts or uint8 [H, W] grey levels; `name` is its file name.
+    """Return a frame upright, its values as stored: uint16 [H, W] counts or uint8 [H, W] grey levels; `name` is its file's.
 
     floats: float32 [H, W] is taken, too.
 
     Raises:
         BadPicture: not a picture, too large, a colour palette, or damaged; the message begins with the kind and a colon.
     """
-    if not data or len(data) > MAX_BYTES:
-        raise BadPicture("empty: the file has no bytes" if not data else f"too large: {len(data)} bytes")
-    try:
-        with Image.open(io.BytesIO(data), formats=READERS) as header:
-            width, height = header.size
-            right = header.format in FORMATS.get(PurePath(name).suffix.lower(), ())
-            kind = header.format
-    except UnidentifiedImageError:
-        raise BadPicture(f"not a picture: none of {', '.join(READERS)}") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged bytes lead a decoder anywhere
-        raise BadPicture(f"not a picture: {str(error)[:200]}") from None
-    if not right:
-        raise BadPicture(f"wrong extension: the content is {kind}; rename the file")
-    if width * height > MAX_PIXELS:
-        raise BadPicture(f"too large: {width} x {height} px; the limit is {MAX_PIXELS // 10**6} megapixels")
-    values = pixels(data)
-    if values is None:
-        raise BadPicture("truncated: the picture cannot be decoded")
+    values = open_any(data, name)
     if values.ndim == 3:
         if (values[..., :1] != values[..., 1:3]).any():
             raise BadPicture("colours: a palette cannot be undone; export 16-bit centikelvin, or grey")
         values = values[..., 0]
-    if values.dtype not in ((np.uint8, np.uint16, np.float32) if floats else (np.uint8, np.uint16)):
-        raise BadPicture(f"{values.dtype} values: 16-bit centikelvin or 8-bit grey is read")
+    if values.dtype == np.float32 and not floats:
+        raise BadPicture("float32 values: 16-bit centikelvin or 8-bit grey is read")
     return np.ascontiguousarray(values)
 
 

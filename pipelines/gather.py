@@ -6,6 +6,7 @@ A partition is the unit of commit, retry and loss, as everywhere: the same comma
 `rejects/` with its reason.
 """
 
+import hashlib
 import itertools
 import json
 import logging
@@ -19,31 +20,32 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 import yaml
 from ray.data import ActorPoolStrategy, Dataset
 
-from models.bundle import Bundle, fetch, load_bundle, weights_digest
 from models.classes import IGNORE
-from models.config import check, digest_of
+from models.config import check
 from models.errors import UserError
-from models.parser import ParserStage
-from pipelines import clean, faults
+from models.weights.bundle import Bundle, load_bundle, strictest
+from pipelines import clean
 from pipelines.commits import Commit, commit, committed, finished, write_manifest, write_shard
+from pipelines.config.chain import Link, chain_spec, resolve_chain
+from pipelines.config.profile import Profile, load_profile
+from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.generate import data_context
 from pipelines.interrupts import Signals, in_thread
 from pipelines.layouts import items, listed, row_of
 from pipelines.layouts.item import SCHEMA, Item
 from pipelines.layouts.job import GatherJob
 from pipelines.lease import Lease
-from pipelines.photo_plan import claim_plan, sizes
-from pipelines.photos import BadPicture
-from pipelines.pictures import encode_jpeg, encode_png_rgb
-from pipelines.plan import SAMPLES
-from pipelines.profile import Profile, load_profile
+from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
+from pipelines.pictures.open import BadPicture
+from pipelines.plan.photos import sizes
+from pipelines.plan.pieces import Pieces, claim, read_pieces
 from pipelines.rows.encode import encode_gathered, parquet
 from pipelines.rows.schema import GATHERED, schema
+from pipelines.run import faults
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 
@@ -73,14 +75,18 @@ class Summary:
 class GatherPlan:
     """A plan that lies whole in `out`. Picklable and small: workers read their partition, and its files, themselves."""
 
-    def __init__(self, out: Storage, job: GatherJob, bundle: Bundle | None, digest: str, partitions: int) -> None:
-        self.out, self.job, self.bundle, self.digest, self.partitions = out, job, bundle, digest, partitions
+    def __init__(self, out: Storage, job: GatherJob, bundle: Bundle | None, recipe: Recipe, pieces: Pieces) -> None:
+        self.out, self.job, self.bundle, self.recipe, self.pieces = out, job, bundle, recipe, pieces
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return self.pieces.partitions
 
     def items(self, part: int) -> list[Item]:
         """Return the rows to be of a partition."""
-        with self.out.arrow.open_input_file(self.out.path(SAMPLES)) as source:
-            rows = pq.ParquetFile(source).read_row_group(part).to_pylist()
-        return [Item(**row) for row in rows]
+        table = self.pieces.table(part).drop_columns([BYTES])
+        return [Item(**row) for row in table.to_pylist()]
 
 
 def run(
@@ -143,32 +149,94 @@ def _drain(records: Iterator[dict[str, Any]], total: int) -> None:
         log.info("%d of %d partitions, %.1f rows/s", done, total, rows / (time.monotonic() - begin))
 
 
-def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPlan:
-    """Return the plan that lies in `out`, written now if there is none.
+BYTES = "bytes"
+"""Beside the columns of an item: the size of its files together, by which a changed one is noticed."""
 
-    Raises UserError when the folder is not of the layout, none of its first rows can be taken, or `out` holds another run.
+
+def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPlan:
+    """Return the plan that lies in `out`, written now if there is none, and extended by rows that the folder has gained.
+
+    Raises UserError when the folder is not of the layout, none of its first rows can be taken, `out` holds another run, or
+    rows that are planned have changed or gone.
     """
     if Storage(job.images).uri == out.uri:
         raise UserError(f"--out {out.uri} is the folder of the data set itself: give another")
     files = listed(job)
     beside = sizes(Storage(job.thermal)) if job.thermal else {}
-    weights = [weights_digest(bundle.parser, bundle)] if bundle else []
-    digest = digest_of(job.model_dump(), weights, sorted(files.items()), sorted(beside.items()), GATHERED)
-    run = {"digest": digest, "job": job.model_dump(), "bundle": bundle.name if bundle else ""}
-    before = claim_plan(out, run, _groups(job, files, out), SCHEMA)
-    return GatherPlan(out, job, bundle, digest, before["partitions"])
+    parser = parser_link(bundle) if bundle else None
+    recipe = Recipe(
+        kind="gather",
+        source=job.model_dump(mode="json", exclude={"limit", "encoding", "partition", "size"}),
+        size=job.size,
+        layers=(),
+        stages=stage_recipes(chain_spec([parser], ("visible",))) if parser else (),
+        encoding=job.encoding.model_dump(mode="json"),
+        partition=job.partition,
+        licence=strictest(parser.part.licences) if parser else "",
+    )
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
+    pieces = read_pieces(out)
+    new = _new_items(pieces, items(job, files, out), files | beside, out)
+    if not pieces.found:
+        new = _looked_at(new, job, out)
+    digest, count = hashlib.sha256(), 0
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal count
+        while group := list(itertools.islice(new, job.partition)):
+            digest.update(json.dumps(group, sort_keys=True).encode())
+            count += len(group)
+            yield pa.Table.from_pylist(group, schema=SCHEMA.append(pa.field(BYTES, pa.int64())))
+
+    pieces = pieces.extended({"samples": tables()}, start=pieces.items, stop=lambda: pieces.items + count,
+                             digest=digest.hexdigest, extent={"limit": job.limit})  # fmt: skip
+    return GatherPlan(out, job, bundle, recipe, pieces)
 
 
-def _groups(job: GatherJob, files: dict[str, int], out: Storage) -> Iterator[list[dict[str, Any]]]:
-    """Yield the partitions of a listing, once one of its first rows that have all their files was taken."""
-    found, first, openable = items(job, files, out), list[Item](), 0
-    while openable < FIRST and (item := next(found, None)):
-        first.append(item)
-        openable += not item.reason
-    _look(first, job, out)
-    whole = itertools.chain(first, found)
-    while group := list(itertools.islice(whole, job.partition)):
-        yield [vars(item) for item in group]
+def parser_link(bundle: Bundle) -> Link:
+    """Return the stage that finds the classes of pictures without a mask."""
+    return resolve_chain(bundle, given=("visible",), wanted=("classes",)).link("parser")
+
+
+def _new_items(pieces: Pieces, found: Iterator[Item], files: dict[str, int], out: Storage) -> Iterator[dict[str, Any]]:
+    """Yield the rows to be that are not planned yet. Raises a UserError for planned ones that changed or are gone."""
+    planned: dict[str, dict[str, Any]] = {}
+    for number in range(len(pieces.found)):
+        planned |= {row["name"]: row for row in pieces.whole_table(number, "samples").to_pylist()}
+    for item in found:
+        row = {
+            **vars(item),
+            BYTES: sum(files.get(name, 0) for name in (item.visible, item.thermal, item.mask, item.points)),
+        }
+        before = planned.pop(item.name, None)
+        if before is None:
+            yield row
+        elif not _same(before, row):
+            raise UserError(
+                f"{out.uri}: row {item.name} is planned and has changed since (one of its files, or what a table says of it). "
+                "Put it back as it was, or choose another --out."
+            )
+    if planned:
+        raise UserError(
+            f"{out.uri}: row {next(iter(planned))} is planned and no longer asked for: a run can grow, not shrink. Put it "
+            "back, or choose another --out."
+        )
+
+
+def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two rows of the plan agree; points as the file keeps them."""
+    points = [None if row["given"] is None else np.asarray(row["given"], np.float32).tolist() for row in (before, now)]
+    return json.dumps({**before, "given": points[0]}) == json.dumps({**now, "given": points[1]}, default=str)
+
+
+def _looked_at(found: Iterator[dict[str, Any]], job: GatherJob, out: Storage) -> Iterator[dict[str, Any]]:
+    """Yield `found` once one of its first rows that have all their files was taken."""
+    first, openable = list[dict[str, Any]](), 0
+    while openable < FIRST and (row := next(found, None)):
+        first.append(row)
+        openable += not row["reason"]
+    _look([Item(**{name: value for name, value in row.items() if name != BYTES}) for row in first], job, out)
+    yield from itertools.chain(first, found)
 
 
 def _look(first: list[Item], job: GatherJob, out: Storage) -> None:
@@ -200,10 +268,8 @@ class Gatherer:
     def __init__(self, plan: GatherPlan, pending: list[int], threads: int) -> None:
         self.plan, self.pending = plan, pending
         self.threads = ThreadPoolExecutor(threads, "gather")
-        self.parser: ParserStage | None = None
-        if plan.bundle:
-            part = plan.bundle.parser
-            self.parser = ParserStage(fetch(part, plan.bundle), dtype=part.dtype, batch=part.batch, **part.options)
+        self.parser = parser_link(plan.bundle) if plan.bundle else None
+        self.stage = self.parser.load(threads=1) if self.parser else None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         part = self.pending[int(batch["id"][0])]
@@ -227,8 +293,9 @@ class Gatherer:
     def _parse(self, rows: list[dict[str, Any]]) -> None:
         """Find the classes of rows that have no mask."""
         bare = [row for row in rows if (row["classes"] == IGNORE).all()]
-        if self.parser and bare:
-            found = self.parser({"visible": np.stack([row["visible"] for row in bare])})
+        if self.parser and self.stage and bare:
+            visible = np.stack([row["visible"] for row in bare])
+            found = self.stage({"visible": visible}, self.parser.settings, self.parser.batch(0))
             for row, classes in zip(bare, found["classes"], strict=True):
                 row["classes"] = classes
 
@@ -249,7 +316,7 @@ class Gatherer:
 
 def _finish(plan: GatherPlan) -> Summary:
     """Write manifest and card of a finished run and return what it came to. Removes orphans of dropped attempts."""
-    commits = committed(plan.out)
+    commits = committed(plan.out, plan.partitions)
     clean.remove_orphans(plan.out, commits)
     reasons = dict[str, tuple[int, str]]()
     for record in commits.values():
@@ -257,7 +324,9 @@ def _finish(plan: GatherPlan) -> Summary:
             before, first = reasons.get(kind, (0, record.facts["first"][kind]))
             reasons[kind] = (before + count, first)
     rows, rejected = (sum(n) for n in zip(*((r.rows, r.facts["rejected"]) for r in commits.values()), strict=True))
-    write_manifest(plan.out, kind="gathered", digest=plan.digest, rows=rows, job=plan.job.model_dump(mode="json"))
+    write_manifest(
+        plan.out, kind="gathered", digest=plan.recipe.digest, rows=rows, job=plan.job.model_dump(mode="json")
+    )
     summary = Summary(plan.out.uri, rows + rejected, rows, reasons)
     plan.out.write("README.md", _card(plan, summary).encode())
     if not rows:

@@ -1,98 +1,72 @@
 """`thermapair generate`: identities in, a data set of paired visible and thermal faces out.
 
-    plan -> captions -> [visible -> parser -> thermal -> faces -> gates -> landmarks] -> write
+    plan -> captions -> [the stages that the job's columns need, see `thermapair inspect --chain`] -> write
 
 One block is one partition from the first row to the writer, so a partition is the unit of commit, retry and loss.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import ray
 import ray.data
-from pydantic import BaseModel
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from models.bundle import Bundle, fetch, load_bundle
-from models.config import sort_edits
+from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
-from pipelines import faults, provenance
-from pipelines.captions import caption_options, write_captions
-from pipelines.chain import Chain, StageSpec
+from models.weights.bundle import fetch
+from pipelines import provenance
+from pipelines.captions.write import write_captions
 from pipelines.commits import finished
+from pipelines.config.chain import ChainSpec, check_profile
+from pipelines.config.job import GenerateJob
+from pipelines.config.profile import Group, Profile
+from pipelines.config.request import Request
 from pipelines.interrupts import Signals, in_thread
-from pipelines.job import GenerateJob, load_job
 from pipelines.lease import Lease
-from pipelines.photo_plan import PhotoPlan
-from pipelines.plan import Plan, write_plan
-from pipelines.profile import Group, Profile, load_profile
+from pipelines.plan.photos import PhotoPlan
+from pipelines.plan.samples import Plan, sample_bytes, write_plan
 from pipelines.progress import Board, State, View
 from pipelines.report import Report, finish
+from pipelines.run import faults
+from pipelines.run.chain import Chain
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
 
-STAGES = {
-    "visible": "models.visible.stage:VisibleStage",
-    "parser": "models.parser:ParserStage",
-    "thermal": "models.thermal.stage:ThermalStage",
-    "faces": "models.faces.stage:FacesStage",
-    "gates": "models.gates:GateStage",
-    "landmarks": "models.landmarks.stage:LandmarkStage",
-}
-"""The stages of a picture, in order. A further one is a line here and its part in the bundle."""
-KINDS = {
-    "visible": "latent-diffusion",
-    "parser": "unet",
-    "thermal": "unet",
-    "faces": "insightface",
-    "landmarks": "mobilenet",
-}
-"""What a bundle calls the part of each stage; the captions' may be any that vLLM runs, or `template`."""
-OPTIONAL = ("landmarks",)
-"""Stages that a bundle may have no part for."""
-
 RESTARTS = 16
 """How often the process of one actor may die; nodes that are taken away do not count."""
+BLOCKS = 8
+"""Partitions that an object store should hold at once."""
 
 
-def run(
-    bundle: str, profile: str, job: str, out: str, *, overrides: Sequence[str] = (), limit: int | None = None
-) -> Report:
+def run(request: Request, out: str) -> Report:
     """Make, or go on making, the data set at `out` and return its report; prints where both are.
-
-    bundle, profile, job: names or paths of YAML files. overrides: `key.key=value` edits of any of them.
-    limit: only the first so many samples of the plan.
 
     Raises:
         UserError: beside what `generate` raises, for a run whose every sample was given up.
     """
-    models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
-    edits = sort_edits([*overrides, *([f"job.limit={limit}"] if limit else [])], models)
-    chosen = load_bundle(bundle, edits["bundle"])
-    report = generate(load_job(job, edits["job"]), chosen, load_profile(profile, edits["profile"]), Storage(out))
+    report = generate(request, Storage(out))
     print(f"{report.told()}\ndata set: {report.out}\nreport:   {report.page}")
     check_made(report)
     return report
 
 
-def generate(job: GenerateJob, bundle: Bundle, profile: Profile, out: Storage) -> Report:
+def generate(request: Request, out: Storage) -> Report:
     """Run the job: what `out` has is kept, what it lacks is made.
 
     Raises:
-        UserError: a wrong request, or an output that belongs to another run or has a live driver.
+        UserError: an output that belongs to another run or has a live driver.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
-    caption_options(bundle.captions)
-    check_parts(bundle, [spec(name, job, bundle) for name in stages_of(bundle)])
-    check_threads(profile, bundle)
-    for part in bundle.parts().values():
-        fetch(part, bundle)
+    job, bundle, profile = request.job, request.bundle, request.profile
+    for part in bundle.parts.values():
+        fetch(part, bundle.folder)
     with Lease(out) as lease, Signals() as signals:
         plan = in_thread(lambda: write_plan(job, bundle, out), signals.check)
+        tell_small_store(plan, profile)
         provenance.write_launch(plan, profile)
         if not complete(plan):
             with ray_session(profile.ray), data_context(profile):
@@ -141,11 +115,10 @@ def drive(plan: Plan, profile: Profile, lease: Lease, signals: Signals) -> None:
 
 def pairs(plan: Plan, profile: Profile, board: str = "") -> Dataset:
     """Return the job as one chain of Ray Data; its rows are counts of the partitions as they are committed."""
-    rows = pending_partitions(plan)
-    for attempts in rounds(plan.job, plan.bundle, profile):
-        for number, group in enumerate(profile.grouped(stages_of(plan.bundle))):
-            specs = [spec(name, plan.job, plan.bundle) for name in group.stages]
-            rows = stage(rows, group, specs, attempts, begins=number == 0, board=board)
+    rows, attempts = pending_partitions(plan), plan.job.gates.attempts
+    for number, group in enumerate(check_profile(profile, plan.chain, attempts)):
+        # The group with the first stage holds the gates, too, and draws again what they refuse.
+        rows = stage(rows, group, plan.chain, attempts if number == 0 else 1, board)
     return write_shards(rows, plan, profile)
 
 
@@ -154,35 +127,19 @@ def pending_partitions(plan: Plan | PhotoPlan) -> Dataset:
     done = finished(plan.out)
     pending = [k for k in range(plan.partitions) if k not in done]
 
-    def samples(block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def samples(block: Columns) -> Columns:
         return plan.partition(pending[int(block["id"][0])])
 
     return ray.data.range(len(pending), override_num_blocks=len(pending)).map_batches(samples, batch_size=None)
 
 
-def stages_of(bundle: Bundle) -> list[str]:
-    """Return the stages of a picture that `bundle` has, in order."""
-    return [name for name in STAGES if name not in OPTIONAL or name in bundle.parts()]
-
-
-def rounds(job: GenerateJob, bundle: Bundle, profile: Profile) -> list[list[int]]:
-    """Return the attempts as they are made in the graph.
-
-    One group makes all attempts at a partition before it hands it on. Several groups cannot, so the graph repeats them.
-    """
-    attempts = list(range(job.gates.attempts))
-    return [attempts] if len(profile.grouped(stages_of(bundle))) == 1 else [[attempt] for attempt in attempts]
-
-
-def stage(
-    rows: Dataset, group: Group, specs: list[StageSpec], attempts: list[int], begins: bool = True, board: str = ""
-) -> Dataset:
-    """Return `rows` after the stages `specs` of `group`, a pool of actors over whole blocks."""
+def stage(rows: Dataset, group: Group, chain: ChainSpec, attempts: int = 1, board: str = "") -> Dataset:
+    """Return `rows` after the stages of `group`, a pool of actors over whole blocks."""
     # map_batches insists on a batch size beside a GPU, and any batch size merges and cuts blocks. The method behind it
     # takes whole blocks on either device.
     return rows.map_batches_internal(
         Chain,
-        fn_constructor_args=(specs, attempts, begins, group.threads, board),
+        fn_constructor_args=(chain, group.stages, attempts, group.threads, board),
         batch_size=None,
         compute=ActorPoolStrategy(
             min_size=group.actors[0], max_size=group.actors[1], max_tasks_in_flight_per_actor=group.in_flight
@@ -196,17 +153,6 @@ def stage(
         memory=group.memory_mb and group.memory_mb * 2**20,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": str(group.threads)}},
     )
-
-
-def spec(name: str, job: GenerateJob, bundle: Bundle) -> StageSpec:
-    """Return what an actor needs to make stage `name` of a job."""
-    own: dict[str, dict[str, Any]] = {
-        "visible": {"steps": job.sampling.steps, "guidance": job.sampling.guidance, "size": bundle.size},
-        "thermal": {"conditions": tuple(job.conditions)},
-        "gates": {"gates": job.gates, "conditions": tuple(job.conditions)},
-    }
-    part = bundle.parts().get(name)
-    return StageSpec(name, STAGES[name], part, bundle, part.batch if part else bundle.visible.batch, own.get(name, {}))
 
 
 def write_shards(
@@ -227,14 +173,15 @@ def complete(plan: Plan | PhotoPlan) -> bool:
     return len(finished(plan.out)) == plan.partitions
 
 
-def check_threads(profile: Profile, bundle: Bundle) -> None:
-    """Raise a UserError for a group that computes on a CPU in several threads: the last bits would depend on how many."""
-    for group in profile.grouped(stages_of(bundle)):
-        if group.threads > 1 and not group.gpus:
-            raise UserError(
-                f"profile.groups: {', '.join(group.stages)} would compute on a CPU in {group.threads} threads, and bytes "
-                "would depend on that number. Set threads: 1 and raise actors instead; it is faster, too."
-            )
+def tell_small_store(plan: Plan, profile: Profile) -> None:
+    """Say so if the object store of a local Ray holds fewer than `BLOCKS` partitions: blocks would spill to disk."""
+    largest = max((plan.rows(k) for k in range(min(plan.partitions, 4))), default=0)
+    wanted = BLOCKS * largest * sample_bytes(plan.job, plan.bundle, plan.chain) // 2**20
+    if not profile.ray.address and wanted > profile.ray.object_store_mb:
+        print(
+            f"the object store of {profile.ray.object_store_mb} MB holds fewer than {BLOCKS} partitions: --set "
+            f"profile.ray.object_store_mb={wanted}, or a smaller partition_samples, spares the disk"
+        )
 
 
 def check_made(report: Report) -> None:
@@ -246,16 +193,6 @@ def check_made(report: Report) -> None:
         f"no sample was accepted: {why}; {report.out}/rejects holds all of them. Widen the gates or raise gates.attempts "
         "(--set), with another --out."
     )
-
-
-def check_parts(bundle: Bundle, specs: Iterable[StageSpec]) -> None:
-    """Raise a UserError, before anything starts, for a part of another kind than its stage, or with options it has not."""
-    for made in specs:
-        if made.part and made.part.kind != KINDS[made.name]:
-            raise UserError(
-                f"bundle {bundle.name}: {made.name}.kind is {made.part.kind!r}; this stage takes {KINDS[made.name]!r}."
-            )
-        made.check()
 
 
 def check_rejects(job: GenerateJob, state: State) -> None:

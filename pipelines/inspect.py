@@ -13,21 +13,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.bundle import Bundle, Part, weights_digest
 from models.classes import painted
+from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
+from models.layers import Layer
 from models.temperature import from_centikelvin
-from pipelines import generate
-from pipelines.chain import Chain, Columns
+from models.weights.bundle import digests
 from pipelines.commits import read_shard, record_of
-from pipelines.pictures import decode, encode_jpeg
-from pipelines.plan import Plan, noise_id, pair_id, read_plan
-from pipelines.provenance import LAUNCHES
+from pipelines.config.chain import Link
+from pipelines.pictures.codecs import decode, encode_jpeg
+from pipelines.plan.samples import Plan, noise_id, read_plan
+from pipelines.rows.record import pair_id
+from pipelines.run.chain import Chain
 from pipelines.sheet import coloured
 from pipelines.storage import Storage
 
-SHOWN = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "split", "seed", "attempt", "caption",
-         "caption_source", "attributes", "bbox", "scores", "reject", "thermal_kind", "licence", "provenance")  # fmt: skip
+SHOWN = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "thermal_draw", "split", "seed", "attempt",
+         "caption", "caption_source", "attributes", "attributes_source", "bbox", "scores", "reject", "thermal_kind",
+         "licence", "provenance")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
         print("this row has no picture to compare: " + row["reject"])
         return None
     columns = remake(plan, place, int(row["attempt"]))
-    layer = plan.job.conditions.index(row["condition"])
+    layer = plan.recipe.layers.index(Layer(row["condition"], row["thermal_draw"]))
     result = compared(plan, row, columns, layer)
     print(result)
     if picture:
@@ -86,7 +89,7 @@ def find(plan: Plan, pair: str) -> tuple[dict[str, Any], tuple[int, int]]:
     for partition in range(plan.partitions):
         samples = plan.sample_table(partition)["sample_id"].to_pylist()
         for row, sample in enumerate(samples):
-            if pair in (pair_id(sample, condition) for condition in plan.job.conditions):
+            if pair in (pair_id(sample, layer) for layer in plan.recipe.layers):
                 return _stored(plan, partition, pair), (partition, row)
     raise UserError(f"{plan.out.uri} has no pair {pair!r}. Their ids are in the column pair_id of data/*.parquet.")
 
@@ -97,8 +100,7 @@ def remake(plan: Plan, place: tuple[int, int], attempt: int) -> Columns:
     columns = {key: values[row : row + 1].copy() for key, values in plan.partition(partition).items()}
     columns["attempt"][:] = attempt
     columns["noise_id"][:] = noise_id(str(columns["sample_id"][0]), attempt)
-    specs = [generate.spec(name, plan.job, plan.bundle) for name in generate.stages_of(plan.bundle)]
-    return Chain(specs, [attempt], begins=False)(columns)
+    return Chain(plan.chain, plan.chain.stages)(columns)
 
 
 def compared(plan: Plan, row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
@@ -106,7 +108,7 @@ def compared(plan: Plan, row: Mapping[str, Any], columns: Columns, layer: int) -
     if "thermal" not in columns:
         raise UserError(f"the row cannot be made again: {columns['reject'][0]}")
     visible = columns["visible"][0]
-    if plan.job.encoding.visible == "jpeg":
+    if plan.record.visible == "jpeg":
         visible = decode(encode_jpeg(visible))
     classes = decode(row["classes"]["bytes"]) != columns["classes"][0]
     counts = decode(row["thermal"]["bytes"]).astype(int) - columns["thermal"][0, layer].astype(int)
@@ -131,19 +133,18 @@ def show(row: Mapping[str, Any]) -> None:
 
 
 def changed_weights(plan: Plan) -> list[str]:
-    """Return the parts whose weights are no longer those of the first launch, or no longer there (then it says so)."""
-    launches = plan.out.list(LAUNCHES)
-    recorded = json.loads(plan.out.read(launches[0]))["weights"] if launches else {}
-    now = {name: _weights(plan.bundle.parts()[name], plan.bundle) for name in recorded}
-    return [f"{name}{'' if now[name] else ' (missing now)'}" for name in recorded if now[name] != recorded[name]]
+    """Return the parts whose weights are no longer those of the recipe, or no longer there (then it says so)."""
+    now = {link.name: _weights(link) for link in plan.chain.links}
+    recorded = {one.part: one.weights for one in plan.recipe.stages}
+    return [f"{name}{'' if now[name] is not None else ' (missing now)'}" for name in now if now[name] != recorded[name]]
 
 
-def _weights(part: Part, bundle: Bundle) -> str:
-    """Return the digest of a part's weights, "" where they are missing."""
+def _weights(link: Link) -> dict[str, str] | None:
+    """Return the digests of a part's weights, None where they are missing."""
     try:
-        return weights_digest(part, bundle)
+        return digests(link.part, link.folder)
     except EnvironmentFault:
-        return ""
+        return None
 
 
 def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:

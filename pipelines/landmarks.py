@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
 from models.landmarks.adapt import Adapter, converted, load_adapter
 from models.landmarks.detect import Detector, Face, Search, detector
 from models.landmarks.intensity import Mode
-from models.landmarks.stage import TRAINED
+from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
-from pipelines.pictures import decode
+from models.weights.bundle import Bundle, load_bundle
+from pipelines.pictures.open import BadPicture, open_any
 from pipelines.storage import Storage, own_reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -43,17 +43,15 @@ def find(
     Raises UserError when no picture can be taken, or two would be written to one file.
     """
     chosen = load_bundle(bundle, sort_edits(overrides, {"bundle": Bundle})["bundle"])
-    if chosen.landmarks is None:
-        raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
-    finder, adapter = _finder(fetch(chosen.landmarks, chosen), standard)
+    finder, adapter = _finder(chosen.main("landmarks"), standard)
     finder.threshold, finder.search = threshold or finder.threshold, Search(finest=finest)
     source, target, skipped, pictures = Storage(images), Storage(out), dict[str, str](), list[dict[str, Any]]()
     names = _names(source, formats)
     for name in names:
         try:
-            image = decode(source.read(name))
+            image = open_any(source.read(name), name)
             faces = finder.find(image, mode, most=most)
-        except UserError as error:
+        except (BadPicture, UserError) as error:
             skipped[name] = str(error)
             continue
         except (OSError, EnvironmentFault) as error:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import Part, fetch, load_bundle, seal
 from models.card import update_metrics
 from models.columns import Columns
-from models.parser import ParserStage
+from models.parser.stage import Stage
+from models.stages import NoOptions
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
 from models.thermal.evaluate import evaluate_thermalizer
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import seal
 from pipelines.shards import Shards
 
 BATCH = 64
@@ -23,11 +25,11 @@ def thermal(bundle: str, training: str, test: str, *, card: bool = False) -> dic
     `parsed_*` are the thermalizer's when it sees the classes of the bundle's parser, as it does in a job.
     """
     chosen = load_bundle(bundle)
-    folder, parse = fetch(chosen.thermal, chosen), _stage(chosen.parser, fetch(chosen.parser, chosen))
+    folder, parser = chosen.main("thermal"), _parser(chosen)
     fitted, unseen = (Shards(uri, thermalizer_task.COLUMNS) for uri in (training, test))
 
     def parsed() -> Iterator[Columns]:
-        return ({**rows, "seen_classes": parse(rows)["classes"]} for rows in batches(unseen))
+        return ({**rows, "seen_classes": parser(rows, NoOptions(), BATCH)["classes"]} for rows in batches(unseen))
 
     found = evaluate_thermalizer(folder, batches(fitted), parsed)
     return _kept(folder, f"{test}, {len(unseen)} pictures", found, card)
@@ -36,8 +38,8 @@ def thermal(bundle: str, training: str, test: str, *, card: bool = False) -> dic
 def parser(bundle: str, test: str, *, card: bool = False) -> dict[str, float]:
     """Return the intersections over union of the bundle's parser on the rows at `test`."""
     chosen = load_bundle(bundle)
-    folder, unseen = fetch(chosen.parser, chosen), Shards(test, parser_task.COLUMNS)
-    network = _stage(chosen.parser, folder).network
+    folder, unseen = chosen.main("parser"), Shards(test, parser_task.COLUMNS)
+    network = _parser(chosen).network
     found = parser_task.validate(network, batches(unseen), parser_task.Config())
     return _kept(folder, f"{test}, {len(unseen)} pictures", found, card)
 
@@ -48,8 +50,8 @@ def batches(shards: Shards) -> Iterator[Columns]:
         yield shards.rows(np.arange(begin, min(begin + BATCH, len(shards))))
 
 
-def _stage(part: Part, folder: Path) -> ParserStage:
-    return ParserStage(folder, dtype=part.dtype, batch=BATCH, **part.options)
+def _parser(bundle: Bundle) -> Stage:
+    return Stage(bundle.fetch("parser"), NoOptions(), dtype=bundle.part("parser").dtype)
 
 
 def _kept(folder: Path, source: str, found: dict[str, float], card: bool) -> dict[str, float]:

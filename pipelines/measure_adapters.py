@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.bundle import fetch, load_bundle, seal
 from models.card import update_metrics
 from models.columns import Columns
-from models.errors import UserError
 from models.landmarks import adapt, conversion
 from models.landmarks.detect import detector
 from models.landmarks.standards import Standard, truth
 from models.synthworld.capture import labels
 from models.synthworld.domain import load_domain
-from models.weights import load_network
+from models.weights.bundle import load_bundle
+from models.weights.networks import load_network
+from models.weights.store import seal
 from pipelines.shards import Shards
 
 POINTS = ("landmarks_70", "landmarks_478")
@@ -28,9 +28,7 @@ def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[st
     marked as the annotators of domain `field` do.
     """
     chosen = load_bundle(bundle)
-    if chosen.landmarks is None:
-        raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
-    part = fetch(chosen.landmarks, chosen)
+    part = chosen.main("landmarks")
     fitted, rows = _all(training, POINTS), _all(test, PICTURES)
     predicted, found = dict[int, np.ndarray](), dict[str, dict[str, float]]()
     for path in sorted((part / "adapters").glob(f"*/{adapt.FILE}")):

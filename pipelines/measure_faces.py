@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import SEAL, seal
 from models.card import update_metrics
 from models.faces.evaluate import COLUMNS, evaluate_recogniser
+from models.weights.store import SEAL, seal
 from pipelines.shards import Shards
 
 BATCH = 128

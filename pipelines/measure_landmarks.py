@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.bundle import fetch, load_bundle, seal
 from models.card import update_metrics
 from models.columns import Columns
-from models.errors import UserError
 from models.landmarks import crowds, evaluate
 from models.synthworld.domain import load_domain
 from models.synthworld.ranges import Domain
+from models.weights.bundle import load_bundle
+from models.weights.store import seal
 from pipelines.measure import batches
 from pipelines.shards import Shards
 from pipelines.storage import Storage
@@ -38,9 +38,7 @@ def run(
     of them (nor the threshold fitted to such), for which people would have to be cut out.
     """
     chosen = load_bundle(bundle)
-    if chosen.landmarks is None:
-        raise UserError(f"bundle {chosen.name} has no part `landmarks`: train one and name its folder there.")
-    part, thermalizer = fetch(chosen.landmarks, chosen), str(fetch(chosen.thermal, chosen))
+    part, thermalizer = chosen.main("landmarks"), str(chosen.main("thermal"))
     folder = part / str(standard)
     if calibration:
         known = world_of(calibration)

@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from pipelines.pictures import encode_png_rgb
+from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.storage import Storage
 
 FILE = "metrics.jsonl"

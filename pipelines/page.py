@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pipelines.captions import AUTHORS
-from pipelines.plan import Plan
+from pipelines.captions.backends import AUTHORS
+from pipelines.plan.samples import Plan
 from pipelines.sheet import View, coloured, scale_of, tiles
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def page(report: "Report", plan: Plan, views: list[View], rejects: list[View], s
         "<div class=charts>" + "".join(histogram(name, values) for name, values in scores.items()) + "</div>",
         "<h2>Stages</h2>",
         stages(report),
+        "<h2>Chain</h2>",
+        chain(plan),
     ]
     if rejects:
         body += ["<h2>Refused</h2>", refused(report), *people(rejects, scale)]
@@ -148,6 +150,16 @@ def stages(report: "Report") -> str:
         for name, seconds in report.seconds.items()
     )
     return f"<table><tr><th>stage<th>worker seconds<th>share<th>samples per worker second{rows}</table>"
+
+
+def chain(plan: Plan) -> str:
+    """Return every stage, its part, and what it reads from whom."""
+    rows = ""
+    for (stage, part, kind, read), link in zip(plan.chain.pipes, plan.chain.links, strict=True):
+        reads = ", ".join(f"{name} ({who})" for name, who in read)
+        cells = (stage, f"{part} ({kind})", reads, ", ".join(link.flow.writes))
+        rows += "<tr>" + "".join(f"<td>{_text(cell)}" for cell in cells)
+    return f"<table><tr><th>stage<th>part<th>reads (from)<th>writes{rows}</table>"
 
 
 def refused(report: "Report") -> str:

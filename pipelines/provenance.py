@@ -9,9 +9,9 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from models.bundle import ROOT, weights_digest
-from pipelines.plan import Plan
-from pipelines.profile import Profile
+from models.weights.store import ROOT
+from pipelines.config.profile import Profile
+from pipelines.plan.samples import Plan
 
 LAUNCHES = "_plan/launches"
 COMMIT = "THERMAPAIR_COMMIT"
@@ -19,8 +19,7 @@ PACKAGES = ("torch", "ray", "diffusers", "onnxruntime", "vllm", "pyarrow")
 
 
 def write_launch(plan: Plan, profile: Profile) -> None:
-    """Write the next launch file: time, command, git commit, packages, profile, digests of the weights."""
-    parts = plan.bundle.parts()
+    """Write the next launch file: time, command, git commit, packages, hardware, profile, and what was asked for."""
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": sys.argv,
@@ -28,7 +27,8 @@ def write_launch(plan: Plan, profile: Profile) -> None:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "profile": profile.model_dump(mode="json"),
-        "weights": {name: weights_digest(part, plan.bundle) for name, part in parts.items()},
+        "hardware": hardware(),
+        "job": plan.job.model_dump(mode="json"),
     }
     content = json.dumps(launch, indent=1).encode()
     number = len(plan.out.list(LAUNCHES))

@@ -7,13 +7,15 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from models.attributes import ATTRIBUTES
-from models.bundle import seal
 from models.card import update_metrics
 from models.errors import UserError
 from models.faces.reference import fit, fit_measures
-from models.faces.stage import FacesStage
+from models.faces.settings import Options
+from models.faces.stage import Stage
+from models.stages import NoOptions
 from models.synthworld.person import measured, sample_person
-from pipelines.attributes import IDENTITY
+from models.weights.store import seal
+from pipelines.plan.attributes import IDENTITY
 from pipelines.shards import Shards
 
 FILE = "reference.safetensors"
@@ -31,11 +33,11 @@ def run(data: str, faces: str, *, count: int | None = None, threads: int = 2) ->
     """
     folder = Path(faces)
     shards = Shards(data, COLUMNS, memory=0, limit=count)
-    stage = FacesStage(folder, threads=threads)
+    stage = Stage({"model": folder}, Options(), threads=threads)
     embeddings, identity, texts = [], [], []
     for start in range(0, len(shards), BATCH):
         rows = shards.rows(np.arange(start, min(start + BATCH, len(shards))))
-        found = stage({"visible": rows["visible"]})
+        found = stage({"visible": rows["visible"]}, NoOptions(), BATCH)
         seen = found["faces"] == 1
         embeddings.append(found["found_embedding"][seen])
         identity.append(rows["world_identity"][seen])

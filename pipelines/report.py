@@ -9,11 +9,11 @@ from itertools import islice
 import pyarrow as pa
 
 from pipelines import clean
-from pipelines.captions import AUTHORS
+from pipelines.captions.backends import AUTHORS
 from pipelines.card import card
 from pipelines.commits import Commit, committed, read_shard, write_manifest
 from pipelines.page import page
-from pipelines.plan import Plan
+from pipelines.plan.samples import Plan
 from pipelines.sheet import contact_sheet, views_of
 
 JSON, PAGE, SHEET = "report/report.json", "report/index.html", "report/contact.png"
@@ -60,7 +60,7 @@ class Report:
 
 def finish(plan: Plan) -> Report:
     """Write manifest, card and report of a finished run and return the report. Removes orphans of dropped attempts."""
-    commits = committed(plan.out)
+    commits = committed(plan.out, plan.partitions)
     clean.remove_orphans(plan.out, commits)
     write_manifest(plan.out, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
     report = summary(plan, commits.values())
@@ -113,9 +113,11 @@ def _scores(plan: Plan, files: dict[int, str]) -> dict[str, list[float]]:
     """Return score -> its values over the accepted samples."""
     values: dict[str, list[float]] = {}
     for partition, name in files.items():
-        table = read_shard(plan.out, partition, name, columns=["scores", "condition"])
-        for text, condition in zip(table["scores"].to_pylist(), table["condition"].to_pylist()):
-            if condition == plan.job.conditions[0] and text:
+        table = read_shard(plan.out, partition, name, columns=["scores", "condition", "thermal_draw"])
+        first = plan.recipe.layers[0]  # scores are of the sample: its first layer alone is read
+        layers = zip(table["condition"].to_pylist(), table["thermal_draw"].to_pylist())
+        for text, layer in zip(table["scores"].to_pylist(), layers):
+            if layer == (first.condition, first.draw) and text:
                 for key, value in json.loads(text).items():
                     values.setdefault(key, []).append(float(value))
     return values

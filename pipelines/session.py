@@ -10,10 +10,10 @@ from typing import Any
 
 import ray
 
-from models.bundle import ROOT
 from models.errors import EnvironmentFault
+from models.weights.store import ROOT
+from pipelines.config.profile import RayStart
 from pipelines.interrupts import abandoned
-from pipelines.profile import RayStart
 
 SHM = Path("/dev/shm")
 

@@ -22,7 +22,7 @@ from models.columns import COLUMNS, Columns
 from models.errors import UserError
 from models.temperature import from_centikelvin
 from pipelines.commits import Commit, committed, made_anew
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 from pipelines.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models.classes import painted
 from models.landmarks.drawing import drawn
+from models.layers import Layer
 from models.temperature import from_centikelvin
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 INK, PAPER, FAINT = (28, 30, 34), (250, 250, 248), (120, 124, 130)
@@ -39,7 +40,7 @@ class View:
     classes: np.ndarray | None
     """uint8 [S, S]"""
     thermal: dict[str, np.ndarray]
-    """condition -> float32 [S, S] degrees Celsius"""
+    """layer -> float32 [S, S] degrees Celsius"""
     points: np.ndarray | None = None
     """float32 [70, 2] pixels, of the dense points where there are no 70"""
     variance: dict[str, np.ndarray] = field(default_factory=dict)
@@ -61,7 +62,7 @@ def views_of(tables: Iterable[pa.Table], people: int, views: int) -> list[View]:
                 found[key] = _view(table, row)
             thermal = table["thermal"][row].as_py()
             if thermal:
-                condition = table["condition"][row].as_py()
+                condition = Layer(table["condition"][row].as_py(), table["thermal_draw"][row].as_py()).name
                 found[key].thermal[condition] = from_centikelvin(decode(thermal["bytes"]))
                 if (spread := _landmarks(table, row, "variance", "_thermal")) is not None:
                     found[key].variance[condition] = spread

@@ -15,27 +15,18 @@ from typing import Any
 import yaml
 from ray.data import Dataset
 
-from models.bundle import Bundle, fetch, load_bundle
 from models.config import check, sort_edits
-from models.errors import UserError
-from models.thermal.network import thermal_config
-from pipelines import clean, faults
-from pipelines.chain import StageSpec
+from models.weights.bundle import Bundle, fetch, load_bundle
+from pipelines import clean
 from pipelines.commits import committed, finished, write_manifest
-from pipelines.generate import (
-    STAGES,
-    check_parts,
-    check_threads,
-    complete,
-    data_context,
-    pending_partitions,
-    stage,
-    write_shards,
-)
+from pipelines.config.chain import check_profile
+from pipelines.config.profile import Profile, load_profile
+from pipelines.config.thermalize import ThermalizeJob
+from pipelines.generate import complete, data_context, pending_partitions, stage, write_shards
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
-from pipelines.photo_plan import PhotoPlan, ThermalizeJob, write_photo_plan
-from pipelines.profile import Profile, load_profile
+from pipelines.plan.photos import PhotoPlan, chain_for, write_photo_plan
+from pipelines.run import faults
 from pipelines.session import ray_session
 from pipelines.storage import Storage
 from pipelines.writer import write_partition, write_thermal_files
@@ -62,7 +53,9 @@ def run(
     out: str,
     *,
     masks: str = "",
+    person: str = "",
     conditions: Sequence[str] = ("warm", "cold"),
+    samples: int = 1,
     size: int | None = None,
     layout: str = "record",
     bundle: str = "starter",
@@ -73,8 +66,8 @@ def run(
 ) -> Summary:
     """Thermalize, or go on thermalizing, every picture of `images` into `out`.
 
-    size: side in pixels, by default the bundle's. A picture that cannot be taken is rejected with its reason. overrides:
-    `key.key=value` edits of bundle and profile.
+    person: what says who is shown (`ThermalizeJob.person`). size: side in pixels, by default the bundle's. A picture that
+    cannot be taken is rejected with its reason. overrides: `key.key=value` edits of bundle and profile.
 
     Raises:
         UserError: no picture, an unknown condition, or an output that belongs to another run or has a live driver.
@@ -83,17 +76,15 @@ def run(
     edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
     models, where, storage = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"]), Storage(out)
     values: dict[str, Any] = {"images": Storage(images).uri, "masks": Storage(masks).uri if masks else ""}
-    values |= {"layout": layout, "conditions": list(conditions), "size": size or models.size, "limit": limit}
-    job = check(ThermalizeJob, values | {"partition_samples": partition_samples}, "thermalize")
-    check_parts(models, [_spec(name, models, job) for name in ("parser", "thermal")])
-    check_threads(where, models)
-    known = thermal_config(fetch(models.thermal, models)).conditions
-    if unknown := [name for name in job.conditions if name not in known]:
-        raise UserError(f"bundle {models.name} has no thermalizer for {unknown[0]!r}; it has: {', '.join(known)}")
+    values |= {"layout": layout, "conditions": list(conditions), "samples": samples, "person": person}
+    values |= {"size": size or models.size, "limit": limit, "partition_samples": partition_samples}
+    job = check(ThermalizeJob, values, "thermalize")
+    # What is wrong with the request is said before a folder is listed.
+    check_profile(where, chain_for(job, models, masked=bool(masks)))
     with Lease(storage) as lease, Signals() as signals:
         plan = in_thread(lambda: write_photo_plan(job, models, storage), signals.check)
-        if not plan.masked:
-            fetch(models.parser, models)
+        for link in plan.chain.links:
+            fetch(link.part, link.folder)
         if not complete(plan):
             with ray_session(where.ray), data_context(where):
                 signals.watch()
@@ -125,20 +116,14 @@ def _drive(plan: PhotoPlan, profile: Profile, lease: Lease, signals: Signals) ->
 def thermal_pictures(plan: PhotoPlan, profile: Profile) -> Dataset:
     """Return the job as one chain of Ray Data; its rows are counts of the partitions as they are committed."""
     rows = pending_partitions(plan)
-    for group in profile.grouped(("thermal",) if plan.masked else ("parser", "thermal")):
-        rows = stage(rows, group, [_spec(name, plan.bundle, plan.job) for name in group.stages], [0])
+    for group in check_profile(profile, plan.chain):
+        rows = stage(rows, group, plan.chain)
     return write_shards(rows, plan, profile, write_thermal_files if plan.job.layout == "tfake" else write_partition)
-
-
-def _spec(name: str, bundle: Bundle, job: ThermalizeJob) -> StageSpec:
-    part = bundle.parts()[name]
-    own = {"conditions": tuple(job.conditions)} if name == "thermal" else {}
-    return StageSpec(name, STAGES[name], part, bundle, part.batch, own)
 
 
 def _finish(plan: PhotoPlan) -> Summary:
     """Write manifest and card of a finished run and return what it came to. Removes orphans of dropped attempts."""
-    commits = committed(plan.out)
+    commits = committed(plan.out, plan.partitions)
     clean.remove_orphans(plan.out, commits)
     write_manifest(plan.out, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
     reasons = Counter[str]()
@@ -161,9 +146,16 @@ def _card(plan: PhotoPlan, summary: Summary) -> str:
             "T-FAKE's layout: `CONDITION/NAME_thermal.png`, 16 bit, degrees Celsius = 20 + 20 * value / 65535; what is "
             "colder or warmer takes the end of the scale. Pair by name with the visible pictures."
         )
+    split = (
+        f"The split is by person, as `{plan.recipe.source['person']}` says who is shown."
+        if plan.known
+        else "Nothing says who is shown, so all rows are of one split, train: say it with `--person` before you hold people out."
+    )
+    names = " and ".join(layer.name for layer in plan.recipe.layers)
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n# Thermal pictures of {summary.thermalized} visible ones\n\n"
         f"{layout} `rejects/` holds {summary.pictures - summary.thermalized} pictures that were not taken, with reasons.\n\n"
-        f"Temperatures are predicted by the network of bundle `{plan.bundle.name}` for {' and '.join(plan.job.conditions)}, "
+        f"{split}\n\n"
+        f"Temperatures are predicted by the network of bundle `{plan.bundle.name}` for {names}, "
         f"not measured. Run digest `{plan.digest}`. The visible pictures keep their own licence.\n"
     )

@@ -20,13 +20,13 @@ from models.errors import EnvironmentFault, Interrupted, UserError
 from models.tasks import Side
 from models.training import Hooks, Result, train
 from pipelines.checkpoints import Checkpoints
+from pipelines.config.profile import Profile, Training, load_profile
 from pipelines.export import export_part
-from pipelines.faults import cause_of
 from pipelines.frames import Frames
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.metrics import Metrics, read
-from pipelines.profile import Profile, Training, load_profile
+from pipelines.run.faults import cause_of
 from pipelines.shards import Drawn, Shards
 from pipelines.storage import Storage
 from pipelines.train_job import TrainJob, claim, sides_of, wanted

@@ -9,17 +9,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from models.bundle import contents_digest, fetch, load_bundle
 from models.config import apply_edit, check, digest_of, read_config
 from models.errors import UserError
-from models.tasks import Side, Task, TrainConfig, load
+from models.tasks import TASKS, Side, Task, TrainConfig, load
+from models.weights.bundle import load_bundle
+from models.weights.store import contents_digest
 from pipelines.frames import frame_names
 from pipelines.provenance import commit_of
 from pipelines.shards import Shards, records
 from pipelines.storage import Storage
-
-PARTS = {"thermalizer": "thermal", "parser": "parser"}
-"""Parts of a bundle that a task can begin with."""
 
 
 class TrainJob(BaseModel):
@@ -155,10 +153,11 @@ def merge(values: dict[str, Any], own: dict[str, Any]) -> None:
 
 def part_of(task: str, bundle: str) -> Path:
     """Return the folder of the weights that `task` begins with, fetched and verified."""
-    if task not in PARTS:
-        raise UserError(f"--bundle: {task} begins with random weights; a bundle's are for {', '.join(PARTS)}")
-    chosen = load_bundle(bundle)
-    return fetch(chosen.parts()[PARTS[task]], chosen).resolve()
+    stage = getattr(load(task), "STAGE", None)
+    if stage is None:
+        known = [name for name in TASKS if hasattr(load(name), "STAGE")]
+        raise UserError(f"--bundle: {task} begins with random weights; a bundle's are for {', '.join(known)}")
+    return load_bundle(bundle).main(stage).resolve()
 
 
 def defaults(model: type[TrainConfig]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from models.config import check
 from models.errors import UserError
 from models.synthworld.domain import load_domain
 from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
+from pipelines.config.profile import Profile, load_profile
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
-from pipelines.profile import Profile, load_profile
 from pipelines.rows.encode import encode_rendered, name_rendered, parquet
 from pipelines.rows.schema import WORLD, schema
 from pipelines.session import ray_session

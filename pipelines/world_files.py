@@ -29,7 +29,7 @@ from pipelines.commits import Commit, commit, committed
 from pipelines.layouts.charlotte import SLOTS
 from pipelines.layouts.tfake import DENSE, NPZ
 from pipelines.layouts.unpickle import npz_of
-from pipelines.pictures import decode, encode_jpeg, encode_png, encode_png_rgb
+from pipelines.pictures.codecs import decode, encode_jpeg, encode_png, encode_png_rgb
 from pipelines.rows.encode import parquet
 from pipelines.storage import Storage
 from pipelines.world_job import WorldJob, identities

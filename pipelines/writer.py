@@ -1,7 +1,6 @@
 """The end of the graph: one whole partition in, encoded, written and committed."""
 
 import hashlib
-import json
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,18 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.columns import Columns
 from models.temperature import from_centikelvin
-from pipelines.chain import stacked
 from pipelines.commits import Commit, commit, write_shard
-from pipelines.photo_plan import PhotoPlan
-from pipelines.pictures import encode_png
-from pipelines.plan import Plan
-from pipelines.record import PICTURES, reasons, table_of
+from pipelines.pictures.codecs import encode_png
+from pipelines.plan.photos import PhotoPlan
+from pipelines.plan.samples import Plan
+from pipelines.rows.record import reasons, table_of
+from pipelines.rows.schema import PICTURE
+from pipelines.run.chain import stacked
 
 ROW_GROUP = 64
 
 
-def write_partition(block: dict[str, np.ndarray], plan: Plan | PhotoPlan, threads: int) -> dict[str, np.ndarray]:
+def write_partition(block: Columns, plan: Plan | PhotoPlan, threads: int) -> Columns:
     """Write the partition that `block` holds whole; returns one row of counts.
 
     Accepted pairs go to `data/`, samples that stayed rejected and the failed attempts at others to `rejects/`. The bytes
@@ -37,12 +38,12 @@ def write_partition(block: dict[str, np.ndarray], plan: Plan | PhotoPlan, thread
     partition, rows = whole_partition(block, plan)
     accepted = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
     with ThreadPoolExecutor(threads) as pool:
-        file, digest, size = _written(plan, "data", partition, table_of(plan, rows, accepted, pool))
-    pairs = len(accepted) * len(plan.job.conditions)
+        file, digest, size = _written(plan, "data", partition, table_of(plan.record, rows, accepted, pool))
+    pairs = len(accepted) * len(plan.record.layers)
     return finish_partition(partition, rows, plan, threads, Commit(file, pairs, digest, size), began)
 
 
-def write_thermal_files(block: dict[str, np.ndarray], plan: PhotoPlan, threads: int) -> dict[str, np.ndarray]:
+def write_thermal_files(block: Columns, plan: PhotoPlan, threads: int) -> Columns:
     """Write the partition that `block` holds whole in T-FAKE's layout: `CONDITION/NAME_thermal.png`, 16 bit.
 
     A value means 20 + 20 * value / 65535 degrees Celsius; what is colder or warmer takes the end of the scale. Otherwise
@@ -50,16 +51,16 @@ def write_thermal_files(block: dict[str, np.ndarray], plan: PhotoPlan, threads: 
     """
     began = time.monotonic()
     partition, rows = whole_partition(block, plan)
-    accepted = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
+    accepted, layers = np.flatnonzero(rows["final"] & (rows["reject"] == "")), plan.record.layers
 
     def write(place: tuple[int, int]) -> tuple[int, str]:
         row, index = place
-        name = f"{plan.job.conditions[index]}/{rows['name'][row]}_thermal.png"
+        name = f"{layers[index].name}/{rows['name'][row]}_thermal.png"
         content = encode_png(tfake_values(from_centikelvin(rows["thermal"][row, index])))
         plan.out.write(name, content)
         return len(content), f"{name} {hashlib.sha256(content).hexdigest()}"
 
-    places = [(int(row), index) for row in accepted for index in range(len(plan.job.conditions))]
+    places = [(int(row), index) for row in accepted for index in range(len(layers))]
     with ThreadPoolExecutor(threads) as pool:
         written = list(pool.map(write, places))
     digest = hashlib.sha256("\n".join(told for _, told in written).encode()).hexdigest()
@@ -74,29 +75,31 @@ def tfake_values(celsius: np.ndarray) -> np.ndarray:
 
 
 def finish_partition(
-    partition: int, rows: dict[str, np.ndarray], plan: Plan | PhotoPlan, threads: int, record: Commit, began: float
-) -> dict[str, np.ndarray]:
+    partition: int, rows: Columns, plan: Plan | PhotoPlan, threads: int, record: Commit, began: float
+) -> Columns:
     """Write the rejects of a partition and commit `record` with its counts; returns them as a row.
 
     began: monotonic seconds at which writing began.
     """
     refused = np.flatnonzero(rows["reject"] != "")
     with ThreadPoolExecutor(threads) as pool:
-        rejects, _, _ = _written(plan, "rejects", partition, table_of(plan, rows, refused, pool))
+        rejects, _, _ = _written(plan, "rejects", partition, table_of(plan.record, rows, refused, pool))
     counts = {
         "samples": int(rows["final"].sum()),
         "rejected": int(rows["final"][refused].sum()),
         "redrawn": int((rows["attempt"][rows["final"]] > 0).sum()),
     }
     facts = {**counts, "rejects": rejects, "reasons": dict(Counter(reasons(rows, refused)))}
-    facts["captions"] = dict(Counter(name for name in rows["caption_source"][rows["final"]].tolist() if name))
-    facts["seconds"] = {**json.loads(rows["seconds"][0]), "write": time.monotonic() - began}
+    if "caption_source" in rows:
+        facts["captions"] = dict(Counter(rows["caption_source"][rows["final"]].tolist()))
+    spent = dict(zip(plan.chain.stages, rows["seconds"].sum(axis=0).round(4).tolist(), strict=True))
+    facts["seconds"] = {**spent, "write": time.monotonic() - began}
     commit(plan.out, partition, replace(record, facts=facts))
     row: dict[str, Any] = {"partition": partition, "pairs": record.rows, "bytes": record.bytes, **counts}
     return {key: np.array([value]) for key, value in row.items()}
 
 
-def whole_partition(block: dict[str, np.ndarray], plan: Plan | PhotoPlan) -> tuple[int, dict[str, np.ndarray]]:
+def whole_partition(block: Columns, plan: Plan | PhotoPlan) -> tuple[int, Columns]:
     """Return (partition, rows in plan order, failed attempts after them) if `block` is exactly one partition."""
     partitions = set(np.asarray(block["partition"]).tolist())
     assert len(partitions) == 1, f"the writer was given rows of partitions {sorted(partitions)}; a block must hold one"
@@ -116,8 +119,9 @@ def whole_partition(block: dict[str, np.ndarray], plan: Plan | PhotoPlan) -> tup
 
 def encoded(table: pa.Table) -> bytes:
     """Return `table` as the bytes of a Parquet file; pictures are neither compressed again nor counted in statistics."""
-    plain = [f"{name}.{part}" for name in PICTURES for part in ("bytes", "path")]
-    columns = [_leaf(name, table) for name in table.column_names if name not in PICTURES]
+    pictures = [name for name in table.column_names if table.schema.field(name).type == PICTURE]
+    plain = [f"{name}.{part}" for name in pictures for part in ("bytes", "path")]
+    columns = [_leaf(name, table) for name in table.column_names if name not in pictures]
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,

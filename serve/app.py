@@ -16,14 +16,14 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig, HTTPOptions
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ServeDeploySchema
 
-from models.bundle import Bundle, fetch, load_bundle
 from models.config import sort_edits
 from models.errors import UserError
-from pipelines.captions import TEMPLATE, caption_options
-from pipelines.engine import environment
+from models.weights.bundle import Bundle, fetch, load_bundle
+from pipelines.captions.vllm import environment
+from pipelines.captions.write import TEMPLATE, caption_options
+from pipelines.config.job import GenerateJob, load_job
+from pipelines.config.profile import Group, Profile, load_profile
 from pipelines.generate import check_threads, stages_of
-from pipelines.job import GenerateJob, load_job
-from pipelines.profile import Group, Profile, load_profile
 from pipelines.session import ENVIRONMENT
 from serve import codecs
 from serve.api import create_app

@@ -11,9 +11,9 @@ from fastapi import Response
 from PIL import Image
 
 from models.temperature import from_centikelvin
-from pipelines.photos import BadPicture, open_photo
-from pipelines.pictures import encode_png, encode_png_rgb
-from pipelines.profile import Limits
+from pipelines.config.profile import Limits
+from pipelines.pictures.codecs import encode_png, encode_png_rgb
+from pipelines.pictures.open import BadPicture, open_photo
 from pipelines.sheet import coloured
 from serve.accept import CENTIKELVIN, NPY, PNG
 from serve.problems import ProblemError

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from ray import serve as ray_serve
 
-from models.bundle import Bundle
 from models.errors import UserError
 from models.faces.decode import Found
 from models.faces.stage import FacesStage
 from models.landmarks.stage import LandmarkStage
 from models.landmarks.standards import Standard
-from models.thermal.stage import ThermalStage
-from models.visible.stage import VisibleStage
-from pipelines.chain import Chain, Columns, Stage, StageSpec, stacked
+from models.thermal.unet.stage import ThermalStage
+from models.visible.sd.stage import VisibleStage
+from models.weights.bundle import Bundle
+from pipelines.config.job import GenerateJob
 from pipelines.embed import find_faces, looked_at
 from pipelines.generate import spec
-from pipelines.job import GenerateJob
-from pipelines.photos import BadPicture, open_photo
+from pipelines.pictures.open import BadPicture, open_photo
+from pipelines.run.chain import Chain, Columns, Stage, StageSpec, stacked
 
 
 @dataclass(frozen=True)

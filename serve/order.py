@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pipelines.record import pairs_of
 from pydantic import ValidationError
 
-from models.bundle import Bundle
+from models.attributes import ATTRIBUTES
 from models.captions.reading import AMBIGUOUS, read
 from models.config import digest_of
-from models.attributes import ATTRIBUTES
-from pipelines.chain import Columns
-from pipelines.identities import Identity, Reference, checked, sampled, table_of
-from pipelines.job import GenerateJob
-from pipelines.plan import SCHEMA, columns_of, samples_of
-from pipelines.profile import Limits
-from pipelines.record import pairs_of
+from models.weights.bundle import Bundle
+from pipelines.config.job import GenerateJob
+from pipelines.config.profile import Limits
+from pipelines.plan.identities import Identity, Reference, checked, sampled, table_of
+from pipelines.plan.samples import SCHEMA, columns_of, samples_of
+from pipelines.run.chain import Columns
 from serve.problems import ProblemError, of_validation
 from serve.schemas import PairsRequest
 

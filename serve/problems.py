@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from starlette.exceptions import HTTPException
 
 from models.errors import EnvironmentFault, UserError
-from pipelines.faults import cause_of
+from pipelines.run.faults import cause_of
 from serve import schemas
 
 MEDIA_TYPE = "application/problem+json"

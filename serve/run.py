@@ -6,8 +6,8 @@ import click
 from ray import serve as ray_serve
 
 from models.errors import EnvironmentFault, Interrupted
-from pipelines.faults import cause_of
 from pipelines.interrupts import Signals, in_thread
+from pipelines.run.faults import cause_of
 from pipelines.session import ray_session
 from serve.app import Settings, check_host, start
 

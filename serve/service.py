@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from pipelines.record import picture, thermal_pictures
 
-from models.bundle import Bundle, Part, fetch, weights_digest
 from models.card import Card
 from models.errors import UserError
 from models.landmarks.standards import Standard
-from pipelines.captions import TEMPLATE, templates
-from pipelines.chain import Columns, stacked
+from models.weights.bundle import Bundle, Part, fetch
+from models.weights.store import weights_digest
+from pipelines.captions.write import TEMPLATE, templates
+from pipelines.config.job import GenerateJob
+from pipelines.config.profile import Profile
 from pipelines.generate import rounds
-from pipelines.identities import Reference
-from pipelines.job import GenerateJob
-from pipelines.photos import BadPicture
-from pipelines.pictures import encode_png, encode_png_rgb
-from pipelines.profile import Profile
-from pipelines.record import picture, thermal_pictures
+from pipelines.pictures.codecs import encode_png, encode_png_rgb
+from pipelines.pictures.open import BadPicture
+from pipelines.plan.identities import Reference
+from pipelines.run.chain import Columns, stacked
 from serve import codecs, order, problems
 from serve.group import Answer, Call
 from serve.problems import ProblemError

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from models.bundle import Bundle
-from pipelines.captions import choose
-from pipelines.engine import Engine, Texts, caption_options
-from pipelines.profile import CaptionEngines
-from pipelines.resident import ResidentEngine
+from models.weights.bundle import Bundle
+from pipelines.captions.resident import ResidentEngine
+from pipelines.captions.vllm import Engine, Texts, caption_options
+from pipelines.captions.write import choose
+from pipelines.config.profile import CaptionEngines
 
 
 class CaptionWriter:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 
 TEXTS = ("sample_id", "identity_id", "caption", "caption_source", "split", "seed", "attempt", "view", "draw")
 NUMBERS = ("embedding", "bbox", "keypoints", "landmarks_70", "landmarks_478", "pose")

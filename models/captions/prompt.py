@@ -6,8 +6,8 @@ alone and turns each line into one token. Both go through `apply_chat_template`,
 
 from collections.abc import Mapping
 
-from models.captions.grammar import statable
 from models.attributes import ATTRIBUTES
+from models.captions.grammar import statable
 
 INSTRUCTION = (
     "You write captions of portrait photographs for a data set. Describe the person below in one to three fluent English "

@@ -2,8 +2,8 @@
 
 import random
 
-from models.captions.grammar import statable
 from models.attributes import ATTRIBUTES
+from models.captions.grammar import statable
 
 
 def spread_attributes(draw: random.Random, keep: float = 1.0) -> dict[str, str]:

@@ -18,8 +18,8 @@ from models.seeds import generator
 from models.tasks import load, thermalizer
 from models.thermal.baselines import Baselines, person
 from models.thermal.losses import patch_distance
-from models.thermal.network import ThermalConfig, Thermalizer
 from models.thermal.prior import REFERENCE
+from models.thermal.unet.network import ThermalConfig, Thermalizer
 from models.training import Hooks, train
 from models.unet import UNetConfig
 

@@ -35,7 +35,7 @@ def evaluate_recogniser(
     detector, recogniser = sessions(folder, threads)
     if recogniser is None:
         raise EnvironmentFault(f"{folder} holds no recogniser (an ONNX file of 112 px crops). Train it first.")
-    pack = Pack(folder, threads=threads, batch=BATCH) if detector else None
+    pack = Pack(folder, threads=threads) if detector else None
     names, vectors, finds = [], [], []
     for batch in batches:
         pictures, points = batch["visible"], five_points(np.asarray(batch["landmarks_70"]).reshape(-1, 70, 2))

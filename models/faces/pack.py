@@ -27,8 +27,8 @@ class Pack:
         EnvironmentFault: the folder has no such two files, or one of them cannot be read.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 1, batch: int = 32, least: float = 0.5) -> None:
-        self.batch, self.least = batch, least
+    def __init__(self, folder: Path, *, threads: int = 1, least: float = 0.5) -> None:
+        self.least = least
         detector, recogniser = sessions(folder, threads)
         if detector is None or recogniser is None:
             raise EnvironmentFault(
@@ -39,23 +39,24 @@ class Pack:
         self.detector, self.recogniser = detector, recogniser
         self._batched = len(self.detector.get_outputs()[0].shape) == 3
 
-    def find(self, pictures: Sequence[np.ndarray], sizes: Sizes) -> list[Found]:
+    def find(self, pictures: Sequence[np.ndarray], sizes: Sizes, batch: int = 32) -> list[Found]:
         """Return the faces of each picture (uint8 [H, W, 3] RGB, any sizes).
 
-        sizes: (width, height) of the detector's inputs, multiples of 32; what several find is merged.
+        sizes: (width, height) of the detector's inputs, multiples of 32; what several find is merged. batch: pictures of
+        one forward pass; shorter ones are padded.
         """
         parts: list[list[Found]] = [[] for _ in pictures]
         for size in sizes:
-            for rows, missing in chunks(len(pictures), self.batch if self._batched else 1):
+            for rows, missing in chunks(len(pictures), batch if self._batched else 1):
                 boxed = [letterboxed(picture, size) for picture in pictures[rows]]
                 outputs = self._detect(np.stack([p for p, _ in boxed] + [boxed[-1][0]] * missing))
                 for row, (_, scale) in enumerate(boxed):
                     parts[rows.start + row].append(candidates(outputs, row, size, scale, self.least))
         return [merged(part) for part in parts]
 
-    def embed(self, crops: np.ndarray) -> np.ndarray:
+    def embed(self, crops: np.ndarray, batch: int = 32) -> np.ndarray:
         """Return embeddings float32 [B, 512] (not of length one) of aligned crops uint8 [B, 112, 112, 3] RGB."""
-        return embed(self.recogniser, crops, self.batch)
+        return embed(self.recogniser, crops, batch)
 
     def _detect(self, pictures: np.ndarray) -> list[np.ndarray]:
         """Return the nine outputs as [B, N, values]."""

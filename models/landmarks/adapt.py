@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.errors import UserError
 from models.landmarks.detect import Face
 from models.landmarks.standards import Standard, rule
-from models.weights import load_network
+from models.weights.networks import load_network
 
 FILE = "adapter.safetensors"
 

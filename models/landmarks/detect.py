@@ -22,7 +22,7 @@ from models.errors import EnvironmentFault, UserError
 from models.landmarks.intensity import Mode, unit_values
 from models.landmarks.network import Landmarker, folded, fused, load_landmarker, normalised
 from models.padding import chunks, in_batches
-from models.weights import accelerator
+from models.weights.networks import accelerator
 
 MARGIN = 1.25
 """Published side of a crop over the larger side of the detector's box in it; a part may hold its own (`read_detection`)."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.weights import load_network, load_strictly, read_checkpoint
+from models.weights.networks import load_network, load_strictly, read_checkpoint
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What the network subtracts from and divides pictures in [0, 1] by, per channel (the ImageNet statistics)."""

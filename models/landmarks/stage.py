@@ -1,6 +1,7 @@
 """The stage that places landmarks on finished pairs: on the visible picture and, for itself, on each thermal one."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models.classes import BACKGROUND, CLASSES
+from models.columns import Columns
 from models.errors import EnvironmentFault
 from models.landmarks.adapt import Adapter, converted, load_adapter
 from models.landmarks.calibration import read_calibration
@@ -17,19 +19,19 @@ from models.landmarks.detect import Face, box_window, cut, face_of, read_detecti
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import Landmarker, folded, load_landmarker, normalised
 from models.landmarks.pose import pose
+from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
 from models.padding import in_batches
+from models.stages import NoOptions
 from models.temperature import from_centikelvin
-from models.weights import accelerator, device_of
+from models.weights.networks import accelerator, device_of
 
-Columns = dict[str, np.ndarray]
-TRAINED: tuple[Standard, ...] = (70, 478)
 OPAQUE = np.isin(np.arange(len(CLASSES)), [CLASSES.index(n) for n in ("HAIR", "CLOTHING", "HEADWEAR", "FACEWEAR")])
 OPAQUE[BACKGROUND] = True
 GLASSES = CLASSES.index("GLASSES")
 
 
-class LandmarkStage:
+class Stage:
     """`visible` uint8 [B, S, S, 3], `thermal` uint16 [B, C, S, S] centikelvin, `classes`, `bbox` [B, 4] -> for each
     standard L in the part (70, 478), NaN (and False) where no face was found:
 
@@ -38,24 +40,28 @@ class LandmarkStage:
     `seen_L_visible`, `seen_L_thermal` bool [B, L]: the point's pixel shows the face, not what covers it (see `seen`);
     and with 70 landmarks `pose` float32 [B, 3], yaw, pitch, roll in degrees.
 
-    weights: a folder with `70/landmarker.safetensors`, `478/landmarker.safetensors` or both, and maybe `adapters/`.
+    weights: `model`, a folder with `70/landmarker.safetensors`, `478/landmarker.safetensors` or both, and maybe
+    `adapters/`. Beyond the call every kind of this stage offers `at_boxes`, for photographs of any size.
     """
 
-    def __init__(self, weights: Path, *, dtype: str = "float32", threads: int = 1, batch: int = 8) -> None:
+    def __init__(
+        self, weights: Mapping[str, Path], options: NoOptions, *, dtype: str = "float32", threads: int = 1
+    ) -> None:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-        self.batch, self.part, self.adapters = batch, Path(weights), dict[Standard, Adapter]()
-        folders = {number: folder for number in TRAINED if (folder := Path(weights) / str(number)).is_dir()}
+        part = weights["model"]
+        self.part, self.adapters = part, dict[Standard, Adapter]()
+        folders = {number: folder for number in TRAINED if (folder := part / str(number)).is_dir()}
         self.models = {number: _loaded(folder, dtype) for number, folder in folders.items()}
         self.margins = {number: read_detection(folder).margin for number, folder in folders.items()}
         self.factors = {number: read_calibration(folder) for number, folder in folders.items()}
         if not self.models:
-            raise EnvironmentFault(f"{weights} holds no landmarker: neither 70/ nor 478/ is there. Train one.")
+            raise EnvironmentFault(f"{part} holds no landmarker: neither 70/ nor 478/ is there. Train one.")
 
-    def __call__(self, batch: Columns) -> Columns:
-        visible, boxes = batch["visible"], np.asarray(batch["bbox"], np.float64)
+    def __call__(self, rows: Columns, settings: NoOptions, batch: int) -> Columns:
+        visible, boxes = rows["visible"], np.asarray(rows["bbox"], np.float64)
         found = np.flatnonzero(np.isfinite(boxes).all(axis=1))
-        celsius = from_centikelvin(batch["thermal"])
+        celsius = from_centikelvin(rows["thermal"])
         columns: Columns = {}
         for number in self.models:
             count, layers = celsius.shape[:2]
@@ -63,7 +69,7 @@ class LandmarkStage:
             spread = np.full((count, 1 + layers, number), np.nan, np.float32)
             for row in found:
                 pictures = [unit_values(visible[row]), *(unit_values(layer, "temperature") for layer in celsius[row])]
-                faces = self._look(number, pictures, boxes[row])
+                faces = self._look(number, pictures, boxes[row], batch)
                 points[row] = faces[0].points
                 spread[row] = [face.variance for face in faces]
             spread[:, 0] *= self.factors[number].get("visible", 1.0)
@@ -72,14 +78,14 @@ class LandmarkStage:
                 f"landmarks_{number}": points,
                 f"variance_{number}_visible": spread[:, 0],
                 f"variance_{number}_thermal": spread[:, 1:],
-                f"seen_{number}_visible": seen(points, batch["classes"], "visible"),
-                f"seen_{number}_thermal": seen(points, batch["classes"], "thermal"),
+                f"seen_{number}_visible": seen(points, rows["classes"], "visible"),
+                f"seen_{number}_thermal": seen(points, rows["classes"], "thermal"),
             }
         if 70 in self.models:
             columns["pose"] = pose(columns["landmarks_70"])
-        return {**batch, **columns}
+        return columns
 
-    def at_boxes(self, picture: np.ndarray, boxes: np.ndarray, number: Standard) -> list[Face]:
+    def at_boxes(self, picture: np.ndarray, boxes: np.ndarray, number: Standard, batch: int) -> list[Face]:
         """Return `number` landmarks with calibrated variance in each of `boxes` [N, 4] of a picture uint8 [H, W, 3].
 
         What no landmarker places is converted by an adapter of the part. Raises a UserError where there is neither.
@@ -88,14 +94,14 @@ class LandmarkStage:
             if number not in self.adapters:
                 self.adapters[number] = load_adapter(self.part, number, tuple(self.models))
             adapter = self.adapters[number]
-            return [converted(adapter, face) for face in self.at_boxes(picture, boxes, adapter.config.source)]
+            return [converted(adapter, face) for face in self.at_boxes(picture, boxes, adapter.config.source, batch)]
         values = unit_values(picture)
-        faces = [self._look(number, [values], box)[0] for box in np.asarray(boxes, np.float64)]
+        faces = [self._look(number, [values], box, batch)[0] for box in np.asarray(boxes, np.float64)]
         factor = self.factors[number].get("visible", 1.0)
         return [dataclasses.replace(face, variance=face.variance * factor) for face in faces]
 
     @torch.inference_mode()
-    def _look(self, number: Standard, pictures: list[np.ndarray], box: np.ndarray) -> list[Face]:
+    def _look(self, number: Standard, pictures: list[np.ndarray], box: np.ndarray, batch: int) -> list[Face]:
         """Return the face in `box` as each of `pictures` float32 [S, S, 3] shows it."""
         model = self.models[number]
         side = model.config.size
@@ -107,7 +113,7 @@ class LandmarkStage:
             kind = next(model.feature_network.parameters()).dtype
             return model(inputs.to(kind).contiguous(memory_format=torch.channels_last)).cpu()
 
-        return [face_of(out, window, side) for out in in_batches(run, crops, self.batch).numpy()]
+        return [face_of(out, window, side) for out in in_batches(run, crops, batch).numpy()]
 
 
 def seen(points: np.ndarray, classes: np.ndarray, modality: Literal["visible", "thermal"]) -> np.ndarray:

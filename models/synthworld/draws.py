@@ -8,10 +8,10 @@ import colorsys
 
 import torch
 
+from models.attributes import BEARDS, GLASSES, HAIR_STYLES
 from models.seeds import generator, seed_of
 from models.synthworld.environment import Environment
 from models.synthworld.ranges import Domain, Setting, Span, Surround
-from models.attributes import BEARDS, GLASSES, HAIR_STYLES
 from models.synthworld.scene import Light, Person, View
 
 _HEADWEAR = {"cap": 1.0, "beanie": 1.0, "headscarf": 0.4}

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from models.seeds import generator
 from models.attributes import HAIR_COLOURS, IRIS_COLOURS
+from models.seeds import generator
 from models.synthworld.scene import Person, Shape
 
 HAIR_RGB = {

@@ -6,8 +6,9 @@ Head frame: +x to the image right when frontal (the subject's left), +y up, +z t
 
 from dataclasses import dataclass, field, fields
 
-from models.attributes import AGES, POSES, SEXES, SKIN_TONES
+from models.attributes import AGES, SEXES, SKIN_TONES
 from models.synthworld.environment import Environment
+
 
 @dataclass(frozen=True)
 class Shape:

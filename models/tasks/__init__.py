@@ -98,6 +98,8 @@ class Task(Protocol):
         Rows of other sources, one beside every row of the batch, chosen by its `draw`; their columns come as `name.column`.
     `weights(config) -> list[Path]`
         Files and folders of weights that training reads beside `init`: a run goes on with the same ones alone.
+    `STAGE`
+        The stage whose part it trains: with `--bundle` it begins with that bundle's weights.
     `begin(model: nn.Module, folder: Path) -> None`
         Fill a fresh model from the weights of a bundle's part (`init`); raise UserError when they are of another shape.
     """

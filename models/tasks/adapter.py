@@ -18,7 +18,7 @@ from models.landmarks.adapt import Adapter, AdapterConfig, adaptation_loss, adap
 from models.landmarks.metrics import nme
 from models.landmarks.standards import Standard, truth
 from models.tasks import TrainConfig
-from models.weights import save_network
+from models.weights.networks import save_network
 
 COLUMNS = ("landmarks_70", "landmarks_478")
 

@@ -27,7 +27,7 @@ from models.visible.model import VisibleConfig, VisibleModel, load_visible, new_
 from models.visible.sampler import sample
 from models.visible.text import prompts, tokens
 from models.visible.tokenizer import corpus, new_tokenizer
-from models.weights import device_of, load_strictly
+from models.weights.networks import device_of, load_strictly
 
 SUMMARY = """Draws a face of the person that an ArcFace embedding stands for, as a caption says: latent diffusion with the
 embedding in a token of the prompt (Arc2Face), beside the time step, and as the bare head that it is shown, whose shape
@@ -37,6 +37,7 @@ and captions of its own grammar. The head is the world's parametric one: shape t
 nostrils, lines) is average. It has not seen faces turned by more than 60 degrees."""
 
 REFERENCE = "reference.safetensors"
+STAGE = "visible"
 COLUMNS = ("world_identity", "view", "domain", "gap", "visible", "classes", "landmarks_70", "attributes")
 
 
@@ -246,7 +247,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
 def begin(model: nn.Module, folder: Path) -> None:
     """Fill `model` from a visible part; one that is not shown heads begins by not looking at them."""
     assert isinstance(model, VisibleModel)
-    found = load_visible(folder)
+    found = load_visible({"model": folder})
     own, other = model.unet.state_dict(), dict(found.unet.state_dict())
     kernel = other["conv_in.weight"]
     if kernel.shape[1] < own["conv_in.weight"].shape[1] and kernel.shape[0] == own["conv_in.weight"].shape[0]:

@@ -16,7 +16,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.augment import pictures_of
-from models.bundle import ROOT
 from models.card import Card
 from models.classes import BACKGROUND, IGNORE
 from models.columns import Columns
@@ -32,8 +31,9 @@ from models.landmarks.metrics import nme
 from models.landmarks.negatives import negative
 from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalised
 from models.tasks import TrainConfig
-from models.thermal.network import Thermalizer, load_thermalizer
-from models.weights import save_network
+from models.thermal.unet.network import Thermalizer, load_thermalizer
+from models.weights.networks import save_network
+from models.weights.store import ROOT
 
 COLUMNS: tuple[str, ...] = ("visible", "classes", "landmarks_70", "landmarks_478")
 VALIDATION_COLUMNS = (*COLUMNS, "thermal", "seen_70_visible", "seen_70_thermal")

@@ -14,11 +14,12 @@ from models.card import Card
 from models.classes import CLASSES, MIRRORED, painted
 from models.columns import Columns
 from models.errors import UserError
-from models.parser import parse
+from models.parser.stage import parse
 from models.tasks import TrainConfig
 from models.unet import UNet, UNetConfig, build_unet
-from models.weights import device_of, load_network, load_strictly, save_network
+from models.weights.networks import device_of, load_network, load_strictly, save_network
 
+STAGE = "parser"
 COLUMNS = ("visible", "classes")
 SUMMARY = """Says which of FaceSynthetics' 19 classes each pixel of a visible face belongs to. A U-Net with a ResNet encoder."""
 LIMITS = """Learnt from rendered people: it knows no photograph. Thin classes (brows, lips, the inside of the mouth) are right on

@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.bundle import ROOT
 from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
@@ -27,7 +26,8 @@ from models.faces.recogniser import ArcFace, Architecture, normalised
 from models.synthworld.person import measured, sample_person
 from models.synthworld.splits import identities
 from models.tasks import TrainConfig
-from models.weights import load_strictly
+from models.weights.networks import load_strictly
+from models.weights.store import ROOT
 
 COLUMNS = ("world_identity", "visible", "landmarks_70")
 

@@ -24,7 +24,8 @@ from models.tasks import Side, TrainConfig, absolute
 from models.temperature import Unit
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
-from models.thermal.network import (
+from models.thermal.prior import reference, temperature_prior
+from models.thermal.unet.network import (
     ThermalConfig,
     Thermalizer,
     clipped_share,
@@ -32,10 +33,10 @@ from models.thermal.network import (
     new_thermalizer,
     save_thermalizer,
 )
-from models.thermal.prior import reference, temperature_prior
 from models.unet import STRIDE, UNetConfig
-from models.weights import device_of, load_strictly
+from models.weights.networks import device_of, load_strictly
 
+STAGE = "thermal"
 COLUMNS = ("visible", "classes", "thermal", "valid", "condition")
 SUMMARY = """Turns a visible face into apparent temperature in degrees Celsius: T-FAKE's U-Net, one network per condition. What it
 gives is what the condition makes likely, not a measurement of anybody."""

@@ -14,7 +14,7 @@ from models.classes import CLASSES
 from models.columns import Columns
 from models.tasks import TrainConfig
 from models.visible.autoencoder import Autoencoder, detail_loss, new_vae, save_autoencoder, to_pictures
-from models.weights import device_of
+from models.weights.networks import device_of
 
 COLUMNS = ("visible", "classes")
 SUMMARY = """Autoencoder of the visible model's latents: the encoder is the block cosine transform of JPEG, 12 of 192 numbers of

@@ -8,7 +8,7 @@ import torch
 from models.columns import Columns
 from models.tasks.thermalizer import predict
 from models.thermal.baselines import Baselines, Errors, skill
-from models.thermal.network import load_thermalizer
+from models.thermal.unet.network import load_thermalizer
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 
 from models.errors import EnvironmentFault
-from models.weights import DTYPES
+from models.weights.networks import DTYPES
 
 SHRINK = 8
 """Side of the picture over side of its latents."""

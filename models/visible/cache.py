@@ -8,13 +8,13 @@ import onnxruntime
 import torch
 import torch.nn.functional as F
 
-from models.bundle import ROOT
 from models.classes import CLASSES
 from models.errors import EnvironmentFault
 from models.faces.align import CROP, aligned, five_points
 from models.faces.pack import session
 from models.padding import in_batches
 from models.visible.autoencoder import Vae, encode, load_autoencoder
+from models.weights.store import ROOT
 
 BATCH = 32
 FACE = np.isin(CLASSES, ("SKIN", "NOSE", "RIGHT_EYE", "LEFT_EYE", "RIGHT_BROW", "LEFT_BROW", "MOUTH_INTERIOR", "TOP_LIP",

@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from models.attributes import EXPRESSIONS
 from models.captions.reading import read
 from models.errors import EnvironmentFault
 from models.synthworld.bare import bare
 from models.synthworld.domain import load_domain
 from models.synthworld.draws import Draws
 from models.synthworld.person import person_of
-from models.attributes import EXPRESSIONS
 from models.synthworld.scene import Scene, View
 
 FILE = "head.safetensors"

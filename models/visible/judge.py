@@ -16,19 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import SEAL, seal
 from models.captions.grammar import caption
 from models.card import update_metrics
 from models.errors import UserError
 from models.faces.align import aligned
 from models.faces.metrics import unit
-from models.faces.stage import FacesStage
+from models.faces.settings import Options as FacesOptions
+from models.faces.stage import Stage as Faces
+from models.stages import NoOptions
 from models.synthworld import splits
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import render
 from models.synthworld.scene import attributes
 from models.visible import cache
-from models.visible.stage import VisibleStage
+from models.visible.sd.settings import Options, Settings
+from models.visible.sd.stage import Stage
+from models.weights.store import SEAL, seal
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class People:
     pictures: np.ndarray
     landmarks: np.ndarray
     captions: list[str]
+
+
+BATCH = 8
+"""Pictures of one forward pass, the starter's."""
 
 
 def people(count: int, views: int, size: int, split: str = "test", domain: str = "portrait") -> People:
@@ -53,14 +60,14 @@ def people(count: int, views: int, size: int, split: str = "test", domain: str =
     return People(np.stack(pictures), np.stack(points), captions)
 
 
-def measured(stage: VisibleStage, faces: Path, judge: Path, shown: People) -> dict[str, float]:
+def measured(stage: Stage, settings: Settings, faces: Path, judge: Path, shown: People) -> dict[str, float]:
     """Return rank-1 shares and cosines; see the module for what is asked of whom."""
     count, views = shown.pictures.shape[:2]
     flat, points = shown.pictures.reshape(-1, *shown.pictures.shape[2:]), shown.landmarks.reshape(-1, 70, 2)
     own = cache.embeddings(flat, points, str(faces.absolute())).reshape(count, views, -1)
     asked = unit(own[:, :-1].mean(axis=1))
-    made = _made(stage, asked, shown.captions)
-    found = FacesStage(faces)({"visible": made})
+    made = _made(stage, settings, asked, shown.captions)
+    found = Faces({"model": faces}, FacesOptions())({"visible": made}, NoOptions(), BATCH)
     there = found["faces"] > 0
     result = {
         "people": count,
@@ -79,9 +86,10 @@ def measured(stage: VisibleStage, faces: Path, judge: Path, shown: People) -> di
     return {name: float(value) for name, value in result.items()}
 
 
-def _made(stage: VisibleStage, asked: np.ndarray, captions: list[str]) -> np.ndarray:
+def _made(stage: Stage, settings: Settings, asked: np.ndarray, captions: list[str]) -> np.ndarray:
     names = np.array([f"judge-{row}" for row in range(len(asked))])
-    return stage({"caption": np.array(captions, object), "embedding": asked, "noise_id": names})["visible"]
+    rows = {"caption": np.array(captions, object), "embedding": asked, "noise_id": names}
+    return stage(rows, settings, BATCH)["visible"]
 
 
 def _judged(judge: Path, pictures: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -125,9 +133,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
     try:
-        stage = VisibleStage(given.visible, threads=given.threads, steps=given.steps, guidance=given.guidance)
-        shown = people(given.people, given.views, stage.size, given.split)
-        values = measured(stage, given.faces, given.judge, shown)
+        stage = Stage({"model": given.visible}, Options(), threads=given.threads)
+        side = stage.parts.unet.config.sample_size * stage.factor
+        shown = people(given.people, given.views, side, given.split)
+        settings = Settings(steps=given.steps, guidance=given.guidance)
+        values = measured(stage, settings, given.faces, given.judge, shown)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -10,6 +10,7 @@ them), with `head.safetensors` to draw it from an embedding. Published U-Nets ha
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,28 +147,26 @@ class Loaded:
     """For a U-Net that is shown the head; None for others."""
 
 
-def load_visible(folder: Path, dtype: str = "float32", folders: dict[str, str] | None = None) -> Loaded:
-    """Return the networks of `folder`, frozen, in `dtype`, convolutions as they come.
+def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
+    """Return the networks of a visible part, frozen, in `dtype`, convolutions as they come.
 
-    folders: where a part lies if not in `folder/<part>`, for parts unet, encoder, vae, tokenizer, scheduler: relative to
-    `folder` or absolute. Arc2Face's repository holds `arc2face/` and `encoder/`; the other three are Stable Diffusion 1.5's.
+    weights: `model`, the folder that holds all parts, and in place of `model/NAME` maybe folders of their own for unet,
+    encoder, vae, tokenizer and scheduler: the part itself, or a folder with NAME below it. Arc2Face's repository holds
+    `arc2face/` and `encoder/`; the other three are Stable Diffusion 1.5's.
 
     Raises:
         EnvironmentFault: a part is missing or does not load; the message names it.
     """
-    where = {name: folder / path for name, path in (folders or {}).items()}
-    unet = where.get("unet") or next(
-        (folder / name for name in UNET_FOLDERS if (folder / name).is_dir()), folder / "unet"
-    )
-    tokenizer = load_tokenizer(where.get("tokenizer", folder / "tokenizer"))
-    schedule = where.get("scheduler", folder / "scheduler")
+    folder = weights["model"]
+    schedule = _folder(weights, "scheduler")
+    tokenizer = load_tokenizer(_folder(weights, "tokenizer"))
     if not (schedule / "scheduler_config.json").is_file():
         raise EnvironmentFault(f"{schedule} has no scheduler_config.json. Fetch the bundle again.")
     loaded = Loaded(
-        unet=load_part(UNet2DConditionModel, unet, dtype),
-        text=load_text(where.get("encoder", folder / "encoder"), tokenizer, dtype),
+        unet=load_part(UNet2DConditionModel, _folder(weights, "unet"), dtype),
+        text=load_text(_folder(weights, "encoder"), tokenizer, dtype),
         tokenizer=tokenizer,
-        vae=load_autoencoder(where.get("vae", folder / "vae"), dtype),
+        vae=load_autoencoder(_folder(weights, "vae"), dtype),
         scheduler=DPMSolverMultistepScheduler.from_pretrained(str(schedule), local_files_only=True),
         reader=HeadReader.load(folder / HEAD) if (folder / HEAD).is_file() else None,
     )
@@ -175,6 +174,14 @@ def load_visible(folder: Path, dtype: str = "float32", folders: dict[str, str] |
     for network in (loaded.unet, loaded.text, loaded.vae):
         network.requires_grad_(False)
     return loaded
+
+
+def _folder(weights: Mapping[str, Path], name: str) -> Path:
+    """Return where the part `name` lies: in weights of its own, else below the model's folder."""
+    home = weights.get(name, weights["model"])
+    names = UNET_FOLDERS if name == "unet" else (name,)
+    inside = next((home / one for one in names if (home / one).is_dir()), None)
+    return inside or (home if name in weights else home / name)
 
 
 def _check(loaded: Loaded, folder: Path) -> None:

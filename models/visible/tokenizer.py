@@ -9,9 +9,9 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer, PreTrainedTokenizerBase
 
+from models.attributes import ATTRIBUTES
 from models.captions.grammar import caption
 from models.errors import EnvironmentFault
-from models.attributes import ATTRIBUTES
 from models.visible.text import PROMPT, prompts
 
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import Any, cast
 
 from models.errors import EnvironmentFault, UserError
-from pipelines.faults import kind_of
 from pipelines.layouts import charlotte, facesynthetics, plain, sejong, tfake
 from pipelines.layouts.item import Item, Layout
 from pipelines.layouts.job import GatherJob, LayoutName
 from pipelines.layouts.shape import shaped
-from pipelines.photo_plan import sizes
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
+from pipelines.plan.photos import sizes
+from pipelines.run.faults import kind_of
 from pipelines.storage import Storage, own_reason
 
 LAYOUTS: dict[LayoutName, ModuleType] = {

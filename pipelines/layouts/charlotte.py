@@ -18,7 +18,7 @@ import numpy as np
 from models.errors import UserError
 from pipelines.layouts.item import Item, Sample, thermal_frame
 from pipelines.layouts.job import GatherJob
-from pipelines.photos import BadPicture, open_photo
+from pipelines.pictures.open import BadPicture, open_photo
 from pipelines.storage import Storage
 
 SLOTS, PROFILE = 72, 43

@@ -7,7 +7,7 @@ from models.errors import UserError
 from pipelines.layouts.item import Item, Sample, stem
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import read_points
-from pipelines.photos import open_classes, open_photo
+from pipelines.pictures.open import open_classes, open_photo
 from pipelines.storage import Storage
 
 MASK, POINTS, STANDARD = "_seg.png", "_ldmks.txt", 70

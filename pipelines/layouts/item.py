@@ -11,7 +11,7 @@ import pyarrow as pa
 from models.temperature import Unit
 from pipelines.frames import open_frame, temperatures
 from pipelines.layouts.job import GatherJob
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
 from pipelines.storage import Storage
 
 PLAUSIBLE = (-40.0, 80.0)

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.landmarks.standards import Standard
 from models.temperature import Unit
-from pipelines.job import Encoding
+from pipelines.config.job import Encoding
 
 LayoutName = Literal["facesynthetics", "tfake", "sejong", "charlotte", "plain"]
 

@@ -14,8 +14,8 @@ from pipelines.layouts.item import Item, Sample, stem, thermal_frame
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import checked, read_points
 from pipelines.layouts.sejong import check_proportions
-from pipelines.photo_plan import file_name
-from pipelines.photos import FORMATS, BadPicture, open_classes, open_photo
+from pipelines.pictures.open import FORMATS, BadPicture, open_classes, open_photo
+from pipelines.plan.photos import file_name
 from pipelines.storage import Storage
 
 NAME = "NAME"

@@ -4,7 +4,7 @@ import numpy as np
 
 from models.errors import UserError
 from models.landmarks.exports import parse_pts
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
 
 FAR = 0.25
 """Points may lie so far outside of the picture, as a share of its sides: a landmark of a face that is cut off is real."""

@@ -12,7 +12,7 @@ from models.landmarks.pose import RIGID, pose
 from pipelines.layouts.item import Item, Sample
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import check_inside
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
 
 REACH = 0.3
 """With the margin of `box_window`, a face's square has twice the extent of its landmarks."""

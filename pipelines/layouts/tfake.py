@@ -17,7 +17,7 @@ from pipelines.layouts import facesynthetics
 from pipelines.layouts.item import Item, Sample, thermal_frame
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.unpickle import MAX_BYTES, arrays, npz_of
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
 from pipelines.storage import Storage
 
 THERMAL, CONDITIONS, DENSE = "_thermal.png", ("warm", "cold"), 478

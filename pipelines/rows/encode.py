@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.temperature import to_centikelvin
-from pipelines.pictures import encode_jpeg, encode_png
+from pipelines.pictures.codecs import encode_jpeg, encode_png
 from pipelines.rows.ids import hashed, split_of, split_of_world
 from pipelines.rows.schema import SEEN
 

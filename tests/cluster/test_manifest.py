@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from cluster import cli, kuberay, render, travel
-from models.bundle import ROOT
 from models.errors import UserError
+from models.weights.store import ROOT
+from pipelines.config.profile import Profile, load_profile
 from pipelines.generate import STAGES
-from pipelines.profile import Profile, load_profile
 from serve import app
 
 SCHEMAS = ROOT.parent / "shared" / "kuberay-crds"

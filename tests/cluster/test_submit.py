@@ -19,8 +19,8 @@ from types import SimpleNamespace
 import pytest
 
 from cluster import cli, ray_jobs, travel
-from models.bundle import ROOT
 from models.errors import EnvironmentFault, UserError
+from models.weights.store import ROOT
 from pipelines.commits import committed, finished
 from pipelines.storage import Storage
 

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from pipelines.record import reasons
 
 from models.gates import Gates, GateStage, reason
 from models.temperature import to_centikelvin
-from pipelines.record import reasons
 
 GOOD = {"identity": 0.8, "detection": 0.9, "faces": 1.0, "face_area": 0.3, "celsius_warm": 34.0, "clipped_warm": 0.0}
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from cluster.cli import main
-from models.bundle import verify
 from models.card import Card
 from models.landmarks.detect import read_detection
 from models.landmarks.network import Landmarker, LandmarkerConfig, load_landmarker
-from models.thermal.network import thermal_config
-from models.thermal.stage import ThermalStage
+from models.thermal.unet.network import thermal_config
+from models.thermal.unet.stage import ThermalStage
 from models.unet import UNet, UNetConfig
+from models.weights.bundle import verify
 
 
 def checkpoint(path: Path, network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from models.errors import EnvironmentFault
 from models.unet import UNet, UNetConfig, build_unet
-from models.weights import load_network, load_strictly, save_network
+from models.weights.networks import load_network, load_strictly, save_network
 
 SMALL = UNetConfig(width=8, blocks=(1, 1, 1, 1))
 

@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # workers import the stages of these tests by name
 
-from models.bundle import Bundle
+from models.weights.bundle import Bundle
 from pipelines import generate
-from pipelines.job import GenerateJob
+from pipelines.config.job import GenerateJob
 from tests.pipelines import small
 
 

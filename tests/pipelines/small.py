@@ -8,12 +8,13 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from models.bundle import Bundle, load_bundle, seal
 from models.config import apply_edit, check
 from models.seeds import seed_of
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import seal
+from pipelines.config.job import GenerateJob
+from pipelines.config.profile import Profile
 from pipelines.generate import KINDS
-from pipelines.job import GenerateJob
-from pipelines.profile import Profile
 
 SIZE = 32
 Columns = dict[str, np.ndarray]

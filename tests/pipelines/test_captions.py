@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from models.bundle import ROOT, Bundle, load_bundle, seal
 from models.captions.grammar import caption
 from models.captions.measure import normalised
 from models.captions.reading import disagreements
 from models.captions.sampling import spread_attributes
 from models.errors import EnvironmentFault, UserError
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import ROOT, seal
 from pipelines import captions
-from pipelines.captions import FEW, choose, cleaned, templates, write_captions
-from pipelines.engine import CaptionOptions, Engine, Texts, Written, caption_options
-from pipelines.job import GenerateJob
-from pipelines.plan import Plan, write_plan
-from pipelines.profile import CaptionEngines
+from pipelines.captions.vllm import CaptionOptions, Engine, Texts, Written, caption_options
+from pipelines.captions.write import FEW, choose, cleaned, templates, write_captions
+from pipelines.config.job import GenerateJob
+from pipelines.config.profile import CaptionEngines
+from pipelines.plan.samples import Plan, write_plan
 from pipelines.storage import Storage
 
 ENGINES = CaptionEngines(threads=1)

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.bundle import Bundle
 from models.errors import EnvironmentFault
+from models.weights.bundle import Bundle
 from pipelines import chain, faults, record
-from pipelines.captions import write_captions
+from pipelines.captions.write import write_captions
+from pipelines.config.job import GenerateJob
 from pipelines.generate import spec
-from pipelines.job import GenerateJob
-from pipelines.plan import Plan, write_plan
+from pipelines.plan.samples import Plan, write_plan
 from pipelines.storage import Storage
 from pipelines.writer import encoded, whole_partition, write_partition
 from tests.pipelines import small
@@ -145,6 +145,6 @@ def test_the_schema_is_what_datasets_would_write(plan: Plan) -> None:
     again = pq.read_table(io.BytesIO(encoded(table)))
     assert again.schema.metadata[b"huggingface"] == schema.metadata[b"huggingface"]
     thermal = rows["thermal"][0, 1]
-    from pipelines.pictures import decode
+    from pipelines.pictures.codecs import decode
 
     assert np.array_equal(decode(again["thermal"][1].as_py()["bytes"]), thermal)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from models.bundle import ROOT
+from models.weights.store import ROOT
 from pipelines.lease import Lease
 from pipelines.storage import Storage
 from tests.pipelines import small

@@ -8,15 +8,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from models.bundle import ROOT, load_bundle, seal
 from models.errors import EnvironmentFault, UserError
 from models.faces.onnx_file import export_detector, export_recogniser
 from models.faces.recogniser import Embedder
 from models.faces.scrfd import SCRFD
+from models.weights.bundle import load_bundle
+from models.weights.store import ROOT, seal
 from pipelines import embed
-from pipelines.identities import from_parquet
+from pipelines.plan.identities import from_parquet
 from pipelines.storage import Storage
-from tests.pipelines.test_photos import HOSTILE
+from tests.pipelines.pictures.test_open import HOSTILE
 
 STARTER = ROOT / "models" / "starter"
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.errors import UserError
 from models.temperature import to_centikelvin
 from pipelines.frames import Frames, open_frame, temperatures
-from pipelines.photos import BadPicture
+from pipelines.pictures.open import BadPicture
 
 
 def frame(person: float = 34.0, room: float = 22.0, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -41,6 +42,23 @@ def test_frames_may_be_in_another_unit(tmp_path: Path) -> None:
         frames = Frames(str(tmp_path), 24, unit)  # type: ignore[arg-type]
         assert [text.partition(":")[0] for text in frames.skipped] == [name]
         assert np.nanmean(frames.rows(np.array([0]))["thermal"]) == pytest.approx(34, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_frames_and_their_masks_are_turned_upright(tmp_path: Path, kind: str) -> None:
+    """Frame and mask of one view, each stored as it likes: the person of the mask is that of the frame."""
+    celsius = frame()
+    celsius[:24] = 36
+    exif = Image.Exif()
+    exif[274] = 6
+    where = {"tiffinfo": {274: 6}} if kind == "tiff" else {"exif": exif}
+    Image.fromarray(to_centikelvin(np.rot90(celsius))).save(tmp_path / f"a.{kind}", **where)
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:24] = 255
+    exif[274] = 3
+    Image.fromarray(np.rot90(mask, 2)).save(tmp_path / "a_mask.png", exif=exif)
+    row = Frames(str(tmp_path), 24).rows(np.array([0]))["thermal"][0]
+    assert np.isnan(row[13:]).all() and row[:11] == pytest.approx(36, abs=0.01)
 
 
 def test_a_mask_says_who_the_person_is(tmp_path: Path) -> None:

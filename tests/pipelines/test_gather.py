@@ -250,7 +250,7 @@ def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_i
     """What is in use survives the damage; the next start names the shard and waits for it; made anew, the run continues."""
     from models.errors import EnvironmentFault, Interrupted
     from pipelines.checkpoints import Checkpoints
-    from pipelines.profile import Training
+    from pipelines.config.profile import Training
     from pipelines.train import fit
     from pipelines.train_job import claim
 
@@ -325,9 +325,9 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     assert 18 < np.nanmedian(rows["thermal"]) < 38
     front = rows["points_given"] == 72
     assert np.isfinite(rows["landmarks_72"][front]).all() and np.isnan(rows["landmarks_72"][~front][:, 43:]).all()
-    from models.bundle import ROOT
     from models.landmarks.evaluate import detector
     from models.landmarks.metrics import nme
+    from models.weights.store import ROOT
 
     finder = detector(ROOT / "models" / "starter" / "landmarks" / "70")
     grey = landmarker.levels(rows["thermal"][front])

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from models.bundle import Bundle, load_bundle
 from models.errors import EnvironmentFault, UserError
+from models.weights.bundle import Bundle, load_bundle
 from pipelines import generate as module
 from pipelines.commits import committed, finished
+from pipelines.config.job import GenerateJob
 from pipelines.generate import generate
-from pipelines.job import GenerateJob
-from pipelines.plan import Plan
+from pipelines.plan.samples import Plan
 from pipelines.report import Report
 from pipelines.storage import Storage
 from tests.pipelines import small
@@ -184,7 +184,7 @@ def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(
 
 DRIVER = """
 import sys
-from models.bundle import load_bundle
+from models.weights.bundle import load_bundle
 from models.errors import UserError
 from pipelines import generate
 from pipelines.interrupts import leave

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import EnvironmentFault, Interrupted, UserError
-from pipelines.faults import as_fault
 from pipelines.interrupts import in_thread
+from pipelines.run.faults import as_fault
 
 ROOT = Path(__file__).parent.parent.parent
 

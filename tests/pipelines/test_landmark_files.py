@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
-from models.bundle import load_bundle, seal
 from models.checkpoint import load_weights
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
@@ -19,7 +19,9 @@ from models.landmarks.detect import Face, Window
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
-from models.weights import save_network
+from models.weights.bundle import load_bundle
+from models.weights.networks import save_network
+from models.weights.store import seal
 from pipelines import gather, landmarks, measure_landmarks
 from pipelines.shards import Shards
 from pipelines.storage import Storage
@@ -109,6 +111,20 @@ def test_one_odd_picture_ends_nothing_and_nothing_but_odd_ones_ends_the_run(bund
     skipped = json.loads((out / "skipped.json").read_text())
     assert "29 degC as kelvin" in skipped["1.tiff"] and "no number" in skipped["0.tiff"]
     assert len(json.loads((out / "landmarks.json").read_text())["images"]) == 1
+
+
+def test_a_turned_picture_is_searched_upright(bundle: str, tmp_path: Path) -> None:
+    """Its points are those of the same picture stored upright, and its sides theirs."""
+    images, out, exif = tmp_path / "images", tmp_path / "out", Image.Exif()
+    annotated(images, 1)
+    upright = cv2.imread(str(images / "0.png"), cv2.IMREAD_UNCHANGED)
+    exif[274] = 6  # what is stored is turned clockwise to be upright
+    Image.fromarray(np.rot90(upright)).save(images / "png.png", exif=exif)
+    Image.fromarray(np.rot90(upright)).save(images / "tiff.tiff", tiffinfo={274: 6})
+    landmarks.find(bundle, str(images), str(out), formats=("pts", "coco"), most=1)
+    document = json.loads((out / "landmarks.json").read_text())
+    assert [(image["width"], image["height"]) for image in document["images"]] == [(240, 180)] * 3
+    assert (out / "png.pts").read_text() == (out / "tiff.pts").read_text() == (out / "0.pts").read_text()
 
 
 def test_no_face_overwrites_another_pictures(bundle: str, tmp_path: Path) -> None:

@@ -10,15 +10,16 @@ import pytest
 import torch
 import yaml
 
-from models.bundle import Bundle, load_bundle, seal
 from models.landmarks.network import LandmarkerConfig, new_landmarker
-from models.weights import save_network
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.networks import save_network
+from models.weights.store import seal
 from pipelines import generate
-from pipelines.captions import write_captions
-from pipelines.chain import Chain
-from pipelines.job import GenerateJob
-from pipelines.plan import write_plan
+from pipelines.captions.write import write_captions
+from pipelines.config.job import GenerateJob
+from pipelines.plan.samples import write_plan
 from pipelines.report import finish
+from pipelines.run.chain import Chain
 from pipelines.sheet import tiles, views_of
 from pipelines.storage import Storage
 from pipelines.writer import write_partition

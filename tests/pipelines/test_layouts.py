@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from models.classes import IGNORE
 from models.errors import UserError
@@ -27,7 +28,7 @@ from pipelines.layouts import items, layout_of, listed, rows
 from pipelines.layouts.item import Item, Sample
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.shape import shaped
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 from pipelines.storage import Storage
 from pipelines.world import Renderer
 from pipelines.world_files import finish_files, write_files
@@ -429,6 +430,26 @@ def test_plain_parquet_is_read_by_columns(block: pa.Table, tmp_path: Path) -> No
         read(plain(tmp_path, thermal="depth"))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 no more")
     assert read(plain(tmp_path, **columns))[1]["b.parquet"].startswith("not Parquet:")
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_pair_is_turned_upright_together(tmp_path: Path, orientation: int) -> None:
+    """Both pictures of a pair show the same field at the same place, whichever of them is stored turned."""
+    picture, exif = np.full((64, 64), 40, np.uint8), Image.Exif()
+    picture[8:24, 32:56] = 220
+    exif[274] = orientation
+    back = np.rot90(picture, {3: 2, 6: 1}[orientation])
+    (tmp_path / "s1").mkdir()
+    for name, turned in (("a", ("v", "t")), ("b", ("v",)), ("c", ("t",))):
+        for end in ("v", "t"):
+            values, tag = (back, exif) if end in turned else (picture, Image.Exif())
+            shown = np.repeat(values[..., None], 3, axis=2) if end == "v" else values
+            Image.fromarray(shown).save(tmp_path / "s1" / f"{name}_{end}.jpg", exif=tag)
+    rows, refused = read(job("sejong", tmp_path, size=64))
+    assert len(rows) == 3 and not refused
+    for row in rows:
+        np.testing.assert_array_equal(row["visible"][..., 0] > 128, picture > 128)
+        np.testing.assert_array_equal(row["apparent"] > 128, picture > 128)
 
 
 def test_folders_that_are_no_data_set_are_refused(tmp_path: Path) -> None:

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from cluster import cli
-from models.bundle import Bundle
 from models.errors import EnvironmentFault, Interrupted, UserError
+from models.weights.bundle import Bundle
 from pipelines import clean, generate, inspect, provenance, session
-from pipelines.captions import write_captions
-from pipelines.chain import Chain
+from pipelines.captions.write import write_captions
+from pipelines.config.job import GenerateJob
 from pipelines.generate import check_made, spec
-from pipelines.job import GenerateJob
 from pipelines.lease import Lease
 from pipelines.page import page
-from pipelines.plan import Plan, write_plan
+from pipelines.plan.samples import Plan, write_plan
 from pipelines.progress import Board, State
 from pipelines.report import finish
+from pipelines.run.chain import Chain
 from pipelines.sheet import coloured
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
@@ -89,7 +89,7 @@ def test_a_row_is_shown_though_weights_are_gone_and_another_outcome_is_told(
 
 
 def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
-    from pipelines.plan import pair_id
+    from pipelines.plan.samples import pair_id
 
     planned = pair_id(plan.sample_table(2)["sample_id"][0].as_py(), "warm")
     with pytest.raises(UserError, match="planned in partition 2, which is not finished"):

@@ -10,17 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.bundle import Bundle, fetch, load_bundle, seal
+from models.attributes import ATTRIBUTES
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
-from models.attributes import ATTRIBUTES
+from models.weights.bundle import Bundle, fetch, load_bundle
+from models.weights.store import seal
+from pipelines.config.job import GenerateJob, load_job
+from pipelines.config.profile import Profile, load_profile
 from pipelines.generate import generate
-from pipelines.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
-from pipelines.job import GenerateJob, load_job
-from pipelines.photo_plan import claim_plan
-from pipelines.plan import SCHEMA, identities_per_partition, write_plan
-from pipelines.profile import Profile, load_profile
+from pipelines.plan.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
+from pipelines.plan.photos import claim_plan
+from pipelines.plan.samples import SCHEMA, identities_per_partition, write_plan
 from pipelines.storage import Storage
 from tests.pipelines import small
 

@@ -14,14 +14,14 @@ import yaml
 
 from cluster import cli
 from models import bundle as bundle_module
-from models.bundle import Bundle, fetch, load_bundle
 from models.errors import EnvironmentFault, UserError
-from pipelines.captions import write_captions
-from pipelines.chain import Chain
+from models.weights.bundle import Bundle, fetch, load_bundle
+from pipelines.captions.write import write_captions
+from pipelines.config.job import GenerateJob
 from pipelines.generate import spec
-from pipelines.identities import from_parquet, identities, table_of
-from pipelines.job import GenerateJob
-from pipelines.plan import write_plan
+from pipelines.plan.identities import from_parquet, identities, table_of
+from pipelines.plan.samples import write_plan
+from pipelines.run.chain import Chain
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
 from tests.pipelines import small

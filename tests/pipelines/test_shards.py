@@ -12,7 +12,7 @@ import pytest
 from models.errors import UserError
 from models.temperature import from_centikelvin, to_centikelvin
 from pipelines.commits import Commit, commit, committed, write_shard
-from pipelines.pictures import decode, encode_jpeg, encode_png
+from pipelines.pictures.codecs import decode, encode_jpeg, encode_png
 from pipelines.rows.encode import parquet, picture
 from pipelines.rows.schema import schema
 from pipelines.shards import Shards

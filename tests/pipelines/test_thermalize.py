@@ -12,17 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from models.bundle import Bundle, load_bundle, seal
 from models.errors import UserError
 from models.temperature import from_centikelvin
-from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
+from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import seal
 from pipelines import thermalize
-from pipelines.chain import Chain
 from pipelines.clean import run as clean
 from pipelines.commits import committed
-from pipelines.photo_plan import PhotoPlan, ThermalizeJob, write_photo_plan
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
+from pipelines.plan.photos import PhotoPlan, ThermalizeJob, write_photo_plan
+from pipelines.run.chain import Chain
 from pipelines.storage import Storage
 from pipelines.writer import tfake_values, write_partition, write_thermal_files
 

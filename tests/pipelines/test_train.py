@@ -15,13 +15,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from models.bundle import verify
 from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
+from models.weights.bundle import verify
 from pipelines import train
 from pipelines.checkpoints import Checkpoints
+from pipelines.config.profile import Training
 from pipelines.export import export_part
-from pipelines.profile import Training
 from pipelines.storage import Storage
 from pipelines.train import fit
 from pipelines.train_job import TrainJob, claim

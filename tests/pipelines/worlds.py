@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.commits import Commit, commit, write_shard
-from pipelines.profile import Group, Profile
+from pipelines.config.profile import Group, Profile
 from pipelines.rows.encode import parquet
 from pipelines.rows.schema import RECORD, schema
 from pipelines.storage import Storage

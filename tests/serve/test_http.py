@@ -11,15 +11,15 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 from PIL import Image
+from pipelines.record import COLUMNS
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
 
 from cluster import cli
 from models.errors import EnvironmentFault, UserError
-from pipelines.pictures import decode
-from pipelines.plan import samples_of
-from pipelines.record import COLUMNS
+from pipelines.pictures.codecs import decode
+from pipelines.plan.samples import samples_of
 from serve import accept, codecs, examples, order, problems, schemas
 from serve.accept import CENTIKELVIN, JSON, NPY, PNG, chosen
 from serve.api import create_app
@@ -27,7 +27,7 @@ from serve.app import Settings, check_host, config
 from serve.guard import KEY_VARIABLE, is_loopback
 from serve.problems import ProblemError
 from serve.service import Service
-from tests.pipelines.test_photos import png as hostile_png
+from tests.pipelines.pictures.test_open import png as hostile_png
 from tests.serve.conftest import SETTINGS
 
 LOCAL = ("127.0.0.1", 40000)
@@ -312,8 +312,8 @@ class TestOrders:
         assert set(schemas.Pair.model_fields) <= set(COLUMNS)
 
     def test_a_seed_is_the_person_and_samples_of_a_job(self, quiet: Service) -> None:
-        from pipelines.identities import identities
-        from pipelines.job import load_job
+        from pipelines.config.job import load_job
+        from pipelines.plan.identities import identities
 
         request = schemas.PairsRequest(seed=7, views=4)
         job = order.job_of(request, quiet.job, quiet.limits)

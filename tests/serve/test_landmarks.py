@@ -7,16 +7,17 @@ import pytest
 import torch
 import yaml
 
-from models.bundle import ROOT, Bundle, load_bundle, seal
 from models.errors import UserError
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import render
 from models.synthworld.splits import identities
-from models.weights import save_network
-from pipelines.job import load_job
-from pipelines.photos import BadPicture
-from pipelines.pictures import encode_png_rgb
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.networks import save_network
+from models.weights.store import ROOT, seal
+from pipelines.config.job import load_job
+from pipelines.pictures.codecs import encode_png_rgb
+from pipelines.pictures.open import BadPicture
 from serve.group import StageGroup
 
 

@@ -21,6 +21,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given
 from PIL import Image
+from pipelines.record import schema
 from ray import serve as ray_serve
 from ray.serve.context import _get_global_client
 from schemathesis.specs.openapi.checks import (
@@ -29,17 +30,17 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from models.bundle import ROOT, fetch
 from models.faces.pack import Pack
 from models.synthworld.domain import load_domain, sample_scene
 from models.synthworld.render import Rendered, render
 from models.synthworld.splits import identities
 from models.temperature import from_centikelvin
-from pipelines.chain import Chain
+from models.weights.bundle import fetch
+from models.weights.store import ROOT
 from pipelines.embed import looked_at
 from pipelines.generate import spec, stages_of
-from pipelines.pictures import decode, encode_png_rgb
-from pipelines.record import schema
+from pipelines.pictures.codecs import decode, encode_png_rgb
+from pipelines.run.chain import Chain
 from serve import order
 from serve.app import NAME, start
 from serve.client import Client, ServiceError

@@ -3,10 +3,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.attributes import ATTRIBUTES
 from models.captions.grammar import caption, statable
 from models.captions.measure import Agreement, normalised
 from models.captions.reading import AMBIGUOUS, PATTERNS, disagreements, read
-from models.attributes import ATTRIBUTES
 
 values = {name: st.sampled_from(words) for name, (_, _, words) in ATTRIBUTES.items()}
 people = st.fixed_dictionaries({}, optional=values)

@@ -10,8 +10,8 @@ from models.evaluation import thermal
 from models.evaluation.cells import LOSSES, MINMAX
 from models.evaluation.recipe import Recipe
 from models.evaluation.spectra import radial_power, spectral_distance
-from models.thermal.network import new_thermalizer
 from models.thermal.prior import REFERENCE
+from models.thermal.unet.network import new_thermalizer
 from models.unet import UNetConfig
 
 RECIPE = Recipe(size=32, patches=16, sizes=(32, 16), unseen=(24,), width=8)

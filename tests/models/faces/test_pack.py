@@ -10,7 +10,6 @@ import torch
 from insightface.app import FaceAnalysis
 from insightface.model_zoo.scrfd import SCRFD as InsightFaceDetector
 
-from models.bundle import ROOT
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import aligned
 from models.faces.decode import suppressed
@@ -18,6 +17,7 @@ from models.faces.onnx_file import SCRFD_OUTPUTS
 from models.faces.pack import Pack
 from models.faces.scrfd import SCRFD, anchors
 from models.faces.stage import FacesStage
+from models.weights.store import ROOT
 
 STARTER = ROOT / "models" / "starter" / "faces"
 

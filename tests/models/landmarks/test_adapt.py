@@ -24,7 +24,7 @@ from models.landmarks.pose import average_head
 from models.landmarks.standards import Standard, rule, truth
 from models.synthworld.figure import rotation
 from models.tasks import adapter
-from models.weights import load_network
+from models.weights.networks import load_network
 
 
 def faces(count: int = 120, seed: int = 0) -> np.ndarray:

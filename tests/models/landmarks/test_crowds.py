@@ -10,7 +10,7 @@ from models.landmarks import crowds
 from models.landmarks.detect import Detector, Face, Window, detector
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
-from models.weights import save_network
+from models.weights.networks import save_network
 
 SIZE = 64
 NOWHERE = Window((0, 0), (1, 1))

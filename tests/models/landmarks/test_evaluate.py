@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import ROOT
 from models.card import Card
 from models.landmarks import evaluate
 from models.landmarks.calibration import read_calibration
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.synthworld.domain import load_domain
-from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
+from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
-from models.weights import save_network
+from models.weights.networks import save_network
+from models.weights.store import ROOT
 
 SIZE = 64
 

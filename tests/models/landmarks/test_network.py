@@ -19,7 +19,7 @@ from models.landmarks.network import (
     new_landmarker,
     normalised,
 )
-from models.weights import save_network
+from models.weights.networks import save_network
 
 SMALL = LandmarkerConfig(size=64, width=0.25, head=64)
 

@@ -16,7 +16,7 @@ from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head, pose
 from models.landmarks.stage import LandmarkStage, seen
 from models.synthworld.figure import rotation
-from models.weights import save_network
+from models.weights.networks import save_network
 
 SIZE = 64
 

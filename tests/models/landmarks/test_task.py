@@ -19,7 +19,7 @@ from models.landmarks.negatives import negative
 from models.landmarks.network import LandmarkerConfig, load_landmarker
 from models.tasks import landmarker, landmarker_bound
 from models.tasks.landmarker import Config
-from models.thermal.network import ThermalConfig, new_thermalizer, save_thermalizer
+from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
 
 SIZE = 32

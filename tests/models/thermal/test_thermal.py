@@ -10,8 +10,8 @@ import torch
 from models.errors import UserError
 from models.temperature import from_centikelvin
 from models.thermal.baselines import Baselines, Errors, skill
-from models.thermal.network import ThermalConfig, Thermalizer, blurred, new_thermalizer, save_thermalizer
-from models.thermal.stage import ThermalStage
+from models.thermal.unet.network import ThermalConfig, Thermalizer, blurred, new_thermalizer, save_thermalizer
+from models.thermal.unet.stage import ThermalStage
 from models.unet import UNetConfig
 
 SMALL = UNetConfig(width=8, blocks=(1, 1, 1, 1))

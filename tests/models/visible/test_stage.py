@@ -15,7 +15,7 @@ from models.errors import EnvironmentFault
 from models.visible.autoencoder import COLOURS, LIGHTNESS, MEAN, SPREAD, decode, encode, new_vae, save_autoencoder
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
-from models.visible.stage import VisibleStage
+from models.visible.sd.stage import VisibleStage
 from models.visible.tokenizer import corpus, new_tokenizer
 
 SMALL = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)

@@ -17,7 +17,7 @@ from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
 from models.visible.cache import of_others
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig
-from models.visible.stage import VisibleStage
+from models.visible.sd.stage import VisibleStage
 from tests.models.elsewhere import elsewhere
 
 SIZE = 32

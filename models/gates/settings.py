@@ -1,0 +1,40 @@
+"""The limits that a finished sample must keep, and which columns are measured for them."""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.layers import Layer
+from models.stages import Files, Flow, NoOptions
+
+WEIGHTS: dict[str, bool] = {}
+Options = NoOptions
+
+
+class Gates(BaseModel):
+    """Limits a sample must keep. A sample that fails is drawn again, up to `attempts` times in all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attempts: int = Field(3, ge=1, description="draws per sample before it is given up as a reject")
+    identity: float = Field(0.35, ge=-1, le=1, description="least cosine between the embedding asked for and found")
+    detection: float = Field(0.5, ge=0, le=1, description="least score of the face detector")
+    faces: int = Field(1, ge=1, description="most faces found in one picture")
+    face_area: tuple[float, float] = Field((0.08, 0.75), description="share of the picture that the face classes cover")
+    celsius: tuple[float, float] = Field((15.0, 40.0), description="range of the mean temperature of the face")
+    clipped: float = Field(0.05, ge=0, le=1, description="largest share of the person at an end of the thermal scale")
+
+
+class Settings(Gates):
+    """The gates of a job, and its layers."""
+
+    layers: tuple[Layer, ...] = ()
+
+
+def columns(options: NoOptions, settings: Settings, files: Mapping[str, Files]) -> Flow:
+    """Return what is measured: the face always, its area and temperature where there are classes and degrees."""
+    return Flow(
+        reads=("embedding", "found_embedding", "faces", "detection_score"),
+        reads_if_there=("classes", "thermal", "thermal_clipped"),
+        writes=("scores", "reject"),
+    )

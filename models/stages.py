@@ -1,0 +1,130 @@
+"""Which package makes a stage: stage -> kind -> package, strings only, so that reading this imports nothing.
+
+A package has `settings.py`, light, for whoever checks a job, and `stage.py`, heavy, for whoever runs one:
+
+    # settings.py
+    WEIGHTS: dict[str, bool]             # names of the weights it takes -> whether it cannot do without
+    class Options(BaseModel)             # how the part is loaded
+    class Settings(BaseModel)            # what a job or a request may choose; the part's own are the defaults
+    def columns(options, settings, files) -> Flow
+                                         # files: weight name -> `Files`, the small JSON beside the weights
+
+    # stage.py
+    class Stage:
+        def __init__(self, weights: dict[str, Path], options, *, dtype: str, threads: int)
+        def __call__(self, rows: Columns, settings, batch: int) -> Columns      # the columns it writes, row by row
+
+`module:Name` in place of a package is a class with all five as attributes, in one light file.
+
+Two fields of a `Settings` are filled by the job and never set by hand: `layers` (its conditions and draws) and `size`
+(side of the bundle's pictures). A setting that a kind does not have is an error, never dropped.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models.columns import Columns
+from models.errors import UserError
+
+STAGES: dict[str, dict[str, str]] = {
+    "visible": {"latent-diffusion": "models.visible.sd", "null": "models.null:Visible"},
+    "parser": {"unet": "models.parser", "null": "models.null:Parser"},
+    "thermal": {"unet": "models.thermal.unet", "null": "models.null:Thermal"},
+    "faces": {"insightface": "models.faces", "null": "models.null:Faces"},
+    "gates": {"limits": "models.gates"},
+    "landmarks": {"mobilenet": "models.landmarks", "null": "models.null:Landmarks"},
+}
+"""In the order that breaks ties where columns leave it open. Captions have a table of their own: `pipelines/captions`."""
+PARTLESS = {"gates": "limits"}
+"""Stages that need no part in a bundle, and the kind that makes them."""
+CAPTIONS = "captions"
+BY_JOB = ("layers", "size")
+"""Fields of a `Settings` that come from the job and the bundle."""
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a stage does with columns: those it needs, those it looks at where they are there, those it writes."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    reads_if_there: tuple[str, ...] = ()
+
+
+class NoOptions(BaseModel):
+    """A part or a stage without anything to choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Files(Protocol):
+    """The small files of one set of weights, read where they lie."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def json(self, name: str) -> dict[str, Any]: ...
+
+
+class Light(Protocol):
+    """What `settings.py` of a package offers."""
+
+    WEIGHTS: Mapping[str, bool]
+    Options: type[BaseModel]
+    Settings: type[BaseModel]
+
+    def columns(self, options: Any, settings: Any, files: Mapping[str, Files]) -> Flow: ...
+
+
+class Stage(Protocol):
+    """What `stage.py` of a package offers. A stage returns as many rows as it gets, and only the columns it writes."""
+
+    def __init__(self, weights: dict[str, Path], options: Any, *, dtype: str, threads: int) -> None: ...
+
+    def __call__(self, rows: Columns, settings: Any, batch: int) -> Columns:
+        """Return what `rows` become. batch: rows of one forward pass; shorter ones are padded to it, so that neighbours
+        never change a row."""
+
+
+def package_of(stage: str, kind: str, where: str) -> str:
+    """Return the package that makes `stage` by `kind`. Raises a UserError that begins with `where` and names what is known."""
+    if stage not in STAGES:
+        raise UserError(f"{where}: no stage {stage!r}; known: {', '.join([*STAGES, CAPTIONS])}.")
+    if kind not in STAGES[stage]:
+        raise UserError(f"{where}: no kind {kind!r} of stage {stage}; known: {', '.join(STAGES[stage])}.")
+    return STAGES[stage][kind]
+
+
+def light(package: str) -> Light:
+    """Return the names of a package that need no torch."""
+    module, _, name = package.partition(":")
+    return getattr(importlib.import_module(module), name) if name else importlib.import_module(f"{package}.settings")
+
+
+def heavy(package: str) -> Callable[..., Stage]:
+    """Return the class that makes the stage of a package."""
+    module, _, name = package.partition(":")
+    home = getattr(importlib.import_module(module), name) if name else importlib.import_module(f"{package}.stage")
+    return home.Stage
+
+
+def parsed(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    """Return `values` as `model`. Raises a UserError that names every wrong key, what was wrong and what is known."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        known = [name for name in model.model_fields if name not in BY_JOB]
+        lines = []
+        for item in error.errors():
+            key = ".".join([where, *map(str, item["loc"])])
+            if item["type"] == "extra_forbidden":
+                lines.append(f"{key}: unknown key; known here: {', '.join(known) or 'none'}")
+            else:
+                lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}")
+        raise UserError("; ".join(lines)) from None

@@ -1,0 +1,90 @@
+"""The visible stage: a caption, an ArcFace embedding and a name for the noise become a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.columns import Columns
+from models.padding import chunks
+from models.seeds import noise
+from models.synthworld.kernels import eagerly
+from models.visible.autoencoder import decode
+from models.visible.head import drawn, folded, views_of
+from models.visible.model import load_visible
+from models.visible.sampler import sample
+from models.visible.sd.settings import Options, Settings
+from models.visible.text import prompts, tokens
+
+
+class Stage:
+    """`caption`, `embedding` [B, 512], `noise_id` -> `visible` uint8 [B, S, S, 3].
+
+    weights: folders as `models.visible.model.load_visible` takes them, the starter's or Arc2Face's. A U-Net that is shown
+    the head gets it in the pose and expression that the caption says, else as `noise_id` draws them.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Path], options: Options, *, dtype: str = "float32", threads: int = 1
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.parts = load_visible(weights, dtype)
+        for network in (self.parts.unet, self.parts.text, self.parts.vae):
+            network.to(self.device)
+        self.options = options
+        self.factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
+        with torch.inference_mode():
+            self.empty_prompt_embeds = self.parts.text(tokens(self.parts.tokenizer, [""]).to(self.device))
+
+    def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
+        """Return `visible`. Rows are computed in fixed batches, so a row's neighbours never change it."""
+        side = settings.size // self.factor if settings.size else self.parts.unet.config.sample_size
+        count = len(rows["noise_id"])
+        pictures = np.zeros((count, side * self.factor, side * self.factor, 3), np.uint8)
+        for part, missing in chunks(count, batch):
+            padded = [*range(part.start, part.stop), *[part.stop - 1] * missing]
+            made = self._pictures(
+                [str(rows["caption"][row]) if self.options.captions else "" for row in padded],
+                torch.from_numpy(np.stack([rows["embedding"][row] for row in padded]).astype(np.float32)),
+                [str(rows["noise_id"][row]) for row in padded],
+                side,
+                settings,
+            )
+            pictures[part] = made.numpy()[: part.stop - part.start]
+        return {"visible": pictures}
+
+    def _heads(self, captions: list[str], embedding: Tensor, names: list[str], side: int) -> Tensor | None:
+        """Return what the U-Net is shown of the heads; drawn without compiled kernels, which not every machine has yet."""
+        if self.parts.reader is None:
+            return None
+        with eagerly():
+            heads = drawn(self.parts.reader(embedding.numpy()), views_of(captions, names), side)
+        return folded(heads).to(self.device)
+
+    @torch.inference_mode()
+    def _pictures(
+        self, captions: list[str], embedding: Tensor, names: list[str], side: int, settings: Settings
+    ) -> Tensor:
+        """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch of latents of `side`."""
+        # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
+        head = self._heads(captions, embedding, names, side)
+        ids = tokens(self.parts.tokenizer, prompts(captions)).to(self.device)
+        embedding = F.normalize(embedding, dim=-1).to(self.device)
+        # Noise belongs to the names of the rows, whoever computes them.
+        start = noise(names, "visible", 0, (self.parts.unet.config.out_channels, side, side)).to(self.device)
+        latents = sample(
+            self.parts.unet,
+            self.parts.scheduler,
+            start,
+            self.parts.text(ids, embedding),
+            embedding,
+            self.empty_prompt_embeds,
+            head,
+            steps=settings.steps,
+            guidance=settings.guidance,
+        )
+        return decode(self.parts.vae, latents).cpu()

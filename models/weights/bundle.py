@@ -1,0 +1,269 @@
+"""A bundle: named parts, each the model of one stage with its weights, whose licence and digest travel along.
+
+The file is one of the repository's, a path or a URI. A set of weights is a folder beside it, an absolute path, a URI
+(`s3://...`) or `hub:owner/name@revision` with a full commit.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from models import stages
+from models.config import parse_config, read_config
+from models.errors import EnvironmentFault, UserError
+from models.stages import CAPTIONS, STAGES, Dtype
+from models.weights import store
+from models.weights.store import ROOT, SmallFiles, locate, remote
+
+LICENCES = ("unlicensed-synthetic", "cc0-1.0", "mit", "bsd-3-clause", "apache-2.0", "openrail++", "openrail",
+            "llama", "cc-by-4.0", "cc-by-nc-4.0", "research-only")  # fmt: skip
+"""From the freest to the strictest; a row carries the strictest of its models."""
+MAIN = "model"
+"""Name of the weights of a part that has one set of them."""
+
+
+class Weights(BaseModel):
+    """One sealed folder, and what is known of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uri: str
+    revision: str = ""
+    """Full commit of a `hub:` id that names none."""
+    digest: str = ""
+    """What its bytes have to be, as `thermapair seal` prints it; any by default."""
+    licence: str = ""
+
+    @property
+    def address(self) -> str:
+        """The URI with its revision."""
+        pinned = self.uri.startswith("hub:") and self.revision and "@" not in self.uri
+        return f"{self.uri}@{self.revision}" if pinned else self.uri
+
+
+class Part(BaseModel):
+    """The model of one stage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str = ""
+    """Which stage it makes; the part's own name by default."""
+    kind: str
+    weights: dict[str, Weights] = {}
+    """One URI, or several by name (`{model: ..., vae: ...}`): a URI or a mapping with uri, revision, digest, licence."""
+    licence: str = ""
+    """Of weights that name none of their own."""
+    dtype: Dtype = "float32"
+    batch: int = Field(default=8, ge=1)
+    """Rows of one forward pass. Fixed: shorter batches are padded, so that neighbours never change a row."""
+    redraw_batch: int | None = Field(default=None, ge=1)
+    """The same for samples that are drawn again; `batch` by default."""
+    options: dict[str, Any] = {}
+    """How the part is loaded, as its kind has them."""
+    settings: dict[str, Any] = {}
+    """What a job may choose, as its kind has it: this part's defaults."""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {MAIN: {"uri": value}}
+        if isinstance(value, dict):
+            return {name: {"uri": one} if isinstance(one, str) else one for name, one in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _licensed(self) -> "Part":
+        lacking = [name for name, one in self.weights.items() if not (one.licence or self.licence)]
+        if lacking:
+            raise ValueError(
+                f"weights {', '.join(lacking)}: no licence is named (licence of the part, or of the weights)"
+            )
+        return self
+
+    @property
+    def licences(self) -> list[str]:
+        """The licences of its weights."""
+        return [one.licence or self.licence for one in self.weights.values()]
+
+
+class Bundle(BaseModel):
+    """Which models: everything about them that may change a byte of the output."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: str = ""
+    size: int = Field(ge=32, le=4096, multiple_of=32)
+    """Side of the pictures in pixels; the networks halve it five times."""
+    parts: dict[str, Part]
+
+    NAMED: ClassVar[type[BaseModel]] = Part
+    """What an edit finds by its name: `thermal.weights=URI` is of the part `thermal`."""
+    _folder: str = PrivateAttr(default="")
+
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {**part, "stage": part.get("stage") or name} if isinstance(part, dict) else part
+            for name, part in value.items()
+        }
+
+    @property
+    def folder(self) -> str:
+        """What relative weights are of: a URI, or a folder, relative to the rooms where it lies below them."""
+        return self._folder
+
+    def part_for(self, stage: str, chosen: Mapping[str, str] | None = None) -> tuple[str, Part] | None:
+        """Return (name, part) of what makes `stage`, None where nothing does. chosen: stage -> part, as a job says it.
+
+        Raises:
+            UserError: two parts make it and none is chosen, or the chosen one is not there or makes another stage.
+        """
+        wanted = (chosen or {}).get(stage)
+        serving = {name: part for name, part in self.parts.items() if part.stage == stage}
+        if wanted is not None:
+            if wanted not in serving:
+                there = ", ".join(serving) or "none"
+                raise UserError(
+                    f"parts.{stage}: bundle {self.name} has no part {wanted!r} of this stage; it has: {there}."
+                )
+            return wanted, serving[wanted]
+        if len(serving) > 1:
+            raise UserError(
+                f"bundle {self.name}: parts {', '.join(serving)} all make stage {stage}; say which, as in "
+                f"--set parts.{stage}={next(iter(serving))}."
+            )
+        return next(iter(serving.items()), None)
+
+    def part(self, stage: str, chosen: Mapping[str, str] | None = None) -> Part:
+        """Return the part that makes `stage`; a UserError where there is none, or several and none is `chosen`."""
+        found = self.part_for(stage, chosen)
+        if found is None:
+            raise UserError(f"bundle {self.name} has no part for stage {stage}: train one, and name its folder there.")
+        return found[1]
+
+    def fetch(self, stage: str) -> dict[str, Path]:
+        """Return the folders of the weights of the part that makes `stage`, whole and verified."""
+        return fetch(self.part(stage), self.folder)
+
+    def main(self, stage: str) -> Path:
+        """Return the folder of the main weights of the part that makes `stage`, whole and verified."""
+        return self.fetch(stage)[MAIN]
+
+    @property
+    def licence(self) -> str:
+        """The strictest licence of the parts' weights."""
+        return strictest([licence for part in self.parts.values() for licence in part.licences])
+
+
+def strictest(licences: Sequence[str]) -> str:
+    """Return the strictest of `licences`; one that is not in `LICENCES` counts as the strictest, none as the freest."""
+    rank = {name: number for number, name in enumerate(LICENCES)}
+    return max(licences, key=lambda name: rank.get(name, len(rank)), default=LICENCES[0])
+
+
+def places(part: Part, folder: str) -> dict[str, str | Path]:
+    """Return where each set of weights of `part` lies; `folder` is the bundle's."""
+    return {name: locate(one.address, folder) for name, one in part.weights.items()}
+
+
+def fetch(part: Part, folder: str) -> dict[str, Path]:
+    """Return the local, verified folder of each set of weights of `part`.
+
+    Raises:
+        EnvironmentFault: weights are missing, half-written, changed, or not those that the bundle names by digest.
+    """
+    for name, place in places(part, folder).items():
+        wanted = part.weights[name].digest
+        if wanted and (found := store.weights_digest(place)) != wanted:
+            raise EnvironmentFault(
+                f"{place}: its digest is {found}, and the bundle wants {wanted}. Fetch the right weights."
+            )
+    return {name: store.fetch(place) for name, place in places(part, folder).items()}
+
+
+def digests(part: Part, folder: str) -> dict[str, str]:
+    """Return what identifies the bytes of each set of weights of `part`."""
+    return {name: store.weights_digest(place) for name, place in places(part, folder).items()}
+
+
+def small_files(part: Part, folder: str) -> dict[str, SmallFiles]:
+    """Return the small files of each set of weights of `part`."""
+    return {name: SmallFiles(place) for name, place in places(part, folder).items()}
+
+
+def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
+    """Return the bundle called `name` (`starter`, a file of `models/bundles`, or the path or URI of a YAML file).
+
+    edits: `key.key=value`; `thermal.weights=URI` finds the part of that name. Relative weights in `edits` are of the
+    working directory; those in the file are beside it.
+
+    Raises:
+        UserError: no such bundle, or a stage, kind, weights, option or setting that is not known; named with what is.
+    """
+    edits = [_from_here(_to_part(edit)) for edit in edits]
+    if remote(name):
+        bundle = parse_config(Bundle, store.read_uri(name), name, edits)
+        bundle._folder = name.rpartition("/")[0]
+    else:
+        path = _find(name)
+        bundle = read_config(Bundle, path, edits)
+        folder = path.resolve().parent
+        bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
+    for part_name, part in bundle.parts.items():
+        _check_part(bundle, part_name, part)
+    return bundle
+
+
+def _find(name: str) -> Path:
+    choices = [ROOT / "models" / name / "bundle.yaml", ROOT / "models" / "bundles" / f"{name}.yaml", Path(name)]
+    path = next((choice for choice in choices if choice.is_file()), None)
+    if path is None:
+        known = [p.parent.name for p in ROOT.glob("models/*/bundle.yaml")]
+        known += [p.stem for p in ROOT.glob("models/bundles/*.yaml")]
+        raise UserError(
+            f"no bundle {name!r}: name one of {', '.join(sorted(known))}, or the path or URI of a YAML file."
+        )
+    return path
+
+
+def _check_part(bundle: Bundle, name: str, part: Part) -> None:
+    """Raise a UserError for a part whose stage, kind, weights, options or settings nobody knows; imports no torch."""
+    where = f"bundle {bundle.name}: {name}"
+    if part.stage == CAPTIONS:
+        return  # its kinds stand in pipelines/captions, which checks it
+    if part.stage not in STAGES:
+        raise UserError(f"{where}.stage: no stage {part.stage!r}; known: {', '.join([*STAGES, CAPTIONS])}.")
+    kind = stages.light(stages.package_of(part.stage, part.kind, f"{where}.kind"))
+    known = ", ".join(kind.WEIGHTS) or "none"
+    if unknown := sorted(part.weights.keys() - kind.WEIGHTS.keys()):
+        raise UserError(f"{where}.weights.{unknown[0]}: kind {part.kind} has no such weights; known here: {known}.")
+    if lacking := [one for one, needed in kind.WEIGHTS.items() if needed and one not in part.weights]:
+        raise UserError(f"{where}.weights: kind {part.kind} needs {', '.join(lacking)}; known here: {known}.")
+    stages.parsed(kind.Options, part.options, f"{where}.options")
+    if by_job := sorted(part.settings.keys() & set(stages.BY_JOB)):
+        raise UserError(f"{where}.settings.{by_job[0]}: the job says it, not the part.")
+    stages.parsed(kind.Settings, part.settings, f"{where}.settings")
+
+
+def _to_part(edit: str) -> str:
+    """Return an edit of a part by its name as an edit of the file."""
+    first = edit.strip().partition("=")[0].partition(".")[0]
+    return edit.strip() if first in Bundle.model_fields else f"parts.{edit.strip()}"
+
+
+def _from_here(edit: str) -> str:
+    """Return an edit of weights with a relative folder made absolute, any other as it is."""
+    key, _, value = edit.partition("=")
+    levels = key.strip().split(".")
+    names_weights = "weights" in levels[-3:] and levels[-1] not in ("revision", "digest", "licence")
+    if not names_weights or remote(value) or value.startswith(("hub:", "file://", "{")):
+        return edit
+    return f"{key}={os.path.abspath(os.path.expanduser(value))}"

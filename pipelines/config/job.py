@@ -1,0 +1,133 @@
+"""A generate job: what to make. Everything here may change the output, nothing here says where it runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from models.attributes import ATTRIBUTES
+from models.config import read_config
+from models.errors import UserError
+from models.gates.settings import Gates
+from models.layers import Conditions, Draws, Layer, layers_of
+from pipelines.captions.backends import Source
+
+JOBS = Path(__file__).resolve().parent.parent / "jobs"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Identities(_Section):
+    """Whose faces."""
+
+    source: str = "reference"
+    """`reference`: sampled from the bundle's distribution of embeddings; else the URI of a Parquet of embeddings."""
+    count: int | None = Field(default=None, ge=1)
+    """How many: required for `reference`; of a Parquet the first so many, all by default. More extend a run."""
+    minimum_angle: float = Field(default=50.0, ge=0, le=90)
+    """Degrees between any two sampled identities."""
+
+
+class Views(_Section):
+    """How often each person is seen, and how."""
+
+    per_identity: int = Field(default=4, ge=1)
+    draws: int = Field(default=1, ge=1)
+    """Pictures of the same view (same words, other noise)."""
+    attributes: dict[str, list[str]] = {}
+    """Words to choose from, by attribute; the whole vocabulary with everyday frequencies by default."""
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _single_words(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {key: words if isinstance(words, list) else [str(words)] for key, words in value.items()}
+
+    @field_validator("attributes")
+    @classmethod
+    def _vocabulary(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name, words in value.items():
+            if name not in ATTRIBUTES:
+                raise ValueError(f"no attribute {name!r}; known: {', '.join(ATTRIBUTES)}")
+            unknown = sorted(set(words) - set(ATTRIBUTES[name][2]))
+            if unknown or not words:
+                raise ValueError(
+                    f"{name} takes {', '.join(ATTRIBUTES[name][2])}; not {', '.join(unknown) or 'nothing'}"
+                )
+        return value
+
+
+class Encoding(_Section):
+    """How pictures are stored. Thermal pictures, classes and masks are always PNG."""
+
+    visible: Literal["jpeg", "png"] = "jpeg"
+
+
+class Stop(_Section):
+    """Ends a run that goes wrong from the start."""
+
+    rejected_share: float = Field(default=0.9, gt=0, le=1)
+    """Share of rejected samples among the first `first_samples` finished ones above which the run stops."""
+    first_samples: int = Field(default=64, ge=1)
+
+
+class GenerateJob(_Section):
+    """Identities in, paired visible and thermal faces out."""
+
+    kind: Literal["generate"] = "generate"
+    name: str
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    identities: Identities
+    views: Views = Views()
+    conditions: Conditions = ("warm", "cold")
+    """Words that the thermal part knows, or rooms in degrees Celsius where it takes them."""
+    samples: Draws = 1
+    """Thermal pictures of each condition."""
+    captions: Source = "llm"
+    parts: dict[str, str] = {}
+    """stage -> part, where two parts of the bundle make one stage."""
+    settings: dict[str, dict[str, Any]] = {}
+    """stage -> what it is asked for beyond its part's defaults (steps, guidance, ...)."""
+    gates: Gates = Gates()
+    encoding: Encoding = Encoding()
+    stop: Stop = Stop()
+    partition_samples: int = Field(default=64, ge=1)
+    """Samples of one partition, the unit of commit and retry, at most (but always whole identities)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Make only the first so many samples of the plan; a larger one goes on from there."""
+
+    @model_validator(mode="after")
+    def _counted(self) -> "GenerateJob":
+        if self.identities.source == "reference" and self.identities.count is None:
+            raise ValueError("identities.count is needed when identities are sampled from the reference distribution")
+        return self
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The thermal pictures of a sample, in order."""
+        return layers_of(self.conditions, self.samples)
+
+
+def load_job(name: str, edits: Sequence[str] = ()) -> GenerateJob:
+    """Return the job called `name` (a file of `pipelines/jobs` or the path of a YAML file) with `edits` applied.
+
+    An edit that names other people means all of them: the file's number of people was for its own.
+    """
+    keys = {edit.partition("=")[0]: edit.partition("=")[2] for edit in edits}
+    if keys.get("identities.source", "reference") != "reference" and "identities.count" not in keys:
+        edits = [*edits, "identities.count=null"]
+    return read_config(GenerateJob, find(JOBS, name, "job"), edits)
+
+
+def find(folder: Path, name: str, what: str) -> Path:
+    """Return the YAML file that `name` means: one of `folder`, or a path."""
+    for choice in (folder / f"{name}.yaml", Path(name)):
+        if choice.is_file():
+            return choice
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise UserError(f"no {what} {name!r}: name one of {known}, or the path of a YAML file.")

@@ -1,0 +1,50 @@
+"""What a command asks for: three files with their edits, read and checked against each other before Ray is even imported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from models.config import sort_edits
+from models.weights.bundle import Bundle, load_bundle
+from pipelines.captions.backends import check_captions
+from pipelines.config.chain import ChainSpec, check_profile
+from pipelines.config.generate import chain_for
+from pipelines.config.job import GenerateJob, load_job
+from pipelines.config.profile import Profile, load_profile
+
+
+@dataclass(frozen=True)
+class Request:
+    """A generate job with everything that decides how it runs."""
+
+    job: GenerateJob
+    bundle: Bundle
+    profile: Profile
+    chain: ChainSpec
+
+
+def load_request(
+    bundle: str, profile: str, job: str, overrides: Sequence[str] = (), limit: int | None = None
+) -> Request:
+    """Return a generate job, checked; names or paths of YAML files and `key.key=value` edits of any of them.
+
+    limit: only the first so many samples.
+
+    Raises:
+        UserError: an unknown key, stage, kind, part, weights' name, option, setting or condition, a column that nobody or two
+            stages write, or a profile that does not fit the chain; by name, with what is known.
+        EnvironmentFault: small files of the weights cannot be read.
+    """
+    models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
+    edits = sort_edits([*overrides, *([f"job.limit={limit}"] if limit else [])], models)
+    chosen, wanted = load_bundle(bundle, edits["bundle"]), load_job(job, edits["job"])
+    return check_request(wanted, chosen, load_profile(profile, edits["profile"]))
+
+
+def check_request(job: GenerateJob, bundle: Bundle, profile: Profile) -> Request:
+    """Return the three as a request, checked against each other; raises what `load_request` raises."""
+    check_captions(bundle)
+    chain = chain_for(job, bundle)
+    check_profile(profile, chain, job.gates.attempts)
+    return Request(job, bundle, profile, chain)

@@ -1,0 +1,44 @@
+"""A thermalize job: which pictures to see in thermal, and how."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from models.layers import Conditions, Draws, Layer, layers_of
+from pipelines.config.job import Encoding
+from pipelines.plan.persons import parse_person
+
+
+class ThermalizeJob(BaseModel):
+    """Visible pictures in, the same faces in thermal out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["thermalize"] = "thermalize"
+    name: str = "thermalize"
+    images: str
+    masks: str = ""
+    """Folder of class pictures; without one the bundle's parser finds the classes (a Parquet brings its own `classes`)."""
+    person: str = ""
+    """Who is shown: `folder:LEVEL`, `pattern:REGEX` on the path, or `column:NAME` of a Parquet (its identity_id by default)."""
+    conditions: Conditions = ("warm", "cold")
+    samples: Draws = 1
+    size: int = Field(ge=32, le=2048, multiple_of=32)
+    """Side of the thermal picture in pixels."""
+    layout: Literal["record", "tfake"] = "record"
+    encoding: Encoding = Encoding()
+    parts: dict[str, str] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    partition_samples: int = Field(default=64, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("person")
+    @classmethod
+    def _said(cls, value: str) -> str:
+        parse_person(value)
+        return value
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The thermal pictures of a photograph, in order."""
+        return layers_of(self.conditions, self.samples)

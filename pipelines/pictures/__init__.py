@@ -1,0 +1,1 @@
+"""Pictures: bytes opened with care (`open`), made square (`square`), and encoded (`codecs`)."""

@@ -1,0 +1,346 @@
+"""The plan of a generate job: every sample with its id, seed, words and caption, cut into partitions.
+
+A sample is (identity, view, draw). Ids and seeds hash the job's seed and those, never the configuration, and people come
+in a stable order: a larger job starts with the same samples. All views of a person share a partition, unless a limit cut
+them. Captions are written later, chunk by chunk, into `_plan/captions`.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from math import gcd, prod
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.attributes import ATTRIBUTES
+from models.columns import COLUMNS
+from models.errors import UserError
+from models.seeds import seed_of
+from models.weights.bundle import Bundle
+from pipelines.captions.backends import writer_of
+from pipelines.config.chain import ChainSpec
+from pipelines.config.generate import BRINGS, chain_for
+from pipelines.config.job import GenerateJob
+from pipelines.config.recipe import Recipe, caption_recipe, chain_of, stage_recipes
+from pipelines.plan.attributes import draw_words
+from pipelines.plan.identities import Identity, digest, identities, table_of
+from pipelines.plan.pieces import Pieces, claim, read_pieces, read_run
+from pipelines.rows.ids import hashed
+from pipelines.rows.record import RecordSpec
+from pipelines.storage import Storage
+
+CAPTIONS = "_plan/captions"
+IDENTITIES = "identities"
+RAW_BYTES = 256 * 2**20
+"""A partition's columns, uncompressed, at most."""
+CHUNK_SAMPLES = 4096
+
+
+def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
+    """Return the id of one visible picture: 20 hex digits."""
+    return hashed("sample", seed, identity, view, draw)
+
+
+def noise_id(sample: str, attempt: int) -> str:
+    """Return what the noise of one attempt at a sample is drawn from."""
+    return f"{sample}/{attempt}"
+
+
+def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
+    """Return everything that may change a byte of what the job makes."""
+    writer = writer_of(bundle, job.captions)
+    return Recipe(
+        kind="generate",
+        seed=job.seed,
+        source={
+            "identities": job.identities.model_dump(mode="json", exclude={"count"}),
+            "views": job.views.model_dump(mode="json"),
+        },
+        size=bundle.size,
+        layers=job.layers,
+        stages=stage_recipes(chain),
+        captions=caption_recipe(writer, bundle.folder, job.captions),
+        encoding=job.encoding.model_dump(mode="json"),
+        partition=identities_per_partition(job, bundle, chain),
+        chunk=CHUNK_SAMPLES,
+        licence=bundle.licence,
+    )
+
+
+class Plan:
+    """A plan that lies whole in `out`. Picklable and small: workers read their partition from storage."""
+
+    def __init__(
+        self, out: Storage, job: GenerateJob, bundle: Bundle, recipe: Recipe, chain: ChainSpec, pieces: Pieces
+    ) -> None:
+        self.out, self.job, self.bundle = out, job, bundle
+        self.recipe, self.chain, self.pieces, self.digest = recipe, chain, pieces, recipe.digest
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return self.pieces.partitions
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in all partitions."""
+        return self.pieces.samples
+
+    @property
+    def record(self) -> RecordSpec:
+        """What rows of the record need to know of this run."""
+        visible = str(self.recipe.encoding["visible"])
+        return RecordSpec(self.digest, self.recipe.layers, self.recipe.licence, self.chain, visible)
+
+    def rows(self, partition: int) -> int:
+        """Number of samples of `partition`."""
+        return self.pieces.rows(partition)
+
+    def sample_table(self, partition: int) -> pa.Table:
+        """Return sample_id, identity_id, view, draw, seed, attributes and their sources (JSON) of `partition`."""
+        return self.pieces.table(partition)
+
+    def identity_table(self, partition: int) -> pa.Table:
+        """Return identity_id, embedding of the people of `partition`."""
+        return self.pieces.table(partition, IDENTITIES)
+
+    def captions(self, partition: int) -> pa.Table:
+        """Return caption and caption_source (llm | grammar | template) of `partition`, in the order of its samples."""
+        number, place = self.pieces.home(partition)
+        piece = self.pieces.found[number]
+        chunk, row_group = divmod(place, piece.partitions_per_chunk)
+        with pq.ParquetFile(self.out.path(_captions(piece.first_chunk + chunk)), filesystem=self.out.arrow) as file:
+            return file.read_row_group(row_group)
+
+    def chunks(self) -> Iterator[tuple[int, range]]:
+        """Yield (chunk, its partitions) of all chunks of captions, in order."""
+        for piece in self.pieces.found:
+            for chunk in range(piece.chunks):
+                first = piece.first + chunk * piece.partitions_per_chunk
+                yield (
+                    piece.first_chunk + chunk,
+                    range(first, min(first + piece.partitions_per_chunk, piece.first + piece.partitions)),
+                )
+
+    def captioned(self) -> set[int]:
+        """Return the chunks whose captions are committed."""
+        there = set(self.out.list(CAPTIONS))
+        return {chunk for chunk, _ in self.chunks() if _captions(chunk) in there}
+
+    def uncaptioned(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yield (chunk, sample table) of the chunks that have no captions yet."""
+        done = self.captioned()
+        for chunk, partitions in self.chunks():
+            if chunk not in done:
+                yield chunk, pa.concat_tables(self.sample_table(k) for k in partitions)
+
+    def save_captions(self, chunk: int, captions: list[str], sources: list[str], seconds: float = 0.0) -> None:
+        """Commit the captions of `chunk`, who wrote them and the seconds it took, one per row of its table.
+
+        The first to commit wins.
+        """
+        sizes = [self.rows(k) for k in dict(self.chunks())[chunk]]
+        if len(captions) != sum(sizes):
+            raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
+        columns = {"caption": pa.array(captions, pa.string()), "caption_source": pa.array(sources, pa.string())}
+        table, sink, start = pa.table(columns), pa.BufferOutputStream(), 0
+        with pq.ParquetWriter(sink, table.schema) as writer:
+            for size in sizes:
+                writer.write_table(table.slice(start, size), row_group_size=size)
+                start += size
+        if self.out.create(_captions(chunk), sink.getvalue().to_pybytes()):
+            self.out.write(f"{CAPTIONS}/part-{chunk:05d}.json", json.dumps({"seconds": seconds}).encode())
+
+    def caption_seconds(self) -> float:
+        """Return how long the captions took to write, of all runs together."""
+        seconds = 0.0
+        for name in self.out.list(CAPTIONS):
+            if name.endswith(".json"):
+                seconds += json.loads(self.out.read(name))["seconds"]
+        return seconds
+
+    def partition(self, partition: int) -> dict[str, np.ndarray]:
+        """Return the samples of `partition` as the columns that stages take, attempt 0, nothing rejected."""
+        tables = self.sample_table(partition), self.identity_table(partition), self.captions(partition)
+        return columns_of(*tables, partition)
+
+
+def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partition: int) -> dict[str, np.ndarray]:
+    """Return samples as the columns that stages take, attempt 0, nothing rejected.
+
+    The tables are those that `Plan` keeps of a partition: `sample_table`, `identity_table` and `captions`.
+    """
+    embeddings = np.asarray(people["embedding"].combine_chunks().flatten(), np.float32).reshape(len(people), -1)
+    order = {name: row for row, name in enumerate(people["identity_id"].to_pylist())}
+    rows = np.array([order[name] for name in samples["identity_id"].to_pylist()])
+    return {
+        **{name: _numpy(samples[name]) for name in samples.column_names},
+        **{name: _numpy(captions[name]) for name in captions.column_names},
+        "embedding": embeddings[rows],
+        "partition": np.full(len(rows), partition, np.int32),
+        "attempt": np.zeros(len(rows), np.int32),
+        "noise_id": _strings([noise_id(name, 0) for name in samples["sample_id"].to_pylist()]),
+        "reject": _strings([""] * len(rows)),
+    }
+
+
+def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Plan:
+    """Return the plan that lies in `out`, written now if there is none, and extended if the job asks for more.
+
+    Raises:
+        UserError: `out` holds something else (what differs is named), people that are planned have changed, or fewer are
+            asked for than are planned.
+    """
+    chain = chain_for(job, bundle)
+    recipe = recipe_for(job, bundle, chain)
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
+    pieces = read_pieces(out)
+    people = identities(job.identities, bundle, job.seed, job.parts)
+    _check_unchanged(pieces, people, out)
+    return Plan(out, job, bundle, recipe, chain, _extended(pieces, job, recipe, people, out))
+
+
+def read_plan(out: Storage) -> Plan:
+    """Return the plan in `out`, with the recipe that it was made from.
+
+    Raises:
+        UserError: there is none, or it is another job's or another version's.
+    """
+    run = read_run(out)
+    if run["job"]["kind"] != "generate":
+        raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
+    if "recipe" not in run:
+        raise UserError(f"{out.uri} was made by another version: read it with the version that made it.")
+    bundle = Bundle.model_validate(run["bundle"])
+    bundle._folder = run["bundle_folder"]
+    recipe = Recipe.model_validate(run["recipe"])
+    job, chain = GenerateJob.model_validate(run["job"]), chain_of(recipe, bundle, BRINGS)
+    pieces = read_pieces(out)
+    if not pieces.found:
+        raise UserError(f"{out.uri} has no whole plan yet: the command that began it was stopped. Run it again.")
+    return Plan(out, job, bundle, recipe, chain, pieces)
+
+
+def identities_per_partition(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
+    """Return how many whole people a partition holds.
+
+    As many as `partition_samples` and `RAW_BYTES` of columns, attempts included, allow, at least one, and if possible so
+    that the samples fill the first stage's batches.
+    """
+    each = job.views.per_identity * job.views.draws
+    count = max(1, min(job.partition_samples // each, RAW_BYTES // (sample_bytes(job, bundle, chain) * each)))
+    batch = chain.links[0].part.batch
+    full = batch // gcd(batch, each)
+    return count // full * full or count
+
+
+def sample_bytes(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
+    """Return the bytes of one sample's columns in a block, uncompressed, its failed attempts among them."""
+    sizes, layers, total = {"S": bundle.size, "stages": len(chain.links)}, len(job.layers), 0
+    for name in (*chain.given, *chain.tracked):
+        column = COLUMNS[name]
+        if column.dtype not in ("text", "bytes"):
+            values = prod(sizes[side] if isinstance(side, str) else side for side in column.shape)
+            total += np.dtype(column.dtype).itemsize * values * (layers if column.per == "layer" else 1)
+    return total * job.gates.attempts
+
+
+def _check_unchanged(pieces: Pieces, people: Sequence[Identity], out: Storage) -> None:
+    """Raise a UserError where a person who is planned is not the one that is asked for now."""
+    if len(people) < pieces.items:
+        raise UserError(
+            f"{out.uri} is planned for {pieces.items} people, and {len(people)} are asked for: a run can grow, not shrink. "
+            "Choose another --out for fewer."
+        )
+    for number, piece in enumerate(pieces.found):
+        now = people[piece.start : piece.stop]
+        if digest(now) == piece.digest:
+            continue
+        before = pieces.whole_table(number, IDENTITIES)["identity_id"].to_pylist()
+        embeddings = pieces.whole_table(number, IDENTITIES)["embedding"].to_pylist()
+        known = dict(zip(before, embeddings))
+        changed = next(
+            (p.id for p in now if p.id not in known or not np.array_equal(np.float32(known[p.id]), p.embedding)),
+            now[0].id,
+        )
+        raise UserError(
+            f"{out.uri}: person {changed!r}, who is planned, has changed in the source (another place, embedding or words). "
+            "Choose another --out, or put the people back as they were and new ones after them."
+        )
+
+
+def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: Sequence[Identity], out: Storage) -> Pieces:
+    """Return the pieces with a further one where the job asks for samples that are not planned yet."""
+    each = job.views.per_identity * job.views.draws
+    wanted, planned = min(len(people) * each, job.limit or len(people) * each), pieces.samples
+    if wanted < planned:
+        raise UserError(
+            f"{out.uri} is planned for {planned} samples, and {wanted} are asked for: a run can grow, not shrink. Choose "
+            "another --out for fewer."
+        )
+    if wanted == planned:
+        return pieces
+    start, stop = planned // each, -(-wanted // each)
+    groups = [people[k : min(k + recipe.partition, stop)] for k in range(start, stop, recipe.partition)]
+
+    def rows(group: Sequence[Identity], first: int) -> pa.Table:
+        """The samples of a partition: those of its people that lie between what is planned and what is wanted."""
+        found = [row for person in group for row in samples_of(job, person)]
+        return pa.Table.from_pylist(found[max(0, planned - first) : wanted - first], schema=SAMPLE_SCHEMA)
+
+    samples = (rows(group, (start + k * recipe.partition) * each) for k, group in enumerate(groups))
+    extent = {"name": job.name, "count": job.identities.count, "limit": job.limit, "stop": job.stop.model_dump()}
+    return pieces.extended(
+        {IDENTITIES: (table_of(group) for group in groups), "samples": samples},
+        start=start,
+        stop=stop,
+        digest=digest(people[start:stop]),
+        chunk_samples=CHUNK_SAMPLES,
+        extent=extent,
+    )
+
+
+SAMPLE_SCHEMA = pa.schema(
+    {
+        "sample_id": pa.string(),
+        "identity_id": pa.string(),
+        "view": pa.int32(),
+        "draw": pa.int32(),
+        "seed": pa.int64(),
+        "attributes": pa.string(),
+        "attributes_source": pa.string(),
+    }
+)
+
+
+def samples_of(job: GenerateJob, person: Identity) -> Iterator[dict[str, Any]]:
+    """Yield the samples of one person as rows of `SAMPLE_SCHEMA`."""
+    for view in range(job.views.per_identity):
+        words = draw_words(job.seed, person.id, view, person.words, job.views.attributes, sampled=person.sampled)
+        sources = {name: person.source_of(name) if name in words else "none" for name in ATTRIBUTES}
+        for number in range(job.views.draws):
+            yield {
+                "sample_id": sample_id(job.seed, person.id, view, number),
+                "identity_id": person.id,
+                "view": view,
+                "draw": number,
+                "seed": seed_of(job.seed, person.id, view, number),
+                "attributes": json.dumps(words),
+                "attributes_source": json.dumps(sources),
+            }
+
+
+def _captions(chunk: int) -> str:
+    return f"{CAPTIONS}/part-{chunk:05d}.parquet"
+
+
+def _strings(values: list[str]) -> np.ndarray:
+    return np.array(values, dtype=object)
+
+
+def _numpy(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_string(column.type):
+        return _strings(column.to_pylist())
+    return column.to_numpy()

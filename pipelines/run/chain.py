@@ -1,0 +1,215 @@
+"""The stages of one group in one actor: arrays are handed on in place, partition by partition.
+
+A partition that comes in leaves whole: every sample keeps its row, also when it is rejected. Samples that fail the gates
+are drawn again with the noise of the next attempt; the failed attempts leave as extra rows with `final` false.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from models.columns import COLUMNS, Columns
+from models.stages import Stage
+from pipelines.config.chain import ChainSpec, Link
+from pipelines.plan.samples import noise_id
+from pipelines.progress import Tracker
+from pipelines.run import faults
+
+ERROR = "error in "
+"""Begins the reason of a row that a stage could not take; such a row is not drawn again."""
+
+
+@dataclass
+class State:
+    """What a chain keeps of a partition beside its columns.
+
+    rows: the columns, writable. reached: uint64 [N], bit k says that the row has column `tracked[k]`. final: bool [N].
+    seconds: float64 [stages of the whole chain]. shrunk: int32 [N, stages], the compute batch that memory left, 0 for its own.
+    """
+
+    rows: Columns
+    reached: np.ndarray
+    final: np.ndarray
+    seconds: np.ndarray
+    shrunk: np.ndarray
+
+    @classmethod
+    def of(cls, block: Columns, stages: int) -> "State":
+        """Return the state of a block: fresh, or as another group of the chain has handed it on."""
+        rows = {name: np.array(values, dtype=_dtype(values)) for name, values in block.items()}
+        count = len(rows["sample_id"])
+        reached = rows.pop("reached", np.zeros(count, np.uint64))
+        final = rows.pop("final", np.ones(count, bool))
+        seconds = rows.pop("seconds", np.zeros((count, stages)))
+        return cls(rows, reached, final, seconds.sum(axis=0), rows.pop("shrunk", np.zeros((count, stages), np.int32)))
+
+    def block(self) -> Columns:
+        """Return the state as columns; seconds stand in the first row, so that they add up however blocks are put together."""
+        seconds = np.zeros((len(self.final), len(self.seconds)))
+        seconds[:1] = self.seconds
+        own = {"reached": self.reached, "final": self.final, "seconds": seconds, "shrunk": self.shrunk}
+        return {**self.rows, **own}
+
+
+class Chain:
+    """The stages of one group. `whole` is the chain of the job, `names` are this group's stages, in order.
+
+    attempts: how often a sample is drawn, 1 in a group that does not hold the gates. loaded: the stages where their weights
+    are in memory already; by default they are loaded here.
+    """
+
+    def __init__(
+        self,
+        whole: ChainSpec,
+        names: Sequence[str],
+        attempts: int = 1,
+        threads: int = 1,
+        tracker: str = "",
+        loaded: Sequence[Stage] = (),
+    ) -> None:
+        self.whole, self.attempts = whole, attempts
+        self.links = whole.part_of(names).links
+        self.stages = list(loaded) or [link.load(threads) for link in self.links]
+        self.place = {stage: place for place, stage in enumerate(whole.stages)}
+        self.bits = {name: np.uint64(1 << place) for place, name in enumerate(whole.tracked)}
+        self.tracker = Tracker.find(tracker)
+
+    def __call__(self, block: Columns) -> Columns:
+        state, failed = State.of(block, len(self.place)), list[Columns]()
+        if not len(state.final):
+            return state.block()
+        self._mark_given(state)
+        for attempt in range(self.attempts):
+            if attempt > 0:
+                failed.append(reopen(state, attempt, self._mask(self.whole.given)))
+            wanted = (state.rows["reject"] == "") & state.final
+            open_ = np.flatnonzero(wanted & (state.rows["attempt"] == attempt) if self.attempts > 1 else wanted)
+            for link, stage in zip(self.links, self.stages):
+                open_ = self._run(link, stage, state, open_)
+        return stacked([state.block(), *failed])
+
+    def _mask(self, names: Sequence[str]) -> np.uint64:
+        return np.uint64(sum(int(self.bits[name]) for name in names if name in self.bits))
+
+    def _mark_given(self, state: State) -> None:
+        """Note what the source brought, of rows that it did not reject."""
+        good = state.rows["reject"] == ""
+        for name in self.whole.given:
+            if name in self.bits and name in state.rows:
+                state.reached[good] |= self.bits[name]
+
+    def _run(self, link: Link, stage: Stage, state: State, open_: np.ndarray) -> np.ndarray:
+        """Run one stage over the open rows, batch by batch, in place; returns the rows still open."""
+        mask, reject = self._mask(link.flow.writes), state.rows["reject"]
+        lacking = open_[(state.reached[open_] & mask) != mask]  # what the source gave for some rows stays theirs
+        # First draws and later ones have compute batches of their own, so that nothing but the attempt decides on padding.
+        first = state.rows["attempt"][lacking] == 0
+        for size, rows in ((link.batch(0), lacking[first]), (link.batch(1), lacking[~first])):
+            for start in range(0, len(rows), size):
+                self._batch(link, stage, state, rows[start : start + size], size)
+        return open_[reject[open_] == ""]
+
+    def _batch(self, link: Link, stage: Stage, state: State, chosen: np.ndarray, size: int) -> None:
+        """Run one stage over rows `chosen`, at most `size`, and note what it took and what became of them."""
+        rows, place, began, smaller = state.rows, self.place[link.stage], time.perf_counter(), list[int]()
+        given = {name: values[chosen] for name, values in rows.items()}
+        result, found, reasons = faults.survivors(partial(called, stage, link, size, smaller), given, link.stage)
+        put(rows, chosen[found], result)
+        state.reached[chosen[found]] |= self._mask(link.flow.writes)
+        for row, reason in zip(chosen, reasons):
+            rows["reject"][row] = reason or rows["reject"][row]
+        if smaller:
+            state.shrunk[chosen, place] = min(smaller)
+        spent = time.perf_counter() - began
+        state.seconds[place] += spent
+        self.tracker.add(link.stage, len(chosen), spent)
+
+
+def called(stage: Stage, link: Link, batch: int, smaller: list[int], rows: Columns) -> Columns:
+    """Call `stage`; when memory runs out once more, then with half its compute batch, a quarter, ...
+
+    A batch that had to shrink is added to `smaller`: its rows may differ in the last digits, so they are marked.
+    A device that failed takes this process with it.
+    """
+    size, again = batch, True
+    while True:
+        try:
+            return checked(stage(rows, link.settings, size), len(rows["sample_id"]), link)
+        except Exception as error:
+            kind = faults.kind_of(error)
+            if kind == "device":
+                faults.leave(error)
+            if kind != "memory" or (size == 1 and not again):
+                raise
+        faults.free_memory()
+        if not again:
+            size = max(1, size // 2)
+            smaller.append(size)
+        again = False
+
+
+def reopen(state: State, attempt: int, given: np.uint64) -> Columns:
+    """Give the samples that failed the gates at the attempt before a new one, in place; returns their failed rows.
+
+    given: bits of the columns that the source brought, which a new attempt keeps.
+    """
+    rows = state.rows
+    failing = np.array([bool(text) and not str(text).startswith(ERROR) for text in rows["reject"]], bool)
+    chosen = np.flatnonzero(failing & state.final & (rows["attempt"] == attempt - 1))
+    failed = {name: values[chosen] for name, values in State.block(state).items()}
+    failed["final"] = np.zeros(len(chosen), bool)
+    failed["seconds"] = np.zeros_like(failed["seconds"])
+    rows["attempt"][chosen] = attempt
+    rows["reject"][chosen] = ""
+    state.reached[chosen] &= given
+    state.shrunk[chosen] = 0
+    rows["noise_id"][chosen] = [noise_id(str(name), attempt) for name in rows["sample_id"][chosen]]
+    return failed
+
+
+def put(rows: Columns, chosen: np.ndarray, result: Columns) -> None:
+    """Write what a stage returned for rows `chosen` into `rows`; a new column is zero (or empty) everywhere else."""
+    count = len(rows["sample_id"])
+    for name, values in result.items():
+        values = np.asarray(values)
+        if values.dtype.kind in "US":
+            values = values.astype(object)
+        if name not in rows:
+            rows[name] = np.full((count, *values.shape[1:]), _blank(values.dtype), values.dtype)
+        rows[name][chosen] = values
+
+
+def stacked(parts: Sequence[Columns]) -> Columns:
+    """Return the rows of several blocks under each other; a column that a block lacks is blank there."""
+    kept = [part for part in parts if len(part["sample_id"])] or list(parts[:1])
+    like = {name: values for part in reversed(kept) for name, values in part.items()}
+    return {name: np.concatenate([_wide(part, name, like[name]) for part in kept]) for name in like}
+
+
+def _wide(part: Columns, name: str, like: np.ndarray) -> np.ndarray:
+    if name in part:
+        return part[name]
+    return np.full((len(part["sample_id"]), *like.shape[1:]), _blank(like.dtype), like.dtype)
+
+
+def _blank(dtype: np.dtype) -> object:
+    return "" if dtype.kind == "O" else 0
+
+
+def checked(result: Columns, count: int, link: Link) -> Columns:
+    """Return `result` if it holds the columns that the stage writes, each of `count` rows. ValueError otherwise."""
+    short = {name: len(values) for name, values in result.items() if len(values) != count}
+    if short:
+        raise ValueError(f"stage {link.stage} was given {count} rows and returned {short}")
+    if set(result) != set(link.flow.writes):
+        told = sorted(set(result) ^ set(link.flow.writes))
+        raise ValueError(f"stage {link.stage} says that it writes {sorted(link.flow.writes)}; what differs: {told}")
+    assert all(name in COLUMNS for name in result)
+    return result
+
+
+def _dtype(values: np.ndarray) -> np.dtype:
+    return np.dtype(object) if values.dtype.kind in "USO" else values.dtype
