@@ -39,6 +39,7 @@ def parse_config(model: type[Model], text: str | bytes, where: str, edits: Seque
         raise UserError(f"{where} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{where} must hold keys and values, not {type(content).__name__}.")
+    content = getattr(model, "before_edits", dict)(content)  # short forms written out, where a model has them
     for edit in edits:
         apply_edit(content, edit)
     return check(model, content, where)

@@ -272,8 +272,9 @@ def read_uri(uri: str) -> bytes:
 
 def _parse(content: bytes, where: str) -> dict[str, dict[str, Any]]:
     try:
-        files = json.loads(content)["files"]
-    except (ValueError, KeyError, TypeError):
+        files = {name: {"size": one["size"], "sha256": one["sha256"]}
+                 for name, one in json.loads(content)["files"].items()}  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise EnvironmentFault(f"{where}/{SEAL} is not a list of files. Fetch or export the folder again.") from None
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise EnvironmentFault(f"{where}/{SEAL} names files outside its folder.")

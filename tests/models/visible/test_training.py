@@ -17,7 +17,8 @@ from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
 from models.visible.cache import of_others
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig
-from models.visible.sd.stage import VisibleStage
+from models.visible.sd.settings import Options, Settings
+from models.visible.sd.stage import Stage
 from tests.models.elsewhere import elsewhere
 
 SIZE = 32
@@ -162,9 +163,10 @@ def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_p
         assert set(diffusion.validate(model, [raw], config)) >= {"score", "identity_gain"}
         assert diffusion.pictures(model, raw, config).shape == (2 * SIZE, 8 * SIZE, 3)
     diffusion.export(model, config, tmp_path, Card(title="Visible", task="diffusion"))
-    stage = VisibleStage(tmp_path, batch=2, steps=2)
+    stage = Stage({"model": tmp_path}, Options(), dtype="float32", threads=1)
     batch = {"caption": np.array(["A man."]), "embedding": raw["row"][None, :1].repeat(512, 1) + 1.0}
-    assert stage({**batch, "noise_id": np.array(["a"])})["visible"].shape == (1, SIZE, SIZE, 3)
+    made = stage({**batch, "noise_id": np.array(["a"])}, Settings(steps=2), 2)["visible"]
+    assert made.shape == (1, SIZE, SIZE, 3)
     other = diffusion.build(config)
     diffusion.begin(other, tmp_path)  # what was written is what a further run begins with
     for name, value in other.state_dict().items():
