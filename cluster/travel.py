@@ -11,7 +11,7 @@ import click
 from models.config import apply_edit
 from models.errors import UserError
 
-SUBMITTED = ("generate", "embed", "gather", "train", "world")
+SUBMITTED = ("generate", "thermalize", "embed", "gather", "train", "world")
 """Commands that run on Ray."""
 
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
