@@ -16,4 +16,4 @@ def command(folders: tuple[Path, ...]) -> None:
     from models.weights.store import seal, weights_digest
 
     for folder in folders:
-        click.echo(f"{seal(folder)}  digest: {weights_digest(folder)}")
+        click.echo(f'{seal(folder)}  digest: "{weights_digest(folder)}"')

@@ -18,8 +18,14 @@ def read_chain(out: Storage) -> ChainSpec:
     if recipe.kind == "generate":
         return chain_of(recipe, bundle, generate.BRINGS)
     if recipe.kind == "thermalize":
-        # Where no stage finds the classes, the pictures came with them.
-        found = chain_of(recipe, bundle, thermalize.given_columns(masked=True))
-        masked = not any("classes" in link.flow.writes for link in found.links)
-        return found if masked else chain_of(recipe, bundle, thermalize.given_columns(masked=False))
+        found = chain_of(recipe, bundle, thermalize.given_columns(masked=False))
+        masked = bool(recipe.source["masks"]) or _lacks(found, "classes")
+        return chain_of(recipe, bundle, thermalize.given_columns(masked))
     raise UserError(f"{out.uri} is the output of `thermapair {recipe.kind}`, which is no chain of stages.")
+
+
+def _lacks(chain: ChainSpec, column: str) -> bool:
+    """Whether stages read a column that none of them writes, so that it came with what was read."""
+    return any(column in link.flow.reads for link in chain.links) and not any(
+        column in link.flow.writes for link in chain.links
+    )
