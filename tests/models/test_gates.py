@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from pipelines.record import reasons
 
 from models.gates.settings import Gates, Settings
 from models.gates.stage import Stage, reason
