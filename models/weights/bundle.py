@@ -118,15 +118,6 @@ class Bundle(BaseModel):
             for name, part in value.items()
         }
 
-    @staticmethod
-    def before_edits(content: dict[str, Any]) -> dict[str, Any]:
-        """Return a file's content with weights written out, so that an edit may add to them: `visible.weights.vae=URI`."""
-        parts = content.get("parts")
-        for part in parts.values() if isinstance(parts, dict) else ():
-            if isinstance(part, dict) and "weights" in part:
-                part["weights"] = _written_out(part["weights"])
-        return content
-
     @property
     def folder(self) -> str:
         """What relative weights are of: a URI, or a folder, relative to the rooms where it lies below them."""
@@ -230,12 +221,17 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
         UserError: no such bundle, or a stage, kind, weights, option or setting that is not known; named with what is.
     """
     edits = [_from_here(_to_part(edit)) for edit in edits]
+
+    def prepare(content: dict[str, Any]) -> None:
+        _spell_out(content)
+        _check_names(content, edits, name)
+
     if remote(name):
-        bundle = parse_config(Bundle, store.read_uri(name), name, edits)
+        bundle = parse_config(Bundle, store.read_uri(name), name, edits, prepare)
         bundle._folder = name.rpartition("/")[0]
     else:
         path = _find(name)
-        bundle = read_config(Bundle, path, edits)
+        bundle = read_config(Bundle, path, edits, prepare)
         folder = path.resolve().parent
         bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
     for part_name, part in bundle.parts.items():
@@ -273,6 +269,27 @@ def _check_part(bundle: Bundle, name: str, part: Part) -> None:
     if by_job := sorted(part.settings.keys() & set(stages.BY_JOB)):
         raise UserError(f"{where}.settings.{by_job[0]}: the job says it, not the part.")
     stages.parsed(kind.Settings, part.settings, f"{where}.settings")
+
+
+def _spell_out(content: dict[str, Any]) -> None:
+    """Write short weights of a bundle's file as what they stand for, so that an edit reaches below them."""
+    parts = content.get("parts")
+    for part in parts.values() if isinstance(parts, dict) else ():
+        if isinstance(part, dict) and "weights" in part:
+            part["weights"] = _written_out(part["weights"])
+
+
+def _check_names(content: Mapping[str, Any], edits: Sequence[str], name: str) -> None:
+    """Raise a UserError for an edit of a part that the file of bundle `name` does not have and the edits do not make."""
+    there = content.get("parts")
+    keys = [edit.partition("=")[0].strip().split(".") for edit in edits]
+    made = {key[1] for key in keys if key[0] == "parts" and (len(key) == 2 or key[2:] == ["kind"])}
+    for edit, key in zip(edits, keys, strict=True):
+        if key[0] == "parts" and len(key) > 2 and isinstance(there, dict) and key[1] not in {*there, *made}:
+            raise UserError(
+                f"--set {edit}: bundle {name} has no part {key[1]!r}; it has: {', '.join(there)}. A new part needs its "
+                f"kind: --set {key[1]}.kind=..."
+            )
 
 
 def _to_part(edit: str) -> str:

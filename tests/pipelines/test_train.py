@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
-from models.weights.bundle import verify
+from models.weights.store import verify
 from pipelines import train
 from pipelines.checkpoints import Checkpoints
 from pipelines.config.profile import Training
@@ -206,7 +206,7 @@ def test_a_bundle_gives_the_first_weights(shards: str, profile: str, tmp_path: P
     with pytest.raises(UserError, match=r"set thermal.low=0 thermal.high=45"):
         train.run("thermalizer", shards, str(tmp_path / "b"), bundle="starter", profile=profile, local=True,
                   overrides=["thermal.low=20", "thermal.high=40"])  # fmt: skip
-    with pytest.raises(UserError, match="for thermalizer, parser"):
+    with pytest.raises(UserError, match="a bundle.s are for parser"):
         train.run("vae", shards, str(tmp_path / "c"), bundle="starter", profile=profile, local=True)
 
 

@@ -12,7 +12,7 @@ from models.errors import UserError
 from models.synthworld import splits
 from pipelines import world
 from pipelines.commits import committed
-from pipelines.pictures import decode
+from pipelines.pictures.codecs import decode
 from pipelines.rows.schema import SEEN, WORLD
 from pipelines.shards import Shards
 from pipelines.storage import Storage

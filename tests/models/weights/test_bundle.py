@@ -231,7 +231,7 @@ def test_unknown_bundles_and_wrong_sizes_are_named(tmp_path: Path) -> None:
         load_bundle("startr")
     with pytest.raises(UserError, match=r"size: .*multiple of 32"):
         bundle(tmp_path, 'faces: {kind: "null"}', "size=100")
-    with pytest.raises(UserError, match=r"parts\.faces\.kind: is missing"):
+    with pytest.raises(UserError, match=r"has no part .faces.; it has: parser. A new part needs its kind"):
         bundle(tmp_path, 'parser: {kind: "null"}', "faces.batch=3")
 
 
