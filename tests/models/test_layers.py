@@ -63,6 +63,10 @@ def test_no_two_layers_share_a_name(layers: list[Layer]) -> None:
     assert len({layer.name for layer in layers}) == len(layers)
 
 
+def test_minus_zero_is_zero() -> None:
+    assert canonical(-0.0) == canonical("-0") == "0"
+
+
 def test_names_of_layers() -> None:
     found = [layer.name for layer in (Layer("warm"), Layer("warm", 1), Layer("22.5"), Layer("22.5", 2), Layer("22", 3))]
     assert found == ["warm", "warm.1", "22.5", "22.5.2", "22.0.3"]
