@@ -1,6 +1,7 @@
 """How long the command line takes to help and to refuse: `python -m tests.benchmarks.command_start [--repeats 5]`.
 
-The least of several runs, by the clock and of processor time (what an idle core would take), beside Python's own start and the import of torch, which none of them may wait for.
+The least of several runs, by the clock and of processor time (what an idle core would take), beside Python's own start
+and the import of torch, which none of them may wait for.
 """
 
 import argparse
