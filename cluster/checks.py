@@ -4,7 +4,6 @@ import ctypes
 import importlib
 import os
 import platform
-import re
 import secrets
 import shutil
 import sys
@@ -164,19 +163,23 @@ def shared_memory(profile: str) -> Finding:
 
 def weights(bundle: str) -> Finding:
     """Whether the bundle's weights are there and whole. Remote ones are fetched by a run, and named only."""
-    from models.weights.bundle import fetch, load_bundle
+    from models.weights.bundle import fetch, load_bundle, places
+    from pipelines.captions.backends import check_captions
 
+    rest = []
     try:
         found = load_bundle(bundle)
-        parts = found.parts()
-        here = {name: part for name, part in parts.items() if not re.match(r"hub:|(?!file:)\w+://", part.weights)}
-        for part in here.values():
-            fetch(part, found)
+        check_captions(found)
+        for name, part in found.parts.items():
+            where = places(part, found.folder)
+            away = [one for one, place in where.items() if isinstance(place, str)]
+            rest += [f"{name}.{one}" if len(where) > 1 else name for one in away]
+            here = {one: weights for one, weights in part.weights.items() if one not in away}
+            fetch(part.model_copy(update={"weights": here}), found.folder)
     except UserError as error:
         return Finding("Bundle", bundle, str(error), "missing")
-    rest = sorted(set(parts) - set(here))
     follows = f"a run fetches {', '.join(rest)} first" if rest else "all weights are here and whole"
-    return Finding("Bundle", f"{bundle}: {', '.join(parts)}", follows)
+    return Finding("Bundle", f"{bundle}: {', '.join(found.parts)}", follows)
 
 
 def disk(name: str, path: str) -> Finding:

@@ -20,7 +20,8 @@ def command() -> None:
 def captions(bundle: str, profile: str, count: int, card: bool) -> None:
     """How often captions state what was asked and differ from each other, and how fast they are written."""
     from models.card import update_metrics
-    from models.weights.bundle import fetch, load_bundle
+    from models.stages import CAPTIONS
+    from models.weights.bundle import load_bundle
     from models.weights.store import seal
     from pipelines.captions.write import measure
     from pipelines.config.profile import load_profile
@@ -31,7 +32,7 @@ def captions(bundle: str, profile: str, count: int, card: bool) -> None:
         found = measure(chosen, where.captions, count)
     _show(found)
     if card:
-        folder = fetch(chosen.captions, chosen)
+        folder = chosen.main(CAPTIONS)
         update_metrics(folder, f"vLLM, {count} attribute sets", found)
         seal(folder)
 

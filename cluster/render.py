@@ -10,11 +10,12 @@ from pydantic import BaseModel
 from cluster import kuberay, travel
 from models.config import sort_edits
 from models.errors import UserError
-from models.weights.bundle import Bundle, load_bundle
+from models.stages import STAGES
+from models.weights.bundle import Bundle, load_bundle, places
 from models.weights.store import ROOT, remote
+from pipelines.captions.backends import check_captions
 from pipelines.config.job import JOBS, GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
-from pipelines.generate import STAGES
 
 PORT = 8000
 
@@ -39,8 +40,10 @@ def documents(
     """
     models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
     edits = sort_edits(overrides, models)
+    travel.check_edits(overrides)
     load_job(job, edits["job"])
     chosen = load_bundle(bundle, edits["bundle"])
+    check_captions(chosen)
     where = kuberay.labelled(load_profile(profile, edits["profile"]), tuple(STAGES))
     job_words, files = kuberay.file_words("--job", job, JOBS)
     bundle_words, more = _bundle_words(bundle)
@@ -102,12 +105,13 @@ def _check_weights(bundle: Bundle, carried: bool) -> None:
 
     carried: the bundle's file goes into the ConfigMap, away from folders that it names relative to itself.
     """
-    for stage, part in bundle.parts().items():
-        if part.weights.startswith(("hub:", "/")):
-            continue
-        place = bundle.place(part)
-        if not isinstance(place, str) and (carried or not place.resolve().is_relative_to(ROOT / "models")):
-            raise UserError(
-                f"bundle {bundle.name}: the weights of {stage} ({place}) are not in the image. Upload them and name them "
-                "by their s3:// address, or give an absolute path of the image."
-            )
+    for name, part in bundle.parts.items():
+        for one, place in places(part, bundle.folder).items():
+            if isinstance(place, str) or os.path.isabs(part.weights[one].uri.removeprefix("file://")):
+                continue
+            if carried or not place.resolve().is_relative_to(ROOT / "models"):
+                which = f"the weights {one} of {name}" if len(part.weights) > 1 else f"the weights of {name}"
+                raise UserError(
+                    f"bundle {bundle.name}: {which} ({place}) are not in the image. Upload them and name them by their "
+                    "s3:// address, or give an absolute path of the image."
+                )

@@ -11,7 +11,7 @@ from cluster import options
 @options.bundle
 @options.profile
 @click.option(
-    "--job", default="demo", show_default=True, metavar="NAME|FILE", help="What requests leave open: sampling, gates."
+    "--job", default="demo", show_default=True, metavar="NAME|FILE", help="What requests leave open: settings, gates."
 )
 @options.overrides
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -27,6 +27,9 @@ def command(
     Only this machine may ask, unless the environment variable THERMAPAIR_API_KEY holds a key. --config-out writes the
     file that `serve deploy` and a RayService take.
     """
+    from pipelines.config.request import load_request
+
+    load_request(bundle, profile, job, overrides)  # a wrong one is refused before Ray is imported
     from serve import app
 
     settings = app.Settings(bundle=bundle, profile=profile, job=job, overrides=list(overrides))

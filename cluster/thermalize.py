@@ -12,7 +12,23 @@ from cluster import options
 @click.option(
     "--masks", default="", metavar="URI", help="Folder of class pictures NAME_seg.png; else the parser finds them."
 )
-@click.option("--condition", default="warm,cold", show_default=True, metavar="NAMES", help="Conditions of the bundle.")
+@click.option(
+    "--person",
+    default="",
+    metavar="SPEC",
+    help="Who is shown: folder:LEVEL, pattern:REGEX on the path, or column:NAME of a Parquet.  "
+    "[default: identity_id of a Parquet, else nobody says]",
+)
+@click.option(
+    "--condition",
+    default="warm,cold",
+    show_default=True,
+    metavar="NAMES",
+    help="Words that the bundle's thermal part knows, or rooms in degrees Celsius where it takes them: warm,cold,22.5.",
+)
+@click.option(
+    "--samples", default=1, show_default=True, metavar="K", type=int, help="Thermal pictures of each condition."
+)
 @click.option(
     "--size", type=click.IntRange(32, 2048), help="Side in pixels, a multiple of 32.  [default: the bundle's]"
 )
@@ -23,7 +39,7 @@ from cluster import options
     show_default=True,
     help="A data set of pairs in Parquet, or T-FAKE's CONDITION/NAME_thermal.png.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N pictures.")
+@click.option("--limit", type=click.IntRange(min=1), help="The first N pictures alone; a larger N goes on from there.")
 @options.out
 @options.bundle
 @options.profile
@@ -31,7 +47,9 @@ from cluster import options
 def command(
     images: str,
     masks: str,
+    person: str,
     condition: str,
+    samples: int,
     size: int | None,
     layout: str,
     limit: int | None,
@@ -44,14 +62,14 @@ def command(
 
     The same command resumes a run that was stopped. A picture that cannot be taken is rejected with its reason.
     """
-    from pipelines import thermalize
+    from pipelines.config.request import load_thermalize
 
-    conditions = [name.strip() for name in condition.split(",")]
-    summary = thermalize.run(
+    request = load_thermalize(  # a wrong one is refused before Ray is imported
         images,
-        out,
         masks=masks,
-        conditions=conditions,
+        person=person,
+        conditions=[name.strip() for name in condition.split(",")],
+        samples=samples,
         size=size,
         layout=layout,
         bundle=bundle,
@@ -59,4 +77,6 @@ def command(
         limit=limit,
         overrides=overrides,
     )
-    click.echo(str(summary))
+    from pipelines import thermalize
+
+    click.echo(str(thermalize.thermalize(request, out)))

@@ -2,15 +2,16 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from models.config import apply_edit
 from models.errors import UserError
 
-SUBMITTED = ("generate", "embed", "gather", "train", "world")
+SUBMITTED = ("generate", "thermalize", "embed", "gather", "train", "world")
 """Commands that run on Ray."""
 
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
@@ -32,17 +33,35 @@ def parsed(group: click.Group, words: Sequence[str]) -> tuple[click.Command, dic
         value = params.get(str(option.name))
         if isinstance(option, click.Option) and isinstance(value, str):
             _check_travels(option.opts[0], value, str(option.metavar))
-    for edit in params.get("overrides", ()):
-        key, _, value = edit.partition("=")
-        if (
-            key == "thermal"
-            or (key.endswith(".weights") and not value.startswith("hub:"))
-            or (key.endswith("identities.source") and value != "reference")
-        ):
-            _check_travels(f"--set {key}", value, "URI")
+    check_edits(params.get("overrides", ()))
     if any(LOGIN.search(word) for word in words):
         raise UserError("a word holds a name and password; jobs show their words to everyone. Use --secret.")
     return command, params
+
+
+def check_edits(edits: Sequence[str]) -> None:
+    """Raise a UserError for `key.key=value` edits that name weights, people or pictures of this machine alone."""
+    for edit in edits:
+        key, _, value = edit.partition("=")
+        if key == "thermal" or (key.endswith("identities.source") and value != "reference"):
+            _check_travels(f"--set {key}", value, "URI")
+        content: dict[str, Any] = {}
+        apply_edit(content, edit)
+        for uri in _weights(content):
+            if not uri.startswith("hub:"):
+                _check_travels(f"--set {key}", uri, "URI")
+
+
+def _weights(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the URI of each set of weights in nested values, however it is written: `weights=URI`, by name, or with more."""
+    for key, value in content.items():
+        if key == "weights":
+            for one in value.values() if isinstance(value, dict) else [value]:
+                uri = one.get("uri") if isinstance(one, dict) else one
+                if isinstance(uri, str):
+                    yield uri
+        elif isinstance(value, dict):
+            yield from _weights(value)
 
 
 def _check_travels(option: str, value: str, metavar: str) -> None:
@@ -64,15 +83,15 @@ def _check_travels(option: str, value: str, metavar: str) -> None:
 
 def excludes(bundle: str | None) -> list[str]:
     """Return what stays at home: outputs, tests, and sealed folders of weights that the bundle does not name."""
-    from models.weights.bundle import load_bundle
+    from models.weights.bundle import load_bundle, places
     from models.weights.store import ROOT, SEAL, remote
     from pipelines.session import EXCLUDED
 
     if bundle is None or remote(bundle) or os.path.isabs(bundle):
         return list(EXCLUDED)
     found = load_bundle(bundle)
-    places = [found.place(part) for part in found.parts().values() if not part.weights.startswith("hub:")]
-    used = [place.resolve() for place in places if isinstance(place, Path)]
+    everywhere = [place for part in found.parts.values() for place in places(part, found.folder).values()]
+    used = [place.resolve() for place in everywhere if isinstance(place, Path)]
     for place in used:
         if place.is_relative_to(ROOT / "weights") or place.is_relative_to(ROOT / "out"):
             raise UserError(
@@ -81,7 +100,7 @@ def excludes(bundle: str | None) -> list[str]:
             )
     sealed = sorted(path.parent for path in (ROOT / "models").rglob(SEAL))
     unused = [one for one in sealed if not any(one.is_relative_to(u) or u.is_relative_to(one) for u in used)]
-    return [*EXCLUDED, *(f"{folder.relative_to(ROOT)}/" for folder in unused)]
+    return [*EXCLUDED, *(f"/{folder.relative_to(ROOT)}/" for folder in unused)]
 
 
 def plain_environment(settings: Sequence[str], own: Mapping[str, str] = os.environ) -> dict[str, str]:

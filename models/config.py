@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,11 @@ from models.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_config(model: type[Model], path: Path, edits: Sequence[str] = ()) -> Model:
+Prepare = Callable[[dict[str, Any]], None]
+"""What is done to the content of a file, in place, before it is edited."""
+
+
+def read_config(model: type[Model], path: Path, edits: Sequence[str] = (), prepare: Prepare | None = None) -> Model:
     """Return the YAML file at `path` with `edits` (`key.key=value`, values in YAML) applied, checked as `model`.
 
     Raises:
@@ -28,10 +32,12 @@ def read_config(model: type[Model], path: Path, edits: Sequence[str] = ()) -> Mo
         raise UserError(f"{path} is no text: a YAML file in UTF-8 is asked for.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    return parse_config(model, text, str(path), edits)
+    return parse_config(model, text, str(path), edits, prepare)
 
 
-def parse_config(model: type[Model], text: str | bytes, where: str, edits: Sequence[str] = ()) -> Model:
+def parse_config(
+    model: type[Model], text: str | bytes, where: str, edits: Sequence[str] = (), prepare: Prepare | None = None
+) -> Model:
     """Return YAML `text` with `edits` applied, checked as `model`; errors name `where` it comes from."""
     try:
         content = yaml.safe_load(text)
@@ -39,6 +45,8 @@ def parse_config(model: type[Model], text: str | bytes, where: str, edits: Seque
         raise UserError(f"{where} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{where} must hold keys and values, not {type(content).__name__}.")
+    if prepare:
+        prepare(content)
     for edit in edits:
         apply_edit(content, edit)
     return check(model, content, where)
@@ -90,7 +98,8 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
         return "unknown key" + (f"; known here: {known}" if known else "")
     if item["type"] == "missing":
         return "is missing"
-    return f"{item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    problem = item["msg"].removeprefix("Value error, ")
+    return problem if isinstance(item["input"], dict) else f"{problem} (got {item['input']!r})"
 
 
 def _known(model: Any, location: tuple[int | str, ...]) -> list[str]:
@@ -122,19 +131,16 @@ def sort_edits(edits: Sequence[str], models: Mapping[str, type[BaseModel]]) -> d
     return result
 
 
-def _depth(model: type[BaseModel], path: Sequence[str]) -> int:
-    """Return how many levels of `path` a model has, 0 for none; below a mapping every key counts."""
-    named = getattr(model, "NAMED", None)
-    if path[0] not in model.model_fields and named and len(path) > 1:
-        return (
-            1 + _depth(named, path[1:]) if path[1] in named.model_fields else 0
-        )  # an entry by its name: thermal.weights
-    depth, current = 0, model
-    for key in path:
-        field = getattr(current, "model_fields", {}).get(key)
-        if field is None:
-            break
-        depth, current = depth + 1, field.annotation
-        if get_origin(current) is dict:
-            return len(path)
-    return depth
+def _depth(model: Any, path: Sequence[str]) -> int:
+    """Return how many levels of `path` a model, or a mapping, has: 0 for none."""
+    if not path:
+        return 0
+    if model is Any:
+        return len(path)
+    if get_origin(model) is dict:
+        return 1 + _depth(get_args(model)[1], path[1:])
+    fields, named = getattr(model, "model_fields", {}), getattr(model, "NAMED", None)
+    if path[0] in fields:
+        return 1 + _depth(fields[path[0]].annotation, path[1:])
+    # An entry by its name: thermal.weights.
+    return 1 + _depth(named, path[1:]) if named and len(path) > 1 and path[1] in named.model_fields else 0

@@ -22,14 +22,17 @@ class Layer(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the layer is called in scores, noise and files: `warm`, `22.5`, and `warm.1` for the second draw."""
-        return f"{self.condition}.{self.draw}" if self.draw else self.condition
+        """What the layer is called in scores, noise and files: `warm`, `22.5`, and `warm.1`, `22.0.1` for the second draw."""
+        if not self.draw:
+            return self.condition
+        whole = degrees_of(self.condition) is not None and "." not in self.condition
+        return f"{self.condition}{'.0' if whole else ''}.{self.draw}"  # draw 5 at 22 degrees is not the room of 22.5
 
 
 def canonical(value: object) -> str:
     """Return a condition as its one text: 22, 22.0 and "22" are the same. Raises ValueError for what is none."""
     text = str(value).strip()
-    if WORD.match(text):
+    if isinstance(value, str) and WORD.match(text):  # not a number that is called nan or inf
         return text
     try:
         degrees = float(text)

@@ -4,6 +4,7 @@ Pictures are noise by the row's name, people are isotropic, the recogniser echoe
 points lie where a portrait has them. Nothing here is a model, and no torch is imported.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ class Thermal:
 
         def __call__(self, rows: Columns, settings: _Layers, batch: int) -> Columns:
             shape = rows["visible"].shape[1:3]
-            names = rows.get("noise_id", np.arange(len(rows["visible"])))
+            names = rows["noise_id"] if "noise_id" in rows else [_digest(picture) for picture in rows["visible"]]
             made = [[_degrees(str(name), layer, shape) for layer in settings.layers] for name in names]
             thermal = np.array(made, np.uint16).reshape(len(names), len(settings.layers), *shape)
             return {"thermal": thermal, "thermal_clipped": np.zeros(thermal.shape[:2], np.float32)}
@@ -129,10 +130,10 @@ class Faces:
         def __call__(self, rows: Columns, settings: NoOptions, batch: int) -> Columns:
             pictures = rows["visible"]
             found = self.find(list(pictures), batch)
-            points = np.stack([one.points[0] for one in found])
+            points = np.array([one.points[0] for one in found], np.float32).reshape(-1, 5, 2)
             echoed = rows.get("embedding")
             return {
-                "bbox": np.stack([one.boxes[0] for one in found]),
+                "bbox": np.array([one.boxes[0] for one in found], np.float32).reshape(-1, 4),
                 "keypoints": points,
                 "detection_score": np.ones(len(found), np.float32),
                 "found_embedding": self.embed(list(pictures), points, batch) if echoed is None else echoed,
@@ -152,7 +153,7 @@ class Faces:
 
         def embed(self, pictures: Sequence[np.ndarray], points: np.ndarray, batch: int) -> np.ndarray:
             """Return unit vectors float32 [B, 512] that the pictures' bytes stand for."""
-            drawn = [_random(picture.tobytes().hex()[:4096]).standard_normal(EMBEDDING) for picture in pictures]
+            drawn = [_random(_digest(picture)).standard_normal(EMBEDDING) for picture in pictures]
             vectors = np.array(drawn, np.float32).reshape(-1, EMBEDDING)
             return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -174,7 +175,7 @@ class Landmarks:
 
         def __call__(self, rows: Columns, settings: NoOptions, batch: int) -> Columns:
             count, layers = rows["thermal"].shape[:2]
-            points = np.stack([_points(box, POINTS) for box in rows["bbox"]])
+            points = np.array([_points(box, POINTS) for box in rows["bbox"]], np.float32).reshape(-1, POINTS, 2)
             return {
                 "landmarks_70": points,
                 "variance_70_visible": np.ones((count, POINTS), np.float32),
@@ -194,6 +195,10 @@ class Landmarks:
 
 def _random(name: str) -> np.random.Generator:
     return np.random.default_rng(seed_of("null", name))
+
+
+def _digest(picture: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()
 
 
 def _picture(name: str, side: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from models.evaluation import landmarks, thermal
 from models.evaluation.cells import JOINT, LANDMARKS, TABLES, TRUTH, Cell, cells, thermal_row, weight_row
 from models.evaluation.recipe import READ, ROOMLESS, Recipe
 from models.evaluation.tables import best_weight, tables
-from models.evaluation.world import rendered
+from models.evaluation.world import KEPT, rendered
 from models.synthworld.domain import digest as domain_digest
 from models.synthworld.domain import load_domain
 from models.synthworld.kernels import expect
@@ -194,7 +194,7 @@ class Bench:
             return field_rows(self.recipe.field, self.recipe, frames=name == "frames")
         pool = self.recipe.pool(name)
         size = self.recipe.frame if pool.detailed else self.recipe.size
-        digest = digest_of(list(pool), gap, size, domain_digest(load_domain(pool.domain, gap)))
+        digest = digest_of(list(pool), gap, size, domain_digest(load_domain(pool.domain, gap)), KEPT)
         path = self.work / "pools" / f"{name}-{gap:g}-{digest}.npz"
         if path.is_file():
             with np.load(path) as kept:

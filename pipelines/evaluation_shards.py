@@ -16,8 +16,8 @@ from pipelines.storage import Storage
 PAIRS = ("visible", "classes", "condition", "valid")
 FRAMES = ("thermal", "identity_id", "pose", "bbox")
 POINTS = ("landmarks_70", "landmarks_72")
-KINDS = ("visible_kind", "thermal_kind")
-"""What gathered rows say of their pictures; the world's are in colour and in degrees."""
+KINDS = {"visible_kind": ("rgb",), "thermal_kind": ("apparent", "measured")}
+"""What pairs of a thermalizer show: colours beside degrees that no network made up."""
 OWN = ("points_given", "face_height")
 """What gathered rows say of their faces."""
 MOST = 2000
@@ -35,9 +35,9 @@ def has_pairs(uri: str, recipe: Recipe) -> bool:
 def _paired(rows: Columns, recipe: Recipe) -> np.ndarray:
     """Return bool [N]: visible pictures in colour, with classes, beside degrees in one of the recipe's conditions."""
     known = np.isin(rows["condition"].astype(str), recipe.conditions) & (rows["classes"] != IGNORE).any(axis=(1, 2))
-    for name, kind in zip(KINDS, ("rgb", "measured"), strict=True):
+    for name, kinds in KINDS.items():
         if name in rows:
-            known &= rows[name].astype(str) == kind
+            known &= np.isin(rows[name].astype(str), kinds)
     return known
 
 
@@ -54,7 +54,7 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
     points = tuple(name for name in POINTS if name in have)
     if not points:
         raise UserError(f"{uri} has no points to compare with: none of the columns {', '.join(POINTS)}")
-    rows = _rows(uri, (*FRAMES, *points, *(name for name in (OWN if frames else PAIRS + KINDS) if name in have)))
+    rows = _rows(uri, (*FRAMES, *points, *(name for name in (OWN if frames else (*PAIRS, *KINDS)) if name in have)))
     size = rows["thermal"].shape[1]
     if len(np.unique(rows["identity_id"])) < 2:
         raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity_id)")

@@ -174,11 +174,11 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
         partition=job.partition,
         licence=strictest(parser.part.licences) if parser else "",
     )
-    claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
     new = _new_items(pieces, items(job, files, out), files | beside, out)
-    if not pieces.found:
+    if not pieces.found:  # a wrong folder or unit claims no output
         new = _looked_at(new, job, out)
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
     digest, count = hashlib.sha256(), 0
 
     def tables() -> Iterator[pa.Table]:
@@ -198,17 +198,22 @@ def parser_link(bundle: Bundle) -> Link:
     return resolve_chain(bundle, given=("visible",), wanted=("classes",)).link("parser")
 
 
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return what tells rows to be apart."""
+    return row["name"], row["condition"], row["thermal"]
+
+
 def _new_items(pieces: Pieces, found: Iterator[Item], files: dict[str, int], out: Storage) -> Iterator[dict[str, Any]]:
     """Yield the rows to be that are not planned yet. Raises a UserError for planned ones that changed or are gone."""
-    planned: dict[str, dict[str, Any]] = {}
+    planned: dict[tuple[str, ...], dict[str, Any]] = {}  # conditions of one picture share its name
     for number in range(len(pieces.found)):
-        planned |= {row["name"]: row for row in pieces.whole_table(number, "samples").to_pylist()}
+        planned |= {_key(row): row for row in pieces.whole_table(number, "samples").to_pylist()}
     for item in found:
         row = {
             **vars(item),
             BYTES: sum(files.get(name, 0) for name in (item.visible, item.thermal, item.mask, item.points)),
         }
-        before = planned.pop(item.name, None)
+        before = planned.pop(_key(row), None)
         if before is None:
             yield row
         elif not _same(before, row):
@@ -218,7 +223,7 @@ def _new_items(pieces: Pieces, found: Iterator[Item], files: dict[str, int], out
             )
     if planned:
         raise UserError(
-            f"{out.uri}: row {next(iter(planned))} is planned and no longer asked for: a run can grow, not shrink. Put it "
+            f"{out.uri}: row {next(iter(planned))[0]} is planned and no longer asked for: a run can grow, not shrink. Put it "
             "back, or choose another --out."
         )
 
@@ -230,13 +235,13 @@ def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
 
 
 def _looked_at(found: Iterator[dict[str, Any]], job: GatherJob, out: Storage) -> Iterator[dict[str, Any]]:
-    """Yield `found` once one of its first rows that have all their files was taken."""
+    """Return `found` once one of its first rows that have all their files was taken; else raise a UserError."""
     first, openable = list[dict[str, Any]](), 0
     while openable < FIRST and (row := next(found, None)):
         first.append(row)
         openable += not row["reason"]
     _look([Item(**{name: value for name, value in row.items() if name != BYTES}) for row in first], job, out)
-    yield from itertools.chain(first, found)
+    return itertools.chain(first, found)
 
 
 def _look(first: list[Item], job: GatherJob, out: Storage) -> None:

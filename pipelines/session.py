@@ -24,8 +24,9 @@ ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
-EXCLUDED = ["out/", "weights/", ".git/", "tests/", "*.log"]
-"""What does not travel to a cluster with the rooms: there, a bundle names large weights by URI or hub id."""
+EXCLUDED = ["/out/", "/weights/", "/tests/", ".git", "*.log"]
+"""What does not travel to a cluster with the rooms, as gitignore patterns: those of folders begin with the root, for
+`models/weights` is code. On a cluster a bundle names large weights by URI or hub id."""
 
 
 @contextmanager

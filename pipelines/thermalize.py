@@ -8,24 +8,22 @@ The machinery is generate's: a partition is the unit of commit, retry and loss; 
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from ray.data import Dataset
 
-from models.config import check, sort_edits
-from models.weights.bundle import Bundle, fetch, load_bundle
+from models.weights.bundle import fetch
 from pipelines import clean
 from pipelines.commits import committed, finished, write_manifest
 from pipelines.config.chain import check_profile
-from pipelines.config.profile import Profile, load_profile
-from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.profile import Profile
+from pipelines.config.request import ThermalizeRequest, load_thermalize
 from pipelines.generate import complete, data_context, pending_partitions, stage, write_shards
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
-from pipelines.plan.photos import PhotoPlan, chain_for, write_photo_plan
+from pipelines.plan.photos import PhotoPlan, write_photo_plan
 from pipelines.run import faults
 from pipelines.session import ray_session
 from pipelines.storage import Storage
@@ -48,39 +46,24 @@ class Summary:
         return "\n".join([*lines, *(f"  {count} not: {kind}" for kind, count in sorted(self.reasons.items()))])
 
 
-def run(
-    images: str,
-    out: str,
-    *,
-    masks: str = "",
-    person: str = "",
-    conditions: Sequence[str] = ("warm", "cold"),
-    samples: int = 1,
-    size: int | None = None,
-    layout: str = "record",
-    bundle: str = "starter",
-    profile: str = "laptop",
-    limit: int | None = None,
-    overrides: Sequence[str] = (),
-    partition_samples: int = 64,
-) -> Summary:
-    """Thermalize, or go on thermalizing, every picture of `images` into `out`.
+def run(images: str, out: str, *, bundle: str = "starter", profile: str = "laptop", **values: Any) -> Summary:
+    """Thermalize, or go on thermalizing, every picture of `images` into `out`; `values` are those of `load_thermalize`."""
+    return thermalize(load_thermalize(images, bundle=bundle, profile=profile, **values), out)
 
-    person: what says who is shown (`ThermalizeJob.person`). size: side in pixels, by default the bundle's. A picture that
-    cannot be taken is rejected with its reason. overrides: `key.key=value` edits of bundle and profile.
+
+def thermalize(request: ThermalizeRequest, out: str) -> Summary:
+    """Run a thermalize job: what `out` has is kept, what it lacks is made.
+
+    A picture that cannot be taken is rejected with its reason.
 
     Raises:
-        UserError: no picture, an unknown condition, or an output that belongs to another run or has a live driver.
+        UserError: no picture, or an output that belongs to another run or has a live driver.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
-    edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
-    models, where, storage = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"]), Storage(out)
-    values: dict[str, Any] = {"images": Storage(images).uri, "masks": Storage(masks).uri if masks else ""}
-    values |= {"layout": layout, "conditions": list(conditions), "samples": samples, "person": person}
-    values |= {"size": size or models.size, "limit": limit, "partition_samples": partition_samples}
-    job = check(ThermalizeJob, values, "thermalize")
-    # What is wrong with the request is said before a folder is listed.
-    check_profile(where, chain_for(job, models, masked=bool(masks)))
+    models, where, storage = request.bundle, request.profile, Storage(out)
+    # Workers have other working directories.
+    places = {"images": request.job.images, "masks": request.job.masks}
+    job = request.job.model_copy(update={name: Storage(uri).uri for name, uri in places.items() if uri})
     with Lease(storage) as lease, Signals() as signals:
         plan = in_thread(lambda: write_photo_plan(job, models, storage), signals.check)
         for link in plan.chain.links:

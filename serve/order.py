@@ -15,7 +15,7 @@ from pipelines.config.chain import ChainSpec
 from pipelines.config.job import Encoding, GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.recipe import Recipe
-from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.thermalize import ThermalizeJob, chain_for
 from pipelines.plan import photos, samples
 from pipelines.rows.record import RecordSpec
 from serve.problems import ProblemError, of_validation
@@ -102,7 +102,7 @@ def photos_chain(defaults: GenerateJob, chain: ChainSpec, bundle: Bundle) -> Cha
     """Return the stages of a thermalize job, made by the parts of `chain`, that of pairs."""
     used = {link.name: link.part for link in chain.links if link.stage not in PARTLESS}
     job = _photos_job(bundle, conditions=defaults.conditions, samples=defaults.samples)
-    return photos.chain_for(job, bundle.model_copy(update={"parts": used}), masked=False)
+    return chain_for(job, bundle.model_copy(update={"parts": used}), masked=False)
 
 
 def _photos_job(bundle: Bundle, **asked: Any) -> ThermalizeJob:

@@ -84,22 +84,37 @@ def test_nothing_loads_code_with_data() -> None:
 
 
 def test_jobs_and_service_share_their_stages() -> None:
-    """No stage is written twice: a stage is a class in `models`, and the service has its own neither of it nor around it."""
-    from pipelines import captions, chain, embed, generate
-    from serve import group, writer
+    """A stage is a class of `models`; the service has its own neither of a stage nor of what is around it."""
+    from pipelines import embed
+    from pipelines.captions import write
+    from pipelines.pictures import square
+    from pipelines.plan import photos, samples
+    from pipelines.rows import record
+    from pipelines.run import chain
+    from serve import group, order, rows, writer
 
-    homes = [f"{path.relative_to(ROOT).with_suffix('')}".replace("/", ".") + f":{node.name}"
-             for path in sources(*ROOMS) for node in ast.walk(ast.parse(path.read_text()))
-             if isinstance(node, ast.ClassDef) and node.name.endswith("Stage")]  # fmt: skip
-    assert set(generate.STAGES.values()) <= set(homes)
-    assert len({home.partition(":")[2] for home in homes}) == len(homes)
-    assert all(home.startswith("models.") for home in homes)
-    assert (group.Chain, group.spec, group.looked_at) == (chain.Chain, generate.spec, embed.looked_at)
-    assert writer.choose is captions.choose
+    stages = [path.relative_to(ROOT) for path in sources(*ROOMS) for node in ast.walk(ast.parse(path.read_text()))
+              if isinstance(node, ast.ClassDef) and node.name.endswith("Stage")]  # fmt: skip
+    assert stages and {path.parts[0] for path in stages} == {"models"}
+    assert (group.Chain, group.looked_at, writer.choose) == (chain.Chain, embed.looked_at, write.choose)
+    assert (rows.pairs_of, rows.squared) == (record.pairs_of, square.squared)
+    assert (rows.samples, rows.photos, order.samples, order.photos) == (samples, photos, samples, photos)
     networks = ("torch.nn", "diffusers", "onnxruntime", "transformers", "vllm")
     assert not [
         (path, name) for path in sources("serve") for name in imports(path) for net in networks if within(name, net)
     ]
+
+
+def test_a_batch_of_rows_has_one_type() -> None:
+    """`models.columns.Columns`; what else calls a type Columns or Rows is another word for it."""
+    homes = {
+        str(path.relative_to(ROOT))
+        for path in sources(*ROOMS)
+        for node in ast.parse(path.read_text()).body
+        for name in ([node.name] if isinstance(node, ast.ClassDef) else map(ast.unparse, getattr(node, "targets", ())))
+        if name in ("Columns", "Rows")
+    }
+    assert homes == {"models/columns.py"}
 
 
 def test_no_import_escapes_the_walker(tmp_path: Path) -> None:

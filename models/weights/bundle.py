@@ -4,11 +4,13 @@ The file is one of the repository's, a path or a URI. A set of weights is a fold
 (`s3://...`) or `hub:owner/name@revision` with a full commit.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from models import stages
@@ -66,14 +68,15 @@ class Part(BaseModel):
     settings: dict[str, Any] = {}
     """What a job may choose, as its kind has it: this part's defaults."""
 
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _null(cls, value: object) -> object:
+        return "null" if value is None else value  # what YAML makes of the word
+
     @field_validator("weights", mode="before")
     @classmethod
     def _short(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {MAIN: {"uri": value}}
-        if isinstance(value, dict):
-            return {name: {"uri": one} if isinstance(one, str) else one for name, one in value.items()}
-        return value
+        return _written_out(value)
 
     @model_validator(mode="after")
     def _licensed(self) -> "Part":
@@ -163,6 +166,15 @@ class Bundle(BaseModel):
         return strictest([licence for part in self.parts.values() for licence in part.licences])
 
 
+def _written_out(weights: object) -> object:
+    """Return weights as a file or an edit names them, a URI or several by name, as name -> mapping."""
+    if isinstance(weights, str):
+        return {MAIN: {"uri": weights}}
+    if isinstance(weights, dict):
+        return {name: {"uri": one} if isinstance(one, str) else one for name, one in weights.items()}
+    return weights
+
+
 def strictest(licences: Sequence[str]) -> str:
     """Return the strictest of `licences`; one that is not in `LICENCES` counts as the strictest, none as the freest."""
     rank = {name: number for number, name in enumerate(LICENCES)}
@@ -225,12 +237,17 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
         UserError: no such bundle, or a stage, kind, weights, option or setting that is not known; named with what is.
     """
     edits = [_from_here(_to_part(edit)) for edit in edits]
+
+    def prepare(content: dict[str, Any]) -> None:
+        _spell_out(content)
+        _check_names(content, edits, name)
+
     if remote(name):
-        bundle = parse_config(Bundle, store.read_uri(name), name, edits)
+        bundle = parse_config(Bundle, store.read_uri(name), name, edits, prepare)
         bundle._folder = name.rpartition("/")[0]
     else:
         path = _find(name)
-        bundle = read_config(Bundle, path, edits)
+        bundle = read_config(Bundle, path, edits, prepare)
         folder = path.resolve().parent
         bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
     for part_name, part in bundle.parts.items():
@@ -239,7 +256,8 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
 
 
 def _find(name: str) -> Path:
-    choices = [ROOT / "models" / name / "bundle.yaml", ROOT / "models" / "bundles" / f"{name}.yaml", Path(name)]
+    choices = [ROOT / "models" / name / "bundle.yaml", ROOT / "models" / "bundles" / f"{name}.yaml",
+               Path(name.removeprefix("file://"))]  # fmt: skip
     path = next((choice for choice in choices if choice.is_file()), None)
     if path is None:
         known = [p.parent.name for p in ROOT.glob("models/*/bundle.yaml")]
@@ -269,6 +287,27 @@ def _check_part(bundle: Bundle, name: str, part: Part) -> None:
     stages.parsed(kind.Settings, part.settings, f"{where}.settings")
 
 
+def _spell_out(content: dict[str, Any]) -> None:
+    """Write short weights of a bundle's file as what they stand for, so that an edit reaches below them."""
+    parts = content.get("parts")
+    for part in parts.values() if isinstance(parts, dict) else ():
+        if isinstance(part, dict) and "weights" in part:
+            part["weights"] = _written_out(part["weights"])
+
+
+def _check_names(content: Mapping[str, Any], edits: Sequence[str], name: str) -> None:
+    """Raise a UserError for an edit of a part that the file of bundle `name` does not have and the edits do not make."""
+    there = content.get("parts")
+    keys = [edit.partition("=")[0].strip().split(".") for edit in edits]
+    made = {key[1] for key in keys if key[0] == "parts" and (len(key) == 2 or key[2:] == ["kind"])}
+    for edit, key in zip(edits, keys, strict=True):
+        if key[0] == "parts" and len(key) > 2 and isinstance(there, dict) and key[1] not in {*there, *made}:
+            raise UserError(
+                f"--set {edit}: bundle {name} has no part {key[1]!r}; it has: {', '.join(there)}. A new part needs its "
+                f"kind: --set {key[1]}.kind=..."
+            )
+
+
 def _to_part(edit: str) -> str:
     """Return an edit of a part by its name as an edit of the file."""
     first = edit.strip().partition("=")[0].partition(".")[0]
@@ -276,10 +315,26 @@ def _to_part(edit: str) -> str:
 
 
 def _from_here(edit: str) -> str:
-    """Return an edit of weights with a relative folder made absolute, any other as it is."""
-    key, _, value = edit.partition("=")
+    """Return an edit of a part's weights with relative folders made absolute, any other as it is."""
+    key, _, text = edit.partition("=")
     levels = key.strip().split(".")
-    names_weights = "weights" in levels[-3:] and levels[-1] not in ("revision", "digest", "licence")
-    if not names_weights or remote(value) or value.startswith(("hub:", "file://", "{")):
+    if levels[0] != "parts" or levels[2:3] != ["weights"]:
         return edit
-    return f"{key}={os.path.abspath(os.path.expanduser(value))}"
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return edit  # who applies it names what is wrong
+    if not value or (len(levels) > 4 and levels[-1] != "uri"):  # nothing, or a digest, licence or revision
+        return edit
+    value = value if isinstance(value, str | dict) else text.strip()  # a folder may be called 2026
+    return f"{key}={json.dumps(_absolute(value, inside=len(levels) > 3))}"
+
+
+def _absolute(value: Any, inside: bool) -> Any:
+    """Return what an edit gives for weights with absolute folders. inside: of one set of them, not of all by name."""
+    if isinstance(value, dict):
+        one = inside and "uri" in value
+        return {name: _absolute(item, True) if not one or name == "uri" else item for name, item in value.items()}
+    if not isinstance(value, str) or remote(value) or value.startswith(("hub:", "file://")):
+        return value
+    return os.path.abspath(os.path.expanduser(value))

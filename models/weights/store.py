@@ -15,9 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import fsspec
-from filelock import FileLock
-
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 
@@ -194,6 +191,8 @@ def _fetch_uri(uri: str) -> Path:
     seen = _seen(folder, files)
     if seen is not None and seen == _stats(folder, files):
         return folder
+    from filelock import FileLock
+
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         for name, expected in files.items():
@@ -251,6 +250,8 @@ def _whole(path: Path, expected: dict[str, Any]) -> bool:
 
 
 def _copy_uri(uri: str, path: Path) -> None:
+    import fsspec
+
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
@@ -263,6 +264,8 @@ def _copy_uri(uri: str, path: Path) -> None:
 
 def read_uri(uri: str) -> bytes:
     """Return a small file at a URI. Raises EnvironmentFault where it cannot be read."""
+    import fsspec  # slow to import, and needed by what is remote alone
+
     try:
         with fsspec.open(uri, "rb") as file:
             return file.read()
@@ -272,8 +275,9 @@ def read_uri(uri: str) -> bytes:
 
 def _parse(content: bytes, where: str) -> dict[str, dict[str, Any]]:
     try:
-        files = json.loads(content)["files"]
-    except (ValueError, KeyError, TypeError):
+        files = {name: {"size": one["size"], "sha256": one["sha256"]}
+                 for name, one in json.loads(content)["files"].items()}  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise EnvironmentFault(f"{where}/{SEAL} is not a list of files. Fetch or export the folder again.") from None
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise EnvironmentFault(f"{where}/{SEAL} names files outside its folder.")

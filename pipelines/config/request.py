@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
-from models.config import sort_edits
+from models.config import apply_edit, check, sort_edits
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.captions.backends import check_captions
 from pipelines.config.chain import ChainSpec, check_profile
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
+from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.thermalize import chain_for as thermalize_chain
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,29 @@ def check_request(job: GenerateJob, bundle: Bundle, profile: Profile) -> Request
     chain = chain_for(job, bundle)
     check_profile(profile, chain, job.gates.attempts)
     return Request(job, bundle, profile, chain)
+
+
+@dataclass(frozen=True)
+class ThermalizeRequest:
+    """A thermalize job with everything that decides how it runs."""
+
+    job: ThermalizeJob
+    bundle: Bundle
+    profile: Profile
+
+
+def load_thermalize(
+    images: str, *, bundle: str, profile: str, overrides: Sequence[str] = (), **values: Any
+) -> ThermalizeRequest:
+    """Return a thermalize job, checked before a folder is listed; `values` are its fields, None for its defaults.
+
+    overrides: `key.key=value` edits of the job, the bundle or the profile. Raises what `load_request` raises.
+    """
+    edits = sort_edits(overrides, {"job": ThermalizeJob, "profile": Profile, "bundle": Bundle})
+    chosen, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
+    wanted = {"size": chosen.size, "images": images, **{key: one for key, one in values.items() if one is not None}}
+    for edit in edits["job"]:
+        apply_edit(wanted, edit)
+    job = check(ThermalizeJob, wanted, "thermalize")
+    check_profile(where, thermalize_chain(job, chosen, masked=bool(job.masks)))
+    return ThermalizeRequest(job, chosen, where)

@@ -1,12 +1,18 @@
-"""A thermalize job: which pictures to see in thermal, and how."""
+"""A thermalize job: which pictures to see in thermal, and how; and its chain of stages."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.layers import Conditions, Draws, Layer, layers_of
+from models.weights.bundle import Bundle
+from pipelines.config.chain import ChainSpec, resolve_chain
 from pipelines.config.job import Encoding
 from pipelines.plan.persons import parse_person
+
+BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "visible",
+          "content_box")  # fmt: skip
+"""Columns that the plan brings to the chain, and `classes` where masks are given."""
 
 
 class ThermalizeJob(BaseModel):
@@ -42,3 +48,20 @@ class ThermalizeJob(BaseModel):
     def layers(self) -> tuple[Layer, ...]:
         """The thermal pictures of a photograph, in order."""
         return layers_of(self.conditions, self.samples)
+
+
+def given_columns(masked: bool) -> tuple[str, ...]:
+    """Return the columns that a plan brings; masked: its pictures come with classes."""
+    return (*BRINGS, "classes") if masked else BRINGS
+
+
+def chain_for(job: ThermalizeJob, bundle: Bundle, masked: bool) -> ChainSpec:
+    """Return the stages of a thermalize job. Raises what `resolve_chain` raises; imports neither torch nor diffusers."""
+    return resolve_chain(
+        bundle,
+        given=given_columns(masked),
+        wanted=("thermal",),
+        layers=job.layers,
+        parts=job.parts,
+        settings=job.settings,
+    )

@@ -15,9 +15,9 @@ from models.columns import Columns
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, strictest
-from pipelines.config.chain import ChainSpec, resolve_chain
+from pipelines.config.chain import ChainSpec
 from pipelines.config.recipe import Recipe, stage_recipes
-from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.thermalize import ThermalizeJob, chain_for
 from pipelines.pictures.open import FORMATS, BadPicture, keep_bytes, open_classes, open_photo
 from pipelines.pictures.square import Box, squared
 from pipelines.plan.persons import COLUMN, parse_person, person_of
@@ -33,18 +33,6 @@ PICTURES = ("visible", "image", "picture")
 RAW_BYTES = 256 * 2**20
 MISSING = "-"
 """In place of a mask that a picture lacks though others have one."""
-
-BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "visible",
-          "content_box")  # fmt: skip
-"""Columns that the plan brings to the chain, and `classes` where masks are given."""
-
-
-def chain_for(job: ThermalizeJob, bundle: Bundle, masked: bool) -> ChainSpec:
-    """Return the stages of a thermalize job; masked: its pictures come with classes."""
-    given = (*BRINGS, "classes") if masked else BRINGS
-    return resolve_chain(
-        bundle, given=given, wanted=("thermal",), layers=job.layers, parts=job.parts, settings=job.settings
-    )
 
 
 def recipe_for(job: ThermalizeJob, chain: ChainSpec, person: str = "") -> Recipe:
@@ -238,6 +226,11 @@ def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoP
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
     new = _new_rows(pieces, rows, out)
+    if job.limit is not None and job.limit < pieces.samples:
+        raise UserError(
+            f"{out.uri} is planned for {pieces.samples} pictures, and {job.limit} are asked for: a run can grow, not shrink. "
+            "Choose another --out for fewer."
+        )
     new = new if job.limit is None else new[: max(0, job.limit - pieces.samples)]
     if new:
         groups = [new[start : start + partition] for start in range(0, len(new), partition)]

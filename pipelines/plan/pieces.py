@@ -212,5 +212,20 @@ def read_run(out: Storage) -> dict[str, Any]:
         ) from None
 
 
+def read_recipe(out: Storage) -> tuple[Recipe, Bundle]:
+    """Return the recipe of the run in `out`, and its bundle with weights where they were then (without parts for none).
+
+    Raises:
+        UserError: there is no run, or another version's. EnvironmentFault: it is damaged.
+    """
+    run = read_run(out)
+    if "recipe" not in run:
+        raise UserError(f"{out.uri} was made by another version: read it with the version that made it.")
+    recipe = Recipe.model_validate(run["recipe"])
+    bundle = Bundle.model_validate(run["bundle"] or {"name": "none", "size": recipe.size, "parts": {}})
+    bundle._folder = run["bundle_folder"]
+    return recipe, bundle
+
+
 def _table(number: int, name: str) -> str:
     return f"{FOLDER}/{number:05d}-{name}.parquet"

@@ -26,7 +26,7 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe, caption_recipe, chain_of, stage_recipes
 from pipelines.plan.attributes import draw_words
 from pipelines.plan.identities import Identity, digest, identities, table_of
-from pipelines.plan.pieces import Pieces, claim, read_pieces, read_run
+from pipelines.plan.pieces import Pieces, claim, read_pieces, read_recipe, read_run
 from pipelines.rows.ids import hashed
 from pipelines.rows.record import RecordSpec
 from pipelines.storage import Storage
@@ -211,11 +211,7 @@ def read_plan(out: Storage) -> Plan:
     run = read_run(out)
     if run["job"]["kind"] != "generate":
         raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
-    if "recipe" not in run:
-        raise UserError(f"{out.uri} was made by another version: read it with the version that made it.")
-    bundle = Bundle.model_validate(run["bundle"])
-    bundle._folder = run["bundle_folder"]
-    recipe = Recipe.model_validate(run["recipe"])
+    recipe, bundle = read_recipe(out)
     job, chain = GenerateJob.model_validate(run["job"]), chain_of(recipe, bundle, BRINGS)
     pieces = read_pieces(out)
     if not pieces.found:

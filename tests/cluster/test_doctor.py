@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import boto3
 import pytest
+import yaml
 from moto.server import ThreadedMotoServer
 
 from cluster import checks, cli, doctor, machine
+from models.weights.store import ROOT, weights_digest
 
 
 @pytest.mark.slow
@@ -59,6 +62,46 @@ def test_s3_output_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "no-such-bucket" in absent.found
     finally:
         server.stop()
+
+
+def copied(name: str, folder: Path) -> Path:
+    """Return a copy of sealed weights of the starter."""
+    shutil.copytree(ROOT / "models" / "starter" / name, folder)
+    return folder
+
+
+def test_every_set_of_a_bundle_s_weights_is_looked_at(tmp_path: Path) -> None:
+    bundle, parser, vae = tmp_path / "mine.yaml", copied("parser", tmp_path / "parser"), tmp_path / "vae"
+    digest = weights_digest(copied("parser", vae))
+
+    def found(**sets: object) -> checks.Finding:
+        part = {"kind": "latent-diffusion", "licence": "mit", "weights": {"model": str(parser), **sets}}
+        bundle.write_text(yaml.safe_dump({"name": "mine", "size": 64, "parts": {"visible": part}}, sort_keys=False))
+        return checks.weights(str(bundle))
+
+    whole = found(vae=str(vae))
+    assert (whole.status, whole.follows) == ("ok", "all weights are here and whole")
+    assert found(vae={"uri": str(vae), "digest": digest}).status == "ok"
+    away = found(vae="s3://faces/vae", unet=f"hub:a/b@{'0' * 40}")
+    assert (away.status, away.follows) == ("ok", "a run fetches visible.vae, visible.unet first")
+    other = found(vae={"uri": str(vae), "digest": "0" * 15 + "a"})
+    assert other.status == "missing" and digest in other.follows
+    (vae / "parser.safetensors").write_bytes(b"cut off")
+    damaged = found(vae=str(vae))
+    assert damaged.status == "missing" and f"{vae}/parser.safetensors is half-written" in damaged.follows
+    assert found().status == "ok"
+
+
+def test_seal_prints_the_digest_that_a_bundle_may_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    digests = []
+    for content in ("{}", "[]"):
+        (tmp_path / "a.json").write_text(content)
+        assert cli.main(["seal", str(tmp_path)]) == 0
+        path, said = capsys.readouterr().out.split("  ")
+        digests.append(yaml.safe_load(said)["digest"])
+        assert path == str(tmp_path / "files.json") and digests[-1] == weights_digest(tmp_path)
+    assert len(set(digests)) == 2
 
 
 def test_unknown_scheme_is_missing() -> None:

@@ -11,10 +11,9 @@ import yaml
 
 from cluster import cli, kuberay, render, travel
 from models.errors import UserError
+from models.stages import STAGES
 from models.weights.store import ROOT
 from pipelines.config.profile import Profile, load_profile
-from pipelines.generate import STAGES
-from serve import app
 
 SCHEMAS = ROOT.parent / "shared" / "kuberay-crds"
 SECRETS = ["s3-login", "THERMAPAIR_API_KEY=service:key"]
@@ -138,8 +137,30 @@ def test_what_a_pod_would_not_find_is_refused(tmp_path: Path) -> None:
     assert files["data"]["bundle.yaml"] == copy.read_text()
 
 
+def test_every_set_of_weights_has_to_be_where_a_pod_finds_it(tmp_path: Path) -> None:
+    text = (ROOT / "models" / "starter" / "bundle.yaml").read_text()
+    text = re.sub(r"weights: (\w+)", r"weights: s3://models/starter/\1", text)
+    bundle = tmp_path / "mine.yaml"
+    for vae, there in (("s3://models/vae", True), ("hub:a/b@" + "0" * 40, True), ("/opt/vae", True), ("vae", False)):
+        several = f"weights: {{model: s3://models/starter/visible, vae: {vae}}}"
+        bundle.write_text(text.replace("weights: s3://models/starter/visible", several))
+        if there:
+            rendered("rayjob", bundle=str(bundle))
+        else:
+            with pytest.raises(UserError, match="the weights vae of visible .* are not in the image"):
+                rendered("rayjob", bundle=str(bundle))
+    with pytest.raises(UserError, match=r"--set visible.weights.vae mine: a job runs in a copy"):
+        rendered("rayjob", "cluster", "visible.weights.vae=mine")
+    _, document = rendered("rayjob", "cluster", "visible.weights.vae=s3://models/vae")
+    assert "--set bundle.visible.weights.vae=s3://models/vae" in document["spec"]["entrypoint"]
+    with pytest.raises(UserError, match="no kind 'templat' of captions"):
+        rendered("rayjob", "cluster", "captions.kind=templat")
+
+
 def test_the_service_of_the_manifest_is_the_one_that_serve_starts() -> None:
     from ray.serve.schema import ServeDeploySchema
+
+    from serve import app
 
     with pytest.raises(UserError, match="API key"):
         rendered("rayservice", secrets=[])

@@ -17,13 +17,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray._private.runtime_env import packaging
 
 from cluster import cli, ray_jobs, travel
 from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
 from pipelines.commits import committed, finished
+from pipelines.session import EXCLUDED
 from pipelines.storage import Storage
 
+ROOMS = ("cluster", "serve", "pipelines", "models")
 VALUE = "the-value-that-nobody-may-see"
 
 
@@ -35,12 +38,60 @@ VALUE = "the-value-that-nobody-may-see"
         (["generate", "--out", "out/x"], r"--out out/x: .*every node mounts"),
         (["generate", "--out", "s3://b/x", "--set", "identities.source=people.parquet"], "--set identities.source"),
         (["generate", "--out", "s3://name:word@b/x"], "a name and password"),
+        (["thermalize", "--images", "photos", "--out", "s3://b/x"], "--images photos"),
         (["embed", "--images", "photos", "--out", "s3://b/people.parquet"], "--images photos"),
     ],
 )
 def test_words_that_mean_nothing_on_a_cluster_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         travel.parsed(cli.cli, words)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "thermal.weights",
+        "visible.weights.vae",
+        "parts.visible.weights.vae",
+        "bundle.thermal.weights",
+        "x.weights.vae.uri",
+    ],
+)
+def test_weights_of_this_machine_alone_do_not_travel(key: str) -> None:
+    def submitted(value: str, key: str = key) -> None:
+        travel.parsed(cli.cli, ["generate", "--out", "s3://b/x", "--set", f"{key}={value}"])
+
+    for value in ("s3://b/weights", "/mnt/weights", "file:///mnt/weights", "hub:a/b@" + "0" * 40):
+        submitted(value)
+    submitted("weights", key.partition("weights")[0] + "weights.vae.digest")
+    with pytest.raises(UserError, match=f"--set {key} mine: a job runs in a copy"):
+        submitted("mine")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    ["visible.weights={model: s3://b/x, vae: mine}", "visible.weights.vae={uri: mine}", "parts={t: {weights: mine}}"],
+)
+def test_weights_inside_a_value_do_not_travel_either(edit: str) -> None:
+    with pytest.raises(UserError, match="mine: a job runs in a copy"):
+        travel.parsed(cli.cli, ["generate", "--out", "s3://b/x", "--set", edit])
+    travel.parsed(cli.cli, ["generate", "--out", "s3://b/x", "--set", edit.replace("mine", "s3://b/y")])
+
+
+def travellers(patterns: list[str]) -> set[str]:
+    """Return the files below the rooms' folder that Ray would pack, by Ray's own matching."""
+    packed: list[Path] = []
+    packaging._dir_travel(ROOT, [packaging._get_excludes(ROOT, patterns)], packed.append, include_gitignore=True)
+    return {str(path.relative_to(ROOT)) for path in packed if path.is_file()}
+
+
+def test_the_rooms_travel_whole_and_what_is_not_theirs_stays() -> None:
+    packed = travellers(travel.excludes("starter"))
+    code = {str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    assert "models/weights/bundle.py" in code and code <= packed
+    assert {"models/starter/bundle.yaml", "models/starter/thermal/warm.safetensors"} <= packed
+    assert {name.partition("/")[0] for name in packed}.isdisjoint({"tests", "out", "weights", ".git", ".venv"})
+    assert travel.excludes(None) == EXCLUDED
 
 
 def test_a_file_of_this_machine_alone_does_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,21 +126,30 @@ def test_values_that_sound_secret_are_refused() -> None:
         travel.plain_environment(["NOWHERE"], own)
 
 
-def test_weights_not_in_use_stay_at_home(tmp_path: Path) -> None:
-    assert not [name for name in travel.excludes("starter") if name.startswith("models/")]
-    published = (ROOT / "models" / "bundles" / "published.yaml").read_text()
-    for name in ("arc2face", "antelopev2"):
-        published = published.replace(f"../../weights/{name}", f"s3://weights/{name}")
+def excluded(bundle: str) -> set[str]:
+    """Return what stays at home for a bundle of this text."""
     path = ROOT / "models" / "bundles" / f"test-{os.getpid()}.yaml"
-    path.write_text(published)
+    path.write_text(bundle)
     try:
-        home = travel.excludes(path.stem)
+        return set(travel.excludes(path.stem))
     finally:
         path.unlink()
-    assert {"out/", "tests/", "models/starter/visible/", "models/starter/captioner/", "models/starter/faces/"} <= set(
-        home
-    )
-    assert not {"models/starter/parser/", "models/starter/thermal/"} & set(home)
+
+
+def test_weights_not_in_use_stay_at_home() -> None:
+    assert not [name for name in travel.excludes("starter") if "models/" in name]
+    own = ("../../weights/arc2face", "../../weights/antelopev2")
+    published = (ROOT / "models" / "bundles" / "published.yaml").read_text()
+    unused = {f"/models/starter/{name}/" for name in ("visible", "captioner", "faces", "landmarks")}
+    home = excluded(published.replace(own[0], "s3://weights/a").replace(own[1], "s3://weights/b"))
+    assert {"/out/", "/tests/", *unused} <= home
+    assert not {"/models/starter/parser/", "/models/starter/thermal/"} & home
+    # A second set of weights counts like the first.
+    several = "{model: s3://weights/a, vae: ../starter/visible}"
+    home = excluded(published.replace(own[0], several).replace(own[1], "s3://weights/b"))
+    assert unused - home == {"/models/starter/visible/"}
+    with pytest.raises(UserError, match=r"weights/vae does not travel with a job. Upload it"):
+        excluded(published.replace(own[0], "{model: s3://a/b, vae: ../../weights/vae}").replace(own[1], "s3://a/c"))
     with pytest.raises(UserError, match="does not travel with a job. Upload it"):
         travel.excludes("published")
 
@@ -183,7 +243,7 @@ def address() -> Iterator[str]:
 
 
 SETTINGS = (
-    "captions=template", "identities.count=10", "views.per_identity=2", "conditions=[warm]", "sampling.steps=2",
+    "captions=template", "identities.count=10", "views.per_identity=2", "conditions=[warm]", "settings.visible.steps=2",
     "gates.attempts=1", "gates.identity=-1", "partition_samples=2", "profile.start_seconds=900",
     "profile.groups=[{stages: [visible, parser, thermal, faces, gates], labels: {thermapair.io/group: pictures}}]",
 )  # fmt: skip

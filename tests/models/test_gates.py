@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from models.gates import Gates, GateStage, reason
+from models.gates.settings import Gates, Settings
+from models.gates.stage import Stage, reason
+from models.layers import Layer, layers_of
+from models.stages import NoOptions
 from models.temperature import to_centikelvin
-from pipelines.record import reasons
+from pipelines.rows.record import reasons
 
 GOOD = {"identity": 0.8, "detection": 0.9, "faces": 1.0, "face_area": 0.3, "celsius_warm": 34.0, "clipped_warm": 0.0}
 
@@ -42,21 +45,46 @@ def test_reasons_are_counted_by_their_kind_in_whole_words() -> None:
     ]  # fmt: skip
 
 
-def test_the_stage_measures_and_keeps_earlier_reasons() -> None:
+def rows(*celsius: float) -> dict[str, np.ndarray]:
+    """Return two rows with a face of these temperatures, layer by layer."""
     embedding = np.eye(2, 512, dtype=np.float32)
     classes = np.zeros((2, 8, 8), np.uint8)
     classes[:, 2:6, 2:6] = 1
-    batch = {
+    layers = [to_centikelvin(np.where(classes == 1, degrees, 10.0)) for degrees in celsius]
+    return {
         "embedding": 3 * embedding,
         "found_embedding": embedding,
         "detection_score": np.array([0.9, 0.9], np.float32),
         "faces": np.array([1, 1], np.int32),
         "classes": classes,
-        "thermal": to_centikelvin(np.where(classes == 1, 33.0, 10.0))[:, None],
-        "thermal_clipped": np.zeros((2, 1), np.float32),
-        "reject": np.array(["", "picture cannot be read"], dtype=object),
+        "thermal": np.stack(layers, axis=1),
+        "thermal_clipped": np.zeros((2, len(celsius)), np.float32),
     }
-    out = GateStage(gates=Gates(), conditions=("warm",))(batch)
+
+
+GATES = Stage({}, NoOptions(), dtype="float32", threads=1)
+
+
+def test_the_stage_measures_and_rejects_row_by_row() -> None:
+    batch = rows(33.0)
+    batch["found_embedding"][1] *= -1
+    out = GATES(batch, Settings(layers=layers_of(["warm"])), 8)
+    assert set(out) == {"scores", "reject"}
     first = json.loads(out["scores"][0])
     assert first["identity"] == 1.0 and first["celsius_warm"] == 33.0 and first["face_area"] == 0.25
-    assert list(out["reject"]) == ["", "picture cannot be read"]
+    assert list(out["reject"]) == ["", "identity too low: -1.00, at least 0.35 wanted"]
+
+
+def test_every_layer_is_measured_under_its_own_name() -> None:
+    layers = (Layer("22", 0), Layer("22", 5), Layer("22.5", 0))
+    out = GATES(rows(33.0, 60.0, 34.0), Settings(layers=layers), 8)
+    scores = json.loads(out["scores"][0])
+    assert [value for name, value in scores.items() if name.startswith("celsius_")] == [33.0, 60.0, 34.0]
+    assert "60.0 degC" in out["reject"][0]
+
+
+def test_what_is_not_there_is_not_measured() -> None:
+    batch = {name: values for name, values in rows(60.0).items() if name not in ("classes", "thermal_clipped")}
+    out = GATES(batch, Settings(layers=layers_of(["warm"])), 8)
+    assert set(json.loads(out["scores"][0])) == {"identity", "detection", "faces"}
+    assert list(out["reject"]) == ["", ""]

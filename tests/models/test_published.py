@@ -10,10 +10,13 @@ from cluster.cli import main
 from models.card import Card
 from models.landmarks.detect import read_detection
 from models.landmarks.network import Landmarker, LandmarkerConfig, load_landmarker
+from models.layers import layers_of
+from models.stages import NoOptions
 from models.thermal.unet.network import thermal_config
-from models.thermal.unet.stage import ThermalStage
+from models.thermal.unet.settings import Settings
+from models.thermal.unet.stage import Stage
 from models.unet import UNet, UNetConfig
-from models.weights.bundle import verify
+from models.weights.store import verify
 
 
 def checkpoint(path: Path, network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -40,9 +43,10 @@ def test_checkpoints_become_parts_of_a_bundle(tmp_path: Path) -> None:
     verify(landmarks)
     config = thermal_config(thermal)
     assert (config.low, config.high, config.blur, config.conditions) == (20, 40, 0.5, ("cold",))
-    stage = ThermalStage(thermal, conditions=["cold"], batch=1)
+    stage = Stage({"model": thermal}, NoOptions(), dtype="float32", threads=1)
     classes = np.ones((1, 32, 32), np.uint8)
-    found = stage({"visible": np.full((1, 32, 32, 3), 99, np.uint8), "classes": classes})["thermal"]
+    rows = {"visible": np.full((1, 32, 32, 3), 99, np.uint8), "classes": classes}
+    found = stage(rows, Settings(layers=layers_of(["cold"])), 1)["thermal"]
     assert 29315 <= found.min() <= found.max() <= 31315
     known = load_landmarker(landmarks / "70" / "landmarker.safetensors").state_dict()
     assert all(torch.allclose(known[key], value, atol=1e-4) for key, value in points.items())

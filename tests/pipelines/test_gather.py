@@ -29,6 +29,7 @@ from pipelines.gather import Gatherer, write_plan
 from pipelines.layouts.job import GatherJob
 from pipelines.shards import Shards
 from pipelines.storage import Storage
+from pipelines.train_job import TrainJob
 from pipelines.world_files import finish_files, write_files
 from tests.pipelines import worlds
 
@@ -71,7 +72,7 @@ def test_a_run_resumes_and_its_bytes_depend_on_the_data_alone(folders: dict[str,
     assert {part: record.digest for part, record in committed(Storage(out)).items()} == before
     assert not (out / "data" / "part-00001-orphan.parquet").exists()
     clean(str(out))
-    with pytest.raises(UserError, match=r"belongs to another run .*job.size: 32 -> 64"):
+    with pytest.raises(UserError, match=r"belongs to another run.*size: 32 -> 64"):
         run("tfake", folders["tfake"], out, size=64)
 
 
@@ -157,6 +158,20 @@ def test_tasks_refuse_rows_without_their_truth_by_name(folders: dict[str, Path],
         thermalizer.loss(model, {**rows, "visible": rows["visible"][:, :20, :20]}, third, 0)
 
 
+def test_grey_pictures_train_a_landmarker_of_ones_own_alone(folders: dict[str, Path], tmp_path: Path) -> None:
+    """CHARLOTTE has no picture in colour: what stands in `visible` is thermal, which only a landmarker without predicted
+    thermal pictures takes."""
+    run("charlotte", folders["charlotte"], tmp_path / "out")
+    data = str(tmp_path / "out")
+    own, mixed = (
+        TrainJob(task="landmarker", data=data, split="all", config={"thermal": share}) for share in (0.0, 0.4)
+    )
+    assert len(own.data_rows()) == COUNT
+    for job in (mixed, TrainJob(task="parser", data=data, split="all")):
+        with pytest.raises(UserError, match=f"task {job.task} takes colours, and .* has none"):
+            job.check_rows()
+
+
 def test_data_sets_of_two_sizes_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     run("charlotte", folders["charlotte"], tmp_path / "small")
     run("charlotte", folders["charlotte"], tmp_path / "large", size=64)
@@ -208,6 +223,9 @@ def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(folders: dict[s
     rows = field_rows(str(tmp_path / "tfake"), recipe, frames=False)
     assert set(rows["condition"]) == set(recipe.conditions) and len(rows["visible"]) == len(rows["pose"])
     assert not has_pairs(str(tmp_path / "charlotte"), recipe)
+    world_rows = worlds.write(tmp_path / "world")
+    assert has_pairs(world_rows, recipe) and len(field_rows(world_rows, recipe, frames=False)["thermal"]) > 0
+    assert not has_pairs(worlds.write_record(tmp_path / "made", people=1, held_out=0, size=32), recipe)  # predicted
 
 
 def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -234,7 +252,7 @@ def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_i
     from pipelines.checkpoints import Checkpoints
     from pipelines.config.profile import Training
     from pipelines.train import fit
-    from pipelines.train_job import TrainJob, claim
+    from pipelines.train_job import claim
 
     out, pool = tmp_path / "rows", Training(threads=1)
     run("charlotte", folders["charlotte"], out)

@@ -20,8 +20,8 @@ from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
 from models.weights.bundle import load_bundle
-from models.weights.store import seal
 from models.weights.networks import save_network
+from models.weights.store import seal
 from pipelines import gather, landmarks, measure_landmarks
 from pipelines.shards import Shards
 from pipelines.storage import Storage

@@ -12,8 +12,8 @@ import yaml
 
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.weights.bundle import Bundle, load_bundle
-from models.weights.store import seal
 from models.weights.networks import save_network
+from models.weights.store import seal
 from pipelines import generate
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob

@@ -449,7 +449,7 @@ def test_a_pair_is_turned_upright_together(tmp_path: Path, orientation: int) -> 
     assert len(rows) == 3 and not refused
     for row in rows:
         np.testing.assert_array_equal(row["visible"][..., 0] > 128, picture > 128)
-        np.testing.assert_array_equal(row["apparent"] > 128, picture > 128)
+        np.testing.assert_array_equal(row["thermal"] > 128, picture > 128)
 
 
 def test_folders_that_are_no_data_set_are_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
-from models.weights.bundle import verify
+from models.weights.store import verify
 from pipelines import train
 from pipelines.checkpoints import Checkpoints
 from pipelines.config.profile import Training
@@ -206,7 +206,7 @@ def test_a_bundle_gives_the_first_weights(shards: str, profile: str, tmp_path: P
     with pytest.raises(UserError, match=r"set thermal.low=0 thermal.high=45"):
         train.run("thermalizer", shards, str(tmp_path / "b"), bundle="starter", profile=profile, local=True,
                   overrides=["thermal.low=20", "thermal.high=40"])  # fmt: skip
-    with pytest.raises(UserError, match="for thermalizer, parser"):
+    with pytest.raises(UserError, match="a bundle.s are for parser"):
         train.run("vae", shards, str(tmp_path / "c"), bundle="starter", profile=profile, local=True)
 
 
@@ -241,6 +241,51 @@ def test_a_thermalizer_trains_on_a_folder_of_frames(shards: str, tmp_path: Path)
     cv2.imwrite(str(frames / "b.png"), picture.T.astype(np.uint16))
     with pytest.raises(UserError, match="trained on other rows"):
         fit(job, storage, Training(threads=1))
+
+
+def test_people_of_other_splits_are_not_trained_on(shards: str, profile: str, tmp_path: Path) -> None:
+    """The world's generators are of split train; whoever asks for others learns who is there before anything is claimed."""
+    out = tmp_path / "run"
+    no_one = r"no row of split 'validation' \(rows there: 16 train\): give --validation-split train\|all"
+    with pytest.raises(UserError, match=no_one):
+        train.run(TASK, shards, str(out), validation=shards, profile=profile, local=True)
+    with pytest.raises(UserError, match=r"no row of split 'test' .*: give --split train\|all"):
+        train.run(TASK, shards, str(out), split="test", profile=profile, local=True)
+    assert not out.exists()
+    mine, everybody = (TrainJob(task=TASK, data=shards, split=split) for split in ("train", "all"))
+    assert mine.digest() != everybody.digest()
+    assert len(mine.data_rows()) == len(everybody.data_rows()) == 16
+    run(shards, out, profile, "steps=1", local=True)
+    with pytest.raises(UserError, match=r"another run \(different: split\)"):
+        run(shards, out, profile, "steps=1", local=True, split="all")
+
+
+def test_tasks_refuse_a_record_without_the_worlds_truth_by_name(shards: str, profile: str, tmp_path: Path) -> None:
+    data = worlds.write_record(tmp_path / "made", people=1, held_out=0, size=32)
+    for task in ("recogniser", "diffusion"):
+        with pytest.raises(UserError, match=f"task {task} reads .*world_identity, which .*made has not"):
+            train.run(task, data, str(tmp_path / "run"), profile=profile, local=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "values"),
+    [
+        ("thermalizer", {"unet": {"width": 8, "blocks": [1, 1, 1, 1]}, "lr": 0.01}),
+        ("landmarker", {"network": {"size": 32, "width": 0.25, "head": 32, "cells": 1}, "lr": 0.003}),
+    ],
+)
+def test_what_generate_makes_teaches_a_network(task: str, values: dict[str, Any], tmp_path: Path, profile: str) -> None:
+    """A thermalizer and a landmarker on rows of the record: what they say of people held out gets better."""
+    data, file = worlds.write_record(tmp_path / "made", people=12, held_out=3), tmp_path / "job.yaml"
+    config = {"steps": 40, "batch": 12, "ema": 0.5, "validate_every": 2, "bf16": False}
+    file.write_text(yaml.safe_dump({"task": task, "data": data, "validation": data, "config": config | values}))
+    train.run(None, None, str(tmp_path / "run"), job_file=file, profile=profile, local=True)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors = [-record["validation/score"] for record in records if "validation/score" in record]
+    assert errors[-1] < 0.7 * errors[0]
+    assert len(TrainJob(task=task, data=data).data_rows()) == (36 if task == "thermalizer" else 18)
 
 
 @pytest.mark.slow

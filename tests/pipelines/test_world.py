@@ -12,10 +12,12 @@ from models.errors import UserError
 from models.synthworld import splits
 from pipelines import world
 from pipelines.commits import committed
-from pipelines.rows.schema import SEEN
+from pipelines.pictures.codecs import decode
+from pipelines.rows.schema import SEEN, WORLD
 from pipelines.shards import Shards
 from pipelines.storage import Storage
 from pipelines.world import WorldJob, commit_shard, plan
+from tests.pipelines import worlds
 
 
 def test_rows_walk_through_people_views_and_conditions() -> None:
@@ -74,6 +76,20 @@ def test_the_writer_takes_whole_partitions_only(tmp_path: Path) -> None:
 def filler(job: WorldJob, part: int) -> pa.Table:
     """Return a block of the right length with nothing but its numbers."""
     return pa.Table.from_pylist([{"partition": part, "view": row} for row in job.rows_of(part)], schema=world.BLOCK)
+
+
+def test_a_rendered_row_says_what_it_is(tmp_path: Path) -> None:
+    """Names as models.columns has them, pictures as `datasets` shows them, and nothing that is only on its way."""
+    table = pq.read_table(Path(worlds.write(tmp_path)) / "data")
+    assert table.schema.names == list(WORLD) and b"huggingface" in table.schema.metadata
+    first, cold, turned = table.slice(0, 3).to_pylist()
+    assert first["sample_id"] == cold["sample_id"] != turned["sample_id"]
+    assert len({row["pair_id"] for row in (first, cold, turned)}) == 3
+    said = [first[name] for name in ("split", "world_split", "domain", "gap", "visible_kind", "thermal_kind", "size")]
+    assert said == ["train", "generator", "portrait", 1.0, "rgb", "apparent", 32]
+    assert first["identity_id"] == str(first["world_identity"]) == str(splits.identities("generator").start)
+    assert first["thermal"]["path"] == f"{first['pair_id']}-thermal.png"
+    assert decode(first["thermal"]["bytes"]).dtype == np.uint16
 
 
 @pytest.mark.slow

@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
+from pipelines.commits import Commit, commit, write_shard
 from pipelines.config.profile import Group, Profile
+from pipelines.rows.encode import parquet
+from pipelines.rows.schema import RECORD, schema
 from pipelines.storage import Storage
 from pipelines.world import Renderer, WorldJob, commit_shard, plan
 
@@ -20,4 +26,29 @@ def write(folder: Path, job: WorldJob = JOB) -> str:
     renderer = Renderer(job, pending, threads=1)
     for number in range(len(pending)):
         commit_shard(renderer({"id": [number]}), job, storage)
+    return storage.uri
+
+
+def write_record(folder: Path, people: int, held_out: int, size: int = 64) -> str:
+    """Write rendered pairs as `generate` writes its own: the record's columns alone; the last people are of validation."""
+    job = WorldJob(
+        domain="portrait",
+        split="generator",
+        count=people * 4,
+        size=size,
+        views=2,
+        conditions=("warm", "cold"),
+        partition=16,
+    )
+    storage, first = Storage(folder), job.picture(0)[0]
+    renderer = Renderer(job, list(range(job.partitions)), threads=1)
+    for part in range(job.partitions):
+        rows = []
+        for row in renderer({"id": np.array([part])}).to_pylist():
+            split = "validation" if row["world_identity"] - first >= people - held_out else "train"
+            changed = {"split": split, "thermal_kind": "predicted", "caption": "A face.", "seed": 0}
+            rows.append({name: value for name, value in (row | changed).items() if name in RECORD})
+        content = parquet(pa.Table.from_pylist(rows, schema=schema(RECORD)))
+        name, digest = write_shard(storage, "data", part, content)
+        commit(storage, part, Commit(name, len(rows), digest))
     return storage.uri

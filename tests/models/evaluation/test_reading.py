@@ -10,7 +10,6 @@ from models.evaluation import thermal
 from models.evaluation.cells import LOSSES, MINMAX
 from models.evaluation.recipe import Recipe
 from models.evaluation.spectra import radial_power, spectral_distance
-from models.tasks import Rows
 from models.thermal.prior import REFERENCE
 from models.thermal.unet.network import new_thermalizer
 from models.unet import UNetConfig

@@ -16,10 +16,17 @@ from models.faces.decode import suppressed
 from models.faces.onnx_file import SCRFD_OUTPUTS
 from models.faces.pack import Pack
 from models.faces.scrfd import SCRFD, anchors
-from models.faces.stage import FacesStage
+from models.faces.settings import Options
+from models.faces.stage import Stage
+from models.stages import NoOptions, parsed
 from models.weights.store import ROOT
 
 STARTER = ROOT / "models" / "starter" / "faces"
+
+
+def faces(pack: Path) -> Stage:
+    """The stage on a pack, with default options."""
+    return Stage({"model": pack}, Options(), dtype="float32", threads=1)
 
 
 def pictures(count: int, height: int, width: int) -> list[np.ndarray]:
@@ -34,7 +41,7 @@ def test_detection_equals_insightface(random_pack: Path, height: int, width: int
     theirs = InsightFaceDetector(str(random_pack / "det.onnx"), ort.InferenceSession(str(random_pack / "det.onnx")))
     theirs.prepare(-1, input_size=sizes, det_thresh=0.5)
     rgb = pictures(3, height, width)
-    found = Pack(random_pack, batch=2).find(rgb, sizes)
+    found = Pack(random_pack).find(rgb, sizes, 2)
     assert any(len(f.scores) for f in found), "nothing found: the comparison would say nothing"
     for picture, mine in zip(rgb, found, strict=True):
         boxes, points = theirs.detect(picture[..., ::-1])
@@ -51,30 +58,29 @@ def test_stage_equals_face_analysis(random_pack: Path) -> None:
     app = FaceAnalysis(name="random", root=str(random_pack.parents[1]), providers=["CPUExecutionProvider"])
     app.prepare(-1, det_size=(128, 128))
     rgb = np.stack(pictures(5, 128, 128))
-    rows = FacesStage(random_pack, batch=4)({"visible": rgb})
+    rows = faces(random_pack)({"visible": rgb}, NoOptions(), 4)
     for row, picture in enumerate(rgb):
-        faces = app.get(picture[..., ::-1], max_num=1)
-        assert bool(faces) == bool(rows["faces"][row])
-        if faces:
-            np.testing.assert_allclose(rows["keypoints"][row], faces[0].kps, atol=2e-3)
-            cosine = float(rows["found_embedding"][row] @ faces[0].normed_embedding)
+        theirs = app.get(picture[..., ::-1], max_num=1)
+        assert bool(theirs) == bool(rows["faces"][row])
+        if theirs:
+            np.testing.assert_allclose(rows["keypoints"][row], theirs[0].kps, atol=2e-3)
+            cosine = float(rows["found_embedding"][row] @ theirs[0].normed_embedding)
             assert cosine > 0.999
 
 
 def test_rows_without_a_face_are_nan_and_keep_their_place(random_pack: Path) -> None:
-    stage = FacesStage(random_pack, batch=4)
+    stage = faces(random_pack)
     stage.pack.least = 1.1
-    rows = stage({"visible": np.zeros((3, 128, 128, 3), np.uint8), "sample_id": np.array(["a", "b", "c"])})
+    rows = stage({"visible": np.zeros((3, 128, 128, 3), np.uint8)}, NoOptions(), 4)
     assert rows["faces"].tolist() == [0, 0, 0]
     assert np.isnan(rows["found_embedding"]).all()
     assert np.isnan(rows["bbox"]).all()
-    assert rows["sample_id"].tolist() == ["a", "b", "c"]
 
 
 def test_a_row_does_not_depend_on_its_neighbours(random_pack: Path) -> None:
     rgb = np.stack(pictures(6, 128, 128))
-    stage = FacesStage(random_pack, batch=4)
-    whole, part = stage({"visible": rgb}), stage({"visible": rgb[4:]})
+    stage = faces(random_pack)
+    whole, part = (stage({"visible": pictures}, NoOptions(), 4) for pictures in (rgb, rgb[4:]))
     for name in ("bbox", "keypoints", "detection_score", "found_embedding", "faces"):
         assert whole[name][4:].tobytes() == part[name].tobytes(), name
 
@@ -115,10 +121,23 @@ def test_a_folder_that_is_no_pack_is_named(tmp_path: Path) -> None:
         Pack(tmp_path)
 
 
-@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"sizes": [(100, 128)]}, {"sizes": []}])
-def test_impossible_options_are_refused(random_pack: Path, options: dict) -> None:
-    with pytest.raises(UserError, match="faces"):
-        FacesStage(random_pack, **options)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": [(100, 128)]}, r"faces\.options\.sizes: \[\[100, 128\]\] given; each is .* multiples of 32"),
+        ({"closer": [(0, 32)]}, r"faces\.options\.closer: \[\[0, 32\]\] given"),
+        ({"sizes": []}, r"faces\.options\.sizes: .*at least 1 item"),
+        ({"size": [128, 128]}, r"faces\.options\.size: unknown key; known here: sizes, closer, reference"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parsed(Options, options, "faces.options")
+
+
+def test_packs_compute_as_they_were_exported(random_pack: Path) -> None:
+    with pytest.raises(UserError, match=r"faces\.dtype is 'float16'"):
+        Stage({"model": random_pack}, Options(), dtype="float16")
 
 
 @pytest.mark.skipif(not (STARTER / "files.json").is_file(), reason="the starter pack is not there yet")

@@ -14,8 +14,8 @@ from models.landmarks.pose import average_head
 from models.synthworld.domain import load_domain
 from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
-from models.weights.store import ROOT
 from models.weights.networks import save_network
+from models.weights.store import ROOT
 
 SIZE = 64
 

@@ -1,5 +1,6 @@
 """Landmarks of finished pairs: which pixels they are in, what the record holds, and head pose."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from models.landmarks.calibration import write_calibration
 from models.landmarks.detect import write_detection
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head, pose
-from models.landmarks.stage import LandmarkStage, seen
+from models.landmarks.settings import columns
+from models.landmarks.stage import Stage, seen
+from models.stages import NoOptions
 from models.synthworld.figure import rotation
 from models.weights.networks import save_network
+from models.weights.store import SmallFiles, seal
 
 SIZE = 64
 
@@ -33,6 +37,10 @@ def batch(count: int = 3) -> dict[str, np.ndarray]:
     }
 
 
+def landmarks(part: Path) -> Stage:
+    return Stage({"model": part}, NoOptions(), dtype="float32", threads=1)
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
@@ -43,7 +51,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def test_columns_faces_that_were_not_found_and_calibration(weights: Path) -> None:
-    found = LandmarkStage(weights, batch=4)(batch())
+    found = landmarks(weights)(batch(), NoOptions(), 4)
     for standard in (70, 478):
         assert found[f"landmarks_{standard}"].shape == (3, standard, 2)
         assert found[f"variance_{standard}_thermal"].shape == (3, 2, standard)
@@ -53,7 +61,7 @@ def test_columns_faces_that_were_not_found_and_calibration(weights: Path) -> Non
     np.testing.assert_allclose(middle, (32, 32), atol=3)  # an untrained landmarker answers the middle of the box
     assert np.isnan(found["pose"][1]).all() and np.isfinite(found["pose"][0]).all()
     write_calibration(weights / "70", {"visible": 2.0, "thermal": 0.5})
-    again = LandmarkStage(weights, batch=4)(batch())
+    again = landmarks(weights)(batch(), NoOptions(), 4)
     np.testing.assert_allclose(again["variance_70_visible"][0], 2 * found["variance_70_visible"][0], rtol=1e-5)
     np.testing.assert_allclose(again["variance_70_thermal"][0], found["variance_70_thermal"][0] / 2, rtol=1e-5)
 
@@ -61,26 +69,26 @@ def test_columns_faces_that_were_not_found_and_calibration(weights: Path) -> Non
 def test_other_standards_are_converted_by_the_adapters_of_the_part(weights: Path) -> None:
     save_network(Adapter(AdapterConfig(source=70, target=5, hidden=8)), weights / "adapters" / "70-5" / FILE)
     write_calibration(weights / "70", {"visible": 4.0, "thermal": 1.0})
-    stage, boxes = LandmarkStage(weights), np.array([[16, 12, 48, 52]])
+    stage, boxes = landmarks(weights), np.array([[16, 12, 48, 52]])
     picture = batch()["visible"][0]
-    (whole,), (five,) = stage.at_boxes(picture, boxes, 70), stage.at_boxes(picture, boxes, 5)
+    (whole,), (five,) = (stage.at_boxes(picture, boxes, number, 4) for number in (70, 5))
     np.testing.assert_allclose(five.points, five_points(whole.points), atol=1e-2)
     np.testing.assert_allclose(five.variance[2:], whole.variance[[30, 48, 54]], rtol=0.05)
     with pytest.raises(UserError, match="no landmarker of 72 points; it has 70 and 478, and the conversions 70-5"):
-        stage.at_boxes(picture, boxes, 72)
+        stage.at_boxes(picture, boxes, 72, 4)
 
 
 def test_the_margin_beside_the_weights_is_the_stages(weights: Path) -> None:
-    before = LandmarkStage(weights)(batch())["variance_70_visible"][0]
+    before = landmarks(weights)(batch(), NoOptions(), 4)["variance_70_visible"][0]
     write_detection(weights / "70", margin=2.5)
-    after = LandmarkStage(weights)(batch())["variance_70_visible"][0]
+    after = landmarks(weights)(batch(), NoOptions(), 4)["variance_70_visible"][0]
     np.testing.assert_allclose(after / before, 4, rtol=0.1)  # the same answer in crop units, of a crop twice as wide
 
 
 def test_rows_do_not_depend_on_their_neighbours(weights: Path) -> None:
-    stage, rows = LandmarkStage(weights, batch=2), batch()
-    together = stage(rows)
-    alone = stage({key: values[2:] for key, values in rows.items()})
+    stage, rows = landmarks(weights), batch()
+    together = stage(rows, NoOptions(), 2)
+    alone = stage({key: values[2:] for key, values in rows.items()}, NoOptions(), 2)
     np.testing.assert_array_equal(together["landmarks_70"][2], alone["landmarks_70"][0])
     np.testing.assert_array_equal(together["variance_70_thermal"][2], alone["variance_70_thermal"][0])
 
@@ -103,4 +111,14 @@ def test_pose_of_the_average_head_is_the_one_it_was_turned_by() -> None:
 
 def test_a_folder_without_a_landmarker_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="neither 70/ nor 478/"):
-        LandmarkStage(tmp_path)
+        landmarks(tmp_path)
+    seal(tmp_path)
+    with pytest.raises(EnvironmentFault, match="neither 70/ nor 478/"):
+        columns(NoOptions(), NoOptions(), {"model": SmallFiles(tmp_path)})
+
+
+def test_the_columns_follow_from_the_landmarkers_that_are_there(weights: Path) -> None:
+    shutil.rmtree(weights / "478")
+    seal(weights)
+    told = columns(NoOptions(), NoOptions(), {"model": SmallFiles(weights)}).writes
+    assert set(told) == set(landmarks(weights)(batch(), NoOptions(), 4)) and "landmarks_478" not in told

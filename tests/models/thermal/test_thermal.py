@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from models.errors import UserError
+from models.layers import layers_of
+from models.stages import NoOptions
 from models.temperature import from_centikelvin
 from models.thermal.baselines import Baselines, Errors, skill
 from models.thermal.unet.network import ThermalConfig, Thermalizer, blurred, new_thermalizer, save_thermalizer
-from models.thermal.unet.stage import ThermalStage
+from models.thermal.unet.settings import Settings, columns
+from models.thermal.unet.stage import Stage
 from models.unet import UNetConfig
+from models.weights.store import SmallFiles
 
 SMALL = UNetConfig(width=8, blocks=(1, 1, 1, 1))
 
@@ -34,6 +38,10 @@ def rows(count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
+def thermalizer(folder: Path) -> Stage:
+    return Stage({"model": folder}, NoOptions(), dtype="float32", threads=1)
+
+
 def test_scale_is_t_fakes_by_default_and_inverts() -> None:
     model = new_thermalizer(ThermalConfig(), SMALL)
     assert (model.config.low, model.config.high) == (20.0, 40.0)
@@ -43,24 +51,27 @@ def test_scale_is_t_fakes_by_default_and_inverts() -> None:
 def test_stage_rows_do_not_depend_on_their_neighbours(tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_thermalizer(new_thermalizer(ThermalConfig(low=0, high=45), SMALL), tmp_path)
-    stage = ThermalStage(tmp_path, conditions=["cold", "warm"], batch=4)
+    stage, settings = thermalizer(tmp_path), Settings(layers=layers_of(["cold", "warm"]))
     data = rows()
-    together = stage({k: data[k] for k in ("visible", "classes")})
-    alone = stage({k: data[k][5:] for k in ("visible", "classes")})
+    together = stage({k: data[k] for k in ("visible", "classes")}, settings, 4)
+    alone = stage({k: data[k][5:] for k in ("visible", "classes")}, settings, 4)
     assert together["thermal"].shape == (6, 2, 32, 32) and together["thermal"].dtype == np.uint16
     np.testing.assert_array_equal(together["thermal"][5:], alone["thermal"])
+    warm = stage({k: data[k] for k in ("visible", "classes")}, Settings(layers=layers_of(["warm"])), 4)
+    np.testing.assert_array_equal(together["thermal"][:, 1], warm["thermal"][:, 0])  # layers lie as they are asked for
+    assert not np.array_equal(together["thermal"][:, 0], together["thermal"][:, 1])
     celsius = from_centikelvin(together["thermal"])
     assert celsius.min() >= 0 and celsius.max() <= 45
 
 
 def test_masked_background_cannot_change_the_answer(tmp_path: Path) -> None:
     save_thermalizer(new_thermalizer(ThermalConfig(), SMALL), tmp_path)
-    stage = ThermalStage(tmp_path, conditions=["warm"], batch=2)
+    stage, settings = thermalizer(tmp_path), Settings(layers=layers_of(["warm"]))
     data = rows(2)
     other = data["visible"].copy()
     other[data["classes"] == 0] = 7
-    first = stage({"visible": data["visible"], "classes": data["classes"]})
-    second = stage({"visible": other, "classes": data["classes"]})
+    first = stage({"visible": data["visible"], "classes": data["classes"]}, settings, 2)
+    second = stage({"visible": other, "classes": data["classes"]}, settings, 2)
     np.testing.assert_array_equal(first["thermal"], second["thermal"])
 
 
@@ -79,8 +90,24 @@ def test_the_masked_picture_may_be_blurred_as_the_published_one_is(tmp_path: Pat
 
 def test_unknown_condition_is_named(tmp_path: Path) -> None:
     save_thermalizer(new_thermalizer(ThermalConfig(), SMALL), tmp_path)
+    files = {"model": SmallFiles(tmp_path)}
     with pytest.raises(UserError, match="tropical.*it has: warm, cold"):
-        ThermalStage(tmp_path, conditions=["tropical"])
+        columns(NoOptions(), Settings(layers=layers_of(["tropical"])), files)
+    with pytest.raises(UserError, match="no room in degrees, so not '22.5'; it has: warm, cold"):
+        columns(NoOptions(), Settings(layers=layers_of(["22.5"])), files)
+    with pytest.raises(UserError, match="one picture of a condition.*samples has to be 1"):
+        columns(NoOptions(), Settings(layers=layers_of(["warm"], draws=2)), files)
+
+
+def test_classes_are_needed_only_where_the_background_is_masked(tmp_path: Path) -> None:
+    files, settings = {"model": SmallFiles(tmp_path)}, Settings(layers=layers_of(["warm"]))
+    save_thermalizer(new_thermalizer(ThermalConfig(conditions=("warm",)), SMALL), tmp_path)
+    assert columns(NoOptions(), settings, files).reads == ("visible", "classes")
+    save_thermalizer(new_thermalizer(ThermalConfig(conditions=("warm",), mask_background=False), SMALL), tmp_path)
+    flow = columns(NoOptions(), settings, files)
+    assert (flow.reads, flow.reads_if_there) == (("visible",), ("classes",))
+    found = thermalizer(tmp_path)({"visible": rows(2)["visible"]}, settings, 2)
+    assert set(found) == set(flow.writes) and found["thermal"].shape == (2, 1, 32, 32)
 
 
 def test_baselines_are_ordered_as_what_they_know() -> None:

@@ -74,7 +74,7 @@ def test_the_reader_is_linear_in_the_direction_and_names_what_it_lacks(tmp_path)
     random = np.random.default_rng(0)
     weight, bias = random.normal(size=(58, 512)).astype(np.float32), random.normal(size=58).astype(np.float32)
     reader, embedding = HeadReader(np.asfortranarray(weight), bias), random.normal(size=(2, 512)).astype(np.float32)
-    np.testing.assert_allclose(reader(embedding), reader(embedding * 9), rtol=1e-5)
+    np.testing.assert_allclose(reader(embedding), reader(embedding * 9), rtol=1e-5, atol=1e-6)
     reader.save(tmp_path / "head.safetensors")
     np.testing.assert_allclose(HeadReader.load(tmp_path / "head.safetensors")(embedding), reader(embedding), atol=5e-3)
     with pytest.raises(EnvironmentFault, match="nowhere"):

@@ -15,7 +15,8 @@ from models.errors import EnvironmentFault
 from models.visible.autoencoder import COLOURS, LIGHTNESS, MEAN, SPREAD, decode, encode, new_vae, save_autoencoder
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
-from models.visible.sd.stage import VisibleStage
+from models.visible.sd.settings import Options, Settings, columns
+from models.visible.sd.stage import Stage
 from models.visible.tokenizer import corpus, new_tokenizer
 
 SMALL = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
@@ -95,8 +96,16 @@ def rows(count, seed=0):
         ),
         "embedding": draw.standard_normal((count, 512)).astype(np.float32),
         "noise_id": np.array([f"sample-{k}" for k in range(count)]),
-        "reject": np.array([""] * count, object),
     }
+
+
+def made(folder, dtype="float32", **options):
+    """The stage on weights: a folder, or several by name."""
+    weights = folder if isinstance(folder, dict) else {"model": folder}
+    return Stage(weights, Options(**options), dtype=dtype, threads=1)
+
+
+THREE = Settings(steps=3)
 
 
 def cut(batch, wanted):
@@ -104,57 +113,61 @@ def cut(batch, wanted):
 
 
 def test_rows_do_not_depend_on_their_batch(starter):
-    stage = VisibleStage(starter, batch=4, steps=3)
+    stage = made(starter)
     batch = rows(5)
-    whole = stage(batch)["visible"]
+    found = stage(batch, THREE, 4)
+    assert set(found) == set(columns(Options(), THREE, {}).writes)
+    whole = found["visible"]
     assert whole.shape == (5, 32, 32, 3) and whole.dtype == np.uint8
-    assert np.array_equal(stage(cut(batch, [4, 2, 0]))["visible"], whole[[4, 2, 0]])
-    assert np.array_equal(VisibleStage(starter, batch=4, steps=3)(cut(batch, [3]))["visible"], whole[[3]])
+    assert np.array_equal(stage(cut(batch, [4, 2, 0]), THREE, 4)["visible"], whole[[4, 2, 0]])
+    assert np.array_equal(made(starter)(cut(batch, [3]), THREE, 4)["visible"], whole[[3]])
 
 
 def test_caption_identity_and_noise_each_matter(starter):
-    stage = VisibleStage(starter, batch=2, steps=3)
+    stage = made(starter)
     batch = rows(2)
-    first = stage(batch)["visible"]
+    first = stage(batch, THREE, 2)["visible"]
     for name, value in (("caption", "An old woman."), ("embedding", -batch["embedding"][0]), ("noise_id", "another")):
         changed = {
             key: values.copy().astype(object) if key != "embedding" else values.copy() for key, values in batch.items()
         }
         changed[name][0] = value
-        found = stage(changed)["visible"]
+        found = stage(changed, THREE, 2)["visible"]
         assert not np.array_equal(found[0], first[0]), name
         assert np.array_equal(found[1], first[1]), name
 
 
-def test_rejected_rows_keep_their_slot(starter):
-    stage = VisibleStage(starter, batch=2, steps=2)
-    batch = rows(3)
-    whole = stage(batch)["visible"]
-    batch["reject"][1] = "no face"
-    batch["embedding"][1] = np.nan
-    found = stage(batch)["visible"]
-    assert np.array_equal(found[[0, 2]], whole[[0, 2]])
-    assert not found[1].any()
+def test_steps_guidance_and_size_are_the_calls(starter):
+    stage, batch = made(starter), rows(2)
+    first = stage(batch, THREE, 2)["visible"]
+    for other in (Settings(steps=2), Settings(steps=3, guidance=5.0)):
+        assert not np.array_equal(stage(batch, other, 2)["visible"], first)
+    assert stage(batch, Settings(steps=1, size=64), 2)["visible"].shape == (2, 64, 64, 3)
+    assert np.array_equal(stage(batch, THREE, 2)["visible"], first)
 
 
 def test_the_published_layout_runs_in_the_same_class(published):
     folder, weights = published
-    where = {name: f"stable-diffusion/{name}" for name in ("vae", "tokenizer", "scheduler")}
-    stage = VisibleStage(folder, batch=2, steps=3, guidance=3.0, captions=False, folders=where)
+    base = folder / "stable-diffusion"
+    # Weights of a part of their own are the part itself, or a folder with the part below it.
+    where = {"model": folder, "vae": base / "vae", "tokenizer": base, "scheduler": base}
+    stage, settings = made(where, captions=False), Settings(steps=3, guidance=3.0)
     assert stage.parts.text.project is None
     assert isinstance(stage.parts.scheduler, DPMSolverMultistepScheduler)
     loaded = stage.parts.text.text.state_dict()
     assert all(torch.equal(loaded[key.removeprefix("text_model.")], value) for key, value in weights.items())
     batch = rows(2)
-    found = stage(batch)["visible"]
+    found = stage(batch, settings, 2)["visible"]
     assert found.shape == (2, 32, 32, 3)
     batch["caption"][:] = "something else"
-    assert np.array_equal(stage(batch)["visible"], found)
+    assert np.array_equal(stage(batch, settings, 2)["visible"], found)
+    assert "caption" not in columns(Options(captions=False), settings, {}).reads
+    assert "caption" in columns(Options(), settings, {}).reads
 
 
 def test_a_missing_part_is_named(starter):
     with pytest.raises(EnvironmentFault, match=r"no-such-vae.*config\.json"):
-        load_visible(starter, folders={"vae": "no-such-vae"})
+        load_visible({"model": starter, "vae": starter / "no-such-vae"})
 
 
 def test_missing_weights_are_not_made_up(starter, tmp_path):
@@ -164,22 +177,22 @@ def test_missing_weights_are_not_made_up(starter, tmp_path):
     weights.pop(next(key for key in weights if key.endswith("q_proj.weight")))
     save_file(weights, str(path), metadata={"format": "pt"})
     with pytest.raises(EnvironmentFault, match=r"lacks 1 weights .*q_proj"):
-        load_visible(tmp_path)
+        load_visible({"model": tmp_path})
 
 
 def test_the_head_matters_and_follows_the_caption(starter, tmp_path):
-    stage, batch = VisibleStage(starter, batch=1, steps=2, guidance=1.0), cut(rows(1), [0])
-    whole = stage(batch)["visible"]
+    stage, batch, settings = made(starter), cut(rows(1), [0]), Settings(steps=2, guidance=1.0)
+    whole = stage(batch, settings, 1)["visible"]
     stage.parts.reader.bias[:] += 1  # another shape, all else alike
-    assert not np.array_equal(stage(batch)["visible"], whole)
+    assert not np.array_equal(stage(batch, settings, 1)["visible"], whole)
     shutil.copytree(starter, tmp_path, dirs_exist_ok=True)
     (tmp_path / "head.safetensors").unlink()
     with pytest.raises(EnvironmentFault, match=r"no head\.safetensors .* takes 108"):
-        VisibleStage(tmp_path, batch=1, steps=2)
+        made(tmp_path)
 
 
 def test_bfloat16_runs(starter):
-    assert VisibleStage(starter, dtype="bfloat16", batch=2, steps=2)(rows(2))["visible"].any()
+    assert made(starter, dtype="bfloat16")(rows(2), Settings(steps=2), 2)["visible"].any()
 
 
 def test_latents_of_a_kl_autoencoder_are_scaled_both_ways():

@@ -11,12 +11,14 @@ from onnx import TensorProto, helper, save_model
 from models.attributes import ATTRIBUTES
 from models.card import Card
 from models.seeds import seed_of
+from models.synthworld.domain import load_domain, sample_scene
 from models.tasks import diffusion, vae
 from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
 from models.visible.cache import of_others
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig
-from models.visible.sd.stage import VisibleStage
+from models.visible.sd.settings import Options, Settings
+from models.visible.sd.stage import Stage
 from tests.models.elsewhere import elsewhere
 
 SIZE = 32
@@ -161,13 +163,26 @@ def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_p
         assert set(diffusion.validate(model, [raw], config)) >= {"score", "identity_gain"}
         assert diffusion.pictures(model, raw, config).shape == (2 * SIZE, 8 * SIZE, 3)
     diffusion.export(model, config, tmp_path, Card(title="Visible", task="diffusion"))
-    stage = VisibleStage(tmp_path, batch=2, steps=2)
+    stage = Stage({"model": tmp_path}, Options(), dtype="float32", threads=1)
     batch = {"caption": np.array(["A man."]), "embedding": raw["row"][None, :1].repeat(512, 1) + 1.0}
-    assert stage({**batch, "noise_id": np.array(["a"])})["visible"].shape == (1, SIZE, SIZE, 3)
+    made = stage({**batch, "noise_id": np.array(["a"])}, Settings(steps=2), 2)["visible"]
+    assert made.shape == (1, SIZE, SIZE, 3)
     other = diffusion.build(config)
     diffusion.begin(other, tmp_path)  # what was written is what a further run begins with
     for name, value in other.state_dict().items():
         torch.testing.assert_close(value, model.state_dict()[name].float())
+
+
+def test_heads_are_those_of_the_rows_own_gap(faces, monkeypatch: pytest.MonkeyPatch):
+    """Rendered half way between the common reference and the domain, people turn otherwise than in the domain itself."""
+    seen = []
+    monkeypatch.setattr(diffusion, "_reader", lambda config: lambda embedding: embedding)
+    monkeypatch.setattr(diffusion, "drawn", lambda shapes, views, side: seen.append(views))
+    rows = world(4) | {"domain": np.array(["field"] * 4, object)}
+    for gap in (0.5, 1.0):
+        diffusion._heads(rows | {"gap": np.full(4, gap, np.float32)}, np.zeros((4, 512)), diffusion.Config())
+    wanted = [sample_scene(load_domain("field", 0.5), k // 2, k % 2, "warm").view for k in range(4)]
+    assert seen[0] == wanted and seen[1] != wanted
 
 
 @pytest.mark.slow

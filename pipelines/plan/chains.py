@@ -1,0 +1,31 @@
+"""The chain of an output, from its recipe: `thermapair inspect --chain --out OUT`."""
+
+from models.errors import UserError
+from pipelines.config import generate, thermalize
+from pipelines.config.chain import ChainSpec
+from pipelines.config.recipe import chain_of
+from pipelines.plan.pieces import read_recipe
+from pipelines.storage import Storage
+
+
+def read_chain(out: Storage) -> ChainSpec:
+    """Return the stages that the run in `out` was made by, with what its source brings.
+
+    Raises:
+        UserError: there is no run, or it is no chain of stages. EnvironmentFault: small files of its weights are gone.
+    """
+    recipe, bundle = read_recipe(out)
+    if recipe.kind == "generate":
+        return chain_of(recipe, bundle, generate.BRINGS)
+    if recipe.kind == "thermalize":
+        found = chain_of(recipe, bundle, thermalize.given_columns(masked=False))
+        masked = bool(recipe.source["masks"]) or _lacks(found, "classes")
+        return chain_of(recipe, bundle, thermalize.given_columns(masked))
+    raise UserError(f"{out.uri} is the output of `thermapair {recipe.kind}`, which is no chain of stages.")
+
+
+def _lacks(chain: ChainSpec, column: str) -> bool:
+    """Whether stages read a column that none of them writes, so that it came with what was read."""
+    return any(column in link.flow.reads for link in chain.links) and not any(
+        column in link.flow.writes for link in chain.links
+    )
