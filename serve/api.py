@@ -51,11 +51,13 @@ async def pairs(request: Request, service: Served, accept: Accept = None) -> Res
     JSON: rows of the data set's record. PNG: the visible picture of one sample. PNG in centikelvin: the thermal
     picture of one pair. NPY: degrees Celsius float32 [pairs, H, W].
     """
+    # What is asked for, and whether its answer has room for it.
     form = chosen(accept, [JSON, PNG, CENTIKELVIN, NPY])
     asked = await body(request, schemas.PairsRequest, "picture", service.limits.pictures)
     order = await service.pairs_order(asked)
     if form in (PNG, CENTIKELVIN):
         one_only(form, asked.views * (1 if form == PNG else len(order.job.layers)))
+    # The work, and its answer: all rows, or what was accepted.
     photo = None if asked.picture is None else codecs.from_base64(asked.picture, 0)
     done, together = await service.pairs(asked, order, photo)
     if form == JSON:
@@ -83,11 +85,13 @@ async def thermalize(request: Request, service: Served, accept: Accept = None) -
     in centikelvin: its temperatures. NPY: degrees Celsius float32 [conditions x draws, S, S] of one picture. The header
     X-Content-Box (x0,y0,x1,y1) says what of the square is the picture.
     """
+    # What is asked for, and whether its answer has room for it.
     form = chosen(accept, [JSON, PNG, CENTIKELVIN, NPY])
     asked = await body(request, schemas.ThermalizeRequest, "pictures", service.limits.pictures)
     order = await service.photos_order(asked)
     if form != JSON:
         one_only(form, len(asked.pictures) * (1 if form == NPY else len(order.job.layers)))
+    # The work, and its answer.
     done, together = await service.thermalize(order, decoded(asked.pictures))
     if form == JSON:
         found = await run_in_threadpool(rows.thermals, order, done)

@@ -143,6 +143,7 @@ class StageGroup:
 
     def _chained(self, calls: list[Call]) -> list[Answer]:
         """Return the answers to calls of one key, whose rows go through the stages together."""
+        # The chain that all of them ask for, over the stages that are loaded.
         first = calls[0]
         names = first.chain.part_of(first.stages).stages
         chain = Chain(first.chain, names, first.attempts, loaded=[self.stages[name] for name in names])

@@ -53,9 +53,11 @@ def pairs_order(
         ProblemError: it asks for more than `limits`, or for words that are not in the vocabulary.
         UserError: a stage, setting or condition that is not known.
     """
+    # What is limited is checked before anything is made of it.
     gates = request.gates or defaults.gates
     within("views", request.views, limits.views)
     within("gates.attempts", gates.attempts, limits.attempts)
+    # The job of one person.
     drawn = request.embedding is None and request.picture is None
     try:
         job = GenerateJob.model_validate(
@@ -79,6 +81,7 @@ def pairs_order(
         )
     except ValidationError as error:
         raise of_validation(error) from None
+    # Its chain with the settings written out, and the recipe that follows; words that came with the request nobody wrote.
     if "gates" in request.settings:
         raise UserError("settings.gates: the gates have a field of their own, gates.")
     chain = _resolved(chain, bundle, {**job.settings, "gates": gates.model_dump()}, job.layers, limits)
