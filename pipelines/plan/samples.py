@@ -23,7 +23,7 @@ from pipelines.captions.backends import writer_of
 from pipelines.config.chain import ChainSpec
 from pipelines.config.generate import BRINGS, chain_for
 from pipelines.config.job import GenerateJob
-from pipelines.config.recipe import Recipe, caption_recipe, chain_of, stage_recipes
+from pipelines.config.recipe import VERSION, Recipe, caption_recipe, chain_of, stage_recipes
 from pipelines.plan.attributes import draw_words
 from pipelines.plan.identities import Identity, digest, identities, table_of
 from pipelines.plan.pieces import Pieces, claim, read_pieces, read_run
@@ -211,7 +211,7 @@ def read_plan(out: Storage) -> Plan:
     run = read_run(out)
     if run["job"]["kind"] != "generate":
         raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
-    if "recipe" not in run:
+    if run.get("version") != VERSION:
         raise UserError(f"{out.uri} was made by another version: read it with the version that made it.")
     bundle = Bundle.model_validate(run["bundle"])
     bundle._folder = run["bundle_folder"]
