@@ -219,6 +219,11 @@ def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoP
     )
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
+    if job.limit is not None and job.limit < pieces.samples:
+        raise UserError(
+            f"{out.uri} is planned for {pieces.samples} pictures, and {job.limit} are asked for: a run can grow, not shrink. "
+            "Choose another --out for fewer."
+        )
     new = _new_rows(pieces, rows, out)
     new = new if job.limit is None else new[: max(0, job.limit - pieces.samples)]
     if new:
