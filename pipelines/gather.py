@@ -200,15 +200,16 @@ def parser_link(bundle: Bundle) -> Link:
 
 def _new_items(pieces: Pieces, found: Iterator[Item], files: dict[str, int], out: Storage) -> Iterator[dict[str, Any]]:
     """Yield the rows to be that are not planned yet. Raises a UserError for planned ones that changed or are gone."""
-    planned: dict[str, dict[str, Any]] = {}
+    planned: dict[tuple[str, str], dict[str, Any]] = {}  # a picture may come in several conditions
     for number in range(len(pieces.found)):
-        planned |= {row["name"]: row for row in pieces.whole_table(number, "samples").to_pylist()}
+        rows = pieces.whole_table(number, "samples").to_pylist()
+        planned |= {(row["name"], row["condition"]): row for row in rows}
     for item in found:
         row = {
             **vars(item),
             BYTES: sum(files.get(name, 0) for name in (item.visible, item.thermal, item.mask, item.points)),
         }
-        before = planned.pop(item.name, None)
+        before = planned.pop((item.name, item.condition), None)
         if before is None:
             yield row
         elif not _same(before, row):
@@ -218,7 +219,7 @@ def _new_items(pieces: Pieces, found: Iterator[Item], files: dict[str, int], out
             )
     if planned:
         raise UserError(
-            f"{out.uri}: row {next(iter(planned))} is planned and no longer asked for: a run can grow, not shrink. Put it "
+            f"{out.uri}: row {next(iter(planned))[0]} is planned and no longer asked for: a run can grow, not shrink. Put it "
             "back, or choose another --out."
         )
 
