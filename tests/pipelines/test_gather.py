@@ -71,7 +71,7 @@ def test_a_run_resumes_and_its_bytes_depend_on_the_data_alone(folders: dict[str,
     assert {part: record.digest for part, record in committed(Storage(out)).items()} == before
     assert not (out / "data" / "part-00001-orphan.parquet").exists()
     clean(str(out))
-    with pytest.raises(UserError, match=r"belongs to another run .*what differs: size: 32 -> 64"):
+    with pytest.raises(UserError, match=r"belongs to another run; what differs: size: 32 -> 64"):
         run("tfake", folders["tfake"], out, size=64)
 
 
