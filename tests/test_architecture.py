@@ -1,6 +1,8 @@
 """Imports point one way: cluster -> serve -> pipelines -> models, and some packages are imported nowhere."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,27 +86,46 @@ def test_nothing_loads_code_with_data() -> None:
 
 
 def test_jobs_and_service_share_their_stages() -> None:
-    """No stage is written twice: a stage is a class in `models`, and the service has its own neither of it nor around it."""
-    from pipelines import captions, chain, embed, generate
-    from serve import group, writer
+    """No stage is written twice: each is a class `Stage` in `models` that the table of kinds leads to, and no room above
+    names one otherwise. The service runs the jobs' chain of them, and neither has nor loads a network of its own."""
+    from models.stages import STAGES, heavy, light
 
-    homes = [f"{path.relative_to(ROOT).with_suffix('')}".replace("/", ".") + f":{node.name}"
-             for path in sources(*ROOMS) for node in ast.walk(ast.parse(path.read_text()))
-             if isinstance(node, ast.ClassDef) and node.name.endswith("Stage")]  # fmt: skip
-    assert set(generate.STAGES.values()) <= set(homes)
-    assert len({home.partition(":")[2] for home in homes}) == len(homes)
-    assert all(home.startswith("models.") for home in homes)
-    assert (group.Chain, group.spec, group.looked_at) == (chain.Chain, generate.spec, embed.looked_at)
-    assert writer.choose is captions.choose
-    networks = ("torch.nn", "diffusers", "onnxruntime", "transformers", "vllm")
-    assert not [
-        (path, name) for path in sources("serve") for name in imports(path) for net in networks if within(name, net)
+    found = {heavy(package) for kinds in STAGES.values() for package in kinds.values()}
+    assert {stage.__qualname__.rpartition(".")[2] for stage in found} == {"Stage"}
+    written = [
+        str(path.relative_to(ROOT))
+        for path in sources(*ROOMS)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name == "Stage"
     ]
+    assert len(written) == len(found) + 1 and all(name.startswith("models/") for name in written)  # and the protocol
+    for package in (package for kinds in STAGES.values() for package in kinds.values()):
+        kind = light(package)
+        assert isinstance(kind.WEIGHTS, dict) and kind.Options.model_config["extra"] == "forbid"
+        assert kind.Settings.model_config["extra"] == "forbid" and callable(kind.columns)
+    alone = {ROOT / "pipelines" / name for name in ("measure.py", "reference.py")}  # tools for one kind of network
+    above = [(path, name) for path in sources(*ROOMS[1:]) if path not in alone for name in imports(path)]
+    assert not [(path, name) for path, name in above if name.startswith("models.") and ".stage." in f"{name}."]
+    service = {name for path in sources("serve") for name in imports(path)}
+    shared = ("pipelines.run.chain.Chain", "pipelines.embed.looked_at", "pipelines.captions.write.choose")
+    assert service >= set(shared)
+    networks = ("torch.nn", "diffusers", "onnxruntime", "transformers", "vllm")
+    assert not [name for name in service for net in networks if within(name, net)]
+
+
+def test_a_job_is_checked_without_what_it_runs_on() -> None:
+    """Every kind's light half is read, and nothing that takes seconds to import, or is not on a small machine."""
+    code = (
+        "import sys; from models.stages import STAGES, light; from pipelines.config.request import load_request; "
+        "load_request('starter', 'laptop', 'demo'); [light(p) for kinds in STAGES.values() for p in kinds.values()]; "
+        "print(sorted({'torch', 'ray', 'diffusers', 'onnxruntime', 'transformers', 'vllm', 'cv2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_batch_of_rows_has_one_type() -> None:
     """`models.columns.Columns`; what else calls a type Columns or Rows is another word for it."""
-    later = {"models/landmarks/stage.py", "pipelines/chain.py", "pipelines/faults.py"}
     homes = {
         str(path.relative_to(ROOT))
         for path in sources(*ROOMS)
@@ -112,7 +133,7 @@ def test_a_batch_of_rows_has_one_type() -> None:
         for name in ([node.name] if isinstance(node, ast.ClassDef) else map(ast.unparse, getattr(node, "targets", ())))
         if name in ("Columns", "Rows")
     }
-    assert homes - later == {"models/columns.py"}
+    assert homes == {"models/columns.py"}
 
 
 def test_no_import_escapes_the_walker(tmp_path: Path) -> None:
