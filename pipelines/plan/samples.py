@@ -272,7 +272,11 @@ def _changed(pieces: Pieces, number: int, job: GenerateJob, now: Sequence[Identi
     samples = {sample for sample, _, _ in planned}
     for name, embedding, person in zip(people["identity_id"].to_pylist(), people["embedding"].to_pylist(), now):
         own = [tuple(row[key] for key in told) for row in samples_of(job, person) if row["sample_id"] in samples]
-        if person.id != name or not np.array_equal(np.float32(embedding), person.embedding) or not planned.issuperset(own):
+        if (
+            person.id != name
+            or not np.array_equal(np.float32(embedding), person.embedding)
+            or not planned.issuperset(own)
+        ):
             return str(name)
     return now[0].id
 

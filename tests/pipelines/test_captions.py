@@ -173,7 +173,9 @@ def test_a_model_that_answers_nothing_is_a_fault(starter: Bundle) -> None:
             return iter(())
 
     with pytest.raises(EnvironmentFault, match=r"answered none of 6 requests .*captions=template"):
-        Mute(starter.part(CAPTIONS), starter.folder, ENGINES, VllmOptions()).texts(PEOPLE, SEEDS, [(k, 0) for k in range(6)])
+        Mute(starter.part(CAPTIONS), starter.folder, ENGINES, VllmOptions()).texts(
+            PEOPLE, SEEDS, [(k, 0) for k in range(6)]
+        )
 
 
 @pytest.mark.slow

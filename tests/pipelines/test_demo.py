@@ -18,7 +18,13 @@ from tests.pipelines import small
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("identities.count=2", "views.per_identity=2", "settings.visible.steps=4", "gates.attempts=2", "gates.identity=-1")
+SMALL = (
+    "identities.count=2",
+    "views.per_identity=2",
+    "settings.visible.steps=4",
+    "gates.attempts=2",
+    "gates.identity=-1",
+)
 """Two people twice in a few steps; the identity gate is open, for pictures of so few steps are no likenesses."""
 
 

@@ -80,7 +80,9 @@ def test_a_limit_may_cut_a_person_and_be_raised(bundle: Bundle, job: Job, tmp_pa
     assert ids(plan) == ids(whole)
     # A person who was cut is in every partition with a row of theirs.
     for k in range(plan.partitions):
-        assert set(plan.sample_table(k)["identity_id"].to_pylist()) <= set(plan.identity_table(k)["identity_id"].to_pylist())
+        assert set(plan.sample_table(k)["identity_id"].to_pylist()) <= set(
+            plan.identity_table(k)["identity_id"].to_pylist()
+        )
     rows = pq.read_table(out / "data").to_pylist() + pq.read_table(out / "rejects").to_pylist()
     assert {row["sample_id"] for row in rows} == set(ids(whole))
 

@@ -39,7 +39,9 @@ def test_a_bundle_without_the_part_has_no_such_stage(bundle: Bundle, whole: Bund
     assert chain.stages == ("visible", "parser", "thermal", "faces", "gates", "landmarks")
     (group,) = small.profile().grouped(chain.stages)
     assert group.stages[-1] == "landmarks"
-    assert "landmarks_70" in chain.tracked and "landmarks_478" not in chain.tracked  # of the networks that lie in the part
+    assert (
+        "landmarks_70" in chain.tracked and "landmarks_478" not in chain.tracked
+    )  # of the networks that lie in the part
 
 
 def test_accepted_pairs_carry_landmarks_and_the_report_draws_them(whole: Bundle, job: Job, tmp_path: Path) -> None:

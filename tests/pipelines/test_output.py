@@ -149,7 +149,9 @@ def test_commits_that_are_deleted_while_a_run_goes_on_are_missed_at_its_end(plan
     small.write_missing(plan, small.chain_of(plan))
     assert list(committed(plan.out, plan.partitions)) == [0, 1, 2]
     Path(plan.out.uri, "_commits", "part-00001.json").unlink()
-    with pytest.raises(EnvironmentFault, match=r"1 of its 3 partitions .*part-00001.json\): they were deleted meanwhile"):
+    with pytest.raises(
+        EnvironmentFault, match=r"1 of its 3 partitions .*part-00001.json\): they were deleted meanwhile"
+    ):
         finish(plan)
     assert not Path(plan.out.uri, "manifest.json").exists()
     small.write_missing(plan, small.chain_of(plan))

@@ -83,8 +83,11 @@ def test_people_share_a_partition_and_fill_batches(bundle: Bundle, job: Job) -> 
     assert people("views.per_identity=3", "partition_samples=64") == 20
 
 
-def test_a_partition_keeps_to_what_its_columns_may_take(bundle: Bundle, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_keeps_to_what_its_columns_may_take(
+    bundle: Bundle, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Layers and attempts are columns, too."""
+
     def people(*edits: str) -> int:
         wanted = job("partition_samples=4096", "views.per_identity=1", *edits)
         return identities_per_partition(wanted, bundle, chain_for(wanted, bundle))
@@ -146,7 +149,9 @@ def test_people_from_a_file_bring_their_words(bundle: Bundle, job: Job, tmp_path
     rows = plan.sample_table(0).to_pylist()
     assert {json.loads(row["attributes"])["sex"] for row in rows[:4]} == {"man"}
     assert {json.loads(row["attributes_source"])["sex"] for row in rows[:4]} == {"given"}
-    assert {json.loads(row["attributes_source"])["sex"] for row in rows[4:]} == {"estimated"}  # by a probe of the embedding
+    assert {json.loads(row["attributes_source"])["sex"] for row in rows[4:]} == {
+        "estimated"
+    }  # by a probe of the embedding
     with pytest.raises(UserError, match="holds 2 identities, 5 were asked for"):
         from_parquet(str(tmp_path / "people.parquet"), 5)
 

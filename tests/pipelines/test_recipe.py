@@ -45,7 +45,9 @@ def test_a_changed_default_cannot_slip_into_a_run(
 ) -> None:
     plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
     monkeypatch.setitem(STAGES["visible"], small.KIND, f"{__name__}:Patient")
-    with pytest.raises(UserError, match=r"what differs: stages\.visible\.settings\.steps: 4 -> 8\. Choose another --out"):
+    with pytest.raises(
+        UserError, match=r"what differs: stages\.visible\.settings\.steps: 4 -> 8\. Choose another --out"
+    ):
         write_plan(job(), bundle, plan.out)
     # Said by the job or by the part it is the same run; and what was made is made again as it was.
     assert write_plan(job("settings.visible.steps=4"), bundle, plan.out).digest == plan.digest
@@ -155,7 +157,9 @@ def test_layers_are_rows_with_ids_noise_and_scores_of_their_own(layered: Plan) -
     names = ("warm", "warm.1", "22.5", "22.5.1")
     scores = json.loads(sample[0]["scores"])
     assert set(scores) >= {f"{kind}_{name}" for kind in ("celsius", "clipped") for name in names}
-    assert scores["celsius_warm"] == pytest.approx(34, abs=0.5) and scores["celsius_22.5"] == pytest.approx(32.6, abs=0.5)
+    assert scores["celsius_warm"] == pytest.approx(34, abs=0.5) and scores["celsius_22.5"] == pytest.approx(
+        32.6, abs=0.5
+    )
 
 
 def test_a_layer_is_made_again_from_its_provenance(layered: Plan) -> None:
@@ -183,18 +187,24 @@ def test_gates_hold_every_layer_by_its_name(job: Job, tmp_path: Path) -> None:
     small.make_here(job(*edits), load_bundle("null"), tmp_path / "out")
     rejects = pq.read_table(tmp_path / "out" / "rejects").to_pylist()
     assert len(rejects) == 16
-    assert all(row["reject"].startswith("face temperature in 22.5 out of range: 32.6 degC, 33.0 to 40.0") for row in rejects)
+    assert all(
+        row["reject"].startswith("face temperature in 22.5 out of range: 32.6 degC, 33.0 to 40.0") for row in rejects
+    )
 
 
 def test_a_thermalizer_of_a_third_condition_makes_it(bundle: Bundle, job: Job, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = new_thermalizer(ThermalConfig(conditions=("warm", "cold", "sauna")), UNetConfig(width=8, blocks=(1, 1, 1, 1)))
+    network = new_thermalizer(
+        ThermalConfig(conditions=("warm", "cold", "sauna")), UNetConfig(width=8, blocks=(1, 1, 1, 1))
+    )
     save_thermalizer(network, tmp_path / "mine")
     seal(tmp_path / "mine")
     own = small.with_part(bundle, "thermal", kind="unet", weights=str(tmp_path / "mine"), licence="cc-by-nc-4.0")
     edits = "identities.count=1", "gates.celsius=[-50, 90]", "gates.clipped=1", "conditions=[cold, sauna]"
     small.make_here(job(*edits), own, tmp_path / "out")
     rows = pq.read_table(tmp_path / "out" / "data").to_pylist()
-    assert {row["condition"] for row in rows} == {"cold", "sauna"} and {row["licence"] for row in rows} == {"cc-by-nc-4.0"}
+    assert {row["condition"] for row in rows} == {"cold", "sauna"} and {row["licence"] for row in rows} == {
+        "cc-by-nc-4.0"
+    }
     by = {(row["sample_id"], row["condition"]): decode(row["thermal"]["bytes"]) for row in rows}
     assert all((by[row["sample_id"], "cold"] != by[row["sample_id"], "sauna"]).any() for row in rows)

@@ -98,9 +98,9 @@ def test_columns_order_the_stages_and_the_table_breaks_ties(nothing: Bundle) -> 
 
 def test_gates_read_temperatures_only_where_there_are_any() -> None:
     given = ("visible", "embedding")
-    bare = dict((stage, read) for stage, _, _, read in resolve(load_bundle("null"), given, ("scores",)).pipes)
+    bare = {stage: read for stage, _, _, read in resolve(load_bundle("null"), given, ("scores",)).pipes}
     assert [column for column, _ in bare["gates"]] == ["embedding", "found_embedding", "faces", "detection_score"]
-    whole = dict((stage, read) for stage, _, _, read in resolve(load_bundle("null"), given, ("scores", "thermal")).pipes)
+    whole = {stage: read for stage, _, _, read in resolve(load_bundle("null"), given, ("scores", "thermal")).pipes}
     assert ("thermal", "thermal") in whole["gates"] and ("embedding", "source") in whole["gates"]
     text = str(resolve(load_bundle("null"), given, ("scores", "thermal")))
     assert "gates (no part): reads embedding from source; found_embedding, faces, detection_score from faces;" in text
@@ -142,7 +142,9 @@ def test_stages_that_read_what_one_another_write_have_no_order(
     nothing: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        null.Thermal, "columns", staticmethod(lambda *_: Flow(reads=("classes",), writes=("thermal", "thermal_clipped")))
+        null.Thermal,
+        "columns",
+        staticmethod(lambda *_: Flow(reads=("classes",), writes=("thermal", "thermal_clipped"))),
     )
     with pytest.raises(UserError, match="stages parser, thermal read what one another write: no order fits"):
         resolve(load_bundle("null", ["parser.kind=circular"]), ("visible",), ("thermal",))
@@ -150,12 +152,16 @@ def test_stages_that_read_what_one_another_write_have_no_order(
 
 def test_of_two_parts_of_a_stage_a_job_says_which(job: Job, nothing: Bundle, tmp_path: Path) -> None:
     both = load_bundle("null", ["second.stage=parser", "second.kind=other"])
-    with pytest.raises(UserError, match=r"parts parser, second all make stage parser; say which, as in --set parts.parser=parser"):
+    with pytest.raises(
+        UserError, match=r"parts parser, second all make stage parser; say which, as in --set parts.parser="
+    ):
         chain_for(job(), both)
     chosen = chain_for(job("parts={parser: second}"), both)
     assert (chosen.link("parser").name, chosen.link("parser").part.kind) == ("second", "other")
     assert chain_for(job("parts={parser: parser}"), both).link("parser").part.kind == "null"
-    with pytest.raises(UserError, match=r"parts.parser: bundle null has no part 'third' of this stage; it has: parser, second"):
+    with pytest.raises(
+        UserError, match=r"parts.parser: bundle null has no part 'third' of this stage; it has: parser, second"
+    ):
         chain_for(job("parts={parser: third}"), both)
     # Whoever needs no classes need not choose.
     assert resolve(both, ("visible",), ("thermal",)).stages == ("thermal",)
@@ -208,8 +214,11 @@ def test_conditions_are_those_that_the_weights_name(tmp_path: Path, bundle: Bund
 def test_redraws_stay_with_the_first_stage(bundle: Bundle, job: Job) -> None:
     chain = chain_for(job(), bundle)
     split = small.profile("groups=[{stages: [visible]}, {stages: [parser, thermal, faces, gates]}]")
-    with pytest.raises(UserError, match=r"drawn again up to 3 times by the actor that holds the first stage, visible.*"
-                                        r"Put visible, parser, thermal, faces, gates into one group, or set gates.attempts=1"):
+    with pytest.raises(
+        UserError,
+        match=r"drawn again up to 3 times by the actor that holds the first stage, visible.*"
+        r"Put visible, parser, thermal, faces, gates into one group, or set gates.attempts=1",
+    ):
         check_profile(split, chain, attempts=3)  # fmt: skip
     assert len(check_profile(split, chain, attempts=1)) == 2
     threads = small.profile("groups=[{stages: [visible], threads: 2}]")

@@ -1,6 +1,5 @@
 """Thermalizing a user's pictures: what is taken, what is refused and why, both layouts, and a run that goes on."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from models.weights.store import seal
 from pipelines import thermalize
 from pipelines.clean import run as clean
 from pipelines.commits import committed
-from pipelines.pictures.codecs import decode
 from pipelines.config.thermalize import ThermalizeJob
+from pipelines.pictures.codecs import decode
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
 from pipelines.rows.ids import split_of
 from pipelines.storage import Storage
@@ -210,12 +209,15 @@ def test_wrong_requests_are_refused_by_name(planned: Callable[..., PhotoPlan], p
             thermalize.run(str(photos), str(tmp_path / "out"), masks=str(photos), person=person)
 
 
+PEOPLE = ("anna", "bert", "carl", "dora", "emil", "fred", "gina")
+
+
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
     """Two sessions of seven people, `SESSION/PERSON-NUMBER.png`, at the size that is asked for."""
     folder = tmp_path / "album"
     for number in range(14):
-        path = folder / f"s{number // 7}" / f"{'anna bert carl dora emil fred gina'.split()[number % 7]}-{number}.png"
+        path = folder / f"s{number // 7}" / f"{PEOPLE[number % 7]}-{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(number)).save(path)
     return folder
@@ -234,7 +236,7 @@ def test_the_split_is_by_person_where_somebody_says_who(album: Path, tmp_path: P
     sessions = thermalized(album, tmp_path / "folder", person="folder:1")
     assert {row["identity_id"] for row in sessions} == {"s0", "s1"}
     names = thermalized(album, tmp_path / "pattern", person="pattern:/(\\w+)-")
-    assert {row["identity_id"] for row in names} == set("anna bert carl dora emil fred gina".split())
+    assert {row["identity_id"] for row in names} == set(PEOPLE)
     for rows in (sessions, names):
         assert all(row["split"] == split_of(row["identity_id"]) for row in rows)
     assert len({row["split"] for row in names}) > 1  # by name, in every run alike

@@ -1,7 +1,7 @@
 """Weights: whole or refused by name, read once on a machine, several sets to a part, each with what is known of it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from models.weights.store import seal, weights_digest
 class Many(Parser):
     """A kind with three sets of weights, one of which it can do without."""
 
-    WEIGHTS = {"unet": True, "vae": True, "teacher": False}
+    WEIGHTS: Mapping[str, bool] = {"unet": True, "vae": True, "teacher": False}
 
 
 @pytest.fixture(autouse=True)
@@ -212,5 +212,7 @@ def test_the_strictest_licence_counts(bundle: Callable[..., Bundle]) -> None:
     assert bundle(weights=alone, licence="").licence == "cc0-1.0"
     with pytest.raises(UserError, match="weights vae: no licence is named"):
         bundle(weights=weights, licence="")
-    assert strictest(["mit", "a licence of ours", "research-only"]) == "a licence of ours"  # nobody knows what it allows
+    assert (
+        strictest(["mit", "a licence of ours", "research-only"]) == "a licence of ours"
+    )  # nobody knows what it allows
     assert strictest([]) == "unlicensed-synthetic"
