@@ -174,11 +174,11 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
         partition=job.partition,
         licence=strictest(parser.part.licences) if parser else "",
     )
-    pieces = read_pieces(out)
-    new = _new_items(pieces, items(job, files, out), files | beside, out)
-    if not pieces.found:  # a wrong folder or unit claims no output
-        new = _looked_at(new, job, out)
+    found, pieces = items(job, files, out), read_pieces(out)
+    if not pieces.found:
+        found = _looked_at(found, job, out)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
+    new = _new_items(pieces, found, files | beside, out)
     digest, count = hashlib.sha256(), 0
 
     def tables() -> Iterator[pa.Table]:
@@ -234,13 +234,13 @@ def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
     return json.dumps({**before, "given": points[0]}) == json.dumps({**now, "given": points[1]}, default=str)
 
 
-def _looked_at(found: Iterator[dict[str, Any]], job: GatherJob, out: Storage) -> Iterator[dict[str, Any]]:
-    """Return `found` once one of its first rows that have all their files was taken; else raise a UserError."""
-    first, openable = list[dict[str, Any]](), 0
-    while openable < FIRST and (row := next(found, None)):
-        first.append(row)
-        openable += not row["reason"]
-    _look([Item(**{name: value for name, value in row.items() if name != BYTES}) for row in first], job, out)
+def _looked_at(found: Iterator[Item], job: GatherJob, out: Storage) -> Iterator[Item]:
+    """Return all of `found` once one of the first that have all their files was taken."""
+    first, openable = list[Item](), 0
+    while openable < FIRST and (item := next(found, None)):
+        first.append(item)
+        openable += not item.reason
+    _look(first, job, out)
     return itertools.chain(first, found)
 
 

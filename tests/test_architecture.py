@@ -1,6 +1,8 @@
 """Imports point one way: cluster -> serve -> pipelines -> models, and some packages are imported nowhere."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,25 +86,42 @@ def test_nothing_loads_code_with_data() -> None:
 
 
 def test_jobs_and_service_share_their_stages() -> None:
-    """A stage is a class of `models`; the service has its own neither of a stage nor of what is around it."""
-    from pipelines import embed
-    from pipelines.captions import write
-    from pipelines.pictures import square
-    from pipelines.plan import photos, samples
-    from pipelines.rows import record
-    from pipelines.run import chain
-    from serve import group, order, rows, writer
+    """No stage is written twice: each is a class `Stage` in `models` that the table of kinds leads to, and no room above
+    names one otherwise. The service runs the jobs' chain of them, and neither has nor loads a network of its own."""
+    from models.stages import STAGES, heavy, light
 
-    stages = [path.relative_to(ROOT) for path in sources(*ROOMS) for node in ast.walk(ast.parse(path.read_text()))
-              if isinstance(node, ast.ClassDef) and node.name.endswith("Stage")]  # fmt: skip
-    assert stages and {path.parts[0] for path in stages} == {"models"}
-    assert (group.Chain, group.looked_at, writer.choose) == (chain.Chain, embed.looked_at, write.choose)
-    assert (rows.pairs_of, rows.squared) == (record.pairs_of, square.squared)
-    assert (rows.samples, rows.photos, order.samples, order.photos) == (samples, photos, samples, photos)
-    networks = ("torch.nn", "diffusers", "onnxruntime", "transformers", "vllm")
-    assert not [
-        (path, name) for path in sources("serve") for name in imports(path) for net in networks if within(name, net)
+    found = {heavy(package) for kinds in STAGES.values() for package in kinds.values()}
+    assert {stage.__qualname__.rpartition(".")[2] for stage in found} == {"Stage"}
+    written = [
+        str(path.relative_to(ROOT))
+        for path in sources(*ROOMS)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name == "Stage"
     ]
+    assert len(written) == len(found) + 1 and all(name.startswith("models/") for name in written)  # and the protocol
+    for package in (package for kinds in STAGES.values() for package in kinds.values()):
+        kind = light(package)
+        assert isinstance(kind.WEIGHTS, dict) and kind.Options.model_config["extra"] == "forbid"
+        assert kind.Settings.model_config["extra"] == "forbid" and callable(kind.columns)
+    alone = {ROOT / "pipelines" / name for name in ("measure.py", "reference.py")}  # tools for one kind of network
+    above = [(path, name) for path in sources(*ROOMS[1:]) if path not in alone for name in imports(path)]
+    assert not [(path, name) for path, name in above if name.startswith("models.") and ".stage." in f"{name}."]
+    service = {name for path in sources("serve") for name in imports(path)}
+    shared = ("pipelines.run.chain.Chain", "pipelines.embed.looked_at", "pipelines.captions.write.choose")
+    assert service >= set(shared)
+    networks = ("torch.nn", "diffusers", "onnxruntime", "transformers", "vllm")
+    assert not [name for name in service for net in networks if within(name, net)]
+
+
+def test_a_job_is_checked_without_what_it_runs_on() -> None:
+    """Every kind's light half is read, and nothing that takes seconds to import, or is not on a small machine."""
+    code = (
+        "import sys; from models.stages import STAGES, light; from pipelines.config.request import load_request; "
+        "load_request('starter', 'laptop', 'demo'); [light(p) for kinds in STAGES.values() for p in kinds.values()]; "
+        "print(sorted({'torch', 'ray', 'diffusers', 'onnxruntime', 'transformers', 'vllm', 'cv2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_batch_of_rows_has_one_type() -> None:

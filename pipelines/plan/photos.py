@@ -225,6 +225,11 @@ def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoP
     partition = recipe.partition
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
+    if job.limit is not None and job.limit < pieces.samples:
+        raise UserError(
+            f"{out.uri} is planned for {pieces.samples} pictures, and {job.limit} are asked for: a run can grow, not shrink. "
+            "Choose another --out for fewer."
+        )
     new = _new_rows(pieces, rows, out)
     if job.limit is not None and job.limit < pieces.samples:
         raise UserError(

@@ -26,7 +26,7 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe, caption_recipe, chain_of, stage_recipes
 from pipelines.plan.attributes import draw_words
 from pipelines.plan.identities import Identity, digest, identities, table_of
-from pipelines.plan.pieces import Pieces, claim, read_pieces, read_recipe, read_run
+from pipelines.plan.pieces import SAMPLES, Pieces, claim, read_pieces, read_recipe, read_run
 from pipelines.rows.ids import hashed
 from pipelines.rows.record import RecordSpec
 from pipelines.storage import Storage
@@ -198,7 +198,7 @@ def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Plan:
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
     people = identities(job.identities, bundle, job.seed, job.parts)
-    _check_unchanged(pieces, people, out)
+    _check_unchanged(pieces, job, people, out)
     return Plan(out, job, bundle, recipe, chain, _extended(pieces, job, recipe, people, out))
 
 
@@ -243,7 +243,7 @@ def sample_bytes(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
     return total * job.gates.attempts
 
 
-def _check_unchanged(pieces: Pieces, people: Sequence[Identity], out: Storage) -> None:
+def _check_unchanged(pieces: Pieces, job: GenerateJob, people: Sequence[Identity], out: Storage) -> None:
     """Raise a UserError where a person who is planned is not the one that is asked for now."""
     if len(people) < pieces.items:
         raise UserError(
@@ -254,17 +254,27 @@ def _check_unchanged(pieces: Pieces, people: Sequence[Identity], out: Storage) -
         now = people[piece.start : piece.stop]
         if digest(now) == piece.digest:
             continue
-        before = pieces.whole_table(number, IDENTITIES)["identity_id"].to_pylist()
-        embeddings = pieces.whole_table(number, IDENTITIES)["embedding"].to_pylist()
-        known = dict(zip(before, embeddings))
-        changed = next(
-            (p.id for p in now if p.id not in known or not np.array_equal(np.float32(known[p.id]), p.embedding)),
-            now[0].id,
-        )
         raise UserError(
-            f"{out.uri}: person {changed!r}, who is planned, has changed in the source (another place, embedding or words). "
-            "Choose another --out, or put the people back as they were and new ones after them."
+            f"{out.uri}: person {_changed(pieces, number, job, now)!r}, who is planned, has changed in the source (another "
+            "place, embedding or words). Choose another --out, or put the people back as they were and new ones after them."
         )
+
+
+def _changed(pieces: Pieces, number: int, job: GenerateJob, now: Sequence[Identity]) -> str:
+    """Return the first person of a piece in whose place another stands now, or whose embedding or words are others."""
+    people, rows = pieces.whole_table(number, IDENTITIES), pieces.whole_table(number, SAMPLES)
+    told = ("sample_id", "attributes", "attributes_source")
+    planned = set(zip(*(rows[name].to_pylist() for name in told)))
+    samples = {sample for sample, _, _ in planned}
+    for name, embedding, person in zip(people["identity_id"].to_pylist(), people["embedding"].to_pylist(), now):
+        own = [tuple(row[key] for key in told) for row in samples_of(job, person) if row["sample_id"] in samples]
+        if (
+            person.id != name
+            or not np.array_equal(np.float32(embedding), person.embedding)
+            or not planned.issuperset(own)
+        ):
+            return str(name)
+    return now[0].id
 
 
 def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: Sequence[Identity], out: Storage) -> Pieces:

@@ -11,15 +11,20 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # workers import the stages of these tests by name
 
 from models.weights.bundle import Bundle
-from pipelines import generate
 from pipelines.config.job import GenerateJob
 from tests.pipelines import small
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """The small bundle, its weights sealed in a temporary folder, its stages in the graph's place."""
-    monkeypatch.setattr(generate, "STAGES", small.STAGES)
+def kinds() -> Iterator[None]:
+    """The small kinds, in the table of stages."""
+    with small.registered():
+        yield
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, kinds: None) -> Bundle:
+    """The small bundle, its weights sealed in a temporary folder."""
     return small.write_bundle(tmp_path / "bundle")
 
 

@@ -1,116 +1,201 @@
-"""Stages of plain arithmetic for the tests of partitions, commits, redraws and resumes. They are no models."""
+"""Kinds of plain arithmetic for the tests of partitions, commits, redraws and resumes. They are no models."""
 
 import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
-from safetensors.numpy import save_file
+from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import load_file, save_file
 
+from models.columns import Columns
 from models.config import apply_edit, check
+from models.errors import UserError
+from models.layers import Layer, check_words
 from models.seeds import seed_of
+from models.stages import STAGES, Files, Flow, NoOptions
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import seal
+from pipelines.captions.write import write_captions
+from pipelines.commits import finished
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
-from pipelines.generate import KINDS
+from pipelines.config.request import check_request
+from pipelines.generate import generate
+from pipelines.plan.photos import PhotoPlan
+from pipelines.plan.samples import Plan, write_plan
+from pipelines.report import Report
+from pipelines.run.chain import Chain
+from pipelines.storage import Storage
+from pipelines.writer import write_partition
 
 SIZE = 32
-Columns = dict[str, np.ndarray]
+KIND = "small"
+WEIGHTS = {"model": True}
 
 
 class Visible:
     """A coloured disc: colour and grain from the noise's name alone. Rows whose caption holds BAD raise."""
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        dtype: str,
-        threads: int,
-        batch: int,
-        steps: int,
-        guidance: float,
-        size: int,
-        wait: float = 0,
-    ) -> None:
-        self.batch, self.size, self.wait = batch, size, wait
+    WEIGHTS = WEIGHTS
 
-    def __call__(self, rows: Columns) -> Columns:
-        time.sleep(self.wait)
-        if any("BAD" in str(caption) for caption in rows["caption"]):
-            raise ValueError("a caption that cannot be drawn")
-        pictures = [self.draw(str(name)) for name in rows["noise_id"]]
-        return {**rows, "visible": np.stack(pictures)}
+    class Options(BaseModel):
+        """How it is loaded."""
 
-    def draw(self, name: str) -> np.ndarray:
-        random = np.random.default_rng(seed_of(name))
-        y, x = np.mgrid[: self.size, : self.size] / self.size - 0.5
-        disc = (x**2 + y**2 < 0.12)[..., None]
-        grain = random.integers(0, 40, (self.size, self.size, 3))
-        return np.where(disc, random.integers(60, 200, 3) + grain, grain).astype(np.uint8)
+        model_config = ConfigDict(extra="forbid", frozen=True)
+        wait: float = 0
+        """Seconds that a batch takes."""
+
+    class Settings(BaseModel):
+        """What a job may choose."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+        steps: int = 4
+        size: int = SIZE
+
+    @staticmethod
+    def columns(options: Options, settings: Settings, files: Mapping[str, Files]) -> Flow:
+        return Flow(reads=("noise_id", "caption"), writes=("visible",))
+
+    class Stage:
+        def __init__(self, weights: Mapping[str, Path], options: Any, **_: Any) -> None:
+            self.wait = options.wait
+
+        def __call__(self, rows: Columns, settings: Any, batch: int) -> Columns:
+            time.sleep(self.wait)
+            if any("BAD" in str(caption) for caption in rows["caption"]):
+                raise ValueError("a caption that cannot be drawn")
+            return {"visible": np.stack([disc(str(name), settings.size) for name in rows["noise_id"]])}
 
 
 class Parser:
     """Bright pixels are skin."""
 
-    def __init__(self, weights: Path, **_: object) -> None: ...
+    WEIGHTS = WEIGHTS
+    Options, Settings = NoOptions, NoOptions
 
-    def __call__(self, rows: Columns) -> Columns:
-        return {**rows, "classes": (rows["visible"].mean(-1) > 50).astype(np.uint8)}
+    @staticmethod
+    def columns(options: NoOptions, settings: NoOptions, files: Mapping[str, Files]) -> Flow:
+        return Flow(reads=("visible",), writes=("classes",))
+
+    class Stage:
+        def __init__(self, weights: Mapping[str, Path], options: NoOptions, **_: Any) -> None: ...
+
+        def __call__(self, rows: Columns, settings: NoOptions, batch: int) -> Columns:
+            return {"classes": (rows["visible"].mean(-1) > 50).astype(np.uint8)}
 
 
 class Thermal:
-    """34 degC in the warm and 29 in the cold, and a little of the picture."""
+    """34 degC in the warm and 29 in the cold, and a little of the picture; without randomness."""
 
-    def __init__(self, weights: Path, *, conditions: tuple[str, ...], **_: object) -> None:
-        self.conditions = conditions
+    WEIGHTS = WEIGHTS
+    Options = NoOptions
 
-    def __call__(self, rows: Columns) -> Columns:
-        base = np.array([{"warm": 34.0, "cold": 29.0}[name] for name in self.conditions])
-        celsius = base[None, :, None, None] + rows["visible"].mean(-1)[:, None] / 255
-        thermal = np.rint((celsius + 273.15) * 100).astype(np.uint16)
-        return {**rows, "thermal": thermal, "thermal_clipped": np.zeros(thermal.shape[:2], np.float32)}
+    class Settings(BaseModel):
+        """The layers of the job."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+        layers: tuple[Layer, ...] = ()
+
+    @staticmethod
+    def columns(options: NoOptions, settings: Settings, files: Mapping[str, Files]) -> Flow:
+        try:
+            check_words(settings.layers, ("warm", "cold"), "the small thermalizer")
+        except ValueError as error:
+            raise UserError(f"{error}.") from None
+        return Flow(reads=("visible", "classes"), writes=("thermal", "thermal_clipped"))
+
+    class Stage:
+        def __init__(self, weights: Mapping[str, Path], options: NoOptions, **_: Any) -> None: ...
+
+        def __call__(self, rows: Columns, settings: Any, batch: int) -> Columns:
+            base = np.array([{"warm": 34.0, "cold": 29.0}[layer.condition] for layer in settings.layers])
+            celsius = base[None, :, None, None] + rows["visible"].mean(-1)[:, None] / 255
+            thermal = np.rint((celsius + 273.15) * 100).astype(np.uint16)
+            return {"thermal": thermal, "thermal_clipped": np.zeros(thermal.shape[:2], np.float32)}
 
 
 class Faces:
     """Finds the embedding that was asked for, except in one attempt out of four."""
 
-    def __init__(self, weights: Path, **_: object) -> None: ...
+    WEIGHTS = WEIGHTS
+    Options, Settings = NoOptions, NoOptions
 
-    def __call__(self, rows: Columns) -> Columns:
-        count = len(rows["noise_id"])
-        wrong = np.array([seed_of("fails", str(name)) % 4 == 0 for name in rows["noise_id"]])
-        found = np.where(wrong[:, None], -rows["embedding"], rows["embedding"]).astype(np.float32)
-        return {
-            **rows,
-            "bbox": np.tile(np.array([6, 6, 26, 26], np.float32), (count, 1)),
-            "keypoints": np.zeros((count, 5, 2), np.float32),
-            "detection_score": np.ones(count, np.float32),
-            "found_embedding": found,
-            "faces": np.ones(count, np.int32),
-        }
+    @staticmethod
+    def columns(options: NoOptions, settings: NoOptions, files: Mapping[str, Files]) -> Flow:
+        writes = ("bbox", "keypoints", "detection_score", "found_embedding", "faces")
+        return Flow(reads=("visible", "noise_id", "embedding"), writes=writes)
+
+    @staticmethod
+    def reference(options: NoOptions, weights: Mapping[str, Path]) -> dict[str, np.ndarray]:
+        """Return a narrow distribution of people, with a probe for one attribute."""
+        return dict(load_file(weights["model"] / "reference.safetensors"))
+
+    @staticmethod
+    def recogniser(weights: Mapping[str, Path]) -> str:
+        """Return the space of the embeddings."""
+        return KIND
+
+    class Stage:
+        def __init__(self, weights: Mapping[str, Path], options: NoOptions, **_: Any) -> None: ...
+
+        def __call__(self, rows: Columns, settings: NoOptions, batch: int) -> Columns:
+            count = len(rows["noise_id"])
+            wrong = np.array([seed_of("fails", str(name)) % 4 == 0 for name in rows["noise_id"]])
+            found = np.where(wrong[:, None], -rows["embedding"], rows["embedding"]).astype(np.float32)
+            return {
+                "bbox": np.tile(np.array([6, 6, 26, 26], np.float32), (count, 1)),
+                "keypoints": np.zeros((count, 5, 2), np.float32),
+                "detection_score": np.ones(count, np.float32),
+                "found_embedding": found,
+                "faces": np.ones(count, np.int32),
+            }
 
 
-STAGES = {
-    "visible": f"{__name__}:Visible",
-    "parser": f"{__name__}:Parser",
-    "thermal": f"{__name__}:Thermal",
-    "faces": f"{__name__}:Faces",
-    "gates": "models.gates:GateStage",
-}
+KINDS: dict[str, type] = {"visible": Visible, "parser": Parser, "thermal": Thermal, "faces": Faces}
+PARTS = ("captions", *KINDS)
+
+
+def disc(name: str, size: int) -> np.ndarray:
+    """Return uint8 [size, size, 3]."""
+    random = np.random.default_rng(seed_of(name))
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    inside = (x**2 + y**2 < 0.12)[..., None]
+    grain = random.integers(0, 40, (size, size, 3))
+    return np.where(inside, random.integers(60, 200, 3) + grain, grain).astype(np.uint8)
+
+
+def register() -> None:
+    """Enter the kinds into the table of stages, each by one line."""
+    for stage, kind in KINDS.items():
+        STAGES[stage][KIND] = f"{__name__}:{kind.__name__}"
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """Have the kinds in the table of stages for a while."""
+    register()
+    try:
+        yield
+    finally:
+        for stage in KINDS:
+            STAGES[stage].pop(KIND, None)
 
 
 def write_bundle(folder: Path, **options: object) -> Bundle:
     """Write a bundle of sealed part folders below `folder`; `options` go to the visible stage."""
-    content: dict[str, object] = {"name": "small", "size": SIZE}
-    for name in ("captions", "visible", "parser", "thermal", "faces"):
+    parts: dict[str, dict[str, Any]] = {}
+    for name in PARTS:
         part = folder / name
         part.mkdir(parents=True, exist_ok=True)
         (part / "weights.bin").write_bytes(name.encode() * 100)
-        content[name] = {"kind": KINDS.get(name, "small"), "weights": name, "licence": "apache-2.0", "batch": 4}
-    content["visible"] = {**content["visible"], "options": options}  # type: ignore[dict-item]
+        kind = "vllm" if name == "captions" else KIND
+        parts[name] = {"kind": kind, "weights": name, "licence": "apache-2.0", "batch": 4}
+    parts["visible"]["options"] = options
     random = np.random.default_rng(0)
     components = np.linalg.qr(random.normal(size=(512, 64)))[0].T
     reference = {
@@ -124,9 +209,18 @@ def write_bundle(folder: Path, **options: object) -> Bundle:
         {k: np.ascontiguousarray(v, np.float32) for k, v in reference.items()},
         folder / "faces" / "reference.safetensors",
     )
-    for name in ("captions", "visible", "parser", "thermal", "faces"):
+    for name in PARTS:
         seal(folder / name)
     path = folder / "bundle.yaml"
+    path.write_text(yaml.safe_dump({"name": KIND, "size": SIZE, "parts": parts}))
+    return load_bundle(str(path))
+
+
+def with_part(bundle: Bundle, name: str, **values: object) -> Bundle:
+    """Write the bundle's file anew with a part added or replaced, and load it."""
+    path = Path(bundle.folder, "bundle.yaml")
+    content = yaml.safe_load(path.read_text())
+    content["parts"][name] = values
     path.write_text(yaml.safe_dump(content))
     return load_bundle(str(path))
 
@@ -160,7 +254,32 @@ def profile(*edits: str) -> Profile:
     return check(Profile, content, "profile")
 
 
-def shards(out: Path) -> dict[str, bytes]:
+def make(wanted: GenerateJob, bundle: Bundle, out: Path | str, *edits: str) -> Report:
+    """Run a job on Ray; edits are of the profile."""
+    return generate(check_request(wanted, bundle, profile(*edits)), Storage(out))
+
+
+def make_here(wanted: GenerateJob, bundle: Bundle, out: Path | str) -> Plan:
+    """Run what a job lacks in this process, by the same stages and the same writer."""
+    plan = write_plan(wanted, bundle, Storage(out))
+    write_captions(plan, profile().captions)
+    write_missing(plan, chain_of(plan))
+    return plan
+
+
+def chain_of(plan: Plan | PhotoPlan, attempts: int | None = None) -> Chain:
+    """Return all stages of a plan's job in this process."""
+    wanted = plan.job.gates.attempts if isinstance(plan, Plan) else 1
+    return Chain(plan.chain, plan.chain.stages, attempts or wanted)
+
+
+def write_missing(plan: Plan | PhotoPlan, chain: Chain) -> None:
+    """Write the partitions of a plan that are not committed."""
+    for partition in sorted(set(range(plan.partitions)) - finished(plan.out)):
+        write_partition(chain(plan.partition(partition)), plan, threads=1)
+
+
+def shards(out: Path | str) -> dict[str, bytes]:
     """Return the committed files of an output with their bytes, by name."""
-    found = [path for folder in ("data", "rejects") for path in sorted((out / folder).glob("*"))]
+    found = [path for folder in ("data", "rejects") for path in sorted(Path(out, folder).glob("*"))]
     return {os.path.relpath(path, out): path.read_bytes() for path in found}

@@ -14,15 +14,18 @@ from models.captions.measure import normalised
 from models.captions.reading import disagreements
 from models.captions.sampling import spread_attributes
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import Bundle, load_bundle
-from models.weights.store import ROOT, seal
-from pipelines import captions
-from pipelines.captions.vllm import CaptionOptions, Engine, Texts, Written, caption_options
+from models.stages import CAPTIONS
+from models.weights.bundle import Bundle, Part, load_bundle
+from models.weights.store import seal
+from pipelines.captions import write as module
+from pipelines.captions.backends import VllmOptions, vllm_options
+from pipelines.captions.vllm import Engine, Texts, Written
 from pipelines.captions.write import FEW, choose, cleaned, templates, write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import CaptionEngines
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.storage import Storage
+from tests.pipelines import small
 
 ENGINES = CaptionEngines(threads=1)
 PEOPLE = [spread_attributes(random.Random(k)) for k in range(24)]
@@ -44,7 +47,7 @@ def written(
         calls.append(len(wanted))
         return {pair: answer(*pair) for pair in wanted}
 
-    found, sources = choose(PEOPLE[:count], SEEDS[:count], write, CaptionOptions(), taken)
+    found, sources = choose(PEOPLE[:count], SEEDS[:count], write, VllmOptions(), taken)
     return found, sources, calls
 
 
@@ -80,7 +83,7 @@ def test_no_two_samples_share_a_text() -> None:
     def write(wanted: Sequence[tuple[int, int]]) -> Texts:
         return {(k, a): f"{caption(PEOPLE[0], 7)[:-1]}, {texts[a]}." for k, a in wanted}
 
-    found, sources = choose(same, SEEDS[:6], write, CaptionOptions(), set())
+    found, sources = choose(same, SEEDS[:6], write, VllmOptions(), set())
     assert len({normalised(text) for text in found}) == 6
     assert sources == ["llm"] * 3 + ["grammar"] * 3
 
@@ -90,7 +93,7 @@ def test_the_choice_does_not_depend_on_how_many_texts_are_asked_for_at_once(monk
         return said(sample, attempt) if (sample + attempt) % 3 == 0 else "A person."
 
     at_once = written(set(), answer)
-    monkeypatch.setattr(captions, "FEW", 0)
+    monkeypatch.setattr(module, "FEW", 0)
     one_by_one = written(set(), answer)
     assert at_once[:2] == one_by_one[:2]
     assert one_by_one[2] == [24, 16, 8]
@@ -110,9 +113,9 @@ def test_answers_of_chat_models_are_cleaned() -> None:
 
 
 def test_a_wrong_option_is_named(bundle: Bundle) -> None:
-    part = bundle.captions.model_copy(update={"options": {"temprature": 1}})
-    with pytest.raises(UserError, match="captions.options.temprature"):
-        caption_options(part)
+    part = bundle.part(CAPTIONS).model_copy(update={"options": {"temprature": 1}})
+    with pytest.raises(UserError, match="captions.options.temprature: unknown key; known here: temperature"):
+        vllm_options(part)
 
 
 def test_captions_are_committed_once(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> None:
@@ -136,9 +139,8 @@ def starter() -> Bundle:
 
 def llm_plan(starter: Bundle, job: Callable[..., GenerateJob], bundle: Bundle, out: Path) -> Plan:
     """A plan of the small bundle whose captions the starter's model writes."""
-    part = starter.captions.model_copy(update={"weights": str(ROOT / "models/starter" / starter.captions.weights)})
-    mixed = bundle.model_copy(update={"captions": part})
-    mixed._folder = bundle._folder
+    weights = str(starter.main(CAPTIONS))
+    mixed = small.with_part(bundle, CAPTIONS, kind="vllm", weights=weights, licence="apache-2.0")
     return write_plan(job("captions=llm"), mixed, Storage(out))
 
 
@@ -171,7 +173,9 @@ def test_a_model_that_answers_nothing_is_a_fault(starter: Bundle) -> None:
             return iter(())
 
     with pytest.raises(EnvironmentFault, match=r"answered none of 6 requests .*captions=template"):
-        Mute(starter.captions, starter, ENGINES, CaptionOptions()).texts(PEOPLE, SEEDS, [(k, 0) for k in range(6)])
+        Mute(starter.part(CAPTIONS), starter.folder, ENGINES, VllmOptions()).texts(
+            PEOPLE, SEEDS, [(k, 0) for k in range(6)]
+        )
 
 
 @pytest.mark.slow
@@ -179,15 +183,15 @@ def test_an_engine_that_cannot_start_is_one_message_with_the_way_out(
     local_ray: Any, starter: Bundle, tmp_path: Path
 ) -> None:
     folder = tmp_path / "captioner"
-    shutil.copytree(ROOT / "models/starter" / starter.captions.weights, folder)
+    shutil.copytree(starter.main(CAPTIONS), folder)
     (folder / "model.safetensors").write_bytes(b"no weights at all")
     seal(folder)
-    part = starter.captions.model_copy(update={"weights": str(folder)})
+    part = Part(kind="vllm", weights=str(folder), licence="apache-2.0")
     with pytest.raises(EnvironmentFault, match=r"vLLM engine for .*captioner failed .*captions=template"):
-        Engine(part, starter, ENGINES, CaptionOptions()).texts(PEOPLE[:2], SEEDS[:2], [(0, 0), (1, 0)])
+        Engine(part, starter.folder, ENGINES, VllmOptions()).texts(PEOPLE[:2], SEEDS[:2], [(0, 0), (1, 0)])
 
 
 def test_missing_weights_are_one_message_with_the_way_out(bundle: Bundle, tmp_path: Path) -> None:
-    part = bundle.captions.model_copy(update={"weights": str(tmp_path / "nowhere")})
+    part = Part(kind="vllm", weights=str(tmp_path / "nowhere"), licence="apache-2.0")
     with pytest.raises(EnvironmentFault, match=r"nowhere does not exist.*captions=template"):
-        Engine(part, bundle, ENGINES, CaptionOptions())
+        Engine(part, bundle.folder, ENGINES, VllmOptions())

@@ -10,19 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from models.columns import Columns
 from models.errors import EnvironmentFault
-from models.weights.bundle import Bundle
-from pipelines import chain, faults, record
+from models.stages import Flow, NoOptions
+from models.weights.bundle import Bundle, Part
 from pipelines.captions.write import write_captions
+from pipelines.config.chain import Link
 from pipelines.config.job import GenerateJob
-from pipelines.generate import spec
 from pipelines.plan.samples import Plan, write_plan
+from pipelines.rows import record
+from pipelines.run import chain, faults
 from pipelines.storage import Storage
 from pipelines.writer import encoded, whole_partition, write_partition
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]
-Columns = dict[str, np.ndarray]
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def plan(bundle: Bundle, job: Job, tmp_path: Path) -> Plan:
 
 
 def run(plan: Plan, attempts: int = 3) -> Columns:
-    return chain.Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(attempts))(plan.partition(0))
+    return small.chain_of(plan, attempts)(plan.partition(0))
 
 
 def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: Plan) -> None:
@@ -53,7 +55,7 @@ def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: Plan) -> N
 def test_a_row_does_not_depend_on_its_neighbours(plan: Plan) -> None:
     rows = run(plan)
     alone = {key: values[3:4] for key, values in plan.partition(0).items()}
-    again = chain.Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))(alone)
+    again = small.chain_of(plan)(alone)
     last = np.flatnonzero(again["final"])[0]
     assert np.array_equal(again["thermal"][last], rows["thermal"][3])
 
@@ -98,18 +100,33 @@ def test_what_the_environment_lacks_is_not_blamed_on_a_row() -> None:
 
 
 def test_memory_that_runs_out_halves_the_batch_and_marks_the_rows() -> None:
+    batches = list[int]()
+
     class Greedy:
-        batch = 8
+        def __init__(self, *_: object, **__: object) -> None: ...
 
-        def __call__(self, rows: Columns) -> Columns:
-            if self.batch > 2:
+        def __call__(self, rows: Columns, settings: object, batch: int) -> Columns:
+            batches.append(batch)
+            if batch > 2:
                 raise MemoryError
-            return {"ok": rows["sample_id"]}
+            return {"seed": rows["sample_id"]}
 
-    stage, smaller = Greedy(), list[int]()
-    assert chain.called(stage, smaller, {"sample_id": np.arange(8)})["ok"].tolist() == list(range(8))
+    link = Link("visible", "visible", "nowhere", Part(kind="greedy"), "", NoOptions(), Flow((), ("seed",)))
+    smaller = list[int]()
+    result = chain.called(Greedy(), link, 8, smaller, {"sample_id": np.arange(8)})
+    assert result["seed"].tolist() == list(range(8))
     assert smaller == [4, 2]
-    assert stage.batch == 8
+    assert batches == [8, 8, 4, 2]  # once more as it was: what filled the memory may have been freed
+
+
+def test_a_stage_runs_on_the_rows_that_lack_what_it_writes(plan: Plan) -> None:
+    """What the source brings for some rows stays theirs, and the others are computed."""
+    rows, bit = plan.partition(0), np.uint64(1 << plan.chain.tracked.index("classes"))
+    rows["classes"] = np.full((8, small.SIZE, small.SIZE), 7, np.uint8)
+    rows["reached"] = np.where(np.arange(8) < 3, bit, np.uint64(0))
+    made = chain.Chain(plan.chain, ("visible", "parser"))(rows)
+    assert (made["classes"][:3] == 7).all() and (made["classes"][3:] < 2).all()
+    assert (made["reached"] & bit == bit).all()
 
 
 def test_the_writer_takes_nothing_but_whole_partitions(plan: Plan) -> None:
@@ -135,13 +152,13 @@ def test_the_same_rows_in_any_order_become_the_same_file(plan: Plan) -> None:
 def test_the_schema_is_what_datasets_would_write(plan: Plan) -> None:
     from datasets import Features
 
-    schema = record.schema()
+    schema = record.schema(record.RECORD)
     features = Features.from_arrow_schema(schema)
     assert features.arrow_schema.metadata == schema.metadata
     assert features.arrow_schema.types == schema.types
     rows = chain.stacked([run(plan)])
     with ThreadPoolExecutor(1) as threads:
-        table = record.table_of(plan, rows, np.arange(2), threads)
+        table = record.table_of(plan.record, rows, np.arange(2), threads)
     again = pq.read_table(io.BytesIO(encoded(table)))
     assert again.schema.metadata[b"huggingface"] == schema.metadata[b"huggingface"]
     thermal = rows["thermal"][0, 1]

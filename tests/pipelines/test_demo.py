@@ -18,7 +18,13 @@ from tests.pipelines import small
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("identities.count=2", "views.per_identity=2", "sampling.steps=4", "gates.attempts=2", "gates.identity=-1")
+SMALL = (
+    "identities.count=2",
+    "views.per_identity=2",
+    "settings.visible.steps=4",
+    "gates.attempts=2",
+    "gates.identity=-1",
+)
 """Two people twice in a few steps; the identity gate is open, for pictures of so few steps are no likenesses."""
 
 
@@ -57,10 +63,10 @@ def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(made: tuple[Path, st
 
 
 def test_the_same_bytes_come_out_of_other_pools(made: tuple[Path, str], tmp_path: Path) -> None:
-    """The plan holds the captions; from it, other actors make the same pictures."""
+    """The plan holds the captions; from it, other actors make the same pictures. Redraws stay with the first stage's."""
     split = (
-        "profile.groups=[{stages: [visible], actors: [1, 2]}, {stages: [parser, thermal], cpus: 0.5}, "
-        "{stages: [faces, gates], cpus: 0.5}]"
+        "profile.groups=[{stages: [visible, parser, thermal, faces, gates], actors: [1, 2]}, "
+        "{stages: [landmarks], cpus: 0.5}]"
     )
     shutil.copytree(made[0] / "_plan", tmp_path / "other" / "_plan")
     edits = (*SMALL, split, "profile.writer.threads=1")
@@ -76,6 +82,8 @@ def test_the_same_bytes_come_out_of_other_pools(made: tuple[Path, str], tmp_path
         (("bundle.visible.weights=nowhere",), 75, "weights are missing"),
         (("identities.source=nobody.parquet",), 2, "nobody.parquet does not exist"),
         (("profile.groups=[{stages: [visible], threads: 2}]",), 2, "Set threads: 1 and raise actors instead"),
+        (("profile.groups=[{stages: [visible]}, {stages: [gates]}]",), 2, "into one group, or set gates.attempts=1"),
+        (("settings.visible.stpes=3",), 2, "settings.visible.stpes: unknown key; known here: steps, guidance"),
         (("profile.ray.object_store_mb=99999999",), 75, "the object store needs"),
     ],
 )

@@ -91,7 +91,7 @@ def test_people_come_back_as_identities(local_ray, tmp_path: Path) -> None:
     found = from_parquet(str(out), None, load_bundle("starter"))
     assert [person.id for person in found] == [f"{person}.png" for person in people]
     app = FaceAnalysis(name="starter/faces", root=str(ROOT), providers=["CPUExecutionProvider"])
-    app.prepare(-1, det_size=embed.NEAR)
+    app.prepare(-1, det_size=(128, 128))
     for person, picture in zip(found, pictures):
         (face,) = app.get(np.ascontiguousarray(picture[..., ::-1]))
         assert float(person.embedding @ face.normed_embedding) > 0.9999
@@ -108,7 +108,7 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_there_and_cannot_be_read_keeps_its_row(tmp_path: Path) -> None:
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    embedder = embed.PhotoEmbedder(Storage(tmp_path), load_bundle("starter"), threads=1)
+    embedder = embed.PhotoEmbedder(Storage(tmp_path), embed.faces_link(load_bundle("starter")), threads=1)
     rows = embedder({"picture": np.array(["loop.png", "gone.png"])}).to_pylist()
     assert [row["reason"] for row in rows] == [
         "cannot be read: Too many levels of symbolic links", "cannot be read: No such file or directory",
@@ -118,7 +118,7 @@ def test_a_file_that_is_there_and_cannot_be_read_keeps_its_row(tmp_path: Path) -
 def test_missing_weights_are_said_before_ray_starts(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     content = yaml.safe_load((STARTER / "bundle.yaml").read_text())
-    content["faces"]["weights"] = "nowhere"
+    content["parts"]["faces"]["weights"] = "nowhere"
     (tmp_path / "bundle.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(EnvironmentFault, match="nowhere"):
         embed.run(str(tmp_path), str(tmp_path / "out.parquet"), bundle=str(tmp_path / "bundle.yaml"))

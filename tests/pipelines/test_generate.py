@@ -17,10 +17,8 @@ import pytest
 
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, load_bundle
-from pipelines import generate as module
 from pipelines.commits import committed, finished
 from pipelines.config.job import GenerateJob
-from pipelines.generate import generate
 from pipelines.plan.samples import Plan
 from pipelines.report import Report
 from pipelines.storage import Storage
@@ -35,10 +33,9 @@ ROOT = Path(__file__).parent.parent.parent
 def first(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bundle, Report]]:
     """One finished run that several tests look at."""
     folder = tmp_path_factory.mktemp("first")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "STAGES", small.STAGES)
+    with small.registered():
         bundle = small.write_bundle(folder / "bundle")
-        yield bundle, generate(small.job(), bundle, small.profile(), Storage(folder / "out"))
+        yield bundle, small.make(small.job(), bundle, folder / "out")
 
 
 def test_every_sample_is_there_once_and_the_shards_open_as_a_data_set(
@@ -68,40 +65,61 @@ def test_every_sample_is_there_once_and_the_shards_open_as_a_data_set(
     assert row["visible"].size == row["classes"].size == (32, 32)
 
 
-def test_the_same_bytes_come_out_of_one_actor_or_of_split_pools(
-    first: tuple[Bundle, Report], job: Job, tmp_path: Path
-) -> None:
-    bundle, report = first
-    groups = ("[visible], actors: [1, 2]", "[parser, thermal, faces, gates]")
+def test_the_same_bytes_come_out_of_one_actor_or_of_split_pools(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    """Redraws stay with the first stage's actor; what comes after the gates may live anywhere, without redraws every stage."""
+    bundle = small.with_part(bundle, "landmarks", kind="null", batch=4)
+    small.make_here(job(), bundle, tmp_path / "one")
+    groups = "{stages: [visible, parser, thermal, faces, gates], actors: [1, 2], cpus: 0.25}, {stages: [landmarks]}"
+    small.make(job(), bundle, tmp_path / "two", f"groups=[{groups}]", "writer.threads=1")
+    assert small.shards(tmp_path / "two") == small.shards(tmp_path / "one")
+    small.make_here(job("gates.attempts=1"), bundle, tmp_path / "once")
+    groups = "[visible], actors: [1, 2]", "[parser, thermal]", "[faces, gates, landmarks]"
     split = "[" + ", ".join(f"{{stages: {stages}, cpus: 0.25}}" for stages in groups) + "]"
-    generate(job(), bundle, small.profile(f"groups={split}", "writer.threads=1"), Storage(tmp_path / "out"))
-    assert small.shards(tmp_path / "out") == small.shards(Path(report.out))
+    small.make(job("gates.attempts=1"), bundle, tmp_path / "many", f"groups={split}")
+    assert small.shards(tmp_path / "many") == small.shards(tmp_path / "once")
+
+
+def test_the_null_bundle_runs_the_whole_graph(local_ray: Any, job: Job, tmp_path: Path) -> None:
+    """Conditions in words and degrees, two draws, landmarks; and rows alone, without pixels."""
+    edits = "conditions=[warm, 22.5]", "samples=2", "gates.attempts=2"
+    report = small.make(job(*edits), load_bundle("null"), tmp_path / "out")
+    assert (report.accepted, report.pairs, report.partitions) == (24, 96, 3)
+    rows = pq.read_table(tmp_path / "out" / "data").to_pylist()
+    layers = {(row["condition"], row["thermal_draw"]) for row in rows}
+    assert layers == {("warm", 0), ("warm", 1), ("22.5", 0), ("22.5", 1)}
+    assert all(len(row["landmarks_70"]) == 140 and row["thermal"] and row["classes"] for row in rows)
+    small.make_here(job(*edits), load_bundle("null"), tmp_path / "here")
+    assert small.shards(tmp_path / "here") == small.shards(tmp_path / "out")
+
+    bare = load_bundle("null", ["visible.options.pictures=false"])
+    report = small.make(job(*edits), bare, tmp_path / "bare")
+    assert (report.accepted, report.pairs) == (24, 96)
+    rows = pq.read_table(tmp_path / "bare" / "data").to_pylist()
+    assert {row[name] for row in rows for name in ("visible", "thermal", "valid", "classes", "size")} == {None}
+    assert len({row["pair_id"] for row in rows}) == 96 and all(row["caption"] and row["embedding"] for row in rows)
 
 
 def test_a_larger_job_begins_with_the_same_pairs(first: tuple[Bundle, Report], job: Job, tmp_path: Path) -> None:
     bundle, report = first
-    generate(job("identities.count=8"), bundle, small.profile(), Storage(tmp_path / "more"))
-
-    few, more = (pq.read_table(out / "data") for out in (Path(report.out), tmp_path / "more"))
-    later = {row["pair_id"]: row for row in more.drop(["provenance"]).to_pylist()}
-    assert len(later) > len(few)
-    assert all(later[row["pair_id"]] == row for row in few.drop(["provenance"]).to_pylist())
+    small.make(job("identities.count=8"), bundle, tmp_path / "more")
+    few, more = small.shards(Path(report.out)), small.shards(tmp_path / "more")
+    assert few.items() < more.items()
 
 
 def test_a_finished_output_is_kept_and_another_job_is_refused(first: tuple[Bundle, Report], job: Job) -> None:
     bundle, report = first
     before = small.shards(Path(report.out))
-    generate(job(), bundle, small.profile("writer.tasks=1"), Storage(report.out))
+    small.make(job(), bundle, report.out, "writer.tasks=1")
     assert small.shards(Path(report.out)) == before
-    with pytest.raises(UserError, match=r"another run.*what differs: job\.seed: 3 -> 4\. "):
-        generate(job("seed=4"), bundle, small.profile(), Storage(report.out))
+    with pytest.raises(UserError, match=r"another run.*what differs: seed: 3 -> 4\. "):
+        small.make(job("seed=4"), bundle, report.out)
 
 
 def test_one_bad_row_is_rejected_with_its_reason_and_ends_nothing(
     local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Plan, "save_captions", _spoil(Plan.save_captions))
-    report = generate(job("gates.identity=-1"), bundle, small.profile(), Storage(tmp_path / "out"))
+    report = small.make(job("gates.identity=-1"), bundle, tmp_path / "out")
 
     assert report.rejected == 1
     refused = pq.read_table(tmp_path / "out" / "rejects").to_pylist()
@@ -121,7 +139,7 @@ def test_a_run_that_rejects_nearly_everything_stops_early(
 ) -> None:
     hopeless = job("gates.detection=1.0", "gates.celsius=[0, 1]", "stop.first_samples=8", "identities.count=12")
     with pytest.raises(EnvironmentFault, match="samples were rejected"):
-        generate(hopeless, bundle, small.profile(), Storage(tmp_path / "out"))
+        small.make(hopeless, bundle, tmp_path / "out")
     assert finished(Storage(tmp_path / "out"))  # what was found out is kept
 
 
@@ -129,10 +147,9 @@ def test_a_run_that_rejects_nearly_everything_stops_early(
 def whole(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a slow bundle and, under `whole`, what an undisturbed run of it makes."""
     folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "STAGES", small.STAGES)
+    with small.registered():
         slow = small.write_bundle(folder / "bundle", wait=0.3)
-        generate(small.job("identities.count=16"), slow, small.profile(), Storage(folder / "whole"))
+        small.make(small.job("identities.count=16"), slow, folder / "whole")
         yield folder
 
 
@@ -176,7 +193,7 @@ def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(
     assert 2 <= len(kept) < 8, errors
 
     bundle = load_bundle(str(whole / "bundle" / "bundle.yaml"))
-    generate(job("identities.count=16"), bundle, small.profile(), Storage(out))
+    small.make(job("identities.count=16"), bundle, out)
     assert small.shards(out) == small.shards(whole / "whole")
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert len(committed(Storage(out))) == 8
@@ -186,15 +203,12 @@ DRIVER = """
 import sys
 from models.weights.bundle import load_bundle
 from models.errors import UserError
-from pipelines import generate
 from pipelines.interrupts import leave
-from pipelines.storage import Storage
 from tests.pipelines import small
 
-generate.STAGES = small.STAGES
+small.register()
 try:
-    job = small.job("identities.count=16")
-    generate.generate(job, load_bundle(sys.argv[1]), small.profile(), Storage(sys.argv[2]))
+    small.make(small.job("identities.count=16"), load_bundle(sys.argv[1]), sys.argv[2])
 except UserError as error:
     print(error, file=sys.stderr)
     leave(error.exit_code)
@@ -211,11 +225,11 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(local_ray: Any, bundle: Bun
         pytest.skip("no mounting here")
     try:
         with pytest.raises(EnvironmentFault, match=r"No space left.*run the same command again"):
-            generate(job("identities.count=24"), bundle, small.profile("writer.tasks=1"), Storage(out))
+            small.make(job("identities.count=24"), bundle, out, "writer.tasks=1")
         before = committed(Storage(out))
         assert all((out / name).exists() for record in before.values() for name in record.files())
         subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
-        report = generate(job("identities.count=24"), bundle, small.profile(), Storage(out))
+        report = small.make(job("identities.count=24"), bundle, out)
         assert report.samples == 96
         assert before.items() <= committed(Storage(out)).items()
     finally:

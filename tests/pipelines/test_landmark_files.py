@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from models.checkpoint import load_weights
@@ -31,19 +30,16 @@ NETWORK = LandmarkerConfig(size=64, width=0.25, head=32, outputs="softplus")
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> str:
+def bundle(tmp_path: Path, kinds: None) -> str:
     """The path of the small bundle with an untrained landmarker that takes every window for a face."""
-    small.write_bundle(tmp_path / "bundle")
+    bundle = small.write_bundle(tmp_path / "bundle")
     part = tmp_path / "bundle" / "landmarks"
     torch.manual_seed(0)
     save_network(new_landmarker(NETWORK), part / "70" / "landmarker.safetensors")
     (part / "70" / "detection.json").write_text('{"threshold": 1.0}')
     seal(part)
-    path = tmp_path / "bundle" / "bundle.yaml"
-    content = yaml.safe_load(path.read_text())
-    content["landmarks"] = {"kind": "mobilenet", "weights": "landmarks", "licence": "apache-2.0"}
-    path.write_text(yaml.safe_dump(content))
-    return str(path)
+    small.with_part(bundle, "landmarks", kind="mobilenet", weights="landmarks", licence="apache-2.0")
+    return str(tmp_path / "bundle" / "bundle.yaml")
 
 
 def annotated(folder: Path, count: int = 3) -> np.ndarray:
@@ -67,7 +63,7 @@ def test_a_part_of_ones_own_is_named_from_the_working_directory(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(EnvironmentFault, match=f"{tmp_path}/mine has no files.json"):
         landmarks.find(bundle, "images", "out", overrides=["landmarks.weights=mine"])
-    with pytest.raises(UserError, match="no file has a key 'thermals'"):
+    with pytest.raises(UserError, match="parts.thermals.kind: is missing"):
         landmarks.find(bundle, "images", "out", overrides=["thermals.weights=mine"])
 
 
@@ -141,11 +137,12 @@ def test_no_face_overwrites_another_pictures(bundle: str, tmp_path: Path) -> Non
         landmarks.find(bundle, str(images), str(out))
 
 
-def test_a_bundle_without_landmarker_is_named(tmp_path: Path) -> None:
+def test_a_bundle_without_landmarker_is_named(tmp_path: Path, kinds: None) -> None:
     small.write_bundle(tmp_path / "bundle")
-    with pytest.raises(UserError, match="no part `landmarks`"):
-        landmarks.find(str(tmp_path / "bundle" / "bundle.yaml"), str(tmp_path), str(tmp_path / "out"))
-    assert load_bundle(str(tmp_path / "bundle" / "bundle.yaml")).landmarks is None
+    path = str(tmp_path / "bundle" / "bundle.yaml")
+    with pytest.raises(UserError, match="bundle small has no part for stage landmarks"):
+        landmarks.find(path, str(tmp_path), str(tmp_path / "out"))
+    assert load_bundle(path).part_for("landmarks") is None
 
 
 def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str, tmp_path: Path) -> None:

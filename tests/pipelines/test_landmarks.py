@@ -8,55 +8,44 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 
 from models.landmarks.network import LandmarkerConfig, new_landmarker
-from models.weights.bundle import Bundle, load_bundle
+from models.weights.bundle import Bundle
 from models.weights.networks import save_network
 from models.weights.store import seal
-from pipelines import generate
-from pipelines.captions.write import write_captions
+from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob
-from pipelines.plan.samples import write_plan
 from pipelines.report import finish
-from pipelines.run.chain import Chain
 from pipelines.sheet import tiles, views_of
-from pipelines.storage import Storage
-from pipelines.writer import write_partition
 from tests.pipelines import small
+
+Job = Callable[..., GenerateJob]
 
 
 @pytest.fixture
-def whole(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+def whole(bundle: Bundle) -> Bundle:
     """The small bundle with an untrained landmarker."""
-    part = tmp_path / "bundle" / "landmarks"
+    part = Path(bundle.folder, "landmarks")
     torch.manual_seed(0)
     config = LandmarkerConfig(size=32, width=0.25, head=32, outputs="softplus")
     save_network(new_landmarker(config), part / "70" / "landmarker.safetensors")
     seal(part)
-    path = tmp_path / "bundle" / "bundle.yaml"
-    content = yaml.safe_load(path.read_text())
-    content["landmarks"] = {"kind": "mobilenet", "weights": "landmarks", "licence": "apache-2.0", "batch": 4}
-    path.write_text(yaml.safe_dump(content))
-    stages = {**small.STAGES, "landmarks": "models.landmarks.stage:LandmarkStage"}
-    monkeypatch.setattr(generate, "STAGES", stages)
-    return load_bundle(str(path))
+    return small.with_part(bundle, "landmarks", kind="mobilenet", weights="landmarks", licence="apache-2.0", batch=4)
 
 
-def test_a_bundle_without_the_part_has_no_such_stage(bundle: Bundle, whole: Bundle) -> None:
-    assert generate.stages_of(whole) == [*small.STAGES, "landmarks"]
-    assert generate.stages_of(bundle) == list(small.STAGES)
-    groups = small.profile().grouped(generate.stages_of(whole))
-    assert len(groups) == 1 and groups[0].stages[-1] == "landmarks"
+def test_a_bundle_without_the_part_has_no_such_stage(bundle: Bundle, whole: Bundle, job: Job) -> None:
+    assert chain_for(job(), bundle).stages == ("visible", "parser", "thermal", "faces", "gates")
+    chain = chain_for(job(), whole)
+    assert chain.stages == ("visible", "parser", "thermal", "faces", "gates", "landmarks")
+    (group,) = small.profile().grouped(chain.stages)
+    assert group.stages[-1] == "landmarks"
+    assert (
+        "landmarks_70" in chain.tracked and "landmarks_478" not in chain.tracked
+    )  # of the networks that lie in the part
 
 
-def test_accepted_pairs_carry_landmarks_and_the_report_draws_them(
-    whole: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
-) -> None:
-    plan = write_plan(job("identities.count=2"), whole, Storage(tmp_path / "out"))
-    write_captions(plan, small.profile().captions)
-    chain = Chain([generate.spec(name, plan.job, plan.bundle) for name in generate.stages_of(whole)], range(3))
-    write_partition(chain(plan.partition(0)), plan, threads=1)
+def test_accepted_pairs_carry_landmarks_and_the_report_draws_them(whole: Bundle, job: Job, tmp_path: Path) -> None:
+    plan = small.make_here(job("identities.count=2"), whole, tmp_path / "out")
     table = pq.read_table(tmp_path / "out" / "data")
     rows = table.to_pylist()
     assert rows
@@ -78,13 +67,9 @@ def test_accepted_pairs_carry_landmarks_and_the_report_draws_them(
     assert json.loads(rows[0]["scores"])
 
 
-def test_the_shards_open_as_a_data_set(whole: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> None:
+def test_the_shards_open_as_a_data_set(whole: Bundle, job: Job, tmp_path: Path) -> None:
     from datasets import load_dataset
 
-    plan = write_plan(job("identities.count=2"), whole, Storage(tmp_path / "out"))
-    write_captions(plan, small.profile().captions)
-    chain = Chain([generate.spec(name, plan.job, plan.bundle) for name in generate.stages_of(whole)], range(3))
-    write_partition(chain(plan.partition(0)), plan, threads=1)
-    finish(plan)
+    finish(small.make_here(job("identities.count=2"), whole, tmp_path / "out"))
     opened = load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(opened[0]["landmarks_70"]) == 140 and opened[0]["seen_70_thermal"][0] in (True, False)

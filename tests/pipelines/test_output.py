@@ -16,14 +16,16 @@ from models.errors import EnvironmentFault, Interrupted, UserError
 from models.weights.bundle import Bundle
 from pipelines import clean, generate, inspect, provenance, session
 from pipelines.captions.write import write_captions
+from pipelines.commits import committed
 from pipelines.config.job import GenerateJob
-from pipelines.generate import check_made, spec
+from pipelines.config.request import check_request
+from pipelines.generate import check_made
 from pipelines.lease import Lease
 from pipelines.page import page
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.progress import Board, State
 from pipelines.report import finish
-from pipelines.run.chain import Chain
+from pipelines.rows.record import pair_id
 from pipelines.sheet import coloured
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
@@ -35,7 +37,7 @@ def plan(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> Pla
     """An output whose first two of three partitions are finished."""
     plan = write_plan(job("encoding.visible=jpeg"), bundle, Storage(tmp_path / "out"))
     write_captions(plan, small.profile().captions)
-    chain = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))
+    chain = small.chain_of(plan)
     for partition in range(2):
         write_partition(chain(plan.partition(partition)), plan, threads=1)
     return plan
@@ -71,7 +73,7 @@ def test_a_row_is_shown_though_weights_are_gone_and_another_outcome_is_told(
 ) -> None:
     (row, *_) = pairs(plan)
     provenance.write_launch(plan, small.profile())
-    weights = bundle.folder / "visible" / "files.json"
+    weights = Path(bundle.folder, "visible", "files.json")
     kept = weights.read_bytes()
     weights.unlink()
     with pytest.raises(EnvironmentFault, match="never sealed"):
@@ -82,16 +84,14 @@ def test_a_row_is_shown_though_weights_are_gone_and_another_outcome_is_told(
     run = json.loads(plan.out.read("_plan/run.json"))
     again = ["inspect", str(row["pair_id"]), "--out", plan.out.uri]
     assert cli.main(again) == 0
-    run["job"]["encoding"]["visible"] = "png"  # what is stored went through JPEG
+    run["recipe"]["encoding"]["visible"] = "png"  # what is stored went through JPEG
     plan.out.write("_plan/run.json", json.dumps(run).encode())
     assert cli.main(again) == 1
     assert "made again: visible differs by" in capsys.readouterr().out
 
 
 def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
-    from pipelines.plan.samples import pair_id
-
-    planned = pair_id(plan.sample_table(2)["sample_id"][0].as_py(), "warm")
+    planned = pair_id(plan.sample_table(2)["sample_id"][0].as_py(), plan.recipe.layers[0])
     with pytest.raises(UserError, match="planned in partition 2, which is not finished"):
         inspect.run(plan.out.uri, planned)
     with pytest.raises(UserError, match="has no pair 'nothing'"):
@@ -106,6 +106,7 @@ def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
 ) -> None:
     pair = str(pairs(plan)[0]["pair_id"])
     harm(min(Path(plan.out.uri, "data").iterdir()))
+    small.write_missing(plan, small.chain_of(plan))
     for use in (lambda: finish(plan), lambda: inspect.run(plan.out.uri, pair)):
         with pytest.raises(EnvironmentFault, match=r"parquet is missing or damaged \(delete _commits/part-00000.json"):
             use()
@@ -115,8 +116,7 @@ def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
 def test_a_signal_while_planning_or_reporting_stops_the_run(
     phase: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chain = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))
-    write_partition(chain(plan.partition(2)), plan, threads=1)
+    small.write_missing(plan, small.chain_of(plan))
     go_on, ended = threading.Event(), threading.Event()
 
     def long(*_: object) -> None:
@@ -126,7 +126,7 @@ def test_a_signal_while_planning_or_reporting_stops_the_run(
 
     monkeypatch.setattr(generate, phase, long)
     with pytest.raises(Interrupted, match="stopped by SIGTERM"):
-        generate.generate(plan.job, plan.bundle, small.profile(), plan.out)
+        generate.generate(check_request(plan.job, plan.bundle, small.profile()), plan.out)
     go_on.set()
     assert ended.wait(20)
 
@@ -145,10 +145,24 @@ def test_clean_removes_what_no_record_names_and_nothing_else(plan: Plan) -> None
     assert small.shards(out) == before
 
 
+def test_commits_that_are_deleted_while_a_run_goes_on_are_missed_at_its_end(plan: Plan) -> None:
+    small.write_missing(plan, small.chain_of(plan))
+    assert list(committed(plan.out, plan.partitions)) == [0, 1, 2]
+    Path(plan.out.uri, "_commits", "part-00001.json").unlink()
+    with pytest.raises(
+        EnvironmentFault, match=r"1 of its 3 partitions .*part-00001.json\): they were deleted meanwhile"
+    ):
+        finish(plan)
+    assert not Path(plan.out.uri, "manifest.json").exists()
+    small.write_missing(plan, small.chain_of(plan))
+    assert finish(plan).samples == 24
+
+
 def test_the_report_escapes_and_counts(plan: Plan) -> None:
+    small.write_missing(plan, small.chain_of(plan))
     report = finish(plan)
     assert report.pairs == len(pairs(plan))
-    assert report.samples == 16
+    assert report.samples == 24
     assert sum(report.reasons.values()) == len(pairs(plan, "rejects")) / 2
     text = (Path(plan.out.uri) / "report" / "index.html").read_text()
     assert "<script" not in text
@@ -177,11 +191,12 @@ def test_progress_is_one_line_with_rate_time_left_and_busy_stages() -> None:
 
 
 def test_a_run_says_what_it_came_to(plan: Plan) -> None:
+    small.write_missing(plan, small.chain_of(plan))
     report = finish(plan)
     given_up = report.samples - report.accepted
     assert report.told() == (
-        f"{report.pairs} pairs; {report.accepted} of 16 samples accepted, {report.redrawn} drawn again, {given_up} given up\n"
-        "captions: 16 by the grammar, as asked"
+        f"{report.pairs} pairs; {report.accepted} of 24 samples accepted, {report.redrawn} drawn again, {given_up} given up\n"
+        "captions: 24 by the grammar, as asked"
     )
     assert {"captions", "write", "visible"} <= set(report.seconds)
     check_made(report)
@@ -212,10 +227,7 @@ def test_an_output_may_lie_on_object_storage(
 ) -> None:
     contents = []
     for where in (f"{s3}/out", str(tmp_path / "local")):
-        plan = write_plan(job("identities.count=2"), bundle, Storage(where))
-        write_captions(plan, small.profile().captions)
-        chain = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))
-        write_partition(chain(plan.partition(0)), plan, threads=1)
+        plan = small.make_here(job("identities.count=2"), bundle, where)
         assert finish(plan).samples == 8
         contents.append({name: plan.out.read(name) for name in plan.out.list() if name.endswith(".parquet")})
     assert contents[0] == contents[1]

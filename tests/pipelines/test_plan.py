@@ -11,17 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.attributes import ATTRIBUTES
+from models.captions.phrases import UNSAID
+from models.captions.reading import disagreements, read
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
-from models.weights.bundle import Bundle, fetch, load_bundle
-from models.weights.store import seal
+from models.weights.bundle import Bundle, load_bundle
+from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
-from pipelines.generate import generate
+from pipelines.config.request import check_request
+from pipelines.plan import samples
 from pipelines.plan.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
-from pipelines.plan.photos import claim_plan
-from pipelines.plan.samples import SCHEMA, identities_per_partition, write_plan
+from pipelines.plan.samples import identities_per_partition, read_plan, write_plan
 from pipelines.storage import Storage
 from tests.pipelines import small
 
@@ -46,7 +48,7 @@ def test_views_and_draws_are_added_without_changing_the_ids_that_were_there(
     few = ids("few")
     assert few < ids("views", "views.per_identity=6")
     assert few < ids("draws", "views.draws=2")
-    assert few == ids("sampler", "sampling.steps=3", "conditions=[warm]", "gates.attempts=1")
+    assert few == ids("asked", "settings.visible.steps=3", "conditions=[warm]", "gates.attempts=1")
     assert not few & ids("seed", "seed=4")
 
 
@@ -73,9 +75,26 @@ def test_a_job_may_choose_its_words(bundle: Bundle, job: Job, tmp_path: Path) ->
 
 
 def test_people_share_a_partition_and_fill_batches(bundle: Bundle, job: Job) -> None:
-    assert identities_per_partition(job(), bundle) == 2
-    assert identities_per_partition(job("partition_samples=1"), bundle) == 1
-    assert identities_per_partition(job("views.per_identity=3", "partition_samples=64"), bundle) == 20
+    def people(*edits: str) -> int:
+        return identities_per_partition(job(*edits), bundle, chain_for(job(*edits), bundle))
+
+    assert people() == 2
+    assert people("partition_samples=1") == 1
+    assert people("views.per_identity=3", "partition_samples=64") == 20
+
+
+def test_a_partition_keeps_to_what_its_columns_may_take(
+    bundle: Bundle, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers and attempts are columns, too."""
+
+    def people(*edits: str) -> int:
+        wanted = job("partition_samples=4096", "views.per_identity=1", *edits)
+        return identities_per_partition(wanted, bundle, chain_for(wanted, bundle))
+
+    monkeypatch.setattr(samples, "RAW_BYTES", 2**20)
+    few = people()
+    assert 4 <= few < people("conditions=[warm]") < people("conditions=[warm]", "gates.attempts=1")
 
 
 def test_sampled_identities_keep_their_distance_and_their_order(bundle: Bundle) -> None:
@@ -127,11 +146,36 @@ def test_people_from_a_file_bring_their_words(bundle: Bundle, job: Job, tmp_path
     pq.write_table(given, tmp_path / "people.parquet")
     plan = write_plan(job(f"identities={{source: {tmp_path}/people.parquet}}"), bundle, Storage(tmp_path / "out"))
     assert plan.samples == 8
-    rows = plan.identity_table(0).to_pylist()
-    assert json.loads(rows[0]["given"]) == {"sex": "man"}
-    assert {json.loads(t)["sex"] for t in plan.sample_table(0)["attributes"].to_pylist()[:4]} == {"man"}
+    rows = plan.sample_table(0).to_pylist()
+    assert {json.loads(row["attributes"])["sex"] for row in rows[:4]} == {"man"}
+    assert {json.loads(row["attributes_source"])["sex"] for row in rows[:4]} == {"given"}
+    assert {json.loads(row["attributes_source"])["sex"] for row in rows[4:]} == {
+        "estimated"
+    }  # by a probe of the embedding
     with pytest.raises(UserError, match="holds 2 identities, 5 were asked for"):
         from_parquet(str(tmp_path / "people.parquet"), 5)
+
+
+def test_of_a_person_who_exists_nothing_is_drawn_that_nobody_knows(job: Job, tmp_path: Path) -> None:
+    """Neither what they look like nor how they wear their hair; the caption says what the picture is to show, and no more."""
+    people = table(["a", "b"], np.random.default_rng(0).normal(size=(2, 512)).tolist())
+    pq.write_table(people, tmp_path / "people.parquet")
+    known = job(f"identities={{source: {tmp_path}/people.parquet}}")
+    plan = small.make_here(known, load_bundle("null"), tmp_path / "out")
+    theirs = {name for name, (scope, _, _) in ATTRIBUTES.items() if scope == "identity"} | {"hair_style", "beard"}
+    rows = pq.read_table(tmp_path / "out" / "data").to_pylist()
+    assert len(rows) == 16
+    for row in rows:
+        words, sources = json.loads(row["attributes"]), json.loads(row["attributes_source"])
+        assert set(words) == set(ATTRIBUTES) - theirs
+        assert {name for name, source in sources.items() if source == "none"} == theirs
+        said = read(row["caption"])
+        assert not {name for name, word in said.items() if name in theirs and word != UNSAID}, row["caption"]
+        assert disagreements(row["caption"], words) == {}
+    asked = job(f"identities={{source: {tmp_path}/people.parquet}}", "views.attributes={beard: full}")
+    plan = write_plan(asked, load_bundle("null"), Storage(tmp_path / "asked"))
+    row = plan.sample_table(0).to_pylist()[0]
+    assert json.loads(row["attributes"])["beard"] == "full" and json.loads(row["attributes_source"])["beard"] == "asked"
 
 
 def test_embeddings_of_any_scale_and_words_of_any_type_are_taken(tmp_path: Path) -> None:
@@ -153,7 +197,7 @@ def test_other_words_make_another_run() -> None:
 
 def test_embeddings_of_another_recogniser_are_refused(tmp_path: Path) -> None:
     starter = load_bundle("starter")
-    here = recogniser_digest(fetch(starter.faces, starter))
+    here = recogniser_digest(starter.main("faces"))
     for recogniser, name in ((here, "same"), ("0" * 16, "other")):
         content = table(["a"], [GOOD]).replace_schema_metadata({"bundle": "theirs", RECOGNISER: recogniser})
         pq.write_table(content, tmp_path / f"{name}.parquet")
@@ -172,7 +216,7 @@ def test_what_differs_from_the_run_that_is_there_is_told_and_nothing_else(
     bundle: Bundle, job: Job, tmp_path: Path
 ) -> None:
     write_plan(job(), bundle, Storage(tmp_path / "out"))
-    with pytest.raises(UserError, match=r"; what differs: job\.seed: 3 -> 4\. Choose"):
+    with pytest.raises(UserError, match=r"; what differs: seed: 3 -> 4\. Choose"):
         write_plan(job("seed=4"), bundle, Storage(tmp_path / "out"))
 
 
@@ -180,7 +224,7 @@ def test_what_differs_from_the_run_that_is_there_is_told_and_nothing_else(
 def test_a_damaged_plan_names_itself_and_the_way_out(content: str, bundle: Bundle, job: Job, tmp_path: Path) -> None:
     plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
     plan.out.write("_plan/run.json", content.encode())
-    for again in (lambda: write_plan(job(), bundle, plan.out), lambda: claim_plan(plan.out, {}, [], SCHEMA)):
+    for again in (lambda: write_plan(job(), bundle, plan.out), lambda: read_plan(plan.out)):
         with pytest.raises(EnvironmentFault, match=r"run\.json is damaged.*another --out"):
             again()
 
@@ -189,7 +233,7 @@ def test_a_damaged_plan_names_itself_and_the_way_out(content: str, bundle: Bundl
     ("edits", "message"),
     [
         (["identities.cuont=1"], "identities.cuont: unknown key; known here: count, minimum_angle, source"),
-        (["sampling.steps=many"], "sampling.steps"),
+        (["samples=many"], "samples: Input should be a valid integer"),
         (["conditions=[warm, warm]"], "conditions"),
         (["views.attributes={hat: none}"], "no attribute 'hat'"),
         (["views.attributes={glasses: pink}"], "glasses takes none, clear, opaque; not pink"),
@@ -233,73 +277,35 @@ def test_the_files_of_the_repository_load() -> None:
 
 
 def test_a_new_stage_joins_the_group_before_it() -> None:
-    profile = small.profile("groups=[{stages: [a, b]}, {stages: [c]}]")
-    assert [group.stages for group in profile.grouped(("a", "b", "landmarks", "c"))] == [["a", "b", "landmarks"], ["c"]]
+    profile = small.profile("groups=[{stages: [visible, parser]}, {stages: [faces]}]")
+    chain = ("visible", "parser", "landmarks", "faces")
+    assert [group.stages for group in profile.grouped(chain)] == [["visible", "parser", "landmarks"], ["faces"]]
+    with pytest.raises(UserError, match="groups: no stage 'visibel'; known: visible, parser"):
+        small.profile("groups=[{stages: [visibel]}]")
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ("visible.options.foo=1", r"bundle.visible.options.foo: unknown key; known here: wait\."),
-        ("visible.options.steps=3", r"bundle.visible.options.steps: unknown key"),  # the job's, not the bundle's
-        ("parser.kind=nonsense", r"parser.kind is 'nonsense'; this stage takes 'unet'"),
+        ("visible.options.foo=1", r"small: visible.options.foo: unknown key; known here: wait"),
+        ("visible.options.steps=3", r"small: visible.options.steps: unknown key"),  # a setting
+        ("visible.settings.wait=3", r"small: visible.settings.wait: unknown key; known here: steps$"),  # an option
+        ("visible.settings.size=64", r"small: visible.settings.size: the job says it, not the part"),
+        ("visible.weights={unet: visible}", r"weights.unet: kind small has no such weights; known here: model"),
+        ("visible.weights={}", r"small: visible.weights: kind small needs model"),
+        ("parser.kind=nonsense", r"parser.kind: no kind 'nonsense' of stage parser; known: unet, null, small"),
+        ("parser.stage=painter", r"parser.stage: no stage 'painter'; known: visible, parser, .*captions"),
+        ("parser.licence=", r"weights model: no licence is named"),
         ("size=100", r"size: Input should be a multiple of 32"),
+        ("captions.kind=parrot", r"captions.kind: no kind 'parrot' of captions; known: vllm, template"),
+        ("captions.options.heat=1", r"captions.options.heat: unknown key"),
     ],
 )
 def test_a_bundle_that_no_stage_takes_is_refused_before_anything_starts(
     edit: str, message: str, bundle: Bundle, job: Job, tmp_path: Path
 ) -> None:
-    def run() -> None:
-        edited = load_bundle(str(tmp_path / "bundle" / "bundle.yaml"), [edit])
-        generate(job(), edited, small.profile(), Storage(tmp_path / "out"))
-
     with pytest.raises(UserError, match=message):
-        run()
-    assert not (tmp_path / "out").exists()
-
-
-def test_weights_that_are_not_whole_are_named(bundle: Bundle) -> None:
-    folder = bundle.folder / "visible"
-    fetch(bundle.visible, bundle)
-    digest = bundle.digest()
-
-    (folder / "weights.bin").write_bytes(b"half")
-    with pytest.raises(EnvironmentFault, match=r"weights.bin is half-written: 4 of 700 bytes"):
-        fetch(bundle.visible, bundle)
-    (folder / "weights.bin").write_bytes(b"VISIBLE" * 100)
-    with pytest.raises(EnvironmentFault, match="not the file that files.json describes"):
-        fetch(bundle.visible, bundle)
-    seal(folder)
-    fetch(bundle.visible, bundle)
-    assert bundle.digest() != digest
-    (folder / "weights.bin").unlink()
-    with pytest.raises(EnvironmentFault, match=r"weights.bin is missing"):
-        fetch(bundle.visible, bundle)
-    (folder / "files.json").unlink()
-    with pytest.raises(EnvironmentFault, match="half-written or was never sealed"):
-        fetch(bundle.visible, bundle)
-
-
-def test_a_bundle_is_fetched_from_a_uri_once(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec
-
-    from models import bundle as module
-
-    monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
-    files = fsspec.filesystem("memory")
-    for path in (bundle.folder / "visible").iterdir():
-        files.pipe_file(f"/weights/visible/{path.name}", path.read_bytes())
-    part = bundle.visible.model_copy(update={"weights": "memory://weights/visible"})
-    folder = fetch(part, bundle)
-    assert (folder / "weights.bin").read_bytes() == b"visible" * 100
-    files.rm("/weights/visible/weights.bin")
-    assert fetch(part, bundle) == folder
-
-
-def test_a_hub_model_must_be_pinned(bundle: Bundle) -> None:
-    part = bundle.visible.model_copy(update={"weights": "hub:owner/name@main"})
-    with pytest.raises(UserError, match="full 40-digit commit"):
-        fetch(part, bundle)
+        check_request(job(), load_bundle(str(tmp_path / "bundle" / "bundle.yaml"), [edit]), small.profile())
 
 
 def test_a_bundle_nobody_knows(tmp_path: Path) -> None:

@@ -13,15 +13,13 @@ import s3fs
 import yaml
 
 from cluster import cli
-from models import bundle as bundle_module
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import Bundle, fetch, load_bundle
+from models.weights import store
+from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
-from pipelines.generate import spec
 from pipelines.plan.identities import from_parquet, identities, table_of
 from pipelines.plan.samples import write_plan
-from pipelines.run.chain import Chain
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
 from tests.pipelines import small
@@ -122,7 +120,7 @@ def test_a_bucket_that_vanishes_and_a_token_that_expires_in_a_run(bundle: Bundle
     client.create_bucket(Bucket="short-lived")
     plan = write_plan(job("identities.count=2"), bundle, Storage("s3://short-lived/run"))
     write_captions(plan, small.profile().captions)
-    block = Chain([spec(name, plan.job, plan.bundle) for name in small.STAGES], range(3))(plan.partition(0))
+    block = small.chain_of(plan)(plan.partition(0))
     faulty.answer("400 Bad Request", "ExpiredToken")
     with pytest.raises(EnvironmentFault, match="credentials have expired"):
         write_partition(block, plan, threads=1)
@@ -137,26 +135,27 @@ def test_a_bucket_that_vanishes_and_a_token_that_expires_in_a_run(bundle: Bundle
 def test_a_bundle_lies_on_s3_and_each_machine_fetches_it_once(
     bundle: Bundle, s3: str, faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_module, "CACHE", tmp_path / "cache")
-    there = Storage(f"{s3}/bundle")
-    for path in bundle.folder.rglob("*"):
+    monkeypatch.setattr(store, "CACHE", tmp_path / "cache")
+    there, folder = Storage(f"{s3}/bundle"), Path(bundle.folder)
+    for path in folder.rglob("*"):
         if path.is_file():
-            there.write(str(path.relative_to(bundle.folder)), path.read_bytes())
+            there.write(str(path.relative_to(folder)), path.read_bytes())
     found = load_bundle(f"{there.uri}/bundle.yaml")
-    assert found.digest() == bundle.digest()
+    for name, part in found.parts.items():
+        assert digests(part, found.folder) == digests(bundle.parts[name], bundle.folder)
 
-    weights = fetch(found.visible, found) / "weights.bin"
+    weights = found.main("visible") / "weights.bin"
     assert weights.read_bytes() == b"visible" * 100
     faulty.seen.clear()
-    fetch(found.visible, found)
+    found.main("visible")
     assert not [request for _, request in faulty.seen if "weights.bin" in request]
     weights.write_bytes(b"rotten!" * 100)
-    fetch(found.visible, found)
+    found.main("visible")
     assert weights.read_bytes() == b"visible" * 100
 
     there.write("parser/weights.bin", b"forged" * 100)
     with pytest.raises(EnvironmentFault, match=r"parser/weights.bin is not the file that files.json describes"):
-        fetch(found.parser, found)
+        found.main("parser")
 
 
 def test_people_come_from_s3(bundle: Bundle, s3: str, faulty: Faulty) -> None:

@@ -1,6 +1,5 @@
 """Thermalizing a user's pictures: what is taken, what is refused and why, both layouts, and a run that goes on."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,13 @@ from models.weights.store import seal
 from pipelines import thermalize
 from pipelines.clean import run as clean
 from pipelines.commits import committed
+from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
-from pipelines.plan.photos import PhotoPlan, ThermalizeJob, write_photo_plan
-from pipelines.run.chain import Chain
+from pipelines.plan.photos import PhotoPlan, write_photo_plan
+from pipelines.rows.ids import split_of
 from pipelines.storage import Storage
 from pipelines.writer import tfake_values, write_partition, write_thermal_files
+from tests.pipelines import small
 
 SIZE = 64
 
@@ -80,8 +81,7 @@ def planned(photos: Path, starter: Bundle, tmp_path: Path) -> Callable[..., Phot
 
 def whole_run(plan: PhotoPlan, write: Callable[..., Any]) -> None:
     """Run a plan in this process, by the same stages that Ray Data runs."""
-    names = ("thermal",) if plan.masked else ("parser", "thermal")
-    chain = Chain([thermalize._spec(name, plan.bundle, plan.job) for name in names])
+    chain = small.chain_of(plan)
     for partition in range(plan.partitions):
         write(chain(plan.partition(partition)), plan, 1)
 
@@ -94,9 +94,9 @@ def test_a_thermalizer_of_ones_own_is_named_from_the_working_directory(
     )
     seal(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no thermalizer for 'warm'; it has: hot"):
+    with pytest.raises(UserError, match="this thermalizer knows no condition 'warm'; it has: hot"):
         thermalize.run(str(photos), "out", overrides=["thermal.weights=mine"])
-    assert load_bundle("starter", ["thermal.weights=hub:a/b@1"]).thermal.weights == "hub:a/b@1"
+    assert load_bundle("starter", ["thermal.weights=hub:a/b@1"]).part("thermal").weights["model"].uri == "hub:a/b@1"
 
 
 def test_pairs_come_out_in_the_record(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
@@ -176,31 +176,123 @@ def test_parquet_pictures_are_taken(starter: Bundle, tmp_path: Path, masked: boo
     plan = write_photo_plan(job, starter, Storage(tmp_path / "out"))
     assert plan.masked == masked
     whole_run(plan, write_thermal_files)
-    assert sorted(path.name for path in (tmp_path / "out" / "cold").iterdir()) == [
-        f"00000{k}_thermal.png" for k in range(3)
-    ]
+    assert sorted(path.name for path in (tmp_path / "out" / "cold" / "data").iterdir()) == [
+        f"a-00000{k}_thermal.png" for k in range(3)
+    ]  # two files may have a row of the same number
     assert committed(plan.out)[0].facts["reasons"] == {"empty": 1}
 
 
 def test_wrong_requests_are_refused_by_name(planned: Callable[..., PhotoPlan], photos: Path, tmp_path: Path) -> None:
     plan = planned()
-    assert json.loads(plan.out.read("_plan/run.json"))["samples"] == 9
-    with pytest.raises(UserError, match=r"job.size: 64 -> 96"):
+    assert plan.samples == 9
+    with pytest.raises(UserError, match=r"what differs: size: 64 -> 96\. "):
         planned(size=96)
-    Image.fromarray(picture(9)).save(photos / "000009.png")
-    with pytest.raises(UserError, match="the pictures or the weights"):
-        planned()
+    with pytest.raises(UserError, match=r"source.person:  -> folder:1"):
+        planned(person="folder:1")
     with pytest.raises(UserError, match="has no mask for any picture"):
         planned("other", masks=str(tmp_path / "out"))
+    Image.fromarray(picture(9)).save(photos / "000009.png")
     Image.fromarray(picture(9)).save(photos / "000009.jpg")
     with pytest.raises(UserError, match="000009 comes with 2 extensions"):
         planned("other", layout="tfake")
     with pytest.raises(UserError, match="does not exist"):
         planned("other", images=str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="no thermalizer for 'tropical'; it has: warm, cold"):
+    with pytest.raises(UserError, match="this thermalizer knows no condition 'tropical'; it has: warm, cold"):
         thermalize.run(str(photos), str(tmp_path / "out"), conditions=["tropical"])
     with pytest.raises(UserError, match="size"):
         thermalize.run(str(photos), str(tmp_path / "out"), size=100)
+    for person, message in (
+        ("folder:0", "say folder:LEVEL"), ("pattern:(", "no regular expression"), ("who", "say folder:LEVEL"),
+        ("column:person", "a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            thermalize.run(str(photos), str(tmp_path / "out"), masks=str(photos), person=person)
+
+
+PEOPLE = ("anna", "bert", "carl", "dora", "emil", "fred", "gina")
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Two sessions of seven people, `SESSION/PERSON-NUMBER.png`, at the size that is asked for."""
+    folder = tmp_path / "album"
+    for number in range(14):
+        path = folder / f"s{number // 7}" / f"{PEOPLE[number % 7]}-{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(number)).save(path)
+    return folder
+
+
+def thermalized(images: Path, out: Path, **values: Any) -> list[dict[str, Any]]:
+    """Run a job on the null bundle, its end included, and return its rows, each picture once."""
+    job = ThermalizeJob(**({"images": str(images), "size": SIZE, "conditions": ["warm"]} | values))
+    plan = write_photo_plan(job, load_bundle("null"), Storage(out))
+    whole_run(plan, write_partition)
+    thermalize._finish(plan)
+    return pq.read_table(out / "data").to_pylist()
+
+
+def test_the_split_is_by_person_where_somebody_says_who(album: Path, tmp_path: Path) -> None:
+    sessions = thermalized(album, tmp_path / "folder", person="folder:1")
+    assert {row["identity_id"] for row in sessions} == {"s0", "s1"}
+    names = thermalized(album, tmp_path / "pattern", person="pattern:/(\\w+)-")
+    assert {row["identity_id"] for row in names} == set(PEOPLE)
+    for rows in (sessions, names):
+        assert all(row["split"] == split_of(row["identity_id"]) for row in rows)
+    assert len({row["split"] for row in names}) > 1  # by name, in every run alike
+    card = (tmp_path / "pattern" / "README.md").read_text()
+    assert "The split is by person, as `pattern:/(\\w+)-` says who is shown." in card
+    # A picture of which nothing is said is no pair: it could stand in two splits.
+    (album / "odd.png").write_bytes((album / "s0" / "anna-0.png").read_bytes())
+    rows = thermalized(album, tmp_path / "odd", person="folder:1")
+    assert len(rows) == 14
+    (refused,) = pq.read_table(tmp_path / "odd" / "rejects").to_pylist()
+    assert refused["reject"] == "no person: folder:1 does not say who odd.png shows"
+
+
+def test_where_nobody_says_who_is_shown_there_is_one_split(album: Path, tmp_path: Path) -> None:
+    rows = thermalized(album, tmp_path / "out")
+    assert {row["split"] for row in rows} == {"train"} and len({row["identity_id"] for row in rows}) == 14
+    assert len({split_of(row["identity_id"]) for row in rows}) > 1  # their names alone would have cut people apart
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Nothing says who is shown, so all rows are of one split, train: say it with `--person`" in card
+
+
+def test_the_person_of_a_parquet_is_in_its_column(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    png = [bytes(cv2.imencode(".png", picture(k))[1]) for k in range(4)]
+    who = {"identity_id": ["a", "a", "b", "b"], "subject": ["x", "y", None, "z"]}
+    pq.write_table(pa.table({"image": png, **who}), tmp_path / "in" / "a.parquet")
+    rows = thermalized(tmp_path / "in", tmp_path / "own")
+    assert [row["identity_id"] for row in rows] == ["a", "a", "b", "b"]
+    rows = thermalized(tmp_path / "in", tmp_path / "named", person="column:subject")
+    assert [row["identity_id"] for row in rows] == ["x", "y", "z"]
+    with pytest.raises(UserError, match=r"no column 'face' \(--person\); it has: image, identity_id, subject"):
+        thermalized(tmp_path / "in", tmp_path / "other", person="column:face")
+
+
+def test_a_picture_that_fits_is_stored_as_it_came(tmp_path: Path) -> None:
+    """Others are turned upright, padded and encoded; what they show and where is said."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    flat = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    flat[:, : SIZE // 2] = 30
+    Image.fromarray(flat).save(folder / "fits.png")
+    Image.fromarray(flat).save(folder / "fits.jpg", quality=91)
+    turned = Image.Exif()
+    turned[274] = 3
+    Image.fromarray(flat).save(folder / "turned.jpg", quality=91, exif=turned)
+    Image.fromarray(picture(1, (SIZE // 2, SIZE))).save(folder / "wide.png")
+    found = thermalized(folder, tmp_path / "out", encoding={"visible": "png"})
+    stored, rows = [row["visible"] for row in found if row["name"] == "fits"], {row["name"]: row for row in found}
+    assert {one["bytes"] for one in stored} == {(folder / name).read_bytes() for name in ("fits.png", "fits.jpg")}
+    assert {one["path"].rpartition(".")[2] for one in stored} == {"png", "jpg"}
+    upright = decode(rows["turned"]["visible"]["bytes"])
+    assert rows["turned"]["visible"]["bytes"] != (folder / "turned.jpg").read_bytes()
+    assert upright[:, : SIZE // 2].mean() > 100 > upright[:, SIZE // 2 :].mean()  # turned about
+    assert rows["wide"]["content_box"] == [0, SIZE // 4, SIZE, SIZE - SIZE // 4] and rows["wide"]["size"] == SIZE
+    assert rows["turned"]["content_box"] == [0, 0, SIZE, SIZE]
+    assert (decode(rows["wide"]["visible"]["bytes"])[: SIZE // 4] == 0).all()
 
 
 @pytest.mark.slow
