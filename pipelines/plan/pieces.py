@@ -219,7 +219,7 @@ def read_recipe(out: Storage) -> tuple[Recipe, Bundle]:
         UserError: there is no run, or another version's. EnvironmentFault: it is damaged.
     """
     run = read_run(out)
-    if "recipe" not in run:
+    if run.get("recipe", {}).get("version") != VERSION:
         raise UserError(f"{out.uri} was made by another version: read it with the version that made it.")
     recipe = Recipe.model_validate(run["recipe"])
     bundle = Bundle.model_validate(run["bundle"] or {"name": "none", "size": recipe.size, "parts": {}})
