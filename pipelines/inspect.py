@@ -110,12 +110,14 @@ def compared(plan: Plan, row: Mapping[str, Any], columns: Columns, layer: int) -
     visible = columns["visible"][0]
     if plan.record.visible == "jpeg":
         visible = decode(encode_jpeg(visible))
-    classes = decode(row["classes"]["bytes"]) != columns["classes"][0]
+    other = 0.0  # a bundle may have nothing that finds classes
+    if row["classes"]:
+        other = float((decode(row["classes"]["bytes"]) != columns["classes"][0]).mean())
     counts = decode(row["thermal"]["bytes"]).astype(int) - columns["thermal"][0, layer].astype(int)
     return Remade(
         visible=float(np.abs(decode(row["visible"]["bytes"]).astype(int) - visible.astype(int)).max()),
         thermal=float(np.abs(counts).max()) / 100,
-        classes=float(classes.mean()),
+        classes=other,
     )
 
 
@@ -148,12 +150,15 @@ def _weights(link: Link) -> dict[str, str] | None:
 
 
 def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
-    """Return a PNG: visible, thermal, classes as stored, and below as made again."""
-    stored = [decode(row[name]["bytes"]) for name in ("visible", "thermal", "classes")]
-    remade = [columns["visible"][0], columns["thermal"][0, layer], columns["classes"][0]]
-    degrees = from_centikelvin(stored[1])
+    """Return a PNG: visible, thermal, and classes where there are any, as stored, and below as made again."""
+    stored = {name: decode(row[name]["bytes"]) for name in ("visible", "thermal", "classes") if row[name]}
+    remade = {name: columns[name][0, layer] if name == "thermal" else columns[name][0] for name in stored}
+    degrees = from_centikelvin(stored["thermal"])
     scale = float(degrees.min()), float(max(degrees.max(), degrees.min() + 1))
-    lines = [np.hstack([v, coloured(from_centikelvin(t), scale), painted(c)]) for v, t, c in (stored, remade)]
+    lines = []
+    for one in (stored, remade):
+        shown = [one["visible"], coloured(from_centikelvin(one["thermal"]), scale)]
+        lines.append(np.hstack([*shown, painted(one["classes"])] if "classes" in one else shown))
     sink = io.BytesIO()
     Image.fromarray(np.vstack(lines)).save(sink, "PNG")
     return sink.getvalue()

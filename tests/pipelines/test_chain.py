@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ import torch
 from models.columns import Columns
 from models.errors import EnvironmentFault
 from models.stages import Flow, NoOptions
-from models.weights.bundle import Bundle, Part
+from models.weights.bundle import Bundle, Part, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.chain import Link
 from pipelines.config.job import GenerateJob
@@ -50,6 +51,26 @@ def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: Plan) -> N
         assert not np.array_equal(rows["visible"][last], rows["visible"][row])
     one = run(plan, attempts=1)
     assert set(one["sample_id"][one["reject"] != ""]) == set(rows["sample_id"][failed])
+
+
+def test_later_draws_have_a_batch_of_their_own(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    """What pads a row depends on its attempt alone."""
+    own = load_bundle(f"{bundle.folder}/bundle.yaml", ["visible.redraw_batch=2"])
+    plan = small.make_here(job("identities.count=2"), own, tmp_path / "out")
+    seen = set[tuple[int, int]]()
+
+    class Noting:
+        def __init__(self, stage: Any) -> None:
+            self.stage = stage
+
+        def __call__(self, rows: Columns, settings: Any, batch: int) -> Columns:
+            assert len(rows["attempt"]) <= batch
+            seen.update((int(attempt), batch) for attempt in rows["attempt"])
+            return self.stage(rows, settings, batch)
+
+    visible, *others = small.chain_of(plan).stages
+    chain.Chain(plan.chain, plan.chain.stages, 3, loaded=[Noting(visible), *others])(plan.partition(0))
+    assert {pair for pair in seen if pair[0] < 2} == {(0, 4), (1, 2)}
 
 
 def test_a_row_does_not_depend_on_its_neighbours(plan: Plan) -> None:

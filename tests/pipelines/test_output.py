@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cluster import cli
 from models.errors import EnvironmentFault, Interrupted, UserError
-from models.weights.bundle import Bundle
+from models.weights.bundle import Bundle, load_bundle
 from pipelines import clean, generate, inspect, provenance, session
 from pipelines.captions.write import write_captions
 from pipelines.commits import committed
@@ -60,6 +61,17 @@ def test_a_row_is_made_again_from_its_provenance(
     shown = capsys.readouterr().out
     assert str(redrawn["sample_id"]) in shown
     assert "every pixel is the same" in shown
+
+
+def test_a_row_without_classes_is_made_again_all_the_same(job: Callable[..., GenerateJob], tmp_path: Path) -> None:
+    null = load_bundle("null")
+    bare = null.model_copy(update={"parts": {name: part for name, part in null.parts.items() if name != "parser"}})
+    plan = small.make_here(job("identities.count=1"), bare, tmp_path / "out")
+    (row, *_) = pairs(plan)
+    assert row["classes"] is None
+    result = inspect.run(plan.out.uri, str(row["pair_id"]), picture=str(tmp_path / "row.png"))
+    assert result is not None and result.same
+    assert Image.open(tmp_path / "row.png").size == (128, 128)  # visible and thermal, stored and made again
 
 
 def test_names_are_shown_as_they_are(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:

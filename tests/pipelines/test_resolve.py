@@ -48,6 +48,14 @@ class Circular(null.Parser):
         return Flow(reads=("visible", "thermal"), writes=("classes",))
 
 
+class Curious(null.Parser):
+    """A parser that looks at temperatures where there are any."""
+
+    @staticmethod
+    def columns(options: NoOptions, settings: NoOptions, files: Any) -> Flow:
+        return Flow(reads=("visible",), reads_if_there=("thermal",), writes=("classes",))
+
+
 class Foreign(null.Parser):
     """A parser that writes what nobody knows."""
 
@@ -59,7 +67,7 @@ class Foreign(null.Parser):
 @pytest.fixture
 def nothing(monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """The null bundle, with further kinds of its parser in the table."""
-    for kind in (Other, Double, Circular, Foreign):
+    for kind in (Other, Double, Circular, Curious, Foreign):
         monkeypatch.setitem(STAGES["parser"], kind.__name__.lower(), f"{__name__}:{kind.__name__}")
     return load_bundle("null")
 
@@ -94,6 +102,9 @@ def test_columns_order_the_stages_and_the_table_breaks_ties(nothing: Bundle) -> 
     assert chain.stages == ("visible", "parser", "thermal", "faces", "gates", "landmarks")
     late = load_bundle("null", ["parser.kind=circular"])
     assert resolve(late, ("visible",), ("classes",)).stages == ("thermal", "parser")
+    curious = load_bundle("null", ["parser.kind=curious"])
+    assert resolve(curious, ("visible",), ("classes", "thermal")).stages == ("thermal", "parser")
+    assert resolve(curious, ("visible",), ("classes",)).stages == ("parser",)
 
 
 def test_gates_read_temperatures_only_where_there_are_any() -> None:
