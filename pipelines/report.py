@@ -69,7 +69,7 @@ def finish(plan: Plan) -> Report:
     plan.out.write("README.md", card(plan, report.pairs, bool(refused)).encode())
     views = views_of(_tables(plan, shown), PEOPLE_SHOWN, VIEWS_SHOWN)
     rejects = views_of(_tables(plan, refused), 4, 2)
-    if views:
+    if any(view.visible is not None for view in views):
         plan.out.write(SHEET, contact_sheet(views))
     scores = _scores(plan, dict(islice(shown.items(), SHARDS_READ)))
     plan.out.write(PAGE, page(report, plan, views, rejects[:REJECTS_SHOWN], scores).encode())

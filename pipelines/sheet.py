@@ -99,7 +99,7 @@ def tiles(view: View, scale: tuple[float, float]) -> dict[str, np.ndarray]:
         shown["classes"] = painted(view.classes)
     if view.points is not None:
         for name in ("visible", next(iter(view.thermal), "")):
-            if name in view.variance:
+            if name in view.variance and name in shown:
                 ground = (shown[name].mean(axis=-1) * 0.7).astype(np.uint8)
                 shown[f"landmarks, {name}"] = drawn(ground, view.points, view.variance[name])
     return shown

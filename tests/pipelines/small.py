@@ -177,13 +177,15 @@ def register() -> None:
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """Have the kinds in the table of stages for a while."""
+    """Have the kinds in the table of stages for a while, and leave it as it was."""
+    before = {stage: dict(kinds) for stage, kinds in STAGES.items()}
     register()
     try:
         yield
     finally:
-        for stage in KINDS:
-            STAGES[stage].pop(KIND, None)
+        for stage, kinds in before.items():
+            STAGES[stage].clear()
+            STAGES[stage].update(kinds)
 
 
 def write_bundle(folder: Path, **options: object) -> Bundle:

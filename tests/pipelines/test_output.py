@@ -185,6 +185,14 @@ def test_the_report_escapes_and_counts(plan: Plan) -> None:
     assert "data/*.parquet" in front
 
 
+def test_rows_alone_have_a_report_without_pictures(job: Callable[..., GenerateJob], tmp_path: Path) -> None:
+    bare = load_bundle("null", ["visible.options.pictures=false"])
+    plan = small.make_here(job("identities.count=1"), bare, tmp_path / "out")
+    assert finish(plan).pairs == 8
+    text = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert pairs(plan)[0]["identity_id"] in text and not (tmp_path / "out" / "report" / "contact.png").exists()
+
+
 def test_degrees_become_colours_within_their_scale() -> None:
     shown = coloured(np.array([[20.0, 30.0, 99.0]], np.float32), (20, 40))
     assert shown.dtype == np.uint8
