@@ -122,11 +122,14 @@ def test_a_wrong_request_is_refused_by_name_before_anything_heavy_is_imported(tm
         assert not told.heavy, words
 
 
-def test_a_right_request_is_resolved_without_anything_heavy_and_ray_comes_after() -> None:
+def test_a_right_request_is_resolved_without_anything_heavy_and_ray_comes_after(tmp_path: Path) -> None:
     """What the test above looks for is found where it is: after a right request."""
     vae = f"visible.weights.vae={ROOT}/models/starter/visible"
     known, right = ask(
-        [["inspect", "--chain", "--set", vae], [*WORDS["thermalize"], "--images", str(ROOT / "no-such")]]
+        [
+            ["inspect", "--chain", "--set", vae],
+            ["thermalize", "--images", str(ROOT / "no-such"), "--out", str(tmp_path / "out")],
+        ]
     )
     assert (known.code, known.heavy) == (0, set())
     assert right.code == 2 and "no-such does not exist" in right.text

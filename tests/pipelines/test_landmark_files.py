@@ -63,7 +63,7 @@ def test_a_part_of_ones_own_is_named_from_the_working_directory(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(EnvironmentFault, match=f"{tmp_path}/mine has no files.json"):
         landmarks.find(bundle, "images", "out", overrides=["landmarks.weights=mine"])
-    with pytest.raises(UserError, match="parts.thermals.kind: is missing"):
+    with pytest.raises(UserError, match="has no part .thermals."):
         landmarks.find(bundle, "images", "out", overrides=["thermals.weights=mine"])
 
 
