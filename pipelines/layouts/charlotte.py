@@ -18,7 +18,7 @@ import numpy as np
 from models.errors import UserError
 from pipelines.layouts.item import Item, Sample, thermal_frame
 from pipelines.layouts.job import GatherJob
-from pipelines.pictures.open import BadPicture, open_photo
+from pipelines.pictures.open import BadPicture
 from pipelines.storage import Storage
 
 SLOTS, PROFILE = 72, 43
@@ -118,9 +118,9 @@ def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     assert found.celsius is not None
     if item.visible:
         found.visible_kind = "thermal"
-        found.visible = open_photo(images.read(item.visible), item.visible)
-        if found.visible.shape[:2] != found.celsius.shape:
-            (height, width), (high, wide) = found.visible.shape[:2], found.celsius.shape
+        found.look(images.read(item.visible), item.visible)
+        if found.reference != found.celsius.shape:
+            (height, width), (high, wide) = found.reference, found.celsius.shape
             raise BadPicture(f"mismatched: {item.visible} is {width} x {height} px, the frame {wide} x {high}")
     found.points[SLOTS] = np.array(item.given, np.float32).reshape(SLOTS, 2)
     return found

@@ -7,7 +7,7 @@ from models.errors import UserError
 from pipelines.layouts.item import Item, Sample, stem
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import read_points
-from pipelines.pictures.open import open_classes, open_photo
+from pipelines.pictures.open import open_classes
 from pipelines.storage import Storage
 
 MASK, POINTS, STANDARD = "_seg.png", "_ldmks.txt", 70
@@ -42,7 +42,9 @@ def _names(name: str) -> tuple[str, str, str]:
 def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return picture, classes and 70 points."""
     images = Storage(job.images)
-    visible = open_photo(images.read(item.visible), item.visible)
-    classes = open_classes(images.read(item.mask), visible.shape[:2])
+    found = Sample()
+    found.look(images.read(item.visible), item.visible)
+    found.classes = open_classes(images.read(item.mask), found.reference)
     points = read_points(images.read(item.points), item.points, STANDARD)
-    return Sample(visible=visible, classes=classes, points={STANDARD: points})
+    found.points = {STANDARD: points}
+    return found

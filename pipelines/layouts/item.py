@@ -11,7 +11,7 @@ import pyarrow as pa
 from models.temperature import Unit
 from pipelines.frames import open_frame, temperatures
 from pipelines.layouts.job import GatherJob
-from pipelines.pictures.open import BadPicture
+from pipelines.pictures.open import BadPicture, open_photo
 from pipelines.storage import Storage
 
 PLAUSIBLE = (-40.0, 80.0)
@@ -76,6 +76,12 @@ class Sample:
     grey: np.ndarray | None = None
     classes: np.ndarray | None = None
     points: dict[int, np.ndarray] = field(default_factory=dict)
+    came: bytes = b""
+    """The visible picture's file, which is kept as it is where it fits."""
+
+    def look(self, data: bytes, name: str) -> None:
+        """Open `data`, the file `name`, as the visible picture. Raises BadPicture for what is not taken."""
+        self.visible, self.came = open_photo(data, name), data
 
     @property
     def thermal(self) -> np.ndarray | None:

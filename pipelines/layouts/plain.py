@@ -14,7 +14,7 @@ from pipelines.layouts.item import Item, Sample, stem, thermal_frame
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import checked, read_points
 from pipelines.layouts.sejong import check_proportions
-from pipelines.pictures.open import FORMATS, BadPicture, open_classes, open_photo
+from pipelines.pictures.open import FORMATS, BadPicture, open_classes
 from pipelines.plan.photos import file_name
 from pipelines.storage import Storage
 
@@ -109,7 +109,7 @@ def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     if "thermal" in cells:
         found = thermal_frame(*cells["thermal"], job.unit)
     if "visible" in cells:
-        found.visible = open_photo(*cells["visible"])
+        found.look(*cells["visible"])
     check_proportions(found)
     if "mask" in cells:
         found.classes = open_classes(cells["mask"][0], found.reference)

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from models.errors import UserError
 from pipelines.layouts.item import Item, Sample, thermal_frame
 from pipelines.layouts.job import GatherJob
-from pipelines.pictures.open import BadPicture, open_photo
+from pipelines.pictures.open import BadPicture
 from pipelines.storage import Storage
 
 VISIBLE, THERMAL = "_v", "_t"
@@ -36,7 +36,7 @@ def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return both pictures as they are: they are registered as well as the data set is."""
     images = Storage(job.images)
     found = thermal_frame(images.read(item.thermal), item.thermal, "grey")
-    found.visible = open_photo(images.read(item.visible), item.visible)
+    found.look(images.read(item.visible), item.visible)
     check_proportions(found)
     return found
 

@@ -12,7 +12,8 @@ from models.landmarks.pose import RIGID, pose
 from pipelines.layouts.item import Item, Sample
 from pipelines.layouts.job import GatherJob
 from pipelines.layouts.points import check_inside
-from pipelines.pictures.open import BadPicture
+from pipelines.pictures.open import BadPicture, keep_bytes
+from pipelines.rows.encode import VISIBLE_BYTES
 
 REACH = 0.3
 """With the margin of `box_window`, a face's square has twice the extent of its landmarks."""
@@ -32,6 +33,7 @@ def shaped(sample: Sample, item: Item, job: GatherJob) -> dict[str, Any]:
     row |= {"attributes": item.facts, "size": size, "domain": job.layout}
     row["visible_kind"] = "thermal" if sample.visible is None else sample.visible_kind
     row["visible"] = _visible(sample, window, size)
+    row[VISIBLE_BYTES] = keep_bytes(sample.came, size) if sample.came and job.crop == "whole" else None
     row["classes"] = np.full((size, size), IGNORE, np.uint8)
     if sample.classes is not None:
         row["classes"] = cv2.warpAffine(sample.classes, _matrix(window), (size, size),

@@ -22,8 +22,9 @@ from pipelines.pictures.open import FORMATS, BadPicture, keep_bytes, open_classe
 from pipelines.pictures.square import Box, squared
 from pipelines.plan.persons import COLUMN, parse_person, person_of
 from pipelines.plan.pieces import Pieces, claim, read_pieces
+from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import hashed
-from pipelines.rows.record import VISIBLE_BYTES, RecordSpec
+from pipelines.rows.record import RecordSpec
 from pipelines.storage import Storage, own_reason
 
 SEGMENTS = "_seg.png"

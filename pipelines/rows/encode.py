@@ -13,6 +13,8 @@ from pipelines.pictures.codecs import encode_jpeg, encode_png
 from pipelines.rows.ids import hashed, split_of, split_of_world
 from pipelines.rows.schema import SEEN
 
+VISIBLE_BYTES = "visible_bytes"
+"""A column beside the vocabulary's: the visible picture as it came, where it fits and is stored so; else empty."""
 ROW_GROUP = 64
 """Small row groups keep random access and previews cheap."""
 
@@ -60,10 +62,12 @@ def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> d
 
 
 def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes], suffix: str = "jpg") -> dict[str, Any]:
-    """Return a row of `layouts.row_of` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`."""
+    """Return a row of `layouts.row_of` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`,
+    unless its file fits as it came.
+    """
     sample = hashed(row["domain"], row["name"])
     name = hashed("pair", sample, row["condition"], 0)
-    thermal = row["thermal"]
+    thermal, came = row["thermal"], row[VISIBLE_BYTES]
     if thermal is not None:
         thermal = encode_png(thermal if thermal.dtype == np.uint8 else to_centikelvin(thermal))
     return {
@@ -74,11 +78,19 @@ def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes],
         "thermal_draw": 0,
         "split": split_of(row["identity_id"]),
         "attributes_source": json.dumps(dict.fromkeys(json.loads(row["attributes"]), "given")),
-        "visible": picture(name, "visible", visible(row["visible"]), suffix),
+        "visible": picture_as_it_came(name, came)
+        if came
+        else picture(name, "visible", visible(row["visible"]), suffix),
         "thermal": picture(name, "thermal", thermal),
         "valid": picture(name, "valid", encode_png(row["valid"].astype(np.uint8) * 255)),
         "classes": picture(name, "classes", encode_png(row["classes"])),
     }
+
+
+def picture_as_it_came(name: str, content: bytes) -> dict[str, Any]:
+    """Return a visible picture whose file is kept, a JPEG or a PNG."""
+    suffix = "png" if content.startswith(b"\x89PNG") else "jpg"
+    return {"bytes": content, "path": f"{name}-visible.{suffix}"}
 
 
 def picture(name: str, kind: str, content: bytes | None, suffix: str = "png") -> dict[str, Any] | None:

@@ -16,13 +16,11 @@ from models.columns import COLUMNS, Columns
 from models.layers import Layer
 from pipelines.config.chain import ChainSpec
 from pipelines.pictures.codecs import encode_jpeg, encode_png, encode_png_rgb
-from pipelines.rows.encode import picture
+from pipelines.rows.encode import VISIBLE_BYTES, picture, picture_as_it_came
 from pipelines.rows.ids import hashed, split_of
 from pipelines.rows.schema import RECORD, schema
 
 PREDICTED = "predicted"
-VISIBLE_BYTES = "visible_bytes"
-"""A column beside the vocabulary's: the visible picture as it came, where it fits and is stored so; else empty."""
 STAGED = ("view", "draw", "seed", "attempt")
 TEXTS = ("name", "caption", "caption_source", "attributes", "attributes_source", "scores", "reject")
 
@@ -134,8 +132,7 @@ def _pictures(spec: RecordSpec, value: _Row, sample: str) -> dict[str, Any]:
         found["size"] = int(visible.shape[0])
         found["visible"] = visible_picture(sample, visible, spec.visible)
         if came:
-            suffix = "png" if came.startswith(b"\x89PNG") else "jpg"
-            found["visible"] = picture(sample, "visible", bytes(came), suffix)
+            found["visible"] = picture_as_it_came(sample, bytes(came))
     if classes is not None and classes.size:
         found["classes"] = picture(sample, "classes", encode_png(classes))
     return found

@@ -76,6 +76,16 @@ def test_a_run_resumes_and_its_bytes_depend_on_the_data_alone(folders: dict[str,
         run("tfake", folders["tfake"], out, size=64)
 
 
+def test_a_picture_that_fits_is_stored_as_it_came(folders: dict[str, Path], tmp_path: Path) -> None:
+    """The world's layout has PNG of 32 px: at that size its bytes are kept, at another it is encoded anew."""
+    came = {path.read_bytes() for path in folders["tfake"].glob("[0-9]*.png") if "_" not in path.name}
+    for size, kept in ((32, True), (64, False)):
+        run("tfake", folders["tfake"], tmp_path / str(size), size=size)
+        rows = pq.read_table(tmp_path / str(size) / "data").to_pylist()
+        assert {row["visible"]["bytes"] in came for row in rows} == {kept}
+        assert {row["visible"]["path"].endswith(".png") for row in rows} == {kept}
+
+
 def test_what_is_wrong_is_counted_told_and_kept(folders: dict[str, Path], tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(folders["charlotte"], images)
