@@ -60,6 +60,7 @@ def run(
             with ray_session(where.ray):
                 signals.watch()
                 in_thread(lambda: _drain(world(job, pending, where, storage), len(pending)), watch)
+        committed(storage, job.partitions)  # some may have been deleted meanwhile
         finish_files(job, storage)
         write_manifest(storage, kind="world", rows=job.count, job=job.model_dump(mode="json"))
     return storage
