@@ -67,7 +67,7 @@ def submit(
         UserError: a job that writes to `out` is running or waiting.
     """
     from models.weights.store import ROOT
-    from pipelines.provenance import COMMIT, commit_of
+    from pipelines.run.provenance import COMMIT, commit_of
 
     for job in ours(client):
         if out and (job.metadata or {}).get("out") == out and not job.status.is_terminal():

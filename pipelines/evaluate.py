@@ -34,7 +34,7 @@ from pipelines.evaluation_shards import field_rows, has_pairs
 from pipelines.interrupts import Signals
 from pipelines.lease import Lease
 from pipelines.ledger import Ledger, cell_of
-from pipelines.provenance import commit_of, hardware
+from pipelines.run.provenance import commit_of, hardware
 from pipelines.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from models.errors import UserError
 from models.training import start
 from models.weights.store import SEAL, seal
 from pipelines.checkpoints import Checkpoints
-from pipelines.provenance import hardware
+from pipelines.run.provenance import hardware
 from pipelines.storage import Storage
 from pipelines.train_job import TrainJob
 

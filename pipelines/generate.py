@@ -17,7 +17,7 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import fetch
-from pipelines import provenance
+from pipelines.run import provenance
 from pipelines.captions.write import write_captions
 from pipelines.commits import finished
 from pipelines.config.chain import ChainSpec, check_profile
@@ -28,7 +28,7 @@ from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.samples import Plan, sample_bytes, write_plan
-from pipelines.progress import Board, State, View
+from pipelines.run.progress import Board, State, View
 from pipelines.report import Report, finish
 from pipelines.run import faults
 from pipelines.run.chain import Chain

@@ -15,7 +15,7 @@ from models.tasks import TASKS, Side, Task, TrainConfig, load
 from models.weights.bundle import load_bundle
 from models.weights.store import contents_digest
 from pipelines.frames import frame_names
-from pipelines.provenance import commit_of
+from pipelines.run.provenance import commit_of
 from pipelines.shards import Shards, records
 from pipelines.storage import Storage
 

@@ -15,7 +15,7 @@ from models.columns import COLUMNS, Columns
 from models.stages import Stage
 from pipelines.config.chain import ChainSpec, Link
 from pipelines.plan.samples import noise_id
-from pipelines.progress import Tracker
+from pipelines.run.progress import Tracker
 from pipelines.run import faults
 
 ERROR = "error in "
