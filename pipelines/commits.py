@@ -10,7 +10,7 @@ orphan; of two attempts at a partition the first record wins, and equal content 
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -103,9 +103,9 @@ def record_of(out: Storage, partition: int) -> Commit | None:
         return None
 
 
-def write_manifest(out: Storage, **facts: object) -> dict[str, Any]:
-    """Write `manifest.json`, the compaction of all records with `facts` before them; returns it."""
-    partitions = [{"partition": number, **asdict(record)} for number, record in committed(out).items()]
+def write_manifest(out: Storage, commits: Mapping[int, Commit], **facts: object) -> dict[str, Any]:
+    """Write `manifest.json`, the compaction of all records `commits` with `facts` before them; returns it."""
+    partitions = [{"partition": number, **asdict(record)} for number, record in commits.items()]
     manifest = {**facts, "partitions": partitions}
     out.write(MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     return manifest

@@ -16,6 +16,7 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.run.provenance import hardware
 from pipelines.storage import Storage
 from pipelines.train_job import TrainJob
+from pipelines.world_job import world_of
 
 log = logging.getLogger(__name__)
 
@@ -76,15 +77,14 @@ def described(uris: str) -> str:
 
 
 def _described(uri: str) -> str:
-    try:
-        world = json.loads(Storage(uri).read("world.json"))
-    except FileNotFoundError:
+    found = world_of(Storage(uri))
+    if found is None:
         return shown(uri)
-    job = world["job"]
-    gap = f" (gap {job['gap']:g})" if job["gap"] != 1 else ""
+    job, digest = found
+    gap = f" (gap {job.gap:g})" if job.gap != 1 else ""
     return (
-        f"{job['count']} pictures of domain {job['domain']}{gap}, split {job['split']} from person {job['first']} on, "
-        f"{job['views']} views, {'+'.join(job['conditions'])}, {job['size']} px (digest {world['digest']})"
+        f"{job.count} pictures of domain {job.domain}{gap}, split {job.split} from person {job.first} on, "
+        f"{job.views} views, {'+'.join(job.conditions)}, {job.size} px (digest {digest})"
     )
 
 

@@ -9,10 +9,9 @@ A partition is the unit of commit, retry and loss, as everywhere: the same comma
 import hashlib
 import itertools
 import json
-import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,36 +19,30 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 import yaml
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy
 
 from models.classes import IGNORE
 from models.config import check
 from models.errors import UserError
 from models.weights.bundle import Bundle, load_bundle, strictest
-from pipelines import clean
-from pipelines.commits import Commit, commit, committed, finished, write_manifest, write_shard
+from pipelines.commits import Commit, commit, write_manifest, write_shard
 from pipelines.config.chain import Link, chain_spec, resolve_chain
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.recipe import Recipe, stage_recipes
-from pipelines.generate import data_context
-from pipelines.interrupts import Signals, in_thread
 from pipelines.layouts import items, listed, row_of
 from pipelines.layouts.item import SCHEMA, Item
 from pipelines.layouts.job import GatherJob
-from pipelines.lease import Lease
 from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.photos import sizes
 from pipelines.plan.pieces import Pieces, claim, read_pieces
 from pipelines.rows.encode import encode_gathered, parquet
 from pipelines.rows.schema import GATHERED, schema
-from pipelines.run import faults
-from pipelines.session import ray_session
+from pipelines.run.driver import Job, run_job
+from pipelines.run.graph import numbers
+from pipelines.run.progress import SECONDS
 from pipelines.storage import Storage
-
-log = logging.getLogger(__name__)
 
 FIRST = 16
 """When none of the first so many rows can be taken, the folder or the options are wrong: nothing is written."""
@@ -79,9 +72,23 @@ class GatherPlan:
         self.out, self.job, self.bundle, self.recipe, self.pieces = out, job, bundle, recipe, pieces
 
     @property
+    def title(self) -> str:
+        """What the run is called."""
+        return f"gather {self.job.layout}"
+
+    @property
     def partitions(self) -> int:
         """Number of partitions."""
         return self.pieces.partitions
+
+    @property
+    def samples(self) -> int:
+        """Number of rows in all partitions."""
+        return self.pieces.samples
+
+    def rows(self, partition: int) -> int:
+        """Number of rows of `partition`."""
+        return self.pieces.rows(partition)
 
     def items(self, part: int) -> list[Item]:
         """Return the rows to be of a partition."""
@@ -112,41 +119,12 @@ def run(
     wanted, where = check(GatherJob, job | folders, "gather"), load_profile(profile, overrides)
     chosen = load_bundle(bundle) if bundle else None
     storage = Storage(out)
-    with Signals() as signals, Lease(storage) as lease:
-        plan = in_thread(lambda: write_plan(wanted, chosen, storage), signals.check)
-        done = finished(storage)
-        pending = [part for part in range(plan.partitions) if part not in done]
-        log.info("%d of %d partitions to gather", len(pending), plan.partitions)
-
-        def watch() -> None:
-            signals.check()
-            lease.check()
-
-        if pending and local:
-            gatherer = Gatherer(plan, pending, threads=2)
-            _watched(
-                lambda: _drain((gatherer({"id": np.array([k])}) for k in range(len(pending))), len(pending)), watch
-            )
-        elif pending:
-            with ray_session(where.ray), data_context(where):
-                signals.watch()
-                _watched(lambda: _drain(gathered(plan, pending, where).iter_rows(), len(pending)), watch)
-        return in_thread(lambda: _finish(plan), signals.check)
-
-
-def _watched(work: Callable[[], None], watch: Callable[[], None]) -> None:
-    try:
-        in_thread(work, watch)
-    except Exception as error:
-        raise faults.as_fault(error) from error
-
-
-def _drain(records: Iterator[dict[str, Any]], total: int) -> None:
-    """Run the chain and log each partition as it is committed."""
-    rows, begin = 0, time.monotonic()
-    for done, record in enumerate(records, 1):
-        rows += int(np.ravel(record["rows"])[0])
-        log.info("%d of %d partitions, %.1f rows/s", done, total, rows / (time.monotonic() - begin))
+    work = Job(
+        plan=lambda: write_plan(wanted, chosen, storage),
+        graph=lambda plan, missing: gathered(plan, missing, where, local),
+        finish=_finish,
+    )
+    return run_job(work, storage, where, local=local)
 
 
 BYTES = "bytes"
@@ -256,15 +234,21 @@ def _look(first: list[Item], job: GatherJob, out: Storage) -> None:
     raise UserError(f"none of the first {len(first)} rows of {job.images} can be taken as {job.layout}:\n{told}")
 
 
-def gathered(plan: GatherPlan, pending: list[int], profile: Profile) -> Dataset:
-    """Return the job as one chain: a block is a partition, its rows are counts of the partitions as they are committed."""
-    return ray.data.range(len(pending), override_num_blocks=len(pending)).map_batches(
+def gathered(plan: GatherPlan, missing: list[int], profile: Profile, local: bool) -> Iterator[dict[str, Any]]:
+    """Yield counts of the partitions as they are committed; a block is a partition. local: in this process, without Ray."""
+    if local:
+        gatherer = Gatherer(plan, missing, threads=2)
+        for place in range(len(missing)):
+            yield {name: values[0] for name, values in gatherer({"id": np.array([place])}).items()}
+        return
+    rows = numbers(missing).map_batches(
         Gatherer,
-        fn_constructor_args=(plan, pending, profile.writer.threads),
+        fn_constructor_args=(plan, missing, profile.writer.threads),
         batch_size=1,
         compute=ActorPoolStrategy(min_size=1, max_size=profile.writer.tasks, max_tasks_in_flight_per_actor=2),
         num_cpus=profile.writer.cpus,
     )
+    yield from rows.iter_rows()
 
 
 class Gatherer:
@@ -277,7 +261,7 @@ class Gatherer:
         self.stage = self.parser.load(threads=1) if self.parser else None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        part = self.pending[int(batch["id"][0])]
+        part, began = self.pending[int(batch["id"][0])], time.monotonic()
         found = list(self.threads.map(self._opened, self.plan.items(part)))
         for place, (row, _, _) in enumerate(found):
             if row is not None:
@@ -286,8 +270,11 @@ class Gatherer:
         self._parse(rows)
         encode, suffix = (encode_png_rgb, "png") if self.plan.job.encoding.visible == "png" else (encode_jpeg, "jpg")
         encoded = list(self.threads.map(partial(encode_gathered, visible=encode, suffix=suffix), rows))
-        self._commit(part, encoded, [(name, reason) for row, name, reason in found if row is None])
-        return {"part": np.array([part]), "rows": np.array([len(found)])}
+        refused = [(name, reason) for row, name, reason in found if row is None]
+        self._commit(part, encoded, refused)
+        counts = {"partition": part, "samples": len(found), "rejected": len(refused)}
+        counts[f"{SECONDS}gather"] = time.monotonic() - began
+        return {name: np.array([value]) for name, value in counts.items()}
 
     def _opened(self, item: Item) -> tuple[dict[str, Any] | None, str, str]:
         try:
@@ -319,10 +306,8 @@ class Gatherer:
         commit(out, part, Commit(file, len(rows), digest, size, facts))
 
 
-def _finish(plan: GatherPlan) -> Summary:
-    """Write manifest and card of a finished run and return what it came to. Removes orphans of dropped attempts."""
-    commits = committed(plan.out, plan.partitions)
-    clean.remove_orphans(plan.out, commits)
+def _finish(plan: GatherPlan, commits: dict[int, Commit]) -> Summary:
+    """Write manifest and card of a finished run and return what it came to."""
     reasons = dict[str, tuple[int, str]]()
     for record in commits.values():
         for kind, count in record.facts["reasons"].items():
@@ -330,7 +315,7 @@ def _finish(plan: GatherPlan) -> Summary:
             reasons[kind] = (before + count, first)
     rows, rejected = (sum(n) for n in zip(*((r.rows, r.facts["rejected"]) for r in commits.values()), strict=True))
     write_manifest(
-        plan.out, kind="gathered", digest=plan.recipe.digest, rows=rows, job=plan.job.model_dump(mode="json")
+        plan.out, commits, kind="gathered", digest=plan.recipe.digest, rows=rows, job=plan.job.model_dump(mode="json")
     )
     summary = Summary(plan.out.uri, rows + rejected, rows, reasons)
     plan.out.write("README.md", _card(plan, summary).encode())

@@ -1,6 +1,5 @@
 """`thermapair measure landmarks`: a bundle's landmarker on people it has never seen."""
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +14,7 @@ from models.weights.store import seal
 from pipelines.measure import batches
 from pipelines.shards import Shards
 from pipelines.storage import Storage
+from pipelines.world_job import world_of
 
 CROWD = 256
 """Pictures, evenly over the rows, that the people of crowded frames are taken from."""
@@ -41,14 +41,14 @@ def run(
     part, thermalizer = chosen.main("landmarks"), str(chosen.main("thermal"))
     folder = part / str(standard)
     if calibration:
-        known = world_of(calibration)
+        known = domain_of(calibration)
         source = thermalizer if known else ""
         evaluate.fit_margin(folder, _spread(calibration, known), source)
         evaluate.calibrate(folder, _rows(calibration, known, limit), source)
         if frames and known:
             crowds.fit_threshold(folder, _spread(calibration, known), frames)
         seal(part)
-    domain = world_of(test)
+    domain = domain_of(test)
     found = evaluate.evaluate_landmarker(folder, _rows(test, domain, limit), thermalizer if domain else "", domain)
     if domain and domain.capture.thermal not in ("none", "apparent"):
         found |= evaluate.searched(folder, _rows(test, domain, limit), domain)
@@ -60,13 +60,10 @@ def run(
     return found
 
 
-def world_of(uri: str) -> Domain | None:
+def domain_of(uri: str) -> Domain | None:
     """Return the domain that the rows at `uri` were rendered in, None for gathered ones."""
-    try:
-        job = json.loads(Storage(uri).read("world.json"))["job"]
-    except FileNotFoundError:
-        return None
-    return load_domain(job["domain"], job["gap"])
+    found = world_of(Storage(uri))
+    return load_domain(found[0].domain, found[0].gap) if found else None
 
 
 def _shards(uri: str, domain: Domain | None, limit: int | None = None) -> Shards:

@@ -8,10 +8,9 @@ from itertools import islice
 
 import pyarrow as pa
 
-from pipelines import clean
 from pipelines.captions.backends import AUTHORS
 from pipelines.card import card
-from pipelines.commits import Commit, committed, read_shard, write_manifest
+from pipelines.commits import Commit, read_shard, write_manifest
 from pipelines.page import page
 from pipelines.plan.samples import Plan
 from pipelines.sheet import contact_sheet, views_of
@@ -58,11 +57,9 @@ class Report:
         return f"{counts}\ncaptions: {captions}" if captions else counts
 
 
-def finish(plan: Plan) -> Report:
-    """Write manifest, card and report of a finished run and return the report. Removes orphans of dropped attempts."""
-    commits = committed(plan.out, plan.partitions)
-    clean.remove_orphans(plan.out, commits)
-    write_manifest(plan.out, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
+def finish(plan: Plan, commits: dict[int, Commit]) -> Report:
+    """Write manifest, card and report of a finished run and return the report."""
+    write_manifest(plan.out, commits, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
     report = summary(plan, commits.values())
     shown = {k: c.file for k, c in commits.items() if c.file}
     refused = {k: c.facts["rejects"] for k, c in commits.items() if c.facts.get("rejects")}

@@ -5,9 +5,8 @@
 The machinery is generate's: a partition is the unit of commit, retry and loss; the same command resumes.
 """
 
-import logging
-import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,21 +14,15 @@ import yaml
 from ray.data import Dataset
 
 from models.weights.bundle import fetch
-from pipelines import clean
-from pipelines.commits import committed, finished, write_manifest
+from pipelines.commits import Commit, write_manifest
 from pipelines.config.chain import check_profile
 from pipelines.config.profile import Profile
 from pipelines.config.request import ThermalizeRequest, load_thermalize
-from pipelines.generate import complete, data_context, pending_partitions, stage, write_shards
-from pipelines.interrupts import Signals, in_thread
-from pipelines.lease import Lease
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
-from pipelines.run import faults
-from pipelines.session import ray_session
+from pipelines.run.driver import Job, run_job
+from pipelines.run.graph import partitions, stage, write_shards
 from pipelines.storage import Storage
 from pipelines.writer import write_partition, write_thermal_files
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,51 +57,28 @@ def thermalize(request: ThermalizeRequest, out: str) -> Summary:
     # Workers have other working directories.
     places = {"images": request.job.images, "masks": request.job.masks}
     job = request.job.model_copy(update={name: Storage(uri).uri for name, uri in places.items() if uri})
-    with Lease(storage) as lease, Signals() as signals:
-        plan = in_thread(lambda: write_photo_plan(job, models, storage), signals.check)
-        for link in plan.chain.links:
+
+    def plan() -> PhotoPlan:
+        planned = write_photo_plan(job, models, storage)
+        for link in planned.chain.links:
             fetch(link.part, link.folder)
-        if not complete(plan):
-            with ray_session(where.ray), data_context(where):
-                signals.watch()
-                _drive(plan, where, lease, signals)
-        return in_thread(lambda: _finish(plan), signals.check)
+        return planned
+
+    work = Job(plan, lambda plan, missing: thermal_pictures(plan, missing, where).iter_rows(), _finish)
+    return run_job(work, storage, where)
 
 
-def _drive(plan: PhotoPlan, profile: Profile, lease: Lease, signals: Signals) -> None:
-    """Run the graph and log every partition as it is committed, watched by the lease and by signals."""
-    total, begin = plan.partitions - len(finished(plan.out)), time.monotonic()
-
-    def work() -> None:
-        pictures = 0
-        for done, row in enumerate(thermal_pictures(plan, profile).iter_rows(), 1):
-            pictures += int(row["samples"])
-            speed = pictures / (time.monotonic() - begin)
-            log.info("%d of %d partitions, %d pictures, %.1f a second", done, total, pictures, speed)
-
-    def watch() -> None:
-        signals.check()
-        lease.check()
-
-    try:
-        in_thread(work, watch)
-    except Exception as error:
-        raise faults.as_fault(error) from error
-
-
-def thermal_pictures(plan: PhotoPlan, profile: Profile) -> Dataset:
+def thermal_pictures(plan: PhotoPlan, missing: Sequence[int], profile: Profile) -> Dataset:
     """Return the job as one chain of Ray Data; its rows are counts of the partitions as they are committed."""
-    rows = pending_partitions(plan)
+    rows = partitions(plan, missing)
     for group in check_profile(profile, plan.chain):
         rows = stage(rows, group, plan.chain)
     return write_shards(rows, plan, profile, write_thermal_files if plan.job.layout == "tfake" else write_partition)
 
 
-def _finish(plan: PhotoPlan) -> Summary:
-    """Write manifest and card of a finished run and return what it came to. Removes orphans of dropped attempts."""
-    commits = committed(plan.out, plan.partitions)
-    clean.remove_orphans(plan.out, commits)
-    write_manifest(plan.out, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
+def _finish(plan: PhotoPlan, commits: dict[int, Commit]) -> Summary:
+    """Write manifest and card of a finished run and return what it came to."""
+    write_manifest(plan.out, commits, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
     reasons = Counter[str]()
     for record in commits.values():
         reasons.update(record.facts["reasons"])

@@ -1,32 +1,26 @@
 """`thermapair world`: pictures of the synthetic world with their ground truth, rendered through Ray Data into shards."""
 
-import json
-import logging
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.config import check
 from models.errors import UserError
 from models.synthworld.domain import load_domain
 from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
-from pipelines.config.profile import Profile, load_profile
-from pipelines.interrupts import Signals, in_thread
-from pipelines.lease import Lease
+from pipelines.config.profile import RENDER, Profile, load_profile
+from pipelines.plan.pieces import claim
 from pipelines.rows.encode import encode_rendered, name_rendered, parquet
 from pipelines.rows.schema import WORLD, schema
-from pipelines.session import ray_session
+from pipelines.run.driver import Job, run_job
+from pipelines.run.graph import numbers
 from pipelines.storage import Storage
 from pipelines.world_files import finish_files, write_files
 from pipelines.world_job import WorldJob, identities
-
-log = logging.getLogger(__name__)
 
 PICTURE = 128 * 128
 """Pixels that `render_batch` is counted in: larger pictures are rendered fewer at a time."""
@@ -48,70 +42,75 @@ def run(
     """Render what is missing of a job into `out`. `overrides` are `key=value` edits of the profile."""
     job = check(WorldJob, {"domain": domain, "split": split, "count": count, "size": size, **values}, "world")
     storage, where = Storage(out), load_profile(profile, overrides)
-    with Signals() as signals, Lease(storage) as lease:
-        pending = plan(job, storage)
-        log.info("%d of %d partitions to render", len(pending), job.partitions)
-
-        def watch() -> None:
-            signals.check()
-            lease.check()
-
-        if pending:
-            with ray_session(where.ray):
-                signals.watch()
-                in_thread(lambda: _drain(world(job, pending, where, storage), len(pending)), watch)
-        committed(storage, job.partitions)  # some may have been deleted meanwhile
-        finish_files(job, storage)
-        write_manifest(storage, kind="world", rows=job.count, job=job.model_dump(mode="json"))
-    return storage
+    work = Job(
+        plan=lambda: plan(job, storage),
+        graph=lambda plan, missing: world(plan, missing, where).iter_rows(),
+        finish=_finish,
+    )
+    return run_job(work, storage, where)
 
 
-def _drain(records: Dataset, total: int) -> None:
-    """Run the chain and log each partition as it is committed."""
-    rows, begin = 0, time.monotonic()
-    for done, record in enumerate(records.iter_rows(), 1):
-        rows += record["rows"]
-        speed = rows / (time.monotonic() - begin)
-        log.info("%s: %d of %d partitions, %.1f pictures/s", record["file"], done, total, speed)
+class WorldPlan:
+    """The pictures of a world job, which is its own plan: row k is a function of the job and k alone."""
+
+    def __init__(self, out: Storage, job: WorldJob, digest: str) -> None:
+        self.out, self.job, self.digest = out, job, digest
+
+    @property
+    def title(self) -> str:
+        """What the run is called."""
+        return f"world {self.job.domain}"
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return self.job.partitions
+
+    @property
+    def samples(self) -> int:
+        """Number of pictures."""
+        return self.job.count
+
+    def rows(self, partition: int) -> int:
+        """Number of pictures of `partition`."""
+        return len(self.job.rows_of(partition))
 
 
-def plan(job: WorldJob, storage: Storage) -> list[int]:
-    """Return the partitions that are not committed yet. Raises UserError when `storage` holds another job."""
+def plan(job: WorldJob, out: Storage) -> WorldPlan:
+    """Return the plan of a job. Raises UserError when `out` holds another one, or ends in a part shard and cannot grow."""
     identities(job)  # refuses a split or a first person that is not there
     thermal = load_domain(job.domain, job.gap).capture.thermal
     if thermal == "none" and job.layout not in ("record", "facesynthetics"):
         raise UserError(
             f"domain {job.domain} has no thermal picture: it fills --layout facesynthetics, not {job.layout}"
         )
-    facts: dict[str, Any] = {"digest": job.digest(), "job": job.model_dump(mode="json")}
-    if not storage.create("world.json", json.dumps(facts, indent=1).encode()):
-        before = json.loads(storage.read("world.json"))
-        if before["digest"] != facts["digest"]:
-            old = {"layout": "record", **before["job"]}
-            changed = [k for k, v in facts["job"].items() if k != "count" and old.get(k) != v]
-            raise UserError(
-                f"{storage.uri} holds another world (different: {', '.join(changed) or 'the domain file'}): "
-                "give another --out, or the values it was made with"
-            )
-    done = committed(storage)
+    recipe = job.recipe()
+    claim(out, recipe, None, job.model_dump(mode="json"))
+    done = committed(out)
     short = [part for part, record in done.items() if part < job.partitions and record.rows != len(job.rows_of(part))]
     if short:
         raise UserError(
-            f"{storage.uri} ends in a part shard ({done[short[0]].rows} of {len(job.rows_of(short[0]))} rows) and cannot "
+            f"{out.uri} ends in a part shard ({done[short[0]].rows} of {len(job.rows_of(short[0]))} rows) and cannot "
             f"grow: give a count that is a multiple of {job.rows} from the start, or another --out"
         )
-    return [part for part in range(job.partitions) if part not in done]
+    return WorldPlan(out, job, recipe.digest)
 
 
-def world(job: WorldJob, pending: list[int], profile: Profile, storage: Storage) -> Dataset:
-    """Return the job as one chain; its rows are the commit records. One block is one partition from here to the writer."""
-    context = ray.data.DataContext.get_current()
-    context.target_max_block_size = None
-    group = profile.grouped(["render"])[0]
-    parts = ray.data.range(len(pending), override_num_blocks=len(pending))
-    rendered = parts.map_batches(
+def _finish(plan: WorldPlan, commits: dict[int, Commit]) -> Storage:
+    """Write the tables that span partitions, and the manifest."""
+    finish_files(plan.job, plan.out)
+    write_manifest(
+        plan.out, commits, kind="world", digest=plan.digest, rows=plan.job.count, job=plan.job.model_dump(mode="json")
+    )
+    return plan.out
+
+
+def world(plan: WorldPlan, missing: list[int], profile: Profile) -> Dataset:
+    """Return the job as one chain; its rows are counts of the partitions as they are committed."""
+    group = profile.grouped([RENDER])[0]
+    rendered = numbers(missing).map_batches(
         Renderer,
-        fn_constructor_args=(job, pending, group.threads),
+        fn_constructor_args=(plan.job, missing, group.threads),
         batch_size=1,
         compute=ActorPoolStrategy(
             min_size=group.actors[0], max_size=group.actors[1], max_tasks_in_flight_per_actor=group.in_flight
@@ -121,8 +120,8 @@ def world(job: WorldJob, pending: list[int], profile: Profile, storage: Storage)
         **group.selector,
     )
     return rendered.map_batches(
-        commit_shard if job.layout == "record" else write_files,
-        fn_args=(job, storage),
+        commit_shard if plan.job.layout == "record" else write_files,
+        fn_args=(plan.job, plan.out),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=profile.writer.cpus / 2,
@@ -176,4 +175,4 @@ def commit_shard(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     content = parquet(block.drop(["partition"]))
     name, digest = write_shard(storage, "data", part, content)
     commit(storage, part, Commit(name, rows, digest, len(content)))
-    return pa.table({"part": [part], "rows": [rows], "file": [name]})
+    return pa.table({"partition": [part], "samples": [rows]})

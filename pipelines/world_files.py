@@ -95,7 +95,7 @@ def write_files(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
         storage.write(_lines(part), parquet(pa.Table.from_pylist(lines, schema=LINES)))
     digest = hashlib.sha256("\n".join(told).encode()).hexdigest()
     commit(storage, part, Commit("", len(rows), digest, size))
-    return pa.table({"part": [part], "rows": [len(rows)], "file": [f"{part}: {len(told)} files"]})
+    return pa.table({"partition": [part], "samples": [len(rows)]})
 
 
 def finish_files(job: WorldJob, storage: Storage) -> None:

@@ -1,15 +1,21 @@
 """What to render of the world, and which row is which person."""
 
+import contextlib
+import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.config import digest_of
 from models.errors import UserError
 from models.synthworld import splits
 from models.synthworld.domain import digest as domain_digest
 from models.synthworld.domain import load_domain
+from models.weights.bundle import LICENCES
+from pipelines.commits import MANIFEST
+from pipelines.config.recipe import Recipe
+from pipelines.plan.pieces import read_run
 from pipelines.rows.schema import WORLD
+from pipelines.storage import Storage
 
 
 class WorldJob(BaseModel):
@@ -17,6 +23,7 @@ class WorldJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    kind: Literal["world"] = "world"
     domain: str
     split: str
     count: int = Field(gt=0, description="pictures")
@@ -59,13 +66,14 @@ class WorldJob(BaseModel):
         view, condition = divmod(inside, len(self.conditions))
         return people[place], again * self.views + view, self.conditions[condition]
 
-    def digest(self) -> str:
-        """Return the digest of what decides a row, its columns among it; `count` does not."""
-        domain = domain_digest(load_domain(self.domain, self.gap))
-        facts = self.model_dump(mode="json", exclude={"count", "render_batch"})
-        if self.layout == "record":
-            del facts["layout"]  # shards made before there were layouts are the same
-        return digest_of(facts, domain, WORLD)
+    def recipe(self) -> Recipe:
+        """Return what decides a row: the job, its domain's file, and the columns; `count` does not."""
+        source = self.model_dump(mode="json", exclude={"count", "render_batch", "partition", "size"})
+        source |= {"domain_file": domain_digest(load_domain(self.domain, self.gap)), "columns": list(WORLD)}
+        return Recipe(
+            kind="world", source=source, size=self.size, layers=(), stages=(), encoding={}, partition=self.rows,
+            licence=LICENCES[0],
+        )  # fmt: skip
 
 
 def identities(job: WorldJob) -> range:
@@ -74,3 +82,16 @@ def identities(job: WorldJob) -> range:
     if not everyone:
         raise UserError(f"split {job.split} has no person {job.first}")
     return everyone[: load_domain(job.domain, job.gap).people.count or None]
+
+
+def world_of(out: Storage) -> tuple[WorldJob, str] | None:
+    """Return (job, digest) of the rendered rows in `out`, None for rows of another kind."""
+    try:
+        run = read_run(out)
+    except UserError:
+        return None
+    if run["job"]["kind"] != "world":
+        return None
+    with contextlib.suppress(FileNotFoundError):  # a finished run may have grown since it was claimed
+        return WorldJob.model_validate(json.loads(out.read(MANIFEST))["job"]), str(run["digest"])
+    return WorldJob.model_validate(run["job"]), str(run["digest"])

@@ -20,6 +20,7 @@ from pipelines.plan.samples import Plan
 from pipelines.rows.record import reasons, table_of
 from pipelines.rows.schema import PICTURE
 from pipelines.run.chain import stacked
+from pipelines.run.progress import SECONDS
 
 ROW_GROUP = 64
 
@@ -93,9 +94,11 @@ def finish_partition(
     if "caption_source" in rows:
         facts["captions"] = dict(Counter(rows["caption_source"][rows["final"]].tolist()))
     spent = dict(zip(plan.chain.stages, rows["seconds"].sum(axis=0).round(4).tolist(), strict=True))
-    facts["seconds"] = {**spent, "write": time.monotonic() - began}
+    spent["write"] = time.monotonic() - began
+    facts["seconds"] = spent
     commit(plan.out, partition, replace(record, facts=facts))
     row: dict[str, Any] = {"partition": partition, "pairs": record.rows, "bytes": record.bytes, **counts}
+    row |= {f"{SECONDS}{stage}": seconds for stage, seconds in spent.items()}
     return {key: np.array([value]) for key, value in row.items()}
 
 

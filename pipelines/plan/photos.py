@@ -60,6 +60,11 @@ class PhotoPlan:
         self.recipe, self.chain, self.pieces, self.digest = recipe, chain, pieces, recipe.digest
 
     @property
+    def title(self) -> str:
+        """What the run is called."""
+        return self.job.name
+
+    @property
     def partitions(self) -> int:
         """Number of partitions."""
         return self.pieces.partitions

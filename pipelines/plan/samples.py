@@ -79,6 +79,11 @@ class Plan:
         self.recipe, self.chain, self.pieces, self.digest = recipe, chain, pieces, recipe.digest
 
     @property
+    def title(self) -> str:
+        """What the run is called."""
+        return self.job.name
+
+    @property
     def partitions(self) -> int:
         """Number of partitions."""
         return self.pieces.partitions

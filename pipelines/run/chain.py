@@ -15,7 +15,6 @@ from models.columns import COLUMNS, Columns
 from models.stages import Stage
 from pipelines.config.chain import ChainSpec, Link
 from pipelines.plan.samples import noise_id
-from pipelines.run.progress import Tracker
 from pipelines.run import faults
 
 ERROR = "error in "
@@ -67,7 +66,6 @@ class Chain:
         names: Sequence[str],
         attempts: int = 1,
         threads: int = 1,
-        tracker: str = "",
         loaded: Sequence[Stage] = (),
     ) -> None:
         self.whole, self.attempts = whole, attempts
@@ -75,7 +73,6 @@ class Chain:
         self.stages = list(loaded) or [link.load(threads) for link in self.links]
         self.place = {stage: place for place, stage in enumerate(whole.stages)}
         self.bits = {name: np.uint64(1 << place) for place, name in enumerate(whole.tracked)}
-        self.tracker = Tracker.find(tracker)
 
     def __call__(self, block: Columns) -> Columns:
         state, failed = State.of(block, len(self.place)), list[Columns]()
@@ -123,9 +120,7 @@ class Chain:
             rows["reject"][row] = reason or rows["reject"][row]
         if smaller:
             state.shrunk[chosen, place] = min(smaller)
-        spent = time.perf_counter() - began
-        state.seconds[place] += spent
-        self.tracker.add(link.stage, len(chosen), spent)
+        state.seconds[place] += time.perf_counter() - began
 
 
 def called(stage: Stage, link: Link, batch: int, smaller: list[int], rows: Columns) -> Columns:

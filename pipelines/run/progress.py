@@ -1,13 +1,11 @@
-"""One view of a whole job while it runs: samples done, rate, time left, rejected and redrawn, how busy each stage is.
+"""One view of a whole job while it runs: samples done, rate, time left, rejected and redrawn, where the time goes.
 
-Workers report to a small `Board` actor and never wait for it. On a terminal the view is redrawn in place; elsewhere it is
-a line every ten seconds.
+It is fed by what is committed. On a terminal the view is redrawn in place; elsewhere it is a line every ten seconds.
 """
 
-import contextlib
 import sys
 import time
-from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -19,48 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_SECONDS = 10.0
-
-
-class Board:
-    """Adds up what the workers report. Runs as a Ray actor; plain Python, so that tests may call it."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, int] = defaultdict(int)
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.workers: dict[str, set[str]] = defaultdict(set)
-
-    def add(self, stage: str, rows: int, seconds: float, worker: str) -> None:
-        """Count `rows` that `stage` took `seconds` for in process `worker`."""
-        self.rows[stage] += rows
-        self.seconds[stage] += seconds
-        self.workers[stage].add(worker)
-
-    def snapshot(self) -> dict[str, tuple[int, float, int]]:
-        """Return stage -> (rows, seconds, workers)."""
-        return {stage: (self.rows[stage], self.seconds[stage], len(self.workers[stage])) for stage in self.rows}
-
-
-class Tracker:
-    """A worker's line to the board, if there is one."""
-
-    def __init__(self, board: Any = None, worker: str = "") -> None:
-        self.board, self.worker = board, worker
-
-    @classmethod
-    def find(cls, name: str) -> "Tracker":
-        """Return a tracker of the board called `name`, or one that drops everything."""
-        if not name:
-            return cls()
-        import ray
-
-        with contextlib.suppress(ValueError):
-            return cls(ray.get_actor(name), ray.get_runtime_context().get_worker_id())
-        return cls()
-
-    def add(self, stage: str, rows: int, seconds: float) -> None:
-        """Report without waiting."""
-        if self.board is not None:
-            self.board.add.remote(stage, rows, seconds, self.worker)
+SECONDS = "seconds_"
+"""Begins the name of a count that says how long a stage took."""
 
 
 @dataclass
@@ -78,7 +36,8 @@ class State:
     texts: tuple[int, int] = (0, 0)
     """Captions written by the language model, and asked for, in phase `captions`."""
     phase: str = "starting"
-    stages: dict[str, tuple[int, float, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage -> seconds of all its workers, of what is committed."""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -89,6 +48,21 @@ class State:
     def rate(self) -> float:
         """Samples per second of this run."""
         return (self.done - self.before) / self.elapsed
+
+    def add(self, counts: Mapping[str, Any]) -> None:
+        """Take note of a partition that was committed (`pipelines.run.driver.Counts`)."""
+        self.done += int(counts["samples"])
+        self.rejected += int(counts.get("rejected", 0))
+        self.redrawn += int(counts.get("redrawn", 0))
+        for name, value in counts.items():
+            if name.startswith(SECONDS):
+                stage = name.removeprefix(SECONDS)
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + float(value)
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of the workers' time that each stage took."""
+        total = sum(self.seconds.values())
+        return {stage: seconds / total for stage, seconds in self.seconds.items()} if total else {}
 
     def write(self, written: int, asked: int) -> None:
         """Take note of the captions of this phase."""
@@ -110,18 +84,7 @@ class State:
     @property
     def left(self) -> float | None:
         """Seconds until the end, estimated; None while nothing is known."""
-        open_ = self.total - self.done
-        if self.rate > 0:
-            return open_ / self.rate
-        if not self.stages:
-            return None
-        share = min(rows for rows, _, _ in self.stages.values()) / max(open_, 1)  # redraws count in most stages
-        return self.elapsed * (1 / share - 1) if 0 < share < 1 else None
-
-    def busy(self, stage: str) -> float:
-        """Share of the time since the start that the workers of `stage` spent in it."""
-        _, seconds, workers = self.stages[stage]
-        return seconds / (self.elapsed * max(workers, 1))
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
 
     def restart_clock(self, phase: str) -> None:
         """Begin `phase`; rate and shares count from here."""
@@ -131,16 +94,16 @@ class State:
         """Return the view as one line of a log."""
         parts = [f"{self.title}: {self.phase}", *self.facts()]
         if self.phase == "pictures":
-            parts += [f"{stage} {self.stages[stage][0]} ({self.busy(stage):.0%} busy)" for stage in self.stages]
+            parts += [f"{stage} {share:.0%}" for stage, share in self.shares().items()]
         return " | ".join(parts)
 
     def table(self) -> Group:
         """Return the view for a terminal."""
         head = Text.assemble((self.title, "bold"), f"  {self.phase}  {duration(self.elapsed)}")
         bar = ProgressBar(total=max(self.total, 1), completed=self.done, width=48)
-        stages = Table("stage", "samples", "samples/s", "busy", box=None, header_style="dim", padding=(0, 2))
-        for stage, (rows, seconds, workers) in self.stages.items():
-            stages.add_row(stage, str(rows), f"{rows / max(seconds, 1e-6) * workers:.1f}", f"{self.busy(stage):.0%}")
+        stages = Table("stage", "seconds", "share", box=None, header_style="dim", padding=(0, 2))
+        for stage, share in self.shares().items():
+            stages.add_row(stage, f"{self.seconds[stage]:.1f}", f"{share:.0%}")
         return Group(head, bar, Text("   ".join(self.facts())), stages)
 
 

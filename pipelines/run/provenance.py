@@ -9,16 +9,18 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from models.weights.store import ROOT
 from pipelines.config.profile import Profile
-from pipelines.plan.samples import Plan
+from pipelines.storage import Storage
 
 LAUNCHES = "_plan/launches"
 COMMIT = "THERMAPAIR_COMMIT"
 PACKAGES = ("torch", "ray", "diffusers", "onnxruntime", "vllm", "pyarrow")
 
 
-def write_launch(plan: Plan, profile: Profile) -> None:
+def write_launch(out: Storage, job: BaseModel, profile: Profile) -> None:
     """Write the next launch file: time, command, git commit, packages, hardware, profile, and what was asked for."""
     launch = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -28,11 +30,11 @@ def write_launch(plan: Plan, profile: Profile) -> None:
         "packages": {name: _version(name) for name in PACKAGES},
         "profile": profile.model_dump(mode="json"),
         "hardware": hardware(),
-        "job": plan.job.model_dump(mode="json"),
+        "job": job.model_dump(mode="json"),
     }
     content = json.dumps(launch, indent=1).encode()
-    number = len(plan.out.list(LAUNCHES))
-    while not plan.out.create(f"{LAUNCHES}/{number:04d}.json", content):
+    number = len(out.list(LAUNCHES))
+    while not out.create(f"{LAUNCHES}/{number:04d}.json", content):
         number += 1
 
 

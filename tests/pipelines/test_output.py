@@ -24,9 +24,9 @@ from pipelines.generate import check_made
 from pipelines.lease import Lease
 from pipelines.page import page
 from pipelines.plan.samples import Plan, write_plan
-from pipelines.run.progress import Board, State
 from pipelines.report import finish
 from pipelines.rows.record import pair_id
+from pipelines.run.progress import Board, State
 from pipelines.sheet import coloured
 from pipelines.storage import Storage
 from pipelines.writer import write_partition

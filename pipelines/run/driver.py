@@ -1,0 +1,144 @@
+"""One driver for every job: claim, plan, graph, watch, finish.
+
+A job says *what*: how it is planned, what its graph is, what its end writes. Here stands *how*: one lease on the output, one
+plan, Ray for as long as something is missing, one view of what is committed, signals, faults in the user's words, and an
+end that is the plan's or an error.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import ray.data
+from pydantic import BaseModel
+
+from pipelines import clean
+from pipelines.commits import Commit, committed, finished
+from pipelines.config.profile import Profile
+from pipelines.interrupts import Signals, in_thread
+from pipelines.lease import Lease
+from pipelines.run import faults, provenance
+from pipelines.run.progress import State, View
+from pipelines.session import ray_session
+from pipelines.storage import Storage
+
+
+class Plan(Protocol):
+    """What is to be made, partition by partition; it lies whole in `out`."""
+
+    out: Storage
+
+    @property
+    def job(self) -> BaseModel: ...
+
+    @property
+    def title(self) -> str:
+        """What the view calls the run."""
+
+    @property
+    def partitions(self) -> int: ...
+
+    @property
+    def samples(self) -> int: ...
+
+    def rows(self, partition: int) -> int:
+        """Samples of a partition."""
+
+
+Planned = TypeVar("Planned", bound=Plan)
+Result = TypeVar("Result")
+Counts = Mapping[str, Any]
+"""What a sink says of a partition that it has committed: `partition`, `samples`, and where it counts them `rejected`,
+`redrawn` and the seconds of each stage as `seconds_STAGE`."""
+
+
+@dataclass(frozen=True)
+class Job(Generic[Planned, Result]):
+    """What a job says of itself."""
+
+    plan: Callable[[], Planned]
+    """Return the plan that lies in the output, written or extended now."""
+    graph: Callable[[Planned, list[int]], Iterable[Counts]]
+    """Make the partitions that are asked for, and yield what became of each as it is committed."""
+    finish: Callable[[Planned, dict[int, Commit]], Result]
+    """Write manifest, card and report of the whole run."""
+    before: Callable[[Planned, State], object] = lambda plan, state: None
+    """What has to be there before the first partition."""
+    check: Callable[[Planned, State], None] = lambda plan, state: None
+    """Raise to end a run that goes wrong, after every partition."""
+
+
+def run_job(job: Job[Planned, Result], out: Storage, profile: Profile, *, local: bool = False) -> Result:
+    """Run a job: what `out` has is kept, what it lacks is made. local: the graph needs no Ray.
+
+    Raises:
+        UserError: an output that belongs to another run or has a live driver.
+        EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
+    """
+    with Lease(out) as lease, Signals() as signals:
+        plan = in_thread(job.plan, signals.check)
+        provenance.write_launch(plan.out, plan.job, profile)
+        done = finished(out)
+        missing = [partition for partition in range(plan.partitions) if partition not in done]
+        if missing:
+            with (
+                nullcontext() if local else ray_session(profile.ray),
+                nullcontext() if local else data_context(profile),
+            ):
+                signals.watch()
+                _drive(job, plan, missing, lease, signals)
+        # An end that is not the plan's is an error: commits may have been deleted meanwhile.
+        commits = committed(out, plan.partitions)
+        clean.remove_orphans(out, commits)
+        return in_thread(lambda: job.finish(plan, commits), signals.check)
+
+
+def _drive(job: Job[Planned, Result], plan: Planned, missing: list[int], lease: Lease, signals: Signals) -> None:
+    """Make the missing partitions, watched: by a view of what is committed, by the lease and by signals."""
+    before = plan.samples - sum(plan.rows(partition) for partition in missing)
+    state, stopped = State(plan.title, plan.samples, before, before), threading.Event()
+    with View(state) as view:
+
+        def watch() -> None:
+            signals.check()
+            lease.check()
+            view.show()
+
+        def work() -> None:
+            job.before(plan, state)
+            state.restart_clock("pictures")
+            for counts in job.graph(plan, missing):
+                state.add(counts)
+                job.check(plan, state)
+                if stopped.is_set():
+                    return
+            state.phase = "done"
+
+        try:
+            in_thread(work, watch)
+        except Exception as error:
+            raise faults.as_fault(error) from error
+        finally:
+            stopped.set()
+
+
+@contextmanager
+def data_context(profile: Profile) -> Iterator[None]:
+    """Set what Ray Data needs for blocks that stay whole; restored afterwards, for it is global."""
+    context = ray.data.DataContext.get_current()
+    wanted = {
+        "target_max_block_size": None,
+        "wait_for_min_actors_s": profile.start_seconds,
+        "enable_progress_bars": False,
+        "execution_no_progress_timeout_s": -1,  # one slow partition ends no run
+    }
+    before = {name: getattr(context, name) for name in wanted}
+    for name, value in wanted.items():
+        setattr(context, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)

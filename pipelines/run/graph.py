@@ -1,0 +1,70 @@
+"""What the graphs of all jobs are made of: a source of whole partitions, pools of actors over whole blocks, a sink.
+
+One block is one partition from the first row to the writer, so a partition is the unit of commit, retry and loss.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray.data
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
+
+from models.columns import Columns
+from pipelines.config.chain import ChainSpec
+from pipelines.config.profile import Group, Profile
+from pipelines.plan.photos import PhotoPlan
+from pipelines.plan.samples import Plan
+from pipelines.run.chain import Chain
+from pipelines.writer import write_partition
+
+RESTARTS = 16
+"""How often the process of one actor may die; nodes that are taken away do not count."""
+
+
+def partitions(plan: Plan | PhotoPlan, missing: Sequence[int]) -> Dataset:
+    """Return the partitions that are asked for: one block each, a row per sample."""
+
+    def samples(block: Columns) -> Columns:
+        return plan.partition(missing[int(block["id"][0])])
+
+    return numbers(missing).map_batches(samples, batch_size=None)
+
+
+def numbers(missing: Sequence[int]) -> Dataset:
+    """Return a block for each of `missing`, with its place among them in the column `id`."""
+    return ray.data.range(len(missing), override_num_blocks=len(missing))
+
+
+def stage(rows: Dataset, group: Group, chain: ChainSpec, attempts: int = 1) -> Dataset:
+    """Return `rows` after the stages of `group`, a pool of actors over whole blocks."""
+    # map_batches insists on a batch size beside a GPU, and any batch size merges and cuts blocks. The method behind it
+    # takes whole blocks on either device.
+    return rows.map_batches_internal(
+        Chain,
+        fn_constructor_args=(chain, group.stages, attempts, group.threads),
+        batch_size=None,
+        compute=ActorPoolStrategy(
+            min_size=group.actors[0], max_size=group.actors[1], max_tasks_in_flight_per_actor=group.in_flight
+        ),
+        num_cpus=group.cpus,
+        num_gpus=group.gpus or None,
+        **group.selector,
+        # A process that a broken device keeps ending must end the run at last, not restart for ever.
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
+        memory=group.memory_mb and group.memory_mb * 2**20,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(group.threads)}},
+    )
+
+
+def write_shards(
+    rows: Dataset, plan: Plan | PhotoPlan, profile: Profile, write: Callable[..., Any] = write_partition
+) -> Dataset:
+    """Return the counts of each partition of `rows`, once `write` has encoded, written and committed it."""
+    return rows.map_batches(
+        write,
+        fn_args=(plan, profile.writer.threads),
+        batch_size=None,
+        compute=TaskPoolStrategy(size=profile.writer.tasks),
+        num_cpus=profile.writer.cpus,
+    )
