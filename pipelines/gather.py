@@ -272,7 +272,7 @@ class Gatherer:
         encoded = list(self.threads.map(partial(encode_gathered, visible=encode, suffix=suffix), rows))
         refused = [(name, reason) for row, name, reason in found if row is None]
         self._commit(part, encoded, refused)
-        counts = {"partition": part, "samples": len(found), "rejected": len(refused)}
+        counts: dict[str, float] = {"partition": part, "samples": len(found), "rejected": len(refused)}
         counts[f"{SECONDS}gather"] = time.monotonic() - began
         return {name: np.array([value]) for name, value in counts.items()}
 

@@ -89,10 +89,17 @@ def run_job(job: Job[Planned, Result], out: Storage, profile: Profile, *, local:
             ):
                 signals.watch()
                 _drive(job, plan, missing, lease, signals)
-        # An end that is not the plan's is an error: commits may have been deleted meanwhile.
-        commits = committed(out, plan.partitions)
-        clean.remove_orphans(out, commits)
-        return in_thread(lambda: job.finish(plan, commits), signals.check)
+        return in_thread(lambda: end_run(plan, job.finish), signals.check)
+
+
+def end_run(plan: Planned, finish: Callable[[Planned, dict[int, Commit]], Result]) -> Result:
+    """Return what `finish` makes of a run whose partitions are all committed; orphans of dropped attempts are removed.
+
+    Raises EnvironmentFault for an end that is not the plan's: commits were deleted meanwhile.
+    """
+    commits = committed(plan.out, plan.partitions)
+    clean.remove_orphans(plan.out, commits)
+    return finish(plan, commits)
 
 
 def _drive(job: Job[Planned, Result], plan: Planned, missing: list[int], lease: Lease, signals: Signals) -> None:

@@ -29,7 +29,9 @@ from pipelines.generate import generate
 from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.report import Report
+from pipelines.report import finish as finish_report
 from pipelines.run.chain import Chain
+from pipelines.run.driver import end_run
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
 
@@ -259,6 +261,11 @@ def profile(*edits: str) -> Profile:
 def make(wanted: GenerateJob, bundle: Bundle, out: Path | str, *edits: str) -> Report:
     """Run a job on Ray; edits are of the profile."""
     return generate(check_request(wanted, bundle, profile(*edits)), Storage(out))
+
+
+def finish(plan: Plan) -> Report:
+    """End a run as the driver does, without Ray."""
+    return end_run(plan, finish_report)
 
 
 def make_here(wanted: GenerateJob, bundle: Bundle, out: Path | str) -> Plan:

@@ -15,7 +15,6 @@ from models.weights.networks import save_network
 from models.weights.store import seal
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob
-from pipelines.report import finish
 from pipelines.sheet import tiles, views_of
 from tests.pipelines import small
 
@@ -62,7 +61,7 @@ def test_accepted_pairs_carry_landmarks_and_the_report_draws_them(whole: Bundle,
     (view, *_) = views_of([table], 1, 1)
     shown = tiles(view, (20, 40))
     assert list(shown)[-2:] == ["landmarks, visible", "landmarks, warm"]
-    assert finish(plan).seconds["landmarks"] > 0
+    assert small.finish(plan).seconds["landmarks"] > 0
     assert "landmarks, warm" in (tmp_path / "out" / "report" / "index.html").read_text()
     assert json.loads(rows[0]["scores"])
 
@@ -70,6 +69,6 @@ def test_accepted_pairs_carry_landmarks_and_the_report_draws_them(whole: Bundle,
 def test_the_shards_open_as_a_data_set(whole: Bundle, job: Job, tmp_path: Path) -> None:
     from datasets import load_dataset
 
-    finish(small.make_here(job("identities.count=2"), whole, tmp_path / "out"))
+    small.finish(small.make_here(job("identities.count=2"), whole, tmp_path / "out"))
     opened = load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(opened[0]["landmarks_70"]) == 140 and opened[0]["seen_70_thermal"][0] in (True, False)

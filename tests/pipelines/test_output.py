@@ -24,9 +24,8 @@ from pipelines.generate import check_made
 from pipelines.lease import Lease
 from pipelines.page import page
 from pipelines.plan.samples import Plan, write_plan
-from pipelines.report import finish
 from pipelines.rows.record import pair_id
-from pipelines.run.progress import Board, State
+from pipelines.run.progress import State
 from pipelines.sheet import coloured
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
@@ -119,7 +118,7 @@ def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
     pair = str(pairs(plan)[0]["pair_id"])
     harm(min(Path(plan.out.uri, "data").iterdir()))
     small.write_missing(plan, small.chain_of(plan))
-    for use in (lambda: finish(plan), lambda: inspect.run(plan.out.uri, pair)):
+    for use in (lambda: small.finish(plan), lambda: inspect.run(plan.out.uri, pair)):
         with pytest.raises(EnvironmentFault, match=r"parquet is missing or damaged \(delete _commits/part-00000.json"):
             use()
 
@@ -164,15 +163,15 @@ def test_commits_that_are_deleted_while_a_run_goes_on_are_missed_at_its_end(plan
     with pytest.raises(
         EnvironmentFault, match=r"1 of its 3 partitions .*part-00001.json\): they were deleted meanwhile"
     ):
-        finish(plan)
+        small.finish(plan)
     assert not Path(plan.out.uri, "manifest.json").exists()
     small.write_missing(plan, small.chain_of(plan))
-    assert finish(plan).samples == 24
+    assert small.finish(plan).samples == 24
 
 
 def test_the_report_escapes_and_counts(plan: Plan) -> None:
     small.write_missing(plan, small.chain_of(plan))
-    report = finish(plan)
+    report = small.finish(plan)
     assert report.pairs == len(pairs(plan))
     assert report.samples == 24
     assert sum(report.reasons.values()) == len(pairs(plan, "rejects")) / 2
@@ -188,7 +187,7 @@ def test_the_report_escapes_and_counts(plan: Plan) -> None:
 def test_rows_alone_have_a_report_without_pictures(job: Callable[..., GenerateJob], tmp_path: Path) -> None:
     bare = load_bundle("null", ["visible.options.pictures=false"])
     plan = small.make_here(job("identities.count=1"), bare, tmp_path / "out")
-    assert finish(plan).pairs == 8
+    assert small.finish(plan).pairs == 8
     text = (tmp_path / "out" / "report" / "index.html").read_text()
     assert pairs(plan)[0]["identity_id"] in text and not (tmp_path / "out" / "report" / "contact.png").exists()
 
@@ -200,19 +199,18 @@ def test_degrees_become_colours_within_their_scale() -> None:
 
 
 def test_progress_is_one_line_with_rate_time_left_and_busy_stages() -> None:
-    board = Board()
-    board.add("visible", 8, 2.0, "a")
-    board.add("visible", 4, 1.0, "b")
-    state = State("demo", total=24, before=4, done=10, rejected=1, redrawn=2, phase="pictures", stages=board.snapshot())
+    state = State("demo", total=24, before=4, done=4, phase="pictures")
+    state.add({"samples": 4, "rejected": 1, "seconds_visible": 3.0, "seconds_write": 0.5})
+    state.add({"samples": 2, "redrawn": 2, "seconds_visible": 6.0, "seconds_write": 0.5})
     state.began -= 3.0
     line = state.line()
     assert "10/24 samples | 2.00/s | left 0:0" in line
-    assert "rejected 1 | redrawn 2 | visible 12 (50% busy)" in line
+    assert "rejected 1 | redrawn 2 | visible 90% | write 10%" in line
 
 
 def test_a_run_says_what_it_came_to(plan: Plan) -> None:
     small.write_missing(plan, small.chain_of(plan))
-    report = finish(plan)
+    report = small.finish(plan)
     given_up = report.samples - report.accepted
     assert report.told() == (
         f"{report.pairs} pairs; {report.accepted} of 24 samples accepted, {report.redrawn} drawn again, {given_up} given up\n"
@@ -248,7 +246,7 @@ def test_an_output_may_lie_on_object_storage(
     contents = []
     for where in (f"{s3}/out", str(tmp_path / "local")):
         plan = small.make_here(job("identities.count=2"), bundle, where)
-        assert finish(plan).samples == 8
+        assert small.finish(plan).samples == 8
         contents.append({name: plan.out.read(name) for name in plan.out.list() if name.endswith(".parquet")})
     assert contents[0] == contents[1]
     result = inspect.run(f"{s3}/out", str(pairs(plan)[0]["pair_id"]))

@@ -70,7 +70,7 @@ def test_a_second_commit_of_a_partition_is_dropped(storage: Storage) -> None:
     assert commits.committed(storage) == {7: record}
     assert commits.finished(storage) == {7}
     assert storage.read(name) == b"rows"
-    manifest = commits.write_manifest(storage, digest="d")
+    manifest = commits.write_manifest(storage, commits.committed(storage), digest="d")
     assert json.loads(storage.read("manifest.json")) == manifest
     assert [part["partition"] for part in manifest["partitions"]] == [7]
 

@@ -24,6 +24,7 @@ from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
 from pipelines.rows.ids import split_of
+from pipelines.run.driver import end_run
 from pipelines.storage import Storage
 from pipelines.writer import tfake_values, write_partition, write_thermal_files
 from tests.pipelines import small
@@ -228,7 +229,7 @@ def thermalized(images: Path, out: Path, **values: Any) -> list[dict[str, Any]]:
     job = ThermalizeJob(**({"images": str(images), "size": SIZE, "conditions": ["warm"]} | values))
     plan = write_photo_plan(job, load_bundle("null"), Storage(out))
     whole_run(plan, write_partition)
-    thermalize._finish(plan)
+    end_run(plan, thermalize._finish)
     return pq.read_table(out / "data").to_pylist()
 
 

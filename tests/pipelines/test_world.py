@@ -44,16 +44,16 @@ def test_partitions_hold_whole_people_and_all_rows() -> None:
 
 def test_the_digest_ignores_the_count_alone() -> None:
     job = WorldJob(domain="portrait", split="test", count=70)
-    assert job.model_copy(update={"count": 700}).digest() == job.digest()
+    assert job.model_copy(update={"count": 700}).recipe().digest == job.recipe().digest
     for change in ({"size": 64}, {"gap": 0.5}, {"domain": "lab"}, {"views": 2}, {"first": 3}):
-        assert job.model_copy(update=change).digest() != job.digest()
+        assert job.model_copy(update=change).recipe().digest != job.recipe().digest
 
 
 def test_another_world_and_a_part_shard_are_refused(tmp_path: Path) -> None:
     job = WorldJob(domain="portrait", split="test", count=10, views=1, partition=4)
     storage = Storage(tmp_path)
-    assert plan(job, storage) == [0, 1, 2]
-    with pytest.raises(UserError, match=r"another world \(different: size\)"):
+    assert plan(job, storage).partitions == 3
+    with pytest.raises(UserError, match=r"belongs to another run; what differs: size: 128 -> 64"):
         plan(job.model_copy(update={"size": 64}), storage)
     with pytest.raises(UserError, match="no person 100000"):
         plan(WorldJob(domain="portrait", split="test", count=1, first=100_000), Storage(tmp_path / "x"))
@@ -62,7 +62,7 @@ def test_another_world_and_a_part_shard_are_refused(tmp_path: Path) -> None:
     ):
         plan(WorldJob(domain="fake", split="test", count=1, layout="sejong"), Storage(tmp_path / "y"))
     commit_shard(filler(job, 2), job, storage)
-    assert plan(job, storage) == [0, 1]
+    assert plan(job, storage).samples == 10
     with pytest.raises(UserError, match=r"part shard \(2 of 4 rows\).*multiple of 4"):
         plan(job.model_copy(update={"count": 20}), storage)
 

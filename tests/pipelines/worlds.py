@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipelines.commits import Commit, commit, write_shard
+from pipelines.commits import Commit, commit, finished, write_shard
 from pipelines.config.profile import Group, Profile
 from pipelines.rows.encode import parquet
 from pipelines.rows.schema import RECORD, schema
@@ -22,7 +22,8 @@ PROFILE = Profile(name="test", groups=[Group(stages=["render"], actors=(1, 2))])
 def write(folder: Path, job: WorldJob = JOB) -> str:
     """Render `job` into `folder` in this process, by the same stages that Ray Data runs; returns the folder."""
     storage = Storage(folder)
-    pending = plan(job, storage)
+    planned, done = plan(job, storage), finished(storage)
+    pending = [part for part in range(planned.partitions) if part not in done]
     renderer = Renderer(job, pending, threads=1)
     for number in range(len(pending)):
         commit_shard(renderer({"id": [number]}), job, storage)
