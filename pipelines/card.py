@@ -1,6 +1,8 @@
 """The data-set card: `README.md` at the top of an output, which `datasets.load_dataset` and the hub's viewer read."""
 
-import yaml
+from typing import Any
+
+from huggingface_hub import DatasetCardData
 
 from models.columns import COLUMNS
 from pipelines.plan.samples import Plan
@@ -20,16 +22,6 @@ celsius = np.asarray(pairs[0]["thermal"], dtype=np.float32) / 100 - 273.15
 def card(plan: Plan, pairs: int, rejects: bool) -> str:
     """Return the card of a finished run."""
     job, bundle = plan.job, plan.bundle
-    configs = [{"config_name": "default", "data_files": "data/*.parquet", "default": True}]
-    if rejects:
-        configs.append({"config_name": "rejects", "data_files": "rejects/*.parquet"})
-    front = {
-        "pretty_name": f"{job.name} ({bundle.name})",
-        "license": "other",
-        "license_name": bundle.licence,
-        "tags": ["thermal", "faces", "synthetic", "paired"],
-        "configs": configs,
-    }
     layers = ", ".join(layer.name for layer in plan.recipe.layers)
     parts = "\n".join(
         f"| {name} | {part.stage} | {part.kind} | `{one.address}` | {one.licence or part.licence} |"
@@ -38,7 +30,7 @@ def card(plan: Plan, pairs: int, rejects: bool) -> str:
     )
     return "\n".join(
         [
-            f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+            front(f"{job.name} ({bundle.name})", bundle.licence, ["synthetic", "paired"], rejects=rejects),
             f"# {job.name}: paired visible and thermal faces",
             f"{pairs} pairs, {bundle.size} x {bundle.size} pixels, layers {layers}. "
             "Every face is synthetic. Temperatures are predicted by a network, not measured.",
@@ -56,6 +48,21 @@ def card(plan: Plan, pairs: int, rejects: bool) -> str:
             "",
         ]
     )
+
+
+def front(name: str, licence: str, tags: list[str], *, rows: bool = True, rejects: bool = False) -> str:
+    """Return the head of a card, which the hub and `datasets` read. rows: whether `data/` holds shards of rows."""
+    facts: dict[str, Any] = {"pretty_name": name, "tags": ["thermal", "faces", *tags]}
+    if licence:
+        facts |= {"license": "other", "license_name": licence}
+    configs: list[dict[str, Any]] = []
+    if rows:
+        configs.append({"config_name": "default", "data_files": "data/*.parquet", "default": True})
+    if rejects:
+        configs.append({"config_name": "rejects", "data_files": "rejects/*.parquet"})
+    if configs:
+        facts["configs"] = configs
+    return f"---\n{DatasetCardData(**facts).to_yaml()}\n---"
 
 
 def columns() -> str:

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from ray.data import ActorPoolStrategy
 
 from models.classes import IGNORE
 from models.config import check
 from models.errors import UserError
 from models.weights.bundle import Bundle, load_bundle, strictest
+from pipelines.card import front
 from pipelines.commits import Commit, commit, write_manifest, write_shard
 from pipelines.config.chain import Link, chain_spec, resolve_chain
 from pipelines.config.profile import Profile, load_profile
@@ -325,10 +325,8 @@ def _finish(plan: GatherPlan, commits: dict[int, Commit]) -> Summary:
 
 
 def _card(plan: GatherPlan, summary: Summary) -> str:
-    front: dict[str, object] = {"pretty_name": f"gathered from {plan.job.layout}", "tags": ["thermal", "faces"]}
-    front["configs"] = [{"config_name": "default", "data_files": "data/*.parquet", "default": True}]
     return (
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n# Rows of a data set in the layout {plan.job.layout}\n\n"
+        f"{front(f'gathered from {plan.job.layout}', '', [])}\n# Rows of a data set in the layout {plan.job.layout}\n\n"
         f"{summary}\n\nPictures of {plan.job.size} x {plan.job.size} px ({plan.job.crop}). `thermal` is 16-bit "
         "centikelvin (degrees Celsius = value / 100 - 273.15), or, where `thermal_kind` is minmax, 8-bit grey, which is no "
         "temperature. Points that the data set does not give are NaN; classes are 255 where there is no mask. The pictures "

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from ray.data import Dataset
 
 from models.weights.bundle import fetch
+from pipelines.card import front
 from pipelines.commits import Commit, write_manifest
 from pipelines.config.chain import check_profile
 from pipelines.config.profile import Profile
@@ -90,9 +90,7 @@ def _finish(plan: PhotoPlan, commits: dict[int, Commit]) -> Summary:
 
 def _card(plan: PhotoPlan, summary: Summary) -> str:
     """Return the card of an output; in the record's layout `datasets.load_dataset` reads it."""
-    front: dict[str, object] = {"pretty_name": f"{plan.job.name} ({plan.bundle.name})", "tags": ["thermal", "faces"]}
     if plan.job.layout == "record":
-        front["configs"] = [{"config_name": "default", "data_files": "data/*.parquet", "default": True}]
         layout = "A row of `data/` is a pair; `thermal` is 16-bit centikelvin: degrees Celsius = value / 100 - 273.15."
     else:
         layout = (
@@ -104,9 +102,10 @@ def _card(plan: PhotoPlan, summary: Summary) -> str:
         if plan.known
         else "Nothing says who is shown, so all rows are of one split, train: say it with `--person` before you hold people out."
     )
+    head = front(f"{plan.job.name} ({plan.bundle.name})", "", [], rows=plan.job.layout == "record")
     names = " and ".join(layer.name for layer in plan.recipe.layers)
     return (
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n# Thermal pictures of {summary.thermalized} visible ones\n\n"
+        f"{head}\n# Thermal pictures of {summary.thermalized} visible ones\n\n"
         f"{layout} `rejects/` holds {summary.pictures - summary.thermalized} pictures that were not taken, with reasons.\n\n"
         f"{split}\n\n"
         f"Temperatures are predicted by the network of bundle `{plan.bundle.name}` for {names}, "
