@@ -19,8 +19,8 @@ celsius = np.asarray(pairs[0]["thermal"], dtype=np.float32) / 100 - 273.15
 """
 
 
-def card(plan: Plan, pairs: int, rejects: bool) -> str:
-    """Return the card of a finished run."""
+def card(plan: Plan, pairs: int, rejects: bool, sheet: bool) -> str:
+    """Return the card of a finished run. sheet: whether there is a contact sheet to show."""
     job, bundle = plan.job, plan.bundle
     layers = ", ".join(layer.name for layer in plan.recipe.layers)
     parts = "\n".join(
@@ -35,7 +35,7 @@ def card(plan: Plan, pairs: int, rejects: bool) -> str:
             f"{pairs} pairs, {bundle.size} x {bundle.size} pixels, layers {layers}. "
             "Every face is synthetic. Temperatures are predicted by a network, not measured.",
             job.description,
-            "![samples](report/contact.png)",
+            *(["![samples](report/contact.png)"] if sheet else []),
             "## Reading it",
             READING.format(out=plan.out.uri.rstrip("/").rsplit("/", 1)[-1]),
             "Files named in `_commits/` are the data set; `rejects/` holds samples and attempts that failed the gates.",

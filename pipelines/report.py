@@ -63,11 +63,12 @@ def finish(plan: Plan, commits: dict[int, Commit]) -> Report:
     report = summary(plan, commits.values())
     shown = {k: c.file for k, c in commits.items() if c.file}
     refused = {k: c.facts["rejects"] for k, c in commits.items() if c.facts.get("rejects")}
-    plan.out.write("README.md", card(plan, report.pairs, bool(refused)).encode())
     views = views_of(_tables(plan, shown), PEOPLE_SHOWN, VIEWS_SHOWN)
     rejects = views_of(_tables(plan, refused), 4, 2)
-    if any(view.visible is not None for view in views):
+    sheet = any(view.visible is not None for view in views)
+    if sheet:
         plan.out.write(SHEET, contact_sheet(views))
+    plan.out.write("README.md", card(plan, report.pairs, bool(refused), sheet).encode())
     scores = _scores(plan, dict(islice(shown.items(), SHARDS_READ)))
     plan.out.write(PAGE, page(report, plan, views, rejects[:REJECTS_SHOWN], scores).encode())
     plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())

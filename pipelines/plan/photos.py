@@ -214,7 +214,8 @@ SCHEMA = pa.schema(
     }
 )
 """`picture`: path below the images, or FILE#ROW. `name`: what T-FAKE's layout calls it. `row`: in row group, -1 for files.
-`bytes`, `mask_bytes`: sizes of the files that they come from, by which a changed one is noticed."""
+`bytes`, `mask_bytes`: sizes of the files, or of the row group, that they come from, by which a changed one is noticed:
+a Parquet file may grow by further row groups."""
 
 
 def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoPlan:
@@ -294,7 +295,7 @@ def _listed(job: ThermalizeJob) -> list[dict[str, Any]]:
     if tables:
         if job.masks:
             raise UserError("--masks: pictures in Parquet bring theirs as the column `classes`")
-        return list(_table_rows(images, {name: files[name] for name in tables}, job))
+        return list(_table_rows(images, tables, job))
     if parse_person(job.person)[0] == "column":
         raise UserError(
             f"--person {job.person}: a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX."
@@ -344,11 +345,11 @@ def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: Therm
     }
 
 
-def _table_rows(images: Storage, tables: dict[str, int], job: ThermalizeJob) -> Iterator[dict[str, Any]]:
+def _table_rows(images: Storage, tables: list[str], job: ThermalizeJob) -> Iterator[dict[str, Any]]:
     """Yield a row for every row of Parquet files; they must agree on whether classes are given."""
     kind, column = parse_person(job.person)
     masked = None
-    for name, size in tables.items():
+    for name in tables:
         with images.arrow.open_input_file(images.path(name)) as source:
             try:
                 file = pq.ParquetFile(source)
@@ -379,7 +380,7 @@ def _table_rows(images: Storage, tables: dict[str, int], job: ThermalizeJob) -> 
                         "mask": "classes" if own else "",
                         "group": group,
                         "row": row,
-                        "bytes": size,
+                        "bytes": file.metadata.row_group(group).total_byte_size,
                         "mask_bytes": 0,
                     }
                     number += 1

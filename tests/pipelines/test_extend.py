@@ -195,6 +195,27 @@ def test_photographs_are_added_wherever_their_names_stand(photos: Path, tmp_path
         thermal(photos, out)
 
 
+def test_a_parquet_of_pictures_grows_by_row_groups(tmp_path: Path) -> None:
+    encoded = [bytes(cv2.imencode(".png", picture(number))[1]) for number in range(5)]
+    folder, out = tmp_path / "tables", tmp_path / "out"
+
+    def write(*groups: list[bytes]) -> None:
+        folder.mkdir(exist_ok=True)
+        with pq.ParquetWriter(folder / "a.parquet", pa.schema({"image": pa.binary()})) as writer:
+            for group in groups:
+                writer.write_table(pa.table({"image": group}))
+
+    write(encoded[:2], encoded[2:3])
+    thermal(folder, out)
+    before = kept(out)
+    write(encoded[:2], encoded[2:3], encoded[3:])
+    assert thermal(folder, out).samples == 5
+    assert before.items() <= kept(out).items()
+    write(encoded[:2], encoded[2:])
+    with pytest.raises(UserError, match=r"a\.parquet#2 is planned and has changed since"):
+        thermal(folder, out)
+
+
 def test_the_limit_of_a_thermalize_run_may_be_raised_alone(photos: Path, tmp_path: Path) -> None:
     thermal(photos, tmp_path / "out", limit=1)
     before = kept(tmp_path / "out")
