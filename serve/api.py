@@ -4,8 +4,9 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response, Security
 from fastapi.concurrency import run_in_threadpool
+from fastapi.security import APIKeyHeader, HTTPBearer
 from ray import serve as ray_serve
 
 from models.temperature import from_centikelvin
@@ -26,7 +27,14 @@ def served(request: Request) -> Service:
 
 Served = Annotated[Service, Depends(served)]
 Accept = Annotated[str | None, Header(description="Which of the answers: see the content types of 200.")]
-router = APIRouter()
+# `serve.guard.Guard` checks the key before a byte of the body is read; these say so in the OpenAPI document.
+KEY = [
+    Security(HTTPBearer(auto_error=False, description="Where the service has a key.")),
+    Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key.")),
+]
+router = APIRouter(dependencies=KEY)
+probes = APIRouter()
+"""What asks for no key."""
 
 
 def create_app(service: Service, key: str) -> FastAPI:
@@ -39,6 +47,7 @@ def create_app(service: Service, key: str) -> FastAPI:
     app.state.service = service
     app.add_middleware(Guard, key=key, body=service.limits.body_mb * 2**20)
     app.include_router(router)
+    app.include_router(probes)
     problems.install(app)
     app.openapi = lambda: documented(app)  # type: ignore[method-assign]
     return app
@@ -148,13 +157,13 @@ async def models(request: Request, service: Served) -> Response:
     return await json_answer(request, service.facts)
 
 
-@router.get("/healthz", responses=answers(schemas.Alive))
+@probes.get("/healthz", responses=answers(schemas.Alive))
 async def healthz(request: Request) -> Response:
     """Whether the HTTP side lives."""
     return await json_answer(request, {"status": "ok"})
 
 
-@router.get("/readyz", responses=answers(schemas.Ready))
+@probes.get("/readyz", responses=answers(schemas.Ready))
 async def readyz(request: Request, service: Served) -> Response:
     """Whether every model is loaded; 503 until then."""
     states = await run_in_threadpool(deployment_states)

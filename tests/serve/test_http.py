@@ -350,6 +350,19 @@ class TestDocument:
             for operation in operations.values():
                 assert {"403", "413", "422", "503"} <= set(operation["responses"]), path
 
+    def test_the_document_says_how_a_key_is_sent_and_what_asks_for_none(self, client: TestClient) -> None:
+        document = client.get("/openapi.json").json()
+        schemes = document["components"]["securitySchemes"]
+        assert {(one["type"], one.get("scheme", one.get("name"))) for one in schemes.values()} == {
+            ("http", "bearer"),
+            ("apiKey", "X-API-Key"),
+        }
+        asked = {
+            path: operation.get("security") for path, one in document["paths"].items() for operation in one.values()
+        }
+        assert {path for path, security in asked.items() if not security} == {"/healthz", "/readyz"}
+        assert [list(one) for one in asked["/v1/pairs"]] == [[name] for name in schemes]
+
     def test_conditions_are_words_or_degrees_in_the_document(self, client: TestClient) -> None:
         found = client.get("/openapi.json").json()["components"]["schemas"]
         for name in ("PairsRequest", "ThermalizeRequest"):
