@@ -3,7 +3,7 @@
 import yaml
 
 from models.columns import COLUMNS
-from pipelines.plan.samples import Plan
+from pipelines.plan.samples import Plan, parts_in_use
 from pipelines.rows.schema import RECORD
 
 READING = """\
@@ -26,14 +26,14 @@ def card(plan: Plan, pairs: int, rejects: bool) -> str:
     front = {
         "pretty_name": f"{job.name} ({bundle.name})",
         "license": "other",
-        "license_name": bundle.licence,
+        "license_name": plan.recipe.licence,
         "tags": ["thermal", "faces", "synthetic", "paired"],
         "configs": configs,
     }
     layers = ", ".join(layer.name for layer in plan.recipe.layers)
     parts = "\n".join(
         f"| {name} | {part.stage} | {part.kind} | `{one.address}` | {one.licence or part.licence} |"
-        for name, part in bundle.parts.items()
+        for name, part in parts_in_use(job, bundle, plan.chain).items()
         for one in part.weights.values()
     )
     return "\n".join(

@@ -27,7 +27,7 @@ from pipelines.config.request import Request
 from pipelines.interrupts import Signals, in_thread
 from pipelines.lease import Lease
 from pipelines.plan.photos import PhotoPlan
-from pipelines.plan.samples import Plan, sample_bytes, write_plan
+from pipelines.plan.samples import Plan, parts_in_use, sample_bytes, write_plan
 from pipelines.progress import Board, State, View
 from pipelines.report import Report, finish
 from pipelines.run import faults
@@ -62,7 +62,7 @@ def generate(request: Request, out: Storage) -> Report:
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     job, bundle, profile = request.job, request.bundle, request.profile
-    for part in bundle.parts.values():
+    for part in parts_in_use(job, bundle, request.chain).values():
         fetch(part, bundle.folder)
     with Lease(out) as lease, Signals() as signals:
         plan = in_thread(lambda: write_plan(job, bundle, out), signals.check)

@@ -18,7 +18,7 @@ from models.attributes import ATTRIBUTES
 from models.columns import COLUMNS
 from models.errors import UserError
 from models.seeds import seed_of
-from models.weights.bundle import Bundle
+from models.weights.bundle import Bundle, Part, licence_of
 from pipelines.captions.backends import writer_of
 from pipelines.config.chain import ChainSpec
 from pipelines.config.generate import BRINGS, chain_for
@@ -50,7 +50,7 @@ def noise_id(sample: str, attempt: int) -> str:
 
 def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
     """Return everything that may change a byte of what the job makes."""
-    writer = writer_of(bundle, job.captions)
+    writer = writer_of(bundle, job.captions, job.parts)
     return Recipe(
         kind="generate",
         seed=job.seed,
@@ -65,8 +65,15 @@ def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
         encoding=job.encoding.model_dump(mode="json"),
         partition=identities_per_partition(job, bundle, chain),
         chunk=CHUNK_SAMPLES,
-        licence=bundle.licence,
+        licence=licence_of(parts_in_use(job, bundle, chain).values()),
     )
+
+
+def parts_in_use(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> dict[str, Part]:
+    """Return the parts that the job runs by name: of captions if a model writes them, and of its chain."""
+    writer = writer_of(bundle, job.captions, job.parts)
+    names = [name for name, part in bundle.parts.items() if part is writer]
+    return {name: bundle.parts[name] for name in names} | {link.name: link.part for link in chain.links}
 
 
 class Plan:
