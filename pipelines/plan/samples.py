@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from models.attributes import ATTRIBUTES
 from models.columns import COLUMNS
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
 from models.weights.bundle import Bundle, Part, licence_of
 from pipelines.captions.backends import writer_of
@@ -29,7 +29,7 @@ from pipelines.plan.identities import Identity, digest, identities, table_of
 from pipelines.plan.pieces import SAMPLES, Pieces, claim, read_pieces, read_recipe, read_run
 from pipelines.rows.ids import hashed
 from pipelines.rows.record import RecordSpec
-from pipelines.storage import Storage
+from pipelines.storage import Storage, fault, remote
 
 CAPTIONS = "_plan/captions"
 IDENTITIES = "identities"
@@ -118,8 +118,17 @@ class Plan:
         number, place = self.pieces.home(partition)
         piece = self.pieces.found[number]
         chunk, row_group = divmod(place, piece.partitions_per_chunk)
-        with pq.ParquetFile(self.out.path(_captions(piece.first_chunk + chunk)), filesystem=self.out.arrow) as file:
-            return file.read_row_group(row_group)
+        path = self.out.path(_captions(piece.first_chunk + chunk))
+        try:
+            with pq.ParquetFile(path, filesystem=self.out.arrow) as file:
+                return file.read_row_group(row_group)
+        except (pa.ArrowException, OSError) as error:
+            if remote(error):
+                raise fault(error, path, "read") from error
+            raise EnvironmentFault(
+                f"{path} is damaged or missing: it holds the captions that pairs are made from. Restore it from a copy, or "
+                "delete it and run the same command again: captions are written anew, and finished pairs keep theirs."
+            ) from error
 
     def chunks(self) -> Iterator[tuple[int, range]]:
         """Yield (chunk, its partitions) of all chunks of captions, in order."""
@@ -161,11 +170,17 @@ class Plan:
             self.out.write(f"{CAPTIONS}/part-{chunk:05d}.json", json.dumps({"seconds": seconds}).encode())
 
     def caption_seconds(self) -> float:
-        """Return how long the captions took to write, of all runs together."""
+        """Return how long the captions took to write, of all runs together. Raises EnvironmentFault for a damaged note."""
         seconds = 0.0
         for name in self.out.list(CAPTIONS):
             if name.endswith(".json"):
-                seconds += json.loads(self.out.read(name))["seconds"]
+                try:
+                    seconds += float(json.loads(self.out.read(name))["seconds"])
+                except (ValueError, TypeError, KeyError):
+                    raise EnvironmentFault(
+                        f"{self.out.path(name)} is damaged. Delete it and run the same command again: it only says how long "
+                        "captions took."
+                    ) from None
         return seconds
 
     def partition(self, partition: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.layers import canonical
 from models.stages import STAGES
 from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
@@ -20,8 +20,11 @@ from pipelines import inspect
 from pipelines.card import card
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob
+from pipelines.config.recipe import VERSION
 from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
+from pipelines.plan.chains import read_chain
+from pipelines.plan.pieces import RUN
 from pipelines.plan.samples import Plan, parts_in_use, read_plan, recipe_for, write_plan
 from pipelines.storage import Storage
 from tests.pipelines import small
@@ -119,6 +122,26 @@ def test_an_output_of_an_older_layout_is_refused_with_what_to_do(
         write_plan(job(), bundle, plan.out)
     with pytest.raises(UserError, match="made by another version: read it with the version that made it"):
         read_plan(plan.out)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"recipe": None}, {"recipe": {"version": VERSION, "stages": [{"part": "x"}]}}, {"recipe": []}]
+)
+def test_a_recipe_that_is_damaged_is_named(damage: dict[str, object], bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    out = write_plan(job(), bundle, Storage(tmp_path / "out")).out
+    out.write(RUN, json.dumps(json.loads(out.read(RUN)) | damage).encode())
+    for read in (lambda: write_plan(job(), bundle, out), lambda: read_plan(out), lambda: read_chain(out)):
+        with pytest.raises(EnvironmentFault, match="run.json is damaged: without it nothing tells what this output is"):
+            read()
+
+
+def test_a_recipe_with_values_that_are_none_is_damaged(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    out = write_plan(job(), bundle, Storage(tmp_path / "out")).out
+    run = json.loads(out.read(RUN))
+    run["recipe"]["size"] = "large"
+    out.write(RUN, json.dumps(run).encode())
+    with pytest.raises(EnvironmentFault, match="run.json is damaged"):
+        read_plan(out)
 
 
 def test_the_licence_is_that_of_the_parts_in_use(bundle: Bundle, job: Job, tmp_path: Path) -> None:
