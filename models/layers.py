@@ -49,9 +49,7 @@ def degrees_of(condition: str) -> float | None:
 
 
 def _conditions(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        return value
-    found = [canonical(one) for one in value]
+    found = [canonical(one) for one in value] if isinstance(value, list | tuple) else []
     if not found or len(set(found)) != len(found):
         raise ValueError("name one or more different conditions, as in [warm, cold, 22.5]")
     return found

@@ -5,7 +5,7 @@ from typing import Any
 from huggingface_hub import DatasetCardData
 
 from models.columns import COLUMNS
-from pipelines.plan.samples import Plan
+from pipelines.plan.samples import Plan, parts_in_use
 from pipelines.rows.schema import RECORD
 
 READING = """\
@@ -25,12 +25,12 @@ def card(plan: Plan, pairs: int, rejects: bool, sheet: bool) -> str:
     layers = ", ".join(layer.name for layer in plan.recipe.layers)
     parts = "\n".join(
         f"| {name} | {part.stage} | {part.kind} | `{one.address}` | {one.licence or part.licence} |"
-        for name, part in bundle.parts.items()
+        for name, part in parts_in_use(job, bundle, plan.chain).items()
         for one in part.weights.values()
     )
     return "\n".join(
         [
-            front(f"{job.name} ({bundle.name})", bundle.licence, ["synthetic", "paired"], rejects=rejects),
+            front(f"{job.name} ({bundle.name})", plan.recipe.licence, ["synthetic", "paired"], rejects=rejects),
             f"# {job.name}: paired visible and thermal faces",
             f"{pairs} pairs, {bundle.size} x {bundle.size} pixels, layers {layers}. "
             "Every face is synthetic. Temperatures are predicted by a network, not measured.",

@@ -24,7 +24,7 @@ from ray.data import ActorPoolStrategy
 from models.classes import IGNORE
 from models.config import check
 from models.errors import UserError
-from models.weights.bundle import Bundle, load_bundle, strictest
+from models.weights.bundle import Bundle, licence_of, load_bundle
 from pipelines.card import front
 from pipelines.commits import Commit, commit, write_manifest, write_shard
 from pipelines.config.chain import Link, chain_spec, resolve_chain
@@ -150,7 +150,7 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
         stages=stage_recipes(chain_spec([parser], ("visible",))) if parser else (),
         encoding=job.encoding.model_dump(mode="json"),
         partition=job.partition,
-        licence=strictest(parser.part.licences) if parser else "",
+        licence=licence_of([parser.part]) if parser else "",
     )
     found, pieces = items(job, files, out), read_pieces(out)
     if not pieces.found:

@@ -16,7 +16,7 @@ from pipelines.config.chain import check_profile
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import Request
-from pipelines.plan.samples import Plan, sample_bytes, write_plan
+from pipelines.plan.samples import Plan, parts_in_use, sample_bytes, write_plan
 from pipelines.report import Report, finish
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import partitions, stage, write_shards
@@ -42,7 +42,7 @@ def run(request: Request, out: str) -> Report:
 def generate(request: Request, out: Storage) -> Report:
     """Run the job: what `out` has is kept, what it lacks is made; raises what `run_job` raises."""
     bundle, profile = request.bundle, request.profile
-    for part in bundle.parts.values():
+    for part in parts_in_use(request.job, bundle, request.chain).values():
         fetch(part, bundle.folder)
 
     def plan() -> Plan:

@@ -6,7 +6,7 @@ from models import stages
 from models.card import Card
 from models.errors import UserError
 from models.stages import BY_JOB, CAPTIONS, PARTLESS
-from models.weights.bundle import Bundle, Part, digests, places, small_files, strictest
+from models.weights.bundle import Bundle, Part, digests, licence_of, places, small_files
 from pipelines.captions.backends import TEMPLATE
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
@@ -28,14 +28,14 @@ def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -
     for link in asked.chain.links:
         if link.stage not in PARTLESS:
             used[link.name] = link.part, link.settings.model_dump(mode="json", exclude=set(BY_JOB))
-    writer = bundle.part_for(CAPTIONS)
-    if writer and job.captions != TEMPLATE:
+    writer = None if job.captions == TEMPLATE else bundle.part_for(CAPTIONS, job.parts)
+    if writer:
         used[writer[0]] = writer[1], {}
     return {
         "bundle": bundle.name,
         "description": bundle.description,
         "size": bundle.size,
-        "licence": strictest([licence for part, _ in used.values() for licence in part.licences]),
+        "licence": licence_of(part for part, _ in used.values()),
         "digest": asked.recipe.digest,
         "conditions": conditions(chain),
         "defaults": list(job.conditions),

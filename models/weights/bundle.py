@@ -6,7 +6,8 @@ The file is one of the repository's, a path or a URI. A set of weights is a fold
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ from models.weights.store import ROOT, SmallFiles, locate, remote
 LICENCES = ("unlicensed-synthetic", "cc0-1.0", "mit", "bsd-3-clause", "apache-2.0", "openrail++", "openrail",
             "llama", "cc-by-4.0", "cc-by-nc-4.0", "research-only")  # fmt: skip
 """From the freest to the strictest; a row carries the strictest of its models."""
+PART_NAME = re.compile(r"[^\W\d][\w-]*$")
+"""What an edit may give to choose a part: a word, where a part itself is a mapping."""
 MAIN = "model"
 """Name of the weights of a part that has one set of them."""
 
@@ -160,11 +163,6 @@ class Bundle(BaseModel):
         """Return the folder of the main weights of the part that makes `stage`, whole and verified."""
         return self.fetch(stage)[MAIN]
 
-    @property
-    def licence(self) -> str:
-        """The strictest licence of the parts' weights."""
-        return strictest([licence for part in self.parts.values() for licence in part.licences])
-
 
 def _written_out(weights: object) -> object:
     """Return weights as a file or an edit names them, a URI or several by name, as name -> mapping."""
@@ -179,6 +177,11 @@ def strictest(licences: Sequence[str]) -> str:
     """Return the strictest of `licences`; one that is not in `LICENCES` counts as the strictest, none as the freest."""
     rank = {name: number for number, name in enumerate(LICENCES)}
     return max(licences, key=lambda name: rank.get(name, len(rank)), default=LICENCES[0])
+
+
+def licence_of(parts: Iterable[Part]) -> str:
+    """Return the strictest licence of the weights of `parts`: what is made with them carries it."""
+    return strictest([licence for part in parts for licence in part.licences])
 
 
 def places(part: Part, folder: str) -> dict[str, str | Path]:
@@ -231,12 +234,13 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
     """Return the bundle called `name` (`starter`, a file of `models/bundles`, or the path or URI of a YAML file).
 
     edits: `key.key=value`; `thermal.weights=URI` finds the part of that name. Relative weights in `edits` are of the
-    working directory; those in the file are beside it.
+    working directory; those in the file are beside it. `parts.STAGE=NAME` leaves out the other parts of a stage: how a
+    command without a job says which of two it means.
 
     Raises:
         UserError: no such bundle, or a stage, kind, weights, option or setting that is not known; named with what is.
     """
-    edits = [_from_here(_to_part(edit)) for edit in edits]
+    edits, chosen = _choices([_from_here(_to_part(edit)) for edit in edits])
 
     def prepare(content: dict[str, Any]) -> None:
         _spell_out(content)
@@ -252,6 +256,10 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
         bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
     for part_name, part in bundle.parts.items():
         _check_part(bundle, part_name, part)
+    for stage, part_name in chosen.items():
+        bundle.part_for(stage, chosen)  # refuses one that is not there
+        kept = {key: part for key, part in bundle.parts.items() if part.stage != stage or key == part_name}
+        bundle = bundle.model_copy(update={"parts": kept})
     return bundle
 
 
@@ -312,6 +320,19 @@ def _to_part(edit: str) -> str:
     """Return an edit of a part by its name as an edit of the file."""
     first = edit.strip().partition("=")[0].partition(".")[0]
     return edit.strip() if first in Bundle.model_fields else f"parts.{edit.strip()}"
+
+
+def _choices(edits: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the edits of a bundle's file, and stage -> part of those that choose one: `parts.faces=faces_thermal`."""
+    left, chosen = list[str](), dict[str, str]()
+    for edit in edits:
+        key, _, text = edit.partition("=")
+        levels = key.strip().split(".")
+        if levels[0] == "parts" and len(levels) == 2 and PART_NAME.match(text.strip()):
+            chosen[levels[1]] = text.strip()
+        else:
+            left.append(edit)
+    return left, chosen
 
 
 def _from_here(edit: str) -> str:

@@ -71,8 +71,8 @@ def verify(folder: Path) -> None:
     Files that this machine found whole before, of the same size and time of change, are not read again.
     """
     files = listed(folder)
-    seen = _seen(folder, files)
-    if seen is not None and seen == _stats(folder, files):
+    seen, now = _seen(folder, files), _stats(folder, files)
+    if seen is not None and seen == now:
         return
     for name, expected in files.items():
         path = folder / name
@@ -84,7 +84,7 @@ def verify(folder: Path) -> None:
             )
         if _sha256(path) != expected["sha256"]:
             raise EnvironmentFault(f"{path} is not the file that {SEAL} describes. Fetch it again, or seal the folder.")
-    _remember(folder, files)
+    _remember(folder, files, now)
 
 
 def weights_digest(place: str | Path) -> str:
@@ -202,7 +202,7 @@ def _fetch_uri(uri: str) -> Path:
             if not _whole(folder / name, expected):
                 raise EnvironmentFault(f"{uri}/{name} is not the file that {SEAL} describes. Upload the folder again.")
         (folder / SEAL).write_bytes(listing)
-        _remember(folder, files)
+        _remember(folder, files, _stats(folder, files))
     return folder
 
 
@@ -233,13 +233,16 @@ def _seen(folder: Path, files: dict[str, Any]) -> Stats | None:
         return None
 
 
-def _remember(folder: Path, files: dict[str, Any]) -> None:
-    """Note that `folder` is whole as it is; a home that cannot be written costs time and nothing else."""
+def _remember(folder: Path, files: dict[str, Any], found: Stats) -> None:
+    """Note that `folder` is whole with files as `found`, taken before they were read: a change since then is noticed.
+
+    A home that cannot be written costs time and nothing else.
+    """
     mark = _mark(folder, files)
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
         temporary = mark.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        temporary.write_text(json.dumps(_stats(folder, files)))
+        temporary.write_text(json.dumps(found))
         temporary.replace(mark)
     except OSError:
         return

@@ -1,5 +1,6 @@
 """Who may write captions: kind of a bundle's captions part -> what it is loaded with. Strings and models alone."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,27 +39,24 @@ BACKENDS: dict[str, tuple[type[BaseModel], tuple[str, ...]]] = {VLLM: (VllmOptio
 
 def check_captions(bundle: Bundle) -> None:
     """Raise a UserError for a captions part of an unknown kind, or with weights or options that its kind does not have."""
-    found = bundle.part_for(CAPTIONS)
-    if found is None:
-        return
-    name, part = found
-    where = f"bundle {bundle.name}: {name}"
-    if part.kind not in BACKENDS:
-        raise UserError(f"{where}.kind: no kind {part.kind!r} of captions; known: {', '.join(BACKENDS)}.")
-    options, weights = BACKENDS[part.kind]
-    if set(part.weights) != set(weights):
-        raise UserError(f"{where}.weights: kind {part.kind} takes {', '.join(weights) or 'none'}.")
-    parsed(options, part.options, f"{where}.options")
-    if part.settings:
-        raise UserError(f"{where}.settings: captions have none; see options.")
+    for name, part in bundle.parts.items():
+        if part.stage != CAPTIONS:
+            continue
+        where = f"bundle {bundle.name}: {name}"
+        if part.kind not in BACKENDS:
+            raise UserError(f"{where}.kind: no kind {part.kind!r} of captions; known: {', '.join(BACKENDS)}.")
+        options, weights = BACKENDS[part.kind]
+        if set(part.weights) != set(weights):
+            raise UserError(f"{where}.weights: kind {part.kind} takes {', '.join(weights) or 'none'}.")
+        parsed(options, part.options, f"{where}.options")
+        if part.settings:
+            raise UserError(f"{where}.settings: captions have none; see options.")
 
 
-def writer_of(bundle: Bundle, source: Source) -> Part | None:
+def writer_of(bundle: Bundle, source: Source, parts: Mapping[str, str] | None = None) -> Part | None:
     """Return the part whose language model writes captions, None where the grammar does: asked to, or the bundle's own."""
-    found = bundle.part_for(CAPTIONS)
-    if source == TEMPLATE or found is None or found[1].kind == TEMPLATE:
-        return None
-    return found[1]
+    found = None if source == TEMPLATE else bundle.part_for(CAPTIONS, parts)
+    return None if found is None or found[1].kind == TEMPLATE else found[1]
 
 
 def vllm_options(part: Part) -> VllmOptions:

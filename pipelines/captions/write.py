@@ -44,7 +44,7 @@ def write_captions(plan: Plan, engines: CaptionEngines, told: Told = silent) -> 
         EnvironmentFault: the weights are missing or the engine fails or answers nothing; captions of earlier waves are kept.
         UserError: the bundle's options are wrong.
     """
-    part, counts = writer_of(plan.bundle, plan.job.captions), Counter[str]()
+    part, counts = writer_of(plan.bundle, plan.job.captions, plan.job.parts), Counter[str]()
     open_chunks = list(plan.uncaptioned())
     taken = _taken(plan, {chunk for chunk, _ in open_chunks}) if open_chunks else set()
     for wave in _waves(open_chunks):

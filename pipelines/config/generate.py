@@ -1,6 +1,7 @@
 """The chain of a generate job: what its plan brings, what a pair needs, and what it has where the bundle can make it."""
 
 from models.errors import UserError
+from models.stages import CAPTIONS
 from models.weights.bundle import Bundle
 from pipelines.config.chain import ChainSpec, resolve_chain
 from pipelines.config.job import GenerateJob
@@ -18,6 +19,7 @@ def chain_for(job: GenerateJob, bundle: Bundle) -> ChainSpec:
     settings = {**job.settings, "gates": job.gates.model_dump()}
     if "gates" in job.settings:
         raise UserError("settings.gates: the gates have a section of their own, gates.")
+    parts = {stage: name for stage, name in job.parts.items() if stage != CAPTIONS}  # written before the chain runs
     return resolve_chain(
-        bundle, given=BRINGS, wanted=WANTED, optional=OPTIONAL, layers=job.layers, parts=job.parts, settings=settings
+        bundle, given=BRINGS, wanted=WANTED, optional=OPTIONAL, layers=job.layers, parts=parts, settings=settings
     )

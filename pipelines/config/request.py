@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from models.config import apply_edit, check, sort_edits
+from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.captions.backends import check_captions
+from pipelines.captions.backends import LLM, check_captions
 from pipelines.config.chain import ChainSpec, check_profile
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob, load_job
@@ -48,6 +49,8 @@ def load_request(
 def check_request(job: GenerateJob, bundle: Bundle, profile: Profile) -> Request:
     """Return the three as a request, checked against each other; raises what `load_request` raises."""
     check_captions(bundle)
+    if job.captions == LLM or CAPTIONS in job.parts:
+        bundle.part_for(CAPTIONS, job.parts)  # refuses two that nobody chose from, and one that is not there
     chain = chain_for(job, bundle)
     check_profile(profile, chain, job.gates.attempts)
     return Request(job, bundle, profile, chain)
@@ -75,5 +78,7 @@ def load_thermalize(
     for edit in edits["job"]:
         apply_edit(wanted, edit)
     job = check(ThermalizeJob, wanted, "thermalize")
-    check_profile(where, thermalize_chain(job, chosen, masked=bool(job.masks)))
+    # Without a part that finds classes they may still come in a Parquet: the plan, which lists it, has the last word.
+    masked = bool(job.masks) or not any(part.stage == "parser" for part in chosen.parts.values())
+    check_profile(where, thermalize_chain(job, chosen, masked))
     return ThermalizeRequest(job, chosen, where)

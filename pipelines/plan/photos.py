@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from models.columns import Columns
 from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import Bundle, strictest
+from models.weights.bundle import Bundle, licence_of
 from pipelines.config.chain import ChainSpec
 from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.config.thermalize import ThermalizeJob, chain_for
@@ -46,7 +46,7 @@ def recipe_for(job: ThermalizeJob, chain: ChainSpec, person: str = "") -> Recipe
         stages=stage_recipes(chain),
         encoding=job.encoding.model_dump(mode="json"),
         partition=max(1, min(job.partition_samples, RAW_BYTES // (job.size**2 * (4 + 2 * len(job.layers))))),
-        licence=strictest([licence for link in chain.links for licence in link.part.licences]),
+        licence=licence_of(link.part for link in chain.links),
     )
 
 
@@ -229,14 +229,8 @@ def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoP
     masked = bool(rows[0]["mask"])
     chain = chain_for(job, bundle, masked)
     recipe = recipe_for(job, chain, _told(job, rows))
-    partition = recipe.partition
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
-    if job.limit is not None and job.limit < pieces.samples:
-        raise UserError(
-            f"{out.uri} is planned for {pieces.samples} pictures, and {job.limit} are asked for: a run can grow, not shrink. "
-            "Choose another --out for fewer."
-        )
     new = _new_rows(pieces, rows, out)
     if job.limit is not None and job.limit < pieces.samples:
         raise UserError(
@@ -245,7 +239,7 @@ def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoP
         )
     new = new if job.limit is None else new[: max(0, job.limit - pieces.samples)]
     if new:
-        groups = [new[start : start + partition] for start in range(0, len(new), partition)]
+        groups = [new[start : start + recipe.partition] for start in range(0, len(new), recipe.partition)]
         pieces = pieces.extended(
             {"samples": (pa.Table.from_pylist(group, schema=SCHEMA) for group in groups)},
             start=pieces.items,
@@ -295,7 +289,10 @@ def _listed(job: ThermalizeJob) -> list[dict[str, Any]]:
     if tables:
         if job.masks:
             raise UserError("--masks: pictures in Parquet bring theirs as the column `classes`")
-        return list(_table_rows(images, tables, job))
+        rows = list(_table_rows(images, tables, job))
+        if not rows:
+            raise UserError(f"{images.uri} holds no picture: its Parquet files have no row.")
+        return rows
     if parse_person(job.person)[0] == "column":
         raise UserError(
             f"--person {job.person}: a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX."

@@ -10,18 +10,21 @@ chunks of their own, so what was there stays byte for byte. Fewer than planned i
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
+from pipelines.commits import finished
 from pipelines.config.recipe import VERSION, Recipe, check_same
-from pipelines.storage import Storage
+from pipelines.storage import Storage, fault, remote
 
 RUN, FOLDER, SAMPLES = "_plan/run.json", "_plan/pieces", "samples"
 
@@ -81,32 +84,39 @@ class Pieces:
     def table(self, partition: int, name: str = SAMPLES) -> pa.Table:
         """Return the rows of table `name` of a partition."""
         number, place = self.home(partition)
-        return self._file(number, name).read_row_group(place)
+        with self._read(number, name) as file:
+            return file.read_row_group(place)
 
     def whole_table(self, number: int, name: str) -> pa.Table:
         """Return table `name` of a whole piece."""
-        return self._file(number, name).read()
+        with self._read(number, name) as file:
+            return file.read()
 
     def rows(self, partition: int) -> int:
         """Number of samples of a partition."""
         number, place = self.home(partition)
-        return int(self._file(number, SAMPLES).metadata.row_group(place).num_rows)
+        with self._read(number, SAMPLES) as file:
+            return int(file.metadata.row_group(place).num_rows)
 
     @cached_property
     def _files(self) -> dict[tuple[int, str], pq.ParquetFile]:
         return {}
 
-    def _file(self, number: int, name: str) -> pq.ParquetFile:
-        if (number, name) not in self._files:
-            path = self.out.path(_table(number, name))
-            try:
+    @contextmanager
+    def _read(self, number: int, name: str) -> Iterator[pq.ParquetFile]:
+        """Give a table's file, opened once; whatever shows it to be damaged is an EnvironmentFault with the way out."""
+        path = self.out.path(_table(number, name))
+        try:
+            if (number, name) not in self._files:
                 self._files[number, name] = pq.ParquetFile(path, filesystem=self.out.arrow)
-            except (pa.ArrowException, FileNotFoundError) as error:
-                raise EnvironmentFault(
-                    f"{path} is damaged or missing: without it nothing tells what was to be made. Restore it from a copy, or "
-                    "make the output anew in another --out."
-                ) from error
-        return self._files[number, name]
+            yield self._files[number, name]
+        except (pa.ArrowException, OSError) as error:
+            if remote(error):
+                raise fault(error, path, "read") from error
+            raise EnvironmentFault(
+                f"{path} is damaged or missing: without it nothing tells what was to be made. Restore it from a copy, or "
+                "make the output anew in another --out."
+            ) from error
 
     def extended(
         self,
@@ -122,7 +132,11 @@ class Pieces:
 
         tables: name -> a table for every partition, `samples` among them. stop, digest: where they are only known once the
         tables are written, what returns them.
+
+        Raises:
+            EnvironmentFault: partitions are finished that no piece plans, so the last one is gone; it is not written over.
         """
+        check_planned(finished(self.out), self)
         number, sizes = len(self.found), list[int]()
         for name, parts in tables.items():
             sink, writer = pa.BufferOutputStream(), None
@@ -152,7 +166,12 @@ class Pieces:
 
 
 def read_pieces(out: Storage) -> Pieces:
-    """Return the pieces that lie in `out`. Raises EnvironmentFault for one that is damaged, or missing before another."""
+    """Return the pieces that lie in `out`.
+
+    Raises:
+        EnvironmentFault: one is damaged, missing before another, or missing although its partitions are finished.
+    """
+    done = finished(out)  # first: a driver that extends the run now writes a piece before it finishes anything of it
     names = [name for name in out.list(FOLDER) if name.endswith(".json")]
     found = []
     for number, name in enumerate(names):
@@ -165,19 +184,34 @@ def read_pieces(out: Storage) -> Pieces:
                 f"{out.path(name)}: a piece of the plan is damaged or missing ({error}). Restore it from a copy, or make the "
                 "output anew in another --out."
             ) from None
-    return Pieces(out, found)
+    pieces = Pieces(out, found)
+    if found:  # else nobody has looked at whose output this is
+        check_planned(done, pieces)
+    return pieces
+
+
+def check_planned(done: Collection[int], pieces: Pieces) -> None:
+    """Raise an EnvironmentFault where partitions are finished that no piece plans."""
+    if done and max(done) >= pieces.partitions:
+        raise EnvironmentFault(
+            f"{pieces.out.path(FOLDER)}: partition {max(done)} is finished, and the pieces of the plan end before "
+            f"{pieces.partitions}: the last one is missing. Restore it from a copy, or make the output anew in another --out."
+        )
 
 
 def claim(out: Storage, recipe: Recipe, bundle: Bundle | None, job: Mapping[str, Any]) -> None:
-    """Make `out` the output of `recipe`, or check that it is.
+    """Make `out` the output of `recipe`, or check that it is. Only the holder of the lease may.
+
+    A run that failed before it planned anything holds nothing of value: `out` is free for another one.
 
     Raises:
         UserError: `out` holds something else: another recipe (what differs is named), another version, or files of others.
+        EnvironmentFault: what says whose output it is is damaged.
     """
-    if not out.exists(RUN):
-        occupied = [name for name in out.list() if not name.startswith(("_plan/", "_lease/"))]
-        if occupied:
-            raise UserError(f"{out.uri} is not empty ({occupied[0]}, ...) and no output of ours; choose another --out.")
+    there = out.exists(RUN)
+    if not there and (foreign := [name for name in out.list() if not name.startswith(("_plan/", "_lease/"))]):
+        raise UserError(f"{out.uri} is not empty ({foreign[0]}, ...) and no output of ours; choose another --out.")
+    if not there or _is_blank(out):
         run = {
             "version": VERSION,
             "digest": recipe.digest,
@@ -186,30 +220,42 @@ def claim(out: Storage, recipe: Recipe, bundle: Bundle | None, job: Mapping[str,
             "bundle": bundle.model_dump(mode="json") if bundle else None,
             "bundle_folder": bundle.folder if bundle else "",
         }
-        out.create(RUN, (json.dumps(run, indent=1) + "\n").encode())
+        out.write(RUN, (json.dumps(run, indent=1) + "\n").encode())
     before = read_run(out)
     if before["job"]["kind"] != recipe.kind:
         raise UserError(f"{out.uri} is the output of `thermapair {before['job']['kind']}`, not of {recipe.kind}.")
     check_same(before.get("recipe") or {}, recipe, out.uri)
 
 
+def _is_blank(out: Storage) -> bool:
+    """Whether a run of this version was begun in `out` and stopped before it planned anything."""
+    planned = any(name.endswith(".json") for name in out.list(FOLDER))
+    return not planned and not finished(out) and read_run(out).get("version") == VERSION
+
+
 def read_run(out: Storage) -> dict[str, Any]:
-    """Return what `_plan/run.json` says, among it `digest` and `job` with its `kind`.
+    """Return what `_plan/run.json` says, among it `digest` and `job` with its `kind`, and of this version its `recipe`.
 
     Raises:
         UserError: there is none. EnvironmentFault: it is damaged.
     """
     try:
-        run = json.loads(out.read(RUN))
+        run = dict(json.loads(out.read(RUN)))
         _ = run["digest"], run["job"]["kind"]  # what all readers rely on
-        return dict(run)
+        if run.get("version") == VERSION:
+            _ = run["recipe"]["version"], [one["stage"] for one in run["recipe"]["stages"]]
+        return run
     except FileNotFoundError:
         raise UserError(f"{out.uri} holds no run ({RUN} is missing).") from None
     except (ValueError, TypeError, KeyError):
-        raise EnvironmentFault(
-            f"{out.path(RUN)} is damaged: without it nothing tells what this output is. Restore it from a copy, or make "
-            "the output anew in another --out."
-        ) from None
+        raise _damaged_run(out) from None
+
+
+def _damaged_run(out: Storage) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{out.path(RUN)} is damaged: without it nothing tells what this output is. Restore it from a copy, or make "
+        "the output anew in another --out."
+    )
 
 
 def read_recipe(out: Storage) -> tuple[Recipe, Bundle]:
@@ -219,11 +265,14 @@ def read_recipe(out: Storage) -> tuple[Recipe, Bundle]:
         UserError: there is no run, or another version's. EnvironmentFault: it is damaged.
     """
     run = read_run(out)
-    if run.get("recipe", {}).get("version") != VERSION:
+    if run.get("version") != VERSION:
         raise UserError(f"{out.uri} was made by another version: read it with the version that made it.")
-    recipe = Recipe.model_validate(run["recipe"])
-    bundle = Bundle.model_validate(run["bundle"] or {"name": "none", "size": recipe.size, "parts": {}})
-    bundle._folder = run["bundle_folder"]
+    try:
+        recipe = Recipe.model_validate(run["recipe"])
+        bundle = Bundle.model_validate(run["bundle"] or {"name": "none", "size": recipe.size, "parts": {}})
+        bundle._folder = run["bundle_folder"]
+    except (ValidationError, KeyError):
+        raise _damaged_run(out) from None
     return recipe, bundle
 
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from models.attributes import ATTRIBUTES
 from models.columns import COLUMNS
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
-from models.weights.bundle import Bundle
+from models.weights.bundle import Bundle, Part, licence_of
 from pipelines.captions.backends import writer_of
 from pipelines.config.chain import ChainSpec
 from pipelines.config.generate import BRINGS, chain_for
@@ -29,7 +29,7 @@ from pipelines.plan.identities import Identity, digest, identities, table_of
 from pipelines.plan.pieces import SAMPLES, Pieces, claim, read_pieces, read_recipe, read_run
 from pipelines.rows.ids import hashed
 from pipelines.rows.record import RecordSpec
-from pipelines.storage import Storage
+from pipelines.storage import Storage, fault, remote
 
 CAPTIONS = "_plan/captions"
 IDENTITIES = "identities"
@@ -50,7 +50,7 @@ def noise_id(sample: str, attempt: int) -> str:
 
 def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
     """Return everything that may change a byte of what the job makes."""
-    writer = writer_of(bundle, job.captions)
+    writer = writer_of(bundle, job.captions, job.parts)
     return Recipe(
         kind="generate",
         seed=job.seed,
@@ -65,8 +65,15 @@ def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
         encoding=job.encoding.model_dump(mode="json"),
         partition=identities_per_partition(job, bundle, chain),
         chunk=CHUNK_SAMPLES,
-        licence=bundle.licence,
+        licence=licence_of(parts_in_use(job, bundle, chain).values()),
     )
+
+
+def parts_in_use(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> dict[str, Part]:
+    """Return the parts that the job runs by name: of captions if a model writes them, and of its chain."""
+    writer = writer_of(bundle, job.captions, job.parts)
+    names = [name for name, part in bundle.parts.items() if part is writer]
+    return {name: bundle.parts[name] for name in names} | {link.name: link.part for link in chain.links}
 
 
 class Plan:
@@ -116,8 +123,17 @@ class Plan:
         number, place = self.pieces.home(partition)
         piece = self.pieces.found[number]
         chunk, row_group = divmod(place, piece.partitions_per_chunk)
-        with pq.ParquetFile(self.out.path(_captions(piece.first_chunk + chunk)), filesystem=self.out.arrow) as file:
-            return file.read_row_group(row_group)
+        path = self.out.path(_captions(piece.first_chunk + chunk))
+        try:
+            with pq.ParquetFile(path, filesystem=self.out.arrow) as file:
+                return file.read_row_group(row_group)
+        except (pa.ArrowException, OSError) as error:
+            if remote(error):
+                raise fault(error, path, "read") from error
+            raise EnvironmentFault(
+                f"{path} is damaged or missing: it holds the captions that pairs are made from. Restore it from a copy, or "
+                "delete it and run the same command again: captions are written anew, and finished pairs keep theirs."
+            ) from error
 
     def chunks(self) -> Iterator[tuple[int, range]]:
         """Yield (chunk, its partitions) of all chunks of captions, in order."""
@@ -159,11 +175,17 @@ class Plan:
             self.out.write(f"{CAPTIONS}/part-{chunk:05d}.json", json.dumps({"seconds": seconds}).encode())
 
     def caption_seconds(self) -> float:
-        """Return how long the captions took to write, of all runs together."""
+        """Return how long the captions took to write, of all runs together. Raises EnvironmentFault for a damaged note."""
         seconds = 0.0
         for name in self.out.list(CAPTIONS):
             if name.endswith(".json"):
-                seconds += json.loads(self.out.read(name))["seconds"]
+                try:
+                    seconds += float(json.loads(self.out.read(name))["seconds"])
+                except (ValueError, TypeError, KeyError):
+                    raise EnvironmentFault(
+                        f"{self.out.path(name)} is damaged. Delete it and run the same command again: it only says how long "
+                        "captions took."
+                    ) from None
         return seconds
 
     def partition(self, partition: int) -> dict[str, np.ndarray]:

@@ -73,7 +73,8 @@ def cause_of(error: BaseException) -> BaseException:
     current: BaseException | None = error
     while current is not None and current not in seen:
         seen.append(current)
-        current = getattr(current, "cause", None) or current.__cause__ or current.__context__
+        hidden = current.__suppress_context__  # raised `from None`: what came before is no cause
+        current = getattr(current, "cause", None) or current.__cause__ or (None if hidden else current.__context__)
     for found in seen:
         if isinstance(found, UserError) and not hasattr(found, "cause"):  # Ray's wrapper is of its cause's class, too
             return found

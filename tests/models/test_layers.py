@@ -80,15 +80,13 @@ def test_layers_lie_condition_by_condition() -> None:
 def test_conditions_of_a_configuration() -> None:
     parse = TypeAdapter(Conditions).validate_python
     assert parse(["warm", 22.0, "-5"]) == ("warm", "22", "-5")
-    for wrong in ([], ["warm", "warm"], [22, "22.0"]):
+    for wrong in ([], ["warm", "warm"], [22, "22.0"], "warm", 22, None, {}):
         with pytest.raises(
             ValidationError, match=r"name one or more different conditions, as in \[warm, cold, 22\.5\]"
         ):
             parse(wrong)
     with pytest.raises(ValidationError, match="condition 'True' is neither"):  # YAML's `on`
         parse([True])
-    with pytest.raises(ValidationError):
-        parse("warm")
 
 
 @pytest.mark.parametrize("draws", [0, 65])

@@ -20,7 +20,7 @@ from pipelines.config.thermalize import ThermalizeJob
 from pipelines.plan import samples
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
 from pipelines.plan.pieces import read_pieces
-from pipelines.plan.samples import Plan, write_plan
+from pipelines.plan.samples import Plan, read_plan, write_plan
 from pipelines.storage import Storage
 from tests.pipelines import small
 
@@ -151,6 +151,60 @@ def test_a_plan_that_is_damaged_or_has_a_hole_is_named(bundle: Bundle, job: Job,
     plan.out.write(table, plan.out.read(table)[:-50])
     with pytest.raises(EnvironmentFault, match="00000-samples.parquet is damaged or missing"):
         write_plan(job(), bundle, plan.out).rows(0)
+
+
+def test_a_table_that_opens_and_cannot_be_read_is_named(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    """Its last bytes are whole, so that it opens; what it holds is not."""
+    plan = small.make_here(job(), bundle, tmp_path / "out")
+    for name, way_out in (
+        ("_plan/pieces/00000-identities.parquet", "make the output anew in another --out"),
+        ("_plan/pieces/00000-samples.parquet", "make the output anew in another --out"),
+        ("_plan/captions/part-00000.parquet", "captions are written anew, and finished pairs keep theirs"),
+    ):
+        whole = plan.out.read(name)
+        plan.out.write(name, whole[:4] + bytes(200) + whole[204:])
+        with pytest.raises(EnvironmentFault, match=f"{name} is damaged or missing: .*{way_out}"):
+            read_plan(plan.out).partition(0)
+        plan.out.write(name, whole)
+    plan.out.remove("_plan/captions/part-00000.parquet")
+    with pytest.raises(EnvironmentFault, match="part-00000.parquet is damaged or missing: it holds the captions"):
+        plan.partition(0)
+    plan.out.write("_plan/captions/part-00000.json", b"{")
+    with pytest.raises(EnvironmentFault, match="part-00000.json is damaged. Delete it and run the same command again"):
+        plan.caption_seconds()
+
+
+def test_a_last_piece_that_is_gone_is_named_and_not_written_over(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    """Its partitions are finished: one that is planned anew could hold other samples than what was made of it."""
+    out = Storage(tmp_path / "out")
+    small.make_here(job("limit=6"), bundle, out.uri)
+    small.make_here(job("limit=13"), bundle, out.uri)
+    piece, table = out.read("_plan/pieces/00001.json"), out.read("_plan/pieces/00001-samples.parquet")
+    out.remove("_plan/pieces/00001.json")
+    for limit in (6, 13, 20):
+        with pytest.raises(EnvironmentFault, match="partition 2 is finished, and the pieces of the plan end before 1"):
+            write_plan(job(f"limit={limit}"), bundle, out)
+    with pytest.raises(EnvironmentFault, match="the last one is missing. Restore it from a copy"):
+        read_plan(out)
+    assert out.read("_plan/pieces/00001-samples.parquet") == table
+    out.write("_plan/pieces/00001.json", piece)
+    assert write_plan(job("limit=20"), bundle, out).samples == 20
+    # The same of the only one.
+    for number in range(len(read_pieces(out).found)):
+        out.remove(f"_plan/pieces/0000{number}.json")
+    with pytest.raises(EnvironmentFault, match="is finished, and the pieces of the plan end before 0"):
+        write_plan(job("limit=20"), bundle, out)
+
+
+def test_a_run_that_failed_before_it_planned_leaves_its_place_free(
+    bundle: Bundle, job: Job, people: Callable[..., str], tmp_path: Path
+) -> None:
+    out = Storage(tmp_path / "out")
+    with pytest.raises(UserError, match="does not exist"):
+        write_plan(job("identities={source: nowhere.parquet}"), bundle, out)
+    assert write_plan(job(people([1, 2])), bundle, out).samples == 8
+    with pytest.raises(UserError, match="belongs to another run"):
+        write_plan(job("identities={source: nowhere.parquet}"), bundle, out)
 
 
 def picture(seed: int) -> np.ndarray:

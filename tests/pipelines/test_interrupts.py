@@ -1,6 +1,7 @@
 """Signals: the work in flight is dropped at once, the exit code says that the run can resume; a second signal acts as usual."""
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from models.errors import EnvironmentFault, Interrupted, UserError
 from pipelines.interrupts import in_thread
-from pipelines.run.faults import as_fault
+from pipelines.run.faults import as_fault, cause_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -85,3 +86,11 @@ def chained(*errors: Exception) -> Exception:
 def test_what_is_said_is_the_cause_in_words(error: Exception, kind: type[UserError], message: str) -> None:
     with pytest.raises(kind, match=message):
         raise as_fault(error)
+
+
+def test_what_was_raised_from_none_has_no_cause() -> None:
+    """json's own error hides a StopIteration, which would tell nobody anything."""
+    with pytest.raises(json.JSONDecodeError) as raised:
+        json.loads("zz")
+    assert isinstance(raised.value.__context__, StopIteration)
+    assert cause_of(raised.value) is raised.value

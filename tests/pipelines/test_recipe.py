@@ -9,18 +9,23 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.layers import canonical
 from models.stages import STAGES
 from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
-from models.weights.bundle import Bundle, load_bundle
+from models.weights.bundle import Bundle, licence_of, load_bundle
 from models.weights.store import seal
 from pipelines import inspect
+from pipelines.card import card
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob
+from pipelines.config.recipe import VERSION
+from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
-from pipelines.plan.samples import Plan, read_plan, recipe_for, write_plan
+from pipelines.plan.chains import read_chain
+from pipelines.plan.pieces import RUN
+from pipelines.plan.samples import Plan, parts_in_use, read_plan, recipe_for, write_plan
 from pipelines.storage import Storage
 from tests.pipelines import small
 
@@ -117,6 +122,55 @@ def test_an_output_of_an_older_layout_is_refused_with_what_to_do(
         write_plan(job(), bundle, plan.out)
     with pytest.raises(UserError, match="made by another version: read it with the version that made it"):
         read_plan(plan.out)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"recipe": None}, {"recipe": {"version": VERSION, "stages": [{"part": "x"}]}}, {"recipe": []}]
+)
+def test_a_recipe_that_is_damaged_is_named(damage: dict[str, object], bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    out = write_plan(job(), bundle, Storage(tmp_path / "out")).out
+    out.write(RUN, json.dumps(json.loads(out.read(RUN)) | damage).encode())
+    for read in (lambda: write_plan(job(), bundle, out), lambda: read_plan(out), lambda: read_chain(out)):
+        with pytest.raises(EnvironmentFault, match="run.json is damaged: without it nothing tells what this output is"):
+            read()
+
+
+def test_a_recipe_with_values_that_are_none_is_damaged(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    out = write_plan(job(), bundle, Storage(tmp_path / "out")).out
+    run = json.loads(out.read(RUN))
+    run["recipe"]["size"] = "large"
+    out.write(RUN, json.dumps(run).encode())
+    with pytest.raises(EnvironmentFault, match="run.json is damaged"):
+        read_plan(out)
+
+
+def test_the_licence_is_that_of_the_parts_in_use(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    """Neither a second part nor a language model that nobody asks for is in the rows, the card or what is fetched."""
+    strict = {"weights": str(tmp_path / "nowhere"), "licence": "research-only"}
+    both = small.with_part(bundle, "other", stage="faces", kind=small.KIND, **strict)
+    both = small.with_part(both, "captions", kind="vllm", **strict)
+    plan = small.make_here(job("parts.faces=faces", "limit=4"), both, tmp_path / "out")
+    assert set(parts_in_use(plan.job, both, plan.chain)) == {"visible", "parser", "thermal", "faces", "gates"}
+    assert plan.recipe.licence == "apache-2.0"
+    assert "research-only" not in card(plan, 8, rejects=False)
+    rows = pq.read_table(tmp_path / "out" / "data", columns=["licence"])
+    assert set(rows["licence"].to_pylist()) == {"apache-2.0"}
+    written = parts_in_use(job("parts.faces=faces", "captions=llm"), both, plan.chain)
+    assert licence_of(written.values()) == "research-only"
+
+
+def test_of_two_parts_of_captions_a_job_says_which(bundle: Bundle, job: Job) -> None:
+    both = small.with_part(bundle, "grammar", stage="captions", kind="template")
+    with pytest.raises(UserError, match="say which, as in --set parts.captions=captions"):
+        check_request(job("captions=llm"), both, small.profile())
+    assert check_request(job(), both, small.profile()), "templates need no part"
+    chosen = job("captions=llm", "parts.captions=grammar")
+    request = check_request(chosen, both, small.profile())
+    assert recipe_for(chosen, both, request.chain).captions == {"source": "llm"}
+    chosen = job("captions=llm", "parts.captions=captions")
+    assert recipe_for(chosen, both, check_request(chosen, both, small.profile()).chain).captions["kind"] == "vllm"
+    with pytest.raises(UserError, match="no part 'third' of this stage; it has: captions, grammar"):
+        check_request(job("parts.captions=third"), both, small.profile())
 
 
 def test_one_condition_has_one_name(job: Job, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from models.errors import UserError
@@ -20,6 +21,7 @@ from models.weights.store import seal
 from pipelines import thermalize
 from pipelines.clean import run as clean
 from pipelines.commits import committed
+from pipelines.config.request import load_thermalize
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
@@ -98,6 +100,33 @@ def test_a_thermalizer_of_ones_own_is_named_from_the_working_directory(
     with pytest.raises(UserError, match="this thermalizer knows no condition 'warm'; it has: hot"):
         thermalize.run(str(photos), "out", overrides=["thermal.weights=mine"])
     assert load_bundle("starter", ["thermal.weights=hub:a/b@1"]).part("thermal").weights["model"].uri == "hub:a/b@1"
+
+
+def parquet(folder: Path, rows: int, **columns: pa.Array) -> str:
+    folder.mkdir()
+    pictures = [cv2.imencode(".png", picture(k))[1].tobytes() for k in range(rows)]
+    pq.write_table(pa.table({"visible": pa.array(pictures, pa.binary()), **columns}), folder / "faces.parquet")
+    return str(folder)
+
+
+def test_classes_of_a_parquet_spare_the_parser(tmp_path: Path, starter: Bundle) -> None:
+    """Also in a bundle that has none; without classes nothing is started."""
+    path = tmp_path / "bundle.yaml"
+    thermal = {"kind": "unet", "weights": str(starter.main("thermal")), "licence": "mit"}
+    path.write_text(yaml.safe_dump({"name": "alone", "size": SIZE, "parts": {"thermal": thermal}}))
+    masks = pa.array([cv2.imencode(".png", mask())[1].tobytes()], pa.binary())
+    with_classes = parquet(tmp_path / "with", 1, classes=masks)
+    request = load_thermalize(with_classes, bundle=str(path), profile="laptop")
+    plan = write_photo_plan(request.job, request.bundle, Storage(tmp_path / "out"))
+    assert plan.chain.stages == ("thermal",)
+    bare = load_thermalize(parquet(tmp_path / "bare", 1), bundle=str(path), profile="laptop")
+    with pytest.raises(UserError, match="stage thermal reads column classes, which the source does not bring"):
+        write_photo_plan(bare.job, bare.bundle, Storage(tmp_path / "other"))
+
+
+def test_parquet_files_without_a_row_are_refused(tmp_path: Path, planned: Callable[..., PhotoPlan]) -> None:
+    with pytest.raises(UserError, match="none holds no picture: its Parquet files have no row"):
+        planned(images=parquet(tmp_path / "none", 0), masks="")
 
 
 def test_pairs_come_out_in_the_record(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from models.weights.bundle import (
     Weights,
     digests,
     fetch,
+    licence_of,
     load_bundle,
     places,
     small_files,
@@ -160,6 +161,27 @@ def test_a_folder_given_by_hand_is_of_the_working_directory(tmp_path: Path, monk
     assert part.weights["model"] == Weights(uri=f"{here}/x", digest="abc", licence="cc0-1.0")
 
 
+def test_of_two_parts_of_a_stage_an_edit_says_which(tmp_path: Path) -> None:
+    """For commands without a job: embed, landmarks find."""
+    parts = """
+        faces: {kind: "null"}
+        faces_thermal: {stage: faces, kind: "null", batch: 2}
+        parser: {kind: "null"}
+        """
+    with pytest.raises(UserError, match="say which, as in --set parts.faces=faces"):
+        bundle(tmp_path, parts).part("faces")
+    found = bundle(tmp_path, parts, "parts.faces=faces_thermal", "faces_thermal.batch=3")
+    assert (found.part("faces").batch, list(found.parts)) == (3, ["faces_thermal", "parser"])
+    assert bundle(tmp_path, parts, "parts.faces=faces").part("faces").batch == 8
+    assert found.folder == bundle(tmp_path, parts).folder
+    with pytest.raises(UserError, match="no part 'third' of this stage; it has: faces, faces_thermal"):
+        bundle(tmp_path, parts, "parts.faces=third")
+    # A part itself is a mapping, and nothing else names one.
+    assert bundle(tmp_path, parts, "parts.parser={kind: unet, weights: p, licence: mit}").part("parser").kind == "unet"
+    with pytest.raises(UserError, match=r"parts.parser: Input should be a valid dictionary"):
+        bundle(tmp_path, parts, "parts.parser=3")
+
+
 def test_the_strictest_licence_wins(tmp_path: Path) -> None:
     assert strictest([]) == LICENCES[0]
     assert strictest(["mit", "openrail", "apache-2.0"]) == "openrail"
@@ -171,12 +193,10 @@ def test_the_strictest_licence_wins(tmp_path: Path) -> None:
         thermal: {kind: unet, weights: {model: {uri: t, licence: cc-by-nc-4.0}}}
         faces: {kind: "null"}
         """
-    assert bundle(tmp_path, parts).licence == "cc-by-nc-4.0"
-    assert (
-        bundle(tmp_path, "parser: {kind: unet, weights: {model: {uri: p, licence: mit}}, licence: llama}").licence
-        == "mit"
-    )
-    assert bundle(tmp_path, 'faces: {kind: "null"}').licence == LICENCES[0]
+    assert licence_of(bundle(tmp_path, parts).parts.values()) == "cc-by-nc-4.0"
+    own = bundle(tmp_path, "parser: {kind: unet, weights: {model: {uri: p, licence: mit}}, licence: llama}")
+    assert licence_of(own.parts.values()) == "mit"
+    assert licence_of(bundle(tmp_path, 'faces: {kind: "null"}').parts.values()) == LICENCES[0]
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,25 @@ def test_a_folder_is_read_once_on_a_machine(folder: Path, read: list[str], cache
     assert len(read) == 6, "a damaged note is no note"
 
 
+def test_a_file_that_changes_while_it_is_read_is_read_again(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = store._sha256
+
+    def meanwhile(path: Path) -> str:
+        digest = own(path)
+        if path.name == "model.safetensors":
+            path.write_bytes(b"#" * path.stat().st_size)
+            os.utime(path, ns=(1, 1))
+        return digest
+
+    monkeypatch.setattr(store, "_sha256", meanwhile)
+    verify(folder)
+    monkeypatch.setattr(store, "_sha256", own)
+    with pytest.raises(EnvironmentFault, match="model.safetensors is not the file that files.json describes"):
+        verify(folder)
+
+
 def test_a_machine_without_a_place_for_notes_verifies_every_time(folder: Path, read: list[str], cache: Path) -> None:
     cache.write_text("a file where the folder should be")
     verify(folder)
