@@ -19,10 +19,15 @@ from models.errors import EnvironmentFault, UserError
 from models.layers import Layer
 from models.temperature import from_centikelvin
 from models.weights.bundle import digests
-from pipelines.commits import read_shard, record_of
+from pipelines.commits import committed, read_shard, record_of
 from pipelines.config.chain import Link
 from pipelines.pictures.codecs import decode, encode_jpeg
-from pipelines.plan.samples import Plan, noise_id, read_plan
+from pipelines.plan.chains import read_photo_plan
+from pipelines.plan.photos import PhotoPlan
+from pipelines.plan.pieces import read_run
+from pipelines.plan.samples import Plan, read_plan
+from pipelines.rows.encode import VISIBLE_BYTES
+from pipelines.rows.ids import noise_id
 from pipelines.rows.record import pair_id
 from pipelines.run.chain import Chain
 from pipelines.sheet import coloured
@@ -66,7 +71,12 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
     Raises:
         UserError: there is no such pair, or it is not finished yet.
     """
-    plan = read_plan(Storage(out))
+    storage, kind = Storage(out), read_run(Storage(out))["job"]["kind"]
+    if kind not in ("generate", "thermalize"):
+        show(_anywhere(storage, pair))
+        print(f"a row of `thermapair {kind}` is shown as it is: nothing here makes it again")
+        return None
+    plan = read_plan(storage) if kind == "generate" else read_photo_plan(storage)
     row, place = find(plan, pair)
     show(row)
     if changed := changed_weights(plan):
@@ -79,22 +89,37 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
     result = compared(plan, row, columns, layer)
     print(result)
     if picture:
+        Path(picture).parent.mkdir(parents=True, exist_ok=True)
         Path(picture).write_bytes(side_by_side(row, columns, layer))
         print(f"stored above, made again below: {picture}")
     return result
 
 
-def find(plan: Plan, pair: str) -> tuple[dict[str, Any], tuple[int, int]]:
+def find(plan: Plan | PhotoPlan, pair: str) -> tuple[dict[str, Any], tuple[int, int]]:
     """Return the stored row of `pair` and its place in the plan (partition, row)."""
     for partition in range(plan.partitions):
         samples = plan.sample_table(partition)["sample_id"].to_pylist()
         for row, sample in enumerate(samples):
             if pair in (pair_id(sample, layer) for layer in plan.recipe.layers):
                 return _stored(plan, partition, pair), (partition, row)
-    raise UserError(f"{plan.out.uri} has no pair {pair!r}. Their ids are in the column pair_id of data/*.parquet.")
+    raise _unknown(plan.out, pair)
 
 
-def remake(plan: Plan, place: tuple[int, int], attempt: int) -> Columns:
+def _anywhere(out: Storage, pair: str) -> dict[str, Any]:
+    """Return the row of `pair` in the shards of rows that no chain made."""
+    for partition, record in committed(out).items():
+        for name in (name for name in record.files() if name.startswith("data/")):
+            table = read_shard(out, partition, name, filters=[("pair_id", "=", pair)])
+            if len(table):
+                return dict(table.to_pylist()[0])
+    raise _unknown(out, pair)
+
+
+def _unknown(out: Storage, pair: str) -> UserError:
+    return UserError(f"{out.uri} has no pair {pair!r}. Their ids are in the column pair_id of data/*.parquet.")
+
+
+def remake(plan: Plan | PhotoPlan, place: tuple[int, int], attempt: int) -> Columns:
     """Run all stages of the job for one sample in this process; returns its columns, one row each."""
     partition, row = place
     columns = {key: values[row : row + 1].copy() for key, values in plan.partition(partition).items()}
@@ -103,12 +128,13 @@ def remake(plan: Plan, place: tuple[int, int], attempt: int) -> Columns:
     return Chain(plan.chain, plan.chain.stages)(columns)
 
 
-def compared(plan: Plan, row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
+def compared(plan: Plan | PhotoPlan, row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
     """Return how far the pictures in `columns` are from those stored in `row`."""
     if "thermal" not in columns:
         raise UserError(f"the row cannot be made again: {columns['reject'][0]}")
     visible = columns["visible"][0]
-    if plan.record.visible == "jpeg":
+    kept = VISIBLE_BYTES in columns and bool(columns[VISIBLE_BYTES][0])  # as it came, and not encoded anew
+    if plan.record.visible == "jpeg" and not kept:
         visible = decode(encode_jpeg(visible))
     other = 0.0  # a bundle may have nothing that finds classes
     if row["classes"]:
@@ -124,17 +150,17 @@ def compared(plan: Plan, row: Mapping[str, Any], columns: Columns, layer: int) -
 def show(row: Mapping[str, Any]) -> None:
     """Print the row's texts and numbers."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name in SHOWN:
+    for name in (name for name in SHOWN if name in row):
         value = row[name]
         text = json.dumps(value) if isinstance(value, list) else str(value)
         table.add_row(f"[dim]{name}", Text(text))  # as it is: names may hold what markup would take for its own
-    if row["thermal"]:
+    if row.get("thermal"):
         degrees = from_centikelvin(decode(row["thermal"]["bytes"]))
         table.add_row("[dim]thermal", f"{degrees.min():.1f} to {degrees.max():.1f} degC, mean {degrees.mean():.1f}")
     Console().print(table)
 
 
-def changed_weights(plan: Plan) -> list[str]:
+def changed_weights(plan: Plan | PhotoPlan) -> list[str]:
     """Return the parts whose weights are no longer those of the recipe, or no longer there (then it says so)."""
     now = {link.name: _weights(link) for link in plan.chain.links}
     recorded = {one.part: one.weights for one in plan.recipe.stages}
@@ -164,7 +190,7 @@ def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
     return sink.getvalue()
 
 
-def _stored(plan: Plan, partition: int, pair: str) -> dict[str, Any]:
+def _stored(plan: Plan | PhotoPlan, partition: int, pair: str) -> dict[str, Any]:
     """Return the accepted row of `pair`, else its last rejected attempt."""
     record = record_of(plan.out, partition)
     if record is None:

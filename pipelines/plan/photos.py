@@ -23,7 +23,7 @@ from pipelines.pictures.square import Box, squared
 from pipelines.plan.persons import COLUMN, parse_person, person_of
 from pipelines.plan.pieces import Pieces, claim, read_pieces
 from pipelines.rows.encode import VISIBLE_BYTES
-from pipelines.rows.ids import hashed
+from pipelines.rows.ids import hashed, noise_id
 from pipelines.rows.record import RecordSpec
 from pipelines.storage import Storage, own_reason
 
@@ -166,7 +166,7 @@ def columns_of(
         "sample_id": [row["sample_id"] for row in samples],
         "identity_id": [row["person"] or row["picture"] for row in samples],
         "name": [row["name"] for row in samples],
-        "noise_id": [row["sample_id"] for row in samples],
+        "noise_id": [noise_id(row["sample_id"], 0) for row in samples],
         "reject": [opened.reason for opened in found],
         VISIBLE_BYTES: [opened.came for opened in found],
     }

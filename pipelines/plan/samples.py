@@ -27,7 +27,7 @@ from pipelines.config.recipe import Recipe, caption_recipe, chain_of, stage_reci
 from pipelines.plan.attributes import draw_words
 from pipelines.plan.identities import Identity, digest, identities, table_of
 from pipelines.plan.pieces import SAMPLES, Pieces, claim, read_pieces, read_recipe, read_run
-from pipelines.rows.ids import hashed
+from pipelines.rows.ids import hashed, noise_id
 from pipelines.rows.record import RecordSpec
 from pipelines.storage import Storage, fault, remote
 
@@ -41,11 +41,6 @@ CHUNK_SAMPLES = 4096
 def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
     """Return the id of one visible picture: 20 hex digits."""
     return hashed("sample", seed, identity, view, draw)
-
-
-def noise_id(sample: str, attempt: int) -> str:
-    """Return what the noise of one attempt at a sample is drawn from."""
-    return f"{sample}/{attempt}"
 
 
 def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:

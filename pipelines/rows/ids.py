@@ -18,3 +18,8 @@ def split_of(person: str) -> str:
 def split_of_world(world_split: str) -> str:
     """Return the split of a person of the synthetic world by that of the world, whose validation and test are no one else's."""
     return world_split if world_split in ("validation", "test") else "train"
+
+
+def noise_id(sample: str, attempt: int) -> str:
+    """Return what the noise of one attempt at a sample is drawn from."""
+    return f"{sample}/{attempt}"

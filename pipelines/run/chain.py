@@ -14,7 +14,7 @@ import numpy as np
 from models.columns import COLUMNS, Columns
 from models.stages import Stage
 from pipelines.config.chain import ChainSpec, Link
-from pipelines.plan.samples import noise_id
+from pipelines.rows.ids import noise_id
 from pipelines.run import faults
 
 ERROR = "error in "

@@ -15,7 +15,7 @@ from PIL import Image
 from cluster import cli
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.weights.bundle import Bundle, load_bundle
-from pipelines import clean, generate, inspect, provenance, session
+from pipelines import clean, generate, inspect, session
 from pipelines.captions.write import write_captions
 from pipelines.commits import committed
 from pipelines.config.job import GenerateJob
@@ -25,6 +25,7 @@ from pipelines.lease import Lease
 from pipelines.page import page
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.rows.record import pair_id
+from pipelines.run import provenance
 from pipelines.run.progress import State
 from pipelines.sheet import coloured
 from pipelines.storage import Storage
@@ -83,7 +84,7 @@ def test_a_row_is_shown_though_weights_are_gone_and_another_outcome_is_told(
     plan: Plan, bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (row, *_) = pairs(plan)
-    provenance.write_launch(plan, small.profile())
+    provenance.write_launch(plan.out, plan.job, small.profile())
     weights = Path(bundle.folder, "visible", "files.json")
     kept = weights.read_bytes()
     weights.unlink()

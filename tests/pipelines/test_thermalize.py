@@ -18,7 +18,7 @@ from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_the
 from models.unet import UNetConfig
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import seal
-from pipelines import thermalize
+from pipelines import inspect, thermalize
 from pipelines.clean import run as clean
 from pipelines.commits import committed
 from pipelines.config.request import load_thermalize
@@ -260,6 +260,16 @@ def thermalized(images: Path, out: Path, **values: Any) -> list[dict[str, Any]]:
     whole_run(plan, write_partition)
     end_run(plan, thermalize._finish)
     return pq.read_table(out / "data").to_pylist()
+
+
+def test_a_row_is_made_again_from_its_photograph(album: Path, tmp_path: Path) -> None:
+    """A picture that was kept as it came is compared with what it holds, one that was squared with its encoding."""
+    rows = thermalized(album, tmp_path / "out")
+    for row in rows:
+        remade = inspect.run(str(tmp_path / "out"), row["pair_id"])
+        assert remade is not None and remade.same
+    with pytest.raises(UserError, match="has no pair 'nobody'"):
+        inspect.run(str(tmp_path / "out"), "nobody")
 
 
 def test_the_split_is_by_person_where_somebody_says_who(album: Path, tmp_path: Path) -> None:
