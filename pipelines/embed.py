@@ -3,32 +3,39 @@
 A picture that cannot be taken keeps its row, with the reason and without an embedding.
 """
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray.data
-from ray.data import ActorPoolStrategy
+from pydantic import BaseModel, ConfigDict
+from ray.data import ActorPoolStrategy, Dataset
 
-from models.config import sort_edits
+from models.columns import Columns
+from models.config import digest_of, sort_edits
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import Bundle, fetch, load_bundle
-from pipelines.config.chain import Link, resolve_chain
+from models.weights.bundle import Bundle, fetch, licence_of, load_bundle
+from pipelines.commits import Commit, commit, read_shard, write_shard
+from pipelines.config.chain import Link, chain_spec, resolve_chain
 from pipelines.config.profile import Profile, load_profile
-from pipelines.interrupts import Signals, in_thread
+from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.open import FORMATS, BadPicture, open_photo
 from pipelines.plan.identities import RECOGNISER, recogniser_of
-from pipelines.run.faults import as_fault
-from pipelines.session import ray_session
+from pipelines.plan.photos import sizes
+from pipelines.plan.pieces import SAMPLES, Pieces, claim, new_rows, read_pieces
+from pipelines.rows.encode import parquet
+from pipelines.run.driver import Job, run_job
+from pipelines.run.graph import numbers
+from pipelines.run.progress import SECONDS
 from pipelines.storage import Storage, own_reason
 
 BATCH = 32
-"""Files that an actor takes at a time."""
+"""Pictures of a partition."""
 
 SCHEMA = pa.schema(
     [
@@ -45,6 +52,8 @@ SCHEMA = pa.schema(
     ]
 )
 """`picture` is the path below the folder and the identity's id; `reason` is empty for a picture with one face."""
+PICTURES = pa.schema({"picture": pa.string(), "bytes": pa.int64()})
+"""The plan: names, and sizes by which a changed picture is noticed."""
 
 
 @dataclass(frozen=True)
@@ -64,33 +73,98 @@ class Summary:
         return "\n".join(lines)
 
 
+class EmbedJob(BaseModel):
+    """Pictures in, identities out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["embed"] = "embed"
+    name: str = "embed"
+    images: str
+
+
+class EmbedPlan:
+    """The pictures of a folder, a partition of `BATCH` at a time; a run can be extended by pictures that are added."""
+
+    def __init__(self, out: Storage, job: EmbedJob, link: Link, digest: str, pieces: Pieces) -> None:
+        self.out, self.job, self.link, self.digest, self.pieces = out, job, link, digest, pieces
+
+    @property
+    def title(self) -> str:
+        """What the run is called."""
+        return self.job.name
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return self.pieces.partitions
+
+    @property
+    def samples(self) -> int:
+        """Number of pictures."""
+        return self.pieces.samples
+
+    def rows(self, partition: int) -> int:
+        """Number of pictures of `partition`."""
+        return self.pieces.rows(partition)
+
+
 def run(
     images: str, out: str, *, bundle: str = "starter", profile: str = "laptop", overrides: Sequence[str] = ()
 ) -> Summary:
     """Embed every picture below the folder `images` and write the Parquet file `out`.
 
+    Beside it, in `OUT.run`, lies what a run needs to go on: stopped, it resumes; pictures that were added extend it.
     overrides: `key.key=value` edits of the profile or the bundle.
 
     Raises:
-        UserError: the folder is missing or holds no picture.
-        EnvironmentFault: weights are missing, or the file cannot be written.
+        UserError: the folder is missing or holds no picture, or pictures that were embedded have changed or gone.
+        EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
-    source = Storage(images)
-    names, ignored = found(source)
+    job, storage = EmbedJob(images=Storage(images).uri), Storage(f"{out}.run")
     link = faces_link(models)
+    work = Job(
+        plan=lambda: write_plan(job, models, link, storage),
+        graph=lambda plan, missing: embedded(plan, missing, where).iter_rows(),
+        finish=lambda plan, commits: _finish(plan, commits, out, models),
+    )
+    return run_job(work, storage, where)
+
+
+def write_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) -> EmbedPlan:
+    """Return the plan that lies in `out`, written now if there is none, and extended by pictures that were added."""
+    names, _ = found(Storage(job.images))
+    files = sizes(Storage(job.images))
     fetch(link.part, link.folder)  # before anything starts: a missing pack is said at once
-    with Signals() as signals, ray_session(where.ray):
-        signals.watch()
-        try:
-            tables = in_thread(lambda: list(embedded(source, names, link, where)), signals.check)
-        except Exception as error:
-            raise as_fault(error) from error
-    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    _write(table.sort_by("picture"), out, {"bundle": models.name, RECOGNISER: recogniser_of(models)})
+    recipe = Recipe(
+        kind="embed",
+        source={"images": job.images},
+        size=0,
+        layers=(),
+        stages=stage_recipes(chain_spec([link], ("visible",))),
+        encoding={},
+        partition=BATCH,
+        licence=licence_of([link.part]),
+    )
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
+    pieces = read_pieces(out)
+    new = list(new_rows(pieces, ({"picture": name, "bytes": files[name]} for name in names), ["picture"]))
+    groups = [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
+    tables = (pa.Table.from_pylist(group, schema=PICTURES) for group in groups)
+    stop = pieces.items + len(new)
+    pieces = pieces.extended({SAMPLES: tables}, start=pieces.items, stop=stop, digest=digest_of(new))
+    return EmbedPlan(out, job, link, recipe.digest, pieces)
+
+
+def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundle) -> Summary:
+    """Write the rows of all partitions into one file, whose metadata name the recogniser, and say what came of them."""
+    tables = [read_shard(plan.out, partition, record.file) for partition, record in commits.items()]
+    table = pa.concat_tables(tables).sort_by("picture")
+    _write(table, out, {"bundle": bundle.name, RECOGNISER: recogniser_of(bundle)})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
-    return Summary(len(table), len(table) - reasons.total(), dict(reasons), ignored)
+    return Summary(len(table), len(table) - reasons.total(), dict(reasons), found(Storage(plan.job.images))[1])
 
 
 def faces_link(bundle: Bundle) -> Link:
@@ -109,30 +183,41 @@ def found(source: Storage) -> tuple[list[str], int]:
     return names, len(files) - len(names)
 
 
-def embedded(source: Storage, names: list[str], link: Link, profile: Profile) -> Iterator[pa.Table]:
-    """Yield Arrow tables of `SCHEMA`, a row a picture."""
+def embedded(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dataset:
+    """Return the job as one chain; its rows are counts of the partitions as they are committed."""
     group = profile.grouped(["faces"])[0]
-    rows = ray.data.from_items([{"picture": name} for name in names], override_num_blocks=-(-len(names) // BATCH))
-    tables = rows.map_batches(
+    return numbers(missing).map_batches(
         PhotoEmbedder,
-        fn_constructor_args=(source, link, group.threads),
-        batch_size=BATCH,
+        fn_constructor_args=(plan, missing, group.threads),
+        batch_size=1,
         compute=ActorPoolStrategy(min_size=group.actors[0], max_size=group.actors[1]),
         num_cpus=group.cpus,
         num_gpus=group.gpus,
         **group.selector,
     )
-    return tables.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 class PhotoEmbedder:
-    """File names in, rows of `SCHEMA` out: read, decode, detect, align, embed."""
+    """Partition numbers in, counts out: reads, decodes, detects, aligns, embeds, writes and commits a partition."""
 
-    def __init__(self, source: Storage, link: Link, threads: int) -> None:
-        self.source, self.batch, self.stage = source, link.batch(0), link.load(threads)
+    def __init__(self, plan: EmbedPlan, missing: Sequence[int], threads: int) -> None:
+        self.plan, self.missing, self.source = plan, missing, Storage(plan.job.images)
+        self.batch, self.stage = plan.link.batch(0), plan.link.load(threads)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        rows = [self._opened(str(name)) for name in batch["picture"]]
+    def __call__(self, batch: Columns) -> Columns:
+        partition, began = self.missing[int(batch["id"][0])], time.monotonic()
+        table = self.table(self.plan.pieces.table(partition)["picture"].to_pylist())
+        content = parquet(table)
+        name, digest = write_shard(self.plan.out, "data", partition, content)
+        refused = sum(bool(reason) for reason in table["reason"].to_pylist())
+        commit(self.plan.out, partition, Commit(name, len(table), digest, len(content), {"rejected": refused}))
+        counts: dict[str, float] = {"partition": partition, "samples": len(table), "rejected": refused}
+        counts[f"{SECONDS}faces"] = time.monotonic() - began
+        return {name: np.array([value]) for name, value in counts.items()}
+
+    def table(self, names: Sequence[str]) -> pa.Table:
+        """Return rows of `SCHEMA`, one for each picture."""
+        rows = [self._opened(name) for name in names]
         good = [(row, picture) for row, picture in rows if picture is not None]
         for (row, _), seen in zip(good, looked_at(self.stage, [picture for _, picture in good], self.batch)):
             row |= seen

@@ -11,7 +11,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +36,7 @@ from pipelines.layouts.job import GatherJob
 from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.photos import sizes
-from pipelines.plan.pieces import Pieces, claim, read_pieces
+from pipelines.plan.pieces import Pieces, claim, new_rows, read_pieces
 from pipelines.rows.encode import encode_gathered, parquet
 from pipelines.rows.schema import GATHERED, schema
 from pipelines.run.driver import Job, run_job
@@ -156,7 +156,7 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
     if not pieces.found:
         found = _looked_at(found, job, out)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
-    new = _new_items(pieces, found, files | beside, out)
+    new = new_rows(pieces, _rows(found, files | beside), ("name", "condition", "thermal"))
     digest, count = hashlib.sha256(), 0
 
     def tables() -> Iterator[pa.Table]:
@@ -176,40 +176,11 @@ def parser_link(bundle: Bundle) -> Link:
     return resolve_chain(bundle, given=("visible",), wanted=("classes",)).link("parser")
 
 
-def _key(row: dict[str, Any]) -> tuple[str, ...]:
-    """Return what tells rows to be apart."""
-    return row["name"], row["condition"], row["thermal"]
-
-
-def _new_items(pieces: Pieces, found: Iterator[Item], files: dict[str, int], out: Storage) -> Iterator[dict[str, Any]]:
-    """Yield the rows to be that are not planned yet. Raises a UserError for planned ones that changed or are gone."""
-    planned: dict[tuple[str, ...], dict[str, Any]] = {}  # conditions of one picture share its name
-    for number in range(len(pieces.found)):
-        planned |= {_key(row): row for row in pieces.whole_table(number, "samples").to_pylist()}
+def _rows(found: Iterable[Item], files: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield rows to be as the plan keeps them."""
     for item in found:
-        row = {
-            **vars(item),
-            BYTES: sum(files.get(name, 0) for name in (item.visible, item.thermal, item.mask, item.points)),
-        }
-        before = planned.pop(_key(row), None)
-        if before is None:
-            yield row
-        elif not _same(before, row):
-            raise UserError(
-                f"{out.uri}: row {item.name} is planned and has changed since (one of its files, or what a table says of it). "
-                "Put it back as it was, or choose another --out."
-            )
-    if planned:
-        raise UserError(
-            f"{out.uri}: row {next(iter(planned))[0]} is planned and no longer asked for: a run can grow, not shrink. Put it "
-            "back, or choose another --out."
-        )
-
-
-def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether two rows of the plan agree; points as the file keeps them."""
-    points = [None if row["given"] is None else np.asarray(row["given"], np.float32).tolist() for row in (before, now)]
-    return json.dumps({**before, "given": points[0]}) == json.dumps({**now, "given": points[1]}, default=str)
+        size = sum(files.get(name, 0) for name in (item.visible, item.thermal, item.mask, item.points))
+        yield {**vars(item), BYTES: size}
 
 
 def _looked_at(found: Iterator[Item], job: GatherJob, out: Storage) -> Iterator[Item]:

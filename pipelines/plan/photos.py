@@ -21,7 +21,7 @@ from pipelines.config.thermalize import ThermalizeJob, chain_for
 from pipelines.pictures.open import FORMATS, BadPicture, keep_bytes, open_classes, open_photo
 from pipelines.pictures.square import Box, squared
 from pipelines.plan.persons import COLUMN, parse_person, person_of
-from pipelines.plan.pieces import Pieces, claim, read_pieces
+from pipelines.plan.pieces import Pieces, claim, new_rows, read_pieces
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import hashed, noise_id
 from pipelines.rows.record import RecordSpec
@@ -231,7 +231,7 @@ def write_photo_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> PhotoP
     recipe = recipe_for(job, chain, _told(job, rows))
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
-    new = _new_rows(pieces, rows, out)
+    new = list(new_rows(pieces, rows, ["picture"], FACTS))
     if job.limit is not None and job.limit < pieces.samples:
         raise UserError(
             f"{out.uri} is planned for {pieces.samples} pictures, and {job.limit} are asked for: a run can grow, not shrink. "
@@ -256,27 +256,6 @@ FACTS = ("picture", "person", "mask", "bytes", "mask_bytes")
 def _told(job: ThermalizeJob, rows: Sequence[dict[str, Any]]) -> str:
     """Return what says who is shown, empty for nothing."""
     return job.person or (f"column:{COLUMN}" if any(row["person"] for row in rows) else "")
-
-
-def _new_rows(pieces: Pieces, rows: list[dict[str, Any]], out: Storage) -> list[dict[str, Any]]:
-    """Return the rows that are not planned yet. Raises a UserError for planned ones that changed or are gone."""
-    there = {row["picture"]: row for row in rows}
-    planned = set[str]()
-    for number in range(len(pieces.found)):
-        for before in pieces.whole_table(number, "samples").to_pylist():
-            now = there.get(before["picture"])
-            if now is None:
-                raise UserError(
-                    f"{out.uri}: {before['picture']} is planned and no longer there: a run can grow, not shrink. Put it back, "
-                    "or choose another --out."
-                )
-            if any(now[key] != before[key] for key in FACTS):
-                raise UserError(
-                    f"{out.uri}: {before['picture']} is planned and has changed since (it, its mask, or who it shows). Put it "
-                    "back as it was, or choose another --out."
-                )
-            planned.add(before["picture"])
-    return [row for row in rows if row["picture"] not in planned]
 
 
 def _listed(job: ThermalizeJob) -> list[dict[str, Any]]:

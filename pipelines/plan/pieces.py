@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -163,6 +164,41 @@ class Pieces:
         )
         self.out.create(f"{FOLDER}/{number:05d}.json", (json.dumps(asdict(piece), indent=1) + "\n").encode())
         return Pieces(self.out, [*self.found, piece])
+
+
+def new_rows(
+    pieces: Pieces, rows: Iterable[dict[str, Any]], key: Sequence[str], facts: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a source that are not planned yet, in their order.
+
+    key: columns that tell rows apart. facts: those by which a changed one is noticed, all by default; lists are compared in
+    float32, as the plan keeps them.
+
+    Raises:
+        UserError: a planned row has changed, or is gone once all rows have been seen.
+    """
+    planned: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for number in range(len(pieces.found)):
+        for before in pieces.whole_table(number, SAMPLES).to_pylist():
+            planned[tuple(before[name] for name in key)] = before
+    for row in rows:
+        before = planned.pop(tuple(row[name] for name in key), None)
+        if before is None:
+            yield row
+        elif any(_plain(before[name]) != _plain(row[name]) for name in facts or before):
+            raise UserError(
+                f"{pieces.out.uri}: {row[key[0]]} is planned and has changed since (it, or what belongs to it). Put it back as "
+                "it was, or choose another --out."
+            )
+    if planned:
+        raise UserError(
+            f"{pieces.out.uri}: {next(iter(planned))[0]} is planned and no longer there: a run can grow, not shrink. Put it "
+            "back, or choose another --out."
+        )
+
+
+def _plain(value: Any) -> Any:
+    return np.asarray(value, np.float32).tobytes() if isinstance(value, list) else value  # NaN equals itself
 
 
 def read_pieces(out: Storage) -> Pieces:

@@ -15,7 +15,9 @@ from models.faces.scrfd import SCRFD
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines import embed
+from pipelines.commits import committed, finished
 from pipelines.plan.identities import from_parquet
+from pipelines.run.driver import end_run
 from pipelines.storage import Storage
 from tests.pipelines.pictures.test_open import HOSTILE
 
@@ -108,11 +110,42 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_there_and_cannot_be_read_keeps_its_row(tmp_path: Path) -> None:
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    embedder = embed.PhotoEmbedder(Storage(tmp_path), embed.faces_link(load_bundle("starter")), threads=1)
-    rows = embedder({"picture": np.array(["loop.png", "gone.png"])}).to_pylist()
+    bundle = load_bundle("null")
+    job, link = embed.EmbedJob(images=str(tmp_path)), embed.faces_link(bundle)
+    plan = embed.write_plan(job, bundle, link, Storage(tmp_path / "out.run"))
+    rows = embed.PhotoEmbedder(plan, [0], threads=1).table(["loop.png", "gone.png"]).to_pylist()
     assert [row["reason"] for row in rows] == [
         "cannot be read: Too many levels of symbolic links", "cannot be read: No such file or directory",
     ]  # fmt: skip
+
+
+def test_a_run_goes_on_and_grows_with_its_folder(tmp_path: Path) -> None:
+    """What was embedded stays byte for byte; pictures that were added come in partitions of their own."""
+    folder, out, bundle = tmp_path / "photos", Storage(tmp_path / "out.run"), load_bundle("null")
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"b{number}.png")
+
+    def embedded() -> embed.EmbedPlan:
+        plan = embed.write_plan(embed.EmbedJob(images=str(folder)), bundle, embed.faces_link(bundle), out)
+        missing = [part for part in range(plan.partitions) if part not in finished(out)]
+        embedder = embed.PhotoEmbedder(plan, missing, threads=1)
+        for place in range(len(missing)):
+            embedder({"id": np.array([place])})
+        return plan
+
+    embedded()
+    before = {record.file: out.read(record.file) for record in committed(out).values()}
+    Image.new("RGB", (64, 64), (9, 0, 0)).save(folder / "a.png")
+    plan = embedded()
+    assert (plan.samples, plan.partitions) == (4, 2)
+    assert all(out.read(name) == content for name, content in before.items())
+    summary = end_run(plan, lambda plan, commits: embed._finish(plan, commits, str(tmp_path / "out.parquet"), bundle))
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert summary.embedded == 4 and [row["picture"] for row in rows] == ["a.png", "b0.png", "b1.png", "b2.png"]
+    (folder / "b1.png").unlink()
+    with pytest.raises(UserError, match=r"b1\.png is planned and no longer there"):
+        embedded()
 
 
 def test_missing_weights_are_said_before_ray_starts(tmp_path: Path) -> None:

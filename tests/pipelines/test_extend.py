@@ -290,11 +290,11 @@ def test_files_are_added_to_a_gathered_folder(photos: Path, tmp_path: Path) -> N
     assert run().gathered == 4
     assert before.items() <= kept(tmp_path / "out").items()
     assert pq.read_table(tmp_path / "out" / "data")["name"].to_pylist() == ["b", "c", "d", "a"]
-    with pytest.raises(UserError, match=r"is planned and no longer asked for: a run can grow, not shrink"):
+    with pytest.raises(UserError, match=r"is planned and no longer there: a run can grow, not shrink"):
         run(limit=2)
     cv2.imwrite(str(photos / "b.png"), np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(UserError, match=r"row b is planned and has changed since"):
+    with pytest.raises(UserError, match=r"b is planned and has changed since"):
         run()
     (photos / "b.png").unlink()
-    with pytest.raises(UserError, match=r"row b is planned and no longer asked for"):
+    with pytest.raises(UserError, match=r"b is planned and no longer there"):
         run()
