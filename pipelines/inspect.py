@@ -79,6 +79,7 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
     result = compared(plan, row, columns, layer)
     print(result)
     if picture:
+        Path(picture).parent.mkdir(parents=True, exist_ok=True)
         Path(picture).write_bytes(side_by_side(row, columns, layer))
         print(f"stored above, made again below: {picture}")
     return result
