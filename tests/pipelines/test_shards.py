@@ -92,7 +92,7 @@ def test_several_data_sets_are_read_one_after_the_other(tmp_path: Path) -> None:
         Shards(one, ("world_identity",)).digest,
         Shards(f"{two},{one}", ("world_identity",)).digest,
     }
-    with pytest.raises(UserError, match="none holds no committed shard"):
+    with pytest.raises(UserError, match="none holds no committed shard: give what .*`gather`"):
         Shards(f"{one},{tmp_path}/none", ("world_identity",))
 
 
