@@ -149,7 +149,7 @@ def test_the_digest_follows_the_rows(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no committed shard; make them with"):
+    with pytest.raises(UserError, match="no committed shard: give what"):
         Shards(str(tmp_path / "empty"), ("world_identity",))
     storage = small_shards(tmp_path / "a", partitions=1)
     with pytest.raises(UserError, match="task parser reads depth, which .* has not: .*part-00000.* has world_identity"):
