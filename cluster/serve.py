@@ -34,7 +34,9 @@ def command(
 
     settings = app.Settings(bundle=bundle, profile=profile, job=job, overrides=list(overrides))
     if config_out:
-        config_out.write_text(app.config_text(settings, host, port), encoding="utf-8")
+        text = app.config_text(settings, host, port)
+        config_out.parent.mkdir(parents=True, exist_ok=True)
+        config_out.write_text(text, encoding="utf-8")
         click.echo(config_out)
         return
     from serve import run

@@ -24,10 +24,10 @@ from cluster import options
 )
 @click.option("--validation", metavar="URI", help="Shards to validate on.")
 @click.option(
-    "--split", metavar="NAME", help="Whose rows to train on: train, validation, test or all.  [default: train]"
+    "--split", metavar="NAME", help="Train on the rows of this split: train, validation, test or all.  [default: train]"
 )
 @click.option(
-    "--validation-split", metavar="NAME", help="Whose rows to validate on: as --split.  [default: validation]"
+    "--validation-split", metavar="NAME", help="Validate on the rows of this split: as --split.  [default: validation]"
 )
 @options.out
 @options.profile

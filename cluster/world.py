@@ -9,8 +9,10 @@ from cluster import options
 
 @click.command("world")
 @click.option("--domain", required=True, metavar="NAME|FILE", help="How the people are seen: name or YAML file.")
-@click.option("--split", required=True, help="Whose identities: recogniser, generator, validation, test or judges.")
-@click.option("--count", required=True, type=click.IntRange(min=1), help="Pictures.")
+@click.option(
+    "--split", required=True, help="Group of people to render: recogniser, generator, validation, test or judges."
+)
+@click.option("--count", required=True, type=click.IntRange(min=1), help="Pictures, all conditions together.")
 @options.out
 @click.option("--size", default=128, show_default=True, type=click.IntRange(32, 1024), help="Side in pixels.")
 @click.option("--views", default=4, show_default=True, type=click.IntRange(min=1), help="Views of a person.")

@@ -109,4 +109,4 @@ def _columns(uri: str) -> set[str]:
     for commit in committed(storage).values():
         with storage.arrow.open_input_file(storage.path(commit.file)) as source:
             return set(pq.ParquetFile(source).schema_arrow.names)
-    raise UserError(f"{uri} holds no committed shard; make them with `thermapair world --out {uri}`")
+    raise UserError(f"{uri} holds no committed shard: give what `thermapair gather` or `world` wrote, as its --out")

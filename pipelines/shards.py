@@ -269,7 +269,8 @@ def records(storage: Storage) -> dict[int, Commit]:
     found = committed(storage)
     if not any(commit.rows for commit in found.values()):
         raise UserError(
-            f"{storage.uri} holds no committed shard; make them with `thermapair world --out {storage.uri}`"
+            f"{storage.uri} holds no committed shard: give what `thermapair world`, `gather`, `generate` or `thermalize` "
+            "wrote, as their --out"
         )
     return found
 

@@ -31,9 +31,9 @@ class TrainJob(BaseModel):
     validation: str | None = None
     config: dict[str, Any] = {}
     split: str = "train"
-    """Whose rows of the data are trained on: train, validation, test, or all of them."""
+    """Split of the data that is trained on: train, validation, test, or all of them."""
     validation_split: str = "validation"
-    """Whose rows of the validation data score the weights."""
+    """Split of the validation data that scores the weights."""
     limit: int | None = None
     """Use only so many rows of the data."""
     checkpoint_seconds: float = 180.0

@@ -50,7 +50,7 @@ class _ThermalRequest(_Request):
 
 
 class PairsRequest(_ThermalRequest):
-    """Whose pairs, and how they are seen. Without `embedding` and `picture`: a person who does not exist, by the seed."""
+    """Who is shown, and how. Without `embedding` and `picture`: a person who does not exist, by the seed."""
 
     embedding: list[Value] | None = Field(
         None, min_length=512, max_length=512, description="Of the bundle's recogniser, as /v1/embed returns it."

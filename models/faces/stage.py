@@ -49,7 +49,7 @@ class Stage:
                 best = found.main(*pictures[row].shape[:2])
                 columns["bbox"][row], columns["keypoints"][row] = found.boxes[best], found.points[best]
                 columns["detection_score"][row] = found.scores[best]
-        # Whose they are, at length one.
+        # Who is shown: embeddings of length one.
         seen = np.flatnonzero(columns["faces"])
         columns["found_embedding"][seen] = unit(
             self.pack.embed(aligned(pictures[seen], columns["keypoints"][seen]), batch)

@@ -107,11 +107,15 @@ def listed(place: str | Path) -> dict[str, dict[str, Any]]:
     """Return the files that the seal of a folder or URI lists: name -> size and sha256."""
     if isinstance(place, str):
         return _parse(read_uri(f"{place}/{SEAL}"), place)
-    if not place.is_dir():
-        raise EnvironmentFault(f"weights are missing: {place} does not exist. Train them or fetch the bundle again.")
+    _check_there(place)
     if not (place / SEAL).is_file():
         raise EnvironmentFault(f"{place} has no {SEAL}: it is half-written or was never sealed. Fetch or export again.")
     return _parse((place / SEAL).read_bytes(), str(place))
+
+
+def _check_there(folder: Path) -> None:
+    if not folder.is_dir():
+        raise EnvironmentFault(f"weights are missing: {folder} does not exist. Train them or fetch the bundle again.")
 
 
 class SmallFiles:
@@ -149,6 +153,7 @@ def _remote_names(place: str) -> frozenset[str]:
 def _small(place: str | Path, name: str) -> bytes:
     if isinstance(place, str):
         return _remote_small(place, name)
+    _check_there(place)
     try:
         return (place / name).read_bytes()
     except OSError as error:

@@ -21,7 +21,7 @@ class _Section(BaseModel):
 
 
 class Identities(_Section):
-    """Whose faces."""
+    """The people: where their embeddings come from, and how many are taken."""
 
     source: str = "reference"
     """`reference`: sampled from the bundle's distribution of embeddings; else the URI of a Parquet of embeddings."""

@@ -1,4 +1,4 @@
-"""Whose faces: embeddings from a Parquet file, or sampled from the distribution that a bundle's recogniser showed."""
+"""The people of a job: embeddings from a Parquet file, or sampled from the distribution that a bundle's recogniser showed."""
 
 import hashlib
 import itertools

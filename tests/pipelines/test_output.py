@@ -54,10 +54,10 @@ def test_a_row_is_made_again_from_its_provenance(
     plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     redrawn = next(row for row in pairs(plan) if row["attempt"])
-    result = inspect.run(plan.out.uri, str(redrawn["pair_id"]), picture=str(tmp_path / "row.png"))
+    result = inspect.run(plan.out.uri, str(redrawn["pair_id"]), picture=str(tmp_path / "new" / "row.png"))
     assert result is not None
     assert result.same
-    assert (tmp_path / "row.png").stat().st_size > 1000
+    assert (tmp_path / "new" / "row.png").stat().st_size > 1000
     shown = capsys.readouterr().out
     assert str(redrawn["sample_id"]) in shown
     assert "every pixel is the same" in shown

@@ -92,7 +92,7 @@ def test_several_data_sets_are_read_one_after_the_other(tmp_path: Path) -> None:
         Shards(one, ("world_identity",)).digest,
         Shards(f"{two},{one}", ("world_identity",)).digest,
     }
-    with pytest.raises(UserError, match="none holds no committed shard"):
+    with pytest.raises(UserError, match="none holds no committed shard: give what .*`gather`"):
         Shards(f"{one},{tmp_path}/none", ("world_identity",))
 
 
@@ -149,7 +149,7 @@ def test_the_digest_follows_the_rows(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no committed shard; make them with"):
+    with pytest.raises(UserError, match="no committed shard: give what"):
         Shards(str(tmp_path / "empty"), ("world_identity",))
     storage = small_shards(tmp_path / "a", partitions=1)
     with pytest.raises(UserError, match="task parser reads depth, which .* has not: .*part-00000.* has world_identity"):

@@ -381,7 +381,7 @@ class TestDocument:
         assert KEY_VARIABLE not in json.dumps(content)
 
     def test_the_command_writes_it(self, tmp_path: Path) -> None:
-        file = tmp_path / "serve.yaml"
+        file = tmp_path / "new" / "serve.yaml"
         assert cli.main(["serve", "--host", "0.0.0.0", "--set", "captions=template", "--config-out", str(file)]) == 0
         content = ServeDeploySchema.model_validate(yaml.safe_load(file.read_text()))
         assert content.http_options.host == "0.0.0.0"

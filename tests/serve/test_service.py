@@ -346,11 +346,11 @@ def test_captions_come_from_the_language_model(client: Client) -> None:
     assert pair.caption_source in ("llm", "grammar")
 
 
-def test_the_lines_of_the_readme_work_as_pasted(url: str, client: Client, tmp_path: Path) -> None:
+def test_the_lines_of_the_page_work_as_pasted(url: str, client: Client, tmp_path: Path) -> None:
     client.retries = 150
     client.ready()
-    section = (ROOT / "README.md").read_text().split("\n## Serve\n")[1].split("\n## ")[0]
-    blocks = [block for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) if "curl" in block]
+    page = (ROOT / "docs" / "serve.md").read_text()
+    blocks = [block for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "curl" in block]
     lines = "".join(blocks).replace("localhost:8000", url.removeprefix("http://"))
     done = subprocess.run(["bash", "-euc", lines], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -358,7 +358,7 @@ def test_the_lines_of_the_readme_work_as_pasted(url: str, client: Client, tmp_pa
     assert decode((tmp_path / "thermal.png").read_bytes()).dtype == np.uint16
     assert np.load(tmp_path / "celsius.npy", allow_pickle=False).shape == (2, 128, 128)
     assert len(json.loads((tmp_path / "quick.json").read_text())["pairs"]) == 1
-    (script,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     script = (
         script.replace("http://localhost:8000", url) + "print(celsius.shape, thermal.condition, thermal.content_box)"
     )

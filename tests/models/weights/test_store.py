@@ -218,6 +218,8 @@ def test_small_files_wherever_they_lie(folder: Path, uri: str, where: str, cache
         files.json("none.json")
     with pytest.raises(EnvironmentFault, match=r"model\.safetensors is no JSON object"):
         files.json("model.safetensors")
+    with pytest.raises(EnvironmentFault, match="elsewhere does not exist"):
+        SmallFiles(folder / "elsewhere").json("config.json")
     assert not cache.exists(), "a job is checked without fetching weights"
 
 
