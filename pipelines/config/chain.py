@@ -76,9 +76,7 @@ class ChainSpec:
         """Return the same stages asked for something else. Raises a UserError for another stage, or what one does not know."""
         if unknown := [stage for stage in wanted if stage not in self.stages]:
             raise UserError(f"settings.{unknown[0]}: no stage {unknown[0]!r} here; known: {', '.join(self.stages)}.")
-        return replace(
-            self, links=tuple(_asked(link, bundle, wanted.get(link.stage, {}), layers) for link in self.links)
-        )
+        return chain_spec([_asked(link, bundle, wanted.get(link.stage, {}), layers) for link in self.links], self.given)
 
     @property
     def pipes(self) -> list[tuple[str, str, str, list[tuple[str, str]]]]:

@@ -159,7 +159,7 @@ class Pieces:
             stop=stop if isinstance(stop, int) else stop(),
             digest=digest if isinstance(digest, str) else digest(),
             first_chunk=last.first_chunk + last.chunks if self.found else 0,
-            partitions_per_chunk=max(1, chunk_samples // sizes[0]),
+            partitions_per_chunk=max(1, chunk_samples // max(sizes)),
             extent=dict(extent or {}),
         )
         self.out.create(f"{FOLDER}/{number:05d}.json", (json.dumps(asdict(piece), indent=1) + "\n").encode())

@@ -66,7 +66,6 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
         **{name: str(value[name]) for name in TEXTS if name in columns},
         **_pictures(spec, value, sample),
         "visible_kind": "rgb",
-        "thermal_kind": PREDICTED,
         "licence": spec.licence,
         "provenance": json.dumps(_provenance(spec, value)),
     }
@@ -92,12 +91,13 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
 
 
 def thermal_pictures(name: str, layer: np.ndarray | None) -> dict[str, Any]:
-    """Return the `thermal` and `valid` pictures of `layer` uint16 [H, W] centikelvin; both empty without one."""
+    """Return `thermal`, its kind and `valid` of `layer` uint16 [H, W] centikelvin; all empty without one."""
     if layer is None or not layer.size:
-        return {"thermal": None, "valid": None}
+        return {"thermal": None, "thermal_kind": "", "valid": None}
     mask = ((layer > 0) & (layer < 65535)).astype(np.uint8) * 255
     return {
         "thermal": picture(name, "thermal", encode_png(layer)),
+        "thermal_kind": PREDICTED,
         "valid": picture(name, "valid", encode_png(mask)),
     }
 

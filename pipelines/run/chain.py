@@ -11,7 +11,8 @@ from functools import partial
 
 import numpy as np
 
-from models.columns import COLUMNS, Columns
+from models.columns import Columns
+from models.errors import UserError
 from models.stages import Stage
 from pipelines.config.chain import ChainSpec, Link
 from pipelines.rows.ids import noise_id
@@ -112,7 +113,8 @@ class Chain:
     def _batch(self, link: Link, stage: Stage, state: State, chosen: np.ndarray, size: int) -> None:
         """Run one stage over rows `chosen`, at most `size`, and note what it took and what became of them."""
         rows, place, began, smaller = state.rows, self.place[link.stage], time.perf_counter(), list[int]()
-        given = {name: values[chosen] for name, values in rows.items()}
+        names = ("sample_id", *link.flow.reads, *link.flow.reads_if_there)  # and nothing that it does not say
+        given = {name: rows[name][chosen] for name in dict.fromkeys(names) if name in rows}
         result, found, reasons = faults.survivors(partial(called, stage, link, size, smaller), given, link.stage)
         put(rows, chosen[found], result)
         state.reached[chosen[found]] |= self._mask(link.flow.writes)
@@ -195,14 +197,20 @@ def _blank(dtype: np.dtype) -> object:
 
 
 def checked(result: Columns, count: int, link: Link) -> Columns:
-    """Return `result` if it holds the columns that the stage writes, each of `count` rows. ValueError otherwise."""
+    """Return `result` if it holds the columns that the stage writes, each of `count` rows.
+
+    Raises:
+        UserError: it does not. No row is to blame but the kind, so the run ends instead of rejecting all of them.
+    """
+    told = f"stage {link.stage} (kind {link.part.kind}, {link.package})"
     short = {name: len(values) for name, values in result.items() if len(values) != count}
     if short:
-        raise ValueError(f"stage {link.stage} was given {count} rows and returned {short}")
+        raise UserError(f"{told} was given {count} rows and returned {short}: mend the kind.")
     if set(result) != set(link.flow.writes):
-        told = sorted(set(result) ^ set(link.flow.writes))
-        raise ValueError(f"stage {link.stage} says that it writes {sorted(link.flow.writes)}; what differs: {told}")
-    assert all(name in COLUMNS for name in result)
+        differs = sorted(set(result) ^ set(link.flow.writes))
+        raise UserError(
+            f"{told} says that it writes {sorted(link.flow.writes)}; what differs: {differs}. Mend the kind."
+        )
     return result
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from models.columns import Columns
-from models.errors import EnvironmentFault
+from models.errors import EnvironmentFault, UserError
 from models.stages import Flow, NoOptions
 from models.weights.bundle import Bundle, Part, load_bundle
 from pipelines.captions.write import write_captions
@@ -64,13 +64,45 @@ def test_later_draws_have_a_batch_of_their_own(bundle: Bundle, job: Job, tmp_pat
             self.stage = stage
 
         def __call__(self, rows: Columns, settings: Any, batch: int) -> Columns:
-            assert len(rows["attempt"]) <= batch
-            seen.update((int(attempt), batch) for attempt in rows["attempt"])
+            assert len(rows["noise_id"]) <= batch
+            seen.update((int(name.rsplit("/", 1)[1]), batch) for name in rows["noise_id"])
             return self.stage(rows, settings, batch)
 
     visible, *others = small.chain_of(plan).stages
     chain.Chain(plan.chain, plan.chain.stages, 3, loaded=[Noting(visible), *others])(plan.partition(0))
     assert {pair for pair in seen if pair[0] < 2} == {(0, 4), (1, 2)}
+
+
+def test_a_stage_is_given_what_it_reads_and_no_more(plan: Plan) -> None:
+    given = set[frozenset[str]]()
+    *others, faces, gates = small.chain_of(plan).stages
+
+    def noting(rows: Columns, settings: Any, batch: int) -> Columns:
+        given.add(frozenset(rows))
+        return faces(rows, settings, batch)
+
+    chain.Chain(plan.chain, plan.chain.stages, 3, loaded=[*others, noting, gates])(plan.partition(0))
+    assert given == {frozenset(("sample_id", *plan.chain.link("faces").flow.reads))}
+
+
+@pytest.mark.parametrize(
+    ("returns", "message"),
+    [
+        (lambda made: {**made, "scores": made["classes"]}, r"parser \(kind small, .*Parser\) says that it writes \['classes'\]; "
+                                                            r"what differs: \['scores'\]"),
+        (lambda made: {"classes": made["classes"][1:]}, r"stage parser \(.*\) was given 4 rows and returned {'classes': 3}"),
+    ],
+)  # fmt: skip
+def test_a_kind_that_returns_other_columns_ends_the_run(
+    returns: Callable[[Columns], Columns], message: str, plan: Plan
+) -> None:
+    visible, parser, *others = small.chain_of(plan).stages
+
+    def wrong(rows: Columns, settings: Any, batch: int) -> Columns:
+        return returns(parser(rows, settings, batch))
+
+    with pytest.raises(UserError, match=message):
+        chain.Chain(plan.chain, plan.chain.stages, 3, loaded=[visible, wrong, *others])(plan.partition(0))
 
 
 def test_a_row_does_not_depend_on_its_neighbours(plan: Plan) -> None:

@@ -87,6 +87,16 @@ def test_a_limit_may_cut_a_person_and_be_raised(bundle: Bundle, job: Job, tmp_pa
     assert {row["sample_id"] for row in rows} == set(ids(whole))
 
 
+def test_captions_of_a_piece_that_begins_small_share_no_file_larger_than_others(
+    bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "CHUNK_SAMPLES", 16)
+    write_plan(job("limit=7"), bundle, Storage(tmp_path / "out"))
+    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))  # its first partition has what is left of two people
+    assert [plan.rows(k) for k in range(plan.partitions)] == [7, 5, 8, 4]
+    assert max(sum(plan.rows(k) for k in partitions) for _, partitions in plan.chunks()) <= 16
+
+
 def test_a_run_that_was_stopped_may_be_extended_before_it_is_finished(bundle: Bundle, job: Job, tmp_path: Path) -> None:
     write_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))  # and no row of it
     plan = small.make_here(job("identities.count=5"), bundle, tmp_path / "out")

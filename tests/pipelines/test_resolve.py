@@ -222,6 +222,25 @@ def test_conditions_are_those_that_the_weights_name(tmp_path: Path, bundle: Bund
     assert resolve(own, ("visible",), ("thermal",), layers=layers_of(("hot",))).stages == ("parser", "thermal")
 
 
+def test_columns_that_follow_from_a_setting_are_tracked(nothing: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request may ask for what its service's defaults do not: a column without a bit would never be made."""
+
+    class Tones(NoOptions):
+        clipped: bool = False
+
+    monkeypatch.setattr(null.Parser, "Settings", Tones)
+    monkeypatch.setattr(
+        null.Parser,
+        "columns",
+        staticmethod(
+            lambda o, settings, f: Flow(("visible",), ("classes", "bbox") if settings.clipped else ("classes",))
+        ),
+    )
+    chain = resolve(nothing, ("visible",), ("classes",))
+    assert chain.tracked == ("visible", "classes")
+    assert chain.with_settings(nothing, {"parser": {"clipped": True}}, ()).tracked == ("visible", "classes", "bbox")
+
+
 def test_redraws_stay_with_the_first_stage(bundle: Bundle, job: Job) -> None:
     chain = chain_for(job(), bundle)
     split = small.profile("groups=[{stages: [visible]}, {stages: [parser, thermal, faces, gates]}]")

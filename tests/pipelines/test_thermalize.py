@@ -157,7 +157,8 @@ def test_what_cannot_be_taken_has_its_reason(planned: Callable[..., PhotoPlan], 
     plan = planned(layout="tfake")
     whole_run(plan, write_thermal_files)
     record = committed(plan.out)[0]
-    rejects = pq.read_table(tmp_path / "out" / record.facts["rejects"], columns=["identity_id", "reject"]).to_pylist()
+    rejects = pq.read_table(tmp_path / "out" / record.facts["rejects"]).to_pylist()
+    assert {(row["thermal"], row["thermal_kind"]) for row in rejects} == {(None, "")}
     reasons = {row["identity_id"]: row["reject"] for row in rejects}
     assert set(reasons) == {f"00000{k}.png" for k in (3, 4, 5, 6, 7, 8)}
     for name, words in (
