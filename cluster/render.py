@@ -32,8 +32,11 @@ def documents(
     image: str | None = None,
     secrets: Sequence[str] = (),
     env: Sequence[str] = (),
+    words: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the ConfigMap and the RayJob, RayService or RayCluster (`kind`, in lower case) for a bundle, job and profile.
+
+    words: the command that a RayJob runs, checked already, in place of generating; `bundle` is the one that it names.
 
     Raises:
         UserError: a file is wrong, weights or output would not be found in a pod, or a variable sounds like a secret.
@@ -61,6 +64,12 @@ def documents(
     )
     if kind == "raycluster":
         body = kuberay.ray_cluster(where, setup)
+    elif kind == "rayjob" and words:
+        if any(word.partition("=")[0] == "--profile" for word in words):
+            raise UserError("--profile stands before the --: it sizes the worker groups, too.")
+        body = kuberay.ray_job(
+            where, setup, [*_carried(words, bundle_words), "--profile", f"{kuberay.FOLDER}/profile.yaml"]
+        )
     elif kind == "rayjob":
         words = [*bundle_words, *job_words, "--profile", f"{kuberay.FOLDER}/profile.yaml", "--out", _place(out)]
         words += [word for edit in kept for word in ("--set", edit)]
@@ -71,6 +80,15 @@ def documents(
         config["applications"][0]["args"] = {**pod, "overrides": kept}  # the same files, where a pod finds them
         body = kuberay.ray_service(where, setup, yaml.safe_dump(config, sort_keys=False))
     return [kuberay.config_map(setup), body]
+
+
+def _carried(words: Sequence[str], bundle_words: Sequence[str]) -> list[str]:
+    """Return a command with its --bundle as it is found in a pod."""
+    found = list(words)
+    if "--bundle" in found:
+        place = found.index("--bundle")
+        found[place : place + 2] = bundle_words
+    return found
 
 
 def _serve_config(

@@ -31,7 +31,7 @@ def parsed(group: click.Group, words: Sequence[str]) -> tuple[click.Command, dic
     params = command.make_context(words[0], list(words[1:])).params
     for option in command.params:
         value = params.get(str(option.name))
-        if isinstance(option, click.Option) and isinstance(value, str):
+        if isinstance(option, click.Option) and isinstance(value, str) and value:
             _check_travels(option.opts[0], value, str(option.metavar))
     check_edits(params.get("overrides", ()))
     if any(LOGIN.search(word) for word in words):

@@ -84,6 +84,28 @@ def test_the_job_s_words_are_the_command_s_and_its_profile_loads(tmp_path: Path)
     assert load_profile(str(tmp_path / "profile.yaml")).writer.tasks == 3
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "thermalize --images s3://b/in --out s3://b/out --bundle starter",
+        "gather --layout plain --images s3://b/in --out s3://b/out",
+        "world --domain portrait --split generator --count 8 --out s3://b/out",
+        "embed --images s3://b/in --out s3://b/people.parquet",
+        "train thermalizer --data s3://b/in --out s3://b/out",
+    ],
+)
+def test_a_job_of_every_kind_has_a_manifest(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["manifest", "rayjob", "--profile", "cluster", "--secret", "s3-login", "--", *words.split()]
+    assert cli.main(given) == 0
+    body = list(yaml.safe_load_all(capsys.readouterr().out))[1]
+    assert shlex.split(body["spec"]["entrypoint"])[-len(words.split()) - 2 :] == [
+        *words.split(), "--profile", f"{kuberay.FOLDER}/profile.yaml",
+    ]  # fmt: skip
+    assert cli.main(["manifest", "rayservice", "--", *words.split()]) == 2
+    assert cli.main(["manifest", "rayjob", "--", *words.split(), "--profile", "laptop"]) == 2
+    assert cli.main(["manifest", "rayjob", "--", *[w.replace("s3://b/", "near/") for w in words.split()]]) == 2
+
+
 def test_each_stage_group_has_nodes_of_its_label_that_fit_it() -> None:
     split = (
         "profile.groups=[{stages: [visible], gpus: 1, cpus: 4, actors: [1, 32]}, "
