@@ -91,8 +91,9 @@ class Stage(Protocol):
     def __init__(self, weights: dict[str, Path], options: Any, *, dtype: str, threads: int) -> None: ...
 
     def __call__(self, rows: Columns, settings: Any, batch: int) -> Columns:
-        """Return what `rows` become. batch: rows of one forward pass; shorter ones are padded to it, so that neighbours
-        never change a row."""
+        """Return what `rows` become: `sample_id`, the columns that the stage reads, and of those that it looks at where they
+        are there, those that are. batch: rows of one forward pass; shorter ones are padded to it, so that neighbours never
+        change a row."""
 
 
 def package_of(stage: str, kind: str, where: str) -> str:

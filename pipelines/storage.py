@@ -36,7 +36,10 @@ def views(uri: str) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFileSystem, str
 
 
 class Storage:
-    """A folder anywhere. Names given to its methods are relative to it. Picklable: workers open their own connections."""
+    """A folder anywhere. Names given to its methods are relative to it. Picklable: workers open their own connections.
+
+    Two of the same place are equal, so that what is cached by one is found by the other.
+    """
 
     def __init__(self, uri: str | Path) -> None:
         text = str(uri)
@@ -50,6 +53,12 @@ class Storage:
 
     def __getstate__(self) -> dict[str, str]:
         return {"uri": self.uri}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Storage) and self.uri == other.uri
+
+    def __hash__(self) -> int:
+        return hash(self.uri)
 
     @cached_property
     def _views(self) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFileSystem, str]:

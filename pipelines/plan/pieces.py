@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,8 @@ class Pieces:
         path = self.out.path(_table(number, name))
         try:
             if (number, name) not in self._files:
-                self._files[number, name] = pq.ParquetFile(path, filesystem=self.out.arrow)
+                there = self.out.arrow.get_file_info(path)
+                self._files[number, name] = _open(self.out, path, there.size, there.mtime_ns)
             yield self._files[number, name]
         except (pa.ArrowException, OSError) as error:
             if remote(error):
@@ -310,6 +311,15 @@ def read_recipe(out: Storage) -> tuple[Recipe, Bundle]:
     except (ValidationError, KeyError):
         raise _damaged_run(out) from None
     return recipe, bundle
+
+
+@lru_cache(maxsize=8)
+def _open(out: Storage, path: str, size: int | None, changed: int | None) -> pq.ParquetFile:
+    """Return a table's file. Its list of row groups is long, so a process reads it once for all of its tasks.
+
+    size, changed: of the file, so that another one in its place is opened anew.
+    """
+    return pq.ParquetFile(path, filesystem=out.arrow)
 
 
 def _table(number: int, name: str) -> str:

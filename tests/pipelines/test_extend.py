@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipelines import gather
 from pipelines.commits import committed
 from pipelines.config.job import GenerateJob
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.plan import samples
+from pipelines.plan import pieces, samples
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
 from pipelines.plan.pieces import read_pieces
 from pipelines.plan.samples import Plan, read_plan, write_plan
@@ -161,6 +162,20 @@ def test_a_plan_that_is_damaged_or_has_a_hole_is_named(bundle: Bundle, job: Job,
     plan.out.write(table, plan.out.read(table)[:-50])
     with pytest.raises(EnvironmentFault, match="00000-samples.parquet is damaged or missing"):
         write_plan(job(), bundle, plan.out).rows(0)
+
+
+def test_tasks_of_a_process_open_a_table_once(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    """Its list of row groups grows with the run; every task has its own copy of the plan."""
+    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    pieces._open.cache_clear()
+    copies = [deepcopy(plan) for _ in range(plan.partitions)]
+    found = [own.sample_table(k)["sample_id"].to_pylist() for k, own in enumerate(copies)]
+    assert pieces._open.cache_info().misses == 1 and len({name for names in found for name in names}) == plan.samples
+    # Another file in its place is another one.
+    name = "_plan/pieces/00000-samples.parquet"
+    table = pq.read_table(tmp_path / "out" / name).slice(0, 3)
+    pq.write_table(table, tmp_path / "out" / name)
+    assert deepcopy(plan).rows(0) == 3
 
 
 def test_a_table_that_opens_and_cannot_be_read_is_named(bundle: Bundle, job: Job, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Thermalizing a user's pictures: what is taken, what is refused and why, both layouts, and a run that goes on."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipelines.commits import committed
 from pipelines.config.request import load_thermalize
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
+from pipelines.plan import photos as photo_plan
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
 from pipelines.rows.ids import split_of
 from pipelines.run.driver import end_run
@@ -122,6 +124,19 @@ def test_classes_of_a_parquet_spare_the_parser(tmp_path: Path, starter: Bundle) 
     bare = load_thermalize(parquet(tmp_path / "bare", 1), bundle=str(path), profile="laptop")
     with pytest.raises(UserError, match="stage thermal reads column classes, which the source does not bring"):
         write_photo_plan(bare.job, bare.bundle, Storage(tmp_path / "other"))
+
+
+def test_a_row_group_is_read_once_for_its_pictures(
+    tmp_path: Path, planned: Callable[..., PhotoPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        photo_plan, "ThreadPoolExecutor", lambda *_: ThreadPoolExecutor(1)
+    )  # two at once may both read it
+    masks = pa.array([cv2.imencode(".png", mask())[1].tobytes()] * 6, pa.binary())
+    plan = planned(images=parquet(tmp_path / "six", 6, classes=masks), masks="")
+    photo_plan._row_group.cache_clear()
+    assert set(plan.partition(0)["reject"]) == {""}
+    assert photo_plan._row_group.cache_info().misses == 1
 
 
 def test_parquet_files_without_a_row_are_refused(tmp_path: Path, planned: Callable[..., PhotoPlan]) -> None:
