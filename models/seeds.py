@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def seed_of(*parts: object) -> int:
     """Return a 63-bit seed that depends on `parts` (joined as text) alone."""
-    text = "\x1f".join(str(part) for part in parts)
+    text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

@@ -1,6 +1,7 @@
 """What a view shows, in words: drawn for each sample by seed, the `identity` words constant over a person's views."""
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,40 +35,52 @@ USUAL = ("hair_style", "beard")
 """Attributes of a view that are a person's habit."""
 
 
-def draw_words(
-    seed: int,
-    identity: str,
-    view: int,
-    known: Mapping[str, str],
-    allowed: Mapping[str, list[str]],
-    *,
-    sampled: bool = True,
-) -> dict[str, str]:
-    """Return the words of view `view` of `identity`: of every attribute for a sampled person.
+class Vocabulary:
+    """The words that a job chooses from, each with its share of the numbers in [0, 1).
 
-    known: identity words that are given or estimated from the embedding; they win. allowed: the job's choice of words.
+    allowed: the job's choice, by attribute; where it has none all words, as frequent as `FREQUENT` says.
+    """
+
+    def __init__(self, allowed: Mapping[str, list[str]]) -> None:
+        self.allowed = allowed
+        self._shares: dict[tuple[str, str], tuple[Sequence[str], list[float]]] = {}
+
+    def word(self, name: str, sex: str, number: float) -> str:
+        """Return the word of an attribute that `number` falls to, for a person of `sex` (empty where unknown)."""
+        if (name, sex) not in self._shares:
+            choices = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
+            weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])
+            self._shares[name, sex] = choices, (np.cumsum(weights) / weights.sum()).tolist()
+        choices, ends = self._shares[name, sex]
+        return choices[bisect_right(ends, number)]
+
+
+def draw_words(
+    seed: int, identity: str, views: int, known: Mapping[str, str], words: Vocabulary, *, sampled: bool = True
+) -> list[dict[str, str]]:
+    """Return the words of each of `views` views of `identity`: of every attribute for a sampled person.
+
+    known: identity words that are given or estimated from the embedding; they win.
     sampled: False for a person who exists. What they look like is theirs: nothing is drawn of it but what the job names.
     """
-    words: dict[str, str] = {}
+    # What stays over a person's views.
+    constant = dict[str, str]()
     for name in IDENTITY:
         if name in known:
-            words[name] = known[name]
-        elif sampled or name in allowed:
-            words[name] = _draw(name, words, allowed, seed, identity)
-    for name in VIEW:
-        if name in USUAL and not sampled and name not in allowed:
-            continue
-        if name in USUAL and _uniform(seed, identity, view, name) < HABIT:
-            words[name] = _draw(name, words, allowed, seed, identity)
-        else:
-            words[name] = _draw(name, words, allowed, seed, identity, view)
-    return words
-
-
-def _draw(name: str, words: Mapping[str, str], allowed: Mapping[str, list[str]], *key: object) -> str:
-    choices = allowed.get(name) or BY_SEX.get(words.get("sex", ""), {}).get(name) or ATTRIBUTES[name][2]
-    weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])
-    return choices[int(np.searchsorted(np.cumsum(weights) / weights.sum(), _uniform(*key, name), side="right"))]
+            constant[name] = known[name]
+        elif sampled or name in words.allowed:
+            constant[name] = words.word(name, constant.get("sex", ""), _uniform(seed, identity, name))
+    # How they usually wear hair and beard.
+    sex = constant.get("sex", "")
+    drawn = [name for name in VIEW if name not in USUAL or sampled or name in words.allowed]
+    usual = {name: words.word(name, sex, _uniform(seed, identity, name)) for name in USUAL if name in drawn}
+    # What is drawn for each view.
+    found = [dict(constant) for _ in range(views)]
+    for view, said in enumerate(found):
+        for name in drawn:
+            number = _uniform(seed, identity, view, name)
+            said[name] = usual[name] if name in usual and number < HABIT else words.word(name, sex, number)
+    return found
 
 
 def _uniform(*key: object) -> float:
