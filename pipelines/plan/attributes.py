@@ -2,11 +2,12 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from models.attributes import ATTRIBUTES
-from models.seeds import seed_of
+from models.seeds import seeds_of
 
 HABIT = 0.75
 """How often a person wears their usual hair and beard."""
@@ -45,18 +46,18 @@ class Vocabulary:
         self.allowed = allowed
         self._shares: dict[tuple[str, str], tuple[Sequence[str], list[float]]] = {}
 
-    def word(self, name: str, sex: str, number: float) -> str:
-        """Return the word of an attribute that `number` falls to, for a person of `sex` (empty where unknown)."""
+    def words(self, name: str, sex: str, numbers: Sequence[float]) -> list[str]:
+        """Return the words of an attribute that `numbers` fall to, for a person of `sex` (empty where unknown)."""
         if (name, sex) not in self._shares:
             choices = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
             weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])
             self._shares[name, sex] = choices, (np.cumsum(weights) / weights.sum()).tolist()
         choices, ends = self._shares[name, sex]
-        return choices[bisect_right(ends, number)]
+        return [choices[bisect_right(ends, number)] for number in numbers]
 
 
 def draw_words(
-    seed: int, identity: str, views: int, known: Mapping[str, str], words: Vocabulary, *, sampled: bool = True
+    seed: int, identity: str, views: int, known: Mapping[str, str], vocabulary: Vocabulary, *, sampled: bool = True
 ) -> list[dict[str, str]]:
     """Return the words of each of `views` views of `identity`: of every attribute for a sampled person.
 
@@ -64,25 +65,37 @@ def draw_words(
     sampled: False for a person who exists. What they look like is theirs: nothing is drawn of it but what the job names.
     """
     # What stays over a person's views.
+    open_ = [name for name in IDENTITY if name not in known and (sampled or name in vocabulary.allowed)]
+    usual = [name for name in USUAL if sampled or name in vocabulary.allowed]
+    numbers = dict(zip([*open_, *usual], _uniform(seed, identity, 0, (*open_, *usual))[0]))
     constant = dict[str, str]()
     for name in IDENTITY:
         if name in known:
             constant[name] = known[name]
-        elif sampled or name in words.allowed:
-            constant[name] = words.word(name, constant.get("sex", ""), _uniform(seed, identity, name))
-    # How they usually wear hair and beard.
-    sex = constant.get("sex", "")
-    drawn = [name for name in VIEW if name not in USUAL or sampled or name in words.allowed]
-    usual = {name: words.word(name, sex, _uniform(seed, identity, name)) for name in USUAL if name in drawn}
-    # What is drawn for each view.
+        elif name in numbers:
+            (constant[name],) = vocabulary.words(name, constant.get("sex", ""), [numbers[name]])
+    # What is drawn for each view; most often hair and beard are as the person usually wears them.
+    sex, drawn = constant.get("sex", ""), tuple(name for name in VIEW if name not in USUAL or name in usual)
     found = [dict(constant) for _ in range(views)]
-    for view, said in enumerate(found):
-        for name in drawn:
-            number = _uniform(seed, identity, view, name)
-            said[name] = usual[name] if name in usual and number < HABIT else words.word(name, sex, number)
+    for name, column in zip(drawn, zip(*_uniform(seed, identity, views, drawn))):
+        words = vocabulary.words(name, sex, column)
+        if name in usual:
+            (habit,) = vocabulary.words(name, sex, [numbers[name]])
+            words = [habit if number < HABIT else word for number, word in zip(column, words)]
+        for said, word in zip(found, words):
+            said[name] = word
     return found
 
 
-def _uniform(*key: object) -> float:
-    """Return a number in [0, 1) that depends on `key` alone."""
-    return (seed_of("attribute", *key) >> 10) / float(1 << 53)
+def _uniform(seed: int, identity: str, views: int, names: tuple[str, ...]) -> list[list[float]]:
+    """Return numbers in [0, 1) [views][names], each a function of seed, identity, view and name alone.
+
+    views: 0 for one row that belongs to no view.
+    """
+    seeds = seeds_of(("attribute", seed, identity), _keys(views, names))
+    return ((seeds >> 10) / float(1 << 53)).reshape(max(1, views), len(names)).tolist()
+
+
+@lru_cache(64)
+def _keys(views: int, names: tuple[str, ...]) -> list[bytes]:
+    return [f"{view}\x1f{name}".encode() for view in range(views) for name in names] or [n.encode() for n in names]

@@ -348,19 +348,17 @@ SAMPLE_SCHEMA = pa.schema(
 def sample_rows(job: GenerateJob, people: Sequence[Identity]) -> pa.Table:
     """Return the samples of some people as rows of `SAMPLE_SCHEMA`."""
     columns: dict[str, list[Any]] = {name: [] for name in SAMPLE_SCHEMA.names}
-    vocabulary = Vocabulary(job.views.attributes)
+    vocabulary, draws = Vocabulary(job.views.attributes), range(job.views.draws)
+    places = [(view, draw) for view in range(job.views.per_identity) for draw in draws]
     for person in people:
-        known, views, draws = person.words, job.views.per_identity, range(job.views.draws)
-        said = draw_words(job.seed, person.id, views, known, vocabulary, sampled=person.sampled)
+        said = draw_words(job.seed, person.id, job.views.per_identity, person.words, vocabulary, sampled=person.sampled)
         sources = {name: person.source_of(name) if name in said[0] else "none" for name in ATTRIBUTES}
-        for view, words in enumerate(said):
-            columns["sample_id"] += [sample_id(job.seed, person.id, view, draw) for draw in draws]
-            columns["seed"] += [seed_of(job.seed, person.id, view, draw) for draw in draws]
-            columns["view"] += [view] * len(draws)
-            columns["draw"] += draws
-            columns["attributes"] += [json.dumps(words)] * len(draws)
-        columns["identity_id"] += [person.id] * (views * len(draws))
-        columns["attributes_source"] += [json.dumps(sources)] * (views * len(draws))
+        columns["sample_id"] += [sample_id(job.seed, person.id, view, draw) for view, draw in places]
+        columns["seed"] += [seed_of(job.seed, person.id, view, draw) for view, draw in places]
+        columns["attributes"] += [text for words in said for text in [json.dumps(words)] * len(draws)]
+        columns["attributes_source"] += [json.dumps(sources)] * len(places)
+        columns["identity_id"] += [person.id] * len(places)
+    columns["view"], columns["draw"] = map(list, zip(*places * len(people)))
     return pa.table(columns, schema=SAMPLE_SCHEMA)
 
 
