@@ -49,11 +49,11 @@ class Vocabulary:
     def words(self, name: str, sex: str, numbers: Sequence[float]) -> list[str]:
         """Return the words of an attribute that `numbers` fall to, for a person of `sex` (empty where unknown)."""
         if (name, sex) not in self._shares:
-            choices = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
+            choices: Sequence[str] = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
             weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])
             self._shares[name, sex] = choices, (np.cumsum(weights) / weights.sum()).tolist()
-        choices, ends = self._shares[name, sex]
-        return [choices[bisect_right(ends, number)] for number in numbers]
+        known, ends = self._shares[name, sex]
+        return [known[bisect_right(ends, number)] for number in numbers]
 
 
 def draw_words(

@@ -83,11 +83,12 @@ def estimate(draw: Callable[[int], np.ndarray], fill: Callable[[float], tuple[in
     found = [near[near > least] for near in (one[k : k + 512] @ other.T for k in range(0, PAIRS, 512))]
     cosines = -np.sort(-np.concatenate(found))
     # How many find room where that is quickly seen, and the straight line through the last of them.
-    points = list[tuple[float, float]]()
+    rarity, room = list[float](), list[float]()
     for share in SHARES:
         people, candidates = fill(float(cosines[int(share * PAIRS**2)]))
-        points.append((np.log(1 / share), np.log(people)))
+        rarity.append(np.log(1 / share))
+        room.append(np.log(people))
         if candidates > ENOUGH:
             break
-    slope, offset = np.polyfit(*np.array(points[-3:]).T, 1)
+    slope, offset = np.polyfit(rarity[-3:], room[-3:], 1)
     return Capacity(float(slope), float(offset), cosines, PAIRS**2)

@@ -124,7 +124,7 @@ class Directions:
 
     def __init__(self, reference: Reference) -> None:
         stretched = reference.scales[:, None].astype(np.float64) * reference.components
-        both = np.linalg.qr(np.concatenate([stretched, reference.mean[None]]).T, mode="r")
+        both = np.asarray(np.linalg.qr(np.concatenate([stretched, reference.mean[None]]).T, mode="r"))
         self.spread, self.mean = both[:, :-1], both[:, -1]
 
     def of(self, numbers: np.ndarray) -> np.ndarray:
