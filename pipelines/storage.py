@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import fsspec
 import pyarrow.fs as arrow_fs
@@ -112,6 +113,31 @@ class Storage:
                 return
             temporary = self._temporary(name, content)
             os.replace(temporary, self.path(name))
+
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[IO[bytes]]:
+        """Open `name` to be written piece by piece; it appears whole when the block ends, and not at all if that raises."""
+        with explained(self.path(name), "written"):
+            if self.local:
+                temporary = self._temporary(name, b"")
+                try:
+                    with open(temporary, "wb") as file:
+                        yield file
+                        file.flush()
+                        os.fsync(file.fileno())
+                    os.replace(temporary, self.path(name))
+                except BaseException:
+                    os.unlink(temporary)
+                    raise
+                return
+            file = self.fsspec.open(self.path(name), "wb")
+            try:
+                yield file
+            except BaseException:
+                file.closed = True  # else it would finish the upload when it is collected
+                file.discard()
+                raise
+            file.close()
 
     def create(self, name: str, content: bytes) -> bool:
         """Write `name` only if nothing is there; returns False when something is. Of several writers one wins.

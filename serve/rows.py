@@ -17,7 +17,8 @@ from pipelines.config.profile import Limits
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.square import squared
 from pipelines.plan import photos, samples
-from pipelines.plan.identities import Identity, Reference, checked, sampled, table_of
+from pipelines.plan.identities import Identity, Reference, checked, table_of
+from pipelines.plan.sampling import sampled
 from pipelines.rows.ids import hashed
 from pipelines.rows.record import pairs_of
 from serve import codecs
@@ -49,7 +50,7 @@ def person_of(request: PairsRequest, embedding: Sequence[float] | None, referenc
 
 def sample_table(request: PairsRequest, order: Order[GenerateJob], person: Identity) -> pa.Table:
     """Return the samples as the plan of a job would hold them; a given caption says their attributes."""
-    rows = list(samples.samples_of(order.job, person))
+    rows = samples.samples_of(order.job, person)
     if request.caption is not None:
         stated = {name: word for name, word in read(request.caption).items() if word != AMBIGUOUS}
         sources = {name: GIVEN if name in stated else NONE for name in ATTRIBUTES}

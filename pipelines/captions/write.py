@@ -22,6 +22,7 @@ from models.errors import UserError
 from models.seeds import seed_of
 from models.weights.bundle import Bundle
 from pipelines.captions.backends import GRAMMAR, LLM, TEMPLATE, VllmOptions, vllm_options, writer_of
+from pipelines.captions.keys import Keys
 from pipelines.captions.vllm import Engine, Texts, Told, silent
 from pipelines.config.profile import CaptionEngines
 from pipelines.plan.samples import Plan
@@ -32,6 +33,8 @@ FEW = 2_048
 """Below so many samples all attempts are written at once, which is quicker than starting an engine again."""
 
 
+Taken = Keys | set[int]
+"""Which texts a run has, as keys."""
 Write = Callable[[Sequence[tuple[int, int]]], Texts]
 
 
@@ -45,9 +48,11 @@ def write_captions(plan: Plan, engines: CaptionEngines, told: Told = silent) -> 
         UserError: the bundle's options are wrong.
     """
     part, counts = writer_of(plan.bundle, plan.job.captions, plan.job.parts), Counter[str]()
-    open_chunks = list(plan.uncaptioned())
-    taken = _taken(plan, {chunk for chunk, _ in open_chunks}) if open_chunks else set()
-    for wave in _waves(open_chunks):
+    there = plan.captioned()
+    if all(chunk in there for chunk, _ in plan.chunks()):
+        return {}
+    taken = _taken(plan, there)
+    for wave in _waves(plan.uncaptioned()):
         began = time.monotonic()
         table = pa.concat_tables(samples for _, samples in wave)
         asked = [json.loads(text) for text in table["attributes"].to_pylist()]
@@ -95,7 +100,7 @@ def measure(bundle: Bundle, engines: CaptionEngines, count: int = 1000, seed: in
     }
 
 
-def templates(asked: Sequence[dict[str, str]], seeds: Sequence[int], taken: set[int]) -> list[str]:
+def templates(asked: Sequence[dict[str, str]], seeds: Sequence[int], taken: Taken) -> list[str]:
     """Return a caption of the grammar for each sample, none of them in `taken` (which grows by them) if it can be helped."""
     captions = []
     for attributes, seed in zip(asked, seeds, strict=True):
@@ -105,7 +110,7 @@ def templates(asked: Sequence[dict[str, str]], seeds: Sequence[int], taken: set[
 
 
 def choose(
-    asked: Sequence[dict[str, str]], seeds: Sequence[int], write: Write, options: VllmOptions, taken: set[int]
+    asked: Sequence[dict[str, str]], seeds: Sequence[int], write: Write, options: VllmOptions, taken: Taken
 ) -> tuple[list[str], list[str]]:
     """Return (captions, sources) of the samples with `asked` attributes.
 
@@ -142,7 +147,7 @@ def _states(text: str, attributes: dict[str, str], share: float) -> bool:
     return text.endswith((".", "!")) and len(disagreements(text, attributes)) <= (1 - share) * len(said) + 1e-9
 
 
-def _take(text: str, taken: set[int]) -> bool:
+def _take(text: str, taken: Taken) -> bool:
     key = seed_of(normalised(text))
     if key in taken:
         return False
@@ -150,10 +155,13 @@ def _take(text: str, taken: set[int]) -> bool:
     return True
 
 
-def _taken(plan: Plan, open_chunks: set[int]) -> set[int]:
-    """Return the keys of the captions that are committed already."""
-    there = [k for chunk, partitions in plan.chunks() if chunk not in open_chunks for k in partitions]
-    return {seed_of(normalised(text)) for k in there for text in plan.captions(k)["caption"].to_pylist()}
+def _taken(plan: Plan, there: set[int]) -> Keys:
+    """Return the keys of the captions that are committed already, those of chunks `there`."""
+    keys = Keys()
+    for partition in (k for chunk, partitions in plan.chunks() if chunk in there for k in partitions):
+        for text in plan.captions(partition)["caption"].to_pylist():
+            keys.add(seed_of(normalised(text)))
+    return keys
 
 
 def _waves(chunks: Iterable[tuple[int, pa.Table]]) -> Iterator[list[tuple[int, pa.Table]]]:

@@ -1,11 +1,13 @@
 """What a view shows, in words: drawn for each sample by seed, the `identity` words constant over a person's views."""
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from models.attributes import ATTRIBUTES
-from models.seeds import seed_of
+from models.seeds import seeds_of
 
 HABIT = 0.75
 """How often a person wears their usual hair and beard."""
@@ -34,42 +36,66 @@ USUAL = ("hair_style", "beard")
 """Attributes of a view that are a person's habit."""
 
 
-def draw_words(
-    seed: int,
-    identity: str,
-    view: int,
-    known: Mapping[str, str],
-    allowed: Mapping[str, list[str]],
-    *,
-    sampled: bool = True,
-) -> dict[str, str]:
-    """Return the words of view `view` of `identity`: of every attribute for a sampled person.
+class Vocabulary:
+    """The words that a job chooses from, each with its share of the numbers in [0, 1).
 
-    known: identity words that are given or estimated from the embedding; they win. allowed: the job's choice of words.
+    allowed: the job's choice, by attribute; where it has none all words, as frequent as `FREQUENT` says.
+    """
+
+    def __init__(self, allowed: Mapping[str, list[str]]) -> None:
+        self.allowed = allowed
+        self._shares: dict[tuple[str, str], tuple[Sequence[str], list[float]]] = {}
+
+    def words(self, name: str, sex: str, numbers: Sequence[float]) -> list[str]:
+        """Return the words of an attribute that `numbers` fall to, for a person of `sex` (empty where unknown)."""
+        if (name, sex) not in self._shares:
+            choices: Sequence[str] = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
+            weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])
+            self._shares[name, sex] = choices, (np.cumsum(weights) / weights.sum()).tolist()
+        known, ends = self._shares[name, sex]
+        return [known[bisect_right(ends, number)] for number in numbers]
+
+
+def draw_words(
+    seed: int, identity: str, views: int, known: Mapping[str, str], vocabulary: Vocabulary, *, sampled: bool = True
+) -> list[dict[str, str]]:
+    """Return the words of each of `views` views of `identity`: of every attribute for a sampled person.
+
+    known: identity words that are given or estimated from the embedding; they win.
     sampled: False for a person who exists. What they look like is theirs: nothing is drawn of it but what the job names.
     """
-    words: dict[str, str] = {}
+    # What stays over a person's views.
+    open_ = [name for name in IDENTITY if name not in known and (sampled or name in vocabulary.allowed)]
+    usual = [name for name in USUAL if sampled or name in vocabulary.allowed]
+    numbers = dict(zip([*open_, *usual], _uniform(seed, identity, 0, (*open_, *usual))[0]))
+    constant = dict[str, str]()
     for name in IDENTITY:
         if name in known:
-            words[name] = known[name]
-        elif sampled or name in allowed:
-            words[name] = _draw(name, words, allowed, seed, identity)
-    for name in VIEW:
-        if name in USUAL and not sampled and name not in allowed:
-            continue
-        if name in USUAL and _uniform(seed, identity, view, name) < HABIT:
-            words[name] = _draw(name, words, allowed, seed, identity)
-        else:
-            words[name] = _draw(name, words, allowed, seed, identity, view)
-    return words
+            constant[name] = known[name]
+        elif name in numbers:
+            (constant[name],) = vocabulary.words(name, constant.get("sex", ""), [numbers[name]])
+    # What is drawn for each view; most often hair and beard are as the person usually wears them.
+    sex, drawn = constant.get("sex", ""), tuple(name for name in VIEW if name not in USUAL or name in usual)
+    found = [dict(constant) for _ in range(views)]
+    for name, column in zip(drawn, zip(*_uniform(seed, identity, views, drawn))):
+        words = vocabulary.words(name, sex, column)
+        if name in usual:
+            (habit,) = vocabulary.words(name, sex, [numbers[name]])
+            words = [habit if number < HABIT else word for number, word in zip(column, words)]
+        for said, word in zip(found, words):
+            said[name] = word
+    return found
 
 
-def _draw(name: str, words: Mapping[str, str], allowed: Mapping[str, list[str]], *key: object) -> str:
-    choices = allowed.get(name) or BY_SEX.get(words.get("sex", ""), {}).get(name) or ATTRIBUTES[name][2]
-    weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])
-    return choices[int(np.searchsorted(np.cumsum(weights) / weights.sum(), _uniform(*key, name), side="right"))]
+def _uniform(seed: int, identity: str, views: int, names: tuple[str, ...]) -> list[list[float]]:
+    """Return numbers in [0, 1) [views][names], each a function of seed, identity, view and name alone.
+
+    views: 0 for one row that belongs to no view.
+    """
+    seeds = seeds_of(("attribute", seed, identity), _keys(views, names))
+    return ((seeds >> 10) / float(1 << 53)).reshape(max(1, views), len(names)).tolist()
 
 
-def _uniform(*key: object) -> float:
-    """Return a number in [0, 1) that depends on `key` alone."""
-    return (seed_of("attribute", *key) >> 10) / float(1 << 53)
+@lru_cache(64)
+def _keys(views: int, names: tuple[str, ...]) -> list[bytes]:
+    return [f"{view}\x1f{name}".encode() for view in range(views) for name in names] or [n.encode() for n in names]

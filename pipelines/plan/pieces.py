@@ -8,6 +8,8 @@ A run is extended when its old items are unchanged: new ones come in a new piece
 chunks of their own, so what was there stays byte for byte. Fewer than planned is refused.
 """
 
+import contextlib
+import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +29,8 @@ from pipelines.commits import finished
 from pipelines.config.recipe import VERSION, Recipe, check_same
 from pipelines.storage import Storage, fault, remote
 
+WRITTEN = {"compression": "zstd", "use_dictionary": False}
+"""How tables are written: a row group is small, and hardly any value in it stands twice."""
 RUN, FOLDER, SAMPLES = "_plan/run.json", "_plan/pieces", "samples"
 
 
@@ -140,17 +144,21 @@ class Pieces:
         """
         check_planned(finished(self.out), self)
         number, sizes = len(self.found), list[int]()
-        for name, parts in tables.items():
-            sink, writer = pa.BufferOutputStream(), None
-            for part in parts:
-                writer = writer or pq.ParquetWriter(sink, part.schema, compression="zstd")
-                writer.write_table(part, row_group_size=len(part))
-                if name == SAMPLES:
-                    sizes.append(len(part))
-            if writer is None:
-                return self
-            writer.close()
-            self.out.write(_table(number, name), sink.getvalue().to_pybytes())
+        # All tables at once, a row group as it comes: what was read for a partition is let go before the next.
+        partitions = zip(*tables.values(), strict=True)
+        first = next(partitions, None)
+        if first is None:
+            return self
+        with contextlib.ExitStack() as stack:
+            writers = []
+            for name, part in zip(tables, first):
+                file = stack.enter_context(self.out.stream(_table(number, name)))
+                writers.append(stack.enter_context(pq.ParquetWriter(file, part.schema, **WRITTEN)))
+            for parts in itertools.chain([first], partitions):
+                for writer, part in zip(writers, parts):
+                    writer.write_table(part, row_group_size=len(part))
+                sizes.append(len(parts[list(tables).index(SAMPLES)]))
+        # With the piece's own file it is whole.
         last = self.found[-1] if self.found else Piece(0, 0, 0, 0, 0, "")
         piece = Piece(
             first=self.partitions,

@@ -5,6 +5,7 @@ in a stable order: a larger job starts with the same samples. All views of a per
 them. Captions are written later, chunk by chunk, into `_plan/captions`.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from math import gcd, prod
@@ -24,9 +25,10 @@ from pipelines.config.chain import ChainSpec
 from pipelines.config.generate import BRINGS, chain_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe, caption_recipe, chain_of, stage_recipes
-from pipelines.plan.attributes import draw_words
-from pipelines.plan.identities import Identity, digest, identities, table_of
-from pipelines.plan.pieces import SAMPLES, Pieces, claim, read_pieces, read_recipe, read_run
+from pipelines.plan.attributes import Vocabulary, draw_words
+from pipelines.plan.identities import Identity, table_of
+from pipelines.plan.people import People, people_of
+from pipelines.plan.pieces import SAMPLES, Piece, Pieces, claim, read_pieces, read_recipe, read_run
 from pipelines.rows.ids import hashed, noise_id
 from pipelines.rows.record import RecordSpec
 from pipelines.storage import Storage, fault, remote
@@ -36,6 +38,9 @@ IDENTITIES = "identities"
 RAW_BYTES = 256 * 2**20
 """A partition's columns, uncompressed, at most."""
 CHUNK_SAMPLES = 4096
+PIECE_SAMPLES = 250_000
+SAME = 1e-6
+"""Two processors may differ so much in a number of a unit embedding."""
 
 
 def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
@@ -219,7 +224,7 @@ def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Plan:
     recipe = recipe_for(job, bundle, chain)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
-    people = identities(job.identities, bundle, job.seed, job.parts)
+    people = people_of(job.identities, bundle, job.seed, job.parts)
     _check_unchanged(pieces, job, people, out)
     return Plan(out, job, bundle, recipe, chain, _extended(pieces, job, recipe, people, out))
 
@@ -265,42 +270,48 @@ def sample_bytes(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
     return total * job.gates.attempts
 
 
-def _check_unchanged(pieces: Pieces, job: GenerateJob, people: Sequence[Identity], out: Storage) -> None:
-    """Raise a UserError where a person who is planned is not the one that is asked for now."""
+def _check_unchanged(pieces: Pieces, job: GenerateJob, people: People, out: Storage) -> None:
+    """Raise a UserError where a person who is planned is not the one that is asked for now.
+
+    A piece's digest says that nobody has changed without a look at anybody. Where it differs, what is planned decides: a
+    file may have been written anew, or the piece be an earlier version's, with the same people.
+    """
     if len(people) < pieces.items:
         raise UserError(
             f"{out.uri} is planned for {pieces.items} people, and {len(people)} are asked for: a run can grow, not shrink. "
             "Choose another --out for fewer."
         )
-    for number, piece in enumerate(pieces.found):
-        now = people[piece.start : piece.stop]
-        if digest(now) == piece.digest:
+    for piece in pieces.found:
+        if people.digest(piece.start, piece.stop) == piece.digest:
             continue
-        raise UserError(
-            f"{out.uri}: person {_changed(pieces, number, job, now)!r}, who is planned, has changed in the source (another "
-            "place, embedding or words). Choose another --out, or put the people back as they were and new ones after them."
-        )
+        changed = _changed(pieces, piece, job, itertools.chain.from_iterable(people.blocks(piece.start, piece.stop)))
+        if changed is not None:
+            raise UserError(
+                f"{out.uri}: person {changed!r}, who is planned, has changed in the source (another place, embedding or "
+                "words). Choose another --out, or put the people back as they were and new ones after them."
+            )
 
 
-def _changed(pieces: Pieces, number: int, job: GenerateJob, now: Sequence[Identity]) -> str:
+def _changed(pieces: Pieces, piece: Piece, job: GenerateJob, now: Iterator[Identity]) -> str | None:
     """Return the first person of a piece in whose place another stands now, or whose embedding or words are others."""
-    people, rows = pieces.whole_table(number, IDENTITIES), pieces.whole_table(number, SAMPLES)
     told = ("sample_id", "attributes", "attributes_source")
-    planned = set(zip(*(rows[name].to_pylist() for name in told)))
-    samples = {sample for sample, _, _ in planned}
-    for name, embedding, person in zip(people["identity_id"].to_pylist(), people["embedding"].to_pylist(), now):
-        own = [tuple(row[key] for key in told) for row in samples_of(job, person) if row["sample_id"] in samples]
-        if (
-            person.id != name
-            or not np.array_equal(np.float32(embedding), person.embedding)
-            or not planned.issuperset(own)
-        ):
-            return str(name)
-    return now[0].id
+    for partition in range(piece.first, piece.first + piece.partitions):
+        people, rows = pieces.table(partition, IDENTITIES), pieces.table(partition)
+        planned = set(zip(*(rows[name].to_pylist() for name in told)))
+        samples = {sample for sample, _, _ in planned}
+        embeddings = np.asarray(people["embedding"].combine_chunks().flatten()).reshape(len(people), -1)
+        for name, embedding, person in zip(people["identity_id"].to_pylist(), embeddings, now):
+            own = {tuple(row[key] for key in told) for row in samples_of(job, person) if row["sample_id"] in samples}
+            if person.id != name or abs(embedding - person.embedding).max() > SAME or not own <= planned:
+                return str(name)
+    return None
 
 
-def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: Sequence[Identity], out: Storage) -> Pieces:
-    """Return the pieces with a further one where the job asks for samples that are not planned yet."""
+def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, out: Storage) -> Pieces:
+    """Return the pieces with further ones where the job asks for samples that are not planned yet.
+
+    A piece holds some `PIECE_SAMPLES` at most. Of a run that is stopped between two, the same ones follow.
+    """
     each = job.views.per_identity * job.views.draws
     wanted, planned = min(len(people) * each, job.limit or len(people) * each), pieces.samples
     if wanted < planned:
@@ -310,24 +321,37 @@ def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: Sequence
         )
     if wanted == planned:
         return pieces
-    start, stop = planned // each, -(-wanted // each)
-    groups = [people[k : min(k + recipe.partition, stop)] for k in range(start, stop, recipe.partition)]
-
-    def rows(group: Sequence[Identity], first: int) -> pa.Table:
-        """The samples of a partition: those of its people that lie between what is planned and what is wanted."""
-        found = [row for person in group for row in samples_of(job, person)]
-        return pa.Table.from_pylist(found[max(0, planned - first) : wanted - first], schema=SAMPLE_SCHEMA)
-
-    samples = (rows(group, (start + k * recipe.partition) * each) for k, group in enumerate(groups))
     extent = {"name": job.name, "count": job.identities.count, "limit": job.limit, "stop": job.stop.model_dump()}
-    return pieces.extended(
-        {IDENTITIES: (table_of(group) for group in groups), "samples": samples},
-        start=start,
-        stop=stop,
-        digest=digest(people[start:stop]),
-        chunk_samples=CHUNK_SAMPLES,
-        extent=extent,
-    )
+    most = max(1, PIECE_SAMPLES // (each * recipe.partition)) * recipe.partition
+    first, end = planned // each, -(-wanted // each)
+    source = itertools.chain.from_iterable(people.blocks(first, end))
+    for start in range(first, end, most):
+        stop = min(start + most, end)
+        groups, same = itertools.tee(_groups(source, start, stop, recipe.partition))
+        pieces = pieces.extended(
+            {
+                IDENTITIES: (table_of(group) for _, group in groups),
+                # Those samples of a partition's people that lie between what is planned and what is wanted.
+                SAMPLES: (_between(sample_rows(job, group), at * each, planned, wanted) for at, group in same),
+            },
+            start=start,
+            stop=stop,
+            digest=people.digest(start, stop),
+            chunk_samples=CHUNK_SAMPLES,
+            extent=extent,
+        )
+    return pieces
+
+
+def _groups(people: Iterator[Identity], start: int, stop: int, size: int) -> Iterator[tuple[int, list[Identity]]]:
+    """Yield (number of the first, people) of the partitions of people [start, stop), taken off `people`."""
+    for first in range(start, stop, size):
+        yield first, list(itertools.islice(people, min(size, stop - first)))
+
+
+def _between(rows: pa.Table, first: int, start: int, stop: int) -> pa.Table:
+    """Return those of `rows`, of which the first has number `first`, whose numbers lie in [start, stop)."""
+    return rows.slice(max(0, start - first), stop - max(start, first))
 
 
 SAMPLE_SCHEMA = pa.schema(
@@ -343,21 +367,26 @@ SAMPLE_SCHEMA = pa.schema(
 )
 
 
-def samples_of(job: GenerateJob, person: Identity) -> Iterator[dict[str, Any]]:
-    """Yield the samples of one person as rows of `SAMPLE_SCHEMA`."""
-    for view in range(job.views.per_identity):
-        words = draw_words(job.seed, person.id, view, person.words, job.views.attributes, sampled=person.sampled)
-        sources = {name: person.source_of(name) if name in words else "none" for name in ATTRIBUTES}
-        for number in range(job.views.draws):
-            yield {
-                "sample_id": sample_id(job.seed, person.id, view, number),
-                "identity_id": person.id,
-                "view": view,
-                "draw": number,
-                "seed": seed_of(job.seed, person.id, view, number),
-                "attributes": json.dumps(words),
-                "attributes_source": json.dumps(sources),
-            }
+def sample_rows(job: GenerateJob, people: Sequence[Identity]) -> pa.Table:
+    """Return the samples of some people as rows of `SAMPLE_SCHEMA`."""
+    columns: dict[str, list[Any]] = {name: [] for name in SAMPLE_SCHEMA.names}
+    vocabulary, draws = Vocabulary(job.views.attributes), range(job.views.draws)
+    places = [(view, draw) for view in range(job.views.per_identity) for draw in draws]
+    for person in people:
+        said = draw_words(job.seed, person.id, job.views.per_identity, person.words, vocabulary, sampled=person.sampled)
+        sources = {name: person.source_of(name) if name in said[0] else "none" for name in ATTRIBUTES}
+        columns["sample_id"] += [sample_id(job.seed, person.id, view, draw) for view, draw in places]
+        columns["seed"] += [seed_of(job.seed, person.id, view, draw) for view, draw in places]
+        columns["attributes"] += [text for words in said for text in [json.dumps(words)] * len(draws)]
+        columns["attributes_source"] += [json.dumps(sources)] * len(places)
+        columns["identity_id"] += [person.id] * len(places)
+    columns["view"], columns["draw"] = map(list, zip(*places * len(people)))
+    return pa.table(columns, schema=SAMPLE_SCHEMA)
+
+
+def samples_of(job: GenerateJob, person: Identity) -> list[dict[str, Any]]:
+    """Return the samples of one person as rows of `SAMPLE_SCHEMA`."""
+    return list(sample_rows(job, [person]).to_pylist())
 
 
 def _captions(chunk: int) -> str:

@@ -16,7 +16,7 @@ from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines import embed
 from pipelines.commits import committed, finished
-from pipelines.plan.identities import from_parquet
+from pipelines.plan.given import GivenPeople
 from pipelines.run.driver import end_run
 from pipelines.storage import Storage
 from tests.pipelines.pictures.test_open import HOSTILE
@@ -66,7 +66,7 @@ def test_every_hostile_picture_keeps_its_row_and_reason(local_ray, bundle: str, 
     assert summary.ignored == 1
     assert summary.embedded == 0
     with pytest.raises(UserError, match="holds no identity"):
-        from_parquet(str(out), None)
+        GivenPeople(str(out))
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ def test_people_come_back_as_identities(local_ray, tmp_path: Path) -> None:
     summary = embed.run(str(folder), str(out))
     assert summary.embedded == 3
     assert summary.reasons == {"several faces": 1}
-    found = from_parquet(str(out), None, load_bundle("starter"))
+    found = next(GivenPeople(str(out), None, load_bundle("starter")).blocks(0, 3))
     assert [person.id for person in found] == [f"{person}.png" for person in people]
     app = FaceAnalysis(name="starter/faces", root=str(ROOT), providers=["CPUExecutionProvider"])
     app.prepare(-1, det_size=(128, 128))

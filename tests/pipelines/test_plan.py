@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,10 @@ from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.request import check_request
 from pipelines.plan import samples
-from pipelines.plan.identities import RECOGNISER, Identity, Reference, digest, from_parquet, sampled
+from pipelines.plan.given import GivenPeople
+from pipelines.plan.identities import RECOGNISER, Identity, Reference
 from pipelines.plan.samples import identities_per_partition, read_plan, write_plan
+from pipelines.plan.sampling import sampled
 from pipelines.storage import Storage
 from tests.pipelines import small
 
@@ -111,6 +112,10 @@ def table(ids: list[str], embeddings: list[list[float]], **columns: list[str]) -
     return pa.table({"identity_id": ids, "embedding": embeddings, **columns})
 
 
+def everyone(people: GivenPeople) -> list[Identity]:
+    return [person for block in people.blocks(0, len(people)) for person in block]
+
+
 GOOD = [0.5] * 512
 
 
@@ -135,7 +140,7 @@ GOOD = [0.5] * 512
 def test_embeddings_that_cannot_be_are_named(content: pa.Table, message: str, tmp_path: Path) -> None:
     pq.write_table(content, tmp_path / "people.parquet")
     with pytest.raises(UserError, match=message):
-        from_parquet(str(tmp_path / "people.parquet"), None)
+        GivenPeople(str(tmp_path / "people.parquet"))
 
 
 def test_people_from_a_file_bring_their_words(bundle: Bundle, job: Job, tmp_path: Path) -> None:
@@ -153,7 +158,7 @@ def test_people_from_a_file_bring_their_words(bundle: Bundle, job: Job, tmp_path
         "estimated"
     }  # by a probe of the embedding
     with pytest.raises(UserError, match="holds 2 identities, 5 were asked for"):
-        from_parquet(str(tmp_path / "people.parquet"), 5)
+        GivenPeople(str(tmp_path / "people.parquet"), 5)
 
 
 def test_of_a_person_who_exists_nothing_is_drawn_that_nobody_knows(job: Job, tmp_path: Path) -> None:
@@ -185,14 +190,9 @@ def test_embeddings_of_any_scale_and_words_of_any_type_are_taken(tmp_path: Path)
         both = [direction, direction * np.float32(1e25)]
         content = pa.table({"identity_id": ["a", "b"], "embedding": list(both), "attributes": attributes})
         pq.write_table(content, tmp_path / "people.parquet")
-        small_, huge = from_parquet(str(tmp_path / "people.parquet"), None)
+        small_, huge = everyone(GivenPeople(str(tmp_path / "people.parquet")))
         assert (small_.given, huge.given) == ({"sex": "woman"}, {})
         assert float(small_.embedding @ huge.embedding) == pytest.approx(1)
-
-
-def test_other_words_make_another_run() -> None:
-    plain, told = (Identity("a", np.ones(512, np.float32), given) for given in ({}, {"sex": "woman"}))
-    assert len({digest([plain]), digest([told]), digest([replace(told, given={"sex": "man"})])}) == 3
 
 
 def test_embeddings_of_another_recogniser_are_refused(tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ def test_embeddings_of_another_recogniser_are_refused(tmp_path: Path) -> None:
     for recogniser, name in ((here, "same"), ("0" * 16, "other")):
         content = table(["a"], [GOOD]).replace_schema_metadata({"bundle": "theirs", RECOGNISER: recogniser})
         pq.write_table(content, tmp_path / f"{name}.parquet")
-    assert from_parquet(str(tmp_path / "same.parquet"), None, starter)
+    assert len(GivenPeople(str(tmp_path / "same.parquet"), None, starter)) == 1
     with pytest.raises(UserError, match="with bundle theirs.*Embed the pictures again with --bundle starter"):
-        from_parquet(str(tmp_path / "other.parquet"), None, starter)
+        GivenPeople(str(tmp_path / "other.parquet"), None, starter)
 
 
 def test_an_output_of_something_else_is_left_alone(bundle: Bundle, job: Job, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from models.weights import store
 from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
-from pipelines.plan.identities import from_parquet, identities, table_of
+from pipelines.plan.given import GivenPeople
+from pipelines.plan.identities import table_of
+from pipelines.plan.people import people_of
 from pipelines.plan.samples import write_plan
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
@@ -159,11 +161,12 @@ def test_a_bundle_lies_on_s3_and_each_machine_fetches_it_once(
 
 
 def test_people_come_from_s3(bundle: Bundle, s3: str, faulty: Faulty) -> None:
-    people = identities(small.job().identities, bundle, seed=1)
+    people = next(people_of(small.job().identities, bundle, seed=1).blocks(0, 6))
     there = Storage(f"{s3}/people")
     with there.fsspec.open(there.path("people.parquet"), "wb") as file:
         pq.write_table(table_of(people), file)
-    assert [person.id for person in from_parquet(f"{there.uri}/people.parquet", 4)] == [p.id for p in people[:4]]
+    found = next(GivenPeople(f"{there.uri}/people.parquet", 4).blocks(0, 4))
+    assert [person.id for person in found] == [person.id for person in people[:4]]
     faulty.answer("400 Bad Request", "ExpiredToken")
     with pytest.raises(EnvironmentFault, match="credentials have expired|HTTP 400"):
-        from_parquet(f"{there.uri}/people.parquet", 4)
+        GivenPeople(f"{there.uri}/people.parquet", 4)

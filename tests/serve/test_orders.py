@@ -12,7 +12,7 @@ from pipelines.config.generate import chain_for
 from pipelines.config.job import Encoding, load_job
 from pipelines.config.profile import Limits
 from pipelines.plan.attributes import IDENTITY
-from pipelines.plan.identities import identities
+from pipelines.plan.people import people_of
 from pipelines.plan.samples import recipe_for, samples_of
 from pipelines.rows.schema import RECORD
 from pipelines.run.chain import Chain
@@ -60,10 +60,10 @@ def test_a_seed_is_the_person_samples_and_recipe_of_a_job() -> None:
     service = Service(Settings(overrides=["captions=template"]).load(), groups=[])
     request, made = asked(service, seed=7, views=4)
     person = rows.person_of(request, None, service.reference)
-    first = identities(demo.identities, service.bundle, demo.seed)[0]
+    first = next(people_of(demo.identities, service.bundle, demo.seed).blocks(0, 1))[0]
     assert person.id == first.id
     np.testing.assert_array_equal(person.embedding, first.embedding)
-    assert list(samples_of(made.job, person)) == list(samples_of(demo, first))
+    assert samples_of(made.job, person) == samples_of(demo, first)
     chain = chain_for(demo, service.bundle)
     assert made.chain == chain
     assert made.recipe == recipe_for(demo, service.bundle, chain)

@@ -1,0 +1,205 @@
+"""People who are given: embeddings, and perhaps words, from a Parquet file or a folder of them, a block at a time."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from models.attributes import ATTRIBUTES
+from models.errors import UserError
+from models.weights.bundle import Bundle
+from pipelines.plan.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, checked, recogniser_of
+from pipelines.storage import Storage, fault, remote
+
+BLOCK = 1024
+"""Rows that are read at a time."""
+DIGEST = 16
+"""Bytes that stand for a person."""
+
+
+class GivenPeople:
+    """The people of a Parquet file (or folder of files): `identity_id`, `embedding` [512] and, where there is one,
+    `attributes` (given words: JSON, a struct or a map).
+
+    count: the first so many, all by default. bundle: whose recogniser a file of `embed` must come from. reference: reads
+    further words off the embeddings.
+    Rows with a `reason` column that is not empty (pictures in which `embed` found no face or several) are left out.
+
+    Everything is read and checked once when this is made, and `DIGEST` bytes kept of each person; `blocks` reads again.
+
+    Raises:
+        UserError: no such file, an embedding of the wrong size, with NaN or of zero norm, a duplicate id, or too few.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        count: int | None = None,
+        bundle: Bundle | None = None,
+        parts: Mapping[str, str] | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        self.uri, self.count, self.reference = uri, count, reference
+        self.storage = Storage(uri)
+        self.files, schema = self._files()
+        for column in ("identity_id", "embedding"):
+            if column not in schema.names:
+                raise UserError(f"{uri} has no column {column!r}; it has {', '.join(schema.names)}.")
+        self.columns = [name for name in ("identity_id", "embedding", "attributes", "reason") if name in schema.names]
+        if bundle:
+            _same_recogniser(schema.metadata or {}, uri, bundle, parts)
+        self._digests = self._checked()
+
+    def __len__(self) -> int:
+        return len(self._digests) // DIGEST
+
+    def digest(self, start: int, stop: int) -> str:
+        """Return a digest of what was read of people [start, stop): ids, embeddings as they stand there, given words."""
+        return hashlib.sha256(self._digests[start * DIGEST : stop * DIGEST]).hexdigest()[:16]
+
+    def blocks(self, start: int, stop: int) -> Iterator[list[Identity]]:
+        """Yield people [start, stop) in order."""
+        for rows in self._rows():
+            first, last = max(0, start - rows.first), stop - rows.first
+            yield [
+                Identity(name, embedding, given, self.reference.words(embedding) if self.reference else {})
+                for name, embedding, given in list(zip(rows.names, rows.embeddings, rows.given))[first:last]
+            ]
+            if rows.first + len(rows.names) >= stop:
+                return
+
+    def _files(self) -> tuple[list[str], pa.Schema]:
+        """Return the files and what columns they have."""
+        with self._told():
+            found = ds.dataset(self.storage.path(), filesystem=self.storage.arrow, format="parquet")
+            return list(found.files), found.schema
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raise what goes wrong in reading as one message."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise UserError(f"{self.uri} does not exist (identities.source).") from None
+        except (pa.ArrowInvalid, OSError) as error:
+            if remote(error):
+                raise fault(error, self.uri, "read") from error
+            raise UserError(f"{self.uri} is no readable Parquet file: {error}") from None
+
+    def _checked(self) -> bytes:
+        """Return `DIGEST` bytes of each person. Raises a UserError where something is wrong with one, or with the number."""
+        names, digests = set[str](), bytearray()
+        for rows in self._rows():
+            for row, (name, raw, given) in enumerate(zip(rows.names, rows.raw, rows.given), rows.first):
+                if not name:
+                    raise UserError(f"{self.uri}: row {row} has no identity_id.")
+                if name in names:
+                    raise UserError(
+                        f"{self.uri}: identity {name!r} stands twice (again in row {row}); give each person one embedding."
+                    )
+                names.add(name)
+                words = json.dumps(given, sort_keys=True) if given else ""
+                digests += hashlib.blake2b(raw.tobytes() + f"{name}\0{words}".encode(), digest_size=DIGEST).digest()
+        if not names:
+            raise UserError(f"{self.uri} holds no identity.")
+        if self.count is not None and len(names) < self.count:
+            raise UserError(
+                f"{self.uri} holds {len(names)} identities, {self.count} were asked for; lower identities.count."
+            )
+        return bytes(digests)
+
+    def _rows(self) -> Iterator["Rows"]:
+        """Yield the rows that are people, up to `count` of them, checked but for their names."""
+        first = 0
+        for name in self.files:
+            with self._told(), self.storage.arrow.open_input_file(name) as source:
+                # Pages as they are needed: a row group may hold all of a large file.
+                file = pq.ParquetFile(source, buffer_size=2**20)
+                for batch in file.iter_batches(BLOCK, columns=self.columns):
+                    found = self._people(batch, first)
+                    if found.names:
+                        yield found
+                    first += len(found.names)
+                    if first == self.count:
+                        return
+
+    def _people(self, batch: pa.RecordBatch, first: int) -> "Rows":
+        """Return the rows of a batch that are people, no more than are still wanted."""
+        # Who is one: rows without a reason against it.
+        if "reason" in self.columns:
+            reason = batch.column("reason")
+            batch = batch.filter(pc.or_(pc.is_null(reason), pc.equal(reason.cast(pa.string()), "")))
+        if self.count is not None:
+            batch = batch.slice(0, self.count - first)
+        names = ["" if name is None else str(name) for name in batch.column("identity_id").to_pylist()]
+        # What is given with them.
+        told = batch.column("attributes").to_pylist() if "attributes" in self.columns else [None] * len(names)
+        given = [_given(words, name) for words, name in zip(told, names)]
+        # Their embeddings: all at once where nothing is wrong with any, else one by one to say with which.
+        raw = _vectors(batch.column("embedding"))
+        if raw is not None and (abs(raw) <= HUGE).all():  # nor is NaN
+            lengths = np.array([np.sqrt(row.dot(row)) for row in raw], np.float32)
+            if (lengths >= 1e-6).all():
+                return Rows(first, names, raw, raw / lengths[:, None], given)
+        where = [f"{self.uri}: identity {name!r} (row {row})" for row, name in enumerate(names, first)]
+        values = batch.column("embedding").to_pylist()
+        embeddings = np.array([checked(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
+        return Rows(first, names, np.array(values, np.float32).reshape(-1, SIZE), embeddings, given)
+
+
+class Rows(NamedTuple):
+    """Rows of a file from person `first` on: names, embeddings float32 [N, 512] as they stand there and at length one."""
+
+    first: int
+    names: list[str]
+    raw: np.ndarray
+    embeddings: np.ndarray
+    given: list[dict[str, str]]
+
+
+def _vectors(column: pa.Array) -> np.ndarray | None:
+    """Return float32 [N, 512] of a column of lists of 512 numbers; None where it, or a value in it, is something else."""
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        return None
+    values = column.flatten()
+    whole = not column.null_count and not values.null_count and len(values) == len(column) * SIZE
+    if not whole or not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        return None
+    if len(column) and pc.min(pc.list_value_length(column)).as_py() != SIZE:
+        return None
+    return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, SIZE)
+
+
+def _same_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, parts: Mapping[str, str] | None) -> None:
+    """Raise a UserError if a file's metadata say that its embeddings come from another recogniser than `bundle`'s."""
+    made = facts.get(RECOGNISER.encode())
+    if made is None:
+        return
+    if made.decode() != recogniser_of(bundle, parts):
+        theirs = facts.get(b"bundle", b"?").decode()
+        raise UserError(
+            f"{uri}: its embeddings were made with bundle {theirs}, and the recogniser of {bundle.name} is "
+            f"another: faces would come out as strangers. Embed the pictures again with --bundle {bundle.name}, or "
+            "generate with the bundle that they were embedded with."
+        )
+
+
+def _given(value: Any, name: str) -> dict[str, str]:
+    """Return the words of `value`: JSON text, a struct as a dict or a map as pairs; what is null is not given."""
+    try:
+        found = json.loads(value) if isinstance(value, str) and value else dict(value or {})
+        words = {key: word for key, word in found.items() if word is not None}
+        wrong = {key: word for key, word in words.items() if word not in ATTRIBUTES.get(key, ("", "", ()))[2]}
+    except (ValueError, AttributeError, TypeError):
+        raise UserError(f"identity {name!r}: its attributes are not a JSON object (or a struct) of words.") from None
+    if wrong:
+        raise UserError(f"identity {name!r}: no such attribute or word: {wrong}.")
+    return {key: word for key, word in words.items() if ATTRIBUTES[key][0] == "identity"}

@@ -1,0 +1,34 @@
+"""Whose faces a job makes: a lazy source of people in a stable order, given by a file or sampled."""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from models.weights.bundle import Bundle
+from pipelines.config.job import Identities
+from pipelines.plan.given import GivenPeople
+from pipelines.plan.identities import Identity, Reference
+from pipelines.plan.sampling import SampledPeople
+
+
+class People(Protocol):
+    """People in a stable order: asking for more keeps the first. None is held; blocks of them are made or read."""
+
+    def __len__(self) -> int: ...
+
+    def digest(self, start: int, stop: int) -> str:
+        """Return a digest that changes when one of people [start, stop) does; nobody is drawn for it."""
+
+    def blocks(self, start: int, stop: int) -> Iterator[list[Identity]]:
+        """Yield people [start, stop) in order, some at a time."""
+
+
+def people_of(wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str, str] | None = None) -> People:
+    """Return the people of a job. parts: which one is the recogniser.
+
+    Raises:
+        UserError: an embedding of the wrong size, with NaN or of zero norm, a duplicate id, or too few of them; or no
+            distribution to sample from. Sampled people are drawn later, and that too few find room is said then.
+    """
+    if wanted.source == "reference":
+        return SampledPeople(Reference.of(bundle, parts), wanted.count or 0, wanted.minimum_angle, seed)
+    return GivenPeople(wanted.source, wanted.count, bundle, parts, Reference.find(bundle, parts))

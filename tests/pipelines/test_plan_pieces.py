@@ -1,0 +1,144 @@
+"""A large plan: written a row group at a time in several pieces, whole or not at all, and read again without its people."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.errors import EnvironmentFault, UserError
+from models.weights.bundle import Bundle
+from pipelines.config.job import GenerateJob
+from pipelines.plan import samples
+from pipelines.plan.identities import Identity, Reference
+from pipelines.plan.pieces import Pieces, read_pieces
+from pipelines.plan.samples import Plan, write_plan
+from pipelines.plan.sampling import SampledPeople
+from pipelines.storage import Storage
+
+Job = Callable[..., GenerateJob]
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "PIECE_SAMPLES", 20)  # two partitions of two people
+
+
+def rows(plan: Plan) -> list[dict]:
+    return [row for k in range(plan.partitions) for row in plan.sample_table(k).to_pylist()]
+
+
+def files(out: Storage) -> dict[str, bytes]:
+    return {name: out.read(name) for name in out.list("_plan/pieces")}
+
+
+def test_a_large_plan_is_several_pieces_of_the_same_samples(
+    bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = write_plan(job("identities.count=11", "limit=41"), bundle, Storage(tmp_path / "many"))
+    assert [(piece.start, piece.stop) for piece in many.pieces.found] == [(0, 4), (4, 8), (8, 11)]
+    assert [many.rows(k) for k in range(many.partitions)] == [8, 8, 8, 8, 8, 1]
+    chunks = [k for _, partitions in many.chunks() for k in partitions]
+    assert chunks == list(range(6))
+    monkeypatch.setattr(samples, "PIECE_SAMPLES", 10**6)
+    one = write_plan(job("identities.count=11", "limit=41"), bundle, Storage(tmp_path / "one"))
+    assert len(one.pieces.found) == 1 and rows(one) == rows(many)
+    for k in range(6):
+        assert one.identity_table(k) == many.identity_table(k)
+
+
+def test_a_plan_that_was_stopped_between_two_pieces_goes_on_with_the_same(
+    bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write_plan(job("identities.count=11"), bundle, Storage(tmp_path / "whole"))
+    out, table_of = Storage(tmp_path / "out"), samples.table_of
+
+    def broken(people: list[Identity]) -> pa.Table:
+        if people[0].id == whole.identity_table(3)["identity_id"][0].as_py():
+            raise KeyboardInterrupt
+        return table_of(people)
+
+    monkeypatch.setattr(samples, "table_of", broken)
+    with pytest.raises(KeyboardInterrupt):
+        write_plan(job("identities.count=11"), bundle, out)
+    assert [name for name in out.list() if "pieces" in name] == [
+        f"_plan/pieces/00000{end}" for end in ("-identities.parquet", "-samples.parquet", ".json")
+    ]
+    monkeypatch.setattr(samples, "table_of", table_of)
+    again = write_plan(job("identities.count=11"), bundle, out)
+    assert rows(again) == rows(whole) and files(again.out) == files(whole.out)
+
+
+def test_a_plan_is_read_again_without_drawing_anybody(
+    bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = write_plan(job("identities.count=11"), bundle, Storage(tmp_path / "out"))
+    monkeypatch.setattr(Reference, "numbers", lambda *_: pytest.fail("drawn"))
+    again = write_plan(job("identities.count=11"), bundle, plan.out)
+    assert rows(again) == rows(plan)
+    with pytest.raises(pytest.fail.Exception, match="drawn"):
+        write_plan(job("identities.count=12"), bundle, plan.out)
+
+
+def test_a_digest_of_another_kind_is_no_proof_that_somebody_changed(
+    bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an earlier version's is, or that of a file with other bits: what is planned decides, to a processor's last bit."""
+    plan = write_plan(job("identities.count=11"), bundle, Storage(tmp_path / "out"))
+    name = "_plan/pieces/00001.json"
+    plan.out.write(name, json.dumps(json.loads(plan.out.read(name)) | {"digest": "0" * 16}).encode())
+    before, blocks = files(plan.out), SampledPeople.blocks
+    write_plan(job("identities.count=11"), bundle, plan.out)
+    assert files(plan.out) == before
+
+    def moved(by: float) -> Callable[..., Iterator[list[Identity]]]:
+        def found(people: SampledPeople, start: int, stop: int) -> Iterator[list[Identity]]:
+            for person in itertools.chain.from_iterable(blocks(people, start, stop)):
+                person.embedding[3] += by * (person.id == plan.identity_table(3)["identity_id"][0].as_py())
+                yield [person]
+
+        return found
+
+    monkeypatch.setattr(SampledPeople, "blocks", moved(2e-7))
+    write_plan(job("identities.count=11"), bundle, plan.out)
+    monkeypatch.setattr(SampledPeople, "blocks", moved(1e-4))
+    with pytest.raises(UserError, match=f"person {plan.identity_table(3)['identity_id'][0].as_py()!r}, who is planned"):
+        write_plan(job("identities.count=11"), bundle, plan.out)
+
+
+def test_tables_are_let_go_as_they_are_written(tmp_path: Path) -> None:
+    """Of all tables of a piece one row group is made at a time, and its file is there when the last one is."""
+    out, made = Storage(tmp_path), list[str]()
+
+    def tables(name: str) -> Iterator[pa.Table]:
+        for k in range(3):
+            made.append(f"{name}{k}")
+            assert not out.list("_plan/pieces")[2:], "hidden until it is whole"
+            yield pa.table({"x": np.arange(k + 1)})
+
+    pieces = Pieces(out, []).extended({"people": tables("p"), "samples": tables("s")}, start=0, stop=3, digest="")
+    assert made == ["p0", "s0", "p1", "s1", "p2", "s2"]
+    assert [pieces.rows(k) for k in range(3)] == [1, 2, 3] and pieces.samples == 6
+    assert pieces.table(2, "people")["x"].to_pylist() == [0, 1, 2]
+    assert Pieces(out, []).extended({"samples": iter(())}, start=0, stop=0, digest="").found == ()
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_there(
+    bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = write_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    with pytest.raises(EnvironmentFault, match="cannot be written: No space left.*run the same command again"):
+        write_plan(job(), bundle, plan.out)
+    monkeypatch.undo()
+    assert not [name for name in plan.out.list() if "00001" in name]
+    assert len(read_pieces(plan.out).found) == 1
+    assert write_plan(job(), bundle, plan.out).samples == 24
