@@ -170,8 +170,11 @@ def file_of(path: Path, count: int, kind: str = "double", group: int = 100, **ch
     random = np.random.default_rng(0)
     vectors = random.normal(size=(count, 512))
     words = [changed.get(f"p{k}") for k in range(count)]
-    table = {"identity_id": [f"p{k}" for k in range(count)], "embedding": pa.array(list(vectors), pa.list_(pa.type_for_alias(kind))),
-             "attributes": pa.array(words, pa.string())}  # fmt: skip
+    table = {
+        "identity_id": [f"p{k}" for k in range(count)],
+        "embedding": pa.array(list(vectors), pa.list_(pa.type_for_alias(kind))),
+        "attributes": pa.array(words, pa.string()),
+    }
     pq.write_table(pa.table(table), path, row_group_size=group)
     return str(path)
 

@@ -152,7 +152,7 @@ def test_the_licence_is_that_of_the_parts_in_use(bundle: Bundle, job: Job, tmp_p
     plan = small.make_here(job("parts.faces=faces", "limit=4"), both, tmp_path / "out")
     assert set(parts_in_use(plan.job, both, plan.chain)) == {"visible", "parser", "thermal", "faces", "gates"}
     assert plan.recipe.licence == "apache-2.0"
-    assert "research-only" not in card(plan, 8, rejects=False)
+    assert "research-only" not in card(plan, 8, rejects=False, sheet=True)
     rows = pq.read_table(tmp_path / "out" / "data", columns=["licence"])
     assert set(rows["licence"].to_pylist()) == {"apache-2.0"}
     written = parts_in_use(job("parts.faces=faces", "captions=llm"), both, plan.chain)
