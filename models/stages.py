@@ -107,15 +107,25 @@ def package_of(stage: str, kind: str, where: str) -> str:
 
 def light(package: str) -> Light:
     """Return the names of a package that need no torch."""
+    return _imported(package, "settings")
+
+
+def _imported(package: str, half: str) -> Any:
+    """Return the names of one half of a package, or of the class that is both. A UserError where there is none."""
     module, _, name = package.partition(":")
-    return getattr(importlib.import_module(module), name) if name else importlib.import_module(f"{package}.settings")
+    try:
+        return getattr(importlib.import_module(module), name) if name else importlib.import_module(f"{package}.{half}")
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not f"{package}.{half}".startswith(str(error.name)):
+            raise  # the package is there, and what it imports is not
+        raise UserError(
+            f"models/stages.py names {package!r}, and there is no such package or class: {error}."
+        ) from None
 
 
 def heavy(package: str) -> Callable[..., Stage]:
     """Return the class that makes the stage of a package."""
-    module, _, name = package.partition(":")
-    home = getattr(importlib.import_module(module), name) if name else importlib.import_module(f"{package}.stage")
-    return home.Stage
+    return _imported(package, "stage").Stage
 
 
 def parsed(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:

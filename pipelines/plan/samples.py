@@ -55,7 +55,7 @@ def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
         kind="generate",
         seed=job.seed,
         source={
-            "identities": job.identities.model_dump(mode="json", exclude={"count"}),
+            "identities": job.identities.model_dump(mode="json", exclude={"count"}) | {"source": _address(job)},
             "views": job.views.model_dump(mode="json"),
         },
         size=bundle.size,
@@ -67,6 +67,12 @@ def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
         chunk=CHUNK_SAMPLES,
         licence=licence_of(parts_in_use(job, bundle, chain).values()),
     )
+
+
+def _address(job: GenerateJob) -> str:
+    """Return where people come from, a file by its whole path: the same file is the same source."""
+    source = job.identities.source
+    return source if source == "reference" else Storage(source).uri
 
 
 def parts_in_use(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> dict[str, Part]:

@@ -171,3 +171,10 @@ def test_paths_of_packages_are_there() -> None:
         for package in kinds.values():
             home = Path(ROOT, *package.partition(":")[0].split("."))
             assert home.with_suffix(".py").is_file() or {"settings.py", "stage.py"} <= {p.name for p in home.iterdir()}
+
+
+def test_a_kind_whose_package_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("nosuch", "models.null:Nobody", "models.nosuch"):
+        monkeypatch.setitem(stages.STAGES["parser"], "other", package)
+        with pytest.raises(UserError, match=f"names {package!r}, and there is no such package or class"):
+            stages.light(stages.package_of("parser", "other", "bundle"))

@@ -45,6 +45,14 @@ def digest(job: GenerateJob, bundle: Bundle) -> str:
     return recipe_for(job, bundle, chain_for(job, bundle)).digest
 
 
+def test_a_file_of_people_is_the_same_by_any_path_to_it(
+    bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    near, far = (job(f"identities={{source: {place}}}") for place in ("people.parquet", f"{tmp_path}/people.parquet"))
+    assert digest(near, bundle) == digest(far, bundle) != digest(job("identities={source: other.parquet}"), bundle)
+
+
 def test_a_changed_default_cannot_slip_into_a_run(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
