@@ -5,6 +5,7 @@ import json
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from pipelines.pictures.codecs import decode
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 INK, PAPER, FAINT = (28, 30, 34), (250, 250, 248), (120, 124, 130)
 TILE = 160
+LAYERS_SHOWN = 4
+"""Thermal pictures of a view that are shown; a sample may have dozens."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def tiles(view: View, scale: tuple[float, float]) -> dict[str, np.ndarray]:
     shown: dict[str, np.ndarray] = {}
     if view.visible is not None:
         shown["visible"] = view.visible
-    shown |= {condition: coloured(layer, scale) for condition, layer in view.thermal.items()}
+    shown |= {name: coloured(layer, scale) for name, layer in islice(view.thermal.items(), LAYERS_SHOWN)}
     if view.classes is not None:
         shown["classes"] = painted(view.classes)
     if view.points is not None:

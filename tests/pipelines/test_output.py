@@ -27,7 +27,7 @@ from pipelines.plan.samples import Plan, write_plan
 from pipelines.rows.record import pair_id
 from pipelines.run import provenance
 from pipelines.run.progress import State
-from pipelines.sheet import coloured
+from pipelines.sheet import View, coloured, scale_of, tiles
 from pipelines.storage import Storage
 from pipelines.writer import write_partition
 from tests.pipelines import small
@@ -191,6 +191,12 @@ def test_rows_alone_have_a_report_without_pictures(job: Callable[..., GenerateJo
     assert small.finish(plan).pairs == 8
     text = (tmp_path / "out" / "report" / "index.html").read_text()
     assert pairs(plan)[0]["identity_id"] in text and not (tmp_path / "out" / "report" / "contact.png").exists()
+
+
+def test_a_view_of_many_layers_shows_the_first_few() -> None:
+    layers = {f"warm.{k}" if k else "warm": np.full((8, 8), 30.0 + k, np.float32) for k in range(9)}
+    view = View("s", "p", 0, 0, "", "", {}, np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), layers)
+    assert list(tiles(view, scale_of([view]))) == ["visible", "warm", "warm.1", "warm.2", "warm.3", "classes"]
 
 
 def test_degrees_become_colours_within_their_scale() -> None:
