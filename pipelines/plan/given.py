@@ -120,8 +120,8 @@ class GivenPeople:
         first = 0
         for name in self.files:
             with self._told(), self.storage.arrow.open_input_file(name) as source:
-                # Pages as they are needed: a row group may hold all of a large file.
-                file = pq.ParquetFile(source, buffer_size=2**20)
+                # Pages as they are needed, and let go: a row group may hold all of a large file.
+                file = pq.ParquetFile(source, buffer_size=2**20, pre_buffer=False)
                 for batch in file.iter_batches(BLOCK, columns=self.columns):
                     found = self._people(batch, first)
                     if found.names:
