@@ -1,13 +1,12 @@
 """What a view shows, in words: drawn for each sample by seed, the `identity` words constant over a person's views."""
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from models.attributes import ATTRIBUTES
 from models.seeds import seeds_of
+from pipelines.plan.identities import Identity
 
 HABIT = 0.75
 """How often a person wears their usual hair and beard."""
@@ -44,58 +43,63 @@ class Vocabulary:
 
     def __init__(self, allowed: Mapping[str, list[str]]) -> None:
         self.allowed = allowed
-        self._shares: dict[tuple[str, str], tuple[Sequence[str], list[float]]] = {}
+        self._shares: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
-    def words(self, name: str, sex: str, numbers: Sequence[float]) -> list[str]:
-        """Return the words of an attribute that `numbers` fall to, for a person of `sex` (empty where unknown)."""
+    def words(self, name: str, sexes: Sequence[str], numbers: np.ndarray) -> np.ndarray:
+        """Return the words (object [P, ...]) of an attribute that `numbers` [P, ...] fall to.
+
+        sexes: of the P people, empty where unknown.
+        """
+        if not any(name in words for words in BY_SEX.values()):
+            return self._fall(name, "", numbers)
+        found = np.empty(numbers.shape, object)
+        for sex in set(sexes):
+            theirs = [row for row, one in enumerate(sexes) if one == sex]
+            found[theirs] = self._fall(name, sex, numbers[theirs])
+        return found
+
+    def _fall(self, name: str, sex: str, numbers: np.ndarray) -> np.ndarray:
+        """Return the words of people of one sex."""
         if (name, sex) not in self._shares:
-            choices: Sequence[str] = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
+            choices = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
             weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])
-            self._shares[name, sex] = choices, (np.cumsum(weights) / weights.sum()).tolist()
-        known, ends = self._shares[name, sex]
-        return [known[bisect_right(ends, number)] for number in numbers]
+            self._shares[name, sex] = np.array(choices, object), np.cumsum(weights) / weights.sum()
+        words, ends = self._shares[name, sex]
+        return np.asarray(words[np.searchsorted(ends, numbers, side="right")])
 
 
-def draw_words(
-    seed: int, identity: str, views: int, known: Mapping[str, str], vocabulary: Vocabulary, *, sampled: bool = True
-) -> list[dict[str, str]]:
-    """Return the words of each of `views` views of `identity`: of every attribute for a sampled person.
+def draw_words(seed: int, people: Sequence[Identity], views: int, vocabulary: Vocabulary) -> list[list[dict[str, str]]]:
+    """Return the words of each of `views` views of each of `people`: of every attribute for a sampled person.
 
-    known: identity words that are given or estimated from the embedding; they win.
-    sampled: False for a person who exists. What they look like is theirs: nothing is drawn of it but what the job names.
+    What is given with a person or estimated from the embedding wins. What a person who exists looks like is theirs:
+    nothing is drawn of it but what the job names.
     """
+    once = _uniform(seed, people, [name.encode() for name in (*IDENTITY, *USUAL)])
+    keys = [f"{view}\x1f{name}".encode() for view in range(views) for name in VIEW]
+    each = _uniform(seed, people, keys).reshape(len(people), views, len(VIEW))
     # What stays over a person's views.
-    open_ = [name for name in IDENTITY if name not in known and (sampled or name in vocabulary.allowed)]
-    usual = [name for name in USUAL if sampled or name in vocabulary.allowed]
-    numbers = dict(zip([*open_, *usual], _uniform(seed, identity, 0, (*open_, *usual))[0]))
-    constant = dict[str, str]()
-    for name in IDENTITY:
-        if name in known:
-            constant[name] = known[name]
-        elif name in numbers:
-            (constant[name],) = vocabulary.words(name, constant.get("sex", ""), [numbers[name]])
+    constant, known = [dict[str, str]() for _ in people], [person.words for person in people]
+    for name, numbers in zip(IDENTITY, once.T):
+        drawn = vocabulary.words(name, [said.get("sex", "") for said in constant], numbers)
+        for person, given, said, word in zip(people, known, constant, drawn.tolist()):
+            if name in given or person.sampled or name in vocabulary.allowed:
+                said[name] = given.get(name, word)
     # What is drawn for each view; most often hair and beard are as the person usually wears them.
-    sex, drawn = constant.get("sex", ""), tuple(name for name in VIEW if name not in USUAL or name in usual)
-    found = [dict(constant) for _ in range(views)]
-    for name, column in zip(drawn, zip(*_uniform(seed, identity, views, drawn))):
-        words = vocabulary.words(name, sex, column)
-        if name in usual:
-            (habit,) = vocabulary.words(name, sex, [numbers[name]])
-            words = [habit if number < HABIT else word for number, word in zip(column, words)]
-        for said, word in zip(found, words):
-            said[name] = word
+    sexes = [said.get("sex", "") for said in constant]
+    shown = np.empty(each.shape, object)
+    for place, name in enumerate(VIEW):
+        shown[..., place] = vocabulary.words(name, sexes, each[..., place])
+        if name in USUAL:
+            habit = vocabulary.words(name, sexes, once[:, len(IDENTITY) + USUAL.index(name)])
+            shown[..., place] = np.where(each[..., place] < HABIT, habit[:, None], shown[..., place])
+    found = [[said | dict(zip(VIEW, words)) for words in rows] for said, rows in zip(constant, shown.tolist())]
+    for name in set(USUAL) - vocabulary.allowed.keys():
+        for said in (said for person, rows in zip(people, found) if not person.sampled for said in rows):
+            del said[name]
     return found
 
 
-def _uniform(seed: int, identity: str, views: int, names: tuple[str, ...]) -> list[list[float]]:
-    """Return numbers in [0, 1) [views][names], each a function of seed, identity, view and name alone.
-
-    views: 0 for one row that belongs to no view.
-    """
-    seeds = seeds_of(("attribute", seed, identity), _keys(views, names))
-    return ((seeds >> 10) / float(1 << 53)).reshape(max(1, views), len(names)).tolist()
-
-
-@lru_cache(64)
-def _keys(views: int, names: tuple[str, ...]) -> list[bytes]:
-    return [f"{view}\x1f{name}".encode() for view in range(views) for name in names] or [n.encode() for n in names]
+def _uniform(seed: int, people: Sequence[Identity], keys: Sequence[bytes]) -> np.ndarray:
+    """Return numbers float64 [P, len(keys)] in [0, 1), each a function of the seed, the person's id and its key alone."""
+    seeds = np.array([seeds_of(("attribute", seed, person.id), keys) for person in people])
+    return np.asarray((seeds >> 10) / float(1 << 53))

@@ -115,13 +115,13 @@ class GivenPeople:
             )
         return bytes(digests)
 
-    def _rows(self) -> Iterator["Rows"]:
+    def _rows(self) -> Iterator["FileRows"]:
         """Yield the rows that are people, up to `count` of them, checked but for their names."""
         first = 0
         for name in self.files:
             with self._told(), self.storage.arrow.open_input_file(name) as source:
-                # Pages as they are needed: a row group may hold all of a large file.
-                file = pq.ParquetFile(source, buffer_size=2**20)
+                # Pages as they are needed, and let go: a row group may hold all of a large file.
+                file = pq.ParquetFile(source, buffer_size=2**20, pre_buffer=False)
                 for batch in file.iter_batches(BLOCK, columns=self.columns):
                     found = self._people(batch, first)
                     if found.names:
@@ -130,7 +130,7 @@ class GivenPeople:
                     if first == self.count:
                         return
 
-    def _people(self, batch: pa.RecordBatch, first: int) -> "Rows":
+    def _people(self, batch: pa.RecordBatch, first: int) -> "FileRows":
         """Return the rows of a batch that are people, no more than are still wanted."""
         # Who is one: rows without a reason against it.
         if "reason" in self.columns:
@@ -147,14 +147,14 @@ class GivenPeople:
         if raw is not None and (abs(raw) <= HUGE).all():  # nor is NaN
             lengths = np.array([np.sqrt(row.dot(row)) for row in raw], np.float32)
             if (lengths >= 1e-6).all():
-                return Rows(first, names, raw, raw / lengths[:, None], given)
+                return FileRows(first, names, raw, raw / lengths[:, None], given)
         where = [f"{self.uri}: identity {name!r} (row {row})" for row, name in enumerate(names, first)]
         values = batch.column("embedding").to_pylist()
         embeddings = np.array([checked(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
-        return Rows(first, names, np.array(values, np.float32).reshape(-1, SIZE), embeddings, given)
+        return FileRows(first, names, np.array(values, np.float32).reshape(-1, SIZE), embeddings, given)
 
 
-class Rows(NamedTuple):
+class FileRows(NamedTuple):
     """Rows of a file from person `first` on: names, embeddings float32 [N, 512] as they stand there and at length one."""
 
     first: int

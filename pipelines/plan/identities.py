@@ -37,10 +37,6 @@ class Identity:
         """What is known, given words first."""
         return self.estimated | self.given
 
-    def source_of(self, name: str) -> str:
-        """Return where the word of an attribute comes from: given with the person, estimated, else asked for by the job."""
-        return "given" if name in self.given else "estimated" if name in self.estimated else "asked"
-
 
 class Reference:
     """The distribution of a recogniser's embeddings: a PCA, and linear probes that read words off an embedding."""

@@ -8,6 +8,7 @@ them. Captions are written later, chunk by chunk, into `_plan/captions`.
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import gcd, prod
 from typing import Any
 
@@ -38,7 +39,7 @@ IDENTITIES = "identities"
 RAW_BYTES = 256 * 2**20
 """A partition's columns, uncompressed, at most."""
 CHUNK_SAMPLES = 4096
-PIECE_SAMPLES = 250_000
+PIECE_SAMPLES = 2**18
 SAME = 1e-6
 """Two processors may differ so much in a number of a unit embedding."""
 
@@ -330,7 +331,7 @@ def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, 
     extent = {"name": job.name, "count": job.identities.count, "limit": job.limit, "stop": job.stop.model_dump()}
     most = max(1, PIECE_SAMPLES // (each * recipe.partition)) * recipe.partition
     first, end = planned // each, -(-wanted // each)
-    source = itertools.chain.from_iterable(people.blocks(first, end))
+    source, words = itertools.chain.from_iterable(people.blocks(first, end)), Vocabulary(job.views.attributes)
     for start in range(first, end, most):
         stop = min(start + most, end)
         groups, same = itertools.tee(_groups(source, start, stop, recipe.partition))
@@ -338,7 +339,7 @@ def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, 
             {
                 IDENTITIES: (table_of(group) for _, group in groups),
                 # Those samples of a partition's people that lie between what is planned and what is wanted.
-                SAMPLES: (_between(sample_rows(job, group), at * each, planned, wanted) for at, group in same),
+                SAMPLES: (_between(sample_rows(job, group, words), at * each, planned, wanted) for at, group in same),
             },
             start=start,
             stop=stop,
@@ -373,26 +374,32 @@ SAMPLE_SCHEMA = pa.schema(
 )
 
 
-def sample_rows(job: GenerateJob, people: Sequence[Identity]) -> pa.Table:
-    """Return the samples of some people as rows of `SAMPLE_SCHEMA`."""
+def sample_rows(job: GenerateJob, people: Sequence[Identity], vocabulary: Vocabulary) -> pa.Table:
+    """Return the samples of some people as rows of `SAMPLE_SCHEMA`. vocabulary: of the job's words."""
     columns: dict[str, list[Any]] = {name: [] for name in SAMPLE_SCHEMA.names}
-    vocabulary, draws = Vocabulary(job.views.attributes), range(job.views.draws)
+    draws = range(job.views.draws)
     places = [(view, draw) for view in range(job.views.per_identity) for draw in draws]
-    for person in people:
-        said = draw_words(job.seed, person.id, job.views.per_identity, person.words, vocabulary, sampled=person.sampled)
-        sources = {name: person.source_of(name) if name in said[0] else "none" for name in ATTRIBUTES}
+    for person, said in zip(people, draw_words(job.seed, people, job.views.per_identity, vocabulary)):
+        sources = _sources(tuple(said[0]), tuple(person.given), tuple(person.estimated))
         columns["sample_id"] += [sample_id(job.seed, person.id, view, draw) for view, draw in places]
         columns["seed"] += [seed_of(job.seed, person.id, view, draw) for view, draw in places]
         columns["attributes"] += [text for words in said for text in [json.dumps(words)] * len(draws)]
-        columns["attributes_source"] += [json.dumps(sources)] * len(places)
+        columns["attributes_source"] += [sources] * len(places)
         columns["identity_id"] += [person.id] * len(places)
     columns["view"], columns["draw"] = map(list, zip(*places * len(people)))
     return pa.table(columns, schema=SAMPLE_SCHEMA)
 
 
+@lru_cache(64)
+def _sources(said: tuple[str, ...], given: tuple[str, ...], estimated: tuple[str, ...]) -> str:
+    """Return (JSON) where the word of each attribute comes from: given with the person, estimated, asked for by the job."""
+    where = {name: "given" if name in given else "estimated" if name in estimated else "asked" for name in said}
+    return json.dumps({name: where.get(name, "none") for name in ATTRIBUTES})
+
+
 def samples_of(job: GenerateJob, person: Identity) -> list[dict[str, Any]]:
     """Return the samples of one person as rows of `SAMPLE_SCHEMA`."""
-    return list(sample_rows(job, [person]).to_pylist())
+    return list(sample_rows(job, [person], Vocabulary(job.views.attributes)).to_pylist())
 
 
 def _captions(chunk: int) -> str:

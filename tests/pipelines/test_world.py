@@ -53,8 +53,6 @@ def test_another_world_and_a_part_shard_are_refused(tmp_path: Path) -> None:
     job = WorldJob(domain="portrait", split="test", count=10, views=1, partition=4)
     storage = Storage(tmp_path)
     assert plan(job, storage).partitions == 3
-    with pytest.raises(UserError, match=r"belongs to another run; what differs: size: 128 -> 64"):
-        plan(job.model_copy(update={"size": 64}), storage)
     with pytest.raises(UserError, match="no person 100000"):
         plan(WorldJob(domain="portrait", split="test", count=1, first=100_000), Storage(tmp_path / "x"))
     with pytest.raises(
@@ -63,6 +61,8 @@ def test_another_world_and_a_part_shard_are_refused(tmp_path: Path) -> None:
         plan(WorldJob(domain="fake", split="test", count=1, layout="sejong"), Storage(tmp_path / "y"))
     commit_shard(filler(job, 2), job, storage)
     assert plan(job, storage).samples == 10
+    with pytest.raises(UserError, match=r"belongs to another run; what differs: size: 128 -> 64"):
+        plan(job.model_copy(update={"size": 64}), storage)
     with pytest.raises(UserError, match=r"part shard \(2 of 4 rows\).*multiple of 4"):
         plan(job.model_copy(update={"count": 20}), storage)
 
