@@ -222,6 +222,7 @@ def test_the_world_imports_no_prior() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 own = name.startswith("models.synthworld") or name in (
+                    "models.attributes",
                     "models.classes",
                     "models.errors",
                     "models.seeds",
