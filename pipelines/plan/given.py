@@ -95,6 +95,7 @@ class GivenPeople:
 
     def _checked(self) -> bytes:
         """Return `DIGEST` bytes of each person. Raises a UserError where something is wrong with one, or with the number."""
+        # Each person: who they are, once, and what stands for them.
         names, digests = set[str](), bytearray()
         for rows in self._rows():
             for row, (name, raw, given) in enumerate(zip(rows.names, rows.raw, rows.given), rows.first):
@@ -107,6 +108,7 @@ class GivenPeople:
                 names.add(name)
                 words = json.dumps(given, sort_keys=True) if given else ""
                 digests += hashlib.blake2b(raw.tobytes() + f"{name}\0{words}".encode(), digest_size=DIGEST).digest()
+        # All of them: as many as are wanted.
         if not names:
             raise UserError(f"{self.uri} holds no identity.")
         if self.count is not None and len(names) < self.count:
@@ -115,7 +117,7 @@ class GivenPeople:
             )
         return bytes(digests)
 
-    def _rows(self) -> Iterator["Rows"]:
+    def _rows(self) -> Iterator["Batch"]:
         """Yield the rows that are people, up to `count` of them, checked but for their names."""
         first = 0
         for name in self.files:
@@ -130,7 +132,7 @@ class GivenPeople:
                     if first == self.count:
                         return
 
-    def _people(self, batch: pa.RecordBatch, first: int) -> "Rows":
+    def _people(self, batch: pa.RecordBatch, first: int) -> "Batch":
         """Return the rows of a batch that are people, no more than are still wanted."""
         # Who is one: rows without a reason against it.
         if "reason" in self.columns:
@@ -147,14 +149,14 @@ class GivenPeople:
         if raw is not None and (abs(raw) <= HUGE).all():  # nor is NaN
             lengths = np.array([np.sqrt(row.dot(row)) for row in raw], np.float32)
             if (lengths >= 1e-6).all():
-                return Rows(first, names, raw, raw / lengths[:, None], given)
+                return Batch(first, names, raw, raw / lengths[:, None], given)
         where = [f"{self.uri}: identity {name!r} (row {row})" for row, name in enumerate(names, first)]
         values = batch.column("embedding").to_pylist()
         embeddings = np.array([checked(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
-        return Rows(first, names, np.array(values, np.float32).reshape(-1, SIZE), embeddings, given)
+        return Batch(first, names, np.array(values, np.float32).reshape(-1, SIZE), embeddings, given)
 
 
-class Rows(NamedTuple):
+class Batch(NamedTuple):
     """Rows of a file from person `first` on: names, embeddings float32 [N, 512] as they stand there and at length one."""
 
     first: int

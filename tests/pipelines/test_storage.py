@@ -51,11 +51,15 @@ def test_what_is_streamed_appears_whole_or_not_at_all(storage: Storage) -> None:
             file.write(part)
         assert not storage.exists("data/a.bin")
     assert storage.read("data/a.bin") == 3 * part
-    for name in ("data/a.bin", "data/b.bin"):
-        with pytest.raises(ValueError, match="stopped"), storage.stream(name) as file:
-            file.write(b"half")
+
+    def stop(name: str) -> None:
+        with storage.stream(name) as half:
+            half.write(b"half")
             raise ValueError("stopped")
-        del file
+
+    for name in ("data/a.bin", "data/b.bin"):
+        with pytest.raises(ValueError, match="stopped"):
+            stop(name)
         gc.collect()
     assert storage.list() == ["data/a.bin"] and len(storage.read("data/a.bin")) == len(part) * 3
 
