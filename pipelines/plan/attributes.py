@@ -74,6 +74,7 @@ def draw_words(seed: int, people: Sequence[Identity], views: int, vocabulary: Vo
     What is given with a person or estimated from the embedding wins. What a person who exists looks like is theirs:
     nothing is drawn of it but what the job names.
     """
+    # The numbers that decide: once a person, and for each view.
     once = _uniform(seed, people, [name.encode() for name in (*IDENTITY, *USUAL)])
     keys = [f"{view}\x1f{name}".encode() for view in range(views) for name in VIEW]
     each = _uniform(seed, people, keys).reshape(len(people), views, len(VIEW))
@@ -93,6 +94,7 @@ def draw_words(seed: int, people: Sequence[Identity], views: int, vocabulary: Vo
             habit = vocabulary.words(name, sexes, once[:, len(IDENTITY) + USUAL.index(name)])
             shown[..., place] = np.where(each[..., place] < HABIT, habit[:, None], shown[..., place])
     found = [[said | dict(zip(VIEW, words)) for words in rows] for said, rows in zip(constant, shown.tolist())]
+    # Of people who exist, how they wear hair and beard is not drawn.
     for name in set(USUAL) - vocabulary.allowed.keys():
         for said in (said for person, rows in zip(people, found) if not person.sampled for said in rows):
             del said[name]

@@ -95,6 +95,7 @@ class GivenPeople:
 
     def _checked(self) -> bytes:
         """Return `DIGEST` bytes of each person. Raises a UserError where something is wrong with one, or with the number."""
+        # Each person: who they are, once, and what stands for them.
         names, digests = set[str](), bytearray()
         for rows in self._rows():
             for row, (name, raw, given) in enumerate(zip(rows.names, rows.raw, rows.given), rows.first):
@@ -107,6 +108,7 @@ class GivenPeople:
                 names.add(name)
                 words = json.dumps(given, sort_keys=True) if given else ""
                 digests += hashlib.blake2b(raw.tobytes() + f"{name}\0{words}".encode(), digest_size=DIGEST).digest()
+        # All of them: as many as are wanted.
         if not names:
             raise UserError(f"{self.uri} holds no identity.")
         if self.count is not None and len(names) < self.count:

@@ -320,6 +320,7 @@ def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, 
     A piece holds some `PIECE_SAMPLES` at most. Of a run that is stopped between two, the same ones follow.
     """
     each = job.views.per_identity * job.views.draws
+    # From where to where.
     wanted, planned = min(len(people) * each, job.limit or len(people) * each), pieces.samples
     if wanted < planned:
         raise UserError(
@@ -332,6 +333,7 @@ def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, 
     most = max(1, PIECE_SAMPLES // (each * recipe.partition)) * recipe.partition
     first, end = planned // each, -(-wanted // each)
     source, words = itertools.chain.from_iterable(people.blocks(first, end)), Vocabulary(job.views.attributes)
+    # Piece after piece, all off one stream of people, none of whom is held longer than their partition.
     for start in range(first, end, most):
         stop = min(start + most, end)
         groups, same = itertools.tee(_groups(source, start, stop, recipe.partition))
@@ -378,6 +380,7 @@ def sample_rows(job: GenerateJob, people: Sequence[Identity], vocabulary: Vocabu
     """Return the samples of some people as rows of `SAMPLE_SCHEMA`. vocabulary: of the job's words."""
     columns: dict[str, list[Any]] = {name: [] for name in SAMPLE_SCHEMA.names}
     draws = range(job.views.draws)
+    # A row for every view and draw, those of a person together.
     places = [(view, draw) for view in range(job.views.per_identity) for draw in draws]
     for person, said in zip(people, draw_words(job.seed, people, job.views.per_identity, vocabulary)):
         sources = _sources(tuple(said[0]), tuple(person.given), tuple(person.estimated))

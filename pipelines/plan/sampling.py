@@ -92,6 +92,7 @@ def choose_candidates(reference: Reference, count: int, minimum_angle: float, se
     def exactly(one: int, other: int) -> float:
         return float(reference.sample(seed, one) @ reference.sample(seed, other))
 
+    # Else one after the other, until all are there or hardly anybody finds room.
     limit, told, capacity = float(np.cos(np.radians(minimum_angle))), 0, None
     crowd = Crowd(draw, limit, exactly)
     while len(crowd.chosen) < count and crowd.refused <= PATIENCE:
@@ -103,6 +104,7 @@ def choose_candidates(reference: Reference, count: int, minimum_angle: float, se
             if capacity.at(minimum_angle) * DOUBT < count:
                 told = max(int(capacity.at(minimum_angle)), len(crowd.chosen))
                 break
+    # What is said when they do not.
     if len(crowd.chosen) < count:
         found = f"about {told}" if told else f"only {len(crowd.chosen)}"
         why = "" if told else f" ({PATIENCE} candidates in a row were too near)"
@@ -166,7 +168,7 @@ class Crowd:
         self.chosen = list[int]()
         self.seen = 0
         self.refused = 0
-        """Candidates in a row that found no room, before and after whom nobody did."""
+        """Candidates in a row that found no room, up to the last one that was seen."""
         self._chunks = list[np.ndarray]()
 
     def grow(self, count: int | None = None) -> None:
@@ -191,6 +193,7 @@ class Crowd:
             for later in np.flatnonzero(~near & (among[row] > self.limit - self.margin)):
                 if later > row:
                     doubts.setdefault(int(open_[later]), []).append(self.seen + last)
+        # What is remembered for the next block.
         self.refused = BLOCK - 1 - last
         self.seen += BLOCK
         self._keep(block[taken])

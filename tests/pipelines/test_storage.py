@@ -1,5 +1,6 @@
 """Create-if-absent, commit records and the lease: locally, and on an S3 server."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -41,6 +42,26 @@ def test_what_is_written_is_read_by_either_view(storage: Storage) -> None:
     storage.remove("data/a.bin")
     assert not storage.exists("data/a.bin")
     assert pickle.loads(pickle.dumps(storage)).list("data") == ["data/t.parquet"]  # noqa: S301
+
+
+def test_what_is_streamed_appears_whole_or_not_at_all(storage: Storage) -> None:
+    part = bytes(2**20)
+    with storage.stream("data/a.bin") as file:
+        for _ in range(3):
+            file.write(part)
+        assert not storage.exists("data/a.bin")
+    assert storage.read("data/a.bin") == 3 * part
+
+    def stop(name: str) -> None:
+        with storage.stream(name) as half:
+            half.write(b"half")
+            raise ValueError("stopped")
+
+    for name in ("data/a.bin", "data/b.bin"):
+        with pytest.raises(ValueError, match="stopped"):
+            stop(name)
+        gc.collect()
+    assert storage.list() == ["data/a.bin"] and len(storage.read("data/a.bin")) == len(part) * 3
 
 
 def test_only_the_first_of_many_creates(storage: Storage) -> None:
