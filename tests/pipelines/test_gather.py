@@ -319,7 +319,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     (files / "_commits" / "part-00001.json").unlink()
     world.run("field", "test", 24, str(files), layout="charlotte", **values)
     assert {path: path.read_bytes() for path in files.rglob("*.csv")} == again
-    with pytest.raises(UserError, match="another run; what differs: layout: "):
+    with pytest.raises(UserError, match="another run; what differs: source.layout: charlotte -> sejong"):
         world.run("field", "test", 24, str(files), layout="sejong", **values)
 
     job = {"layout": "charlotte", "images": str(files), "size": 96, "crop": "face", "partition": 10}
