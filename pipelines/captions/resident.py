@@ -39,12 +39,13 @@ class ResidentEngine:
 
     async def _text(self, attributes: dict[str, str], seed: int) -> str:
         import vllm
+        from vllm.exceptions import VLLMValidationError
 
         params = vllm.SamplingParams(**self.sampling, seed=seed)
         text = ""
         try:
             async for output in self.vllm.generate(self.render(attributes), params, uuid.uuid4().hex):
                 text = output.outputs[0].text
-        except ValueError:  # a prompt that is too long: the grammar writes the caption, as in a job
+        except (ValueError, VLLMValidationError):  # a prompt that is too long: the grammar writes the caption, as in a job
             return ""
         return text
