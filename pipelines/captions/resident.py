@@ -46,6 +46,6 @@ class ResidentEngine:
         try:
             async for output in self.vllm.generate(self.render(attributes), params, uuid.uuid4().hex):
                 text = output.outputs[0].text
-        except (ValueError, VLLMValidationError):  # a prompt that is too long: the grammar writes the caption, as in a job
-            return ""
+        except (ValueError, VLLMValidationError):
+            return ""  # a prompt that is too long: the grammar writes the caption, as in a job
         return text
