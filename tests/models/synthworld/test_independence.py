@@ -219,7 +219,8 @@ def test_the_world_imports_no_prior() -> None:
     for path in WORLD.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"models.{a.name}" for a in node.names] if node.module == "models" else [node.module or ""]
             for name in names:
                 own = name.startswith("models.synthworld") or name in (
                     "models.attributes",
