@@ -28,8 +28,8 @@ def tfake(warm: Path | None, cold: Path | None, landmarks: Path | None, dense: P
 
     Any of the four will do. Nothing of a file is run: what is not tensors alone is refused. The licence is the authors'.
     """
-    from models import published
     from models.errors import UserError
+    from models.published.tfake import tfake as published
 
     thermal = {name: path for name, path in (("warm", warm), ("cold", cold)) if path}
     points = {number: path for number, path in ((70, landmarks), (478, dense)) if path}

@@ -35,12 +35,12 @@ from models.columns import Columns
 from models.errors import UserError
 
 STAGES: dict[str, dict[str, str]] = {
-    "visible": {"latent-diffusion": "models.visible.sd", "null": "models.null:Visible"},
-    "parser": {"unet": "models.parser", "null": "models.null:Parser"},
-    "thermal": {"unet": "models.thermal.unet", "null": "models.null:Thermal"},
-    "faces": {"insightface": "models.faces", "null": "models.null:Faces"},
+    "visible": {"latent-diffusion": "models.visible.sd", "null": "models.null.kinds:Visible"},
+    "parser": {"unet": "models.parser", "null": "models.null.kinds:Parser"},
+    "thermal": {"unet": "models.thermal.unet", "null": "models.null.kinds:Thermal"},
+    "faces": {"insightface": "models.faces", "null": "models.null.kinds:Faces"},
     "gates": {"limits": "models.gates"},
-    "landmarks": {"mobilenet": "models.landmarks", "null": "models.null:Landmarks"},
+    "landmarks": {"mobilenet": "models.landmarks", "null": "models.null.kinds:Landmarks"},
 }
 """In the order that breaks ties where columns leave it open. Captions have a table of their own: `pipelines/captions`."""
 PARTLESS = {"gates": "limits"}

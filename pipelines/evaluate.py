@@ -19,16 +19,16 @@ import torch
 from models.columns import Columns
 from models.config import apply_edit, check, digest_of
 from models.errors import UserError
-from models.evaluation import landmarks, thermal
-from models.evaluation.cells import JOINT, LANDMARKS, TABLES, TRUTH, Cell, cells, thermal_row, weight_row
-from models.evaluation.recipe import READ, ROOMLESS, Recipe
-from models.evaluation.tables import best_weight, tables
-from models.evaluation.world import KEPT, rendered
-from models.synthworld.domain import digest as domain_digest
-from models.synthworld.domain import load_domain
-from models.synthworld.kernels import expect
+from models.evaluation.tfake import landmarks, thermal
+from models.evaluation.tfake.cells import JOINT, LANDMARKS, TABLES, TRUTH, Cell, cells, thermal_row, weight_row
+from models.evaluation.tfake.pools import KEPT, rendered
+from models.evaluation.tfake.recipe import READ, ROOMLESS, Recipe
+from models.evaluation.tfake.tables import best_weight, tables
+from models.synthworld.sampling.domain import digest as domain_digest
+from models.synthworld.sampling.domain import load_domain
+from models.synthworld.shape.kernels import expect
 from models.thermal.unet.network import load_thermalizer, save_thermalizer
-from models.training import Hooks
+from models.training.loop import Hooks
 from pipelines.evaluation_pages import write_pages
 from pipelines.evaluation_shards import field_rows, has_pairs
 from pipelines.interrupts import Signals

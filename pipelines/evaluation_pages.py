@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.evaluation.cells import TABLES
-from models.evaluation.recipe import Recipe
-from models.evaluation.tables import SUBSETS
+from models.evaluation.tfake.cells import TABLES
+from models.evaluation.tfake.recipe import Recipe
+from models.evaluation.tfake.tables import SUBSETS
 
 Table = dict[str, Any]
 NAMES = {"mae": "absolute error, K", "mae_offset": "without image offset, K", "spectra": "spectra, log10",

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 from models.classes import IGNORE
 from models.columns import Columns
 from models.errors import UserError
-from models.evaluation.recipe import Recipe
-from models.evaluation.world import fitted_frame
+from models.evaluation.tfake.pools import fitted_frame
+from models.evaluation.tfake.recipe import Recipe
 from pipelines.commits import committed
 from pipelines.layouts.charlotte import PROFILE
 from pipelines.shards import Shards

@@ -10,7 +10,7 @@ import torch
 
 from models.card import Card, history
 from models.errors import UserError
-from models.training import start
+from models.training.loop import start
 from models.weights.store import SEAL, seal
 from pipelines.checkpoints import Checkpoints
 from pipelines.run.provenance import hardware

@@ -13,9 +13,8 @@ import yaml
 from PIL import Image
 
 from models.errors import UserError
-from models.synthworld import calibrate
-from models.synthworld.camera import Camera
-from models.synthworld.domain import load_domain
+from models.synthworld.camera.sensor import Camera, calibrate
+from models.synthworld.sampling.domain import load_domain
 from models.temperature import Unit
 from pipelines.frames import frame_names, open_frame, temperatures
 from pipelines.pictures.open import BadPicture

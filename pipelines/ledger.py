@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from models.evaluation.cells import Cell
+from models.evaluation.tfake.cells import Cell
 
 Line = dict[str, Any]
 

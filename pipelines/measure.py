@@ -7,11 +7,11 @@ import numpy as np
 
 from models.card import update_metrics
 from models.columns import Columns
+from models.evaluation.thermalizer import evaluate_thermalizer
 from models.parser.stage import Stage
 from models.stages import NoOptions
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
-from models.thermal.evaluate import evaluate_thermalizer
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import seal
 from pipelines.shards import Shards
@@ -20,7 +20,7 @@ BATCH = 64
 
 
 def thermal(bundle: str, training: str, test: str, *, card: bool = False) -> dict[str, float]:
-    """Return the errors of `models.thermal.evaluate` on the rows at `test`; baselines are fitted to those at `training`.
+    """Return the errors of `models.evaluation.thermalizer` on the rows at `test`; baselines are fitted to those at `training`.
 
     `parsed_*` are the thermalizer's when it sees the classes of the bundle's parser, as it does in a job.
     """

@@ -7,11 +7,12 @@ import torch
 
 from models.card import update_metrics
 from models.columns import Columns
-from models.landmarks import adapt, conversion
+from models.evaluation import adapters as conversion
+from models.landmarks import adapt
 from models.landmarks.detect import detector
 from models.landmarks.standards import Standard, truth
-from models.synthworld.capture import labels
-from models.synthworld.domain import load_domain
+from models.synthworld.render.capture import labels
+from models.synthworld.sampling.domain import load_domain
 from models.weights.bundle import load_bundle
 from models.weights.networks import load_network
 from models.weights.store import seal
@@ -22,7 +23,7 @@ PICTURES = (*POINTS, "visible", "bbox", "identity_id", "view")
 
 
 def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[str, dict[str, float]]:
-    """Return conversion ("70-68") -> figures of `models.landmarks.conversion` on the people at `test`.
+    """Return conversion ("70-68") -> figures of `models.evaluation.adapters` on the people at `test`.
 
     training: shards that the affine baseline is fitted to. Predictions are the landmarkers' on visible pictures; labels are
     marked as the annotators of domain `field` do.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from models.card import update_metrics
-from models.faces.evaluate import COLUMNS, evaluate_recogniser
+from models.evaluation.faces import COLUMNS, evaluate_recogniser
 from models.weights.store import SEAL, seal
 from pipelines.shards import Shards
 

@@ -6,9 +6,10 @@ import numpy as np
 
 from models.card import update_metrics
 from models.columns import Columns
-from models.landmarks import crowds, evaluate
-from models.synthworld.domain import load_domain
-from models.synthworld.ranges import Domain
+from models.evaluation import crowds
+from models.evaluation import landmarks as evaluate
+from models.synthworld.sampling.domain import load_domain
+from models.synthworld.sampling.ranges import Domain
 from models.weights.bundle import load_bundle
 from models.weights.store import seal
 from pipelines.measure import batches
@@ -30,7 +31,7 @@ def run(
     limit: int | None = None,
     card: bool = False,
 ) -> dict[str, float]:
-    """Return the figures of `models.landmarks.evaluate` and `crowds` on the rows at `test`.
+    """Return the figures of `models.evaluation.landmarks` and `crowds` on the rows at `test`.
 
     calibration: validation rows that the margin about boxes, the factors on the variances and the detection threshold are
     fitted to first; they are kept beside the weights. frames: with people, and as many without, of each modality; 0: none.

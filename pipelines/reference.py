@@ -13,7 +13,7 @@ from models.faces.reference import fit, fit_measures
 from models.faces.settings import Options
 from models.faces.stage import Stage
 from models.stages import NoOptions
-from models.synthworld.person import measured, sample_person
+from models.synthworld.sampling.person import measured, sample_person
 from models.weights.store import seal
 from pipelines.plan.attributes import IDENTITY
 from pipelines.shards import Shards

@@ -18,7 +18,7 @@ import torch
 from models.card import Card
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.tasks import Side
-from models.training import Hooks, Result, train
+from models.training.loop import Hooks, Result, train
 from pipelines.checkpoints import Checkpoints
 from pipelines.config.profile import Profile, Training, load_profile
 from pipelines.export import export_part

@@ -10,7 +10,7 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from models.config import check
 from models.errors import UserError
-from models.synthworld.domain import load_domain
+from models.synthworld.sampling.domain import load_domain
 from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
 from pipelines.config.profile import RENDER, Profile, load_profile
 from pipelines.plan.pieces import claim
@@ -134,7 +134,7 @@ class Renderer:
     def __init__(self, job: WorldJob, pending: list[int], threads: int):
         import torch
 
-        from models.synthworld.kernels import expect
+        from models.synthworld.shape.kernels import expect
 
         torch.set_num_threads(threads)
         expect(job.count)
@@ -148,9 +148,9 @@ class Renderer:
 
     def rows(self, part: int) -> Iterator[dict[str, Any]]:
         """Render the rows of one partition, `self.batch` pictures at a time."""
-        from models.synthworld.domain import sample_scene
-        from models.synthworld.render import render
-        from models.synthworld.scene import attributes
+        from models.synthworld.render.render import render
+        from models.synthworld.sampling.domain import sample_scene
+        from models.synthworld.sampling.scene import attributes
 
         numbers = self.job.rows_of(part)
         for begin in range(0, len(numbers), self.batch):

@@ -20,10 +20,10 @@ import torch
 
 from models.errors import UserError
 from models.landmarks.standards import contour72, profile43
-from models.synthworld.camera import minmax
-from models.synthworld.capture import Captured, capture, labels
-from models.synthworld.domain import load_domain, sample_scene
-from models.synthworld.ranges import Domain
+from models.synthworld.camera.sensor import minmax
+from models.synthworld.render.capture import Captured, capture, labels
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.synthworld.sampling.ranges import Domain
 from models.temperature import from_centikelvin, to_centikelvin
 from pipelines.commits import Commit, commit, committed
 from pipelines.layouts.charlotte import SLOTS

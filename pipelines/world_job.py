@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UserError
-from models.synthworld import splits
-from models.synthworld.domain import digest as domain_digest
-from models.synthworld.domain import load_domain
+from models.synthworld.sampling import splits
+from models.synthworld.sampling.domain import digest as domain_digest
+from models.synthworld.sampling.domain import load_domain
 from models.weights.bundle import LICENCES
 from pipelines.commits import MANIFEST
 from pipelines.config.recipe import Recipe

@@ -1,153 +1,212 @@
-"""Landmarkers of the recipe: trained by the project's loop, read on frames of the field camera, face by face."""
+"""Read a landmarker on people it was not trained on: errors by modality and by yaw, and how honest its variances are.
 
-from dataclasses import dataclass
-from functools import cached_property
+Faces in crowded frames are in `crowds`.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 
 from models.columns import Columns
-from models.evaluation.cells import LandmarkRow
-from models.evaluation.recipe import Recipe
-from models.evaluation.world import Held
-from models.landmarks.adapt import Adapter, AdapterConfig, adapted, fitted, leave_subject_out
-from models.landmarks.crops import Augmentation
-from models.landmarks.detect import Detector
+from models.errors import UserError
+from models.landmarks.calibration import coverage, read_calibration, scale_factor, summary, write_calibration
+from models.landmarks.detect import Detector, Search, detector, write_detection
 from models.landmarks.metrics import nme
-from models.landmarks.network import Landmarker, LandmarkerConfig
-from models.landmarks.standards import contour72
-from models.tasks import landmarker, load
-from models.training import Hooks, train
+from models.synthworld.render.capture import capture
+from models.synthworld.sampling.ranges import Domain
+from models.tasks.landmarker import annotated, modalities
 
-FAILURE = 1.0
-"""NME of a face that is missed, and the most that a found one counts: it is off by the whole box."""
-GREY = 0.5
-"""Share of grey pictures of the RGB-only landmarkers."""
+FACELESS_IN_THERMAL = (*range(17, 27), 68, 69)
+"""Of the 70: brows and pupils, which have little thermal contrast."""
+MARGINS = (1.25, 1.5, 1.75, 2.0)
+THERMAL = ("thermal", "valid")
+"""Columns that rows without thermal pictures lack."""
+YAWS = {"to30": (0, 30), "30to60": (30, 60), "over60": (60, 181)}
+"""Bins of |yaw| in degrees."""
 
 
-def trained(
-    row: LandmarkRow, seed: int, recipe: Recipe, faces: Columns, checker: Columns, folder: Path, hooks: Hooks
-) -> tuple[Landmarker, float]:
-    """Return the landmarker of a row, and the mean variance that 95 % of the faces of `checker` stay below.
+class Look(NamedTuple):
+    """A picture and what is true of it: points float [L, 2] and box float [4] in its pixels."""
 
-    faces: rows of `fake`. folder: the thermalizer that makes thermal rows. True temperature is read by the upper bound alone.
+    picture: np.ndarray
+    points: np.ndarray
+    box: np.ndarray
+
+
+def columns(domain: Domain | None) -> tuple[str, ...]:
+    """Return the columns to read of shards of `domain`, of gathered ones without: these may lack those of `THERMAL`."""
+    named = (f"seen_{number}_{modality}" for number in (70, 478) for modality in ("visible", "thermal"))
+    whole = ("visible", "classes", "landmarks_70", "landmarks_478", "bbox", "pose", "identity_id", "view", "condition")
+    return (*whole, *named, *(() if domain and domain.capture.thermal == "none" else THERMAL))
+
+
+def looks(
+    rows: Columns, standard: int, thermalizer: str, domain: Domain | None = None
+) -> Iterator[tuple[str, list[Look]]]:
+    """Yield (modality, a look at each row): rgb, thermal, true, and what the camera of `domain` delivers, by its kind."""
+    points, boxes = np.asarray(rows[f"landmarks_{standard}"]), np.asarray(rows["bbox"])
+    for name, pictures in modalities(rows, thermalizer).items():
+        yield name, [Look(*one) for one in zip(pictures, points, boxes, strict=True)]
+    if domain is not None and domain.capture.thermal not in ("none", "apparent"):
+        yield domain.capture.thermal, [photographed(rows, k, standard, domain) for k in range(len(points))]
+
+
+def photographed(rows: Columns, row: int, standard: int, domain: Domain) -> Look:
+    """Return what the thermal camera of `domain` delivers of a row at its own resolution, and where the points lie in it."""
+    apparent, valid = (torch.from_numpy(np.asarray(rows[name][row])) for name in ("thermal", "valid"))
+    box = np.asarray(rows["bbox"][row], np.float64)
+    name = tuple(str(rows[key][row]) for key in ("identity_id", "view", "condition"))
+    taken = capture(apparent.float(), valid, float(box[3] - box[1]), domain, *name)
+    scale, shift = taken.picture.shape[0] / apparent.shape[0], np.array(taken.shift)
+    points = np.asarray(rows[f"landmarks_{standard}"][row]) * scale + shift
+    return Look(taken.picture.numpy(), points, box * scale + np.tile(shift, 2))
+
+
+def answers(
+    finder: Detector, test: Iterable[Columns], thermalizer: str, domain: Domain | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return modality -> truth, found [N, L, 2] px, variance [N, L] px^2, seen bool [N, L], yaw [N] degrees, size [N] px.
+
+    One look into the true box, as the landmark stage looks into the detector's. Rows without points are left out; where a
+    row lacks some, truth is NaN.
     """
-    config = landmarker.Config(
-        seed=seed,
-        steps=recipe.landmark_steps,
-        batch=recipe.landmark_batch,
-        lr=recipe.landmark_lr,
-        network=LandmarkerConfig(
-            standard=row.standard, size=recipe.size, width=recipe.landmark_width, head=256, cells=2, outputs="softplus"
-        ),
-        augmentation=augmentation(row),
-        thermalizer=str(folder),
-        thermal=row.thermal,
-    )
-    data = landmarker.kept(faces, config) | {"thermal_pictures": thermal_pictures(row, faces, str(folder))}
-    model = train(load("landmarker"), config, Held(data), None, hooks, device=torch.device("cpu")).model
-    assert isinstance(model, Landmarker)
-    return model.eval(), _threshold(model, checker, config)
+    standard = finder.config.standard
+    collected: dict[str, dict[str, list[np.ndarray]]] = {}
+    for whole in test:
+        known = annotated(np.asarray(whole[f"landmarks_{standard}"]))
+        if not known.any():
+            continue
+        rows = {name: values[known] for name, values in whole.items()}
+        for name, shown in looks(rows, standard, thermalizer, domain):
+            faces = [finder.at_boxes(look.picture, look.box[None])[0] for look in shown]
+            part = {
+                "truth": np.stack([look.points for look in shown]),
+                "found": np.stack([face.points for face in faces]),
+                "variance": np.stack([face.variance for face in faces]),
+                "seen": rows[f"seen_{standard}_{'visible' if name == 'rgb' else 'thermal'}"],
+                "yaw": np.asarray(rows["pose"])[:, 0] if "pose" in rows else np.zeros(len(shown)),
+                "size": np.array([np.sqrt((look.box[2:] - look.box[:2]).prod()) for look in shown]),
+            }
+            for key, values in part.items():
+                collected.setdefault(name, {}).setdefault(key, []).append(values)
+    if not collected:
+        raise UserError(f"no row has its {standard} landmarks to compare with")
+    return {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in collected.items()}
 
 
-def _threshold(model: Landmarker, checker: Columns, config: landmarker.Config) -> float:
-    """Return the mean variance that 95 % of the faces stay below, visible and thermal alike, whatever was learnt from."""
-    every = config.model_copy(update={"thermal": 1.0})
-    unseen = {name: checker[name] for name in landmarker.COLUMNS} | {"row": np.arange(len(checker["visible"]))}
-    parts = (
-        {name: values[k : k + config.batch] for name, values in unseen.items()}
-        for k in range(0, len(unseen["row"]), config.batch)
-    )
-    with torch.inference_mode():
-        return landmarker.validate(model, parts, every)["threshold"]
+def fit_margin(folder: Path, rows: Columns, thermalizer: str) -> float:
+    """Choose how wide a box is looked at: the margin of `MARGINS` with the least error on validation people.
 
-
-def augmentation(row: LandmarkRow) -> Augmentation:
-    """Return the starter's augmentation; without thermal rows half of the pictures are grey, and `heavy` inverts and blurs
-    the grey ones as if they were thermal.
+    Visible pictures and the thermalizer's count alike. It is written beside the weights and returned.
     """
-    values: dict[str, Any] = {
-        "rotation": 25, "flip": 0.5, "rgb_texture": 0.25, "gain": 0.3, "thermal_noise": (0.3, 1e-4, 0.03), "colour": 0.25
-    }  # fmt: skip
-    if row.source == "grey" or not row.thermal:
-        values["grey"] = GREY
-    if row.heavy:
-        values |= {"inversion": 0.5, "thermal_blur": 10.0, "rgb_blur": (0.5, 5.0)}
-    return Augmentation(**values)
+    finder, errors = detector(folder), dict[float, float]()
+    for margin in MARGINS:
+        finder.margin = margin
+        found = answers(finder, [{name: values for name, values in rows.items() if name != "thermal"}], thermalizer)
+        errors[margin] = float(np.mean([nme(each["found"], each["truth"]).mean() for each in found.values()]))
+    best = min(errors, key=lambda margin: errors[margin])
+    write_detection(folder, margin=best)
+    return best
 
 
-def thermal_pictures(row: LandmarkRow, faces: Columns, folder: str) -> np.ndarray:
-    """Return the pictures uint8 [N, C, S, S] that a row takes for thermal ones."""
-    if not row.thermal:
-        return np.zeros((len(faces["visible"]), 0, *faces["classes"].shape[1:]), np.uint8)
-    if row.source == "grey":
-        return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in faces["visible"]])[:, None]
-    if row.source == "true":
-        return landmarker.levels(faces["thermal"])[:, None]
-    return landmarker.predicted(faces, folder)
+def calibrate(folder: Path, validation: Iterable[Columns], thermalizer: str) -> dict[str, float]:
+    """Fit the factors on the variances on validation people, write them beside the weights and return them.
 
-
-@dataclass(frozen=True)
-class Adapters:
-    """Label adapters, learnt from the true points of `faces`: coordinates alone."""
-
-    faces: Columns
-
-    @cached_property
-    def dense_to_70(self) -> Adapter:
-        return fitted(AdapterConfig(source=478, target=70), self.faces["landmarks_478"], self.faces["landmarks_70"])
-
-    @cached_property
-    def to_72(self) -> Adapter:
-        points = self.faces["landmarks_70"]
-        return fitted(AdapterConfig(source=70, target=72), points, contour72(points))
-
-
-def read(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Recipe) -> dict[str, list[Any]]:
-    """Return what the surest window of every frame says, face by face.
-
-    identity, high, side (subsets); uncertainty; true: "NME W/H" against the true 70 points; labels: against the 72 noisy
-    contour labels, through an adapter (NaN where the frames have none of either). A dense landmarker is adapted to 70
-    first.
+    `thermal` is fitted on the thermalizer's pictures: a data set that is generated holds such pictures. Without a thermalizer
+    it is fitted on the rows' own thermal pictures, and stays as it is where there are none.
     """
-    detector = Detector(model, batch=8)
-    found, uncertainty = [], []
-    for frame, side in zip(frames["frame"], frames["side"], strict=True):
-        face = detector.best(frame[:side, :side], "temperature")
-        found.append(face.points)
-        uncertainty.append(face.uncertainty)
-    points = np.stack(found)
-    if model.config.standard == 478:
-        points = adapted(adapters.dense_to_70, points)
-    labelled = nme(_as_labels(points, frames, adapters), frames["labels"])
-    yaw = np.abs(frames["pose"][:, 0])
+    found = answers(detector(folder), validation, thermalizer)
+    fitted = {"visible": "rgb", "thermal": "thermal" if thermalizer else "true"}
+    factors = {
+        stored: scale_factor(_distance(found[name]), found[name]["variance"])
+        for stored, name in fitted.items()
+        if name in found
+    }
+    write_calibration(folder, read_calibration(folder) | factors)
+    return factors
+
+
+def evaluate_landmarker(
+    folder: Path, test: Iterable[Columns], thermalizer: str, domain: Domain | None = None
+) -> dict[str, float]:
+    """Return the figures of every modality (rgb, thermal, true and the kind of picture that `domain`'s camera delivers).
+
+    `nme` is "NME W/H" of all points, `nme_seen` of those that the modality shows; both again by |yaw| (`YAWS`); then
+    `calibration.summary`, recalibrated as stored (`coverage_0.9_raw`: as the network says). Pictures may differ in size, so
+    variances and distances are in hundredths of the face's size there. `hidden_variance`: how many times the variance of a
+    face's hidden points is that of its seen ones, the median over faces.
+    `thermal_contrast`: how many times the variance grows from visible to thermal on brows and pupils, over how many times it
+    grows on the other points; above 1 the landmarker knows what thermal does not show (70 landmarks alone).
+    """
+    factors = read_calibration(folder)
+    found, metrics = answers(detector(folder), test, thermalizer, domain), dict[str, float]()
+    for name, values in found.items():
+        unit = 100 / values["size"][:, None]
+        variance = values["variance"] * factors.get("visible" if name == "rgb" else "thermal", 1.0)
+        metrics |= {f"{name}_{key}": value for key, value in errors_by_yaw(values).items()}
+        given = np.where(np.isfinite(values["truth"]).all(axis=2), variance, np.nan)
+        metrics[f"{name}_hidden_variance"] = hidden_variance(given, values["seen"])
+        distance = _distance(values)
+        metrics |= {f"{name}_{key}": value for key, value in summary(distance * unit, variance * unit**2).items()}
+        known = np.isfinite(distance)
+        metrics[f"{name}_coverage_0.9_raw"] = coverage(distance[known], values["variance"][known], 0.9)
+    if "thermal" in found and found["rgb"]["variance"].shape[1] == 70:
+        ratio = np.median(found["thermal"]["variance"] / found["rgb"]["variance"], axis=0)
+        weak = np.isin(np.arange(70), FACELESS_IN_THERMAL)
+        metrics["thermal_contrast"] = float(np.median(ratio[weak]) / np.median(ratio[~weak]))
+    return metrics
+
+
+def errors_by_yaw(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return "NME W/H" of all and of seen points, over all faces and in each bin of `YAWS` that has one."""
+    every = {
+        "nme": nme(values["found"], values["truth"]),
+        "nme_seen": nme(values["found"], values["truth"], values["seen"]),
+    }
+    metrics = {key: float(each.mean()) for key, each in every.items()}
+    turned = np.abs(values["yaw"])
+    for bin_name, (low, high) in YAWS.items():
+        inside = (turned >= low) & (turned < high)
+        if inside.any():
+            metrics |= {f"{key}_{bin_name}": float(each[inside].mean()) for key, each in every.items()}
+    return metrics
+
+
+def hidden_variance(variance: np.ndarray, seen: np.ndarray) -> float:
+    """Return the median over faces of mean variance [N, L] of hidden over that of seen points, NaN without such faces."""
+    both = seen.any(axis=1) & ~seen.all(axis=1)
+    ratios = [v[~s].mean() / v[s].mean() for v, s in zip(variance[both], seen[both], strict=True)]
+    known = [float(ratio) for ratio in ratios if np.isfinite(ratio)]
+    return float(np.median(known)) if known else math.nan
+
+
+def searched(folder: Path, test: Iterable[Columns], domain: Domain) -> dict[str, float]:
+    """Return the figures of the sliding window on the frames of `domain`'s camera, whose boxes nobody told it.
+
+    `frame_nme` is "NME W/H" of the surest window of every frame, `frame_nme_sure` of those below the trained threshold,
+    `frame_missed` the share that is not. Frames smaller than half as much again as the window are enlarged to it.
+    """
+    finder, errors, sure = detector(folder), list[float](), list[bool]()
+    side = finder.config.size
+    for rows in test:
+        for row in range(len(rows["bbox"])):
+            look = photographed(rows, row, finder.config.standard, domain)
+            short = 1.5 * side / min(look.picture.shape)
+            finder.search = Search(finest=min(0, -math.ceil(math.log(short) / -math.log(Search.eta))))
+            face = finder.best(look.picture)
+            errors.append(float(nme(face.points[None], look.points[None])[0]))
+            sure.append(face.uncertainty < finder.threshold)
+    kept = np.array(sure)
     return {
-        "identity": frames["identity_id"].tolist(),
-        "high": (frames["height"] >= recipe.high_px).tolist(),
-        "side": (yaw >= recipe.side_deg).tolist(),
-        "uncertainty": [float(f"{u:.4g}") for u in uncertainty],
-        "true": np.minimum(nme(points, frames["points"]), FAILURE).round(4).tolist(),
-        "labels": np.minimum(labelled, FAILURE).round(4).tolist(),
+        "frame_nme": float(np.mean(errors)),
+        "frame_nme_sure": float(np.array(errors)[kept].mean()) if kept.any() else math.nan,
+        "frame_missed": float(1 - kept.mean()),
     }
 
 
-def _as_labels(points: np.ndarray, frames: Columns, adapters: Adapters) -> np.ndarray:
-    """Return 70 points [N, 70, 2] in the standard of the frames' 72 labels.
-
-    The world's own contour is known; a data set's is learnt from the predictions, each subject left out in turn, as the
-    paper reads one model on several conventions. A profile's points are others than the first of a front's: faces that give
-    equally many have an adapter of their own, and are NaN where they are of one subject alone.
-    """
-    if "annotated" not in frames or not frames["annotated"].all():
-        return adapted(adapters.to_72, points)
-    given = np.isfinite(frames["labels"]).all(axis=2).sum(axis=1)
-    found, config = np.full_like(frames["labels"], np.nan), AdapterConfig(source=70, target=72)
-    for count in np.unique(given[given > 0]):
-        rows = given == count
-        people = frames["identity_id"][rows]
-        if len(np.unique(people)) > 1:
-            found[rows] = leave_subject_out(config, points[rows], frames["labels"][rows], people)
-    return found
+def _distance(values: dict[str, np.ndarray]) -> np.ndarray:
+    return np.linalg.norm(values["found"] - values["truth"], axis=-1)

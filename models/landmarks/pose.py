@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 
-from models.synthworld.cover import cover
-from models.synthworld.figure import HEAD_CENTRE, figure
-from models.synthworld.landmarks import landmarks
-from models.synthworld.scene import Person, Scene
+from models.synthworld.sampling.scene import Person, Scene
+from models.synthworld.shape.cover import cover
+from models.synthworld.shape.figure import HEAD_CENTRE, figure
+from models.synthworld.shape.landmarks import landmarks
 
 RIGID = (*range(17, 48), 68, 69)
 """Points that expression hardly moves: brows, nose, eyes, pupils. The jaw is a contour and the mouth opens."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.faces.align import five_points
 from models.landmarks.settings import Standard
-from models.synthworld.landmarks import MIRROR_70
+from models.synthworld.shape.landmarks import MIRROR_70
 
 STANDARDS: tuple[Standard, ...] = get_args(Standard)
 

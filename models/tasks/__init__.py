@@ -1,4 +1,4 @@
-"""What the project can train: one module per task, all run by the one loop in `models/training.py`.
+"""What the project can train: one module per task, all run by the one loop in `models/training/loop.py`.
 
 A task is a plain module with the names of `Task` below. It knows networks and arrays; it never reads a file of the data
 set, builds an optimizer or writes a checkpoint: the loop does. It never imports ray.
@@ -25,7 +25,7 @@ TASKS = {
     "detector": "models.tasks.detector",
     "parser": "models.tasks.parser",
     "vae": "models.tasks.vae",
-    "diffusion": "models.tasks.diffusion",
+    "diffusion": "models.tasks.visible",
     "thermalizer": "models.tasks.thermalizer",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",

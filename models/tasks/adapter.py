@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.augment import Draws
+from models.augment.batch import Draws
 from models.card import Card
 from models.columns import Columns
 from models.landmarks.adapt import Adapter, AdapterConfig, adaptation_loss, adapted

@@ -12,10 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.augment.canvas import compose
 from models.card import Card
 from models.columns import Columns
 from models.faces.align import five_points
-from models.faces.canvas import compose
 from models.faces.decode import candidates, letterboxed, merged
 from models.faces.metrics import recalled
 from models.faces.onnx_file import export_detector

@@ -15,20 +15,20 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.augment import pictures_of
+from models.augment.batch import pictures_of
+from models.augment.faceless import negative
+from models.augment.landmarks import Augmentation, Crop, face_crop
 from models.card import Card
 from models.classes import BACKGROUND, IGNORE
 from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.calibration import FILE as CALIBRATION
-from models.landmarks.crops import Augmentation, Crop, face_crop
 from models.landmarks.detect import FILE as DETECTION
 from models.landmarks.detect import write_detection
 from models.landmarks.drawing import drawn
 from models.landmarks.intensity import unit_values
 from models.landmarks.loss import nll
 from models.landmarks.metrics import nme
-from models.landmarks.negatives import negative
 from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalised
 from models.tasks import TrainConfig
 from models.thermal.unet.network import Thermalizer, load_thermalizer

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
+from models.augment.batch import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
 from models.classes import CLASSES, MIRRORED, painted
 from models.columns import Columns

@@ -15,16 +15,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from models.augment.crop import CropAugmentation, augmented
 from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
 from models.faces.align import aligned, five_points
-from models.faces.augment import CropAugmentation, augmented
 from models.faces.metrics import gallery_split, rank_one, verification
 from models.faces.onnx_file import export_recogniser
 from models.faces.recogniser import ArcFace, Architecture, normalised
-from models.synthworld.person import measured, sample_person
-from models.synthworld.splits import identities
+from models.synthworld.sampling.person import measured, sample_person
+from models.synthworld.sampling.splits import identities
 from models.tasks import TrainConfig
 from models.weights.networks import load_strictly
 from models.weights.store import ROOT

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from models.augment import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
+from models.augment.batch import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
 from models.classes import BACKGROUND, CLASSES
 from models.columns import Columns

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.augment import pictures_of
+from models.augment.batch import pictures_of
 from models.card import Card
 from models.classes import CLASSES
 from models.columns import Columns

@@ -19,11 +19,11 @@ from torch import Tensor
 from models.attributes import EXPRESSIONS
 from models.captions.reading import read
 from models.errors import EnvironmentFault
-from models.synthworld.bare import bare
-from models.synthworld.domain import load_domain
-from models.synthworld.draws import Draws
-from models.synthworld.person import person_of
-from models.synthworld.scene import Scene, View
+from models.synthworld.sampling.domain import load_domain
+from models.synthworld.sampling.person import person_of
+from models.synthworld.sampling.scene import Scene, View
+from models.synthworld.sampling.views import Draws
+from models.synthworld.shape.bare import bare
 
 FILE = "head.safetensors"
 NAMES = ("measures.weight", "measures.bias")

@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from models.faces.canvas import texture
+from models.augment.canvas import texture
 from models.landmarks.detect import Detector, Search, cropped, pyramid
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import Landmarker, LandmarkerConfig, normalised

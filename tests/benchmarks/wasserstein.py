@@ -17,8 +17,8 @@ import ot
 import torch
 from torch import Tensor
 
-from models.synthworld.domain import load_domain, sample_scene
-from models.synthworld.render import render
+from models.synthworld.render.render import render
+from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.thermal.losses import cut, shrunk
 from models.thermal.wasserstein import costs, exact, sinkhorn
 

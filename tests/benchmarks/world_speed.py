@@ -10,9 +10,9 @@ import time
 
 import torch
 
-from models.synthworld.domain import load_domain, sample_scene
-from models.synthworld.kernels import compiles
-from models.synthworld.render import render
+from models.synthworld.render.render import render
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.synthworld.shape.kernels import compiles
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.augment import Draws, Geometry, Photometry, relight, transforms, warp
+from models.augment.batch import Draws, Geometry, Photometry, relight, transforms, warp
 from models.classes import CLASSES, MIRRORED
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import null, stages
+from models import stages
 from models.columns import Columns
 from models.layers import Layer, layers_of
+from models.null.kinds import kinds as null
 from models.stages import STAGES
 from tests.models.rows_of import check_columns
 

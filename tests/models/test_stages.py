@@ -50,7 +50,7 @@ def test_checking_a_job_imports_no_framework() -> None:
     """All settings, the null kinds as they run, and both real bundles with the small files of the one that is here."""
     told = f"""
 import json, sys
-import models.null, models.weights.bundle, models.weights.store
+import models.null.kinds, models.weights.bundle, models.weights.store
 from models import stages
 for kinds in stages.STAGES.values():
     for package in kinds.values():
@@ -174,7 +174,7 @@ def test_paths_of_packages_are_there() -> None:
 
 
 def test_a_kind_whose_package_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("nosuch", "models.null:Nobody", "models.nosuch"):
+    for package in ("nosuch", "models.null.kinds:Nobody", "models.nosuch"):
         monkeypatch.setitem(stages.STAGES["parser"], "other", package)
         with pytest.raises(UserError, match=f"names {package!r}, and there is no such package or class"):
             stages.light(stages.package_of("parser", "other", "bundle"))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import Checkpoint
 from models.columns import Columns
 from models.errors import Interrupted, UserError
 from models.tasks import TrainConfig
-from models.training import Hooks, Result, batch_rows, draws, learning_rate, train
+from models.training.checkpoint import Checkpoint
+from models.training.loop import Hooks, Result, batch_rows, draws, learning_rate, train
 
 
 class Numbers:

@@ -74,9 +74,9 @@ def test_every_hostile_picture_keeps_its_row_and_reason(local_ray, bundle: str, 
 def test_people_come_back_as_identities(local_ray, tmp_path: Path) -> None:
     from insightface.app import FaceAnalysis
 
-    from models.synthworld.domain import load_domain, sample_scene
-    from models.synthworld.render import render
-    from models.synthworld.splits import identities
+    from models.synthworld.render.render import render
+    from models.synthworld.sampling.domain import load_domain, sample_scene
+    from models.synthworld.sampling.splits import identities
 
     people = identities("test")[:3]
     scenes = [sample_scene(load_domain("portrait"), person, 0, "warm") for person in people]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from models.errors import UserError
-from models.synthworld.domain import load_domain
+from models.synthworld.sampling.domain import load_domain
 from models.temperature import to_centikelvin
 from pipelines import fit_camera
 from tests.models.synthworld.test_calibrate import LAB, frames, pictures

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from models.errors import UserError
-from models.evaluation import landmarks
-from models.evaluation.recipe import Recipe
-from models.evaluation.tables import by_person
+from models.evaluation.tfake import landmarks
+from models.evaluation.tfake.recipe import Recipe
+from models.evaluation.tfake.tables import by_person
 from models.landmarks.adapt import leave_subject_out
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.standards import truth
@@ -335,7 +335,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     assert 18 < np.nanmedian(rows["thermal"]) < 38
     front = rows["points_given"] == 72
     assert np.isfinite(rows["landmarks_72"][front]).all() and np.isnan(rows["landmarks_72"][~front][:, 43:]).all()
-    from models.landmarks.evaluate import detector
+    from models.evaluation.landmarks import detector
     from models.landmarks.metrics import nme
     from models.weights.store import ROOT
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from models.checkpoint import load_weights
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
 from models.landmarks.adapt import FILE, Adapter, AdapterConfig
@@ -18,6 +17,7 @@ from models.landmarks.detect import Face, Window
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
+from models.training.checkpoint import load_weights
 from models.weights.bundle import load_bundle
 from models.weights.networks import save_network
 from models.weights.store import seal

@@ -21,8 +21,8 @@ from models.classes import IGNORE
 from models.errors import UserError
 from models.landmarks.exports import pts_text
 from models.landmarks.standards import contour72, profile43
-from models.synthworld.capture import capture, labels
-from models.synthworld.domain import load_domain
+from models.synthworld.render.capture import capture, labels
+from models.synthworld.sampling.domain import load_domain
 from models.temperature import UNITS, from_centikelvin, from_unit, to_centikelvin
 from pipelines.layouts import items, layout_of, listed, rows
 from pipelines.layouts.item import Item, Sample

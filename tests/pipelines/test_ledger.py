@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.evaluation.cells import Cell
+from models.evaluation.tfake.cells import Cell
 from pipelines.ledger import Ledger, cell_of
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from models import null
 from models.errors import UserError
 from models.layers import layers_of
+from models.null.kinds import kinds as null
 from models.stages import STAGES, Flow, NoOptions
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.commits import committed

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.errors import UserError
-from models.synthworld import splits
+from models.synthworld.sampling import splits
 from pipelines import world
 from pipelines.commits import committed
 from pipelines.pictures.codecs import decode

@@ -9,9 +9,9 @@ import yaml
 
 from models.errors import UserError
 from models.landmarks.network import LandmarkerConfig, new_landmarker
-from models.synthworld.domain import load_domain, sample_scene
-from models.synthworld.render import render
-from models.synthworld.splits import identities
+from models.synthworld.render.render import render
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.synthworld.sampling.splits import identities
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.networks import save_network
 from models.weights.store import ROOT, seal

@@ -29,9 +29,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from models.synthworld.domain import load_domain, sample_scene
-from models.synthworld.render import Rendered, render
-from models.synthworld.splits import identities
+from models.synthworld.render.render import Rendered, render
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.synthworld.sampling.splits import identities
 from models.temperature import from_centikelvin
 from models.weights.bundle import digests
 from models.weights.store import ROOT

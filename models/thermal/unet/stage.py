@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.augment import pictures_of
+from models.augment.batch import pictures_of
 from models.classes import BACKGROUND
 from models.columns import Columns
 from models.padding import chunks

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.columns import Columns
 from models.padding import chunks
 from models.seeds import noise
-from models.synthworld.kernels import eagerly
+from models.synthworld.shape.kernels import eagerly
 from models.visible.autoencoder import decode
 from models.visible.head import drawn, folded, views_of
 from models.visible.model import load_visible

@@ -6,10 +6,10 @@ import torch
 
 from models.classes import CLASSES
 from models.columns import Columns
-from models.evaluation import thermal
-from models.evaluation.cells import LOSSES, MINMAX
-from models.evaluation.recipe import Recipe
 from models.evaluation.spectra import radial_power, spectral_distance
+from models.evaluation.tfake import thermal
+from models.evaluation.tfake.cells import LOSSES, MINMAX
+from models.evaluation.tfake.recipe import Recipe
 from models.thermal.prior import REFERENCE
 from models.thermal.unet.network import new_thermalizer
 from models.unet import UNetConfig

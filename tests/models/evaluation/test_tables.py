@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.evaluation.cells import CONTROLS, LOSSES, TABLES, Cell, cells, weight_row
-from models.evaluation.recipe import POOLS, Recipe
-from models.evaluation.tables import Lines, best_weight, by_person, tables
-from models.synthworld import splits
+from models.evaluation.tfake.cells import CONTROLS, LOSSES, TABLES, Cell, cells, weight_row
+from models.evaluation.tfake.recipe import POOLS, Recipe
+from models.evaluation.tfake.tables import Lines, best_weight, by_person, tables
+from models.synthworld.sampling import splits
 
 RECIPE = Recipe(weights=(0.01, 0.1))
 FIGURES = ("mae", "mae_offset", "spectra", "patches")

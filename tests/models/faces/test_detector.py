@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.augment.canvas import compose
 from models.card import Card
-from models.faces.canvas import compose
 from models.faces.scrfd import SCRFD, anchors
 from models.faces.scrfd_loss import assign, giou
 from models.tasks import detector

@@ -12,7 +12,7 @@ from models.errors import UserError
 from models.faces.align import TEMPLATE, five_points, similarities
 from models.faces.metrics import gallery_split, iou, rank_one, recalled, threshold_at, verification
 from models.faces.recogniser import arcface_logits
-from models.synthworld.splits import identities
+from models.synthworld.sampling.splits import identities
 from models.tasks import judge, recogniser
 
 
@@ -94,7 +94,7 @@ def test_a_recogniser_learns_and_exports(task, tmp_path: Path) -> None:
 
 
 def test_the_same_draw_gives_the_same_crop() -> None:
-    from models.faces.augment import CropAugmentation, augmented
+    from models.augment.crop import CropAugmentation, augmented
 
     config = recogniser.Config()
     batch = recogniser.prepare(rows(config), config)
@@ -161,7 +161,7 @@ def test_iou_and_recall() -> None:
 
 
 def test_the_evaluation_tells_people_apart_by_name(random_pack: Path) -> None:
-    from models.faces.evaluate import evaluate_recogniser
+    from models.evaluation.faces import evaluate_recogniser
 
     config = recogniser.Config()
     shown = {**rows(config), "bbox": np.tile(np.array([[30.0, 25, 95, 105]], np.float32), (12, 1))}

@@ -7,7 +7,8 @@ import pytest
 
 from models.card import Card
 from models.errors import UserError
-from models.landmarks import conversion, exports
+from models.evaluation import adapters as conversion
+from models.landmarks import exports
 from models.landmarks.adapt import (
     Adapter,
     AdapterConfig,
@@ -22,7 +23,7 @@ from models.landmarks.detect import Face, Window
 from models.landmarks.metrics import nme
 from models.landmarks.pose import average_head
 from models.landmarks.standards import Standard, rule, truth
-from models.synthworld.figure import rotation
+from models.synthworld.shape.figure import rotation
 from models.tasks import adapter
 from models.weights.networks import load_network
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from models.augment.faceless import back_of_head, negative
+from models.augment.landmarks import Augmentation, face_crop, moved, placed, warped
 from models.classes import CLASSES
-from models.landmarks.crops import Augmentation, face_crop, moved, placed, warped
-from models.landmarks.negatives import back_of_head, negative
-from models.synthworld.landmarks import MIRROR_70
+from models.synthworld.shape.landmarks import MIRROR_70
 
 PLAIN = Augmentation(texture=0, zeroed=0, jitter=(0, 0), thermal_blur=0.01, inversion=0, thermal_noise=(0, 0, 0))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.landmarks import crowds
+from models.evaluation import crowds
 from models.landmarks.detect import Detector, Face, Window, detector
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.augment.canvas import texture
 from models.errors import UserError
-from models.faces.canvas import texture
 from models.landmarks.detect import Detector, Face, Search, Window, box_window, cropped, cut, pyramid, separate
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import MEAN, SPREAD, Landmarker, LandmarkerConfig, normalised

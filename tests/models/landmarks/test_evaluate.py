@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from models.card import Card
-from models.landmarks import evaluate
+from models.evaluation import landmarks as evaluate
 from models.landmarks.calibration import read_calibration
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
-from models.synthworld.domain import load_domain
+from models.synthworld.sampling.domain import load_domain
 from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
 from models.weights.networks import save_network

@@ -18,7 +18,7 @@ from models.landmarks.pose import average_head, pose
 from models.landmarks.settings import columns
 from models.landmarks.stage import Stage, seen
 from models.stages import NoOptions
-from models.synthworld.figure import rotation
+from models.synthworld.shape.figure import rotation
 from models.weights.networks import save_network
 from models.weights.store import SmallFiles, seal
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from models.augment.faceless import negative
+from models.augment.landmarks import Augmentation
 from models.card import Card
 from models.classes import IGNORE
 from models.errors import UserError
 from models.landmarks.calibration import read_calibration, write_calibration
-from models.landmarks.crops import Augmentation
 from models.landmarks.detect import Detection, read_detection, write_detection
 from models.landmarks.loss import nll
 from models.landmarks.metrics import errors, nme
-from models.landmarks.negatives import negative
 from models.landmarks.network import LandmarkerConfig, load_landmarker
 from models.tasks import landmarker, landmarker_bound
 from models.tasks.landmarker import Config

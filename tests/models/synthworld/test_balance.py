@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
-from models.synthworld import anatomy
-from models.synthworld.apparent import apparent, emissivity
-from models.synthworld.environment import Environment
-from models.synthworld.heat import CORE, balance, perfusion
+from models.synthworld.heat.apparent import apparent, emissivity
+from models.synthworld.heat.temperature import CORE, anatomy, balance, perfusion
+from models.synthworld.sampling.environment import Environment
 
 
 def steady(

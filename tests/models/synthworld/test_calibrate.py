@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.synthworld import calibrate, camera
-from models.synthworld.camera import Camera
+from models.synthworld.camera.sensor import Camera, calibrate
+from models.synthworld.camera.sensor import sensor as camera
 
 LAB = Camera(
     mtf_px=0.7, netd_mk=50.0, row_mk=10.0, column_mk=15.0, drift_k=0.15, offset_k=0.7, vignetting_k=0.2, housing_c=30.0,

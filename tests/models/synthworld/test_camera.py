@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.synthworld import camera
-from models.synthworld.camera import Camera
+from models.synthworld.camera.sensor import Camera
+from models.synthworld.camera.sensor import sensor as camera
 
 CLEAN = Camera(
     mtf_px=0.0, netd_mk=0.0, row_mk=0.0, column_mk=0.0, drift_k=0.0, offset_k=0.0, vignetting_k=0.0, housing_c=25.0,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from models.errors import UserError
-from models.synthworld.capture import capture, labels
-from models.synthworld.domain import load_domain
+from models.synthworld.render.capture import capture, labels
+from models.synthworld.sampling.domain import load_domain
 
 FACE = 75.0
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from models.errors import UserError
-from models.synthworld import splits
-from models.synthworld.domain import CONDITIONS, NAMES, digest, frozen, load_domain, sample_scene
-from models.synthworld.scene import attributes
+from models.synthworld.sampling import splits
+from models.synthworld.sampling.domain import CONDITIONS, NAMES, digest, frozen, load_domain, sample_scene
+from models.synthworld.sampling.scene import attributes
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,15 +4,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.synthworld import march
-from models.synthworld.cover import cover
-from models.synthworld.figure import figure
-from models.synthworld.framing import framing
-from models.synthworld.kernels import compiles, kernel, packed
-from models.synthworld.landmarks import MIRROR_70
-from models.synthworld.march import distance, trace
-from models.synthworld.person import sample_person
-from models.synthworld.scene import Scene, View
+from models.synthworld.sampling.person import sample_person
+from models.synthworld.sampling.scene import Scene, View
+from models.synthworld.shape import march
+from models.synthworld.shape.cover import cover
+from models.synthworld.shape.figure import figure
+from models.synthworld.shape.framing import framing
+from models.synthworld.shape.kernels import compiles, kernel, packed
+from models.synthworld.shape.landmarks import MIRROR_70
+from models.synthworld.shape.march import distance, trace
 
 ANGLE = st.floats(-90, 90)
 

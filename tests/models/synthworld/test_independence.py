@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from models.classes import CLASSES
-from models.synthworld import heat
-from models.synthworld.domain import load_domain, sample_scene
-from models.synthworld.render import Rendered, render
-from models.synthworld.scene import Light, Scene
+from models.synthworld.heat.temperature import temperature as heat
+from models.synthworld.render.render import Rendered, render
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.synthworld.sampling.scene import Light, Scene
 
 pytestmark = pytest.mark.slow
 

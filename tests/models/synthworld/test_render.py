@@ -7,14 +7,14 @@ import torch
 
 from models.attributes import ATTRIBUTES, EXPRESSIONS, HAIR_STYLES
 from models.classes import CLASSES
-from models.synthworld.cover import cover
-from models.synthworld.figure import figure
-from models.synthworld.framing import framing
-from models.synthworld.landmarks import MIRROR_70
-from models.synthworld.march import hits, normals
-from models.synthworld.person import sample_person
-from models.synthworld.render import Rendered, render
-from models.synthworld.scene import DRAWN, Light, Person, Scene, Shape, View, attributes
+from models.synthworld.render.render import Rendered, render
+from models.synthworld.sampling.person import sample_person
+from models.synthworld.sampling.scene import DRAWN, Light, Person, Scene, Shape, View, attributes
+from models.synthworld.shape.cover import cover
+from models.synthworld.shape.figure import figure
+from models.synthworld.shape.framing import framing
+from models.synthworld.shape.landmarks import MIRROR_70
+from models.synthworld.shape.march import hits, normals
 
 SIZE = 64
 FACE = [CLASSES.index(name) for name in CLASSES if name not in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR")]

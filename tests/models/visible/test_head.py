@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from models.attributes import ATTRIBUTES, POSES
 from models.errors import EnvironmentFault
-from models.synthworld.domain import load_domain, sample_scene
-from models.synthworld.person import measured, person_of, sample_person
-from models.synthworld.render import render
-from models.synthworld.scene import Scene, View, pose_word
+from models.synthworld.render.render import render
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.synthworld.sampling.person import measured, person_of, sample_person
+from models.synthworld.sampling.scene import Scene, View, pose_word
 from models.visible.head import CHANNELS, FOLD, HeadReader, drawn, folded, mirrored, view_of, views_of
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.visible.judge import _grey, _rank_one
+from models.evaluation.visible import _grey, _rank_one
 
 
 def test_rank_one_counts_missing_faces_as_failures():

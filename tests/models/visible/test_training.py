@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, save_model
 from models.attributes import ATTRIBUTES
 from models.card import Card
 from models.seeds import seed_of
-from models.synthworld.domain import load_domain, sample_scene
-from models.tasks import diffusion, vae
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.tasks import vae
+from models.tasks import visible as diffusion
 from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
 from models.visible.cache import of_others
 from models.visible.head import HeadReader

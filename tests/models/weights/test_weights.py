@@ -11,7 +11,7 @@ import yaml
 
 from models import stages
 from models.errors import EnvironmentFault, UserError
-from models.null import Parser
+from models.null.kinds import Parser
 from models.weights import store
 from models.weights.bundle import Bundle, Part, digests, fetch, licence_of, load_bundle, places, strictest
 from models.weights.store import seal, weights_digest

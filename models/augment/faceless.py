@@ -1,0 +1,182 @@
+"""Pictures without a face, from which a landmarker learns to be unsure: textures, and things that look alive or warm.
+
+T-FAKE's negatives are element textures alone. Here half of them are textures; the others are hands, radiators, cups and
+animals drawn on one, and backs of heads made out of the row's own person.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from models.augment.canvas import texture
+from models.augment.landmarks import Augmentation, photometry, placed, warped
+from models.classes import CLASSES, FACE, IGNORE
+
+HAIR = CLASSES.index("HAIR")
+EARS = [CLASSES.index("RIGHT_EAR"), CLASSES.index("LEFT_EAR")]
+_COVERED = np.isin(np.arange(len(CLASSES)), [k for k in FACE if k not in EARS] + [CLASSES.index("GLASSES")])
+
+Colour = tuple[int, int, int]
+
+
+def negative(
+    picture: np.ndarray, classes: np.ndarray, side: int, rng: np.random.Generator, ranges: Augmentation
+) -> np.ndarray:
+    """Return uint8 [side, side, 3] without a face. picture: the row's, [S, S, 3] visible or [S, S] thermal (see `crops`)."""
+    thermal = picture.ndim == 2
+    if rng.random() < 0.15 and not (classes == IGNORE).any():  # a face that no mask shows cannot be covered
+        turned = back_of_head(picture, classes, rng)
+        out = warped(turned, placed(picture.shape[0], side, rng, ranges), side, replicate=bool(rng.random() < 0.5))
+        return photometry(out, rng, ranges)
+    out = texture(side, rng)
+    if rng.random() < 0.3:  # a plain wall
+        out = cv2.GaussianBlur(out, (0, 0), side / 6)
+    if rng.random() < 0.5:
+        draw = (hand, radiator, cup, animal)[rng.integers(4)]
+        for _ in range(int(rng.integers(1, 3))):
+            out = draw(out, rng)
+    return photometry(np.ascontiguousarray(out[..., 0]) if thermal else out, rng, ranges)
+
+
+def back_of_head(picture: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return `picture` with its face (ears stay) under hair: the person turned away."""
+    covered = _COVERED[classes]
+    hair = picture[classes == HAIR]
+    spread = rng.standard_normal((classes.shape[0] // 4, classes.shape[1] // 4), dtype=np.float32)
+    strands = cv2.resize(spread, classes.shape[::-1], interpolation=cv2.INTER_CUBIC) * 12
+    if len(hair) > 20:
+        colour = np.median(hair, axis=0)
+    else:  # a bald head: the skin goes on
+        colour = np.median(picture[covered], axis=0) if covered.any() else np.asarray(90.0)
+    fill = colour + (strands if picture.ndim == 2 else strands[..., None])
+    soft = cv2.GaussianBlur(covered.astype(np.float32), (0, 0), 1.5)
+    soft = soft if picture.ndim == 2 else soft[..., None]
+    return np.clip(picture * (1 - soft) + fill * soft, 0, 255).astype(np.uint8)
+
+
+def hand(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return `canvas` uint8 [S, S, 3] with a hand: palm, four fingers, a thumb, a wrist."""
+    side = canvas.shape[0]
+    at, length, heading = _pose(side, rng)
+    colour = _warm(rng)
+    mask = np.zeros((side, side), np.uint8)
+
+    def segment(start: np.ndarray, angle: float, reach: float, thick: float) -> np.ndarray:
+        end = start + reach * np.array([math.cos(angle), math.sin(angle)])
+        cv2.line(mask, _px(start), _px(end), 255, max(1, round(thick)), cv2.LINE_AA)
+        return end
+
+    cv2.ellipse(
+        mask,
+        _px(at),
+        (max(1, round(length * 0.30)), max(1, round(length * 0.26))),
+        math.degrees(heading),
+        0,
+        360,
+        255,
+        -1,
+    )
+    segment(at, heading + math.pi, length * 0.6, length * 0.34)
+    spread = rng.uniform(0.1, 0.35)
+    for k in range(4):
+        angle = heading + (k - 1.5) * spread
+        across = np.array([-math.sin(heading), math.cos(heading)]) * (k - 1.5) * length * 0.13
+        bent = segment(at + across, angle, length * rng.uniform(0.4, 0.6), length * 0.11)
+        segment(bent, angle + rng.uniform(-0.4, 0.4), length * rng.uniform(0.05, 0.2), length * 0.1)
+    thumb = heading + rng.choice([-1, 1]) * rng.uniform(0.9, 1.4)
+    segment(at, thumb, length * 0.45, length * 0.13)
+    return _filled(canvas, mask, colour, rng)
+
+
+def radiator(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return `canvas` with a ribbed radiator."""
+    side = canvas.shape[0]
+    width, height = rng.uniform(0.3, 1.0, 2) * side
+    left, top = rng.uniform(-0.2, 0.7, 2) * side
+    mask = np.zeros((side, side), np.uint8)
+    count = int(rng.integers(4, 16))
+    for k in range(count):
+        x = left + width * (k + 0.2) / count
+        cv2.rectangle(mask, _px((x, top)), _px((x + width * 0.6 / count, top + height)), 255, -1)
+    for y in (top + 0.06 * height, top + 0.92 * height):
+        cv2.rectangle(mask, _px((left, y)), _px((left + width, y + 0.04 * height)), 255, -1)
+    return _filled(canvas, mask, _warm(rng), rng)
+
+
+def cup(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return `canvas` with a cup: body, rim, handle, and what is in it."""
+    side = canvas.shape[0]
+    at, size, _ = _pose(side, rng)
+    wide, tall, taper = size * rng.uniform(0.35, 0.6), size * rng.uniform(0.4, 0.8), rng.uniform(0.6, 1.0)
+    mask = np.zeros((side, side), np.uint8)
+    grip = at + np.array([rng.choice([-1, 1]) * wide, 0])
+    cv2.ellipse(mask, _px(grip), (_n(wide * 0.45), _n(tall * 0.3)), 0, 0, 360, 255, max(1, round(size * 0.07)))
+    corners = at + np.array(
+        [[-wide, -tall / 2], [wide, -tall / 2], [wide * taper, tall / 2], [-wide * taper, tall / 2]]
+    )
+    cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 255)
+    out = _filled(canvas, mask, _warm(rng), rng)
+    rim = np.zeros((side, side), np.uint8)
+    cv2.ellipse(rim, _px(at - np.array([0, tall / 2])), (_n(wide), _n(wide * 0.25)), 0, 0, 360, 255, -1)
+    return _filled(out, rim, _warm(rng), rng)
+
+
+def animal(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return `canvas` with an animal: body, legs, head, pointed ears, muzzle, eyes and nose far from a human's places."""
+    side = canvas.shape[0]
+    at, size, _ = _pose(side, rng)
+    way = float(rng.choice([-1, 1]))
+    mask = np.zeros((side, side), np.uint8)
+    body = at + np.array([-way * size * 0.45, size * 0.25])
+    cv2.ellipse(mask, _px(body), (_n(size * 0.5), _n(size * 0.25)), float(rng.uniform(-10, 10)), 0, 360, 255, -1)
+    for k in (-0.35, -0.2, 0.25, 0.38):
+        foot = body + np.array([k * size, size * rng.uniform(0.4, 0.55)])
+        cv2.line(mask, _px(body + np.array([k * size, 0])), _px(foot), 255, max(1, round(size * 0.09)))
+    radius = size * rng.uniform(0.18, 0.28)
+    cv2.circle(mask, _px(at), _n(radius), 255, -1)
+    for ear in (-1, 1):
+        tip = at + radius * np.array([ear * rng.uniform(0.6, 1.0), -rng.uniform(1.3, 1.9)])
+        base = [at + radius * np.array([ear * x, -0.6]) for x in (0.2, 0.95)]
+        cv2.fillPoly(mask, [np.rint([tip, *base]).astype(np.int32)], 255)
+    muzzle = at + radius * np.array([way * 0.5, 0.45])
+    cv2.ellipse(mask, _px(muzzle), (_n(radius * 0.6), _n(radius * 0.4)), 0, 0, 360, 255, -1)
+    out = _filled(canvas, mask, _warm(rng), rng, grain=18)
+    for x, y, r in ((-0.35, -0.2, 0.12), (0.35, -0.2, 0.12), (way * 0.75, 0.35, 0.15)):
+        cv2.circle(out, _px(at + radius * np.array([x, y])), _n(radius * r), _warm(rng), -1)
+    return out
+
+
+def _pose(side: int, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
+    """Return a place, a size in pixels and an angle in radians."""
+    return rng.uniform(0.2, 0.8, 2) * side, float(rng.uniform(0.35, 0.95)) * side, float(rng.uniform(0, 2 * math.pi))
+
+
+def _warm(rng: np.random.Generator) -> Colour:
+    """Return skin, fur, enamel or metal; the red channel doubles as the thermal grey level, mostly a warm one."""
+    red = int(rng.integers(120, 256) if rng.random() < 0.75 else rng.integers(0, 120))
+    green = int(red * rng.uniform(0.5, 1.0))
+    return red, green, int(green * rng.uniform(0.5, 1.1)) % 256
+
+
+def _filled(
+    canvas: np.ndarray, mask: np.ndarray, colour: Colour, rng: np.random.Generator, grain: float = 5
+) -> np.ndarray:
+    """Return `canvas` with `mask` in `colour`, shaded from one side and grained."""
+    side = canvas.shape[0]
+    slope = rng.uniform(-0.5, 0.5, 2)
+    ramp = np.linspace(-0.5, 0.5, side, dtype=np.float32)
+    shade = 1 + slope[0] * ramp[None, :] + slope[1] * ramp[:, None]
+    paint = np.asarray(colour, np.float32) * shade[..., None]
+    paint += rng.standard_normal((side, side, 1), dtype=np.float32) * np.float32(grain)
+    alpha = (mask.astype(np.float32) / 255)[..., None]
+    return np.clip(canvas * (1 - alpha) + paint * alpha, 0, 255).astype(np.uint8)
+
+
+def _px(point: object) -> tuple[int, int]:
+    x, y = np.rint(np.asarray(point, np.float64)).astype(int).tolist()
+    return x, y
+
+
+def _n(value: float) -> int:
+    return max(1, round(value))

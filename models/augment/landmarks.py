@@ -1,0 +1,181 @@
+"""Training crops of a landmarker: T-FAKE's augmentations (section 2.3 of its code), drawn from one seed a row.
+
+Lengths (blur) are in pixels of the published 224 px crop and scale with the side.
+"""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from models.augment.canvas import texture
+from models.synthworld.shape.landmarks import MIRROR_70
+
+PUBLISHED_SIDE = 224
+
+
+class Augmentation(BaseModel):
+    """Ranges and probabilities. The defaults are published; `flip`, `rgb_texture` and `gain` are ours, and off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rotation: float = 45.0
+    shear: float = 7.0
+    area: tuple[float, float] = (0.4, 2.0)
+    """Share of the picture that the crop covers; above 1 the picture lies inside the crop."""
+    aspect: float = 4 / 3
+    """Width over height of the crop, at most, and its inverse."""
+    flip: float = 0.0
+    """Only with the 70 landmarks, whose mirror images are known."""
+    texture: float = 0.25
+    """Thermal pictures whose background is replaced by a texture ..."""
+    zeroed: float = 0.2
+    """... and by zero."""
+    rgb_texture: float = 0.0
+    jitter: tuple[float, float] = (0.8, 0.01)
+    """Thermal: probability and largest shift of all values."""
+    thermal_blur: float = 5.0
+    inversion: float = 0.1
+    thermal_noise: tuple[float, float, float] = (0.2, 1e-5, 1e-4)
+    """Probability, least and largest standard deviation."""
+    gain: float = 0.0
+    """Thermal: largest loss of contrast, the values lying anywhere in [0, 1]: something else in the frame was hotter."""
+    autocontrast: float = 0.5
+    colour: float = 0.1
+    hue: float = 0.05
+    rgb_blur: tuple[float, float] = (0.3, 2.0)
+    equalize: float = 0.1
+    rgb_noise: tuple[float, float, float] = (0.7, 0.05, 7.0)
+    """In grey levels of 255."""
+    grey: float = 0.1
+
+
+class Crop(NamedTuple):
+    """picture uint8 [S, S, 3]; points float32 [L, 2] in crop units, 0 to 1 inside."""
+
+    picture: np.ndarray
+    points: np.ndarray
+
+
+def placed(size: int, side: int, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+    """Return the affine [2, 3] from pixels of a `size` px picture to pixels of a `side` px crop: turn, shear, crop."""
+    angle = math.radians(rng.uniform(-ranges.rotation, ranges.rotation))
+    slant = math.tan(math.radians(rng.uniform(-ranges.shear, ranges.shear)))
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, slant], [0.0, 1.0]])
+    area, bend = rng.uniform(*ranges.area), math.log(ranges.aspect)
+    ratio = math.exp(rng.uniform(-bend, bend) / 2)
+    window = size * math.sqrt(area) * np.array([ratio, 1 / ratio])
+    room = size - window  # negative: the picture lies somewhere inside the crop
+    corner = np.minimum(room, 0) + np.abs(room) * rng.random(2)
+    scale = np.diag(side / window)
+    middle = np.full(2, size / 2)
+    return np.hstack([scale @ turn, (scale @ (middle - turn @ middle - corner))[:, None]])
+
+
+def warped(picture: np.ndarray, matrix: np.ndarray, side: int, *, replicate: bool = False) -> np.ndarray:
+    """Sample uint8 `picture` through `matrix` (pixel centres at .5) into a `side` px crop; outside is 0 or the border."""
+    centred = matrix.copy()
+    centred[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
+    border = cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(picture, centred, (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def moved(points: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
+    """Return pixels [L, 2] in crop units after `matrix`."""
+    return ((points @ matrix[:, :2].T + matrix[:, 2]) / side).astype(np.float32)
+
+
+def face_crop(
+    picture: np.ndarray,
+    person: np.ndarray,
+    points: np.ndarray,
+    side: int,
+    rng: np.random.Generator,
+    ranges: Augmentation,
+) -> Crop:
+    """Return one augmented crop.
+
+    picture: uint8 [S, S, 3] is visible, [S, S] thermal (stretched, see `intensity`). person: uint8 [S, S], 255 on the
+    person. points: float32 [L, 2], pixels.
+    """
+    thermal = picture.ndim == 2
+    if rng.random() < ranges.flip and len(points) == len(MIRROR_70):
+        picture, person = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(person[:, ::-1])
+        points = (np.array([picture.shape[1], 0]) + points * np.array([-1, 1]))[list(MIRROR_70)]
+    matrix = placed(picture.shape[0], side, rng, ranges)
+    out = warped(picture, matrix, side, replicate=rng.random() < 0.5)
+    behind = rng.random()
+    textured = ranges.texture if thermal else ranges.rgb_texture
+    if behind < textured + (ranges.zeroed if thermal else 0.0):
+        cover = warped(person, matrix, side) > 127
+        ground = texture(side, rng) if behind < textured else np.zeros((side, side, 3), np.uint8)
+        out = np.where(cover if thermal else cover[..., None], out, ground[..., 0] if thermal else ground)
+    return Crop(photometry(out, rng, ranges), moved(points, matrix, side))
+
+
+def photometry(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+    """Return uint8 [S, S, 3] of a visible [S, S, 3] or thermal [S, S] crop, augmented as its kind is."""
+    if picture.ndim == 3:
+        return _visible(picture, rng, ranges)
+    grey = _thermal(picture, rng, ranges)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _thermal(grey: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+    values = _blurred(grey, rng.uniform(0.01, ranges.thermal_blur)).astype(np.float32) / 255
+    if rng.random() < ranges.jitter[0]:
+        values = values + rng.uniform(-ranges.jitter[1], ranges.jitter[1])
+    if ranges.gain:
+        gain = 1 - rng.random() * ranges.gain
+        values = np.where(grey > 0, values * gain + rng.random() * (1 - gain), values)
+    if rng.random() < ranges.inversion:
+        values = np.where(grey > 0, 1 - values, values)
+    if rng.random() < ranges.thermal_noise[0]:
+        values = values + _noise(values.shape, rng.uniform(*ranges.thermal_noise[1:]), rng)
+    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _visible(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+    if rng.random() < ranges.autocontrast:
+        low, high = picture.min(axis=(0, 1)).astype(np.float32), picture.max(axis=(0, 1)).astype(np.float32)
+        levels = (np.arange(256)[:, None] - low) * (255 / np.maximum(high - low, 1))
+        picture = cv2.LUT(picture, np.clip(levels, 0, 255).astype(np.uint8)[:, None])
+    picture = _coloured(picture, rng, ranges)
+    if rng.random() < ranges.rgb_blur[0]:
+        picture = _blurred(picture, rng.uniform(0.01, ranges.rgb_blur[1]))
+    if rng.random() < ranges.equalize:
+        picture = np.stack([cv2.equalizeHist(np.ascontiguousarray(picture[..., k])) for k in range(3)], axis=-1)
+    if rng.random() < ranges.rgb_noise[0]:
+        noisy = picture + _noise(picture.shape, rng.uniform(*ranges.rgb_noise[1:]), rng)
+        picture = np.clip(noisy, 0, 255).astype(np.uint8)
+    if rng.random() < ranges.grey:
+        picture = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    return np.ascontiguousarray(picture)
+
+
+def _coloured(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+    """Change brightness, contrast, saturation and hue, as torchvision's ColorJitter, all in one look-up and one matrix."""
+    bright, contrast, saturation = 1 + rng.uniform(-ranges.colour, ranges.colour, 3)
+    turn = rng.uniform(-ranges.hue, ranges.hue) * 2 * math.pi
+    mean = float(picture.mean()) * bright
+    # A turn about the grey axis of RGB moves hue; scaling towards that axis changes saturation.
+    cos, sin = saturation * math.cos(turn), saturation * math.sin(turn) / math.sqrt(3)
+    third = (1 - cos) / 3
+    hue = np.array(
+        [[cos + third, third - sin, third + sin], [third + sin, cos + third, third - sin],
+         [third - sin, third + sin, cos + third]]
+    )  # fmt: skip
+    matrix = np.hstack([hue * bright * contrast, np.full((3, 1), mean * (1 - contrast))])
+    return np.asarray(cv2.transform(picture, matrix.astype(np.float32)))
+
+
+def _blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
+    sigma *= picture.shape[0] / PUBLISHED_SIDE
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma)) if sigma > 0.2 else picture
+
+
+def _noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)

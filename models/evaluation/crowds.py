@@ -1,0 +1,149 @@
+"""Frames of 640 x 480 with one to six people on a texture, and with none: are the faces found, and only faces?
+
+Composed of pictures of the world, visible or thermal. A thermal frame is in degrees Celsius, the texture being a room whose
+things are colder and warmer than the air.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from models.augment.canvas import texture
+from models.classes import BACKGROUND
+from models.columns import Columns
+from models.landmarks.detect import Detector, detector, shared, write_detection
+
+FRAME = (480, 640)
+MOST = 6
+SIDES = (130, 214)
+"""Sides that the pictures of people are scaled to, pixels."""
+WIDEST = 4.0
+"""The threshold is looked for between this part of the trained one and its inverse."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """picture uint8 [S, S, 3], or degrees Celsius float32 [S, S]; cover float32 [S, S], 1 on the person; points [L, 2] px."""
+
+    picture: np.ndarray
+    cover: np.ndarray
+    points: np.ndarray
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a detector answered on frames. hits: uncertainties of the faces that were found, each once; extra: of what is no
+    face, in crowds; empty: in frames without people. there: faces there were; frames: frames with people, and as many without.
+    """
+
+    hits: np.ndarray
+    extra: np.ndarray
+    empty: np.ndarray
+    there: int
+    frames: int
+
+    def at(self, threshold: float) -> dict[str, float]:
+        """Return recall, and false faces per frame with and without people, of what lies below `threshold`."""
+        return {
+            "recall": float((self.hits < threshold).sum() / max(self.there, 1)),
+            "false_per_crowd": float((self.extra < threshold).sum() / self.frames),
+            "false_per_texture": float((self.empty < threshold).sum() / self.frames),
+        }
+
+
+def detection(folder: Path, rows: Columns, frames: int, seed: int = 0) -> dict[str, float]:
+    """Return recall and false faces of the detector of `folder`, by modality: `frames` frames with people, as many without."""
+    finder = detector(folder)
+    return {
+        f"{modality}_{key}": value
+        for modality, pool in pools(rows).items()
+        for key, value in counted(finder, pool, modality, frames, seed).at(finder.threshold).items()
+    }
+
+
+def fit_threshold(folder: Path, rows: Columns, frames: int, seed: int = 1) -> float:
+    """Choose the detection threshold of `folder` on frames with validation people, write and return it.
+
+    Chosen is where recall less false faces per frame, with and without people, is highest on average of the modalities; where
+    thresholds are equally good, the middle one.
+    """
+    finder = detector(folder)
+    finder.threshold *= WIDEST
+    found = [counted(finder, pool, modality, frames, seed) for modality, pool in pools(rows).items()]
+    tried = finder.threshold * np.geomspace(1 / WIDEST**2, 1, 61)
+
+    def gain(threshold: float) -> float:
+        each = [answer.at(threshold) for answer in found]
+        return float(np.mean([a["recall"] - a["false_per_crowd"] - a["false_per_texture"] for a in each]))
+
+    gains = np.array([gain(threshold) for threshold in tried])
+    best = tried[gains >= gains.max() - 1e-9]
+    threshold = float(best[len(best) // 2])
+    write_detection(folder, threshold=threshold)
+    return threshold
+
+
+def pools(rows: Columns) -> dict[str, list[Person]]:
+    """Return the people of `rows` by modality; thermal is apparent temperature, where there is any."""
+    covers = (np.asarray(rows["classes"]) != BACKGROUND).astype(np.float32)
+    shown = {"rgb": rows["visible"]} | ({"thermal": rows["thermal"]} if "thermal" in rows else {})
+    return {
+        modality: [Person(*one) for one in zip(pictures, covers, rows["landmarks_70"], strict=True)]
+        for modality, pictures in shown.items()
+    }
+
+
+def ground(modality: str, rng: np.random.Generator) -> np.ndarray:
+    """Return a textured frame: uint8 [480, 640, 3], or degrees Celsius float32 [480, 640]."""
+    picture = texture(FRAME[1], rng)[: FRAME[0]].copy()
+    if modality == "rgb":
+        return picture
+    return picture[..., 0].astype(np.float32) * np.float32(rng.uniform(4, 16) / 255) + np.float32(rng.uniform(12, 24))
+
+
+def crowd(pool: list[Person], modality: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return a textured frame with 1 to 6 people of `pool` that do not overlap, and the boxes [N, 4] of their points."""
+    frame, boxes = ground(modality, rng), list[np.ndarray]()
+    cells = rng.permutation(MOST)[: int(rng.integers(1, MOST + 1))]
+    for cell in cells:
+        person = pool[int(rng.integers(len(pool)))]
+        side = int(rng.integers(*SIDES))
+        left = int(cell % 3 * 213 + rng.integers(0, SIDES[1] - side))
+        top = int(cell // 3 * 240 + rng.integers(0, 240 - side))
+        small = cv2.resize(person.picture, (side, side), interpolation=cv2.INTER_AREA)
+        alpha = cv2.resize(person.cover, (side, side))
+        under = frame[top : top + side, left : left + side]
+        weight = alpha if frame.ndim == 2 else alpha[..., None]
+        under[:] = (under * (1 - weight) + small * weight).astype(frame.dtype)
+        placed = person.points * (side / person.picture.shape[0]) + (left, top)
+        boxes.append(np.concatenate([placed.min(axis=0), placed.max(axis=0)]))
+    return frame, np.array(boxes)
+
+
+def counted(finder: Detector, pool: list[Person], modality: str, frames: int, seed: int = 0) -> Counted:
+    """Search `frames` frames with people of `pool` and as many without.
+
+    A face is found when a found box shares half of the smaller of the two with it and their middles are within a quarter of
+    its size. A second box on the same face is no face.
+    """
+    rng = np.random.default_rng(seed)
+    hits, extra, empty, there = list[float](), list[float](), list[float](), 0
+    for _ in range(frames):
+        picture, boxes = crowd(pool, modality, rng)
+        left = list(boxes)
+        for face in finder.find(picture):
+            at = next((k for k, box in enumerate(left) if same(box, face.box)), None)
+            (extra if at is None else hits).append(face.uncertainty)
+            if at is not None:
+                left.pop(at)
+        there += len(boxes)
+        empty += [face.uncertainty for face in finder.find(ground(modality, rng))]
+    return Counted(np.array(hits), np.array(extra), np.array(empty), there, frames)
+
+
+def same(box: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether `other` is the face in `box`."""
+    apart = np.abs((box[:2] + box[2:]) / 2 - (other[:2] + other[2:]) / 2).max()
+    return bool(shared(box, other) > 0.5 and apart < (box[2:] - box[:2]).max() / 4)

@@ -1,0 +1,153 @@
+"""Landmarkers of the recipe: trained by the project's loop, read on frames of the field camera, face by face."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from models.augment.landmarks import Augmentation
+from models.columns import Columns
+from models.evaluation.tfake.cells import LandmarkRow
+from models.evaluation.tfake.pools import Held
+from models.evaluation.tfake.recipe import Recipe
+from models.landmarks.adapt import Adapter, AdapterConfig, adapted, fitted, leave_subject_out
+from models.landmarks.detect import Detector
+from models.landmarks.metrics import nme
+from models.landmarks.network import Landmarker, LandmarkerConfig
+from models.landmarks.standards import contour72
+from models.tasks import landmarker, load
+from models.training.loop import Hooks, train
+
+FAILURE = 1.0
+"""NME of a face that is missed, and the most that a found one counts: it is off by the whole box."""
+GREY = 0.5
+"""Share of grey pictures of the RGB-only landmarkers."""
+
+
+def trained(
+    row: LandmarkRow, seed: int, recipe: Recipe, faces: Columns, checker: Columns, folder: Path, hooks: Hooks
+) -> tuple[Landmarker, float]:
+    """Return the landmarker of a row, and the mean variance that 95 % of the faces of `checker` stay below.
+
+    faces: rows of `fake`. folder: the thermalizer that makes thermal rows. True temperature is read by the upper bound alone.
+    """
+    config = landmarker.Config(
+        seed=seed,
+        steps=recipe.landmark_steps,
+        batch=recipe.landmark_batch,
+        lr=recipe.landmark_lr,
+        network=LandmarkerConfig(
+            standard=row.standard, size=recipe.size, width=recipe.landmark_width, head=256, cells=2, outputs="softplus"
+        ),
+        augmentation=augmentation(row),
+        thermalizer=str(folder),
+        thermal=row.thermal,
+    )
+    data = landmarker.kept(faces, config) | {"thermal_pictures": thermal_pictures(row, faces, str(folder))}
+    model = train(load("landmarker"), config, Held(data), None, hooks, device=torch.device("cpu")).model
+    assert isinstance(model, Landmarker)
+    return model.eval(), _threshold(model, checker, config)
+
+
+def _threshold(model: Landmarker, checker: Columns, config: landmarker.Config) -> float:
+    """Return the mean variance that 95 % of the faces stay below, visible and thermal alike, whatever was learnt from."""
+    every = config.model_copy(update={"thermal": 1.0})
+    unseen = {name: checker[name] for name in landmarker.COLUMNS} | {"row": np.arange(len(checker["visible"]))}
+    parts = (
+        {name: values[k : k + config.batch] for name, values in unseen.items()}
+        for k in range(0, len(unseen["row"]), config.batch)
+    )
+    with torch.inference_mode():
+        return landmarker.validate(model, parts, every)["threshold"]
+
+
+def augmentation(row: LandmarkRow) -> Augmentation:
+    """Return the starter's augmentation; without thermal rows half of the pictures are grey, and `heavy` inverts and blurs
+    the grey ones as if they were thermal.
+    """
+    values: dict[str, Any] = {
+        "rotation": 25, "flip": 0.5, "rgb_texture": 0.25, "gain": 0.3, "thermal_noise": (0.3, 1e-4, 0.03), "colour": 0.25
+    }  # fmt: skip
+    if row.source == "grey" or not row.thermal:
+        values["grey"] = GREY
+    if row.heavy:
+        values |= {"inversion": 0.5, "thermal_blur": 10.0, "rgb_blur": (0.5, 5.0)}
+    return Augmentation(**values)
+
+
+def thermal_pictures(row: LandmarkRow, faces: Columns, folder: str) -> np.ndarray:
+    """Return the pictures uint8 [N, C, S, S] that a row takes for thermal ones."""
+    if not row.thermal:
+        return np.zeros((len(faces["visible"]), 0, *faces["classes"].shape[1:]), np.uint8)
+    if row.source == "grey":
+        return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in faces["visible"]])[:, None]
+    if row.source == "true":
+        return landmarker.levels(faces["thermal"])[:, None]
+    return landmarker.predicted(faces, folder)
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Label adapters, learnt from the true points of `faces`: coordinates alone."""
+
+    faces: Columns
+
+    @cached_property
+    def dense_to_70(self) -> Adapter:
+        return fitted(AdapterConfig(source=478, target=70), self.faces["landmarks_478"], self.faces["landmarks_70"])
+
+    @cached_property
+    def to_72(self) -> Adapter:
+        points = self.faces["landmarks_70"]
+        return fitted(AdapterConfig(source=70, target=72), points, contour72(points))
+
+
+def read(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Recipe) -> dict[str, list[Any]]:
+    """Return what the surest window of every frame says, face by face.
+
+    identity, high, side (subsets); uncertainty; true: "NME W/H" against the true 70 points; labels: against the 72 noisy
+    contour labels, through an adapter (NaN where the frames have none of either). A dense landmarker is adapted to 70
+    first.
+    """
+    detector = Detector(model, batch=8)
+    found, uncertainty = [], []
+    for frame, side in zip(frames["frame"], frames["side"], strict=True):
+        face = detector.best(frame[:side, :side], "temperature")
+        found.append(face.points)
+        uncertainty.append(face.uncertainty)
+    points = np.stack(found)
+    if model.config.standard == 478:
+        points = adapted(adapters.dense_to_70, points)
+    labelled = nme(_as_labels(points, frames, adapters), frames["labels"])
+    yaw = np.abs(frames["pose"][:, 0])
+    return {
+        "identity": frames["identity_id"].tolist(),
+        "high": (frames["height"] >= recipe.high_px).tolist(),
+        "side": (yaw >= recipe.side_deg).tolist(),
+        "uncertainty": [float(f"{u:.4g}") for u in uncertainty],
+        "true": np.minimum(nme(points, frames["points"]), FAILURE).round(4).tolist(),
+        "labels": np.minimum(labelled, FAILURE).round(4).tolist(),
+    }
+
+
+def _as_labels(points: np.ndarray, frames: Columns, adapters: Adapters) -> np.ndarray:
+    """Return 70 points [N, 70, 2] in the standard of the frames' 72 labels.
+
+    The world's own contour is known; a data set's is learnt from the predictions, each subject left out in turn, as the
+    paper reads one model on several conventions. A profile's points are others than the first of a front's: faces that give
+    equally many have an adapter of their own, and are NaN where they are of one subject alone.
+    """
+    if "annotated" not in frames or not frames["annotated"].all():
+        return adapted(adapters.to_72, points)
+    given = np.isfinite(frames["labels"]).all(axis=2).sum(axis=1)
+    found, config = np.full_like(frames["labels"], np.nan), AdapterConfig(source=70, target=72)
+    for count in np.unique(given[given > 0]):
+        rows = given == count
+        people = frames["identity_id"][rows]
+        if len(np.unique(people)) > 1:
+            found[rows] = leave_subject_out(config, points[rows], frames["labels"][rows], people)
+    return found

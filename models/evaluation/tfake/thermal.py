@@ -1,0 +1,168 @@
+"""Thermalizers of the recipe: trained by the project's loop, read person by person."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from models.classes import BACKGROUND, CLASSES
+from models.columns import Columns
+from models.evaluation.spectra import spectral_distance
+from models.evaluation.tfake.cells import ThermalRow
+from models.evaluation.tfake.pools import Held
+from models.evaluation.tfake.recipe import Recipe
+from models.seeds import generator
+from models.tasks import load, thermalizer
+from models.thermal.baselines import Baselines, person
+from models.thermal.losses import patch_distance
+from models.thermal.prior import REFERENCE
+from models.thermal.unet.network import ThermalConfig, Thermalizer
+from models.training.loop import Hooks, train
+from models.unet import UNetConfig
+
+SCALE = ThermalConfig(low=0.0, high=45.0)
+SPAN = SCALE.high - SCALE.low
+WARMER = 2.0
+"""Kelvin by which the wrong prior is off."""
+
+Pools = Callable[[str, float], Columns]
+"""(name, gap) -> the rows of a pool."""
+Values = dict[str, list[Any]]
+
+
+def trained(
+    row: ThermalRow, weight: float, seed: int, gap: float, recipe: Recipe, pools: Pools, hooks: Hooks
+) -> Thermalizer:
+    """Return the thermalizer of a row; `weight` is that of the patch term."""
+    config = thermalizer.Config(
+        seed=seed,
+        steps=recipe.steps,
+        batch=recipe.batch,
+        lr=recipe.lr,
+        unet=UNetConfig(width=recipe.width, blocks=(1, 1, 1, 1)),
+        thermal=SCALE.model_copy(update={"conditions": recipe.conditions}),
+        loss=recipe.loss(
+            patches=weight if row.patches else 0.0,
+            prior=recipe.prior if row.prior else 0.0,
+            paired_scale=row.pairs,
+            fidelity=row.fidelity,
+            reference=wrong_prior(row.reference),
+        ),
+        data=thermalizer.Sources(
+            faces="pool://faces" if row.patches or row.prior else "",
+            thermal_unpaired="pool://target" if row.patches else "",
+        ),
+    )
+    sides = {}
+    if row.patches or row.prior:
+        faces = pools("faces", gap)
+        sides["faces"] = Held({name: faces[name] for name in ("visible", "classes")})
+    if row.patches:
+        sides["frames"] = Held({"thermal": unpaired(pools("target", gap), mirrored=row.target == "mirrored")})
+    data = Held(pairs(pools("lab", gap), row))
+    model = train(load("thermalizer"), config, data, None, hooks, sides=sides, device=torch.device("cpu")).model
+    assert isinstance(model, Thermalizer)
+    return model.eval()
+
+
+def pairs(rows: Columns, row: ThermalRow) -> Columns:
+    """Return lab rows with what the lab's camera gives in place of the truth: degrees, or grey levels over the scale."""
+    celsius = rows["twin"] if row.pairs == "radiometric" else SCALE.low + SPAN * rows["grey"]
+    kept = {name: rows[name] for name in ("visible", "classes", "condition")}
+    return kept | {"thermal": celsius, "valid": rows["valid"] & rows["twin_valid"]}
+
+
+def unpaired(rows: Columns, *, mirrored: bool = False) -> np.ndarray:
+    """Return frames of the field camera, float32 [N, S, S] degC, NaN off the person (a pixel inside its outline).
+
+    mirrored: every frame turned over about its mean, hot for cold: the wrong distribution of the controls.
+    """
+    kernel = np.ones((3, 3), np.uint8)
+    inside = [cv2.erode((classes != BACKGROUND).astype(np.uint8), kernel) > 0 for classes in rows["classes"]]
+    frames = np.where(np.stack(inside) & rows["twin_valid"], rows["twin"], np.nan)
+    if mirrored:
+        frames = 2 * np.nanmean(frames, axis=(1, 2), keepdims=True) - frames
+    return frames.astype(np.float32)
+
+
+def wrong_prior(name: str) -> dict[str, dict[str, float]]:
+    """Return the reference that a row's prior has: nothing for T-FAKE's own."""
+    if name == "paper":
+        return {}
+    if name == "warmer":
+        return {condition: {k: v + WARMER for k, v in table.items()} for condition, table in REFERENCE.items()}
+    order = np.random.default_rng(0).permutation(len(CLASSES))
+    return {
+        condition: {CLASSES[k]: table[CLASSES[int(other)]] for k, other in enumerate(order)}
+        for condition, table in REFERENCE.items()
+    }
+
+
+@torch.inference_mode()
+def answers(model: Thermalizer, rows: Columns) -> np.ndarray:
+    """Return degrees Celsius float32 [N, S, S], some rows at a time."""
+    count = len(rows["visible"])
+    parts = [{k: rows[k][n : n + 64] for k in ("visible", "classes", "condition")} for n in range(0, count, 64)]
+    return np.concatenate([thermalizer.predict(model, part) for part in parts])
+
+
+def calibrated(model: Thermalizer, lab: Columns, rows: Columns) -> np.ndarray:
+    """Return answers in degrees of a thermalizer of grey levels: a gain and an offset per condition, fitted on `lab`."""
+    known, found = answers(model, lab), answers(model, rows)
+    keep = person(lab) & lab["twin_valid"]
+    for condition in np.unique(rows["condition"]):
+        chosen = keep & (lab["condition"] == condition)[:, None, None]
+        gain, offset = np.polyfit(known[chosen].astype(np.float64), lab["twin"][chosen].astype(np.float64), 1)
+        found[rows["condition"] == condition] = gain * found[rows["condition"] == condition] + offset
+    return found
+
+
+def read(celsius: np.ndarray, rows: Columns, recipe: Recipe) -> Values:
+    """Return each person's figures, lists in the order of `identity`.
+
+    mae: mean absolute error of the person's pixels in kelvin; mae_offset: after each picture's mean error is removed;
+    spectra: mean absolute difference of log10 radial power; patches: Wasserstein-2 distance of patches to those of the
+    true pictures at sizes that were never trained, kelvin per pixel.
+    """
+    keep = person(rows)
+    truth = rows["thermal"]
+    people = np.unique(rows["identity_id"])
+    values: Values = {name: [] for name in ("identity", "mae", "mae_offset", "spectra", "patches")}
+    for who in people:
+        mine = np.flatnonzero((rows["identity_id"] == who) & keep.any(axis=(1, 2)))
+        errors = [(celsius[k] - truth[k])[keep[k]] for k in mine]
+        values["identity"].append(str(who))
+        values["mae"].append(float(np.mean([np.abs(e).mean() for e in errors])))
+        values["mae_offset"].append(float(np.mean([np.abs(e - e.mean()).mean() for e in errors])))
+        values["spectra"].append(spectral_distance(celsius[mine], truth[mine], keep[mine]))
+        values["patches"].append(_patches(celsius[mine], truth[mine], keep[mine], recipe, str(who)))
+    return values
+
+
+def _patches(found: np.ndarray, truth: np.ndarray, keep: np.ndarray, recipe: Recipe, who: str) -> float:
+    ours, theirs = (torch.from_numpy(np.nan_to_num((v - SCALE.low) / SPAN).astype(np.float32)) for v in (found, truth))
+    loss = recipe.loss().model_copy(update={"sizes": recipe.unseen})
+    mask = torch.from_numpy(keep)
+    squared = patch_distance(ours, mask.to(torch.uint8), theirs, mask, loss, generator("unseen patches", who))
+    return float(squared.clamp(min=0).sqrt()) * SPAN
+
+
+def baselines(lab: Columns, rows: Columns, recipe: Recipe) -> dict[str, Values]:
+    """Return the figures of every answer that needs no network, fitted to the radiometric pairs of `lab`."""
+    fitted = Baselines([lab | pairs(lab, ThermalRow())])
+    return {name: read(fitted.answer(name, rows).astype(np.float32), rows, recipe) for name in Baselines.NAMES}
+
+
+def parameters_apart(one: Path, two: Path) -> float:
+    """Return the largest difference of the learnt parameters in two thermalizers' folders; batch statistics are left out."""
+    from safetensors.torch import load_file
+
+    apart = 0.0
+    for file in sorted(one.glob("*.safetensors")):
+        ours, theirs = load_file(file), load_file(two / file.name)
+        names = [name for name in ours if "running_" not in name and "num_batches" not in name]
+        apart = max(apart, *(float((ours[name].float() - theirs[name].float()).abs().max()) for name in names))
+    return apart

@@ -1,0 +1,155 @@
+"""How well the visible model keeps who it was asked for, by a recogniser that had no part in making it.
+
+    python -m models.evaluation.visible --visible models/starter/visible --faces models/starter/faces --judge models/starter-judge
+
+People of the test split are rendered in a few views. The bundle's recogniser embeds all but the last; the model makes a
+picture of their mean and of the last view's caption; the judge looks the made picture up in a gallery of true renders.
+The true last view is looked up too: no generator can be expected to do better. A made picture in which no face is found
+counts as a failure. The result goes on the model's card; with `--split validation`, on whose people guidance is chosen, it is
+only printed.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.captions.grammar import caption
+from models.card import update_metrics
+from models.errors import UserError
+from models.faces.align import aligned
+from models.faces.metrics import unit
+from models.faces.settings import Options as FacesOptions
+from models.faces.stage import Stage as Faces
+from models.stages import NoOptions
+from models.synthworld.render.render import render
+from models.synthworld.sampling import splits
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.synthworld.sampling.scene import attributes
+from models.visible import cache
+from models.visible.sd.settings import Options, Settings
+from models.visible.sd.stage import Stage
+from models.weights.store import SEAL, seal
+
+
+@dataclass(frozen=True)
+class People:
+    """N people, V views: pictures uint8 [N, V, S, S, 3], landmarks [N, V, 70, 2] px, the last view's captions [N]."""
+
+    pictures: np.ndarray
+    landmarks: np.ndarray
+    captions: list[str]
+
+
+BATCH = 8
+"""Pictures of one forward pass, the starter's."""
+
+
+def people(count: int, views: int, size: int, split: str = "test", domain: str = "portrait") -> People:
+    """Render the first `count` people of `split`, `views` views each."""
+    look = load_domain(domain)
+    pictures, points, captions = [], [], []
+    for identity in splits.identities(split)[:count]:
+        scenes = [sample_scene(look, identity, view, "warm") for view in range(views)]
+        rendered = render(scenes, size)
+        pictures.append(rendered.rgb.numpy())
+        points.append(rendered.landmarks_70.numpy())
+        captions.append(caption(attributes(scenes[-1]), seed=identity))
+    return People(np.stack(pictures), np.stack(points), captions)
+
+
+def measured(stage: Stage, settings: Settings, faces: Path, judge: Path, shown: People) -> dict[str, float]:
+    """Return rank-1 shares and cosines; see the module for what is asked of whom."""
+    count, views = shown.pictures.shape[:2]
+    flat, points = shown.pictures.reshape(-1, *shown.pictures.shape[2:]), shown.landmarks.reshape(-1, 70, 2)
+    own = cache.embeddings(flat, points, str(faces.absolute())).reshape(count, views, -1)
+    asked = unit(own[:, :-1].mean(axis=1))
+    made = _made(stage, settings, asked, shown.captions)
+    found = Faces({"model": faces}, FacesOptions())({"visible": made}, NoOptions(), BATCH)
+    there = found["faces"] > 0
+    result = {
+        "people": count,
+        "face_found": there.mean(),
+        "cosine_to_asked": _mean_cosine(found["found_embedding"], asked),
+    }
+    result["cosine_of_true_views"] = _mean_cosine(own[:, -1], asked)
+    for name, colours in (("", False), ("grey_", True)):
+        true = _judged(judge, _grey(flat) if colours else flat, points).reshape(count, views, -1)
+        probe = np.full((count, true.shape[-1]), np.nan, np.float32)
+        pictures = _grey(made) if colours else made
+        probe[there] = _looked_at(judge, pictures[there], found["keypoints"][there])
+        result[f"{name}rank1"] = _rank_one(probe, unit(true[:, :-1].mean(axis=1)))
+        result[f"{name}rank1_one_picture"] = _rank_one(probe, true[:, 0])
+        result[f"{name}rank1_true_view"] = _rank_one(true[:, -1], unit(true[:, :-1].mean(axis=1)))
+    return {name: float(value) for name, value in result.items()}
+
+
+def _made(stage: Stage, settings: Settings, asked: np.ndarray, captions: list[str]) -> np.ndarray:
+    names = np.array([f"judge-{row}" for row in range(len(asked))])
+    rows = {"caption": np.array(captions, object), "embedding": asked, "noise_id": names}
+    return stage(rows, settings, BATCH)["visible"]
+
+
+def _judged(judge: Path, pictures: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Return the judge's unit embeddings of renders, aligned on their true landmarks."""
+    return cache.embeddings(pictures, landmarks, str(judge.absolute()))
+
+
+def _looked_at(judge: Path, pictures: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """Return the judge's unit embeddings of made pictures, aligned on the five points that were found."""
+    return cache.embedded(aligned(pictures, keypoints), str(judge.absolute()))
+
+
+def _grey(pictures: np.ndarray) -> np.ndarray:
+    """Return luminance (ITU-R BT.601) in all three channels."""
+    luminance = pictures @ np.array([0.299, 0.587, 0.114])
+    return np.repeat(luminance.round().astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _rank_one(probes: np.ndarray, gallery: np.ndarray) -> float:
+    """Return the share of probes [N, 512] nearest to their own row of `gallery` [N, 512]; a NaN probe fails."""
+    best = np.nan_to_num(probes @ gallery.T, nan=-2).argmax(axis=1)
+    return float(((best == np.arange(len(gallery))) & np.isfinite(probes).all(axis=1)).mean())
+
+
+def _mean_cosine(found: np.ndarray, asked: np.ndarray) -> float:
+    """Return the mean cosine of rows of unit vectors, over rows with a face."""
+    return float(np.nanmean((found * asked).sum(axis=1)))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print, write on the card, and seal the folder again if it was sealed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--visible", type=Path, required=True, help="folder of the visible model")
+    parser.add_argument("--faces", type=Path, required=True, help="insightface pack of the bundle")
+    parser.add_argument("--judge", type=Path, required=True, help="folder of the judge")
+    parser.add_argument("--people", type=int, default=100)
+    parser.add_argument("--split", default="test", help="whose people; test alone goes on the card")
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args(arguments)
+    try:
+        stage = Stage({"model": given.visible}, Options(), threads=given.threads)
+        side = stage.parts.unet.config.sample_size * stage.factor
+        shown = people(given.people, given.views, side, given.split)
+        settings = Settings(steps=given.steps, guidance=given.guidance)
+        values = measured(stage, settings, given.faces, given.judge, shown)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    values |= {"steps": given.steps, "guidance": given.guidance}
+    for name, value in values.items():
+        print(f"{name:24} {value:.4g}")
+    if given.split != "test":
+        return
+    update_metrics(given.visible, "judge", values)
+    if (given.visible / SEAL).is_file():
+        seal(given.visible)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The thermal picture a data set delivers of a rendered view: its camera, resolution, registration, encoding and labels."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.errors import UserError
+from models.seeds import generator
+from models.synthworld.camera.sensor import Measured, ThermalKind
+from models.synthworld.camera.sensor import sensor as camera
+from models.synthworld.sampling.ranges import Domain, Span
+
+SWAY_M_PER_S = 0.004
+"""How fast a seated head moves between the shutters of two cameras."""
+FACE_M = 0.19
+"""Height of a face, to express sway in pixels."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A delivered frame of one view, N x N native pixels.
+
+    picture: float32 degC for radiometric kinds, uint8 grey levels for "minmax" and "agc" (no temperature).
+    twin: the radiometric frame behind it. shift: misregistration against the colour picture, (x, y) in native pixels.
+    """
+
+    kind: ThermalKind
+    picture: Tensor
+    twin: Measured
+    shift: tuple[float, float]
+
+
+def capture(apparent: Tensor, valid: Tensor, face: float, domain: Domain, *name: object) -> Captured:
+    """Take the thermal picture of one view as `domain` does; all chance is a function of `name`.
+
+    apparent: float32 [S,S] degC; valid: bool [S,S]; face: height of the face in pixels of it.
+    Raises UserError for a domain that delivers no thermal picture.
+    """
+    how = domain.capture
+    if how.thermal == "none":
+        raise UserError(f"domain {domain.name!r} delivers no thermal picture (capture.thermal: none)")
+    draw = generator("capture", *name)
+    wanted, amount, angle, delay = torch.rand(4, generator=draw).tolist()
+    size = camera.native_size(apparent.shape[0], face, _between(how.native_face_px, wanted))
+    scale = size / apparent.shape[0]
+    sway = SWAY_M_PER_S * max(0.0, _between(how.delay_s, delay)) * face * scale / FACE_M
+    distance = max(0.0, _between(how.misregistration_px, amount)) + sway
+    direction = torch.tensor(angle * 2.0 * torch.pi)
+    shift = (distance * float(direction.cos()), distance * float(direction.sin()))
+    seen = _moved(camera.resample(apparent, size), shift)
+    known = _moved(camera.resample(valid.float(), size), shift) > 0.999
+    if how.thermal == "apparent":
+        return Captured("apparent", seen, Measured(seen, known, 0), shift)
+    twin = camera.measure(seen, known, how.camera, *name)
+    if how.thermal == "measured":
+        return Captured("measured", twin.temperature, twin, shift)
+    grey = camera.minmax(twin.temperature) if how.thermal == "minmax" else camera.plateau_agc(twin.temperature)
+    return Captured(how.thermal, camera.jpeg(grey, how.jpeg) if how.jpeg else grey, twin, shift)
+
+
+def labels(points: Tensor, face: float, domain: Domain, *name: object) -> Tensor:
+    """Return landmarks [L,2] as the data set's annotators place them: off by `landmark_noise` face heights (1 sigma)."""
+    spread = domain.capture.landmark_noise * face
+    return points + spread * torch.randn(points.shape, generator=generator("labels", *name))
+
+
+def _between(span: Span, place: float) -> float:
+    return span[0] + (span[1] - span[0]) * place
+
+
+def _moved(image: Tensor, shift: tuple[float, float]) -> Tensor:
+    """Return float [N,N] moved by (x, y) pixels, borders repeated."""
+    if shift == (0.0, 0.0):
+        return image
+    n = image.shape[0]
+    move = torch.tensor([[1.0, 0.0, -2.0 * shift[0] / n], [0.0, 1.0, -2.0 * shift[1] / n]])
+    grid = functional.affine_grid(move[None], [1, 1, n, n], align_corners=False)
+    return functional.grid_sample(image[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
