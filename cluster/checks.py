@@ -149,7 +149,7 @@ def compiler() -> Finding:
 def shared_memory(profile: str) -> Finding:
     """/dev/shm, where a local Ray keeps the objects that stages pass on: the same check as a run makes."""
     from pipelines.config.profile import load_profile
-    from pipelines.session import check_shared_memory
+    from pipelines.run.session import check_shared_memory
 
     if not os.path.isdir("/dev/shm"):
         return Finding("/dev/shm", "none", "Ray keeps objects in /tmp, which is slower", "note")
@@ -164,7 +164,7 @@ def shared_memory(profile: str) -> Finding:
 def weights(bundle: str) -> Finding:
     """Whether the bundle's weights are there and whole. Remote ones are fetched by a run, and named only."""
     from models.weights.bundle import fetch, load_bundle, places
-    from pipelines.captions.backends import check_captions
+    from pipelines.config.captions import check_captions
 
     rest = []
     try:
@@ -194,7 +194,7 @@ def disk(name: str, path: str) -> Finding:
 
 def storage(uri: str) -> Finding:
     """Whether the output can be written, read back, created only once and removed: what a run does with it."""
-    from pipelines.storage import Storage
+    from pipelines.storage.uri import Storage
 
     probe, content = f".doctor-{secrets.token_hex(4)}", b"thermapair"
     try:

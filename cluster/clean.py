@@ -10,6 +10,6 @@ from cluster import options
 @click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
 def command(out: str, dry_run: bool) -> None:
     """Remove what interrupted runs left behind: shards that no commit record names."""
-    from pipelines import clean
+    from pipelines.run import clean
 
     clean.run(out, dry_run=dry_run)

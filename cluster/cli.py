@@ -81,8 +81,8 @@ for module in (
 def entry() -> NoReturn:
     """The console script."""
     code = main()
-    if "pipelines.interrupts" in sys.modules:  # else nothing was run
-        from pipelines.interrupts import leave
+    if "pipelines.run.interrupts" in sys.modules:  # else nothing was run
+        from pipelines.run.interrupts import leave
 
         leave(code)
     sys.exit(code)
@@ -121,7 +121,7 @@ def report(error: BaseException) -> int:
             f"{where}: {error.strerror}. Free some space, then repeat the same command: it resumes."
         )
     elif not isinstance(error, UserError):
-        from pipelines.storage import fault, remote
+        from pipelines.storage.uri import fault, remote
 
         if remote(error):
             error = fault(error, "the storage", "used")

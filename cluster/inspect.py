@@ -65,6 +65,6 @@ def _of_files(bundle: str | None, job: str | None, profile: str | None, override
 
 def _of_output(out: str) -> str:
     from pipelines.plan.chains import read_chain
-    from pipelines.storage import Storage
+    from pipelines.storage.uri import Storage
 
     return str(read_chain(Storage(out)))

@@ -25,7 +25,7 @@ def captions(bundle: str, profile: str, count: int, card: bool) -> None:
     from models.weights.store import seal
     from pipelines.captions.write import measure
     from pipelines.config.profile import load_profile
-    from pipelines.session import ray_session
+    from pipelines.run.session import ray_session
 
     chosen, where = load_bundle(bundle), load_profile(profile)
     with ray_session(where.ray):
@@ -44,7 +44,7 @@ def captions(bundle: str, profile: str, count: int, card: bool) -> None:
 @click.option("--card", is_flag=True, help="Write the result to the card beside the weights.")
 def thermal(bundle: str, training: str, test: str, card: bool) -> None:
     """Errors of the thermalizer in kelvin, beside its baselines, with true and with parsed classes."""
-    from pipelines import measure
+    from pipelines.evaluation import bundle as measure
 
     _show(measure.thermal(bundle, training, test, card=card))
 
@@ -55,7 +55,7 @@ def thermal(bundle: str, training: str, test: str, card: bool) -> None:
 @click.option("--card", is_flag=True, help="Write the result to the card beside the weights.")
 def parser(bundle: str, test: str, card: bool) -> None:
     """Intersection over union of the parser's classes."""
-    from pipelines import measure
+    from pipelines.evaluation import bundle as measure
 
     _show(measure.parser(bundle, test, card=card))
 
@@ -78,7 +78,7 @@ def _show(found: dict[str, float]) -> None:
 @click.option("--card", metavar="NAME", default="", help="Write the result to the card beside the weights, as NAME.")
 def faces(data: str, weights: Path, limit: int | None, card: str) -> None:
     """How well faces are found and people told apart, in colour and in grey."""
-    from pipelines import measure_faces
+    from pipelines.evaluation import faces as measure_faces
 
     for name, value in measure_faces.run(data, weights, source=card, limit=limit).items():
         click.echo(f"{name:28} {value:.4g}")
@@ -98,7 +98,7 @@ def landmarks(
     bundle: str, test: str, calibrate: str | None, standard: str, frames: int, limit: int | None, card: bool
 ) -> None:
     """Errors of the landmarks on visible and thermal pictures, how honest their variances are, and faces found in frames."""
-    from pipelines import measure_landmarks
+    from pipelines.evaluation import landmarks as measure_landmarks
 
     found = measure_landmarks.run(
         bundle, test, calibration=calibrate, standard=int(standard), frames=frames, limit=limit, card=card
@@ -115,7 +115,7 @@ def landmarks(
 @click.option("--card", is_flag=True, help="Write the results to the cards beside the weights.")
 def adapters(bundle: str, training: str, test: str, card: bool) -> None:
     """Errors of the conversions between landmark standards, on true and on predicted points, beside simpler ones."""
-    from pipelines import measure_adapters
+    from pipelines.evaluation import adapters as measure_adapters
 
     for name, figures in measure_adapters.run(bundle, training, test, card=card).items():
         click.echo(name + "".join(f"  {key} {value:.4f}" for key, value in figures.items()))

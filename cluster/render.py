@@ -13,7 +13,7 @@ from models.errors import UserError
 from models.stages import STAGES
 from models.weights.bundle import Bundle, load_bundle, places
 from models.weights.store import ROOT, remote
-from pipelines.captions.backends import check_captions
+from pipelines.config.captions import check_captions
 from pipelines.config.job import JOBS, GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
 

@@ -85,7 +85,7 @@ def excludes(bundle: str | None) -> list[str]:
     """Return what stays at home: outputs, tests, and sealed folders of weights that the bundle does not name."""
     from models.weights.bundle import load_bundle, places
     from models.weights.store import ROOT, SEAL, remote
-    from pipelines.session import EXCLUDED
+    from pipelines.run.session import EXCLUDED
 
     if bundle is None or remote(bundle) or os.path.isabs(bundle):
         return list(EXCLUDED)

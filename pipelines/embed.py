@@ -20,7 +20,6 @@ from models.columns import Columns
 from models.config import digest_of, sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, fetch, licence_of, load_bundle
-from pipelines.commits import Commit, commit, read_shard, write_shard
 from pipelines.config.chain import Link, chain_spec, resolve_chain
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.recipe import Recipe, stage_recipes
@@ -32,7 +31,8 @@ from pipelines.rows.encode import parquet
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
 from pipelines.run.progress import SECONDS
-from pipelines.storage import Storage, own_reason
+from pipelines.storage.commits import Commit, commit, read_shard, write_shard
+from pipelines.storage.uri import Storage, own_reason
 
 BATCH = 32
 """Pictures of a partition."""

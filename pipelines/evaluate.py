@@ -29,13 +29,13 @@ from models.synthworld.sampling.domain import load_domain
 from models.synthworld.shape.kernels import expect
 from models.thermal.unet.network import load_thermalizer, save_thermalizer
 from models.training.loop import Hooks
-from pipelines.evaluation_pages import write_pages
-from pipelines.evaluation_shards import field_rows, has_pairs
-from pipelines.interrupts import Signals
-from pipelines.lease import Lease
-from pipelines.ledger import Ledger, cell_of
+from pipelines.evaluation.ledger import Ledger, cell_of
+from pipelines.evaluation.pages import write_pages
+from pipelines.evaluation.shards import field_rows, has_pairs
+from pipelines.run.interrupts import Signals
 from pipelines.run.provenance import commit_of, hardware
-from pipelines.storage import Storage
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from models.errors import UserError
 from models.synthworld.camera.sensor import Camera, calibrate
 from models.synthworld.sampling.domain import load_domain
 from models.temperature import Unit
-from pipelines.frames import frame_names, open_frame, temperatures
 from pipelines.pictures.open import BadPicture
-from pipelines.storage import Storage
+from pipelines.readers.frames import frame_names, open_frame, temperatures
+from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
 

@@ -25,24 +25,24 @@ from models.classes import IGNORE
 from models.config import check
 from models.errors import UserError
 from models.weights.bundle import Bundle, licence_of, load_bundle
-from pipelines.card import front
-from pipelines.commits import Commit, commit, write_manifest, write_shard
 from pipelines.config.chain import Link, chain_spec, resolve_chain
+from pipelines.config.gather import GatherJob
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.recipe import Recipe, stage_recipes
-from pipelines.layouts import items, listed, row_of
-from pipelines.layouts.item import SCHEMA, Item
-from pipelines.layouts.job import GatherJob
 from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.photos import sizes
 from pipelines.plan.pieces import Pieces, claim, new_rows, read_pieces
+from pipelines.readers import items, listed, row_of
+from pipelines.readers.item import SCHEMA, Item
+from pipelines.report.card import front
 from pipelines.rows.encode import encode_gathered, parquet
 from pipelines.rows.schema import GATHERED, schema
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
 from pipelines.run.progress import SECONDS
-from pipelines.storage import Storage
+from pipelines.storage.commits import Commit, commit, write_manifest, write_shard
+from pipelines.storage.uri import Storage
 
 FIRST = 16
 """When none of the first so many rows can be taken, the folder or the options are wrong: nothing is written."""

@@ -17,11 +17,11 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import Request
 from pipelines.plan.samples import Plan, parts_in_use, sample_bytes, write_plan
-from pipelines.report import Report, finish
+from pipelines.report.write import Report, finish
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import partitions, stage, write_shards
 from pipelines.run.progress import State
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 
 BLOCKS = 8
 """Partitions that an object store should hold at once."""

@@ -19,19 +19,19 @@ from models.errors import EnvironmentFault, UserError
 from models.layers import Layer
 from models.temperature import from_centikelvin
 from models.weights.bundle import digests
-from pipelines.commits import committed, read_shard, record_of
 from pipelines.config.chain import Link
 from pipelines.pictures.codecs import decode, encode_jpeg
 from pipelines.plan.chains import read_photo_plan
 from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.pieces import read_run
 from pipelines.plan.samples import Plan, read_plan
+from pipelines.report.sheet import coloured
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import noise_id
 from pipelines.rows.record import pair_id
 from pipelines.run.chain import Chain
-from pipelines.sheet import coloured
-from pipelines.storage import Storage
+from pipelines.storage.commits import committed, read_shard, record_of
+from pipelines.storage.uri import Storage
 
 SHOWN = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "thermal_draw", "split", "seed", "attempt",
          "caption", "caption_source", "attributes", "attributes_source", "bbox", "scores", "reject", "thermal_kind",

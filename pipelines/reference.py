@@ -16,7 +16,7 @@ from models.stages import NoOptions
 from models.synthworld.sampling.person import measured, sample_person
 from models.weights.store import seal
 from pipelines.plan.attributes import IDENTITY
-from pipelines.shards import Shards
+from pipelines.rows.shards import Shards
 
 FILE = "reference.safetensors"
 COLUMNS = ("world_identity", "visible", "attributes")

@@ -13,16 +13,16 @@ from typing import Any
 from ray.data import Dataset
 
 from models.weights.bundle import fetch
-from pipelines.card import front
-from pipelines.commits import Commit, write_manifest
 from pipelines.config.chain import check_profile
 from pipelines.config.profile import Profile
 from pipelines.config.request import ThermalizeRequest, load_thermalize
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
+from pipelines.report.card import front
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import partitions, stage, write_shards
-from pipelines.storage import Storage
-from pipelines.writer import write_partition, write_thermal_files
+from pipelines.run.writer import write_partition, write_thermal_files
+from pipelines.storage.commits import Commit, write_manifest
+from pipelines.storage.uri import Storage
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,17 @@ from models.card import Card
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.tasks import Side
 from models.training.loop import Hooks, Result, train
-from pipelines.checkpoints import Checkpoints
 from pipelines.config.profile import Profile, Training, load_profile
-from pipelines.export import export_part
-from pipelines.frames import Frames
-from pipelines.interrupts import Signals, in_thread
-from pipelines.lease import Lease
-from pipelines.metrics import Metrics, read
+from pipelines.readers.frames import Frames
+from pipelines.rows.shards import Drawn, Shards
 from pipelines.run.faults import cause_of
-from pipelines.shards import Drawn, Shards
-from pipelines.storage import Storage
-from pipelines.train_job import TrainJob, claim, sides_of, wanted
+from pipelines.run.interrupts import Signals, in_thread
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.export import export_part
+from pipelines.training.job import TrainJob, claim, sides_of, wanted
+from pipelines.training.metrics import Metrics, read
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def worker(arguments: dict[str, Any]) -> None:
 
 def _fit_on_ray(job: TrainJob, storage: Storage, profile: Profile, digest: str, signals: Signals, lease: Lease) -> None:
     """Run the workers. A lost worker ends its group; the group starts again from the last checkpoint."""
-    from pipelines.session import ray_session
+    from pipelines.run.session import ray_session
 
     pool, seen = profile.training, len(read(storage))
     batch = job.parsed()[1].batch

@@ -11,16 +11,16 @@ from ray.data import ActorPoolStrategy, Dataset
 from models.config import check
 from models.errors import UserError
 from models.synthworld.sampling.domain import load_domain
-from pipelines.commits import Commit, commit, committed, write_manifest, write_shard
 from pipelines.config.profile import RENDER, Profile, load_profile
 from pipelines.plan.pieces import claim
+from pipelines.plan.world import WorldJob, identities
+from pipelines.readers.world_layouts import finish_files, write_files
 from pipelines.rows.encode import encode_rendered, name_rendered, parquet
 from pipelines.rows.schema import WORLD, schema
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
-from pipelines.storage import Storage
-from pipelines.world_files import finish_files, write_files
-from pipelines.world_job import WorldJob, identities
+from pipelines.storage.commits import Commit, commit, committed, write_manifest, write_shard
+from pipelines.storage.uri import Storage
 
 PICTURE = 128 * 128
 """Pixels that `render_batch` is counted in: larger pictures are rendered fewer at a time."""

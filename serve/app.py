@@ -19,12 +19,12 @@ from ray.serve.schema import ServeDeploySchema
 from models.errors import UserError
 from models.stages import PARTLESS
 from models.weights.bundle import Part, fetch, pin
-from pipelines.captions.backends import writer_of
 from pipelines.captions.vllm import environment
+from pipelines.config.captions import writer_of
 from pipelines.config.chain import check_profile
 from pipelines.config.profile import Group
 from pipelines.config.request import Request, check_request, load_request
-from pipelines.session import ENVIRONMENT
+from pipelines.run.session import ENVIRONMENT
 from serve import codecs, order
 from serve.api import create_app
 from serve.group import StageGroup

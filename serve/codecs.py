@@ -13,7 +13,7 @@ from models.temperature import from_centikelvin
 from pipelines.config.profile import Limits
 from pipelines.pictures.codecs import encode_png, encode_png_rgb
 from pipelines.pictures.open import BadPicture, open_photo
-from pipelines.sheet import coloured
+from pipelines.report.sheet import coloured
 from serve.accept import CENTIKELVIN, NPY, PNG
 from serve.problems import ProblemError
 from serve.schemas import ThermalScale

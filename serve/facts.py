@@ -7,7 +7,7 @@ from models.card import Card
 from models.errors import UserError
 from models.stages import BY_JOB, CAPTIONS, PARTLESS
 from models.weights.bundle import Bundle, Part, digests, licence_of, places, small_files
-from pipelines.captions.backends import TEMPLATE
+from pipelines.config.captions import TEMPLATE
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits

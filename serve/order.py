@@ -10,7 +10,7 @@ from models.errors import UserError
 from models.layers import Layer
 from models.stages import PARTLESS
 from models.weights.bundle import Bundle
-from pipelines.captions.backends import GIVEN
+from pipelines.config.captions import GIVEN
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import Encoding, GenerateJob
 from pipelines.config.profile import Limits

@@ -11,7 +11,7 @@ import pyarrow as pa
 from models.attributes import ATTRIBUTES
 from models.captions.reading import AMBIGUOUS, read
 from models.columns import Columns
-from pipelines.captions.backends import GIVEN, NONE
+from pipelines.config.captions import GIVEN, NONE
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.thermalize import ThermalizeJob

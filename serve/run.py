@@ -6,9 +6,9 @@ import click
 from ray import serve as ray_serve
 
 from models.errors import EnvironmentFault, Interrupted
-from pipelines.interrupts import Signals, in_thread
 from pipelines.run.faults import cause_of
-from pipelines.session import ray_session
+from pipelines.run.interrupts import Signals, in_thread
+from pipelines.run.session import ray_session
 from serve.app import Settings, check_host, start
 
 

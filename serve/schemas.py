@@ -7,7 +7,7 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraint
 from models import layers
 from models.gates.settings import Gates
 from models.landmarks.settings import Standard
-from pipelines.captions.backends import Source
+from pipelines.config.captions import Source
 
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed and input give the same answer.")]
 Value = Annotated[float, Field(allow_inf_nan=False)]

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 
 from models.weights.bundle import Part
-from pipelines.captions.backends import vllm_options
 from pipelines.captions.resident import ResidentEngine
 from pipelines.captions.vllm import Engine, Texts
 from pipelines.captions.write import choose
+from pipelines.config.captions import vllm_options
 from pipelines.config.profile import CaptionEngines
 
 

@@ -106,7 +106,7 @@ class Task(Protocol):
 
     Config: type[TrainConfig]
     COLUMNS: tuple[str, ...]
-    """Columns of the shards that the task needs (see `pipelines/shards.py`); only these are read and decoded."""
+    """Columns of the shards that the task needs (see `pipelines/rows/shards.py`); only these are read and decoded."""
 
     def build(self, config: Any) -> nn.Module:
         """Return everything trainable, freshly initialised from `config.seed` (the loop seeds torch before the call).

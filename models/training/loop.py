@@ -30,7 +30,7 @@ STOP_EVERY = 4
 
 
 class Source(Protocol):
-    """Rows by index, decoded; `pipelines.shards.Shards` is one."""
+    """Rows by index, decoded; `pipelines.rows.shards.Shards` is one."""
 
     def __len__(self) -> int: ...
 

@@ -14,7 +14,7 @@ from models.captions.prompt import messages
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
 from models.weights.bundle import MAIN, Part, fetch
-from pipelines.captions.backends import VllmOptions
+from pipelines.config.captions import VllmOptions
 from pipelines.config.profile import CaptionEngines
 from pipelines.run.faults import cause_of
 

@@ -21,9 +21,9 @@ from models.captions.sampling import spread_attributes
 from models.errors import UserError
 from models.seeds import seed_of
 from models.weights.bundle import Bundle
-from pipelines.captions.backends import GRAMMAR, LLM, TEMPLATE, VllmOptions, vllm_options, writer_of
 from pipelines.captions.keys import Keys
 from pipelines.captions.vllm import Engine, Texts, Told, silent
+from pipelines.config.captions import GRAMMAR, LLM, TEMPLATE, VllmOptions, vllm_options, writer_of
 from pipelines.config.profile import CaptionEngines
 from pipelines.plan.samples import Plan
 

@@ -11,7 +11,7 @@ from models.config import read_config
 from models.errors import UserError
 from models.gates.settings import Gates
 from models.layers import Conditions, Draws, Layer, layers_of
-from pipelines.captions.backends import Source
+from pipelines.config.captions import Source
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
 

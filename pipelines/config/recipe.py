@@ -92,7 +92,7 @@ def caption_recipe(part: Part | None, folder: str, source: str) -> dict[str, Any
     """Return what captions are written with: by a language model, its weights and options; else by the grammar."""
     if part is None:
         return {"source": source}
-    from pipelines.captions.backends import vllm_options
+    from pipelines.config.captions import vllm_options
 
     options = vllm_options(part).model_dump(mode="json")
     return {

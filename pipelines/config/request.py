@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from models.config import apply_edit, check, sort_edits
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.captions.backends import LLM, check_captions
+from pipelines.config.captions import LLM, check_captions
 from pipelines.config.chain import ChainSpec, check_profile
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob, load_job

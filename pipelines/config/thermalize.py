@@ -8,7 +8,7 @@ from models.layers import Conditions, Draws, Layer, layers_of
 from models.weights.bundle import Bundle
 from pipelines.config.chain import ChainSpec, resolve_chain
 from pipelines.config.job import Encoding
-from pipelines.plan.persons import parse_person
+from pipelines.config.persons import parse_person
 
 BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "visible",
           "content_box")  # fmt: skip

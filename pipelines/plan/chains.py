@@ -7,7 +7,7 @@ from pipelines.config.recipe import chain_of
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.pieces import read_pieces, read_recipe, read_run
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 
 
 def read_chain(out: Storage) -> ChainSpec:

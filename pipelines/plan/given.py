@@ -16,7 +16,7 @@ from models.attributes import ATTRIBUTES
 from models.errors import UserError
 from models.weights.bundle import Bundle
 from pipelines.plan.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, checked, recogniser_of
-from pipelines.storage import Storage, fault, remote
+from pipelines.storage.uri import Storage, fault, remote
 
 BLOCK = 1024
 """Rows that are read at a time."""

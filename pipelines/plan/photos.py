@@ -16,16 +16,16 @@ from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, licence_of
 from pipelines.config.chain import ChainSpec
+from pipelines.config.persons import COLUMN, parse_person, person_of
 from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.config.thermalize import ThermalizeJob, chain_for
 from pipelines.pictures.open import FORMATS, BadPicture, keep_bytes, open_classes, open_photo
 from pipelines.pictures.square import Box, squared
-from pipelines.plan.persons import COLUMN, parse_person, person_of
 from pipelines.plan.pieces import Pieces, claim, new_rows, read_pieces
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import hashed, noise_id
 from pipelines.rows.record import RecordSpec
-from pipelines.storage import Storage, own_reason
+from pipelines.storage.uri import Storage, own_reason
 
 SEGMENTS = "_seg.png"
 """FaceSynthetics' name of the class picture beside `ID.png`."""

@@ -25,9 +25,9 @@ from pydantic import ValidationError
 
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
-from pipelines.commits import finished
 from pipelines.config.recipe import VERSION, Recipe, check_same
-from pipelines.storage import Storage, fault, remote
+from pipelines.storage.commits import finished
+from pipelines.storage.uri import Storage, fault, remote
 
 WRITTEN = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 """How tables are written: a row group is small, and read whole: no dictionaries and no bounds."""

@@ -21,7 +21,7 @@ from models.columns import COLUMNS
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
 from models.weights.bundle import Bundle, Part, licence_of
-from pipelines.captions.backends import writer_of
+from pipelines.config.captions import writer_of
 from pipelines.config.chain import ChainSpec
 from pipelines.config.generate import BRINGS, chain_for
 from pipelines.config.job import GenerateJob
@@ -32,7 +32,7 @@ from pipelines.plan.people import People, people_of
 from pipelines.plan.pieces import SAMPLES, Piece, Pieces, claim, read_pieces, read_recipe, read_run
 from pipelines.rows.ids import hashed, noise_id
 from pipelines.rows.record import RecordSpec
-from pipelines.storage import Storage, fault, remote
+from pipelines.storage.uri import Storage, fault, remote
 
 CAPTIONS = "_plan/captions"
 IDENTITIES = "identities"

@@ -14,15 +14,14 @@ from typing import Any, Generic, Protocol, TypeVar
 import ray.data
 from pydantic import BaseModel
 
-from pipelines import clean
-from pipelines.commits import Commit, committed, finished
 from pipelines.config.profile import Profile
-from pipelines.interrupts import Signals, in_thread
-from pipelines.lease import Lease
-from pipelines.run import faults, provenance
+from pipelines.run import clean, faults, provenance
+from pipelines.run.interrupts import Signals, in_thread
 from pipelines.run.progress import State, View
-from pipelines.session import ray_session
-from pipelines.storage import Storage
+from pipelines.run.session import ray_session
+from pipelines.storage.commits import Commit, committed, finished
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
 
 
 class Plan(Protocol):

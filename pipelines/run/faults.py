@@ -12,7 +12,7 @@ import torch
 
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
-from pipelines.storage import fault, remote
+from pipelines.storage.uri import fault, remote
 
 Kind = Literal["row", "memory", "environment", "device"]
 

@@ -15,7 +15,7 @@ from pipelines.config.profile import Group, Profile
 from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.samples import Plan
 from pipelines.run.chain import Chain
-from pipelines.writer import write_partition
+from pipelines.run.writer import write_partition
 
 RESTARTS = 16
 """How often the process of one actor may die; nodes that are taken away do not count."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from models.weights.store import ROOT
 from pipelines.config.profile import Profile
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 
 LAUNCHES = "_plan/launches"
 COMMIT = "THERMAPAIR_COMMIT"

@@ -89,7 +89,7 @@ def plan(out: str, people: str, views: str, source: str) -> dict[str, Any]:
     from models.weights.bundle import load_bundle
     from pipelines.config.job import load_job
     from pipelines.plan.samples import write_plan
-    from pipelines.storage import Storage
+    from pipelines.storage.uri import Storage
 
     edits = [f"identities.source={source}", f"identities.count={people}", f"views.per_identity={views}"]
     job, bundle, begin = load_job("pairs", [*edits, "captions=template"]), load_bundle("null"), time.perf_counter()

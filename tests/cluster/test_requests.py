@@ -17,7 +17,7 @@ from pipelines.config.job import load_job
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.plan.photos import write_photo_plan
 from pipelines.plan.samples import write_plan
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 
 HEAVY = {"torch", "ray", "diffusers", "transformers", "pyarrow", "fsspec", "filelock"}
 STAGE_NAMES = "visible, parser, thermal, faces, gates, landmarks"

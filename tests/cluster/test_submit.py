@@ -22,9 +22,9 @@ from ray._private.runtime_env import packaging
 from cluster import cli, ray_jobs, travel
 from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
-from pipelines.commits import committed, finished
-from pipelines.session import EXCLUDED
-from pipelines.storage import Storage
+from pipelines.run.session import EXCLUDED
+from pipelines.storage.commits import committed, finished
+from pipelines.storage.uri import Storage
 
 ROOMS = ("cluster", "serve", "pipelines", "models")
 VALUE = "the-value-that-nobody-may-see"

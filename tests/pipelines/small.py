@@ -21,19 +21,19 @@ from models.stages import STAGES, Files, Flow, NoOptions
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import seal
 from pipelines.captions.write import write_captions
-from pipelines.commits import finished
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import check_request
 from pipelines.generate import generate
 from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.samples import Plan, write_plan
-from pipelines.report import Report
-from pipelines.report import finish as finish_report
+from pipelines.report.write import Report
+from pipelines.report.write import finish as finish_report
 from pipelines.run.chain import Chain
 from pipelines.run.driver import end_run
-from pipelines.storage import Storage
-from pipelines.writer import write_partition
+from pipelines.run.writer import write_partition
+from pipelines.storage.commits import finished
+from pipelines.storage.uri import Storage
 
 SIZE = 32
 KIND = "small"

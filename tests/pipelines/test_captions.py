@@ -18,13 +18,13 @@ from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, Part, load_bundle
 from models.weights.store import seal
 from pipelines.captions import write as module
-from pipelines.captions.backends import VllmOptions, vllm_options
 from pipelines.captions.vllm import Engine, Texts, Written
 from pipelines.captions.write import FEW, choose, cleaned, templates, write_captions
+from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import CaptionEngines
 from pipelines.plan.samples import Plan, write_plan
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 ENGINES = CaptionEngines(threads=1)

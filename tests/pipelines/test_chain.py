@@ -21,8 +21,8 @@ from pipelines.config.job import GenerateJob
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.rows import record
 from pipelines.run import chain, faults
-from pipelines.storage import Storage
-from pipelines.writer import encoded, whole_partition, write_partition
+from pipelines.run.writer import encoded, whole_partition, write_partition
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]

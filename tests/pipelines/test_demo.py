@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.weights.store import ROOT
-from pipelines.lease import Lease
-from pipelines.storage import Storage
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 pytestmark = pytest.mark.slow

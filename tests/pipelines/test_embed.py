@@ -15,10 +15,10 @@ from models.faces.scrfd import SCRFD
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines import embed
-from pipelines.commits import committed, finished
 from pipelines.plan.given import GivenPeople
 from pipelines.run.driver import end_run
-from pipelines.storage import Storage
+from pipelines.storage.commits import committed, finished
+from pipelines.storage.uri import Storage
 from tests.pipelines.pictures.test_open import HOSTILE
 
 STARTER = ROOT / "models" / "starter"

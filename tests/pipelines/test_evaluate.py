@@ -12,7 +12,7 @@ import pytest
 from cluster import cli
 from models.errors import UserError
 from pipelines import evaluate
-from pipelines.ledger import Ledger, cell_of
+from pipelines.evaluation.ledger import Ledger, cell_of
 
 TINY = ["people=0.02", "steps=2", "batch=4", "landmark_steps=2", "landmark_batch=4", "seeds=[0]", "few_seeds=[0]",
         "gaps=[0,1]", "size=32", "frame=32", "sizes=[32,16]", "unseen=[24]", "patches=8", "weights=[0.01,0.1]",

@@ -15,14 +15,14 @@ import pytest
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, load_bundle
 from pipelines import gather
-from pipelines.commits import committed
 from pipelines.config.job import GenerateJob
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.plan import pieces, samples
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
 from pipelines.plan.pieces import read_pieces
 from pipelines.plan.samples import Plan, read_plan, write_plan
-from pipelines.storage import Storage
+from pipelines.storage.commits import committed
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]

@@ -9,8 +9,8 @@ from PIL import Image
 
 from models.errors import UserError
 from models.temperature import to_centikelvin
-from pipelines.frames import Frames, open_frame, temperatures
 from pipelines.pictures.open import BadPicture
+from pipelines.readers.frames import Frames, open_frame, temperatures
 
 
 def frame(person: float = 34.0, room: float = 22.0, shape: tuple[int, int] = (48, 64)) -> np.ndarray:

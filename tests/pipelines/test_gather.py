@@ -22,15 +22,15 @@ from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.standards import truth
 from models.tasks import landmarker, parser, thermalizer
 from pipelines import gather, train, world
-from pipelines.clean import run as clean
-from pipelines.commits import committed
-from pipelines.evaluation_shards import field_rows, has_pairs
+from pipelines.config.gather import GatherJob
+from pipelines.evaluation.shards import field_rows, has_pairs
 from pipelines.gather import Gatherer, write_plan
-from pipelines.layouts.job import GatherJob
-from pipelines.shards import Shards
-from pipelines.storage import Storage
-from pipelines.train_job import TrainJob
-from pipelines.world_files import finish_files, write_files
+from pipelines.readers.world_layouts import finish_files, write_files
+from pipelines.rows.shards import Shards
+from pipelines.run.clean import run as clean
+from pipelines.storage.commits import committed
+from pipelines.storage.uri import Storage
+from pipelines.training.job import TrainJob
 from tests.pipelines import worlds
 
 COUNT = 8
@@ -259,10 +259,10 @@ def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_i
 ) -> None:
     """What is in use survives the damage; the next start names the shard and waits for it; made anew, the run continues."""
     from models.errors import EnvironmentFault, Interrupted
-    from pipelines.checkpoints import Checkpoints
     from pipelines.config.profile import Training
     from pipelines.train import fit
-    from pipelines.train_job import claim
+    from pipelines.training.checkpoints import Checkpoints
+    from pipelines.training.job import claim
 
     out, pool = tmp_path / "rows", Training(threads=1)
     run("charlotte", folders["charlotte"], out)

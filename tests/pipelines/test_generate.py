@@ -17,11 +17,11 @@ import pytest
 
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.commits import committed, finished
 from pipelines.config.job import GenerateJob
 from pipelines.plan.samples import Plan
-from pipelines.report import Report
-from pipelines.storage import Storage
+from pipelines.report.write import Report
+from pipelines.storage.commits import committed, finished
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 pytestmark = pytest.mark.slow
@@ -203,7 +203,7 @@ DRIVER = """
 import sys
 from models.weights.bundle import load_bundle
 from models.errors import UserError
-from pipelines.interrupts import leave
+from pipelines.run.interrupts import leave
 from tests.pipelines import small
 
 small.register()

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from models.errors import EnvironmentFault, Interrupted, UserError
-from pipelines.interrupts import in_thread
 from pipelines.run.faults import as_fault, cause_of
+from pipelines.run.interrupts import in_thread
 
 ROOT = Path(__file__).parent.parent.parent
 
 DRIVER = """
 import atexit, time
 from models.errors import UserError
-from pipelines.interrupts import Signals, in_thread, leave
+from pipelines.run.interrupts import Signals, in_thread, leave
 atexit.register(print, "torn down under the work")
 try:
     with Signals() as signals:

@@ -21,9 +21,10 @@ from models.training.checkpoint import load_weights
 from models.weights.bundle import load_bundle
 from models.weights.networks import save_network
 from models.weights.store import seal
-from pipelines import gather, landmarks, measure_landmarks
-from pipelines.shards import Shards
-from pipelines.storage import Storage
+from pipelines import gather, landmarks
+from pipelines.evaluation import landmarks as measure_landmarks
+from pipelines.rows.shards import Shards
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 NETWORK = LandmarkerConfig(size=64, width=0.25, head=32, outputs="softplus")

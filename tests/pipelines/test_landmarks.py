@@ -15,7 +15,7 @@ from models.weights.networks import save_network
 from models.weights.store import seal
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob
-from pipelines.sheet import tiles, views_of
+from pipelines.report.sheet import tiles, views_of
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]

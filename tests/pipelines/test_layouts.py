@@ -24,15 +24,15 @@ from models.landmarks.standards import contour72, profile43
 from models.synthworld.render.capture import capture, labels
 from models.synthworld.sampling.domain import load_domain
 from models.temperature import UNITS, from_centikelvin, from_unit, to_centikelvin
-from pipelines.layouts import items, layout_of, listed, rows
-from pipelines.layouts.item import Item, Sample
-from pipelines.layouts.job import GatherJob
-from pipelines.layouts.shape import shaped
+from pipelines.config.gather import GatherJob
 from pipelines.pictures.codecs import decode
-from pipelines.storage import Storage
+from pipelines.plan.world import WorldJob
+from pipelines.readers import items, layout_of, listed, rows
+from pipelines.readers.item import Item, Sample
+from pipelines.readers.shape import shaped
+from pipelines.readers.world_layouts import finish_files, write_files
+from pipelines.storage.uri import Storage
 from pipelines.world import Renderer
-from pipelines.world_files import finish_files, write_files
-from pipelines.world_job import WorldJob
 
 SIZE = 64
 DOMAINS = {"facesynthetics": "field", "tfake": "field", "sejong": "lab", "charlotte": "field"}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.evaluation.tfake.cells import Cell
-from pipelines.ledger import Ledger, cell_of
+from pipelines.evaluation.ledger import Ledger, cell_of
 
 
 def line(row: str, digest: str = "a") -> dict[str, object]:

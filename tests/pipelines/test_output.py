@@ -15,21 +15,21 @@ from PIL import Image
 from cluster import cli
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.weights.bundle import Bundle, load_bundle
-from pipelines import clean, generate, inspect, session
+from pipelines import generate, inspect
 from pipelines.captions.write import write_captions
-from pipelines.commits import committed
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import check_request
 from pipelines.generate import check_made
-from pipelines.lease import Lease
-from pipelines.page import page
 from pipelines.plan.samples import Plan, write_plan
+from pipelines.report.page import page
+from pipelines.report.sheet import View, coloured, scale_of, tiles
 from pipelines.rows.record import pair_id
-from pipelines.run import provenance
+from pipelines.run import clean, provenance, session
 from pipelines.run.progress import State
-from pipelines.sheet import View, coloured, scale_of, tiles
-from pipelines.storage import Storage
-from pipelines.writer import write_partition
+from pipelines.run.writer import write_partition
+from pipelines.storage.commits import committed
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 

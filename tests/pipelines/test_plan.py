@@ -25,7 +25,7 @@ from pipelines.plan.given import GivenPeople
 from pipelines.plan.identities import RECOGNISER, Identity, Reference
 from pipelines.plan.samples import identities_per_partition, read_plan, write_plan
 from pipelines.plan.sampling import sampled
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]

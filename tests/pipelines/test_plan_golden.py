@@ -10,7 +10,7 @@ import pytest
 from models.weights.bundle import load_bundle
 from pipelines.config.job import GenerateJob, load_job
 from pipelines.plan.samples import write_plan
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 DEMO = load_job("demo", ["captions=template"])

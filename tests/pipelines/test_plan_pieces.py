@@ -18,7 +18,7 @@ from pipelines.plan.identities import Identity, Reference
 from pipelines.plan.pieces import Pieces, read_pieces
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.plan.sampling import SampledPeople
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 
 Job = Callable[..., GenerateJob]
 

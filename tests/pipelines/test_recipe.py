@@ -17,7 +17,6 @@ from models.unet import UNetConfig
 from models.weights.bundle import Bundle, licence_of, load_bundle
 from models.weights.store import seal
 from pipelines import inspect
-from pipelines.card import card
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import VERSION
@@ -26,7 +25,8 @@ from pipelines.pictures.codecs import decode
 from pipelines.plan.chains import read_chain
 from pipelines.plan.pieces import RUN
 from pipelines.plan.samples import Plan, parts_in_use, read_plan, recipe_for, write_plan
-from pipelines.storage import Storage
+from pipelines.report.card import card
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]

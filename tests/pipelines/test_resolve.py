@@ -12,11 +12,11 @@ from models.layers import layers_of
 from models.null.kinds import kinds as null
 from models.stages import STAGES, Flow, NoOptions
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.commits import committed
 from pipelines.config.chain import ChainSpec, check_profile, resolve_chain
 from pipelines.config.generate import BRINGS, chain_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import chain_of, stage_recipes
+from pipelines.storage.commits import committed
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]

@@ -22,8 +22,8 @@ from pipelines.plan.given import GivenPeople
 from pipelines.plan.identities import table_of
 from pipelines.plan.people import people_of
 from pipelines.plan.samples import write_plan
-from pipelines.storage import Storage
-from pipelines.writer import write_partition
+from pipelines.run.writer import write_partition
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 pytestmark = pytest.mark.slow

@@ -11,12 +11,12 @@ import pytest
 
 from models.errors import UserError
 from models.temperature import from_centikelvin, to_centikelvin
-from pipelines.commits import Commit, commit, committed, write_shard
 from pipelines.pictures.codecs import decode, encode_jpeg, encode_png
 from pipelines.rows.encode import parquet, picture
 from pipelines.rows.schema import schema
-from pipelines.shards import Shards
-from pipelines.storage import Storage
+from pipelines.rows.shards import Shards
+from pipelines.storage.commits import Commit, commit, committed, write_shard
+from pipelines.storage.uri import Storage
 
 COLUMNS = ("world_identity", "visible", "classes", "valid", "thermal", "landmarks_70", "seen_70_visible", "attributes")
 

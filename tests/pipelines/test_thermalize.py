@@ -20,17 +20,17 @@ from models.unet import UNetConfig
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import seal
 from pipelines import inspect, thermalize
-from pipelines.clean import run as clean
-from pipelines.commits import committed
 from pipelines.config.request import load_thermalize
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
 from pipelines.plan import photos as photo_plan
 from pipelines.plan.photos import PhotoPlan, write_photo_plan
 from pipelines.rows.ids import split_of
+from pipelines.run.clean import run as clean
 from pipelines.run.driver import end_run
-from pipelines.storage import Storage
-from pipelines.writer import tfake_values, write_partition, write_thermal_files
+from pipelines.run.writer import tfake_values, write_partition, write_thermal_files
+from pipelines.storage.commits import committed
+from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 SIZE = 64

@@ -19,12 +19,12 @@ from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
 from models.weights.store import verify
 from pipelines import train
-from pipelines.checkpoints import Checkpoints
 from pipelines.config.profile import Training
-from pipelines.export import export_part
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 from pipelines.train import fit
-from pipelines.train_job import TrainJob, claim
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.export import export_part
+from pipelines.training.job import TrainJob, claim
 from tests.pipelines import worlds
 
 TASK = "tests.pipelines.tiny_task"

@@ -11,11 +11,11 @@ import pytest
 from models.errors import UserError
 from models.synthworld.sampling import splits
 from pipelines import world
-from pipelines.commits import committed
 from pipelines.pictures.codecs import decode
 from pipelines.rows.schema import SEEN, WORLD
-from pipelines.shards import Shards
-from pipelines.storage import Storage
+from pipelines.rows.shards import Shards
+from pipelines.storage.commits import committed
+from pipelines.storage.uri import Storage
 from pipelines.world import WorldJob, commit_shard, plan
 from tests.pipelines import worlds
 

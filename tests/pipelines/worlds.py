@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipelines.commits import Commit, commit, finished, write_shard
 from pipelines.config.profile import Group, Profile
 from pipelines.rows.encode import parquet
 from pipelines.rows.schema import RECORD, schema
-from pipelines.storage import Storage
+from pipelines.storage.commits import Commit, commit, finished, write_shard
+from pipelines.storage.uri import Storage
 from pipelines.world import Renderer, WorldJob, commit_shard, plan
 
 JOB = WorldJob(

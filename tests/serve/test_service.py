@@ -42,7 +42,7 @@ from pipelines.plan.photos import write_photo_plan
 from pipelines.rows.record import pairs_of
 from pipelines.rows.schema import RECORD, schema
 from pipelines.run.chain import Chain
-from pipelines.storage import Storage
+from pipelines.storage.uri import Storage
 from serve import order, rows
 from serve.app import NAME
 from serve.client import Client, ServiceError

@@ -1,0 +1,81 @@
+"""`thermapair measure landmarks`: a bundle's landmarker on people it has never seen."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from models.card import update_metrics
+from models.columns import Columns
+from models.evaluation import crowds
+from models.evaluation import landmarks as evaluate
+from models.synthworld.sampling.domain import load_domain
+from models.synthworld.sampling.ranges import Domain
+from models.weights.bundle import load_bundle
+from models.weights.store import seal
+from pipelines.evaluation.bundle import batches
+from pipelines.plan.world import world_of
+from pipelines.rows.shards import Shards
+from pipelines.storage.uri import Storage
+
+CROWD = 256
+"""Pictures, evenly over the rows, that the people of crowded frames are taken from."""
+
+
+def run(
+    bundle: str,
+    test: str,
+    *,
+    calibration: str | None = None,
+    standard: int = 70,
+    frames: int = 40,
+    limit: int | None = None,
+    card: bool = False,
+) -> dict[str, float]:
+    """Return the figures of `models.evaluation.landmarks` and `crowds` on the rows at `test`.
+
+    calibration: validation rows that the margin about boxes, the factors on the variances and the detection threshold are
+    fitted to first; they are kept beside the weights. frames: with people, and as many without, of each modality; 0: none.
+    Of gathered pictures, their own visible and thermal ones are read as they are: nothing is predicted, and no frame is made
+    of them (nor the threshold fitted to such), for which people would have to be cut out.
+    """
+    chosen = load_bundle(bundle)
+    part, thermalizer = chosen.main("landmarks"), str(chosen.main("thermal"))
+    folder = part / str(standard)
+    if calibration:
+        known = domain_of(calibration)
+        source = thermalizer if known else ""
+        evaluate.fit_margin(folder, _spread(calibration, known), source)
+        evaluate.calibrate(folder, _rows(calibration, known, limit), source)
+        if frames and known:
+            crowds.fit_threshold(folder, _spread(calibration, known), frames)
+        seal(part)
+    domain = domain_of(test)
+    found = evaluate.evaluate_landmarker(folder, _rows(test, domain, limit), thermalizer if domain else "", domain)
+    if domain and domain.capture.thermal not in ("none", "apparent"):
+        found |= evaluate.searched(folder, _rows(test, domain, limit), domain)
+    if frames and domain:
+        found |= crowds.detection(folder, _spread(test, domain), frames)
+    if card:
+        update_metrics(folder, f"{test}, one look into the true box", found)
+        seal(part)
+    return found
+
+
+def domain_of(uri: str) -> Domain | None:
+    """Return the domain that the rows at `uri` were rendered in, None for gathered ones."""
+    found = world_of(Storage(uri))
+    return load_domain(found[0].domain, found[0].gap) if found else None
+
+
+def _shards(uri: str, domain: Domain | None, limit: int | None = None) -> Shards:
+    optional = () if domain else evaluate.THERMAL
+    return Shards(uri, evaluate.columns(domain), optional=optional, memory=0, limit=limit)
+
+
+def _rows(uri: str, domain: Domain | None, limit: int | None) -> Iterator[Columns]:
+    return batches(_shards(uri, domain, limit))
+
+
+def _spread(uri: str, domain: Domain | None) -> Columns:
+    shards = _shards(uri, domain)
+    return shards.rows(np.linspace(0, len(shards) - 1, min(CROWD, len(shards))).astype(int))

@@ -1,0 +1,112 @@
+"""Test people of the `field` domain from shards instead of the world: what a user's own annotated data are read with."""
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from models.classes import IGNORE
+from models.columns import Columns
+from models.errors import UserError
+from models.evaluation.tfake.pools import fitted_frame
+from models.evaluation.tfake.recipe import Recipe
+from pipelines.readers.charlotte import PROFILE
+from pipelines.rows.shards import Shards
+from pipelines.storage.commits import committed
+from pipelines.storage.uri import Storage
+
+PAIRS = ("visible", "classes", "condition", "valid")
+FRAMES = ("thermal", "identity_id", "pose", "bbox")
+POINTS = ("landmarks_70", "landmarks_72")
+KINDS = {"visible_kind": ("rgb",), "thermal_kind": ("apparent", "measured")}
+"""What pairs of a thermalizer show: colours beside degrees that no network made up."""
+OWN = ("points_given", "face_height")
+"""What gathered rows say of their faces."""
+MOST = 2000
+"""Rows that are read of a data set."""
+
+
+def has_pairs(uri: str, recipe: Recipe) -> bool:
+    """Return whether the shards hold pairs that a thermalizer is read on; see `_paired`."""
+    have = _columns(uri)
+    if not set(PAIRS) <= have:
+        return False
+    return bool(_paired(_rows(uri, ("classes", "condition", *(name for name in KINDS if name in have))), recipe).any())
+
+
+def _paired(rows: Columns, recipe: Recipe) -> np.ndarray:
+    """Return bool [N]: visible pictures in colour, with classes, beside degrees in one of the recipe's conditions."""
+    known = np.isin(rows["condition"].astype(str), recipe.conditions) & (rows["classes"] != IGNORE).any(axis=(1, 2))
+    for name, kinds in KINDS.items():
+        if name in rows:
+            known &= np.isin(rows[name].astype(str), kinds)
+    return known
+
+
+def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
+    """Return rows as `rendered` does, of shards with the columns of `FRAMES`, and of `PAIRS` unless `frames`.
+
+    frames: pictures at most `recipe.frame` px wide, with `points` (column landmarks_70; NaN without) and `labels`
+    (landmarks_72; NaN without) on them. `annotated` says that the 72 are a data set's own. The shards' temperature is the
+    truth and the frame at once: no camera stands between. Else pairs alone (`_paired`).
+
+    Raises a UserError for shards without points or without people to resample, and for pictures that do not fit.
+    """
+    have = _columns(uri)
+    points = tuple(name for name in POINTS if name in have)
+    if not points:
+        raise UserError(f"{uri} has no points to compare with: none of the columns {', '.join(POINTS)}")
+    rows = _rows(uri, (*FRAMES, *points, *(name for name in (OWN if frames else (*PAIRS, *KINDS)) if name in have)))
+    size = rows["thermal"].shape[1]
+    if len(np.unique(rows["identity_id"])) < 2:
+        raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity_id)")
+    if frames:
+        return _frames(rows, points, min(size, recipe.frame), size)
+    if size % 32:
+        raise UserError(f"{uri}: pictures of {size} px; the thermalizer takes multiples of 32")
+    rows |= {"condition": rows["condition"].astype(str)}
+    chosen = _paired(rows, recipe)
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Columns:
+    """Return rows of pictures of `size` px as frames of `side` px."""
+    count = len(rows["identity_id"])
+
+    def placed(name: str) -> np.ndarray:
+        length = int(name.rpartition("_")[2])
+        if name not in points:
+            return np.full((count, length, 2), np.nan, np.float32)
+        return rows[name].reshape(-1, length, 2) * np.float32(side / size)
+
+    return {
+        "identity_id": rows["identity_id"],
+        "pose": _pose(rows),
+        "frame": np.stack([fitted_frame(picture, side) for picture in rows["thermal"]]),
+        "side": np.full(count, side),
+        "height": rows.get("face_height", (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * (side / size)),
+        "points": placed("landmarks_70"),
+        "labels": placed("landmarks_72"),
+        "annotated": np.full(count, "landmarks_72" in points and bool(np.isfinite(rows["landmarks_72"]).any())),
+    }
+
+
+def _pose(rows: Columns) -> np.ndarray:
+    """Return yaw, pitch and roll; of a face whose points tell none, a profile's yaw if they are a profile's, else a front's."""
+    pose = np.array(rows["pose"], np.float32)
+    unknown = np.isnan(pose[:, 0])
+    if "points_given" in rows:
+        pose[unknown] = 0
+        pose[unknown & (rows["points_given"] == PROFILE), 0] = 90
+    return pose
+
+
+def _rows(uri: str, columns: tuple[str, ...]) -> Columns:
+    shards = Shards(uri, columns, memory=0, limit=MOST)
+    return shards.rows(np.arange(len(shards)))
+
+
+def _columns(uri: str) -> set[str]:
+    storage = Storage(uri)
+    for commit in committed(storage).values():
+        with storage.arrow.open_input_file(storage.path(commit.file)) as source:
+            return set(pq.ParquetFile(source).schema_arrow.names)
+    raise UserError(f"{uri} holds no committed shard: give what `thermapair gather` or `world` wrote, as its --out")

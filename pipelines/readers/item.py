@@ -1,0 +1,135 @@
+"""What a layout makes of a folder: items (which files belong to a row), and samples (what is in them)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from models.temperature import Unit
+from pipelines.config.gather import GatherJob
+from pipelines.pictures.open import BadPicture, open_photo
+from pipelines.readers.frames import open_frame, temperatures
+from pipelines.storage.uri import Storage
+
+PLAUSIBLE = (-40.0, 80.0)
+"""Median temperature of a picture of a face and what is around it, degrees Celsius."""
+HOT = 100.0
+"""At most a twentieth of such a picture is hotter."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row to be. Names of files are below the job's `images` (thermal ones of T-FAKE below its `thermal`)."""
+
+    name: str
+    identity: str = ""
+    """What the data set calls the person."""
+    condition: str = ""
+    visible: str = ""
+    thermal: str = ""
+    mask: str = ""
+    points: str = ""
+    given: list[float] | None = None
+    """x, y in pixels of the points that a table holds, NaN where it has none."""
+    group: int = 0
+    row: int = -1
+    """Place in a Parquet file, -1 for files."""
+    facts: str = "{}"
+    """JSON of what else the data set says of the row."""
+    reason: str = ""
+    """Why the listing already refuses it."""
+
+
+SCHEMA = pa.schema(
+    {
+        "name": pa.string(),
+        "identity": pa.string(),
+        "condition": pa.string(),
+        "visible": pa.string(),
+        "thermal": pa.string(),
+        "mask": pa.string(),
+        "points": pa.string(),
+        "given": pa.list_(pa.float32()),
+        "group": pa.int32(),
+        "row": pa.int32(),
+        "facts": pa.string(),
+        "reason": pa.string(),
+    }
+)
+
+
+@dataclass
+class Sample:
+    """The content of one item. Points are in pixels of the picture that `reference` names, centres at .5.
+
+    visible: uint8 [H, W, 3], colours ("rgb") or the thermal picture in grey ("thermal"). celsius: float32 [h, w], NaN
+    without a reading. grey: uint8 [h, w], levels of the picture's own scale. classes: uint8 [H, W]. points: by standard,
+    float32 [L, 2], NaN where one is not given.
+    """
+
+    visible: np.ndarray | None = None
+    visible_kind: Literal["rgb", "thermal"] = "rgb"
+    celsius: np.ndarray | None = None
+    grey: np.ndarray | None = None
+    classes: np.ndarray | None = None
+    points: dict[int, np.ndarray] = field(default_factory=dict)
+    came: bytes = b""
+    """The visible picture's file, which is kept as it is where it fits."""
+
+    def look(self, data: bytes, name: str) -> None:
+        """Open `data`, the file `name`, as the visible picture. Raises BadPicture for what is not taken."""
+        self.visible, self.came = open_photo(data, name), data
+
+    @property
+    def thermal(self) -> np.ndarray | None:
+        """The thermal picture, degrees or grey."""
+        return self.grey if self.celsius is None else self.celsius
+
+    @property
+    def reference(self) -> tuple[int, int]:
+        """Height and width of the picture that points and classes lie on: the visible one, without it the thermal one."""
+        picture = self.thermal if self.visible is None else self.visible
+        assert picture is not None, "a sample has a picture"
+        return picture.shape[0], picture.shape[1]
+
+
+class Layout(Protocol):
+    """What a module of this package offers."""
+
+    def items(self, job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
+        """Yield the rows of a folder from its listing (name -> bytes) and its tables; pictures are not opened.
+
+        Files that find no partner are items with a `reason`. out: where what must be converted once is kept.
+        Raises UserError when the folder is not of this layout at all.
+        """
+
+    def sample(self, item: Item, job: GatherJob, out: Storage | None) -> Sample:
+        """Return what is in an item's files. Raises BadPicture for what cannot be taken."""
+
+
+def thermal_frame(data: bytes, name: str, unit: Unit | Literal["grey"]) -> Sample:
+    """Return a thermal picture in `unit` as a sample. Raises BadPicture when the values cannot be in it."""
+    frame = open_frame(data, name, floats=unit != "grey")
+    if unit == "grey":
+        return Sample(grey=frame if frame.dtype == np.uint8 else _levels(frame))
+    celsius = temperatures(frame, unit, PLAUSIBLE)
+    if float(np.nanpercentile(celsius, 95)) > HOT:
+        raise BadPicture(
+            f"not {unit}: a twentieth of the pixels would be hotter than {HOT:.0f} degC; convert the values"
+        )
+    return Sample(celsius=celsius)
+
+
+def _levels(counts: np.ndarray) -> np.ndarray:
+    """Return raw counts stretched over the picture's own range, uint8."""
+    low, high = np.percentile(counts, (0.1, 99.9))
+    share = (counts.astype(np.float32) - low) / max(float(high - low), 1e-6)
+    return (np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def stem(name: str) -> str:
+    """Return a file's name without its extension, folders included."""
+    return str(PurePath(name).with_suffix(""))

@@ -1,0 +1,158 @@
+"""Any other data set: a folder whose file names follow patterns, or Parquet files with columns, as `Patterns` says."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.errors import UserError
+from pipelines.config.gather import GatherJob
+from pipelines.pictures.open import FORMATS, BadPicture, open_classes
+from pipelines.plan.photos import file_name
+from pipelines.readers.item import Item, Sample, stem, thermal_frame
+from pipelines.readers.points import checked, read_points
+from pipelines.readers.sejong import check_proportions
+from pipelines.storage.uri import Storage
+
+NAME = "NAME"
+ROLES = ("visible", "thermal", "mask", "landmarks")
+
+
+def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
+    """Yield a row for every name that fits a pattern, or for every row of the Parquet files."""
+    patterns = {role: pattern for role in ROLES if (pattern := getattr(job.columns, role))}
+    if not patterns.keys() & {"visible", "thermal"}:
+        raise UserError(
+            "plain: say where pictures are, as in --set columns.visible=NAME.jpg, or --set columns.thermal=NAME.png "
+            "(NAME is what the files of a row share; of Parquet files name columns)"
+        )
+    tables = [name for name in files if name.endswith(".parquet") and not name.startswith(("rejects/", "_"))]
+    yield from _table_items(Storage(job.images), tables, patterns, job) if tables else _file_items(patterns, files, job)
+
+
+def _file_items(patterns: dict[str, str], files: dict[str, int], job: GatherJob) -> Iterator[Item]:
+    found: dict[str, dict[str, str]] = {}
+    for role, pattern in patterns.items():
+        if NAME not in pattern:
+            raise UserError(f"columns.{role}: {pattern!r} lacks the word NAME, for which the pictures' names stand")
+    for file in sorted(files):
+        for role, name in _roles(file, patterns):
+            if role in found.setdefault(name, {}):
+                found[name]["twice"] = file
+            found[name].setdefault(role, file)
+    if not any(have.keys() & {"visible", "thermal"} for have in found.values()):
+        raise UserError(f"{job.images} holds no file like {' or '.join(patterns.values())}")
+    for name, have in sorted(found.items()):
+        lacking = [role for role in patterns if role not in have]
+        reason = f"no {lacking[0]}: no file like {patterns[lacking[0]]}" if lacking else ""
+        if "twice" in have:
+            reason = f"duplicated: {have['twice']} fits like another file"
+        own = {"points" if role == "landmarks" else role: have.get(role, "") for role in ROLES}
+        yield Item(name, name, job.condition, **own, reason=reason)  # type: ignore[arg-type]
+
+
+def _roles(file: str, patterns: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (role, name) of the pattern that a file fits; of several the most particular: NAME_seg.png before NAME.png."""
+    fitting = []
+    for role, pattern in patterns.items():
+        before, _, after = pattern.partition(NAME)
+        text = file if PurePath(pattern).suffix else stem(file)
+        if not PurePath(pattern).suffix and PurePath(file).suffix.lower() not in FORMATS:
+            continue
+        if text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after):
+            fitting.append((len(before) + len(after), role, text[len(before) : len(text) - len(after)]))
+    longest = max((length for length, *_ in fitting), default=0)
+    yield from ((role, name) for length, role, name in fitting if length == longest)
+
+
+def _table_items(images: Storage, tables: list[str], columns: dict[str, str], job: GatherJob) -> Iterator[Item]:
+    for table in sorted(tables):
+        with images.arrow.open_input_file(images.path(table)) as source:
+            try:
+                file = pq.ParquetFile(source)
+            except pa.ArrowException as error:
+                yield Item(table, reason=f"not Parquet: {error}")
+                continue
+            have = file.schema_arrow.names
+            if missing := sorted(set(columns.values()) - set(have)):
+                raise UserError(f"{images.path(table)} has no column {', '.join(missing)}; it has: {', '.join(have)}")
+            number = 0
+            for group in range(file.num_row_groups):
+                said = _said(file, group)
+                for row in range(file.metadata.row_group(group).num_rows):
+                    person, condition = (said[name][row] if name in said else None for name in SAID)
+                    name = f"{table}#{number}"
+                    who = name if person is None else str(person)
+                    yield Item(name, who, condition or job.condition, table, group=group, row=row)
+                    number += 1
+
+
+SAID = ("identity_id", "condition")
+"""Columns that are taken over where a Parquet file has them."""
+
+
+def _said(file: pq.ParquetFile, group: int) -> dict[str, list[Any]]:
+    have = [name for name in SAID if name in file.schema_arrow.names]
+    table = file.read_row_group(group, columns=have) if have else pa.table({})
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+    """Return what an item's files, or its row's cells, hold."""
+    images = Storage(job.images)
+    cells = _cells(images, item, job) if item.row >= 0 else _contents(images, item)
+    found = Sample()
+    if "thermal" in cells:
+        found = thermal_frame(*cells["thermal"], job.unit)
+    if "visible" in cells:
+        found.look(*cells["visible"])
+    check_proportions(found)
+    if "mask" in cells:
+        found.classes = open_classes(cells["mask"][0], found.reference)
+    if "landmarks" in cells:
+        content, name = cells["landmarks"]
+        standards = (68, 70) if job.standard == 70 else (job.standard,)  # iBUG's 68 are the 70 without the pupils
+        known = isinstance(content, np.ndarray)
+        points = checked(content, *standards) if known else read_points(content, name, *standards)
+        found.points[len(points)] = points
+    return found
+
+
+def _contents(images: Storage, item: Item) -> dict[str, tuple[Any, str]]:
+    names = {"visible": item.visible, "thermal": item.thermal, "mask": item.mask, "landmarks": item.points}
+    return {role: (images.read(name), name) for role, name in names.items() if name}
+
+
+def _cells(images: Storage, item: Item, job: GatherJob) -> dict[str, tuple[Any, str]]:
+    """Return the cells of a Parquet row: encoded pictures, bare or in a struct, and lists of numbers."""
+    columns = {role: column for role in ROLES if (column := getattr(job.columns, role))}
+    table = _group(images.uri, item.visible, item.group, tuple(columns.values()))
+    cells = dict[str, tuple[Any, str]]()
+    for role, column in columns.items():
+        value = table.column(column)[item.row].as_py()
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if role == "landmarks" and isinstance(content, list):
+            cells[role] = _flat_points(content), column
+        elif isinstance(content, bytes):
+            cells[role] = content, "landmarks.txt" if role == "landmarks" else file_name(content)
+        else:
+            raise BadPicture(f"empty: column {column} holds nothing that is encoded")
+    return cells
+
+
+def _flat_points(values: list[Any]) -> np.ndarray:
+    try:
+        return np.array(values, np.float32).reshape(-1, 2)
+    except ValueError as error:
+        raise BadPicture(f"landmarks: {error}") from None
+
+
+@lru_cache(4)
+def _group(images: str, table: str, group: int, columns: tuple[str, ...]) -> pa.Table:
+    storage = Storage(images)
+    with storage.arrow.open_input_file(storage.path(table)) as source:
+        return pq.ParquetFile(source).read_row_group(group, columns=list(dict.fromkeys(columns)))

@@ -1,0 +1,121 @@
+"""The end of a run: manifest, data-set card, and a report of what was made, how fast, and what was refused."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+import pyarrow as pa
+
+from pipelines.config.captions import AUTHORS
+from pipelines.plan.samples import Plan
+from pipelines.report.card import card
+from pipelines.report.page import page
+from pipelines.report.sheet import contact_sheet, views_of
+from pipelines.storage.commits import Commit, read_shard, write_manifest
+
+JSON, PAGE, SHEET = "report/report.json", "report/index.html", "report/contact.png"
+SHARDS_READ = 256
+"""Shards whose scores go into the histograms, at most."""
+PEOPLE_SHOWN, VIEWS_SHOWN, REJECTS_SHOWN = 8, 4, 8
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run came to. Counts of samples; a sample has one pair per condition."""
+
+    out: str
+    page: str
+    job: str
+    bundle: str
+    digest: str
+    partitions: int
+    pairs: int
+    samples: int
+    accepted: int
+    rejected: int
+    redrawn: int
+    reasons: dict[str, int]
+    """Failed attempts by reason."""
+    seconds: dict[str, float]
+    """Stage -> seconds of all its workers together; `captions` with the start of the engines."""
+    captions: dict[str, int]
+    """Samples by who wrote their caption."""
+    bytes: int
+
+    @property
+    def shortfall(self) -> int:
+        """Samples that were asked for and never accepted."""
+        return self.samples - self.accepted
+
+    def told(self) -> str:
+        """Return what the run came to, in two lines."""
+        counts = f"{self.pairs:,} pairs; {self.accepted:,} of {self.samples:,} samples accepted"
+        counts += f", {self.redrawn:,} drawn again, {self.shortfall:,} given up"
+        captions = ", ".join(f"{count:,} by {AUTHORS[name]}" for name, count in self.captions.items())
+        return f"{counts}\ncaptions: {captions}" if captions else counts
+
+
+def finish(plan: Plan, commits: dict[int, Commit]) -> Report:
+    """Write manifest, card and report of a finished run and return the report."""
+    write_manifest(plan.out, commits, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
+    report = summary(plan, commits.values())
+    shown = {k: c.file for k, c in commits.items() if c.file}
+    refused = {k: c.facts["rejects"] for k, c in commits.items() if c.facts.get("rejects")}
+    views = views_of(_tables(plan, shown), PEOPLE_SHOWN, VIEWS_SHOWN)
+    rejects = views_of(_tables(plan, refused), 4, 2)
+    sheet = any(view.visible is not None for view in views)
+    if sheet:
+        plan.out.write(SHEET, contact_sheet(views))
+    plan.out.write("README.md", card(plan, report.pairs, bool(refused), sheet).encode())
+    scores = _scores(plan, dict(islice(shown.items(), SHARDS_READ)))
+    plan.out.write(PAGE, page(report, plan, views, rejects[:REJECTS_SHOWN], scores).encode())
+    plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())
+    return report
+
+
+def summary(plan: Plan, commits: Iterable[Commit]) -> Report:
+    """Add up the commit records."""
+    commits = list(commits)
+    reasons, seconds, captions = Counter[str](), Counter[str](), Counter[str]()
+    for record in commits:
+        reasons.update(record.facts["reasons"])
+        seconds.update(record.facts["seconds"])
+        captions.update(record.facts["captions"])
+    samples, rejected = (sum(c.facts[name] for c in commits) for name in ("samples", "rejected"))
+    return Report(
+        out=plan.out.uri,
+        page=plan.out.path(PAGE),
+        job=plan.job.name,
+        bundle=plan.bundle.name,
+        digest=plan.digest,
+        partitions=len(commits),
+        pairs=sum(c.rows for c in commits),
+        samples=samples,
+        accepted=samples - rejected,
+        rejected=rejected,
+        redrawn=sum(c.facts["redrawn"] for c in commits),
+        reasons=dict(reasons.most_common()),
+        seconds={name: round(value, 2) for name, value in {"captions": plan.caption_seconds(), **seconds}.items()},
+        captions=dict(captions.most_common()),
+        bytes=sum(c.bytes for c in commits),
+    )
+
+
+def _tables(plan: Plan, files: dict[int, str]) -> Iterable[pa.Table]:
+    return (read_shard(plan.out, partition, name) for partition, name in files.items())
+
+
+def _scores(plan: Plan, files: dict[int, str]) -> dict[str, list[float]]:
+    """Return score -> its values over the accepted samples."""
+    values: dict[str, list[float]] = {}
+    for partition, name in files.items():
+        table = read_shard(plan.out, partition, name, columns=["scores", "condition", "thermal_draw"])
+        first = plan.recipe.layers[0]  # scores are of the sample: its first layer alone is read
+        layers = zip(table["condition"].to_pylist(), table["thermal_draw"].to_pylist())
+        for text, layer in zip(table["scores"].to_pylist(), layers):
+            if layer == (first.condition, first.draw) and text:
+                for key, value in json.loads(text).items():
+                    values.setdefault(key, []).append(float(value))
+    return values

@@ -1,0 +1,125 @@
+"""One driver at a time: a lease on an output, kept alive by a heartbeat.
+
+Leases are numbered. To take over, a driver creates the file of the next number, which only one can; the highest number
+holds, so a driver that was given up sees that it lost. A lease may be taken over when its process on this machine has
+ended, and from another machine when there was no heartbeat for `EXPIRY` seconds.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from models.errors import EnvironmentFault, UserError
+from pipelines.storage.uri import Storage
+
+FOLDER = "_lease"
+HEARTBEAT, EXPIRY = 10.0, 60.0
+
+
+class Lease:
+    """Holds `out` inside a `with` block; `check` raises once another driver has taken over."""
+
+    def __init__(self, out: Storage, heartbeat: float = HEARTBEAT, expiry: float = EXPIRY) -> None:
+        self.out, self.heartbeat, self.expiry = out, heartbeat, expiry
+        self.number = 0
+        self.lost = ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        number, holder = self._newest()
+        if holder and self._alive(holder):
+            raise UserError(
+                f"{self.out.uri} is being written by process {holder['pid']} on {holder['host']} (last seen "
+                f"{time.time() - holder['seen']:.0f} s ago). Wait for it, stop it, or choose another --out."
+            )
+        self.number = number + 1
+        if not self.out.create(_name(self.number), self._content()):
+            raise UserError(
+                f"{self.out.uri} was taken by another driver just now. Wait for it or choose another --out."
+            )
+        for older in self._numbers():
+            if older < self.number:
+                self.out.remove(_name(older))
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+        if not self.lost:
+            with suppress(UserError):  # a lease that cannot be removed expires; what ended the run is said, not this
+                self.out.remove(_name(self.number))
+
+    def check(self) -> None:
+        """Raise an EnvironmentFault if the lease was lost."""
+        if self.lost:
+            raise EnvironmentFault(self.lost)
+
+    def _beat(self) -> None:
+        last = time.time()
+        while not self._ended.wait(self.heartbeat):
+            try:
+                if max(self._numbers(), default=self.number) > self.number:
+                    self.lost = f"{self.out.uri} was taken over by another driver; this one stops."
+                    return
+                self.out.write(_name(self.number), self._content())
+                last = time.time()
+            except Exception as error:  # storage may come back before the lease expires
+                if time.time() - last > self.expiry:
+                    self.lost = f"{self.out.uri} could not be reached for {self.expiry:.0f} s: {error}"
+                    return
+
+    def _numbers(self) -> list[int]:
+        names = self.out.list(FOLDER)
+        return sorted(int(os.path.basename(name).removesuffix(".json")) for name in names if name.endswith(".json"))
+
+    def _newest(self) -> tuple[int, dict[str, Any] | None]:
+        numbers = self._numbers()
+        if not numbers:
+            return 0, None
+        try:
+            return numbers[-1], json.loads(self.out.read(_name(numbers[-1])))
+        except (FileNotFoundError, ValueError):  # released, or being rewritten, this very moment
+            return numbers[-1], None
+
+    def _alive(self, holder: dict[str, Any]) -> bool:
+        if holder["host"] == _host():  # a busy machine may be late with its heartbeat, a process is there or not
+            return _running(holder["pid"], holder["born"])
+        return time.time() - holder["seen"] < self.expiry
+
+    def _content(self) -> bytes:
+        pid = os.getpid()
+        return json.dumps({"host": _host(), "pid": pid, "born": _born(pid), "seen": time.time()}).encode()
+
+
+def _name(number: int) -> str:
+    return f"{FOLDER}/{number:06d}.json"
+
+
+def _host() -> str:
+    """Name this machine and this boot: a container that starts again under an old name is another host."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{socket.gethostname()}/{file.read().strip()[:8]}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _running(pid: int, born: str) -> bool:
+    return _born(pid) == born
+
+
+def _born(pid: int) -> str:
+    """Return when process `pid` started, in the kernel's ticks, so that a number used again is another process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

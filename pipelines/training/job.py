@@ -1,0 +1,189 @@
+"""What to train on what: a job from a file and flags, its digest, and the claim of its output."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from models.config import apply_edit, check, digest_of, read_config
+from models.errors import UserError
+from models.tasks import TASKS, Side, Task, TrainConfig, load
+from models.weights.bundle import load_bundle
+from models.weights.store import contents_digest
+from pipelines.readers.frames import frame_names
+from pipelines.rows.shards import Shards, records
+from pipelines.run.provenance import commit_of
+from pipelines.storage.uri import Storage
+
+
+class TrainJob(BaseModel):
+    """What to train on what, in a YAML file or as flags. `config` holds the values of the task's `Config`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    data: str = ""
+    """Shards, several with commas; empty for a task that draws its rows itself."""
+    validation: str | None = None
+    config: dict[str, Any] = {}
+    split: str = "train"
+    """Split of the data that is trained on: train, validation, test, or all of them."""
+    validation_split: str = "validation"
+    """Split of the validation data that scores the weights."""
+    limit: int | None = None
+    """Use only so many rows of the data."""
+    checkpoint_seconds: float = 180.0
+
+    def parsed(self) -> tuple[Task, TrainConfig]:
+        """Return the task's module and its full config; raises UserError for an unknown key or a wrong value."""
+        task = load(self.task)
+        if task.COLUMNS and not self.data:
+            raise UserError(
+                f"task {self.task} reads {', '.join(task.COLUMNS)}: name the shards that have them with --data"
+            )
+        return task, check(task.Config, self.config, f"task {self.task}")
+
+    def digest(self) -> str:
+        """Return the digest of everything that may change a weight: task, full config, the committed rows, what begins it.
+
+        Raises UserError for data or weights that are not there.
+        """
+        task, config = self.parsed()
+        rows = [_committed_rows(self.data)] if self.data else [[]]
+        rows += [_committed_rows(side.uri) for side in sides_of(task, config).values() if side.columns]
+        paths = [Path(config.init)] if config.init else []
+        paths += getattr(task, "weights", lambda config: [])(config)
+        known = [contents_digest(path) for path in paths]
+        return digest_of(self.task, config.model_dump(mode="json"), *rows, self.split, self.limit, *known)
+
+    def data_rows(self, **how: Any) -> Shards:
+        """Return the rows that are trained on; `how` they are kept is for `Shards`. Raises UserError where there are none."""
+        task, config = self.parsed()
+        return Shards(self.data, task.COLUMNS, **self._asks(task, config, self.split, "--split"), **how)
+
+    def validation_rows(self, **how: Any) -> Shards:
+        """Return the rows that score the weights; see `data_rows`."""
+        task, config = self.parsed()
+        columns, optional = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), getattr(task, "VALIDATION_OPTIONAL", ())
+        asked = self._asks(task, config, self.validation_split, "--validation-split")
+        return Shards(self.validation or "", columns, optional=optional, **asked, **how)
+
+    def _asks(self, task: Task, config: TrainConfig, split: str, option: str) -> dict[str, Any]:
+        """Return which rows the task takes, and who asks for them."""
+        takes_grey = getattr(task, "takes_grey", lambda config: False)
+        colour = "visible" in task.COLUMNS and not takes_grey(config)
+        own = None if split == "all" else split
+        return {"split": own, "colour": colour, "reader": f"task {self.task}", "option": option}
+
+    def check_rows(self) -> None:
+        """Raise a UserError for rows or frames that are not there or not as the task reads them, before anything is claimed.
+
+        Of data sets it looks until it finds one row.
+        """
+        if self.data and self.parsed()[0].COLUMNS:
+            self.data_rows(limit=1, memory=0)
+        if self.validation:
+            self.validation_rows(limit=1, memory=0)
+        for side in sides_of(*self.parsed()).values():
+            if not side.columns:
+                frame_names(Storage(side.uri))
+
+
+def _committed_rows(uris: str) -> list[list[Any]]:
+    return [[part, record.digest] for uri in uris.split(",") for part, record in records(Storage(uri)).items()]
+
+
+def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:
+    """Return the sources of rows beside the main data that a task asks for."""
+    sides = getattr(task, "sides", None)
+    return sides(config) if sides else {}
+
+
+def wanted(given: dict[str, Any], job_file: Path | None, bundle: str, edits: Sequence[str]) -> TrainJob:
+    """Return the job of a file and of the flags `given` (None: not given), which take the place of what the file says.
+
+    bundle: begin with the weights of this bundle's part. edits: `key=value` of the task's config. Raises UserError for what
+    is wrong or not there.
+    """
+    content = read_config(_JobFile, job_file).model_dump(exclude_none=True) if job_file else {}
+    content |= {key: value for key, value in given.items() if value is not None}
+    if "task" not in content:
+        raise UserError("name a task, or a --job that names one")
+    values = defaults(load(content["task"]).Config)
+    merge(values, content.get("config", {}))
+    for edit in edits:
+        apply_edit(values, edit)
+    if bundle:
+        values["init"] = str(part_of(content["task"], bundle))
+    uris = {
+        key: ",".join(Storage(uri).uri for uri in content[key].split(","))
+        for key in ("data", "validation")
+        if content.get(key)
+    }
+    return TrainJob(**(content | uris | {"config": values}))
+
+
+class _JobFile(BaseModel):
+    """A `TrainJob` of which flags may give the rest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str | None = None
+    data: str | None = None
+    validation: str | None = None
+    config: dict[str, Any] | None = None
+    split: str | None = None
+    validation_split: str | None = None
+    limit: int | None = None
+    checkpoint_seconds: float | None = None
+
+
+def merge(values: dict[str, Any], own: dict[str, Any]) -> None:
+    """Put the nested values `own` over `values` in place, key by key."""
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def part_of(task: str, bundle: str) -> Path:
+    """Return the folder of the weights that `task` begins with, fetched and verified."""
+    stage = getattr(load(task), "STAGE", None)
+    if stage is None:
+        known = [name for name in TASKS if hasattr(load(name), "STAGE")]
+        raise UserError(f"--bundle: {task} begins with random weights; a bundle's are for {', '.join(known)}")
+    return load_bundle(bundle).main(stage).resolve()
+
+
+def defaults(model: type[TrainConfig]) -> dict[str, Any]:
+    """Return the default values of a config, nested, for edits to start from: an edit of one key keeps its neighbours."""
+    given = {name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()}
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    whole = model.model_construct(**given).model_dump(mode="json", warnings=False)
+    return {name: value for name, value in whole.items() if name not in required}
+
+
+def claim(job: TrainJob, digest: str, storage: Storage) -> None:
+    """Write `run.json`, or check that the job of this digest is the one it names."""
+    config = job.parsed()[1]
+    facts: dict[str, Any] = {"digest": digest, "task": job.task, "config": config.model_dump(mode="json")}
+    facts |= job.model_dump(include={"data", "split", "validation", "validation_split", "limit"})
+    facts |= {
+        "commit": commit_of(),
+        "command": " ".join(["thermapair", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    if not storage.create("run.json", json.dumps(facts, indent=1).encode()):
+        before = json.loads(storage.read("run.json"))
+        if before["digest"] != facts["digest"]:
+            changed = [key for key, value in facts["config"].items() if before["config"].get(key) != value]
+            changed += [key for key in ("task", "data", "split", "limit") if before.get(key) != facts[key]]
+            raise UserError(
+                f"{storage.uri} holds another run (different: {', '.join(changed) or 'its rows, or weights it reads'}): "
+                "give another --out, the values it was made with, or --fresh to start over"
+            )
