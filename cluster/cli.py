@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import click
 
-from cluster import (
+from cluster.commands import (
     clean,
     doctor,
     embed,

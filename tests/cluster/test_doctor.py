@@ -10,7 +10,8 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from cluster import checks, cli, doctor, machine
+from cluster import checks, cli, machine
+from cluster.commands import doctor
 from models.weights.store import ROOT, weights_digest
 
 

@@ -9,7 +9,9 @@ import jsonschema
 import pytest
 import yaml
 
-from cluster import cli, kuberay, render, travel
+from cluster import cli
+from cluster.manifests import kuberay, render
+from cluster.submission import working_dir as travel
 from models.errors import UserError
 from models.stages import STAGES
 from models.weights.store import ROOT

@@ -19,7 +19,9 @@ from types import SimpleNamespace
 import pytest
 from ray._private.runtime_env import packaging
 
-from cluster import cli, ray_jobs, travel
+from cluster import cli
+from cluster.submission import ray_jobs
+from cluster.submission import working_dir as travel
 from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
 from pipelines.run.session import EXCLUDED

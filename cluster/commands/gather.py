@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from cluster import options
+from cluster.commands import options
 
 
 @click.command("gather")

@@ -2,7 +2,7 @@
 
 import click
 
-from cluster import options
+from cluster.commands import options
 
 
 @click.command("thermalize")

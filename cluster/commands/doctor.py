@@ -6,7 +6,7 @@ import os
 
 import click
 
-from cluster import options
+from cluster.commands import options
 
 
 @click.command("doctor")

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from cluster import kuberay, travel
+from cluster.manifests import kuberay
+from cluster.submission import working_dir as travel
 from models.config import sort_edits
 from models.errors import UserError
 from models.stages import STAGES

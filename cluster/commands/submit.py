@@ -2,7 +2,8 @@
 
 import click
 
-from cluster import options, travel
+from cluster.commands import options
+from cluster.submission import working_dir as travel
 
 
 @click.command("submit", context_settings={"allow_interspersed_args": False})
@@ -35,7 +36,7 @@ def command(
     assert isinstance(group, click.Group)
     _, params = travel.parsed(group, words)
     environment = travel.plain_environment(env)
-    from cluster import ray_jobs
+    from cluster.submission import ray_jobs
 
     with ray_jobs.cluster(address) as client:
         job = ray_jobs.submit(

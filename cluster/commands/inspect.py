@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from cluster import options
+from cluster.commands import options
 
 
 @click.command("inspect")

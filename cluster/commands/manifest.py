@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from cluster import options, travel
+from cluster.commands import options
+from cluster.submission import working_dir as travel
 
 
 @click.command("manifest", context_settings={"allow_interspersed_args": True})
@@ -48,7 +49,7 @@ def command(
     """
     import yaml
 
-    from cluster import render
+    from cluster.manifests import render
 
     group = context.find_root().command
     assert isinstance(group, click.Group)

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from cluster import options
+from cluster.commands import options
 
 
 @click.group("jobs", invoke_without_command=True)
@@ -15,7 +15,7 @@ def command(context: click.Context, address: str) -> None:
     context.obj = address
     if context.invoked_subcommand:
         return
-    from cluster import ray_jobs
+    from cluster.submission import ray_jobs
 
     with ray_jobs.cluster(address) as client:
         for job in ray_jobs.ours(client):
@@ -28,7 +28,7 @@ def command(context: click.Context, address: str) -> None:
 @click.pass_obj
 def follow(address: str, job: str) -> int:
     """Show the log of JOB until it ends, and return its exit code. Ctrl-C leaves it alone."""
-    from cluster import ray_jobs
+    from cluster.submission import ray_jobs
 
     with ray_jobs.cluster(address) as client:
         return ray_jobs.follow(client, job)
@@ -39,7 +39,7 @@ def follow(address: str, job: str) -> int:
 @click.pass_obj
 def stop(address: str, job: str) -> None:
     """Stop JOB. Finished work is kept: submitting the same words resumes it."""
-    from cluster import ray_jobs
+    from cluster.submission import ray_jobs
 
     with ray_jobs.cluster(address) as client:
         click.echo(f"{job} {ray_jobs.stop(client, job)}")

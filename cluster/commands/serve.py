@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cluster import options
+from cluster.commands import options
 
 
 @click.command("serve")
