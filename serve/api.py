@@ -10,13 +10,14 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from ray import serve as ray_serve
 
 from models.temperature import from_centikelvin
-from serve import codecs, problems, rows, schemas
-from serve.accept import CENTIKELVIN, JSON, NPY, PNG, Media, chosen
-from serve.bodies import body, decoded
-from serve.document import answers, described, documented
-from serve.guard import Guard
-from serve.order import within
-from serve.problems import ProblemError
+from serve import rows
+from serve.http import codecs, problems, schemas
+from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, chosen
+from serve.http.middleware import Guard
+from serve.http.openapi import answers, described, documented
+from serve.http.problems import ProblemError
+from serve.pairs_request import within
+from serve.request_body import body, decoded
 from serve.service import Service
 
 
@@ -27,7 +28,7 @@ def served(request: Request) -> Service:
 
 Served = Annotated[Service, Depends(served)]
 Accept = Annotated[str | None, Header(description="Which of the answers: see the content types of 200.")]
-# `serve.guard.Guard` checks the key before a byte of the body is read; these say so in the OpenAPI document.
+# `serve.http.middleware.Guard` checks the key before a byte of the body is read; these say so in the OpenAPI document.
 KEY = [
     Security(HTTPBearer(auto_error=False, description="Where the service has a key.")),
     Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key.")),

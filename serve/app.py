@@ -25,14 +25,15 @@ from pipelines.config.chain import check_profile
 from pipelines.config.profile import Group
 from pipelines.config.request import Request, check_request, load_request
 from pipelines.run.session import ENVIRONMENT
-from serve import codecs, order
+from serve import pairs_request as order
 from serve.api import create_app
-from serve.group import StageGroup
-from serve.guard import KEY_VARIABLE, is_loopback
-from serve.problems import ProblemError
-from serve.schemas import PairsRequest
+from serve.caption_deployment import CaptionWriter
+from serve.http import codecs
+from serve.http.middleware import KEY_VARIABLE, is_loopback
+from serve.http.problems import ProblemError
+from serve.http.schemas import PairsRequest
 from serve.service import Service, call_rows
-from serve.writer import CaptionWriter
+from serve.stage_deployment import StageGroup
 
 NAME = "thermapair"
 SLACK_SECONDS = 30

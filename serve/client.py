@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from models.landmarks.settings import Standard
-from serve import schemas
+from serve.http import schemas
 
 Answer = TypeVar("Answer", bound=BaseModel)
 File = bytes | str | Path

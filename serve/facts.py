@@ -11,8 +11,8 @@ from pipelines.config.captions import TEMPLATE
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
-from serve import order
-from serve.schemas import PairsRequest
+from serve import pairs_request as order
+from serve.http.schemas import PairsRequest
 
 
 def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from pipelines.plan.identities import Identity, Reference, checked, table_of
 from pipelines.plan.sampling import sampled
 from pipelines.rows.ids import hashed
 from pipelines.rows.record import pairs_of
-from serve import codecs
-from serve.order import Order
-from serve.problems import ProblemError
-from serve.schemas import PairsRequest, Thermal
+from serve.http import codecs
+from serve.http.problems import ProblemError
+from serve.http.schemas import PairsRequest, Thermal
+from serve.pairs_request import Order
 
 
 def person_of(request: PairsRequest, embedding: Sequence[float] | None, reference: Reference | None) -> Identity:

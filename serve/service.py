@@ -17,11 +17,13 @@ from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.identities import Reference
 from pipelines.run.chain import stacked
-from serve import codecs, facts, order, problems, rows
-from serve.group import Answer, Call
-from serve.order import Order
-from serve.problems import ProblemError
-from serve.schemas import CaptionsRequest, PairsRequest, ThermalizeRequest
+from serve import facts, rows
+from serve import pairs_request as order
+from serve.http import codecs, problems
+from serve.http.problems import ProblemError
+from serve.http.schemas import CaptionsRequest, PairsRequest, ThermalizeRequest
+from serve.pairs_request import Order
+from serve.stage_deployment import Answer, Call
 
 Result = TypeVar("Result")
 

@@ -97,7 +97,7 @@ def _serve_config(
 ) -> dict[str, Any]:
     """Return what `thermapair serve --config-out` writes; other machines reach a RayService, so it needs a key."""
     from serve import app
-    from serve.guard import KEY_VARIABLE
+    from serve.http.middleware import KEY_VARIABLE
 
     if not secrets:
         raise UserError(

@@ -22,12 +22,13 @@ from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
 from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
-from serve import accept, codecs, examples, problems, schemas
-from serve.accept import CENTIKELVIN, JSON, NPY, PNG, chosen
 from serve.api import create_app
 from serve.app import Settings, build, check_host, config
-from serve.guard import KEY_VARIABLE, is_loopback
-from serve.problems import ProblemError
+from serve.http import codecs, examples, problems, schemas
+from serve.http import content_negotiation as accept
+from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, chosen
+from serve.http.middleware import KEY_VARIABLE, is_loopback
+from serve.http.problems import ProblemError
 from serve.service import Service
 from tests.pipelines.pictures.test_open import png as hostile_png
 from tests.serve.conftest import SETTINGS

@@ -19,7 +19,7 @@ from pipelines.config.generate import chain_for
 from pipelines.config.job import load_job
 from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.pictures.open import BadPicture
-from serve.group import StageGroup
+from serve.stage_deployment import StageGroup
 
 
 @pytest.fixture(scope="module")

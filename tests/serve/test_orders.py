@@ -16,11 +16,13 @@ from pipelines.plan.people import people_of
 from pipelines.plan.samples import recipe_for, samples_of
 from pipelines.rows.schema import RECORD
 from pipelines.run.chain import Chain
-from serve import order, rows, schemas
+from serve import pairs_request as order
+from serve import rows
 from serve.app import Settings
-from serve.group import Call, StageGroup
-from serve.schemas import PairsRequest, ThermalizeRequest
+from serve.http import schemas
+from serve.http.schemas import PairsRequest, ThermalizeRequest
 from serve.service import Service
+from serve.stage_deployment import Call, StageGroup
 from tests.serve.conftest import NULL, SETTINGS
 
 LIMITS = Limits()

@@ -43,11 +43,12 @@ from pipelines.rows.record import pairs_of
 from pipelines.rows.schema import RECORD, schema
 from pipelines.run.chain import Chain
 from pipelines.storage.uri import Storage
-from serve import order, rows
+from serve import pairs_request as order
+from serve import rows
 from serve.app import NAME
 from serve.client import Client, ServiceError
-from serve.examples import LOOKS
-from serve.schemas import PairsRequest, Problem
+from serve.http.examples import LOOKS
+from serve.http.schemas import PairsRequest, Problem
 from serve.service import Service
 from tests.serve.conftest import SETTINGS, running
 

@@ -18,8 +18,8 @@ from pipelines.config.recipe import Recipe
 from pipelines.config.thermalize import ThermalizeJob, chain_for
 from pipelines.plan import photos, samples
 from pipelines.rows.record import RecordSpec
-from serve.problems import ProblemError, of_validation
-from serve.schemas import PairsRequest, ThermalizeRequest
+from serve.http.problems import ProblemError, of_validation
+from serve.http.schemas import PairsRequest, ThermalizeRequest
 
 REQUEST = "request"
 """In a recipe, where people or pictures come from that came with a request."""

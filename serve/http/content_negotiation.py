@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from serve.problems import ProblemError
+from serve.http.problems import ProblemError
 
 
 @dataclass(frozen=True)

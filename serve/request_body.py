@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from serve import codecs, problems
-from serve.order import within
-from serve.problems import ProblemError
+from serve.http import codecs, problems
+from serve.http.problems import ProblemError
+from serve.pairs_request import within
 
 Body = TypeVar("Body", bound=BaseModel)
 BODY_SECONDS = 60

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serve.schemas import CaptionsRequest, EmbedRequest, LandmarksRequest, PairsRequest, ThermalizeRequest
+from serve.http.schemas import CaptionsRequest, EmbedRequest, LandmarksRequest, PairsRequest, ThermalizeRequest
 
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFklEQVQIHWM8Ma2CARtgwiYIEhucEgBy6wHmWqEk2gAAAABJRU5ErkJggg=="
 """A PNG of 8 x 8 pixels of one colour: a picture, if not of a face."""

@@ -7,8 +7,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serve import examples, problems, schemas
-from serve.accept import Media
+from serve.http import examples, problems, schemas
+from serve.http.content_negotiation import Media
 
 REQUESTS = tuple(examples.BODIES)
 ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.LandmarksAnswer, schemas.EmbedAnswer, schemas.CaptionsAnswer,

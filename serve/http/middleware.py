@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import problems
-from serve.problems import ProblemError
+from serve.http import problems
+from serve.http.problems import ProblemError
 
 KEY_VARIABLE = "THERMAPAIR_API_KEY"
 """Environment variable of the API key; on the command line or in a configuration it would be read by others."""

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from models.errors import EnvironmentFault, UserError
 from pipelines.run.faults import cause_of
-from serve import schemas
+from serve.http import schemas
 
 MEDIA_TYPE = "application/problem+json"
 
