@@ -13,7 +13,8 @@ import yaml
 from PIL import Image
 
 from models.errors import UserError
-from models.synthworld.camera.sensor import Camera, calibrate
+from models.synthworld.camera import calibrate
+from models.synthworld.camera.sensor import Camera
 from models.synthworld.sampling.domain import load_domain
 from models.temperature import Unit
 from pipelines.pictures.open import BadPicture

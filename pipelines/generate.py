@@ -17,7 +17,8 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import Request
 from pipelines.plan.samples import Plan, parts_in_use, sample_bytes, write_plan
-from pipelines.report.write import Report, finish
+from pipelines.report.summary import Report
+from pipelines.report.write import finish
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import partitions, stage, write_shards
 from pipelines.run.progress import State

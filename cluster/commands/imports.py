@@ -29,14 +29,14 @@ def tfake(warm: Path | None, cold: Path | None, landmarks: Path | None, dense: P
     Any of the four will do. Nothing of a file is run: what is not tensors alone is refused. The licence is the authors'.
     """
     from models.errors import UserError
-    from models.published.tfake import tfake as published
+    from models.published import tfake
 
     thermal = {name: path for name, path in (("warm", warm), ("cold", cold)) if path}
     points = {number: path for number, path in ((70, landmarks), (478, dense)) if path}
     if not thermal and not points:
         raise UserError("name at least one checkpoint: --warm, --cold, --landmarks or --dense")
     if thermal:
-        click.echo(f"--set thermal.weights={published.import_thermalizer(thermal, out / 'thermal')}")
+        click.echo(f"--set thermal.weights={tfake.import_thermalizer(thermal, out / 'thermal')}")
     if points:
-        folder = published.import_landmarkers(points, out / "landmarks")  # type: ignore[arg-type]
+        folder = tfake.import_landmarkers(points, out / "landmarks")  # type: ignore[arg-type]
         click.echo(f"--set landmarks.weights={folder}")

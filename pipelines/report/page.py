@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,9 +10,7 @@ from PIL import Image
 from pipelines.config.captions import AUTHORS
 from pipelines.plan.samples import Plan
 from pipelines.report.sheet import View, coloured, scale_of, tiles
-
-if TYPE_CHECKING:
-    from pipelines.report.write import Report
+from pipelines.report.summary import Report
 
 STYLE = """
 :root { --ink: #1c1e22; --paper: #fafaf8; --faint: #71757c; --line: #e3e3de; --card: #fff; --accent: #c2452d; }
@@ -52,7 +49,7 @@ th { text-align: left; font-weight: 500; } td, th { padding: 5px 22px 5px 0; bor
 """
 
 
-def page(report: "Report", plan: Plan, views: list[View], rejects: list[View], scores: dict[str, list[float]]) -> str:
+def page(report: Report, plan: Plan, views: list[View], rejects: list[View], scores: dict[str, list[float]]) -> str:
     """Return the report as HTML. Every text that comes from data is escaped."""
     scale = scale_of(views)
     body = [
@@ -78,7 +75,7 @@ def page(report: "Report", plan: Plan, views: list[View], rejects: list[View], s
     )
 
 
-def facts(report: "Report") -> str:
+def facts(report: Report) -> str:
     """Return the counts as cards."""
     shown = {
         "pairs": f"{report.pairs:,}",
@@ -142,7 +139,7 @@ def histogram(name: str, values: list[float]) -> str:
     )
 
 
-def stages(report: "Report") -> str:
+def stages(report: Report) -> str:
     """Return seconds and throughput of each stage; redraws count as work, not as samples."""
     rows = "".join(
         f"<tr><td>{_text(name)}<td>{seconds:.1f}<td>{seconds / max(sum(report.seconds.values()), 1e-9):.0%}"
@@ -162,7 +159,7 @@ def chain(plan: Plan) -> str:
     return f"<table><tr><th>stage<th>part<th>reads (from)<th>writes{rows}</table>"
 
 
-def refused(report: "Report") -> str:
+def refused(report: Report) -> str:
     """Return the failed attempts by reason."""
     rows = "".join(f"<tr><td>{_text(reason)}<td>{count}" for reason, count in report.reasons.items())
     return f"<table><tr><th>failed attempts<th>{rows}</table><br>"

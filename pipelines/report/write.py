@@ -1,60 +1,23 @@
 """The end of a run: manifest, data-set card, and a report of what was made, how fast, and what was refused."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 
 import pyarrow as pa
 
-from pipelines.config.captions import AUTHORS
 from pipelines.plan.samples import Plan
 from pipelines.report.card import card
 from pipelines.report.page import page
 from pipelines.report.sheet import contact_sheet, views_of
+from pipelines.report.summary import PAGE, Report, summary
 from pipelines.storage.commits import Commit, read_shard, write_manifest
 
-JSON, PAGE, SHEET = "report/report.json", "report/index.html", "report/contact.png"
+JSON, SHEET = "report/report.json", "report/contact.png"
 SHARDS_READ = 256
 """Shards whose scores go into the histograms, at most."""
 PEOPLE_SHOWN, VIEWS_SHOWN, REJECTS_SHOWN = 8, 4, 8
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run came to. Counts of samples; a sample has one pair per condition."""
-
-    out: str
-    page: str
-    job: str
-    bundle: str
-    digest: str
-    partitions: int
-    pairs: int
-    samples: int
-    accepted: int
-    rejected: int
-    redrawn: int
-    reasons: dict[str, int]
-    """Failed attempts by reason."""
-    seconds: dict[str, float]
-    """Stage -> seconds of all its workers together; `captions` with the start of the engines."""
-    captions: dict[str, int]
-    """Samples by who wrote their caption."""
-    bytes: int
-
-    @property
-    def shortfall(self) -> int:
-        """Samples that were asked for and never accepted."""
-        return self.samples - self.accepted
-
-    def told(self) -> str:
-        """Return what the run came to, in two lines."""
-        counts = f"{self.pairs:,} pairs; {self.accepted:,} of {self.samples:,} samples accepted"
-        counts += f", {self.redrawn:,} drawn again, {self.shortfall:,} given up"
-        captions = ", ".join(f"{count:,} by {AUTHORS[name]}" for name, count in self.captions.items())
-        return f"{counts}\ncaptions: {captions}" if captions else counts
 
 
 def finish(plan: Plan, commits: dict[int, Commit]) -> Report:
@@ -73,34 +36,6 @@ def finish(plan: Plan, commits: dict[int, Commit]) -> Report:
     plan.out.write(PAGE, page(report, plan, views, rejects[:REJECTS_SHOWN], scores).encode())
     plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())
     return report
-
-
-def summary(plan: Plan, commits: Iterable[Commit]) -> Report:
-    """Add up the commit records."""
-    commits = list(commits)
-    reasons, seconds, captions = Counter[str](), Counter[str](), Counter[str]()
-    for record in commits:
-        reasons.update(record.facts["reasons"])
-        seconds.update(record.facts["seconds"])
-        captions.update(record.facts["captions"])
-    samples, rejected = (sum(c.facts[name] for c in commits) for name in ("samples", "rejected"))
-    return Report(
-        out=plan.out.uri,
-        page=plan.out.path(PAGE),
-        job=plan.job.name,
-        bundle=plan.bundle.name,
-        digest=plan.digest,
-        partitions=len(commits),
-        pairs=sum(c.rows for c in commits),
-        samples=samples,
-        accepted=samples - rejected,
-        rejected=rejected,
-        redrawn=sum(c.facts["redrawn"] for c in commits),
-        reasons=dict(reasons.most_common()),
-        seconds={name: round(value, 2) for name, value in {"captions": plan.caption_seconds(), **seconds}.items()},
-        captions=dict(captions.most_common()),
-        bytes=sum(c.bytes for c in commits),
-    )
 
 
 def _tables(plan: Plan, files: dict[int, str]) -> Iterable[pa.Table]:

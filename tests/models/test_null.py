@@ -9,7 +9,7 @@ import pytest
 from models import stages
 from models.columns import Columns
 from models.layers import Layer, layers_of
-from models.null.kinds import kinds as null
+from models.null import kinds as null
 from models.stages import STAGES
 from tests.models.rows_of import check_columns
 

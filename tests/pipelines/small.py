@@ -27,7 +27,7 @@ from pipelines.config.request import check_request
 from pipelines.generate import generate
 from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.samples import Plan, write_plan
-from pipelines.report.write import Report
+from pipelines.report.summary import Report
 from pipelines.report.write import finish as finish_report
 from pipelines.run.chain import Chain
 from pipelines.run.driver import end_run

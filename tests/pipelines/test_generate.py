@@ -19,7 +19,7 @@ from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.job import GenerateJob
 from pipelines.plan.samples import Plan
-from pipelines.report.write import Report
+from pipelines.report.summary import Report
 from pipelines.storage.commits import committed, finished
 from pipelines.storage.uri import Storage
 from tests.pipelines import small

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import UserError
 from models.layers import layers_of
-from models.null.kinds import kinds as null
+from models.null import kinds as null
 from models.stages import STAGES, Flow, NoOptions
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.chain import ChainSpec, check_profile, resolve_chain

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.errors import EnvironmentFault, UserError
+from pipelines.storage import commits
 from pipelines.storage.commits import Commit
 from pipelines.storage.lease import Lease
-from pipelines.storage.uri import Storage, commits
+from pipelines.storage.uri import Storage
 
 EMPTY = Commit("", 0, "")
 
@@ -117,7 +118,7 @@ def test_a_live_driver_keeps_others_out_and_leaves_nothing_behind(storage: Stora
 def test_a_lease_of_another_machine_expires_and_its_holder_is_told(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.storage.uri import lease
+    from pipelines.storage import lease
 
     monkeypatch.setattr(lease, "_host", lambda: "there")
     with Lease(storage, heartbeat=1.2, expiry=0.2) as old:

@@ -6,7 +6,7 @@ import torch
 from models.columns import Columns
 from models.evaluation.tfake.recipe import Pool
 from models.landmarks.standards import contour72
-from models.synthworld.camera.sensor import sensor as camera
+from models.synthworld.camera import sensor
 from models.synthworld.render.capture import Captured, capture, labels
 from models.synthworld.render.render import Rendered, render
 from models.synthworld.sampling import splits
@@ -74,13 +74,13 @@ def _taken(domain: Domain, found: Rendered, k: int, face: float, name: tuple[int
     native = taken.twin.temperature.shape[0]
     side = min(native, size)
     frame = np.zeros((size, size), np.float32)
-    frame[:side, :side] = camera.resample(taken.twin.temperature, side).numpy()
+    frame[:side, :side] = sensor.resample(taken.twin.temperature, side).numpy()
     points = found.landmarks_70[k] * (side / size) + torch.tensor(taken.shift) * (side / native)
     noisy = labels(torch.from_numpy(contour72(points.numpy())), face * side / size, domain, *name)
     return {
-        "twin": camera.resample(taken.twin.temperature, size).numpy(),
-        "twin_valid": (camera.resample(taken.twin.valid.float(), size) > 0.5).numpy(),
-        "grey": camera.resample(_grey(taken), size).numpy(),
+        "twin": sensor.resample(taken.twin.temperature, size).numpy(),
+        "twin_valid": (sensor.resample(taken.twin.valid.float(), size) > 0.5).numpy(),
+        "grey": sensor.resample(_grey(taken), size).numpy(),
         "frame": frame,
         "side": np.array(side),
         "height": np.array(face * side / size, np.float32),
@@ -91,9 +91,9 @@ def _taken(domain: Domain, found: Rendered, k: int, face: float, name: tuple[int
 
 def fitted_frame(celsius: np.ndarray, side: int) -> np.ndarray:
     """Return a square picture float [S, S] degC as float32 [side, side]."""
-    return camera.resample(torch.from_numpy(np.nan_to_num(celsius, nan=float(np.nanmedian(celsius)))), side).numpy()
+    return sensor.resample(torch.from_numpy(np.nan_to_num(celsius, nan=float(np.nanmedian(celsius)))), side).numpy()
 
 
 def _grey(taken: Captured) -> torch.Tensor:
-    eight = taken.picture if taken.picture.dtype == torch.uint8 else camera.minmax(taken.picture)
+    eight = taken.picture if taken.picture.dtype == torch.uint8 else sensor.minmax(taken.picture)
     return eight.float() / 255

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from models.errors import UserError
 from models.seeds import generator
+from models.synthworld.camera import sensor
 from models.synthworld.camera.sensor import Measured, ThermalKind
-from models.synthworld.camera.sensor import sensor as camera
 from models.synthworld.sampling.ranges import Domain, Span
 
 SWAY_M_PER_S = 0.004
@@ -43,21 +43,21 @@ def capture(apparent: Tensor, valid: Tensor, face: float, domain: Domain, *name:
         raise UserError(f"domain {domain.name!r} delivers no thermal picture (capture.thermal: none)")
     draw = generator("capture", *name)
     wanted, amount, angle, delay = torch.rand(4, generator=draw).tolist()
-    size = camera.native_size(apparent.shape[0], face, _between(how.native_face_px, wanted))
+    size = sensor.native_size(apparent.shape[0], face, _between(how.native_face_px, wanted))
     scale = size / apparent.shape[0]
     sway = SWAY_M_PER_S * max(0.0, _between(how.delay_s, delay)) * face * scale / FACE_M
     distance = max(0.0, _between(how.misregistration_px, amount)) + sway
     direction = torch.tensor(angle * 2.0 * torch.pi)
     shift = (distance * float(direction.cos()), distance * float(direction.sin()))
-    seen = _moved(camera.resample(apparent, size), shift)
-    known = _moved(camera.resample(valid.float(), size), shift) > 0.999
+    seen = _moved(sensor.resample(apparent, size), shift)
+    known = _moved(sensor.resample(valid.float(), size), shift) > 0.999
     if how.thermal == "apparent":
         return Captured("apparent", seen, Measured(seen, known, 0), shift)
-    twin = camera.measure(seen, known, how.camera, *name)
+    twin = sensor.measure(seen, known, how.camera, *name)
     if how.thermal == "measured":
         return Captured("measured", twin.temperature, twin, shift)
-    grey = camera.minmax(twin.temperature) if how.thermal == "minmax" else camera.plateau_agc(twin.temperature)
-    return Captured(how.thermal, camera.jpeg(grey, how.jpeg) if how.jpeg else grey, twin, shift)
+    grey = sensor.minmax(twin.temperature) if how.thermal == "minmax" else sensor.plateau_agc(twin.temperature)
+    return Captured(how.thermal, sensor.jpeg(grey, how.jpeg) if how.jpeg else grey, twin, shift)
 
 
 def labels(points: Tensor, face: float, domain: Domain, *name: object) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from models.synthworld.heat.temperature import temperature as heat
+from models.synthworld.heat import balance
 from models.synthworld.render.develop import background, develop
 from models.synthworld.render.seen import points
 from models.synthworld.render.shade import albedo, lighting, occlusion, shade
@@ -65,7 +65,7 @@ def render(scenes: Sequence[Scene], size: int) -> Rendered:
         )
         ones.append(ones[-1] if again else _render_one(scene, size))
     buffer = GBuffer(*(torch.stack([one[0][f.name] for one in ones]) for f in fields(GBuffer)))
-    kinetic, apparent, valid = heat.temperature(buffer, scenes)
+    kinetic, apparent, valid = balance.temperature(buffer, scenes)
     found = {name: torch.stack([one[1][name] for one in ones]) for name in ones[0][1]}
     return Rendered(
         kinetic=kinetic, apparent=apparent, valid=valid, classes=buffer.classes, depth=buffer.depth,

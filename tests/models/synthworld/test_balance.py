@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from models.synthworld.heat import anatomy
 from models.synthworld.heat.apparent import apparent, emissivity
-from models.synthworld.heat.temperature import CORE, anatomy, balance, perfusion
+from models.synthworld.heat.balance import CORE, balance, perfusion
 from models.synthworld.sampling.environment import Environment
 
 

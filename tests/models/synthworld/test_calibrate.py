@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.synthworld.camera.sensor import Camera, calibrate
-from models.synthworld.camera.sensor import sensor as camera
+from models.synthworld.camera import calibrate, sensor
+from models.synthworld.camera.sensor import Camera
 
 LAB = Camera(
     mtf_px=0.7, netd_mk=50.0, row_mk=10.0, column_mk=15.0, drift_k=0.15, offset_k=0.7, vignetting_k=0.2, housing_c=30.0,
@@ -30,14 +30,14 @@ def scene(seed: int, size: int = 128, finer: int = 4) -> torch.Tensor:
 @cache
 def frames(of: Camera, count: int = 4) -> list[np.ndarray]:
     """Frames as they lie in a file: degrees Celsius to the hundredth."""
-    shots = [camera.measure(scene(k), torch.ones(128, 128, dtype=torch.bool), of, "frame", k) for k in range(count)]
+    shots = [sensor.measure(scene(k), torch.ones(128, 128, dtype=torch.bool), of, "frame", k) for k in range(count)]
     return [np.round(shot.temperature.double().numpy(), 2) for shot in shots]
 
 
 def pictures(shots: Sequence[np.ndarray], *, agc: bool, quality: int = 0) -> list[np.ndarray]:
-    develop = camera.plateau_agc if agc else camera.minmax
+    develop = sensor.plateau_agc if agc else sensor.minmax
     grey = [develop(torch.from_numpy(shot)) for shot in shots]
-    return [(camera.jpeg(picture, quality) if quality else picture).numpy() for picture in grey]
+    return [(sensor.jpeg(picture, quality) if quality else picture).numpy() for picture in grey]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_grey_frames_tell_blur_and_no_kelvin() -> None:
 def test_a_scene_without_edges_has_no_blur_to_tell() -> None:
     y, x = np.mgrid[:96, :96] / 96
     smooth = torch.from_numpy(25 + 3 * x + np.sin(4 * y)).float()
-    shot = camera.measure(smooth, torch.ones(96, 96, dtype=torch.bool), LAB, 0).temperature.double().numpy()
+    shot = sensor.measure(smooth, torch.ones(96, 96, dtype=torch.bool), LAB, 0).temperature.double().numpy()
     found = calibrate.from_temperatures([shot])
     assert found.mtf_px is None and found.netd_mk == pytest.approx(50.0, rel=0.1)
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from models.classes import CLASSES
-from models.synthworld.heat.temperature import temperature as heat
+from models.synthworld.heat import balance
 from models.synthworld.render.render import Rendered, render
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.scene import Light, Scene
 
 pytestmark = pytest.mark.slow
 
-WORLD = Path(heat.__file__).parent
+WORLD = Path(balance.__file__).parent.parent
 SIZE = 48
 BARE = [CLASSES.index(name) for name in ("SKIN", "NOSE", "TOP_LIP", "BOTTOM_LIP", "NECK")]
 PROBED = [*BARE, CLASSES.index("HAIR"), CLASSES.index("CLOTHING")]
@@ -76,7 +76,7 @@ def test_sun_is_the_only_way_from_colour_to_heat() -> None:
     buffer = render([scene], SIZE).gbuffer
 
     def skin(scene: Scene, tone: float) -> float:
-        kinetic, _, _ = heat.temperature(buffer, [replace(scene, person=replace(scene.person, tone=tone))])
+        kinetic, _, _ = balance.temperature(buffer, [replace(scene, person=replace(scene.person, tone=tone))])
         return kinetic[buffer.classes == 1].mean().item()
 
     assert skin(scene, 0.0) == skin(scene, 1.0)
@@ -96,7 +96,7 @@ def test_hidden_state_differs_between_sessions_and_people() -> None:
     buffer = render([scene], SIZE).gbuffer
     later = replace(scene, view=replace(scene.view, seed=scene.view.seed + 1))
     other = replace(scene, person=replace(scene.person, identity=scene.person.identity + 1))
-    one, two, three = (heat.temperature(buffer, [s])[0][0] for s in (scene, later, other))
+    one, two, three = (balance.temperature(buffer, [s])[0][0] for s in (scene, later, other))
     face = (buffer.classes == 1)[0]
     assert (one - two)[face].abs().mean() > 0.05
     assert (one - three)[face].abs().mean() > 0.1
@@ -117,7 +117,7 @@ def test_colder_rooms_make_colder_faces(people: list[tuple[Scene, Rendered]]) ->
     faces = []
     for ambient in (28.0, 20.0, 10.0, 0.0):
         environment = replace(scene.environment, ambient_c=ambient, radiant_c=ambient, sky_c=ambient)
-        kinetic, _, _ = heat.temperature(rendered.gbuffer, [replace(scene, environment=environment)])
+        kinetic, _, _ = balance.temperature(rendered.gbuffer, [replace(scene, environment=environment)])
         faces.append(kinetic[rendered.classes == 1].mean().item())
     assert faces == sorted(faces, reverse=True)
     assert 24.0 < faces[-1] < faces[0] < 36.8
@@ -130,7 +130,7 @@ def test_person_spread_is_as_stated(people: list[tuple[Scene, Rendered]]) -> Non
     for k in range(60):
         stranger = replace(scene.person, identity=400_000 + k)
         scenes = [replace(scene, person=stranger, environment=room, view=replace(scene.view, seed=k))]
-        kinetic, _, _ = heat.temperature(buffer, scenes)
+        kinetic, _, _ = balance.temperature(buffer, scenes)
         means.append(region_means(kinetic[0], buffer.classes[0], BARE[:2]))
     spread = np.std(means, 0)
     assert 0.5 < spread[0] < 0.9
@@ -142,7 +142,7 @@ def test_prior_is_useful_and_wrong(people: list[tuple[Scene, Rendered]]) -> None
     warm = []
     for scene, rendered in people:
         env = sample_scene(load_domain("portrait"), scene.person.identity, 0, "warm").environment
-        _, apparent, _ = heat.temperature(rendered.gbuffer, [replace(scene, environment=env)])
+        _, apparent, _ = balance.temperature(rendered.gbuffer, [replace(scene, environment=env)])
         warm.append(region_means(apparent[0], rendered.classes[0]))
     found = np.concatenate([np.nanmean(warm, 0), cold])
     prior = np.concatenate([[PRIOR[CLASSES[c]][k] for c in BARE] for k in (0, 1)])
@@ -159,7 +159,7 @@ def crowd(people: list[tuple[Scene, Rendered]]) -> tuple[list[Scene], np.ndarray
     for k in range(600):
         head = people[k % len(people)][1]
         scene = bare(310_000 + k)
-        _, apparent, _ = heat.temperature(head.gbuffer, [scene])
+        _, apparent, _ = balance.temperature(head.gbuffer, [scene])
         scenes.append(scene)
         features.append(region_means(apparent[0], head.classes[0], PROBED))
     table = np.array(features)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from models.classes import CLASSES
+from models.synthworld.heat import anatomy, surroundings
 from models.synthworld.heat.apparent import apparent as as_seen
-from models.synthworld.heat.temperature import anatomy, surroundings
 from models.synthworld.sampling.environment import Environment
 from models.synthworld.sampling.scene import Scene
 from models.synthworld.shape.figure import figure
