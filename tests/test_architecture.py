@@ -1,6 +1,7 @@
 """Imports point one way: cluster -> serve -> pipelines -> models, and some packages are imported nowhere."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,22 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("models", "pipelines", "serve", "cluster")  # lowest first
+FOLDERS = {
+    "models": (
+        "", "weights", "captions", "synthworld", "faces", "augment", "landmarks", "parser", "thermal", "visible", "gates",
+        "null", "tasks", "training", "published", "evaluation",
+    ),
+    "models/synthworld": ("camera", "sampling", "shape", "heat", "render"),
+    "models/evaluation": ("", "tfake"),
+    "pipelines": (
+        "storage", "config", "pictures", "rows", "plan", "run", "readers", "captions", "report", "training", "evaluation", "",
+    ),
+    "serve": ("http", ""),
+    "cluster": ("submission", "manifests", "doctor", "commands", ""),
+}  # fmt: skip
+"""Folders of a folder, lowest first; `""` are the files that lie in it directly."""
+MOST_FILES = 16
+"""Files of one folder, `__init__.py` aside; a folder with a file for each command may hold more."""
 NOT_HERE = {"torchvision", "torchaudio", "torchcodec", "timm", "segmentation_models_pytorch"}
 UNPICKLING = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 
@@ -47,6 +64,55 @@ def test_a_room_imports_only_itself_and_the_rooms_below(room: str) -> None:
     assert not wrong
 
 
+def module_of(name: str) -> Path | None:
+    """Return the file that an imported name is in: a module, a name in one, or a package."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:end])
+        if path.with_suffix(".py").is_file():
+            return path.with_suffix(".py")
+        if (path / "__init__.py").is_file():
+            return path / "__init__.py"
+    return None
+
+
+def folder_in(path: Path, base: Path) -> str:
+    """Return the folder of `base` that a file below it lies in, "" for one that lies in `base` itself."""
+    parts = path.relative_to(base).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("base", FOLDERS)
+def test_a_folder_imports_only_folders_below_it(base: str) -> None:
+    order, top = FOLDERS[base], ROOT / base
+    files = [path for path in sources(base) if path != top / "__init__.py"]
+    assert {folder_in(path, top) for path in files} == set(order), f"{base}: name every folder in FOLDERS, in its place"
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        for name in imports(path)
+        if (found := module_of(name)) and found.is_relative_to(top) and found != top / "__init__.py"
+        if order.index(folder_in(found, top)) > order.index(folder_in(path, top))
+    ]
+    assert not wrong
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Not even inside functions or for types alone: what needs each other is one idea, or a third file's."""
+    graph = {path: {module_of(name) for name in imports(path)} - {path, None} for path in sources(*ROOMS)}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises a CycleError that names the circle
+
+
+def test_a_folder_is_no_drawer() -> None:
+    folders = {path.parent for path in sources(*ROOMS)} - {ROOT / "cluster" / "commands"}
+    crowded = {
+        str(folder.relative_to(ROOT)): count
+        for folder in folders
+        if (count := sum(path.name != "__init__.py" for path in folder.glob("*.py"))) > MOST_FILES
+    }
+    assert not crowded
+
+
 def test_models_never_imports_ray() -> None:
     assert not [(path, name) for path in sources("models") for name in imports(path) if within(name, "ray")]
 
@@ -64,7 +130,7 @@ def test_the_world_and_the_clinical_prior_know_nothing_of_each_other() -> None:
 
 def test_nothing_loads_code_with_data() -> None:
     """Weights are safetensors or `torch.load(weights_only=True)`: a pickle runs whatever its author wrote."""
-    restricted = ROOT / "pipelines" / "layouts" / "unpickle.py"
+    restricted = ROOT / "pipelines" / "readers" / "unpickle.py"
     others = [path for path in sources(*ROOMS) if path != restricted]
     unsafe = [(path, name) for path in others for name in imports(path) if name.split(".")[0] in UNPICKLING]
     tree = ast.parse(restricted.read_text())
@@ -103,7 +169,9 @@ def test_jobs_and_service_share_their_stages() -> None:
         kind = light(package)
         assert isinstance(kind.WEIGHTS, dict) and kind.Options.model_config["extra"] == "forbid"
         assert kind.Settings.model_config["extra"] == "forbid" and callable(kind.columns)
-    alone = {ROOT / "pipelines" / name for name in ("measure.py", "reference.py")}  # tools for one kind of network
+    alone = {
+        ROOT / "pipelines" / name for name in ("evaluation/bundle.py", "reference.py")
+    }  # tools for one kind of network
     above = [(path, name) for path in sources(*ROOMS[1:]) if path not in alone for name in imports(path)]
     assert not [(path, name) for path, name in above if name.startswith("models.") and ".stage." in f"{name}."]
     service = {name for path in sources("serve") for name in imports(path)}

@@ -1,0 +1,1 @@
+"""The commands of `thermapair`, a file each; what several share is in `options`."""

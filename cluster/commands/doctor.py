@@ -17,7 +17,7 @@ from cluster.commands import options
 def command(out: str, bundle: str, profile: str, as_json: bool) -> int:
     """Tell what this machine has and what follows from it. Exits with 2 when a run would miss something."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its start-up lines would stand between the rows
-    from cluster import checks
+    from cluster.doctor import checks
 
     findings = list(checks.everything(out, bundle, profile))
     if as_json:

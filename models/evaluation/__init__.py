@@ -1,1 +1,1 @@
-"""How the T-FAKE part is judged: a reduced recipe, what it trains, how that is read, and the tables."""
+"""How models are read on people whom they were not trained on: errors, with intervals over people."""

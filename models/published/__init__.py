@@ -1,0 +1,1 @@
+"""Checkpoints that authors have published, made into parts of a bundle."""

@@ -1,0 +1,1 @@
+"""The training loop and its checkpoints; what is trained is in `models/tasks`."""

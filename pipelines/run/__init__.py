@@ -1,1 +1,1 @@
-"""How a run goes: the stages of a group in one actor, and what errors mean."""
+"""How a run goes: session, driver, graph, actors, writer, progress, and what errors mean."""

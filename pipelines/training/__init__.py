@@ -1,0 +1,1 @@
+"""What a training run keeps: its job, its checkpoints, its metrics, and the part that it exports."""

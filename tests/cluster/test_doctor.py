@@ -10,8 +10,9 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from cluster import checks, cli, machine
+from cluster import cli
 from cluster.commands import doctor
+from cluster.doctor import checks, machine
 from models.weights.store import ROOT, weights_digest
 
 

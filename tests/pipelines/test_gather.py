@@ -266,7 +266,7 @@ def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_i
 
     out, pool = tmp_path / "rows", Training(threads=1)
     run("charlotte", folders["charlotte"], out)
-    job = TrainJob(task="tests.pipelines.tiny_task", data=str(out), config={"steps": 6, "batch": 4})
+    job = TrainJob(task="tests.pipelines.training.tiny_task", data=str(out), config={"steps": 6, "batch": 4})
     storage = Storage(tmp_path / "run")
     claim(job, job.digest(), storage)
     file = out / committed(Storage(out))[1].file
@@ -347,7 +347,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     error = nme(truth(found, found, 72), rows["landmarks_72"][front])
     assert np.median(error) < 0.12  # in the same places, of a landmarker that never saw the domain
     card = train.run(
-        "tests.pipelines.tiny_task", str(tmp_path / "ray"), str(tmp_path / "run"), overrides=["steps=3"],
+        "tests.pipelines.training.tiny_task", str(tmp_path / "ray"), str(tmp_path / "run"), overrides=["steps=3"],
         profile=str(profile), local=True,
     )  # fmt: skip
     assert card.steps == 3

@@ -1,0 +1,1 @@
+"""The surface: a distance field, marched, named by class, with its landmarks."""

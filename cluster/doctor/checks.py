@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from cluster import machine
+from cluster.doctor import machine
 from models.errors import UserError
 
 GB = 10**9

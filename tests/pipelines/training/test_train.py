@@ -27,8 +27,8 @@ from pipelines.training.export import export_part
 from pipelines.training.job import TrainJob, claim
 from tests.pipelines import worlds
 
-TASK = "tests.pipelines.tiny_task"
-ROOT = Path(__file__).parents[2]
+TASK = "tests.pipelines.training.tiny_task"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from models.errors import EnvironmentFault, Interrupted, UserError
 from pipelines.run.faults import as_fault, cause_of
 from pipelines.run.interrupts import in_thread
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 DRIVER = """
 import atexit, time

@@ -1,0 +1,1 @@
+"""What `thermapair doctor` looks at: this machine, and what it means for a run."""
