@@ -17,7 +17,7 @@ from models.stages import Flow
 from models.weights.bundle import Bundle, Part, digests, small_files
 from pipelines.config.chain import ChainSpec, Link, chain_spec
 
-VERSION = 2
+VERSION = 3
 """Of the layout of outputs: what `_plan` holds and what a row is."""
 
 

@@ -46,15 +46,16 @@ class Piece:
     digest: str
     """Of what was read for it."""
     first_chunk: int = 0
-    partitions_per_chunk: int = 1
-    """Partitions whose captions share a file."""
+    chunks: tuple[int, ...] = ()
+    """Partitions of each file of captions, in order; none where the plan has no captions."""
     extent: dict[str, Any] = field(default_factory=dict)
     """What was asked for when it was written; nothing is made of it."""
 
-    @property
-    def chunks(self) -> int:
-        """Files that the captions of its samples take."""
-        return -(-self.partitions // self.partitions_per_chunk)
+    def chunk_of(self, place: int) -> tuple[int, int]:
+        """Return (chunk of the run, place in it) of the partition at `place` of this piece."""
+        ends = list(itertools.accumulate(self.chunks))
+        chunk = bisect_right(ends, place)
+        return self.first_chunk + chunk, place - (ends[chunk - 1] if chunk else 0)
 
 
 class Pieces:
@@ -167,12 +168,21 @@ class Pieces:
             start=start,
             stop=stop if isinstance(stop, int) else stop(),
             digest=digest if isinstance(digest, str) else digest(),
-            first_chunk=last.first_chunk + last.chunks if self.found else 0,
-            partitions_per_chunk=max(1, chunk_samples // max(sizes)),
+            first_chunk=last.first_chunk + len(last.chunks),
+            chunks=chunk_sizes(len(sizes), chunk_samples // max(sizes)) if chunk_samples else (),
             extent=dict(extent or {}),
         )
         self.out.create(f"{FOLDER}/{number:05d}.json", (json.dumps(asdict(piece), indent=1) + "\n").encode())
         return Pieces(self.out, [*self.found, piece])
+
+
+def chunk_sizes(partitions: int, most: int) -> tuple[int, ...]:
+    """Return how many partitions each chunk of captions holds: 1, 2, 4, ... up to `most`, so that the first is soon there."""
+    sizes, left = list[int](), partitions
+    while left:
+        sizes.append(min(left, 2 ** len(sizes), max(1, most)))
+        left -= sizes[-1]
+    return tuple(sizes)
 
 
 def new_rows(
@@ -223,8 +233,8 @@ def read_pieces(out: Storage) -> Pieces:
         try:
             if name != f"{FOLDER}/{number:05d}.json":
                 raise ValueError(f"piece {number} is missing")
-            found.append(Piece(**json.loads(out.read(name))))
-        except (ValueError, TypeError) as error:
+            found.append(_piece(json.loads(out.read(name))))
+        except (ValueError, TypeError, KeyError) as error:
             raise EnvironmentFault(
                 f"{out.path(name)}: a piece of the plan is damaged or missing ({error}). Restore it from a copy, or make the "
                 "output anew in another --out."
@@ -233,6 +243,10 @@ def read_pieces(out: Storage) -> Pieces:
     if found:  # else nobody has looked at whose output this is
         check_planned(done, pieces)
     return pieces
+
+
+def _piece(read: dict[str, Any]) -> Piece:
+    return Piece(**{**read, "chunks": tuple(read["chunks"])})
 
 
 def check_planned(done: Collection[int], pieces: Pieces) -> None:

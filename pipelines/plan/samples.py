@@ -128,9 +128,8 @@ class Plan:
     def captions(self, partition: int) -> pa.Table:
         """Return caption and caption_source (llm | grammar | template) of `partition`, in the order of its samples."""
         number, place = self.pieces.home(partition)
-        piece = self.pieces.found[number]
-        chunk, row_group = divmod(place, piece.partitions_per_chunk)
-        path = self.out.path(_captions(piece.first_chunk + chunk))
+        chunk, row_group = self.pieces.found[number].chunk_of(place)
+        path = self.out.path(_captions(chunk))
         try:
             with pq.ParquetFile(path, filesystem=self.out.arrow) as file:
                 return file.read_row_group(row_group)
@@ -145,12 +144,10 @@ class Plan:
     def chunks(self) -> Iterator[tuple[int, range]]:
         """Yield (chunk, its partitions) of all chunks of captions, in order."""
         for piece in self.pieces.found:
-            for chunk in range(piece.chunks):
-                first = piece.first + chunk * piece.partitions_per_chunk
-                yield (
-                    piece.first_chunk + chunk,
-                    range(first, min(first + piece.partitions_per_chunk, piece.first + piece.partitions)),
-                )
+            first = piece.first
+            for chunk, partitions in enumerate(piece.chunks, piece.first_chunk):
+                yield chunk, range(first, first + partitions)
+                first += partitions
 
     def captioned(self) -> set[int]:
         """Return the chunks whose captions are committed."""

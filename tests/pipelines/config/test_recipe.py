@@ -125,7 +125,7 @@ def test_an_output_of_an_older_layout_is_refused_with_what_to_do(
     plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
     old = {"digest": "0123456789abcdef", "partitions": 3, "samples": 24, "job": {"kind": "generate"}, **before}
     plan.out.write("_plan/run.json", json.dumps(old).encode())
-    with pytest.raises(UserError, match=r"made by another version \(layout 1, this is 2\): go on with the version that began "
+    with pytest.raises(UserError, match=r"made by another version \(layout 1, this is 3\): go on with the version that began "
                                         r"it, or choose another --out"):  # fmt: skip
         write_plan(job(), bundle, plan.out)
     with pytest.raises(UserError, match="made by another version: read it with the version that made it"):

@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
 from pipelines.config.job import GenerateJob
 from pipelines.plan import samples
 from pipelines.plan.identities import Identity, Reference
-from pipelines.plan.pieces import Pieces, read_pieces
+from pipelines.plan.pieces import Piece, Pieces, chunk_sizes, read_pieces
 from pipelines.plan.samples import Plan, write_plan
 from pipelines.plan.sampling import SampledPeople
 from pipelines.storage.uri import Storage
@@ -142,3 +144,13 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(
     assert not [name for name in plan.out.list() if "00001" in name]
     assert len(read_pieces(plan.out).found) == 1
     assert write_plan(job(), bundle, plan.out).samples == 24
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 5))
+def test_chunks_grow_and_every_partition_has_its_place_in_one(partitions: int, most: int, first: int) -> None:
+    sizes = chunk_sizes(partitions, most)
+    assert sum(sizes) == partitions and sizes[0] == 1 and max(sizes) <= most
+    assert all(later == min(2 * size, most) for size, later in itertools.pairwise(sizes[:-1]))
+    piece = Piece(0, partitions, 1, 0, 1, "", first_chunk=first, chunks=sizes)
+    places = [(first + chunk, place) for chunk, size in enumerate(sizes) for place in range(size)]
+    assert [piece.chunk_of(place) for place in range(partitions)] == places
