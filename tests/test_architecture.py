@@ -1,6 +1,7 @@
 """Imports point one way: cluster -> serve -> pipelines -> models, and some packages are imported nowhere."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -28,13 +29,25 @@ FOLDERS = {
 MOST_FILES = 16
 """Files of one folder, `__init__.py` aside; a folder with a file for each command may hold more."""
 NOT_HERE = {"torchvision", "torchaudio", "torchcodec", "timm", "segmentation_models_pytorch"}
+SAFETY = {"weights_only", "allow_pickle"}
+"""Words of a call that say whether a file may bring code."""
 UNPICKLING = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 
 
-def imports(path: Path, root: Path = ROOT) -> Iterator[str]:
+@functools.cache
+def parse(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, which no test changes."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def imports(path: Path, root: Path = ROOT) -> tuple[str, ...]:
     """Full names of the modules a file imports anywhere, lazy imports inside functions included."""
-    package = path.relative_to(root).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+    return tuple(find_imports(parse(path), path.relative_to(root).with_suffix("").parts[:-1]))
+
+
+def find_imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -43,6 +56,7 @@ def imports(path: Path, root: Path = ROOT) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def sources(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
@@ -64,6 +78,7 @@ def test_a_room_imports_only_itself_and_the_rooms_below(room: str) -> None:
     assert not wrong
 
 
+@functools.cache
 def module_of(name: str) -> Path | None:
     """Return the file that an imported name is in: a module, a name in one, or a package."""
     parts = name.split(".")
@@ -133,21 +148,20 @@ def test_nothing_loads_code_with_data() -> None:
     restricted = ROOT / "pipelines" / "readers" / "unpickle.py"
     others = [path for path in sources(*ROOMS) if path != restricted]
     unsafe = [(path, name) for path in others for name in imports(path) if name.split(".")[0] in UNPICKLING]
-    tree = ast.parse(restricted.read_text())
     used = {
         ast.unparse(node)
-        for node in ast.walk(tree)
+        for node in ast.walk(parse(restricted))
         if isinstance(node, ast.Attribute) and "pickle." in ast.unparse(node)
     }
     assert (
         used == {"pickle.Unpickler"} and "def find_class" in restricted.read_text()
     )  # the base of one that runs nothing
     for path in sources(*ROOMS):
-        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-            given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-            name = ast.unparse(call.func)
-            if (name == "torch.load" and given.get("weights_only") != "True") or given.get("allow_pickle") == "True":
-                unsafe.append((path, f"line {call.lineno}: {name}"))
+        for call in (node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)):
+            given = {word.arg: ast.unparse(word.value) for word in call.keywords if word.arg in SAFETY}
+            loads = isinstance(call.func, ast.Attribute) and ast.unparse(call.func) == "torch.load"
+            if (loads and given.get("weights_only") != "True") or given.get("allow_pickle") == "True":
+                unsafe.append((path, f"line {call.lineno}: {ast.unparse(call.func)}"))
     assert not unsafe
 
 
@@ -161,7 +175,7 @@ def test_jobs_and_service_share_their_stages() -> None:
     written = [
         str(path.relative_to(ROOT))
         for path in sources(*ROOMS)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.ClassDef) and node.name == "Stage"
     ]
     assert len(written) == len(found) + 1 and all(name.startswith("models/") for name in written)  # and the protocol
@@ -197,7 +211,7 @@ def test_a_batch_of_rows_has_one_type() -> None:
     homes = {
         str(path.relative_to(ROOT))
         for path in sources(*ROOMS)
-        for node in ast.parse(path.read_text()).body
+        for node in parse(path).body
         for name in ([node.name] if isinstance(node, ast.ClassDef) else map(ast.unparse, getattr(node, "targets", ())))
         if name in ("Columns", "Rows")
     }
@@ -209,4 +223,4 @@ def test_no_import_escapes_the_walker(tmp_path: Path) -> None:
     (tmp_path / "models" / "thermal").mkdir(parents=True)
     path = tmp_path / "models" / "thermal" / "net.py"
     path.write_text("from ..seeds import noise\n\ndef late():\n    import ray.data\n    from pipelines import plan\n")
-    assert list(imports(path, tmp_path)) == ["models.seeds.noise", "ray.data", "pipelines.plan"]
+    assert imports(path, tmp_path) == ("models.seeds.noise", "ray.data", "pipelines.plan")
