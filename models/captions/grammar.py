@@ -7,7 +7,7 @@ the vocabulary are said plainly ("a scar: long" becomes "long scar"), so a calle
 import random
 from collections.abc import Mapping, Sequence
 
-from models.captions.phrases import AGES, HAIR_COLOURS, HAIR_STYLES, HAIRLESS, NOUNS, PRONOUNS, SIMPLE, UNSAID
+from models.captions.phrases import AGES, HAIR_COLOURS, HAIR_STYLES, HAIRLESS, NOUNS, PRONOUNS, SIMPLE, UNSAID, article
 from models.seeds import seed_of
 
 OPENINGS = (
@@ -80,8 +80,7 @@ def _person(said: Mapping[str, str], draw: random.Random) -> str:
     _, her = PRONOUNS.get(sex, ("they", "their"))
     age = said.get("age", "")
     pattern = draw.choice(AGES[age]) if age in AGES else f"{age} {{noun}}".strip()
-    words = pattern.format(noun=noun, her=her)
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    return article(pattern.format(noun=noun, her=her))
 
 
 def _told(names: Sequence[str], frame: str, said: Mapping[str, str], draw: random.Random) -> list[str]:

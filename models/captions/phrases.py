@@ -13,6 +13,8 @@ No form may be read as another value of any attribute: the tests read each one b
 
 from collections.abc import Mapping
 
+from models.attributes import COLOURS
+
 Frames = Mapping[str, tuple[str, ...]]
 """frame -> forms"""
 
@@ -91,7 +93,6 @@ IRIS = {
     "blue": ("blue",),
     "grey": ("grey",),
 }
-COLOURS = ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "brown")
 GARMENTS = ("shirt", "top", "sweater")
 
 

@@ -7,6 +7,7 @@ can judge text that the grammar never wrote. A text that says two values of one 
 import re
 from collections.abc import Mapping
 
+from models.attributes import COLOURS
 from models.captions.grammar import statable
 from models.captions.phrases import HAIR_COLOURS, IRIS, SKIN, UNSAID
 
@@ -136,7 +137,7 @@ PATTERNS: dict[str, dict[str, str]] = {
     "facewear": {"none": r"(?:no|without a) (?:face )?mask|unmasked", "mask": r"mask|masked"},
     "clothing_colour": {
         colour: rf"{'gr[ea]y' if colour == 'grey' else colour}(?:,? [\w-]+)? (?:{_GARMENTS})|dressed in {colour}"
-        for colour in ("black", "white", "grey", "red", "orange", "yellow", "green", "blue", "purple", "brown")
+        for colour in COLOURS
     },
     "lighting": {
         "soft": r"soft(?:,? [\w-]+)? (?:light|lighting)|softly lit",

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from models.faces.align import CROP
+from models.faces.decode import STRIDES
 
-SCRFD_OUTPUTS = [f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in (8, 16, 32)]
+SCRFD_OUTPUTS = [f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in STRIDES]
 """Order of a five-point SCRFD's nine outputs: scores, boxes, points, each for strides 8, 16, 32."""
 
 

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.faces.align import CROP, TEMPLATE
+from models.faces.decode import ANCHORS, STRIDES
 
-STRIDES = (8, 16, 32)
-ANCHORS = 2
 SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 """Side in pixels of the faces that each stride's two anchors look for; they split the range of sizes geometrically."""
 

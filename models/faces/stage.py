@@ -10,6 +10,7 @@ from models.columns import Columns
 from models.errors import UserError
 from models.faces.align import aligned
 from models.faces.decode import Found
+from models.faces.metrics import unit
 from models.faces.pack import Pack
 from models.faces.recogniser import EMBEDDING
 from models.faces.settings import Options
@@ -82,11 +83,6 @@ def no_faces(count: int) -> Columns:
         "found_embedding": np.full((count, EMBEDDING), np.nan, np.float32),
         "faces": np.zeros(count, np.int32),
     }
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors [B, D] at length one."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _largest(found: Found) -> float:

@@ -5,15 +5,11 @@
 reads or writes `mediapipe478`.
 """
 
-from typing import get_args
-
 import numpy as np
 
 from models.faces.align import five_points
 from models.landmarks.settings import Standard
 from models.synthworld.shape.landmarks import MIRROR_70
-
-STANDARDS: tuple[Standard, ...] = get_args(Standard)
 
 
 def contour72(points: np.ndarray) -> np.ndarray:

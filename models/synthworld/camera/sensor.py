@@ -18,7 +18,6 @@ from torch.nn import functional
 from models.seeds import generator
 
 ThermalKind = Literal["kinetic", "apparent", "measured", "predicted", "minmax", "agc"]
-RADIOMETRIC: tuple[ThermalKind, ...] = ("kinetic", "apparent", "measured", "predicted")
 
 ABSOLUTE_ZERO = -273.15
 
@@ -137,22 +136,6 @@ def plateau_agc(image: Tensor, plateau: float = 0.02, bins: int = 1024) -> Tenso
     clipped = histogram.clamp(max=max(1.0, plateau * image.numel()))
     levels = (clipped.cumsum(0) - clipped[0]) / (clipped.sum() - clipped[0]).clamp(min=1e-6)
     return (levels[place] * 255.0).round().clamp(0, 255).to(torch.uint8)
-
-
-PALETTES: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "white_hot": ((0, 0, 0), (255, 255, 255)),
-    "black_hot": ((255, 255, 255), (0, 0, 0)),
-    "iron": ((0, 0, 0), (32, 0, 140), (204, 0, 119), (255, 165, 0), (255, 255, 246)),
-    "rainbow": ((18, 0, 130), (0, 120, 255), (0, 200, 90), (255, 230, 0), (220, 0, 0)),
-}
-
-
-def colour(grey: Tensor, palette: str = "iron") -> Tensor:
-    """Colour uint8 [H,W] grey levels: uint8 [H,W,3]. Raises KeyError for a name that PALETTES lacks."""
-    stops = np.asarray(PALETTES[palette], np.float32)
-    at = np.linspace(0.0, 255.0, len(stops))
-    table = np.stack([np.interp(np.arange(256), at, stops[:, k]) for k in range(3)], -1).round().astype(np.uint8)
-    return torch.from_numpy(table)[grey.long()]
 
 
 def jpeg(image: Tensor, quality: int) -> Tensor:

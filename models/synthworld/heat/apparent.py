@@ -42,14 +42,18 @@ def emissivity(
     return 1.0 - 0.5 * (parallel**2 + perpendicular**2)
 
 
+def vapour_pressure(celsius: Tensor) -> Tensor:
+    """Return the saturation pressure of water vapour in hPa at temperatures in degC (Magnus)."""
+    return 6.11 * torch.exp(17.62 * celsius / (243.12 + celsius))
+
+
 def transmission(distance: Tensor, humidity: Tensor, air: Tensor) -> Tensor:
     """Return the atmosphere's LWIR transmission in (0, 1] over `distance` metres.
 
     `humidity` is relative (0..1), `air` in degC. Water vapour does nearly all of it: about 0.3 % a metre indoors,
     which is why a far camera reads a face towards the temperature of the air.
     """
-    saturated = 6.11 * torch.exp(17.62 * air / (243.12 + air))  # hPa, Magnus
-    grams = 216.7 * humidity * saturated / (air + ZERO_CELSIUS)  # absolute humidity, g/m3
+    grams = 216.7 * humidity * vapour_pressure(air) / (air + ZERO_CELSIUS)  # absolute humidity, g/m3
     return torch.exp(-(0.0006 + 0.00022 * grams) * distance.clamp(min=0.0))
 
 

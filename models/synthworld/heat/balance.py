@@ -19,6 +19,7 @@ from torch import Tensor
 from models.classes import CLASSES
 from models.synthworld.heat import anatomy, surroundings
 from models.synthworld.heat.apparent import apparent as as_seen
+from models.synthworld.heat.apparent import vapour_pressure
 from models.synthworld.sampling.environment import Environment
 from models.synthworld.sampling.scene import Scene
 from models.synthworld.shape.figure import figure
@@ -70,11 +71,6 @@ def temperature(gbuffer: GBuffer, scenes: Sequence[Scene]) -> tuple[Tensor, Tens
     return body, seen, body.isfinite() & seen.isfinite()
 
 
-def vapour(celsius: Tensor) -> Tensor:
-    """Return the saturation pressure of water vapour, hPa (Magnus)."""
-    return 6.11 * torch.exp(17.62 * celsius / (243.12 + celsius))
-
-
 def exchange(wind_ms: float) -> tuple[float, float]:
     """Return (h_c, h_r), W/m2K: free and forced convection over a head, and linearised radiation."""
     return math.hypot(3.4, 9.0 * max(wind_ms, 0.0) ** 0.55), 5.1
@@ -87,10 +83,10 @@ def balance(
     h_c, h_r = exchange(wind_ms)
     heat = 0.5 * (air + radiant)
     wet = 0.22 + 0.9 * torch.sigmoid((heat - 31.0) / 1.5)  # W/m2hPa: insensible loss, then sweat
-    outside = humidity * vapour(torch.as_tensor(air))
+    outside = humidity * vapour_pressure(torch.as_tensor(air))
     skin = torch.full_like(conductance, 34.0)
     for _ in range(3):  # Newton steps on the vapour pressure; the rest is linear
-        pressure = vapour(skin)
+        pressure = vapour_pressure(skin)
         slope = pressure * 17.62 * 243.12 / (243.12 + skin) ** 2
         gain = conductance * core + h_c * air + h_r * radiant + solar - wet * (pressure - slope * skin - outside)
         skin = gain / (conductance + h_c + h_r + wet * slope)

@@ -73,11 +73,6 @@ def digest(domain: Domain) -> str:
     return hashlib.sha256(domain.model_dump_json().encode()).hexdigest()
 
 
-def frozen() -> dict[str, str]:
-    """Return the digests that training data were made with, by domain name."""
-    return _read(FOLDER / "digests.yaml")
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())

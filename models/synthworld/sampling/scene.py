@@ -12,7 +12,11 @@ from models.synthworld.sampling.environment import Environment
 
 @dataclass(frozen=True)
 class Shape:
-    """Form of one head: every value in about [-1, 1] with 0 the average person. All but DRAWN show in a grey render."""
+    """Form of one head: every value in about [-1, 1], 0 the average person.
+
+    All change the surface but four: brow_arch, brow_tilt (hair of the brows) and eye_fold (a line over the eye) change the
+    colour of the skin alone, and eye_bag is measured and shows nowhere.
+    """
 
     head_width: float = 0.0
     head_height: float = 0.0
@@ -65,10 +69,6 @@ class Shape:
     def names(cls) -> tuple[str, ...]:
         """Return the names of the shape values in order."""
         return tuple(f.name for f in fields(cls))
-
-
-DRAWN = ("brow_arch", "brow_tilt", "eye_bag", "eye_fold")
-"""Shape values that are drawn on the skin only: hair of the brows, and lines around the eyes."""
 
 
 @dataclass(frozen=True)

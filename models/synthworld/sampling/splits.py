@@ -30,12 +30,3 @@ def identities(split: str) -> range:
         return table()[split]
     except KeyError:
         raise UserError(f"unknown split {split!r}; splits.yaml has: {', '.join(table())}") from None
-
-
-def split_of(identity: int) -> str:
-    """Return the split that `identity` belongs to. Raises UserError for an identity outside every split."""
-    for name, members in table().items():
-        if identity in members:
-            return name
-    last = max(members.stop for members in table().values()) - 1
-    raise UserError(f"identity {identity} belongs to no split; splits.yaml covers 0 to {last}")

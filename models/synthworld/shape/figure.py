@@ -98,8 +98,6 @@ def _eyes(q: SimpleNamespace, scene: Scene) -> None:
     q.tilt = math.tan(math.radians(3.5 + 5.5 * s.eye_tilt))
     q.socket = 0.080 + 0.045 * s.eye_depth
     q.fold = 0.050 - 0.020 * s.eye_fold
-    q.fold_in = 0.015 * (1 + 0.5 * s.eye_fold)
-    q.bag = 0.012 * max(0.0, 0.6 + s.eye_bag)
     q.gaze_x, q.gaze_y = 0.42 * scene.view.gaze_x, 0.30 * scene.view.gaze_y
     q.brow_y = q.ey + 0.215 + 0.035 * s.brow_height
     q.brow_in = 0.055 * inner

@@ -85,11 +85,8 @@ def test_constant_frames_do_not_divide_by_zero() -> None:
     assert sensor.plateau_agc(picture).max() == 0
 
 
-def test_palettes_and_jpeg_give_pictures() -> None:
+def test_jpeg_changes_grey_levels_little() -> None:
     grey = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
-    for name in sensor.PALETTES:
-        assert sensor.colour(grey, name).shape == (16, 16, 3)
-    assert torch.equal(sensor.colour(grey, "white_hot")[..., 0], grey)
     assert (sensor.jpeg(grey, 90).int() - grey.int()).abs().float().mean() < 3
 
 
