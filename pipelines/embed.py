@@ -27,6 +27,7 @@ from pipelines.pictures.open import FORMATS, BadPicture, open_photo
 from pipelines.plan.identities import RECOGNISER, recogniser_of
 from pipelines.plan.photos import sizes
 from pipelines.plan.pieces import SAMPLES, Pieces, claim, new_rows, read_pieces
+from pipelines.plan.stored import StoredPlan
 from pipelines.rows.encode import parquet
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
@@ -83,30 +84,17 @@ class EmbedJob(BaseModel):
     images: str
 
 
-class EmbedPlan:
+class EmbedPlan(StoredPlan[EmbedJob]):
     """The pictures of a folder, a partition of `BATCH` at a time; a run can be extended by pictures that are added."""
 
-    def __init__(self, out: Storage, job: EmbedJob, link: Link, digest: str, pieces: Pieces) -> None:
-        self.out, self.job, self.link, self.digest, self.pieces = out, job, link, digest, pieces
+    def __init__(self, out: Storage, job: EmbedJob, link: Link, recipe: Recipe, pieces: Pieces) -> None:
+        super().__init__(out, job, recipe, pieces)
+        self.link = link
 
     @property
     def title(self) -> str:
         """What the run is called."""
         return self.job.name
-
-    @property
-    def partitions(self) -> int:
-        """Number of partitions."""
-        return self.pieces.partitions
-
-    @property
-    def samples(self) -> int:
-        """Number of pictures."""
-        return self.pieces.samples
-
-    def rows(self, partition: int) -> int:
-        """Number of pictures of `partition`."""
-        return self.pieces.rows(partition)
 
 
 def run(
@@ -155,7 +143,7 @@ def write_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) -> Embed
     tables = (pa.Table.from_pylist(group, schema=PICTURES) for group in groups)
     stop = pieces.items + len(new)
     pieces = pieces.extended({SAMPLES: tables}, start=pieces.items, stop=stop, digest=digest_of(new))
-    return EmbedPlan(out, job, link, recipe.digest, pieces)
+    return EmbedPlan(out, job, link, recipe, pieces)
 
 
 def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundle) -> Summary:
@@ -206,7 +194,7 @@ class PhotoEmbedder:
 
     def __call__(self, batch: Columns) -> Columns:
         partition, began = self.missing[int(batch["id"][0])], time.monotonic()
-        table = self.table(self.plan.pieces.table(partition)["picture"].to_pylist())
+        table = self.table(self.plan.sample_table(partition)["picture"].to_pylist())
         content = parquet(table)
         name, digest = write_shard(self.plan.out, "data", partition, content)
         refused = sum(bool(reason) for reason in table["reason"].to_pylist())

@@ -32,7 +32,8 @@ from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.photos import sizes
-from pipelines.plan.pieces import Pieces, claim, new_rows, read_pieces
+from pipelines.plan.pieces import SAMPLES, Pieces, claim, new_rows, read_pieces
+from pipelines.plan.stored import StoredPlan
 from pipelines.readers import items, listed, row_of
 from pipelines.readers.item import SCHEMA, Item
 from pipelines.report.card import front
@@ -65,34 +66,21 @@ class Summary:
         return "\n".join(lines)
 
 
-class GatherPlan:
-    """A plan that lies whole in `out`. Picklable and small: workers read their partition, and its files, themselves."""
+class GatherPlan(StoredPlan[GatherJob]):
+    """The rows to be of a data set; workers read the files of their partition themselves. bundle: of the parser, if any."""
 
     def __init__(self, out: Storage, job: GatherJob, bundle: Bundle | None, recipe: Recipe, pieces: Pieces) -> None:
-        self.out, self.job, self.bundle, self.recipe, self.pieces = out, job, bundle, recipe, pieces
+        super().__init__(out, job, recipe, pieces)
+        self.bundle = bundle
 
     @property
     def title(self) -> str:
         """What the run is called."""
         return f"gather {self.job.layout}"
 
-    @property
-    def partitions(self) -> int:
-        """Number of partitions."""
-        return self.pieces.partitions
-
-    @property
-    def samples(self) -> int:
-        """Number of rows in all partitions."""
-        return self.pieces.samples
-
-    def rows(self, partition: int) -> int:
-        """Number of rows of `partition`."""
-        return self.pieces.rows(partition)
-
     def items(self, part: int) -> list[Item]:
         """Return the rows to be of a partition."""
-        table = self.pieces.table(part).drop_columns([BYTES])
+        table = self.sample_table(part).drop_columns([BYTES])
         return [Item(**row) for row in table.to_pylist()]
 
 
@@ -166,7 +154,7 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
             count += len(group)
             yield pa.Table.from_pylist(group, schema=SCHEMA.append(pa.field(BYTES, pa.int64())))
 
-    pieces = pieces.extended({"samples": tables()}, start=pieces.items, stop=lambda: pieces.items + count,
+    pieces = pieces.extended({SAMPLES: tables()}, start=pieces.items, stop=lambda: pieces.items + count,
                              digest=digest.hexdigest, extent={"limit": job.limit})  # fmt: skip
     return GatherPlan(out, job, bundle, recipe, pieces)
 
@@ -286,7 +274,7 @@ def _finish(plan: GatherPlan, commits: dict[int, Commit]) -> Summary:
             reasons[kind] = (before + count, first)
     rows, rejected = (sum(n) for n in zip(*((r.rows, r.facts["rejected"]) for r in commits.values()), strict=True))
     write_manifest(
-        plan.out, commits, kind="gathered", digest=plan.recipe.digest, rows=rows, job=plan.job.model_dump(mode="json")
+        plan.out, commits, kind="gathered", digest=plan.digest, rows=rows, job=plan.job.model_dump(mode="json")
     )
     summary = Summary(plan.out.uri, rows + rejected, rows, reasons)
     plan.out.write("README.md", _card(plan, summary).encode())

@@ -13,10 +13,12 @@ from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import fetch
 from pipelines.captions.write import write_captions
 from pipelines.config.chain import check_profile
+from pipelines.config.generate import parts_in_use, sample_bytes
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import Request
-from pipelines.plan.samples import Plan, parts_in_use, sample_bytes, write_plan
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.report.summary import Report
 from pipelines.report.write import finish
 from pipelines.run.driver import Job, run_job
@@ -46,7 +48,7 @@ def generate(request: Request, out: Storage) -> Report:
     for part in parts_in_use(request.job, bundle, request.chain).values():
         fetch(part, bundle.folder)
 
-    def plan() -> Plan:
+    def plan() -> GeneratePlan:
         planned = write_plan(request.job, bundle, out)
         tell_small_store(planned, profile)
         return planned
@@ -61,7 +63,7 @@ def generate(request: Request, out: Storage) -> Report:
     return run_job(job, out, profile)
 
 
-def pairs(plan: Plan, missing: Sequence[int], profile: Profile) -> Dataset:
+def pairs(plan: GeneratePlan, missing: Sequence[int], profile: Profile) -> Dataset:
     """Return the job as one chain of Ray Data; its rows are counts of the partitions as they are committed."""
     rows, attempts = partitions(plan, missing), plan.job.gates.attempts
     for number, group in enumerate(check_profile(profile, plan.chain, attempts)):
@@ -70,7 +72,7 @@ def pairs(plan: Plan, missing: Sequence[int], profile: Profile) -> Dataset:
     return write_shards(rows, plan, profile)
 
 
-def tell_small_store(plan: Plan, profile: Profile) -> None:
+def tell_small_store(plan: GeneratePlan, profile: Profile) -> None:
     """Say so if the object store of a local Ray holds fewer than `BLOCKS` partitions: blocks would spill to disk."""
     largest = max((plan.rows(k) for k in range(min(plan.partitions, 4))), default=0)
     wanted = BLOCKS * largest * sample_bytes(plan.job, plan.bundle, plan.chain) // 2**20

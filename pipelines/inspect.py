@@ -21,10 +21,10 @@ from models.temperature import from_centikelvin
 from models.weights.bundle import digests
 from pipelines.config.chain import Link
 from pipelines.pictures.codecs import decode, encode_jpeg
-from pipelines.plan.chains import read_photo_plan
-from pipelines.plan.photos import PhotoPlan
+from pipelines.plan.chains import read_thermalize_plan
+from pipelines.plan.generate import read_plan
 from pipelines.plan.pieces import read_run
-from pipelines.plan.samples import Plan, read_plan
+from pipelines.plan.stored import ChainPlan
 from pipelines.report.sheet import coloured
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import noise_id
@@ -76,7 +76,7 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
         show(_anywhere(storage, pair))
         print(f"a row of `thermapair {kind}` is shown as it is: nothing here makes it again")
         return None
-    plan = read_plan(storage) if kind == "generate" else read_photo_plan(storage)
+    plan = read_plan(storage) if kind == "generate" else read_thermalize_plan(storage)
     row, place = find(plan, pair)
     show(row)
     if changed := changed_weights(plan):
@@ -95,7 +95,7 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
     return result
 
 
-def find(plan: Plan | PhotoPlan, pair: str) -> tuple[dict[str, Any], tuple[int, int]]:
+def find(plan: ChainPlan[Any], pair: str) -> tuple[dict[str, Any], tuple[int, int]]:
     """Return the stored row of `pair` and its place in the plan (partition, row)."""
     for partition in range(plan.partitions):
         samples = plan.sample_table(partition)["sample_id"].to_pylist()
@@ -119,7 +119,7 @@ def _unknown(out: Storage, pair: str) -> UserError:
     return UserError(f"{out.uri} has no pair {pair!r}. Their ids are in the column pair_id of data/*.parquet.")
 
 
-def remake(plan: Plan | PhotoPlan, place: tuple[int, int], attempt: int) -> Columns:
+def remake(plan: ChainPlan[Any], place: tuple[int, int], attempt: int) -> Columns:
     """Run all stages of the job for one sample in this process; returns its columns, one row each."""
     partition, row = place
     columns = {key: values[row : row + 1].copy() for key, values in plan.partition(partition).items()}
@@ -128,7 +128,7 @@ def remake(plan: Plan | PhotoPlan, place: tuple[int, int], attempt: int) -> Colu
     return Chain(plan.chain, plan.chain.stages)(columns)
 
 
-def compared(plan: Plan | PhotoPlan, row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
+def compared(plan: ChainPlan[Any], row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
     """Return how far the pictures in `columns` are from those stored in `row`."""
     if "thermal" not in columns:
         raise UserError(f"the row cannot be made again: {columns['reject'][0]}")
@@ -160,7 +160,7 @@ def show(row: Mapping[str, Any]) -> None:
     Console().print(table)
 
 
-def changed_weights(plan: Plan | PhotoPlan) -> list[str]:
+def changed_weights(plan: ChainPlan[Any]) -> list[str]:
     """Return the parts whose weights are no longer those of the recipe, or no longer there (then it says so)."""
     now = {link.name: _weights(link) for link in plan.chain.links}
     recorded = {one.part: one.weights for one in plan.recipe.stages}
@@ -190,7 +190,7 @@ def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
     return sink.getvalue()
 
 
-def _stored(plan: Plan | PhotoPlan, partition: int, pair: str) -> dict[str, Any]:
+def _stored(plan: ChainPlan[Any], partition: int, pair: str) -> dict[str, Any]:
     """Return the accepted row of `pair`, else its last rejected attempt."""
     record = record_of(plan.out, partition)
     if record is None:

@@ -16,7 +16,7 @@ from models.weights.bundle import fetch
 from pipelines.config.chain import check_profile
 from pipelines.config.profile import Profile
 from pipelines.config.request import ThermalizeRequest, load_thermalize
-from pipelines.plan.photos import PhotoPlan, write_photo_plan
+from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
 from pipelines.report.card import front
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import partitions, stage, write_shards
@@ -58,8 +58,8 @@ def thermalize(request: ThermalizeRequest, out: str) -> Summary:
     places = {"images": request.job.images, "masks": request.job.masks}
     job = request.job.model_copy(update={name: Storage(uri).uri for name, uri in places.items() if uri})
 
-    def plan() -> PhotoPlan:
-        planned = write_photo_plan(job, models, storage)
+    def plan() -> ThermalizePlan:
+        planned = write_thermalize_plan(job, models, storage)
         for link in planned.chain.links:
             fetch(link.part, link.folder)
         return planned
@@ -68,7 +68,7 @@ def thermalize(request: ThermalizeRequest, out: str) -> Summary:
     return run_job(work, storage, where)
 
 
-def thermal_pictures(plan: PhotoPlan, missing: Sequence[int], profile: Profile) -> Dataset:
+def thermal_pictures(plan: ThermalizePlan, missing: Sequence[int], profile: Profile) -> Dataset:
     """Return the job as one chain of Ray Data; its rows are counts of the partitions as they are committed."""
     rows = partitions(plan, missing)
     for group in check_profile(profile, plan.chain):
@@ -76,7 +76,7 @@ def thermal_pictures(plan: PhotoPlan, missing: Sequence[int], profile: Profile) 
     return write_shards(rows, plan, profile, write_thermal_files if plan.job.layout == "tfake" else write_partition)
 
 
-def _finish(plan: PhotoPlan, commits: dict[int, Commit]) -> Summary:
+def _finish(plan: ThermalizePlan, commits: dict[int, Commit]) -> Summary:
     """Write manifest and card of a finished run and return what it came to."""
     write_manifest(plan.out, commits, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
     reasons = Counter[str]()
@@ -88,7 +88,7 @@ def _finish(plan: PhotoPlan, commits: dict[int, Commit]) -> Summary:
     return summary
 
 
-def _card(plan: PhotoPlan, summary: Summary) -> str:
+def _card(plan: ThermalizePlan, summary: Summary) -> str:
     """Return the card of an output; in the record's layout `datasets.load_dataset` reads it."""
     if plan.job.layout == "record":
         layout = "A row of `data/` is a pair; `thermal` is 16-bit centikelvin: degrees Celsius = value / 100 - 273.15."
@@ -99,7 +99,7 @@ def _card(plan: PhotoPlan, summary: Summary) -> str:
         )
     split = (
         f"The split is by person, as `{plan.recipe.source['person']}` says who is shown."
-        if plan.known
+        if plan.by_person
         else "Nothing says who is shown, so all rows are of one split, train: say it with `--person` before you hold people out."
     )
     head = front(f"{plan.job.name} ({plan.bundle.name})", "", [], rows=plan.job.layout == "record")

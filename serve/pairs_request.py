@@ -10,13 +10,13 @@ from models.errors import UserError
 from models.layers import Layer
 from models.stages import PARTLESS
 from models.weights.bundle import Bundle
+from pipelines.config import generate, thermalize
 from pipelines.config.captions import GIVEN
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import Encoding, GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.recipe import Recipe
-from pipelines.config.thermalize import ThermalizeJob, chain_for
-from pipelines.plan import photos, samples
+from pipelines.config.thermalize import ThermalizeJob
 from pipelines.rows.record import RecordSpec
 from serve.http.problems import ProblemError, of_validation
 from serve.http.schemas import PairsRequest, ThermalizeRequest
@@ -85,7 +85,7 @@ def pairs_order(
     if "gates" in request.settings:
         raise UserError("settings.gates: the gates have a field of their own, gates.")
     chain = _resolved(chain, bundle, {**job.settings, "gates": gates.model_dump()}, job.layers, limits)
-    recipe = samples.recipe_for(job, bundle, chain)
+    recipe = generate.recipe_for(job, bundle, chain)
     if request.caption is not None:
         recipe = recipe.model_copy(update={"captions": {"source": GIVEN}})
     return Order(job, chain, recipe, gates.attempts)
@@ -98,14 +98,14 @@ def photos_order(
     job = _photos_job(bundle, **_asked(request, defaults, limits))
     own = {stage: values for stage, values in defaults.settings.items() if stage in chain.stages}
     chain = _resolved(chain, bundle, _merged(own, request.settings), job.layers, limits)
-    return Order(job, chain, photos.recipe_for(job, chain))
+    return Order(job, chain, thermalize.recipe_for(job, chain))
 
 
 def photos_chain(defaults: GenerateJob, chain: ChainSpec, bundle: Bundle) -> ChainSpec:
     """Return the stages of a thermalize job, made by the parts of `chain`, that of pairs."""
     used = {link.name: link.part for link in chain.links if link.stage not in PARTLESS}
     job = _photos_job(bundle, conditions=defaults.conditions, samples=defaults.samples)
-    return chain_for(job, bundle.model_copy(update={"parts": used}), masked=False)
+    return thermalize.chain_for(job, bundle.model_copy(update={"parts": used}), masked=False)
 
 
 def _photos_job(bundle: Bundle, **asked: Any) -> ThermalizeJob:

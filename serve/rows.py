@@ -16,8 +16,9 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.square import squared
-from pipelines.plan import photos, samples
+from pipelines.plan import generate, thermalize
 from pipelines.plan.identities import Identity, Reference, checked, table_of
+from pipelines.plan.samples import SAMPLE_SCHEMA, samples_of
 from pipelines.plan.sampling import sampled
 from pipelines.rows.ids import hashed
 from pipelines.rows.record import pairs_of
@@ -50,18 +51,18 @@ def person_of(request: PairsRequest, embedding: Sequence[float] | None, referenc
 
 def sample_table(request: PairsRequest, order: Order[GenerateJob], person: Identity) -> pa.Table:
     """Return the samples as the plan of a job would hold them; a given caption says their attributes."""
-    rows = samples.samples_of(order.job, person)
+    rows = samples_of(order.job, person)
     if request.caption is not None:
         stated = {name: word for name, word in read(request.caption).items() if word != AMBIGUOUS}
         sources = {name: GIVEN if name in stated else NONE for name in ATTRIBUTES}
         said = {"attributes": json.dumps(stated), "attributes_source": json.dumps(sources)}
         rows = [{**row, **said} for row in rows]
-    return pa.Table.from_pylist(rows, schema=samples.SAMPLE_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA)
 
 
 def sample_columns(table: pa.Table, person: Identity, captions: list[str], sources: list[str]) -> Columns:
     """Return the samples with their captions as the columns that the chain takes."""
-    return samples.columns_of(
+    return generate.columns_of(
         table, table_of([person]), pa.table({"caption": captions, "caption_source": sources}), partition=0
     )
 
@@ -72,13 +73,13 @@ def photo_columns(files: Sequence[bytes], size: int, limits: Limits) -> Columns:
     Raises:
         ProblemError: a picture is not taken; the message says which and why.
     """
-    rows, found = list[dict[str, str]](), list[photos.Opened]()
+    rows, found = list[dict[str, str]](), list[thermalize.Opened]()
     for number, data in enumerate(files):
         square, box = squared(codecs.opened(data, number, limits), size)
-        found.append(photos.Opened("", square, box=box))
+        found.append(thermalize.Opened("", square, box=box))
         name = hashed("picture", hashlib.sha256(data).hexdigest())
         rows.append({"sample_id": name, "picture": str(number), "name": str(number), "person": ""})
-    return photos.columns_of(rows, found, size, masked=False, partition=0)
+    return thermalize.columns_of(rows, found, size, masked=False, partition=0)
 
 
 def records(order: Order[GenerateJob], rows: Columns) -> tuple[list[dict], list[dict]]:

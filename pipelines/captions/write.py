@@ -25,7 +25,7 @@ from pipelines.captions.keys import Keys
 from pipelines.captions.vllm import Engine, Texts, Told, silent
 from pipelines.config.captions import GRAMMAR, LLM, TEMPLATE, VllmOptions, vllm_options, writer_of
 from pipelines.config.profile import CaptionEngines
-from pipelines.plan.samples import Plan
+from pipelines.plan.generate import GeneratePlan
 
 WAVE = 65_536
 """Samples between two commits: an engine is started once or twice for each wave."""
@@ -38,7 +38,7 @@ Taken = Keys | set[int]
 Write = Callable[[Sequence[tuple[int, int]]], Texts]
 
 
-def write_captions(plan: Plan, engines: CaptionEngines, told: Told = silent) -> dict[str, int]:
+def write_captions(plan: GeneratePlan, engines: CaptionEngines, told: Told = silent) -> dict[str, int]:
     """Write the captions that `plan` lacks and return how many came from where (`llm`, `grammar`, `template`).
 
     told: is called with (texts written, texts asked for) as the engine goes on.
@@ -155,7 +155,7 @@ def _take(text: str, taken: Taken) -> bool:
     return True
 
 
-def _taken(plan: Plan, there: set[int]) -> Keys:
+def _taken(plan: GeneratePlan, there: set[int]) -> Keys:
     """Return the keys of the captions that are committed already, those of chunks `there`."""
     keys = Keys()
     for partition in (k for chunk, partitions in plan.chunks() if chunk in there for k in partitions):

@@ -1,10 +1,18 @@
-"""The chain of a generate job: what its plan brings, what a pair needs, and what it has where the bundle can make it."""
+"""A generate job resolved: its chain of stages, the parts that it runs, the size of its partitions, and its recipe."""
 
+from math import gcd, prod
+
+import numpy as np
+
+from models.columns import COLUMNS
 from models.errors import UserError
 from models.stages import CAPTIONS
-from models.weights.bundle import Bundle
+from models.weights.bundle import Bundle, Part, licence_of
+from pipelines.config.captions import writer_of
 from pipelines.config.chain import ChainSpec, resolve_chain
 from pipelines.config.job import GenerateJob
+from pipelines.config.recipe import PARTITION_BYTES, Recipe, caption_recipe, stage_recipes
+from pipelines.storage.address import resolve_uri
 
 BRINGS = ("sample_id", "identity_id", "view", "draw", "seed", "attributes", "attributes_source", "caption", "caption_source",
           "embedding", "partition", "attempt", "noise_id")  # fmt: skip
@@ -12,6 +20,8 @@ BRINGS = ("sample_id", "identity_id", "view", "draw", "seed", "attributes", "att
 WANTED = ("visible", "thermal", "scores")
 OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
 """Columns that pairs have to have, and those that they have where the bundle can make them."""
+CHUNK_SAMPLES = 4096
+"""Samples whose captions share a file, at most."""
 
 
 def chain_for(job: GenerateJob, bundle: Bundle) -> ChainSpec:
@@ -23,3 +33,61 @@ def chain_for(job: GenerateJob, bundle: Bundle) -> ChainSpec:
     return resolve_chain(
         bundle, given=BRINGS, wanted=WANTED, optional=OPTIONAL, layers=job.layers, parts=parts, settings=settings
     )
+
+
+def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
+    """Return everything that may change a byte of what the job makes."""
+    writer = writer_of(bundle, job.captions, job.parts)
+    return Recipe(
+        kind="generate",
+        seed=job.seed,
+        source={
+            "identities": job.identities.model_dump(mode="json", exclude={"count"}) | {"source": _address(job)},
+            "views": job.views.model_dump(mode="json"),
+        },
+        size=bundle.size,
+        layers=job.layers,
+        stages=stage_recipes(chain),
+        captions=caption_recipe(writer, bundle.folder, job.captions),
+        encoding=job.encoding.model_dump(mode="json"),
+        partition=identities_per_partition(job, bundle, chain),
+        chunk=CHUNK_SAMPLES,
+        licence=licence_of(parts_in_use(job, bundle, chain).values()),
+    )
+
+
+def _address(job: GenerateJob) -> str:
+    """Return where people come from, a file by its whole path: the same file is the same source."""
+    source = job.identities.source
+    return source if source == "reference" else resolve_uri(source)
+
+
+def parts_in_use(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> dict[str, Part]:
+    """Return the parts that the job runs by name: of captions if a model writes them, and of its chain."""
+    writer = writer_of(bundle, job.captions, job.parts)
+    names = [name for name, part in bundle.parts.items() if part is writer]
+    return {name: bundle.parts[name] for name in names} | {link.name: link.part for link in chain.links}
+
+
+def identities_per_partition(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
+    """Return how many whole people a partition holds.
+
+    As many as `partition_samples` and `PARTITION_BYTES` of columns, attempts included, allow, at least one, and if possible so
+    that the samples fill the first stage's batches.
+    """
+    each = job.views.per_identity * job.views.draws
+    count = max(1, min(job.partition_samples // each, PARTITION_BYTES // (sample_bytes(job, bundle, chain) * each)))
+    batch = chain.links[0].part.batch
+    full = batch // gcd(batch, each)
+    return count // full * full or count
+
+
+def sample_bytes(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
+    """Return the bytes of one sample's columns in a block, uncompressed, its failed attempts among them."""
+    sizes, layers, total = {"S": bundle.size, "stages": len(chain.links)}, len(job.layers), 0
+    for name in (*chain.given, *chain.tracked):
+        column = COLUMNS[name]
+        if column.dtype not in ("text", "bytes"):
+            values = prod(sizes[side] if isinstance(side, str) else side for side in column.shape)
+            total += np.dtype(column.dtype).itemsize * values * (layers if column.per == "layer" else 1)
+    return total * job.gates.attempts

@@ -19,6 +19,8 @@ from pipelines.config.chain import ChainSpec, Link, chain_spec
 
 VERSION = 3
 """Of the layout of outputs: what `_plan` holds and what a row is."""
+PARTITION_BYTES = 256 * 2**20
+"""Bytes that a partition's columns may take, uncompressed."""
 
 
 class StageRecipe(BaseModel):

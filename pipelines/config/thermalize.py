@@ -1,14 +1,15 @@
-"""A thermalize job: which pictures to see in thermal, and how; and its chain of stages."""
+"""A thermalize job: which pictures to see in thermal, and how; its chain of stages, and its recipe."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.layers import Conditions, Draws, Layer, layers_of
-from models.weights.bundle import Bundle
+from models.weights.bundle import Bundle, licence_of
 from pipelines.config.chain import ChainSpec, resolve_chain
 from pipelines.config.job import Encoding
 from pipelines.config.persons import parse_person
+from pipelines.config.recipe import PARTITION_BYTES, Recipe, stage_recipes
 
 BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "visible",
           "content_box")  # fmt: skip
@@ -64,4 +65,18 @@ def chain_for(job: ThermalizeJob, bundle: Bundle, masked: bool) -> ChainSpec:
         layers=job.layers,
         parts=job.parts,
         settings=job.settings,
+    )
+
+
+def recipe_for(job: ThermalizeJob, chain: ChainSpec, person: str = "") -> Recipe:
+    """Return everything that may change a byte of what the job makes. person: what says who is shown."""
+    return Recipe(
+        kind="thermalize",
+        source={"images": job.images, "masks": job.masks, "person": person, "layout": job.layout},
+        size=job.size,
+        layers=job.layers,
+        stages=stage_recipes(chain),
+        encoding=job.encoding.model_dump(mode="json"),
+        partition=max(1, min(job.partition_samples, PARTITION_BYTES // (job.size**2 * (4 + 2 * len(job.layers))))),
+        licence=licence_of(link.part for link in chain.links),
     )

@@ -5,8 +5,8 @@ from pipelines.config import generate, thermalize
 from pipelines.config.chain import ChainSpec
 from pipelines.config.recipe import chain_of
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.plan.photos import PhotoPlan
 from pipelines.plan.pieces import read_pieces, read_recipe, read_run
+from pipelines.plan.thermalize import ThermalizePlan
 from pipelines.storage.uri import Storage
 
 
@@ -33,10 +33,10 @@ def _lacks(chain: ChainSpec, column: str) -> bool:
     )
 
 
-def read_photo_plan(out: Storage) -> PhotoPlan:
+def read_thermalize_plan(out: Storage) -> ThermalizePlan:
     """Return the plan of a thermalize run in `out`, with the recipe that it was made from. Raises what `read_chain` raises."""
     recipe, bundle = read_recipe(out)
     job, pieces = ThermalizeJob.model_validate(read_run(out)["job"]), read_pieces(out)
     if not pieces.found:
         raise UserError(f"{out.uri} has no whole plan yet: the command that began it was stopped. Run it again.")
-    return PhotoPlan(out, job, bundle, recipe, read_chain(out), pieces)
+    return ThermalizePlan(out, job, bundle, recipe, read_chain(out), pieces)

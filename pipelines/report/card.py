@@ -5,7 +5,8 @@ from typing import Any
 from huggingface_hub import DatasetCardData
 
 from models.columns import COLUMNS
-from pipelines.plan.samples import Plan, parts_in_use
+from pipelines.config.generate import parts_in_use
+from pipelines.plan.generate import GeneratePlan
 from pipelines.rows.schema import RECORD
 
 READING = """\
@@ -19,7 +20,7 @@ celsius = np.asarray(pairs[0]["thermal"], dtype=np.float32) / 100 - 273.15
 """
 
 
-def card(plan: Plan, pairs: int, rejects: bool, sheet: bool) -> str:
+def card(plan: GeneratePlan, pairs: int, rejects: bool, sheet: bool) -> str:
     """Return the card of a finished run. sheet: whether there is a contact sheet to show."""
     job, bundle = plan.job, plan.bundle
     layers = ", ".join(layer.name for layer in plan.recipe.layers)

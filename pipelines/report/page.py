@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.config.captions import AUTHORS
-from pipelines.plan.samples import Plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.report.sheet import View, coloured, scale_of, tiles
 from pipelines.report.summary import Report
 
@@ -49,7 +49,9 @@ th { text-align: left; font-weight: 500; } td, th { padding: 5px 22px 5px 0; bor
 """
 
 
-def page(report: Report, plan: Plan, views: list[View], rejects: list[View], scores: dict[str, list[float]]) -> str:
+def page(
+    report: Report, plan: GeneratePlan, views: list[View], rejects: list[View], scores: dict[str, list[float]]
+) -> str:
     """Return the report as HTML. Every text that comes from data is escaped."""
     scale = scale_of(views)
     body = [
@@ -149,7 +151,7 @@ def stages(report: Report) -> str:
     return f"<table><tr><th>stage<th>worker seconds<th>share<th>samples per worker second{rows}</table>"
 
 
-def chain(plan: Plan) -> str:
+def chain(plan: GeneratePlan) -> str:
     """Return every stage, its part, and what it reads from whom."""
     rows = ""
     for (stage, part, kind, read), link in zip(plan.chain.pipes, plan.chain.links, strict=True):

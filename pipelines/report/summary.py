@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelines.config.captions import AUTHORS
-from pipelines.plan.samples import Plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.storage.commits import Commit
 
 PAGE = "report/index.html"
@@ -47,7 +47,7 @@ class Report:
         return f"{counts}\ncaptions: {captions}" if captions else counts
 
 
-def summary(plan: Plan, commits: Iterable[Commit]) -> Report:
+def summary(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
     """Add up the commit records."""
     commits = list(commits)
     reasons, seconds, captions = Counter[str](), Counter[str](), Counter[str]()

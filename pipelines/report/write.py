@@ -7,7 +7,7 @@ from itertools import islice
 
 import pyarrow as pa
 
-from pipelines.plan.samples import Plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.report.card import card
 from pipelines.report.page import page
 from pipelines.report.sheet import contact_sheet, views_of
@@ -20,7 +20,7 @@ SHARDS_READ = 256
 PEOPLE_SHOWN, VIEWS_SHOWN, REJECTS_SHOWN = 8, 4, 8
 
 
-def finish(plan: Plan, commits: dict[int, Commit]) -> Report:
+def finish(plan: GeneratePlan, commits: dict[int, Commit]) -> Report:
     """Write manifest, card and report of a finished run and return the report."""
     write_manifest(plan.out, commits, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
     report = summary(plan, commits.values())
@@ -38,11 +38,11 @@ def finish(plan: Plan, commits: dict[int, Commit]) -> Report:
     return report
 
 
-def _tables(plan: Plan, files: dict[int, str]) -> Iterable[pa.Table]:
+def _tables(plan: GeneratePlan, files: dict[int, str]) -> Iterable[pa.Table]:
     return (read_shard(plan.out, partition, name) for partition, name in files.items())
 
 
-def _scores(plan: Plan, files: dict[int, str]) -> dict[str, list[float]]:
+def _scores(plan: GeneratePlan, files: dict[int, str]) -> dict[str, list[float]]:
     """Return score -> its values over the accepted samples."""
     values: dict[str, list[float]] = {}
     for partition, name in files.items():

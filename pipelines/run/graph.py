@@ -12,8 +12,7 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from models.columns import Columns
 from pipelines.config.chain import ChainSpec
 from pipelines.config.profile import Group, Profile
-from pipelines.plan.photos import PhotoPlan
-from pipelines.plan.samples import Plan
+from pipelines.plan.stored import ChainPlan
 from pipelines.run.chain import Chain
 from pipelines.run.writer import write_partition
 
@@ -21,7 +20,7 @@ RESTARTS = 16
 """How often the process of one actor may die; nodes that are taken away do not count."""
 
 
-def partitions(plan: Plan | PhotoPlan, missing: Sequence[int]) -> Dataset:
+def partitions(plan: ChainPlan[Any], missing: Sequence[int]) -> Dataset:
     """Return the partitions that are asked for: one block each, a row per sample."""
 
     def samples(block: Columns) -> Columns:
@@ -58,7 +57,7 @@ def stage(rows: Dataset, group: Group, chain: ChainSpec, attempts: int = 1) -> D
 
 
 def write_shards(
-    rows: Dataset, plan: Plan | PhotoPlan, profile: Profile, write: Callable[..., Any] = write_partition
+    rows: Dataset, plan: ChainPlan[Any], profile: Profile, write: Callable[..., Any] = write_partition
 ) -> Dataset:
     """Return the counts of each partition of `rows`, once `write` has encoded, written and committed it."""
     return rows.map_batches(

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from models.columns import Columns
 from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import encode_png
-from pipelines.plan.photos import PhotoPlan
-from pipelines.plan.samples import Plan
+from pipelines.plan.stored import ChainPlan
+from pipelines.plan.thermalize import ThermalizePlan
 from pipelines.rows.record import reasons, table_of
 from pipelines.rows.schema import PICTURE
 from pipelines.run.chain import stacked
@@ -25,7 +25,7 @@ from pipelines.storage.commits import Commit, commit, write_shard
 ROW_GROUP = 64
 
 
-def write_partition(block: Columns, plan: Plan | PhotoPlan, threads: int) -> Columns:
+def write_partition(block: Columns, plan: ChainPlan[Any], threads: int) -> Columns:
     """Write the partition that `block` holds whole; returns one row of counts.
 
     Accepted pairs go to `data/`, samples that stayed rejected and the failed attempts at others to `rejects/`. The bytes
@@ -44,7 +44,7 @@ def write_partition(block: Columns, plan: Plan | PhotoPlan, threads: int) -> Col
     return finish_partition(partition, rows, plan, threads, Commit(file, pairs, digest, size), began)
 
 
-def write_thermal_files(block: Columns, plan: PhotoPlan, threads: int) -> Columns:
+def write_thermal_files(block: Columns, plan: ThermalizePlan, threads: int) -> Columns:
     """Write the partition that `block` holds whole in T-FAKE's layout: `CONDITION/NAME_thermal.png`, 16 bit.
 
     A value means 20 + 20 * value / 65535 degrees Celsius; what is colder or warmer takes the end of the scale. Otherwise
@@ -76,7 +76,7 @@ def tfake_values(celsius: np.ndarray) -> np.ndarray:
 
 
 def finish_partition(
-    partition: int, rows: Columns, plan: Plan | PhotoPlan, threads: int, record: Commit, began: float
+    partition: int, rows: Columns, plan: ChainPlan[Any], threads: int, record: Commit, began: float
 ) -> Columns:
     """Write the rejects of a partition and commit `record` with its counts; returns them as a row.
 
@@ -102,7 +102,7 @@ def finish_partition(
     return {key: np.array([value]) for key, value in row.items()}
 
 
-def whole_partition(block: Columns, plan: Plan | PhotoPlan) -> tuple[int, Columns]:
+def whole_partition(block: Columns, plan: ChainPlan[Any]) -> tuple[int, Columns]:
     """Return (partition, rows in plan order, failed attempts after them) if `block` is exactly one partition."""
     partitions = set(np.asarray(block["partition"]).tolist())
     assert len(partitions) == 1, f"the writer was given rows of partitions {sorted(partitions)}; a block must hold one"
@@ -137,7 +137,7 @@ def encoded(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _written(plan: Plan | PhotoPlan, folder: str, partition: int, table: pa.Table) -> tuple[str, str, int]:
+def _written(plan: ChainPlan[Any], folder: str, partition: int, table: pa.Table) -> tuple[str, str, int]:
     if not len(table):
         return "", "", 0
     content = encoded(table)

@@ -14,9 +14,7 @@ import pyarrow.fs as arrow_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from models.errors import EnvironmentFault, UserError
-
-LOCAL = ("file", "local", "memory")
-"""Schemes of URIs that begin with no name of a bucket or a host."""
+from pipelines.storage.address import resolve_uri
 
 
 def views(uri: str) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFileSystem, str]:
@@ -43,14 +41,7 @@ class Storage:
     """
 
     def __init__(self, uri: str | Path) -> None:
-        text = str(uri)
-        if "://" not in text:
-            self.uri = os.path.abspath(os.path.expanduser(text))
-            return
-        scheme, _, place = text.partition("://")
-        if scheme not in LOCAL and not place.partition("/")[0]:
-            raise UserError(f"{text} names no bucket: write {scheme}://BUCKET/FOLDER.")
-        self.uri = f"{scheme}://{place.rstrip('/') or '/'}"
+        self.uri = resolve_uri(uri)
 
     def __getstate__(self) -> dict[str, str]:
         return {"uri": self.uri}

@@ -88,7 +88,7 @@ def plan(out: str, people: str, views: str, source: str) -> dict[str, Any]:
     """Write or read again the plan in `out`."""
     from models.weights.bundle import load_bundle
     from pipelines.config.job import load_job
-    from pipelines.plan.samples import write_plan
+    from pipelines.plan.extend import write_plan
     from pipelines.storage.uri import Storage
 
     edits = [f"identities.source={source}", f"identities.count={people}", f"views.per_identity={views}"]

@@ -15,8 +15,8 @@ from models.weights.bundle import load_bundle
 from models.weights.store import ROOT
 from pipelines.config.job import load_job
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.plan.photos import write_photo_plan
-from pipelines.plan.samples import write_plan
+from pipelines.plan.extend import write_plan
+from pipelines.plan.thermalize import write_thermalize_plan
 from pipelines.storage.uri import Storage
 
 HEAVY = {"torch", "ray", "diffusers", "transformers", "pyarrow", "fsspec", "filelock"}
@@ -175,7 +175,7 @@ def test_the_chain_of_an_output_is_that_of_its_recipe(capsys: pytest.CaptureFixt
     for masks in ("", str(tmp_path / "photos")):
         out = tmp_path / f"thermal-{bool(masks)}"
         asked: dict[str, Any] = {"images": str(tmp_path / "photos"), "masks": masks, "size": 64}
-        plan = write_photo_plan(ThermalizeJob(**asked), bundle, Storage(out))
+        plan = write_thermalize_plan(ThermalizeJob(**asked), bundle, Storage(out))
         stages = chain(capsys, "--out", str(out))
         assert "\n".join(stages.values()) == str(plan.chain)
         assert ("classes" in stages["source"]) == bool(masks)

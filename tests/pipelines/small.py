@@ -25,8 +25,9 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import check_request
 from pipelines.generate import generate
-from pipelines.plan.photos import PhotoPlan
-from pipelines.plan.samples import Plan, write_plan
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import GeneratePlan
+from pipelines.plan.thermalize import ThermalizePlan
 from pipelines.report.summary import Report
 from pipelines.report.write import finish as finish_report
 from pipelines.run.chain import Chain
@@ -263,12 +264,12 @@ def make(wanted: GenerateJob, bundle: Bundle, out: Path | str, *edits: str) -> R
     return generate(check_request(wanted, bundle, profile(*edits)), Storage(out))
 
 
-def finish(plan: Plan) -> Report:
+def finish(plan: GeneratePlan) -> Report:
     """End a run as the driver does, without Ray."""
     return end_run(plan, finish_report)
 
 
-def make_here(wanted: GenerateJob, bundle: Bundle, out: Path | str) -> Plan:
+def make_here(wanted: GenerateJob, bundle: Bundle, out: Path | str) -> GeneratePlan:
     """Run what a job lacks in this process, by the same stages and the same writer."""
     plan = write_plan(wanted, bundle, Storage(out))
     write_captions(plan, profile().captions)
@@ -276,13 +277,13 @@ def make_here(wanted: GenerateJob, bundle: Bundle, out: Path | str) -> Plan:
     return plan
 
 
-def chain_of(plan: Plan | PhotoPlan, attempts: int | None = None) -> Chain:
+def chain_of(plan: GeneratePlan | ThermalizePlan, attempts: int | None = None) -> Chain:
     """Return all stages of a plan's job in this process."""
-    wanted = plan.job.gates.attempts if isinstance(plan, Plan) else 1
+    wanted = plan.job.gates.attempts if isinstance(plan, GeneratePlan) else 1
     return Chain(plan.chain, plan.chain.stages, attempts or wanted)
 
 
-def write_missing(plan: Plan | PhotoPlan, chain: Chain) -> None:
+def write_missing(plan: GeneratePlan | ThermalizePlan, chain: Chain) -> None:
     """Write the partitions of a plan that are not committed."""
     for partition in sorted(set(range(plan.partitions)) - finished(plan.out)):
         write_partition(chain(plan.partition(partition)), plan, threads=1)

@@ -18,7 +18,7 @@ import pytest
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.job import GenerateJob
-from pipelines.plan.samples import Plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.report.summary import Report
 from pipelines.storage.commits import committed, finished
 from pipelines.storage.uri import Storage
@@ -118,7 +118,7 @@ def test_a_finished_output_is_kept_and_another_job_is_refused(first: tuple[Bundl
 def test_one_bad_row_is_rejected_with_its_reason_and_ends_nothing(
     local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Plan, "save_captions", _spoil(Plan.save_captions))
+    monkeypatch.setattr(GeneratePlan, "save_captions", _spoil(GeneratePlan.save_captions))
     report = small.make(job("gates.identity=-1"), bundle, tmp_path / "out")
 
     assert report.rejected == 1

@@ -23,8 +23,8 @@ from pipelines import inspect, thermalize
 from pipelines.config.request import load_thermalize
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
-from pipelines.plan import photos as photo_plan
-from pipelines.plan.photos import PhotoPlan, write_photo_plan
+from pipelines.plan import thermalize as thermalize_plan
+from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
 from pipelines.rows.ids import split_of
 from pipelines.run.clean import run as clean
 from pipelines.run.driver import end_run
@@ -76,15 +76,15 @@ def starter() -> Bundle:
 
 
 @pytest.fixture
-def planned(photos: Path, starter: Bundle, tmp_path: Path) -> Callable[..., PhotoPlan]:
-    def plan(out: str = "out", **values: Any) -> PhotoPlan:
+def planned(photos: Path, starter: Bundle, tmp_path: Path) -> Callable[..., ThermalizePlan]:
+    def plan(out: str = "out", **values: Any) -> ThermalizePlan:
         job = ThermalizeJob(**({"images": str(photos), "masks": str(photos), "size": SIZE} | values))
-        return write_photo_plan(job, starter, Storage(tmp_path / out))
+        return write_thermalize_plan(job, starter, Storage(tmp_path / out))
 
     return plan
 
 
-def whole_run(plan: PhotoPlan, write: Callable[..., Any]) -> None:
+def whole_run(plan: ThermalizePlan, write: Callable[..., Any]) -> None:
     """Run a plan in this process, by the same stages that Ray Data runs."""
     chain = small.chain_of(plan)
     for partition in range(plan.partitions):
@@ -119,32 +119,32 @@ def test_classes_of_a_parquet_spare_the_parser(tmp_path: Path, starter: Bundle) 
     masks = pa.array([cv2.imencode(".png", mask())[1].tobytes()], pa.binary())
     with_classes = parquet(tmp_path / "with", 1, classes=masks)
     request = load_thermalize(with_classes, bundle=str(path), profile="laptop")
-    plan = write_photo_plan(request.job, request.bundle, Storage(tmp_path / "out"))
+    plan = write_thermalize_plan(request.job, request.bundle, Storage(tmp_path / "out"))
     assert plan.chain.stages == ("thermal",)
     bare = load_thermalize(parquet(tmp_path / "bare", 1), bundle=str(path), profile="laptop")
     with pytest.raises(UserError, match="stage thermal reads column classes, which the source does not bring"):
-        write_photo_plan(bare.job, bare.bundle, Storage(tmp_path / "other"))
+        write_thermalize_plan(bare.job, bare.bundle, Storage(tmp_path / "other"))
 
 
 def test_a_row_group_is_read_once_for_its_pictures(
-    tmp_path: Path, planned: Callable[..., PhotoPlan], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, planned: Callable[..., ThermalizePlan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        photo_plan, "ThreadPoolExecutor", lambda *_: ThreadPoolExecutor(1)
+        thermalize_plan, "ThreadPoolExecutor", lambda *_: ThreadPoolExecutor(1)
     )  # two at once may both read it
     masks = pa.array([cv2.imencode(".png", mask())[1].tobytes()] * 6, pa.binary())
     plan = planned(images=parquet(tmp_path / "six", 6, classes=masks), masks="")
-    photo_plan._row_group.cache_clear()
+    thermalize_plan._row_group.cache_clear()
     assert set(plan.partition(0)["reject"]) == {""}
-    assert photo_plan._row_group.cache_info().misses == 1
+    assert thermalize_plan._row_group.cache_info().misses == 1
 
 
-def test_parquet_files_without_a_row_are_refused(tmp_path: Path, planned: Callable[..., PhotoPlan]) -> None:
+def test_parquet_files_without_a_row_are_refused(tmp_path: Path, planned: Callable[..., ThermalizePlan]) -> None:
     with pytest.raises(UserError, match="none holds no picture: its Parquet files have no row"):
         planned(images=parquet(tmp_path / "none", 0), masks="")
 
 
-def test_pairs_come_out_in_the_record(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
+def test_pairs_come_out_in_the_record(planned: Callable[..., ThermalizePlan], tmp_path: Path) -> None:
     plan = planned()
     whole_run(plan, write_partition)
     record = committed(plan.out)[0]
@@ -168,7 +168,7 @@ def test_pairs_come_out_in_the_record(planned: Callable[..., PhotoPlan], tmp_pat
     assert (decode(rows[0]["classes"]["bytes"])[:4] == 0).all()  # IGNORE is background
 
 
-def test_what_cannot_be_taken_has_its_reason(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
+def test_what_cannot_be_taken_has_its_reason(planned: Callable[..., ThermalizePlan], tmp_path: Path) -> None:
     plan = planned(layout="tfake")
     whole_run(plan, write_thermal_files)
     record = committed(plan.out)[0]
@@ -185,7 +185,7 @@ def test_what_cannot_be_taken_has_its_reason(planned: Callable[..., PhotoPlan], 
     assert record.facts["samples"] == 9 and record.facts["rejected"] == 6 and record.rows == 6
 
 
-def test_t_fakes_layout_holds_its_scale(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
+def test_t_fakes_layout_holds_its_scale(planned: Callable[..., ThermalizePlan], tmp_path: Path) -> None:
     whole_run(planned("pairs"), write_partition)
     whole_run(planned("files", layout="tfake"), write_thermal_files)
     rows = pq.read_table(tmp_path / "pairs" / "data").to_pylist()
@@ -199,7 +199,7 @@ def test_t_fakes_layout_holds_its_scale(planned: Callable[..., PhotoPlan], tmp_p
     assert tfake_values(np.array([10.0, 20, 30, 40, 50, np.nan])).tolist() == [0, 0, 32768, 65535, 65535, 0]
 
 
-def test_repeating_writes_the_same_bytes(planned: Callable[..., PhotoPlan], tmp_path: Path) -> None:
+def test_repeating_writes_the_same_bytes(planned: Callable[..., ThermalizePlan], tmp_path: Path) -> None:
     digests = []
     for out in ("one", "two"):
         whole_run(planned(out, layout="tfake", partition_samples=3), write_thermal_files)
@@ -219,8 +219,8 @@ def test_parquet_pictures_are_taken(starter: Bundle, tmp_path: Path, masked: boo
     (tmp_path / "in" / "data").mkdir(parents=True)
     pq.write_table(pa.table(columns), tmp_path / "in" / "data" / "a.parquet", row_group_size=2)
     job = ThermalizeJob(images=str(tmp_path / "in"), size=SIZE, conditions=["cold"], layout="tfake")
-    plan = write_photo_plan(job, starter, Storage(tmp_path / "out"))
-    assert plan.masked == masked
+    plan = write_thermalize_plan(job, starter, Storage(tmp_path / "out"))
+    assert plan.has_classes == masked
     whole_run(plan, write_thermal_files)
     assert sorted(path.name for path in (tmp_path / "out" / "cold" / "data").iterdir()) == [
         f"a-00000{k}_thermal.png" for k in range(3)
@@ -228,7 +228,9 @@ def test_parquet_pictures_are_taken(starter: Bundle, tmp_path: Path, masked: boo
     assert committed(plan.out)[0].facts["reasons"] == {"empty": 1}
 
 
-def test_wrong_requests_are_refused_by_name(planned: Callable[..., PhotoPlan], photos: Path, tmp_path: Path) -> None:
+def test_wrong_requests_are_refused_by_name(
+    planned: Callable[..., ThermalizePlan], photos: Path, tmp_path: Path
+) -> None:
     plan = planned()
     assert plan.samples == 9
     with pytest.raises(UserError, match=r"what differs: size: 64 -> 96\. "):
@@ -272,7 +274,7 @@ def album(tmp_path: Path) -> Path:
 def thermalized(images: Path, out: Path, **values: Any) -> list[dict[str, Any]]:
     """Run a job on the null bundle, its end included, and return its rows, each picture once."""
     job = ThermalizeJob(**({"images": str(images), "size": SIZE, "conditions": ["warm"]} | values))
-    plan = write_photo_plan(job, load_bundle("null"), Storage(out))
+    plan = write_thermalize_plan(job, load_bundle("null"), Storage(out))
     whole_run(plan, write_partition)
     end_run(plan, thermalize._finish)
     return pq.read_table(out / "data").to_pylist()
@@ -353,7 +355,7 @@ def test_a_picture_that_fits_is_stored_as_it_came(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_run_on_ray_equals_this_process_and_goes_on(
-    planned: Callable[..., PhotoPlan], photos: Path, tmp_path: Path, local_ray: object
+    planned: Callable[..., ThermalizePlan], photos: Path, tmp_path: Path, local_ray: object
 ) -> None:
     whole_run(plan := planned("here", partition_samples=3), write_partition)
     wanted = {part: record.digest for part, record in committed(plan.out).items()}

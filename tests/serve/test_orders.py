@@ -8,12 +8,12 @@ import pytest
 from models.attributes import ATTRIBUTES
 from models.captions.reading import read
 from models.layers import Layer
-from pipelines.config.generate import chain_for
+from pipelines.config.generate import chain_for, recipe_for
 from pipelines.config.job import Encoding, load_job
 from pipelines.config.profile import Limits
 from pipelines.plan.attributes import IDENTITY
 from pipelines.plan.people import people_of
-from pipelines.plan.samples import recipe_for, samples_of
+from pipelines.plan.samples import samples_of
 from pipelines.rows.schema import RECORD
 from pipelines.run.chain import Chain
 from serve import pairs_request as order

@@ -38,7 +38,7 @@ from models.weights.store import ROOT
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.embed import looked_at
 from pipelines.pictures.codecs import decode, encode_png_rgb
-from pipelines.plan.photos import write_photo_plan
+from pipelines.plan.thermalize import write_thermalize_plan
 from pipelines.rows.record import pairs_of
 from pipelines.rows.schema import RECORD, schema
 from pipelines.run.chain import Chain
@@ -219,7 +219,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, faces: list[np.ndarray]) ->
 def test_a_picture_comes_out_as_the_thermalize_job_makes_it(client: Client, photos: Path, tmp_path: Path) -> None:
     bundle = SETTINGS.load().bundle
     job = ThermalizeJob(images=str(photos), size=bundle.size, encoding={"visible": "png"})
-    plan = write_photo_plan(job, bundle, Storage(tmp_path / "out"))
+    plan = write_thermalize_plan(job, bundle, Storage(tmp_path / "out"))
     made = Chain(plan.chain, plan.chain.stages)(plan.partition(0))
     expected = [pair for row in range(2) for pair in pairs_of(plan.record, made, row)]
 

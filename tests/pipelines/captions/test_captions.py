@@ -23,7 +23,8 @@ from pipelines.captions.write import FEW, choose, cleaned, templates, write_capt
 from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import CaptionEngines
-from pipelines.plan.samples import Plan, write_plan
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -137,7 +138,7 @@ def starter() -> Bundle:
     return load_bundle("starter")
 
 
-def llm_plan(starter: Bundle, job: Callable[..., GenerateJob], bundle: Bundle, out: Path) -> Plan:
+def llm_plan(starter: Bundle, job: Callable[..., GenerateJob], bundle: Bundle, out: Path) -> GeneratePlan:
     """A plan of the small bundle whose captions the starter's model writes."""
     weights = str(starter.main(CAPTIONS))
     mixed = small.with_part(bundle, CAPTIONS, kind="vllm", weights=weights, licence="apache-2.0")

@@ -17,14 +17,15 @@ from models.unet import UNetConfig
 from models.weights.bundle import Bundle, licence_of, load_bundle
 from models.weights.store import seal
 from pipelines import inspect
-from pipelines.config.generate import chain_for
+from pipelines.config.generate import chain_for, parts_in_use, recipe_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import VERSION
 from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
 from pipelines.plan.chains import read_chain
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import GeneratePlan, read_plan
 from pipelines.plan.pieces import RUN
-from pipelines.plan.samples import Plan, parts_in_use, read_plan, recipe_for, write_plan
 from pipelines.report.card import card
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -199,13 +200,13 @@ def test_one_condition_has_one_name(job: Job, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def layered(job: Job, tmp_path: Path) -> Plan:
+def layered(job: Job, tmp_path: Path) -> GeneratePlan:
     """Two people in the warm and in a room of 22.5 degrees, each drawn twice, without models."""
     edits = "conditions=[warm, 22.5]", "samples=2", "identities.count=2", "gates.attempts=1"
     return small.make_here(job(*edits), load_bundle("null"), tmp_path / "layers")
 
 
-def test_layers_are_rows_with_ids_noise_and_scores_of_their_own(layered: Plan) -> None:
+def test_layers_are_rows_with_ids_noise_and_scores_of_their_own(layered: GeneratePlan) -> None:
     rows = pq.read_table(Path(layered.out.uri, "data")).to_pylist()
     assert len(rows) == len({row["pair_id"] for row in rows}) == 32
     sample = [row for row in rows if row["sample_id"] == rows[0]["sample_id"]]
@@ -224,14 +225,14 @@ def test_layers_are_rows_with_ids_noise_and_scores_of_their_own(layered: Plan) -
     )
 
 
-def test_a_layer_is_made_again_from_its_provenance(layered: Plan) -> None:
+def test_a_layer_is_made_again_from_its_provenance(layered: GeneratePlan) -> None:
     rows = pq.read_table(Path(layered.out.uri, "data")).to_pylist()
     for row in rows[:4]:
         result = inspect.run(layered.out.uri, row["pair_id"])
         assert result is not None and result.same
 
 
-def test_layers_that_were_there_keep_their_pairs(job: Job, tmp_path: Path, layered: Plan) -> None:
+def test_layers_that_were_there_keep_their_pairs(job: Job, tmp_path: Path, layered: GeneratePlan) -> None:
     """A condition or a draw more changes no pair of those that were asked for before."""
     edits = "conditions=[cold, warm]", "samples=3", "identities.count=2", "gates.attempts=1"
     small.make_here(job(*edits), load_bundle("null"), tmp_path / "more")

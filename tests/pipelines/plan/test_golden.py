@@ -9,7 +9,7 @@ import pytest
 
 from models.weights.bundle import load_bundle
 from pipelines.config.job import GenerateJob, load_job
-from pipelines.plan.samples import write_plan
+from pipelines.plan.extend import write_plan
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 

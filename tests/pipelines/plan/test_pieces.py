@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
 from pipelines.config.job import GenerateJob
-from pipelines.plan import samples
+from pipelines.plan import extend
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.plan.identities import Identity, Reference
 from pipelines.plan.pieces import Piece, Pieces, chunk_sizes, read_pieces
-from pipelines.plan.samples import Plan, write_plan
 from pipelines.plan.sampling import SampledPeople
 from pipelines.storage.uri import Storage
 
@@ -27,10 +28,10 @@ Job = Callable[..., GenerateJob]
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "PIECE_SAMPLES", 20)  # two partitions of two people
+    monkeypatch.setattr(extend, "PIECE_SAMPLES", 20)  # two partitions of two people
 
 
-def rows(plan: Plan) -> list[dict]:
+def rows(plan: GeneratePlan) -> list[dict]:
     return [row for k in range(plan.partitions) for row in plan.sample_table(k).to_pylist()]
 
 
@@ -46,7 +47,7 @@ def test_a_large_plan_is_several_pieces_of_the_same_samples(
     assert [many.rows(k) for k in range(many.partitions)] == [8, 8, 8, 8, 8, 1]
     chunks = [k for _, partitions in many.chunks() for k in partitions]
     assert chunks == list(range(6))
-    monkeypatch.setattr(samples, "PIECE_SAMPLES", 10**6)
+    monkeypatch.setattr(extend, "PIECE_SAMPLES", 10**6)
     one = write_plan(job("identities.count=11", "limit=41"), bundle, Storage(tmp_path / "one"))
     assert len(one.pieces.found) == 1 and rows(one) == rows(many)
     for k in range(6):
@@ -57,20 +58,20 @@ def test_a_plan_that_was_stopped_between_two_pieces_goes_on_with_the_same(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = write_plan(job("identities.count=11"), bundle, Storage(tmp_path / "whole"))
-    out, table_of = Storage(tmp_path / "out"), samples.table_of
+    out, table_of = Storage(tmp_path / "out"), extend.table_of
 
     def broken(people: list[Identity]) -> pa.Table:
         if people[0].id == whole.identity_table(3)["identity_id"][0].as_py():
             raise KeyboardInterrupt
         return table_of(people)
 
-    monkeypatch.setattr(samples, "table_of", broken)
+    monkeypatch.setattr(extend, "table_of", broken)
     with pytest.raises(KeyboardInterrupt):
         write_plan(job("identities.count=11"), bundle, out)
     assert [name for name in out.list() if "pieces" in name] == [
         f"_plan/pieces/00000{end}" for end in ("-identities.parquet", "-samples.parquet", ".json")
     ]
-    monkeypatch.setattr(samples, "table_of", table_of)
+    monkeypatch.setattr(extend, "table_of", table_of)
     again = write_plan(job("identities.count=11"), bundle, out)
     assert rows(again) == rows(whole) and files(again.out) == files(whole.out)
 

@@ -16,14 +16,15 @@ from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.config.generate import chain_for
+from pipelines.config import generate
+from pipelines.config.generate import chain_for, identities_per_partition
 from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.request import check_request
-from pipelines.plan import samples
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import read_plan
 from pipelines.plan.given import GivenPeople
 from pipelines.plan.identities import RECOGNISER, Identity, Reference
-from pipelines.plan.samples import identities_per_partition, read_plan, write_plan
 from pipelines.plan.sampling import sampled
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -93,7 +94,7 @@ def test_a_partition_keeps_to_what_its_columns_may_take(
         wanted = job("partition_samples=4096", "views.per_identity=1", *edits)
         return identities_per_partition(wanted, bundle, chain_for(wanted, bundle))
 
-    monkeypatch.setattr(samples, "RAW_BYTES", 2**20)
+    monkeypatch.setattr(generate, "PARTITION_BYTES", 2**20)
     few = people()
     assert 4 <= few < people("conditions=[warm]") < people("conditions=[warm]", "gates.attempts=1")
 

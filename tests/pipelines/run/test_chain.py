@@ -18,7 +18,8 @@ from models.weights.bundle import Bundle, Part, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.chain import Link
 from pipelines.config.job import GenerateJob
-from pipelines.plan.samples import Plan, write_plan
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.rows import record
 from pipelines.run import chain, faults
 from pipelines.run.writer import encoded, whole_partition, write_partition
@@ -29,17 +30,17 @@ Job = Callable[..., GenerateJob]
 
 
 @pytest.fixture
-def plan(bundle: Bundle, job: Job, tmp_path: Path) -> Plan:
+def plan(bundle: Bundle, job: Job, tmp_path: Path) -> GeneratePlan:
     plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
     write_captions(plan, small.profile().captions)
     return plan
 
 
-def run(plan: Plan, attempts: int = 3) -> Columns:
+def run(plan: GeneratePlan, attempts: int = 3) -> Columns:
     return small.chain_of(plan, attempts)(plan.partition(0))
 
 
-def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: Plan) -> None:
+def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: GeneratePlan) -> None:
     rows = run(plan)
     assert rows["final"].sum() == 8
     failed = ~rows["final"]
@@ -73,7 +74,7 @@ def test_later_draws_have_a_batch_of_their_own(bundle: Bundle, job: Job, tmp_pat
     assert {pair for pair in seen if pair[0] < 2} == {(0, 4), (1, 2)}
 
 
-def test_a_stage_is_given_what_it_reads_and_no_more(plan: Plan) -> None:
+def test_a_stage_is_given_what_it_reads_and_no_more(plan: GeneratePlan) -> None:
     given = set[frozenset[str]]()
     *others, faces, gates = small.chain_of(plan).stages
 
@@ -94,7 +95,7 @@ def test_a_stage_is_given_what_it_reads_and_no_more(plan: Plan) -> None:
     ],
 )  # fmt: skip
 def test_a_kind_that_returns_other_columns_ends_the_run(
-    returns: Callable[[Columns], Columns], message: str, plan: Plan
+    returns: Callable[[Columns], Columns], message: str, plan: GeneratePlan
 ) -> None:
     visible, parser, *others = small.chain_of(plan).stages
 
@@ -105,7 +106,7 @@ def test_a_kind_that_returns_other_columns_ends_the_run(
         chain.Chain(plan.chain, plan.chain.stages, 3, loaded=[visible, wrong, *others])(plan.partition(0))
 
 
-def test_a_row_does_not_depend_on_its_neighbours(plan: Plan) -> None:
+def test_a_row_does_not_depend_on_its_neighbours(plan: GeneratePlan) -> None:
     rows = run(plan)
     alone = {key: values[3:4] for key, values in plan.partition(0).items()}
     again = small.chain_of(plan)(alone)
@@ -172,7 +173,7 @@ def test_memory_that_runs_out_halves_the_batch_and_marks_the_rows() -> None:
     assert batches == [8, 8, 4, 2]  # once more as it was: what filled the memory may have been freed
 
 
-def test_a_stage_runs_on_the_rows_that_lack_what_it_writes(plan: Plan) -> None:
+def test_a_stage_runs_on_the_rows_that_lack_what_it_writes(plan: GeneratePlan) -> None:
     """What the source brings for some rows stays theirs, and the others are computed."""
     rows, bit = plan.partition(0), np.uint64(1 << plan.chain.tracked.index("classes"))
     rows["classes"] = np.full((8, small.SIZE, small.SIZE), 7, np.uint8)
@@ -182,7 +183,7 @@ def test_a_stage_runs_on_the_rows_that_lack_what_it_writes(plan: Plan) -> None:
     assert (made["reached"] & bit == bit).all()
 
 
-def test_the_writer_takes_nothing_but_whole_partitions(plan: Plan) -> None:
+def test_the_writer_takes_nothing_but_whole_partitions(plan: GeneratePlan) -> None:
     rows = run(plan)
     half = {key: values[:5] for key, values in rows.items()}
     with pytest.raises(AssertionError, match="partition 0 has 8 samples, the writer was given 5"):
@@ -192,7 +193,7 @@ def test_the_writer_takes_nothing_but_whole_partitions(plan: Plan) -> None:
         whole_partition(mixed, plan)
 
 
-def test_the_same_rows_in_any_order_become_the_same_file(plan: Plan) -> None:
+def test_the_same_rows_in_any_order_become_the_same_file(plan: GeneratePlan) -> None:
     rows = run(plan)
     order = np.random.default_rng(0).permutation(len(rows["sample_id"]))
     write_partition(rows, plan, threads=1)
@@ -202,7 +203,7 @@ def test_the_same_rows_in_any_order_become_the_same_file(plan: Plan) -> None:
     assert len(first) == 2
 
 
-def test_the_schema_is_what_datasets_would_write(plan: Plan) -> None:
+def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:
     from datasets import Features
 
     schema = record.schema(record.RECORD)

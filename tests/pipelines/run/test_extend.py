@@ -15,12 +15,14 @@ import pytest
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, load_bundle
 from pipelines import gather
+from pipelines.config import generate
 from pipelines.config.job import GenerateJob
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.plan import pieces, samples
-from pipelines.plan.photos import PhotoPlan, write_photo_plan
+from pipelines.plan import pieces
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import GeneratePlan, read_plan
 from pipelines.plan.pieces import read_pieces
-from pipelines.plan.samples import Plan, read_plan, write_plan
+from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
 from pipelines.storage.commits import committed
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -41,7 +43,7 @@ def kept(out: Path) -> Content:
     }
 
 
-def ids(plan: Plan) -> list[str]:
+def ids(plan: GeneratePlan) -> list[str]:
     return [name for k in range(plan.partitions) for name in plan.sample_table(k)["sample_id"].to_pylist()]
 
 
@@ -50,7 +52,7 @@ def test_more_people_come_after_those_who_are_there(
     chunk: int, bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over a partition of one person, where two fit, and over a chunk of captions that was not full."""
-    monkeypatch.setattr(samples, "CHUNK_SAMPLES", chunk)
+    monkeypatch.setattr(generate, "CHUNK_SAMPLES", chunk)
     few = small.make_here(job("identities.count=3"), bundle, tmp_path / "out")
     before, first = kept(tmp_path / "out"), ids(few)
     assert [few.rows(k) for k in range(few.partitions)] == [8, 4]
@@ -91,7 +93,7 @@ def test_a_limit_may_cut_a_person_and_be_raised(bundle: Bundle, job: Job, tmp_pa
 def test_captions_of_a_piece_that_begins_small_share_no_file_larger_than_others(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samples, "CHUNK_SAMPLES", 16)
+    monkeypatch.setattr(generate, "CHUNK_SAMPLES", 16)
     write_plan(job("limit=7"), bundle, Storage(tmp_path / "out"))
     plan = write_plan(job(), bundle, Storage(tmp_path / "out"))  # its first partition has what is left of two people
     assert [plan.rows(k) for k in range(plan.partitions)] == [7, 5, 8, 4]
@@ -245,10 +247,10 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def thermal(photos: Path, out: Path, **values: Any) -> PhotoPlan:
+def thermal(photos: Path, out: Path, **values: Any) -> ThermalizePlan:
     """Thermalize what is missing, in this process."""
     wanted = {"images": str(photos), "size": 32, "partition_samples": 2, "conditions": ["warm"]} | values
-    plan = write_photo_plan(ThermalizeJob(**wanted), load_bundle("null"), Storage(out))
+    plan = write_thermalize_plan(ThermalizeJob(**wanted), load_bundle("null"), Storage(out))
     small.write_missing(plan, small.chain_of(plan))
     return plan
 

@@ -20,7 +20,8 @@ from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import check_request
 from pipelines.generate import check_made
-from pipelines.plan.samples import Plan, write_plan
+from pipelines.plan.extend import write_plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.report.page import page
 from pipelines.report.sheet import View, coloured, scale_of, tiles
 from pipelines.rows.record import pair_id
@@ -34,7 +35,7 @@ from tests.pipelines import small
 
 
 @pytest.fixture
-def plan(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> Plan:
+def plan(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> GeneratePlan:
     """An output whose first two of three partitions are finished."""
     plan = write_plan(job("encoding.visible=jpeg"), bundle, Storage(tmp_path / "out"))
     write_captions(plan, small.profile().captions)
@@ -44,14 +45,14 @@ def plan(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> Pla
     return plan
 
 
-def pairs(plan: Plan, folder: str = "data") -> list[dict[str, object]]:
+def pairs(plan: GeneratePlan, folder: str = "data") -> list[dict[str, object]]:
     import pyarrow.parquet as pq
 
     return pq.read_table(Path(plan.out.uri) / folder).to_pylist()
 
 
 def test_a_row_is_made_again_from_its_provenance(
-    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plan: GeneratePlan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     redrawn = next(row for row in pairs(plan) if row["attempt"])
     result = inspect.run(plan.out.uri, str(redrawn["pair_id"]), picture=str(tmp_path / "new" / "row.png"))
@@ -74,14 +75,14 @@ def test_a_row_without_classes_is_made_again_all_the_same(job: Callable[..., Gen
     assert Image.open(tmp_path / "row.png").size == (128, 128)  # visible and thermal, stored and made again
 
 
-def test_names_are_shown_as_they_are(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_are_shown_as_they_are(plan: GeneratePlan, capsys: pytest.CaptureFixture[str]) -> None:
     inspect.show(pairs(plan)[0] | {"identity_id": "photos/[old]/a.jpg", "caption": "[/x]"})
     shown = capsys.readouterr().out
     assert "photos/[old]/a.jpg" in shown and "[/x]" in shown
 
 
 def test_a_row_is_shown_though_weights_are_gone_and_another_outcome_is_told(
-    plan: Plan, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+    plan: GeneratePlan, bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (row, *_) = pairs(plan)
     provenance.write_launch(plan.out, plan.job, small.profile())
@@ -102,7 +103,7 @@ def test_a_row_is_shown_though_weights_are_gone_and_another_outcome_is_told(
     assert "made again: visible differs by" in capsys.readouterr().out
 
 
-def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
+def test_a_row_that_is_not_there_yet_or_not_at_all(plan: GeneratePlan) -> None:
     planned = pair_id(plan.sample_table(2)["sample_id"][0].as_py(), plan.recipe.layers[0])
     with pytest.raises(UserError, match="planned in partition 2, which is not finished"):
         inspect.run(plan.out.uri, planned)
@@ -114,7 +115,7 @@ def test_a_row_that_is_not_there_yet_or_not_at_all(plan: Plan) -> None:
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
 def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
-    plan: Plan, harm: Callable[[Path], object]
+    plan: GeneratePlan, harm: Callable[[Path], object]
 ) -> None:
     pair = str(pairs(plan)[0]["pair_id"])
     harm(min(Path(plan.out.uri, "data").iterdir()))
@@ -126,7 +127,7 @@ def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
 
 @pytest.mark.parametrize("phase", ["write_plan", "finish"])
 def test_a_signal_while_planning_or_reporting_stops_the_run(
-    phase: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    phase: str, plan: GeneratePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small.write_missing(plan, small.chain_of(plan))
     go_on, ended = threading.Event(), threading.Event()
@@ -143,7 +144,7 @@ def test_a_signal_while_planning_or_reporting_stops_the_run(
     assert ended.wait(20)
 
 
-def test_clean_removes_what_no_record_names_and_nothing_else(plan: Plan) -> None:
+def test_clean_removes_what_no_record_names_and_nothing_else(plan: GeneratePlan) -> None:
     out = Path(plan.out.uri)
     before = small.shards(out)
     orphan, half = out / "data" / "part-00002-000000000000.parquet", out / "data" / ".part-00002.1234.tmp"
@@ -157,7 +158,7 @@ def test_clean_removes_what_no_record_names_and_nothing_else(plan: Plan) -> None
     assert small.shards(out) == before
 
 
-def test_commits_that_are_deleted_while_a_run_goes_on_are_missed_at_its_end(plan: Plan) -> None:
+def test_commits_that_are_deleted_while_a_run_goes_on_are_missed_at_its_end(plan: GeneratePlan) -> None:
     small.write_missing(plan, small.chain_of(plan))
     assert list(committed(plan.out, plan.partitions)) == [0, 1, 2]
     Path(plan.out.uri, "_commits", "part-00001.json").unlink()
@@ -170,7 +171,7 @@ def test_commits_that_are_deleted_while_a_run_goes_on_are_missed_at_its_end(plan
     assert small.finish(plan).samples == 24
 
 
-def test_the_report_escapes_and_counts(plan: Plan) -> None:
+def test_the_report_escapes_and_counts(plan: GeneratePlan) -> None:
     small.write_missing(plan, small.chain_of(plan))
     report = small.finish(plan)
     assert report.pairs == len(pairs(plan))
@@ -215,7 +216,7 @@ def test_progress_is_one_line_with_rate_time_left_and_busy_stages() -> None:
     assert "rejected 1 | redrawn 2 | visible 90% | write 10%" in line
 
 
-def test_a_run_says_what_it_came_to(plan: Plan) -> None:
+def test_a_run_says_what_it_came_to(plan: GeneratePlan) -> None:
     small.write_missing(plan, small.chain_of(plan))
     report = small.finish(plan)
     given_up = report.samples - report.accepted

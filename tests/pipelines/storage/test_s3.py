@@ -18,10 +18,10 @@ from models.weights import store
 from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
+from pipelines.plan.extend import write_plan
 from pipelines.plan.given import GivenPeople
 from pipelines.plan.identities import table_of
 from pipelines.plan.people import people_of
-from pipelines.plan.samples import write_plan
 from pipelines.run.writer import write_partition
 from pipelines.storage.uri import Storage
 from tests.pipelines import small

@@ -1,0 +1,93 @@
+"""The captions of a plan: chunks of partitions, each committed as one file once all of it is written.
+
+_plan/captions/part-00000.parquet   a row group per partition: caption, caption_source
+_plan/captions/part-00000.json      how long it took
+"""
+
+import json
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.errors import EnvironmentFault
+from pipelines.config.job import GenerateJob
+from pipelines.plan.stored import ChainPlan
+from pipelines.storage.uri import fault, remote
+
+FOLDER = "_plan/captions"
+
+
+class CaptionedPlan(ChainPlan[GenerateJob]):
+    """A plan whose samples have captions, which are written after it, chunk by chunk."""
+
+    def captions(self, partition: int) -> pa.Table:
+        """Return caption and caption_source (llm | grammar | template) of `partition`, in the order of its samples."""
+        number, place = self.pieces.home(partition)
+        chunk, row_group = self.pieces.found[number].chunk_of(place)
+        path = self.out.path(_captions(chunk))
+        try:
+            with pq.ParquetFile(path, filesystem=self.out.arrow) as file:
+                return file.read_row_group(row_group)
+        except (pa.ArrowException, OSError) as error:
+            if remote(error):
+                raise fault(error, path, "read") from error
+            raise EnvironmentFault(
+                f"{path} is damaged or missing: it holds the captions that pairs are made from. Restore it from a copy, or "
+                "delete it and run the same command again: captions are written anew, and finished pairs keep theirs."
+            ) from error
+
+    def chunks(self) -> Iterator[tuple[int, range]]:
+        """Yield (chunk, its partitions) of all chunks of captions, in order."""
+        for piece in self.pieces.found:
+            first = piece.first
+            for chunk, partitions in enumerate(piece.chunks, piece.first_chunk):
+                yield chunk, range(first, first + partitions)
+                first += partitions
+
+    def captioned(self) -> set[int]:
+        """Return the chunks whose captions are committed."""
+        there = set(self.out.list(FOLDER))
+        return {chunk for chunk, _ in self.chunks() if _captions(chunk) in there}
+
+    def uncaptioned(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yield (chunk, sample table) of the chunks that have no captions yet."""
+        done = self.captioned()
+        for chunk, partitions in self.chunks():
+            if chunk not in done:
+                yield chunk, pa.concat_tables(self.sample_table(k) for k in partitions)
+
+    def save_captions(self, chunk: int, captions: list[str], sources: list[str], seconds: float = 0.0) -> None:
+        """Commit the captions of `chunk`, who wrote them and the seconds it took, one per row of its table.
+
+        The first to commit wins.
+        """
+        sizes = [self.rows(k) for k in dict(self.chunks())[chunk]]
+        if len(captions) != sum(sizes):
+            raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
+        columns = {"caption": pa.array(captions, pa.string()), "caption_source": pa.array(sources, pa.string())}
+        table, sink, start = pa.table(columns), pa.BufferOutputStream(), 0
+        with pq.ParquetWriter(sink, table.schema) as writer:
+            for size in sizes:
+                writer.write_table(table.slice(start, size), row_group_size=size)
+                start += size
+        if self.out.create(_captions(chunk), sink.getvalue().to_pybytes()):
+            self.out.write(f"{FOLDER}/part-{chunk:05d}.json", json.dumps({"seconds": seconds}).encode())
+
+    def caption_seconds(self) -> float:
+        """Return how long the captions took to write, of all runs together. Raises EnvironmentFault for a damaged note."""
+        seconds = 0.0
+        for name in self.out.list(FOLDER):
+            if name.endswith(".json"):
+                try:
+                    seconds += float(json.loads(self.out.read(name))["seconds"])
+                except (ValueError, TypeError, KeyError):
+                    raise EnvironmentFault(
+                        f"{self.out.path(name)} is damaged. Delete it and run the same command again: it only says how long "
+                        "captions took."
+                    ) from None
+        return seconds
+
+
+def _captions(chunk: int) -> str:
+    return f"{FOLDER}/part-{chunk:05d}.parquet"

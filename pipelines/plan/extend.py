@@ -1,0 +1,131 @@
+"""How the plan of a generate job is written, and extended when the job asks for more people or samples.
+
+People come in a stable order and none is held longer than their partition. All views of a person share a partition, unless
+a limit cut them.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from models.errors import UserError
+from models.weights.bundle import Bundle
+from pipelines.config.generate import chain_for, recipe_for
+from pipelines.config.job import GenerateJob
+from pipelines.config.recipe import Recipe
+from pipelines.plan.attributes import Vocabulary
+from pipelines.plan.generate import IDENTITIES, GeneratePlan
+from pipelines.plan.identities import Identity, table_of
+from pipelines.plan.people import People, people_of
+from pipelines.plan.pieces import SAMPLES, Piece, Pieces, claim, read_pieces
+from pipelines.plan.samples import sample_rows, samples_of
+from pipelines.storage.uri import Storage
+
+PIECE_SAMPLES = 2**18
+"""Samples of a piece, at most."""
+SAME = 1e-6
+"""Two processors may differ so much in a number of a unit embedding."""
+
+
+def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> GeneratePlan:
+    """Return the plan that lies in `out`, written now if there is none, and extended if the job asks for more.
+
+    Raises:
+        UserError: `out` holds something else (what differs is named), people that are planned have changed, or fewer are
+            asked for than are planned.
+    """
+    chain = chain_for(job, bundle)
+    recipe = recipe_for(job, bundle, chain)
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
+    pieces = read_pieces(out)
+    people = people_of(job.identities, bundle, job.seed, job.parts)
+    _check_unchanged(pieces, job, people, out)
+    return GeneratePlan(out, job, bundle, recipe, chain, _extended(pieces, job, recipe, people, out))
+
+
+def _check_unchanged(pieces: Pieces, job: GenerateJob, people: People, out: Storage) -> None:
+    """Raise a UserError where a person who is planned is not the one that is asked for now.
+
+    A piece's digest says that nobody has changed without a look at anybody. Where it differs, what is planned decides: a
+    file may have been written anew, or the piece be an earlier version's, with the same people.
+    """
+    if len(people) < pieces.items:
+        raise UserError(
+            f"{out.uri} is planned for {pieces.items} people, and {len(people)} are asked for: a run can grow, not shrink. "
+            "Choose another --out for fewer."
+        )
+    for piece in pieces.found:
+        if people.digest(piece.start, piece.stop) == piece.digest:
+            continue
+        changed = _changed(pieces, piece, job, itertools.chain.from_iterable(people.blocks(piece.start, piece.stop)))
+        if changed is not None:
+            raise UserError(
+                f"{out.uri}: person {changed!r}, who is planned, has changed in the source (another place, embedding or "
+                "words). Choose another --out, or put the people back as they were and new ones after them."
+            )
+
+
+def _changed(pieces: Pieces, piece: Piece, job: GenerateJob, now: Iterator[Identity]) -> str | None:
+    """Return the first person of a piece in whose place another stands now, or whose embedding or words are others."""
+    told = ("sample_id", "attributes", "attributes_source")
+    for partition in range(piece.first, piece.first + piece.partitions):
+        people, rows = pieces.table(partition, IDENTITIES), pieces.table(partition)
+        planned = set(zip(*(rows[name].to_pylist() for name in told)))
+        samples = {sample for sample, _, _ in planned}
+        embeddings = np.asarray(people["embedding"].combine_chunks().flatten()).reshape(len(people), -1)
+        for name, embedding, person in zip(people["identity_id"].to_pylist(), embeddings, now):
+            own = {tuple(row[key] for key in told) for row in samples_of(job, person) if row["sample_id"] in samples}
+            if person.id != name or abs(embedding - person.embedding).max() > SAME or not own <= planned:
+                return str(name)
+    return None
+
+
+def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, out: Storage) -> Pieces:
+    """Return the pieces with further ones where the job asks for samples that are not planned yet.
+
+    A piece holds some `PIECE_SAMPLES` at most. Of a run that is stopped between two, the same ones follow.
+    """
+    each = job.views.per_identity * job.views.draws
+    # From where to where.
+    wanted, planned = min(len(people) * each, job.limit or len(people) * each), pieces.samples
+    if wanted < planned:
+        raise UserError(
+            f"{out.uri} is planned for {planned} samples, and {wanted} are asked for: a run can grow, not shrink. Choose "
+            "another --out for fewer."
+        )
+    if wanted == planned:
+        return pieces
+    extent = {"name": job.name, "count": job.identities.count, "limit": job.limit, "stop": job.stop.model_dump()}
+    most = max(1, PIECE_SAMPLES // (each * recipe.partition)) * recipe.partition
+    first, end = planned // each, -(-wanted // each)
+    source, words = itertools.chain.from_iterable(people.blocks(first, end)), Vocabulary(job.views.attributes)
+    # Piece after piece, all off one stream of people, none of whom is held longer than their partition.
+    for start in range(first, end, most):
+        stop = min(start + most, end)
+        groups, same = itertools.tee(_groups(source, start, stop, recipe.partition))
+        pieces = pieces.extended(
+            {
+                IDENTITIES: (table_of(group) for _, group in groups),
+                # Those samples of a partition's people that lie between what is planned and what is wanted.
+                SAMPLES: (_between(sample_rows(job, group, words), at * each, planned, wanted) for at, group in same),
+            },
+            start=start,
+            stop=stop,
+            digest=people.digest(start, stop),
+            chunk_samples=recipe.chunk,
+            extent=extent,
+        )
+    return pieces
+
+
+def _groups(people: Iterator[Identity], start: int, stop: int, size: int) -> Iterator[tuple[int, list[Identity]]]:
+    """Yield (number of the first, people) of the partitions of people [start, stop), taken off `people`."""
+    for first in range(start, stop, size):
+        yield first, list(itertools.islice(people, min(size, stop - first)))
+
+
+def _between(rows: pa.Table, first: int, start: int, stop: int) -> pa.Table:
+    """Return those of `rows`, of which the first has number `first`, whose numbers lie in [start, stop)."""
+    return rows.slice(max(0, start - first), stop - max(start, first))

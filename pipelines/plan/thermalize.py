@@ -1,0 +1,173 @@
+"""The plan of a thermalize job: the pictures of a folder or of Parquet files, opened partition by partition."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.columns import Columns
+from models.config import digest_of
+from models.errors import EnvironmentFault, UserError
+from models.weights.bundle import Bundle
+from pipelines.config.thermalize import ThermalizeJob, chain_for, recipe_for
+from pipelines.pictures.open import BadPicture, keep_bytes, open_classes, open_photo
+from pipelines.pictures.square import Box, squared
+from pipelines.plan.photos import FACTS, MISSING, PHOTO_SCHEMA, file_name, list_photos, picture_column, say_person
+from pipelines.plan.pieces import SAMPLES, claim, new_rows, read_pieces
+from pipelines.plan.stored import ChainPlan
+from pipelines.rows.encode import VISIBLE_BYTES
+from pipelines.rows.ids import noise_id
+from pipelines.storage.uri import Storage, own_reason
+
+
+class ThermalizePlan(ChainPlan[ThermalizeJob]):
+    """The pictures of a thermalize job; workers open those of their partition themselves."""
+
+    @property
+    def title(self) -> str:
+        """What the run is called."""
+        return self.job.name
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether every picture's classes are given, so that no parser is needed."""
+        return "classes" in self.chain.given
+
+    @property
+    def by_person(self) -> bool:
+        """Whether something says who is shown, so that the split is by person."""
+        return bool(self.recipe.source["person"])
+
+    @property
+    def split(self) -> str:
+        """The one split of all rows where nobody says who is shown; empty where it is by person."""
+        return "" if self.by_person else "train"
+
+    def partition(self, partition: int) -> Columns:
+        """Return the pictures of `partition` as the columns that stages take; a picture that is not taken has its reason."""
+        samples = self.sample_table(partition).to_pylist()
+        with ThreadPoolExecutor(4, "open") as pool:
+            found = list(pool.map(self._opened, samples))
+        return columns_of(samples, found, self.job.size, self.has_classes, partition)
+
+    def _opened(self, sample: dict[str, Any]) -> "Opened":
+        """Return a picture and its classes as squares; a picture that is not taken has a reason in their place."""
+        try:
+            if self.by_person and not sample["person"]:
+                raise BadPicture(
+                    f"no person: {self.recipe.source['person']} does not say who {sample['picture']} shows"
+                )
+            data, mask, name = self._bytes(sample)
+            picture = open_photo(data, name)
+            height, width = picture.shape[:2]
+            if self.job.layout == "tfake" and height != width:
+                raise BadPicture(f"not square: {width} x {height} px, and T-FAKE pairs pixel by pixel; crop it first")
+            classes = None if mask is None else open_classes(mask, picture.shape[:2])
+        except BadPicture as error:
+            return Opened(str(error))
+        except (OSError, EnvironmentFault) as error:
+            return Opened(own_reason(error))
+        except pa.ArrowException as error:
+            return Opened(f"cannot be read: {error}")
+        square, box = squared(picture, self.job.size)
+        own = None if classes is None else squared(classes, self.job.size)[0]
+        return Opened("", square, own, box, keep_bytes(data, self.job.size) or b"")
+
+    def _bytes(self, sample: dict[str, Any]) -> tuple[bytes, bytes | None, str]:
+        """Return the encoded picture, its mask where masks are given, and a file name of the picture."""
+        images, picture, mask = Storage(self.job.images), sample["picture"], sample["mask"]
+        if sample["row"] < 0:
+            if mask == MISSING:
+                raise BadPicture(f"no mask: {self.job.masks} has none for it")
+            return images.read(picture), Storage(self.job.masks).read(mask) if mask else None, picture
+        table = _row_group(images, picture.rpartition("#")[0], sample["group"], bool(mask))
+        cells = [table.column(name)[sample["row"]].as_py() for name in table.column_names]
+        content: list[Any] = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells]
+        if not all(isinstance(data, bytes) for data in content):
+            raise BadPicture("empty: a cell of the row holds no encoded picture")
+        return content[0], content[1] if mask else None, file_name(content[0])
+
+
+class Opened(NamedTuple):
+    """A picture as the chain takes it: uint8 [S, S, 3], classes uint8 [S, S], what is not padding, its bytes where they fit."""
+
+    reason: str
+    picture: np.ndarray | None = None
+    classes: np.ndarray | None = None
+    box: Box = (0, 0, 0, 0)
+    came: bytes = b""
+
+
+def columns_of(
+    samples: Sequence[Mapping[str, Any]], found: Sequence[Opened], side: int, masked: bool, partition: int
+) -> Columns:
+    """Return pictures as the columns that stages take, attempt 0.
+
+    samples: `sample_id`, `picture`, `name` and `person` of each, as in `PHOTO_SCHEMA`. masked: `found` has their classes.
+    """
+    count = len(samples)
+    # Who and what they are, and why some are not taken.
+    texts: dict[str, list[Any]] = {
+        "sample_id": [row["sample_id"] for row in samples],
+        "identity_id": [row["person"] or row["picture"] for row in samples],
+        "name": [row["name"] for row in samples],
+        "noise_id": [noise_id(row["sample_id"], 0) for row in samples],
+        "reject": [opened.reason for opened in found],
+        VISIBLE_BYTES: [opened.came for opened in found],
+    }
+    # Their pixels, black where there are none.
+    blank = np.zeros((side, side, 3), np.uint8)
+    pixels = {"visible": np.stack([blank if one.picture is None else one.picture for one in found])}
+    if masked:
+        pixels["classes"] = np.stack([blank[..., 0] if one.classes is None else one.classes for one in found])
+    return {
+        **{name: np.array([*values, None], object)[:-1] for name, values in texts.items()},
+        **{name: np.zeros(count, np.int32) for name in ("view", "draw", "attempt")},
+        "seed": np.zeros(count, np.int64),
+        **pixels,
+        "content_box": np.array([one.box for one in found], np.int32),
+        "partition": np.full(count, partition, np.int32),
+    }
+
+
+@lru_cache(4)
+def _row_group(storage: Storage, name: str, group: int, masked: bool) -> pa.Table:
+    with storage.arrow.open_input_file(storage.path(name)) as source:
+        file = pq.ParquetFile(source)
+        return file.read_row_group(group, columns=[picture_column(file, name), *(["classes"] if masked else [])])
+
+
+def write_thermalize_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> ThermalizePlan:
+    """Return the plan that lies in `out`, written now if there is none, and extended by pictures that were added.
+
+    Raises:
+        UserError: no picture is there, `out` holds another run (what differs is named), or pictures that are planned have
+            changed or gone.
+    """
+    rows = list_photos(job)
+    masked = bool(rows[0]["mask"])
+    chain = chain_for(job, bundle, masked)
+    recipe = recipe_for(job, chain, say_person(job, rows))
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
+    pieces = read_pieces(out)
+    new = list(new_rows(pieces, rows, ["picture"], FACTS))
+    if job.limit is not None and job.limit < pieces.samples:
+        raise UserError(
+            f"{out.uri} is planned for {pieces.samples} pictures, and {job.limit} are asked for: a run can grow, not shrink. "
+            "Choose another --out for fewer."
+        )
+    new = new if job.limit is None else new[: max(0, job.limit - pieces.samples)]
+    if new:
+        groups = [new[start : start + recipe.partition] for start in range(0, len(new), recipe.partition)]
+        pieces = pieces.extended(
+            {SAMPLES: (pa.Table.from_pylist(group, schema=PHOTO_SCHEMA) for group in groups)},
+            start=pieces.items,
+            stop=pieces.items + len(new),
+            digest=digest_of([[row[key] for key in FACTS] for row in new]),
+            extent={"name": job.name, "limit": job.limit},
+        )
+    return ThermalizePlan(out, job, bundle, recipe, chain, pieces)
