@@ -64,7 +64,7 @@ def measured(stage: Stage, settings: Settings, faces: Path, judge: Path, shown: 
     """Return rank-1 shares and cosines; see the module for what is asked of whom."""
     count, views = shown.pictures.shape[:2]
     flat, points = shown.pictures.reshape(-1, *shown.pictures.shape[2:]), shown.landmarks.reshape(-1, 70, 2)
-    own = cache.embeddings(flat, points, str(faces.absolute())).reshape(count, views, -1)
+    own = cache.embed_pictures(flat, points, str(faces.absolute())).reshape(count, views, -1)
     asked = unit(own[:, :-1].mean(axis=1))
     made = _made(stage, settings, asked, shown.captions)
     found = Faces({"model": faces}, FacesOptions())({"visible": made}, NoOptions(), BATCH)
@@ -94,12 +94,12 @@ def _made(stage: Stage, settings: Settings, asked: np.ndarray, captions: list[st
 
 def _judged(judge: Path, pictures: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Return the judge's unit embeddings of renders, aligned on their true landmarks."""
-    return cache.embeddings(pictures, landmarks, str(judge.absolute()))
+    return cache.embed_pictures(pictures, landmarks, str(judge.absolute()))
 
 
 def _looked_at(judge: Path, pictures: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """Return the judge's unit embeddings of made pictures, aligned on the five points that were found."""
-    return cache.embedded(aligned(pictures, keypoints), str(judge.absolute()))
+    return cache.embed_crops(aligned(pictures, keypoints), str(judge.absolute()))
 
 
 def _grey(pictures: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ TASKS = {
     "detector": "models.tasks.detector",
     "parser": "models.tasks.parser",
     "vae": "models.tasks.vae",
-    "diffusion": "models.tasks.visible",
+    "visible": "models.tasks.visible",
     "thermalizer": "models.tasks.thermalizer",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",

@@ -1,5 +1,7 @@
 """Train the visible model: latent diffusion conditioned on an ArcFace embedding, a caption and the head to be shown.
 
+python -m cluster train visible --data URI --validation URI --out DIR
+
 The head's shape is read from the same embedding that conditions the picture, of other pictures of the person; its pose and
 expression are the picture's own.
 """
@@ -22,10 +24,18 @@ from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.tasks import TrainConfig
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, decode
-from models.visible.head import HeadReader, drawn, folded, mirrored
-from models.visible.model import VisibleConfig, VisibleModel, load_visible, new_scheduler, new_visible, save_visible
+from models.visible.head import HeadReader, draw_heads, fold_heads, mirror_heads
+from models.visible.model import (
+    VisibleConfig,
+    VisibleModel,
+    load_visible,
+    new_scheduler,
+    new_visible,
+    save_visible,
+    training_schedule,
+)
 from models.visible.sampler import sample
-from models.visible.text import prompts, tokens
+from models.visible.text import prompts, tokenize
 from models.visible.tokenizer import corpus, new_tokenizer
 from models.weights.networks import device_of, load_strictly
 
@@ -58,7 +68,9 @@ class Config(TrainConfig):
     words: int = Field(77, gt=8, description="longest prompt in tokens")
     face: float = Field(2.5, gt=0, description="weight of the face's latent cells; the rest has 1")
     time: float = Field(0.6, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
-    drop_both: float = Field(0.1, ge=0, le=1, description="share of rows that learn the empty prompt and nobody")
+    drop_both: float = Field(
+        0.1, ge=0, le=1, description="share of rows that learn the unconditional prediction: no prompt, no identity"
+    )
     drop_caption: float = Field(0.1, ge=0, le=1, description="share of rows that keep the identity alone")
     drop_attribute: float = Field(0.1, ge=0, le=1, description="chance of each attribute to go unsaid in a caption")
     drop_head: float = Field(0.1, ge=0, le=1, description="share of rows that are shown no head")
@@ -69,6 +81,7 @@ class Config(TrainConfig):
 
 
 def build(config: Config) -> nn.Module:
+    """Return a fresh visible model with a tokenizer learned from the captions' grammar."""
     tokenizer = new_tokenizer(corpus(2000, seed=0), config.vocabulary, config.words)
     vae = cache.autoencoder(config.vae)
     side = config.size // SHRINK
@@ -80,12 +93,14 @@ def build(config: Config) -> nn.Module:
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
-    """Return what `loss` needs of decoded rows: 11 kB a picture."""
-    latents = cache.latents(rows["visible"], config.vae)
-    mirrored = cache.latents(rows["visible"][:, :, ::-1], config.vae) if config.flip else latents
-    own = cache.embeddings(rows["visible"], rows["landmarks_70"], config.faces)
-    mean, one = cache.of_others(own, rows["world_identity"], rows["view"])
-    heads = {"heads": _heads(rows, mean, config)} if config.shape.head else {}
+    """Return what `loss` needs of decoded rows, about 11 kB each: latents of the picture and of its mirror image, two
+    embeddings of the person's other pictures, weights of the latent cells, attributes and the drawn head.
+    """
+    latents = cache.encode_latents(rows["visible"], config.vae)
+    mirrored = cache.encode_latents(rows["visible"][:, :, ::-1], config.vae) if config.flip else latents
+    own = cache.embed_pictures(rows["visible"], rows["landmarks_70"], config.faces)
+    mean, one = cache.embeddings_of_others(own, rows["world_identity"], rows["view"])
+    heads = {"heads": _draw_heads(rows, mean, config)} if config.shape.head else {}
     return {
         "latents": latents,
         "mirrored": mirrored,
@@ -97,170 +112,199 @@ def prepare(rows: Columns, config: Config) -> Columns:
     }
 
 
-def _heads(rows: Columns, embedding: np.ndarray, config: Config) -> np.ndarray:
-    """Return the heads that rows show, int8 [B, S / 2, S / 2, 6], their shapes read from `embedding` [B, 512]."""
+def _draw_heads(rows: Columns, embedding: np.ndarray, config: Config) -> np.ndarray:
+    """Draw the heads that rows show, int8 [B, S / 2, S / 2, 6], their shapes read from `embedding` [B, 512]."""
     names = zip(*(rows[name] for name in ("domain", "gap", "world_identity", "view")), strict=True)
     # The gap is stored in single precision: 0.3 must not become another domain than the one that was rendered.
     views = [
         sample_scene(load_domain(str(domain), round(float(gap), 6)), int(identity), int(view), "warm").view
         for domain, gap, identity, view in names
     ]
-    return drawn(_reader(config)(embedding), views, config.size // SHRINK)
+    return draw_heads(_load_reader(config)(embedding), views, config.size // SHRINK)
 
 
-def _reader(config: Config) -> HeadReader:
-    return HeadReader.load(cache.local(config.faces) / REFERENCE)
+def _load_reader(config: Config) -> HeadReader:
+    return HeadReader.load(cache.from_root(config.faces) / REFERENCE)
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the weighted mean squared error of the predicted velocity (arXiv 2202.00512)."""
+    """Return the weighted mean squared error of the predicted velocity, v = alpha noise - sigma latents (arXiv 2202.00512,
+    section 4).
+
+    Logged as `noisy` and `clear`: its means over the rows of the later and the earlier half of the time steps.
+    """
     assert isinstance(model, VisibleModel)
-    random = [np.random.default_rng(int(seed)) for seed in batch["draw"]]
-    batch = _flipped(batch, random, config.flip)
-    said, embedding = _conditions(batch, random, config)
-    # What a picture shows is decided between noise and clear; most of the error near clear is grain that nobody can know.
-    late = [1 / (1 + np.exp(-draw.normal(config.time))) for draw in random]
-    times = torch.tensor([min(999, int(1000 * value)) for value in late])
-    noise = np.stack([draw.standard_normal(batch["latents"].shape[1:], np.float32) for draw in random])
-    shown = np.array([draw.random() >= config.drop_head for draw in random])
-    square = _error(model, batch, said, embedding, times, torch.from_numpy(noise), shown)
-    early = (times >= 500).to(square.device)
-    values = {"noisy": square[early].mean().item()} if early.any() else {}
-    values |= {"clear": square[~early].mean().item()} if (~early).any() else {}
-    return square.mean(), values
+    # Every row draws from its own generator, and always in this order: flip, condition, time step, noise, head.
+    rngs = [np.random.default_rng(int(seed)) for seed in batch["draw"]]
+    batch = _flip(batch, rngs, config.flip)
+    texts, embedding = _conditions(batch, rngs, config)
+    # What a picture shows is decided between noise and clear; most of the error near clear is grain that cannot be predicted.
+    times = [1 / (1 + np.exp(-rng.normal(config.time))) for rng in rngs]
+    timesteps = torch.tensor([min(999, int(1000 * time)) for time in times])
+    noise = np.stack([rng.standard_normal(batch["latents"].shape[1:], np.float32) for rng in rngs])
+    with_head = np.array([rng.random() >= config.drop_head for rng in rngs])
+
+    errors = _velocity_error(model, batch, texts, embedding, timesteps, torch.from_numpy(noise), with_head)
+    noisy = (timesteps >= 500).to(errors.device)
+    metrics = {"noisy": errors[noisy].mean().item()} if noisy.any() else {}
+    metrics |= {"clear": errors[~noisy].mean().item()} if (~noisy).any() else {}
+    return errors.mean(), metrics
 
 
-def _flipped(batch: Columns, random: list[np.random.Generator], share: float) -> Columns:
+def _flip(batch: Columns, rngs: list[np.random.Generator], share: float) -> Columns:
     """Return the rows with `share` of them mirrored: latents, weights, heads and the side that the pose's word names."""
-    flip = np.array([draw.random() < share for draw in random])
-    along = flip[:, None, None]
+    flip = np.array([rng.random() < share for rng in rngs])
+    of_row = flip[:, None, None]
     heads = batch.get("heads")
-    turned = {} if heads is None else {"heads": np.where(along[..., None], mirrored(heads), heads)}
+    flipped = {} if heads is None else {"heads": np.where(of_row[..., None], mirror_heads(heads), heads)}
     return {
         **batch,
-        **turned,
-        "latents": np.where(along[..., None], batch["mirrored"], batch["latents"]),
-        "weight": np.where(along, batch["weight"][..., ::-1], batch["weight"]),
+        **flipped,
+        "latents": np.where(of_row[..., None], batch["mirrored"], batch["latents"]),
+        "weight": np.where(of_row, batch["weight"][..., ::-1], batch["weight"]),
         "attributes": np.array(
-            [_other_side(str(text)) if f else text for text, f in zip(batch["attributes"], flip, strict=True)]
+            [_swap_sides(str(text)) if f else text for text, f in zip(batch["attributes"], flip, strict=True)]
         ),
     }
 
 
-def _other_side(attributes: str) -> str:
-    """Return the attributes (JSON) of the mirrored picture: no other word than the pose's says left or right."""
-    said = json.loads(attributes)
+def _swap_sides(attributes: str) -> str:
+    """Return the attributes (JSON) of the mirrored picture: the pose's word alone says left or right."""
+    words = json.loads(attributes)
     swap = {"left": "right", "right": "left"}
-    if "pose" in said:
-        said["pose"] = " ".join(swap.get(word, word) for word in said["pose"].split())
-    return json.dumps(said)
+    if "pose" in words:
+        words["pose"] = " ".join(swap.get(word, word) for word in words["pose"].split())
+    return json.dumps(words)
 
 
-def _conditions(batch: Columns, random: list[np.random.Generator], config: Config) -> tuple[list[str], Tensor]:
-    """Return texts, and embeddings float32 [B, 512] that are zero where the row learns nobody."""
-    texts, chosen = [], []
-    for row, draw in enumerate(random):
-        lot, kind, seed = draw.random(), draw.random(), int(draw.integers(2**62))
-        asked = json.loads(str(batch["attributes"][row]))
-        asked = {name: word for name, word in asked.items() if draw.random() >= config.drop_attribute}
-        nobody = lot < config.drop_both
-        silent = lot < config.drop_both + config.drop_caption
-        texts.append("" if nobody else prompts(["" if silent else caption(asked, seed)])[0])
-        chosen.append(batch["mean" if kind < config.mean_share else "one"][row].astype(np.float32) * (not nobody))
-    return texts, torch.from_numpy(np.stack(chosen))
+def _conditions(batch: Columns, rngs: list[np.random.Generator], config: Config) -> tuple[list[str], Tensor]:
+    """Return the rows' prompts, and embeddings float32 [B, 512].
+
+    `drop_both` of the rows get the empty prompt and a zero embedding, as the unconditional prediction of guidance has them;
+    `drop_caption` of them get the identity's prompt without a caption.
+    """
+    texts, embeddings = [], []
+    for row, rng in enumerate(rngs):
+        drop, source, seed = rng.random(), rng.random(), int(rng.integers(2**62))
+        attributes = json.loads(str(batch["attributes"][row]))
+        attributes = {name: word for name, word in attributes.items() if rng.random() >= config.drop_attribute}
+        unconditional = drop < config.drop_both
+        without_caption = drop < config.drop_both + config.drop_caption
+        texts.append("" if unconditional else prompts(["" if without_caption else caption(attributes, seed)])[0])
+        # The mean over a person's other views says more of them; a single view is what a user often has.
+        embedding = batch["mean" if source < config.mean_share else "one"][row].astype(np.float32)
+        embeddings.append(embedding * (not unconditional))
+    return texts, torch.from_numpy(np.stack(embeddings))
 
 
-def _error(
+def _velocity_error(
     model: VisibleModel,
     batch: Columns,
     texts: list[str],
     embedding: Tensor,
-    times: Tensor,
+    timesteps: Tensor,
     noise: Tensor,
-    shown: np.ndarray | None = None,
+    with_head: np.ndarray | None = None,
 ) -> Tensor:
-    """Return the weighted squared error of the velocity per row, float32 [B]; `shown` bool [B]: whose heads are given."""
-    scheduler, device = new_scheduler(), device_of(model)
-    alpha = scheduler.alphas_cumprod[times].view(-1, 1, 1, 1)
-    clean = torch.from_numpy(batch["latents"]).float()
-    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-    velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+    """Return the weighted squared error of the predicted velocity per row, float32 [B].
+
+    timesteps: int64 [B]. noise: float32, as the latents. with_head: bool [B], which rows are shown their head; all by default.
+    """
+    schedule, device = training_schedule(), device_of(model)
+    latents = torch.from_numpy(batch["latents"]).float()
+    noisy_latents = schedule.add_noise(latents, noise, timesteps)
+    velocity = schedule.get_velocity(latents, noise, timesteps)
     weight = torch.from_numpy(batch["weight"]).float()[:, None]
-    inputs = (noisy, times, embedding, velocity, weight, tokens(model.tokenizer, texts))
-    noisy, times, embedding, velocity, weight, ids = (values.to(device) for values in inputs)
-    heads = _folded(batch, shown)
-    answer = model(noisy, times, model.text(ids, embedding), embedding, None if heads is None else heads.to(device))
-    return ((answer.float() - velocity) ** 2 * weight).mean(dim=(1, 2, 3))
+
+    inputs = (noisy_latents, timesteps, embedding, velocity, weight, tokenize(model.tokenizer, texts))
+    noisy_latents, timesteps, embedding, velocity, weight, ids = (values.to(device) for values in inputs)
+    head = _head_input(batch, with_head)
+    head = None if head is None else head.to(device)
+    v_pred = model(noisy_latents, timesteps, model.text(ids, embedding), embedding, head)
+    return ((v_pred.float() - velocity) ** 2 * weight).mean(dim=(1, 2, 3))
 
 
-def _folded(batch: Columns, shown: np.ndarray | None = None) -> Tensor | None:
+def _head_input(batch: Columns, with_head: np.ndarray | None = None) -> Tensor | None:
     """Return the rows' heads as the U-Net takes them, zero where they are not shown; None for a model without."""
     if "heads" not in batch:
         return None
-    heads = folded(batch["heads"])
-    return heads if shown is None else heads * torch.from_numpy(shown).view(-1, 1, 1, 1)
+    heads = fold_heads(batch["heads"])
+    return heads if with_head is None else heads * torch.from_numpy(with_head).view(-1, 1, 1, 1)
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the training error on fixed draws, and how much worse it gets with someone else's embedding (`identity_gain`)."""
     assert isinstance(model, VisibleModel)
-    errors, wrong = [], []
-    for part in rows:
-        batch = prepare(part, config)
-        random = [np.random.default_rng(seed_of("validation", row)) for row in part["row"]]
-        captions = prompts(
-            [
-                caption(json.loads(str(text)), int(row))
-                for text, row in zip(batch["attributes"], part["row"], strict=True)
-            ]
-        )
-        times = torch.tensor([int(draw.integers(1000)) for draw in random])
+    errors, errors_of_others = [], []
+    for decoded in rows:
+        batch = prepare(decoded, config)
+        rngs = [np.random.default_rng(seed_of("validation", row)) for row in decoded["row"]]
+        captions = [
+            caption(json.loads(str(text)), int(row))
+            for text, row in zip(batch["attributes"], decoded["row"], strict=True)
+        ]
+        timesteps = torch.tensor([int(rng.integers(1000)) for rng in rngs])
         noise = torch.from_numpy(
-            np.stack([draw.standard_normal(batch["latents"].shape[1:], np.float32) for draw in random])
+            np.stack([rng.standard_normal(batch["latents"].shape[1:], np.float32) for rng in rngs])
         )
+        # The same noise twice: with the person's own embedding, and with that of a row half a batch away.
         embedding = torch.from_numpy(batch["mean"].astype(np.float32))
-        errors.append(_error(model, batch, captions, embedding, times, noise))
         other = embedding.roll(len(embedding) // 2, dims=0)
-        wrong.append(_error(model, batch, captions, other, times, noise))
-    right, swapped = torch.cat(errors).mean().item(), torch.cat(wrong).mean().item()
-    return {"score": -right, "error": right, "identity_gain": swapped / right - 1}
+        texts = prompts(captions)
+        errors.append(_velocity_error(model, batch, texts, embedding, timesteps, noise))
+        errors_of_others.append(_velocity_error(model, batch, texts, other, timesteps, noise))
+    own, swapped = torch.cat(errors).mean().item(), torch.cat(errors_of_others).mean().item()
+    return {"score": -own, "error": own, "identity_gain": swapped / own - 1}
 
 
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
-    """Return a sheet uint8: pictures, and what the model makes of their embedding and caption."""
+    """Return a sheet uint8: eight pictures, and below each what the model makes of its embedding and caption."""
     assert isinstance(model, VisibleModel)
     few = {name: values[:8] for name, values in rows.items()}
     batch = prepare(few, config)
     device = device_of(model)
     embedding = torch.from_numpy(batch["mean"].astype(np.float32)).to(device)
     texts = prompts([caption(json.loads(str(text)), 0) for text in batch["attributes"]])
-    states = model.text(tokens(model.tokenizer, texts).to(device), embedding)
-    nothing = model.text(tokens(model.tokenizer, [""]).to(device))
+    prompt_embeds = model.text(tokenize(model.tokenizer, texts).to(device), embedding)
+    empty_prompt_embeds = model.text(tokenize(model.tokenizer, [""]).to(device))
     noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0)).to(device)
-    heads = _folded(batch)
-    head = None if heads is None else heads.to(device)
-    found = sample(model.unet, new_scheduler(), noise, states, embedding, nothing, head, steps=16, guidance=2.0)
-    made = decode(cache.autoencoder(config.vae), found.cpu()).numpy()
-    return np.concatenate([np.concatenate(list(block), 1) for block in (few["visible"], made)])
+    head = _head_input(batch)
+    latents = sample(
+        model.unet,
+        new_scheduler(),
+        noise,
+        prompt_embeds,
+        embedding,
+        empty_prompt_embeds,
+        None if head is None else head.to(device),
+        steps=16,
+        guidance_scale=2.0,
+    )
+    made = decode(cache.autoencoder(config.vae), latents.cpu()).numpy()
+    return np.concatenate([np.concatenate(list(line), 1) for line in (few["visible"], made)])
 
 
 def begin(model: nn.Module, folder: Path) -> None:
-    """Fill `model` from a visible part; one that is not shown heads begins by not looking at them."""
+    """Fill `model` from a visible part. From one that is shown no heads it begins with zero weights for them, so that it
+    draws what the part drew.
+    """
     assert isinstance(model, VisibleModel)
-    found = load_visible({"model": folder})
-    own, other = model.unet.state_dict(), dict(found.unet.state_dict())
-    kernel = other["conv_in.weight"]
-    if kernel.shape[1] < own["conv_in.weight"].shape[1] and kernel.shape[0] == own["conv_in.weight"].shape[0]:
-        other["conv_in.weight"] = torch.zeros_like(own["conv_in.weight"])
-        other["conv_in.weight"][:, : kernel.shape[1]] = kernel
-    load_strictly(model.unet, other, folder / "unet")
-    load_strictly(model.text, found.text.state_dict(), folder / "encoder")
-    model.tokenizer, model.text.id_token = found.tokenizer, found.text.id_token  # the encoder knows no other
+    part = load_visible({"model": folder})
+    wanted, state = model.unet.state_dict(), dict(part.unet.state_dict())
+    # A first convolution with fewer input channels is widened by zeros.
+    kernel = state["conv_in.weight"]
+    if kernel.shape[1] < wanted["conv_in.weight"].shape[1] and kernel.shape[0] == wanted["conv_in.weight"].shape[0]:
+        state["conv_in.weight"] = torch.zeros_like(wanted["conv_in.weight"])
+        state["conv_in.weight"][:, : kernel.shape[1]] = kernel
+    load_strictly(model.unet, state, folder / "unet")
+    load_strictly(model.text, part.text.state_dict(), folder / "encoder")
+    # The encoder's vectors are of the part's own tokens: another tokenizer would number them otherwise.
+    model.tokenizer, model.text.id_token = part.tokenizer, part.text.id_token
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write the visible part in diffusers' layout, in float16, with the autoencoder, and the card."""
     assert isinstance(model, VisibleModel)
-    save_visible(model, cache.local(config.vae), folder, _reader(config) if config.shape.head else None)
+    save_visible(model, cache.from_root(config.vae), folder, _load_reader(config) if config.shape.head else None)
     facts = {"title": "Visible face from embedding and caption", "summary": SUMMARY, "limits": LIMITS}
     card.model_copy(update=facts).write(folder)

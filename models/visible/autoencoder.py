@@ -36,9 +36,8 @@ Vae = Any
 
 def new_vae(width: int, blocks: tuple[int, int, int, int]) -> AutoencoderTiny:
     """Return an autoencoder of 12 latent channels whose encoder is set and whose decoder is fresh."""
-    inner = (
-        3 * 16
-    )  # an encoder without blocks is linear: two levels that only unfold 2 x 2 pixels, one that weighs them
+    # An encoder without blocks is linear: two levels that only unfold 2 x 2 pixels, and one that weighs them.
+    inner = 3 * 16
     vae = AutoencoderTiny(
         encoder_block_out_channels=(inner,) * 4,
         decoder_block_out_channels=(width,) * 4,
@@ -61,20 +60,22 @@ def _set_cosines(layers: list[nn.Conv2d]) -> None:
             layer.bias.zero_()
     first, second, third, fourth, last = layers
     assert last.bias is not None
+    # Copy the colours, then unfold 2 x 2 pixels into channels twice: 48 channels hold every pixel of 4 x 4.
     for channel in range(3):
         first.weight[channel, channel, 1, 1] = 1.0
     for layer, channels in ((second, 3), (third, 12)):
         for channel in range(channels):
-            for down, across in _square():
+            for down, across in _corners():
                 layer.weight[channel * 4 + down * 2 + across, channel, 1 + down, 1 + across] = 1.0
-    for index, (colour, wave) in enumerate(_kept()):
+    # The third unfolding is weighed at once: each latent channel is one cosine of one colour over 8 x 8 pixels.
+    for index, (colour, wave) in enumerate(_latent_channels()):
         block = torch.tensor(COLOURS[colour])[:, None, None] * _cosine(*wave)
         # Square root: without it lightness would drown the rest in the noise of diffusion, with all of it rarely seen
         # detail would weigh like lightness.
         block = block / math.sqrt(SPREAD[index])
         for channel in range(48):
             rgb, (y1, x1), (y2, x2) = channel // 16, divmod(channel % 16 // 4, 2), divmod(channel % 4, 2)
-            for down, across in _square():
+            for down, across in _corners():
                 fourth.weight[index, channel, 1 + down, 1 + across] = block[
                     rgb, 4 * down + 2 * y2 + y1, 4 * across + 2 * x2 + x1
                 ]
@@ -82,11 +83,12 @@ def _set_cosines(layers: list[nn.Conv2d]) -> None:
         last.bias[index] = -MEAN[index] / math.sqrt(SPREAD[index])
 
 
-def _square() -> list[tuple[int, int]]:
+def _corners() -> list[tuple[int, int]]:
+    """Return (down, across) of each pixel of a 2 x 2 block."""
     return [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
-def _kept() -> list[tuple[int, tuple[int, int]]]:
+def _latent_channels() -> list[tuple[int, tuple[int, int]]]:
     """Return (colour, cosine) of each latent channel."""
     return [(0, wave) for wave in LIGHTNESS] + [(1, (0, 0)), (2, (0, 0))]
 
@@ -112,16 +114,16 @@ class Autoencoder(nn.Module):
         return self.vae.decode(latents).sample
 
 
-def detail_loss(found: Tensor, truth: Tensor, weight: Tensor, scales: int = 4) -> Tensor:
+def detail_loss(prediction: Tensor, truth: Tensor, weight: Tensor, scales: int = 4) -> Tensor:
     """Return the mean absolute difference of image gradients over an averaging pyramid; all [B, C, S, S], weight [B, 1, S, S].
 
     It stands where a downloaded perceptual network would: edges of eyes and lips count more than flat skin.
     """
-    total = found.new_zeros(())
+    total = prediction.new_zeros(())
     for scale in range(scales):
         if scale:
-            found, truth, weight = (F.avg_pool2d(x, 2) for x in (found, truth, weight))
-        difference = found - truth
+            prediction, truth, weight = (F.avg_pool2d(x, 2) for x in (prediction, truth, weight))
+        difference = prediction - truth
         across = (difference[..., 1:] - difference[..., :-1]).abs() * weight[..., 1:]
         down = (difference[..., 1:, :] - difference[..., :-1, :]).abs() * weight[..., 1:, :]
         total = total + across.mean() + down.mean()
@@ -140,8 +142,8 @@ def to_pictures(values: Tensor) -> Tensor:
 
 def encode(vae: Vae, pictures: Tensor) -> Tensor:
     """Return scaled latents float32 [B, C, S/8, S/8] (of a KL autoencoder the posterior's mode) of uint8 [B, S, S, 3]."""
-    found = vae.encode(to_network(pictures).to(vae.dtype))
-    latents = found.latents if isinstance(vae, AutoencoderTiny) else found.latent_dist.mode()
+    encoded = vae.encode(to_network(pictures).to(vae.dtype))
+    latents = encoded.latents if isinstance(vae, AutoencoderTiny) else encoded.latent_dist.mode()
     scaled: Tensor = latents.float() * vae.config.scaling_factor
     return scaled
 

@@ -21,7 +21,7 @@ FACE = np.isin(CLASSES, ("SKIN", "NOSE", "RIGHT_EYE", "LEFT_EYE", "RIGHT_BROW", 
                          "BOTTOM_LIP", "BEARD"))  # fmt: skip
 
 
-def local(path: str) -> Path:
+def from_root(path: str) -> Path:
     """Return `path`, relative ones from the repository root: a training process may run anywhere."""
     return ROOT / path
 
@@ -29,49 +29,52 @@ def local(path: str) -> Path:
 @lru_cache(maxsize=1)
 def autoencoder(folder: str) -> Vae:
     """Return the frozen autoencoder of `folder`."""
-    return load_autoencoder(local(folder)).requires_grad_(False)
+    return load_autoencoder(from_root(folder)).requires_grad_(False)
 
 
 @lru_cache(maxsize=2)
 def recogniser(folder: str) -> onnxruntime.InferenceSession:
     """Return the session of the recogniser in an insightface pack: the network that takes 112 px crops."""
-    for path in sorted(local(folder).glob("*.onnx")):
-        found = session(path, threads=torch.get_num_threads())
-        if len(found.get_outputs()) == 1 and found.get_inputs()[0].shape[2:] == [CROP, CROP]:
-            return found
+    for path in sorted(from_root(folder).glob("*.onnx")):
+        network = session(path, threads=torch.get_num_threads())
+        if len(network.get_outputs()) == 1 and network.get_inputs()[0].shape[2:] == [CROP, CROP]:
+            return network
     raise EnvironmentFault(
-        f"{local(folder)} holds no recogniser (an ONNX file that takes {CROP} px crops). Train it first."
+        f"{from_root(folder)} holds no recogniser (an ONNX file that takes {CROP} px crops). Train it first."
     )
 
 
-def latents(pictures: np.ndarray, folder: str) -> np.ndarray:
-    """Return scaled latents float16 [B, C, S/8, S/8] of pictures uint8 [B, S, S, 3]."""
+def encode_latents(pictures: np.ndarray, folder: str) -> np.ndarray:
+    """Return scaled latents float16 [B, C, S/8, S/8] of pictures uint8 [B, S, S, 3]; folder: of the autoencoder."""
     vae = autoencoder(folder)
     with torch.inference_mode():
-        found = in_batches(lambda part: encode(vae, part), torch.from_numpy(np.ascontiguousarray(pictures)), BATCH)
-    return found.half().numpy()
+        latents = in_batches(lambda few: encode(vae, few), torch.from_numpy(np.ascontiguousarray(pictures)), BATCH)
+    return latents.half().numpy()
 
 
-def embeddings(pictures: np.ndarray, landmarks_70: np.ndarray, folder: str) -> np.ndarray:
+def embed_pictures(pictures: np.ndarray, landmarks_70: np.ndarray, folder: str) -> np.ndarray:
     """Return unit embeddings float32 [B, 512] of pictures uint8 [B, S, S, 3], aligned on the world's own landmarks [B, 70, 2]."""
-    return embedded(aligned(pictures, five_points(landmarks_70)), folder)
+    return embed_crops(aligned(pictures, five_points(landmarks_70)), folder)
 
 
-def embedded(crops: np.ndarray, folder: str) -> np.ndarray:
-    """Return unit embeddings float32 [B, 512] of aligned crops uint8 [B, 112, 112, 3]."""
+def embed_crops(crops: np.ndarray, folder: str) -> np.ndarray:
+    """Return unit embeddings float32 [B, 512] of aligned crops uint8 [B, 112, 112, 3]; folder: of the insightface pack."""
     network = recogniser(folder)
     values = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
     name = network.get_inputs()[0].name
-    found = [network.run(None, {name: values[k : k + BATCH]})[0] for k in range(0, len(values), BATCH)]
-    return _unit(np.concatenate(found).astype(np.float32))
+    batches = [network.run(None, {name: values[k : k + BATCH]})[0] for k in range(0, len(values), BATCH)]
+    return _unit(np.concatenate(batches).astype(np.float32))
 
 
-def of_others(embedding: np.ndarray, identity: np.ndarray, view: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def embeddings_of_others(
+    embedding: np.ndarray, identity: np.ndarray, view: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (mean over the person's other views, one of those views), each unit float32 [B, 512].
 
-    identity, view: int [B]. Only rows at hand are looked at: a person's pictures lie together in the shards. Someone alone
-    keeps their own.
-    A condition that says nothing of the picture it belongs to but who it shows cannot carry its light or pose.
+    identity, view: int [B]. Only the rows of this batch are looked at: a person's pictures lie together in the shards. A
+    person with a single view keeps that view's embedding.
+
+    A picture is conditioned on other pictures of the person so that the embedding carries who it is, not its light or pose.
     """
     mean, one = embedding.copy(), embedding.copy()
     for row in range(len(embedding)):
@@ -83,7 +86,10 @@ def of_others(embedding: np.ndarray, identity: np.ndarray, view: np.ndarray) -> 
 
 
 def face_weight(classes: np.ndarray, side: int, face: float) -> np.ndarray:
-    """Return the weight of each latent cell, float16 [B, side, side]: 1 off the face to `face` on it."""
+    """Return the weight of each latent cell, float16 [B, side, side], from 1 off the face to `face` on it.
+
+    classes: uint8 [B, S, S].
+    """
     share = F.adaptive_avg_pool2d(torch.from_numpy(FACE[classes].astype(np.float32))[:, None], side)[:, 0]
     return (1 + (face - 1) * share).half().numpy()
 

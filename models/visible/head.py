@@ -2,7 +2,7 @@
 
 It stands where Arc2Face's pose ControlNet has the normals of a FLAME mesh (arXiv 2403.11641, section 2.5 of its code):
 shape of the identity, pose and expression of the view. Ours is the world's bare head, without hair, glasses, colour or
-light. Nothing but the embedding says whose it is: a person's 58 measures (`synthworld.person.measured`) are read from it
+light. The embedding alone decides the shape: a person's 58 measures (`synthworld.person.measured`) are read from it
 by a linear map, `measures.weight` and `measures.bias`, that `thermapair reference` fits beside the recogniser.
 """
 
@@ -40,7 +40,7 @@ _YAW = {"frontal": (0.0, 10.0), "slightly": (10.0, 30.0), "turned": (30.0, 60.0)
 
 
 class HeadReader:
-    """Reads measures float32 [58] from embeddings; weight [58, 512], bias [58]."""
+    """A linear map from embeddings to measures: weight float32 [58, 512], bias float32 [58]."""
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray) -> None:
         self.weight, self.bias = weight, bias
@@ -65,12 +65,12 @@ class HeadReader:
     def __call__(self, embedding: np.ndarray) -> np.ndarray:
         """Return measures float32 [B, 58] of embeddings [B, 512] of any length."""
         unit = embedding / np.maximum(np.linalg.norm(embedding, axis=-1, keepdims=True), 1e-12)
-        found: np.ndarray = (unit @ self.weight.T + self.bias).astype(np.float32)
-        return found
+        measures: np.ndarray = (unit @ self.weight.T + self.bias).astype(np.float32)
+        return measures
 
 
-def drawn(measures: np.ndarray, views: Sequence[View], side: int) -> np.ndarray:
-    """Return heads int8 [B, 4 side, 4 side, 6] for latents of `side`.
+def draw_heads(measures: np.ndarray, views: Sequence[View], side: int) -> np.ndarray:
+    """Draw heads int8 [B, 4 side, 4 side, 6] for latents of `side`, from measures float32 [B, 58] and a view each.
 
     Normals times 127 (camera frame, 0 off the person), then 127 on eyes, on brows and on the mouth.
     """
@@ -84,14 +84,14 @@ def drawn(measures: np.ndarray, views: Sequence[View], side: int) -> np.ndarray:
     return pictures
 
 
-def mirrored(heads: np.ndarray) -> np.ndarray:
-    """Return heads int8 [B, S, S, 6] seen in a mirror."""
-    turned = heads[:, :, ::-1].copy()
-    turned[..., 0] = -turned[..., 0]
-    return turned
+def mirror_heads(heads: np.ndarray) -> np.ndarray:
+    """Return heads int8 [B, S, S, 6] seen in a mirror: flipped, and the normals' horizontal component negated."""
+    flipped = heads[:, :, ::-1].copy()
+    flipped[..., 0] = -flipped[..., 0]
+    return flipped
 
 
-def folded(heads: np.ndarray) -> Tensor:
+def fold_heads(heads: np.ndarray) -> Tensor:
     """Return what the U-Net takes beside the latents: float32 [B, 96, S / 4, S / 4] in [-1, 1] of heads int8 [B, S, S, 6]."""
     values = torch.from_numpy(np.ascontiguousarray(heads)).permute(0, 3, 1, 2).float() / 127
     return F.pixel_unshuffle(values, FOLD)
@@ -100,6 +100,7 @@ def folded(heads: np.ndarray) -> Tensor:
 def view_of(words: Mapping[str, str], name: str) -> View:
     """Return a view of `words` (attributes, or what is known of them); what they leave open is drawn by `name`."""
     draws, domain = Draws("head", name), load_domain("portrait")
+    # A frontal head may turn a little to either side; the other words name theirs, and left is the subject's own.
     pose = words.get("pose", "frontal")
     kind = next((kind for kind in ("slightly", "profile", "turned") if kind in pose), "frontal")
     side = -1.0 if "right" in pose or (kind == "frontal" and draws.unit("side") < 0.5) else 1.0

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -58,33 +58,43 @@ class VisibleModel(nn.Module):
         self.unet, self.text, self.tokenizer = unet, text, tokenizer
 
     def forward(
-        self, noisy: Tensor, times: Tensor, states: Tensor, embedding: Tensor, head: Tensor | None = None
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        prompt_embeds: Tensor,
+        embedding: Tensor,
+        head: Tensor | None = None,
     ) -> Tensor:
-        """Return the U-Net's answer [B, C, h, w] to noisy latents; see `denoise`."""
-        return denoise(self.unet, noisy, times, states, embedding, head)
+        """Return the U-Net's prediction [B, C, h, w] for noisy latents; see `denoise`."""
+        return denoise(self.unet, noisy_latents, timesteps, prompt_embeds, embedding, head)
 
 
 def denoise(
     unet: UNet2DConditionModel,
-    noisy: Tensor,
-    times: Tensor,
-    states: Tensor,
+    noisy_latents: Tensor,
+    timesteps: Tensor,
+    prompt_embeds: Tensor,
     embedding: Tensor,
     head: Tensor | None = None,
 ) -> Tensor:
-    """Return the answer [B, C, h, w] of `unet` to noisy latents of that shape.
+    """Return what `unet` predicts [B, C, h, w] for noisy latents of that shape.
 
-    states [B, T, hidden]; embedding [B, 512], made unit length (zeros, nobody, stay zeros), goes in beside the time step
-    where it can; head [B, H, h, w] (`head.folded`) beside the latents, for a U-Net of C + H input channels.
+    That is the velocity for the starter, the noise for Stable Diffusion's: the scheduler's `prediction_type` says which.
+
+    timesteps: int64 [B], or one for all rows. prompt_embeds: [B, T, hidden]. embedding: [B, 512] of any length, zeros for
+    the unconditional prediction; it goes in beside the time step where the U-Net has an input for it. head: [B, H, h, w]
+    (`head.fold_heads`), beside the latents of a U-Net of C + H input channels.
     """
     extra: dict[str, Any] = {}
     if head is not None:
-        noisy = torch.cat([noisy, head.to(noisy.dtype)], dim=1)
+        noisy_latents = torch.cat([noisy_latents, head.to(noisy_latents.dtype)], dim=1)
     if unet.config.class_embed_type == "projection":
         # Unit length times sqrt(512): values of about one, as the projection's first layer expects.
-        extra["class_labels"] = (F.normalize(embedding, dim=-1) * EMBEDDING**0.5).to(noisy.dtype)
-    answer: Tensor = unet(noisy, times, encoder_hidden_states=states, return_dict=False, **extra)[0]
-    return answer
+        extra["class_labels"] = (F.normalize(embedding, dim=-1) * EMBEDDING**0.5).to(noisy_latents.dtype)
+    prediction: Tensor = unet(
+        noisy_latents, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False, **extra
+    )[0]
+    return prediction
 
 
 def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, channels: int, side: int) -> VisibleModel:
@@ -103,7 +113,8 @@ def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, chann
         class_embed_type="projection",
         projection_class_embeddings_input_dim=EMBEDDING,
     )
-    nn.init.zeros_(unet.conv_out.weight)  # the first answer is zero, so early steps do not fight a random output
+    nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
+    # The text encoder learns with the U-Net: its width is the cross-attention's, its vocabulary the tokenizer's.
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     length = tokenizer.model_max_length
     clip = new_text(len(tokenizer), config.hidden, config.text_layers, config.text_heads, length, (bos, eos))
@@ -120,6 +131,15 @@ def new_scheduler() -> DPMSolverMultistepScheduler:
         algorithm_type="dpmsolver++",
         solver_order=2,
     )
+
+
+def training_schedule() -> DDPMScheduler:
+    """Return the forward process of the starter's schedule, for its `add_noise` and `get_velocity`.
+
+    The solver's own `add_noise` is for its sampling steps, and it has no velocity. At the last time step alone the two
+    differ: here no signal is left, where the solver keeps 2**-12 of it so as not to divide by zero.
+    """
+    return DDPMScheduler.from_config(new_scheduler().config)
 
 
 def save_visible(model: VisibleModel, vae_folder: Path, folder: Path, reader: HeadReader | None) -> None:
@@ -158,10 +178,12 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
         EnvironmentFault: a part is missing or does not load; the message names it.
     """
     folder = weights["model"]
+    # What is cheap to read is read first, so that a folder that is no model is refused at once.
     schedule = _folder(weights, "scheduler")
     tokenizer = load_tokenizer(_folder(weights, "tokenizer"))
     if not (schedule / "scheduler_config.json").is_file():
         raise EnvironmentFault(f"{schedule} has no scheduler_config.json. Fetch the bundle again.")
+    # Whatever scheduler a published repository names, its betas are sampled with the same solver.
     loaded = Loaded(
         unet=load_part(UNet2DConditionModel, _folder(weights, "unet"), dtype),
         text=load_text(_folder(weights, "encoder"), tokenizer, dtype),
@@ -171,6 +193,7 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
         reader=HeadReader.load(folder / HEAD) if (folder / HEAD).is_file() else None,
     )
     _check(loaded, folder)
+    # A stage never trains.
     for network in (loaded.unet, loaded.text, loaded.vae):
         network.requires_grad_(False)
     return loaded

@@ -1,4 +1,4 @@
-"""Sampling: noise to latents along the scheduler, guided away from nobody and nothing (classifier-free guidance)."""
+"""Sampling: noise to latents along the scheduler's steps, with classifier-free guidance (arXiv 2207.12598)."""
 
 import copy
 
@@ -13,35 +13,43 @@ def sample(
     unet: UNet2DConditionModel,
     scheduler: DPMSolverMultistepScheduler,
     noise: Tensor,
-    states: Tensor,
+    prompt_embeds: Tensor,
     embedding: Tensor,
-    nothing: Tensor,
+    empty_prompt_embeds: Tensor,
     head: Tensor | None = None,
     *,
     steps: int,
-    guidance: float,
+    guidance_scale: float,
 ) -> Tensor:
     """Return scaled latents float32 [B, C, h, w] from `noise` float32 of that shape.
 
-    states [B, T, hidden] and embedding [B, 512] say who and what; nothing [1, T, hidden] is the empty prompt's states.
-    head [B, H, h, w] is what the U-Net is shown beside the latents; nobody is shown it too, so that guidance leaves shape alone.
+    prompt_embeds: [B, T, hidden]. embedding: [B, 512], of the person. empty_prompt_embeds: [1, T, hidden], of the prompt "".
+    head: [B, H, h, w], what the U-Net is shown beside the latents.
+
+    Guidance is prediction = uncond + guidance_scale * (cond - uncond). The unconditional half has the empty prompt and a zero
+    embedding but the same head, so that guidance exaggerates caption and identity and leaves the drawn shape alone. A scale
+    of 1 is the conditional prediction, at half the cost.
+
     The solver is deterministic: all randomness is in `noise`. Its arithmetic stays in float32 whatever the network's dtype.
     """
     scheduler = copy.deepcopy(scheduler)  # it counts steps inside
     scheduler.set_timesteps(steps, device=noise.device)
     latents = noise.float() * scheduler.init_noise_sigma
-    dtype = unet.dtype
-    guided = guidance != 1.0
+
+    # Both halves of guidance run as one batch: the conditional rows first, then the unconditional ones.
+    guided = guidance_scale != 1.0
     if guided:
-        states = torch.cat([states, nothing.expand(len(states), -1, -1)])
+        prompt_embeds = torch.cat([prompt_embeds, empty_prompt_embeds.expand(len(prompt_embeds), -1, -1)])
         embedding = torch.cat([embedding, torch.zeros_like(embedding)])
         head = None if head is None else torch.cat([head, head])
-    for time in scheduler.timesteps:
-        given = scheduler.scale_model_input(latents, time).to(dtype)
-        given = torch.cat([given, given]) if guided else given
-        answer = denoise(unet, given, time, states.to(dtype), embedding, head).float()
+    prompt_embeds = prompt_embeds.to(unet.dtype)
+
+    for timestep in scheduler.timesteps:
+        model_input = scheduler.scale_model_input(latents, timestep).to(unet.dtype)
+        model_input = torch.cat([model_input, model_input]) if guided else model_input
+        prediction = denoise(unet, model_input, timestep, prompt_embeds, embedding, head).float()
         if guided:
-            asked, free = answer.chunk(2)
-            answer = free + guidance * (asked - free)
-        latents = scheduler.step(answer, time, latents).prev_sample
+            cond, uncond = prediction.chunk(2)
+            prediction = uncond + guidance_scale * (cond - uncond)
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
     return latents

@@ -39,21 +39,22 @@ class IdentityText(nn.Module):
         hidden = text.config.hidden_size
         self.project = None if hidden >= EMBEDDING else nn.Linear(EMBEDDING, hidden, bias=False)
         if self.project is not None:
-            nn.init.normal_(self.project.weight, std=0.1)  # some times the size of a token's vector: it must be heard
+            nn.init.normal_(self.project.weight, std=0.1)  # several times a token's norm, so that training notices it
 
     def forward(self, ids: Tensor, embedding: Tensor | None = None) -> Tensor:
-        """Return the last hidden state float [B, T, hidden] of token ids int64 [B, T].
+        """Return the prompt's embeddings, the last hidden state float [B, T, hidden] of token ids int64 [B, T].
 
         embedding: float [B, 512] of any non-zero norm; rows whose ids hold no identity token ignore theirs.
         """
+        # CLIP's own forward takes no vectors in place of ids, so its parts are called one by one.
         text = self.text
         tokens = text.embeddings.token_embedding(ids)
         if embedding is not None:
             tokens = self.insert(tokens, ids, embedding)
         hidden = text.embeddings(inputs_embeds=tokens)
         hidden = text.encoder(inputs_embeds=hidden, attention_mask=_causal(hidden), is_causal=True).last_hidden_state
-        states: Tensor = text.final_layer_norm(hidden)
-        return states
+        prompt_embeds: Tensor = text.final_layer_norm(hidden)
+        return prompt_embeds
 
     def insert(self, tokens: Tensor, ids: Tensor, embedding: Tensor) -> Tensor:
         """Return `tokens` [B, T, hidden] with the identity at each row's first `id` (a caption may say the word again)."""
@@ -112,7 +113,7 @@ def prompts(captions: Sequence[str]) -> list[str]:
     return [f"{PROMPT}. {caption}" if caption else PROMPT for caption in captions]
 
 
-def tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tensor:
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tensor:
     """Return ids int64 [B, tokenizer.model_max_length], padded at the end and cut where a text is too long."""
     batch: Any = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
     ids: Tensor = batch.input_ids

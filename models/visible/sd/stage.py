@@ -13,11 +13,11 @@ from models.padding import chunks
 from models.seeds import noise
 from models.synthworld.shape.kernels import eagerly
 from models.visible.autoencoder import decode
-from models.visible.head import drawn, folded, views_of
+from models.visible.head import draw_heads, fold_heads, views_of
 from models.visible.model import load_visible
 from models.visible.sampler import sample
 from models.visible.sd.settings import Options, Settings
-from models.visible.text import prompts, tokens
+from models.visible.text import prompts, tokenize
 
 
 class Stage:
@@ -36,34 +36,39 @@ class Stage:
         for network in (self.parts.unet, self.parts.text, self.parts.vae):
             network.to(self.device)
         self.options = options
+        # Pixels to a latent cell, down and across: each level of the autoencoder but the first halves the side.
         self.factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
         with torch.inference_mode():
-            self.empty_prompt_embeds = self.parts.text(tokens(self.parts.tokenizer, [""]).to(self.device))
+            self.empty_prompt_embeds = self.parts.text(tokenize(self.parts.tokenizer, [""]).to(self.device))
 
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
         """Return `visible`. Rows are computed in fixed batches, so a row's neighbours never change it."""
         side = settings.size // self.factor if settings.size else self.parts.unet.config.sample_size
         count = len(rows["noise_id"])
         pictures = np.zeros((count, side * self.factor, side * self.factor, 3), np.uint8)
-        for part, missing in chunks(count, batch):
-            padded = [*range(part.start, part.stop), *[part.stop - 1] * missing]
-            made = self._pictures(
+        for chunk, missing in chunks(count, batch):
+            # The last batch repeats its last row until it is full.
+            padded = [*range(chunk.start, chunk.stop), *[chunk.stop - 1] * missing]
+            batch_pictures = self._pictures(
                 [str(rows["caption"][row]) if self.options.captions else "" for row in padded],
                 torch.from_numpy(np.stack([rows["embedding"][row] for row in padded]).astype(np.float32)),
                 [str(rows["noise_id"][row]) for row in padded],
                 side,
                 settings,
             )
-            pictures[part] = made.numpy()[: part.stop - part.start]
+            pictures[chunk] = batch_pictures.numpy()[: chunk.stop - chunk.start]
         return {"visible": pictures}
 
     def _heads(self, captions: list[str], embedding: Tensor, names: list[str], side: int) -> Tensor | None:
-        """Return what the U-Net is shown of the heads; drawn without compiled kernels, which not every machine has yet."""
+        """Return the heads float32 [B, 96, side, side] that the U-Net is shown, None for one that is shown none.
+
+        Drawn without compiled kernels: not every machine has built them, and the numbers must be the same on each.
+        """
         if self.parts.reader is None:
             return None
         with eagerly():
-            heads = drawn(self.parts.reader(embedding.numpy()), views_of(captions, names), side)
-        return folded(heads).to(self.device)
+            heads = draw_heads(self.parts.reader(embedding.numpy()), views_of(captions, names), side)
+        return fold_heads(heads).to(self.device)
 
     @torch.inference_mode()
     def _pictures(
@@ -72,19 +77,19 @@ class Stage:
         """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch of latents of `side`."""
         # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
         head = self._heads(captions, embedding, names, side)
-        ids = tokens(self.parts.tokenizer, prompts(captions)).to(self.device)
+        ids = tokenize(self.parts.tokenizer, prompts(captions)).to(self.device)
         embedding = F.normalize(embedding, dim=-1).to(self.device)
         # Noise belongs to the names of the rows, whoever computes them.
-        start = noise(names, "visible", 0, (self.parts.unet.config.out_channels, side, side)).to(self.device)
+        initial_noise = noise(names, "visible", 0, (self.parts.unet.config.out_channels, side, side)).to(self.device)
         latents = sample(
             self.parts.unet,
             self.parts.scheduler,
-            start,
+            initial_noise,
             self.parts.text(ids, embedding),
             embedding,
             self.empty_prompt_embeds,
             head,
             steps=settings.steps,
-            guidance=settings.guidance,
+            guidance_scale=settings.guidance,
         )
         return decode(self.parts.vae, latents).cpu()

@@ -14,7 +14,7 @@ from models.synthworld.render.render import render
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.person import measured, person_of, sample_person
 from models.synthworld.sampling.scene import Scene, View, pose_word
-from models.visible.head import CHANNELS, FOLD, HeadReader, drawn, folded, mirrored, view_of, views_of
+from models.visible.head import CHANNELS, FOLD, HeadReader, draw_heads, fold_heads, mirror_heads, view_of, views_of
 
 
 @settings(max_examples=30)
@@ -44,7 +44,7 @@ def test_heads_lie_where_the_rendered_person_is() -> None:
         scene.view, hair_style="bald", beard="none", glasses="none", headwear="none", facewear="none", clothes="crew"
     )
     truth = render([Scene(scene.person, plain)], 32)
-    heads = drawn(measured(scene.person)[None], [scene.view], 8)
+    heads = draw_heads(measured(scene.person)[None], [scene.view], 8)
     assert heads.shape == (1, 32, 32, CHANNELS) and heads.dtype == np.int8
     person = truth.classes[0].numpy() > 0
     assert (np.any(heads[0, ..., :3], axis=-1) == person).mean() > 0.98  # the measures know no asymmetry
@@ -57,14 +57,14 @@ def test_a_mirrored_head_is_the_mirrored_view() -> None:
     view = View(yaw=25, roll=6, shift_x=0.03)
     other = replace(view, yaw=-25, roll=-6, shift_x=-0.03)
     measures = measured(sample_person(7))[None]
-    ours, truth = mirrored(drawn(measures, [view], 8)), drawn(measures, [other], 8)
+    ours, truth = mirror_heads(draw_heads(measures, [view], 8)), draw_heads(measures, [other], 8)
     assert (np.abs(ours.astype(int) - truth) > 12).mean() < 0.03  # rays through pixel centres differ in rounding
-    assert np.array_equal(mirrored(mirrored(truth)), truth)
+    assert np.array_equal(mirror_heads(mirror_heads(truth)), truth)
 
 
 def test_folding_keeps_every_pixel() -> None:
     heads = np.random.default_rng(0).integers(-127, 128, (2, 8, 8, CHANNELS)).astype(np.int8)
-    found = folded(heads)
+    found = fold_heads(heads)
     assert found.shape == (2, CHANNELS * FOLD**2, 2, 2)
     back = torch.nn.functional.pixel_shuffle(found, FOLD).permute(0, 2, 3, 1)
     np.testing.assert_allclose(back.numpy() * 127, heads, atol=1e-4)
@@ -83,5 +83,7 @@ def test_the_reader_is_linear_in_the_direction_and_names_what_it_lacks(tmp_path)
 
 def test_every_expression_can_be_drawn() -> None:
     measures = measured(sample_person(3))[None]
-    pictures = {word: drawn(measures, [View(expression=word)], 4).tobytes() for word in ATTRIBUTES["expression"][2]}
+    pictures = {
+        word: draw_heads(measures, [View(expression=word)], 4).tobytes() for word in ATTRIBUTES["expression"][2]
+    }
     assert len(set(pictures.values())) == len(pictures)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPTextModel
 
-from models.visible.text import PROMPT, IdentityText, id_token, new_text, prompts, tokens
+from models.visible.text import PROMPT, IdentityText, id_token, new_text, prompts, tokenize
 from models.visible.tokenizer import corpus, load_tokenizer, new_tokenizer
 
 
@@ -44,7 +44,7 @@ def test_the_same_texts_give_the_same_tokenizer():
 
 
 def test_the_prompt_names_the_identity_once(tokenizer):
-    ids = tokens(tokenizer, prompts(["", "His id card is red."]))
+    ids = tokenize(tokenizer, prompts(["", "His id card is red."]))
     assert ids.shape == (2, 77)
     assert (ids[0] == id_token(tokenizer)).sum() == 1
     assert prompts([""]) == [PROMPT]
@@ -53,7 +53,7 @@ def test_the_prompt_names_the_identity_once(tokenizer):
 @pytest.mark.parametrize("hidden", [192, 768])
 def test_without_an_identity_it_equals_clip(tokenizer, hidden):
     own = encoder(tokenizer, hidden)
-    ids = tokens(tokenizer, prompts(["", "A man in a red cap."]))
+    ids = tokenize(tokenizer, prompts(["", "A man in a red cap."]))
     with torch.inference_mode():
         torch.testing.assert_close(own(ids), own.text(ids).last_hidden_state, atol=1e-5, rtol=1e-4)
 
@@ -61,7 +61,7 @@ def test_without_an_identity_it_equals_clip(tokenizer, hidden):
 def test_wide_encoders_take_the_unit_embedding_padded_with_zeros(tokenizer):
     own = encoder(tokenizer, 768)
     assert own.project is None
-    ids = tokens(tokenizer, prompts(["With an id."]))
+    ids = tokenize(tokenizer, prompts(["With an id."]))
     embedding = torch.randn(1, 512) * 7
     plain = own.text.embeddings.token_embedding(ids)
     inserted = own.insert(plain, ids, embedding)
@@ -75,7 +75,7 @@ def test_wide_encoders_take_the_unit_embedding_padded_with_zeros(tokenizer):
 def test_arc2face_forward_written_out(tokenizer):
     """Arc2Face's wrapper, step by step: embeddings with the token replaced, positions, causal layers, last norm."""
     own = encoder(tokenizer, 768)
-    ids = tokens(tokenizer, [PROMPT])
+    ids = tokenize(tokenizer, [PROMPT])
     embedding = torch.randn(1, 512)
     text: CLIPTextModel = own.text
     given = text.embeddings.token_embedding(ids)
@@ -91,7 +91,7 @@ def test_arc2face_forward_written_out(tokenizer):
 
 def test_the_identity_changes_what_follows_it_and_nothing_before(tokenizer):
     own = encoder(tokenizer, 192)
-    ids = tokens(tokenizer, prompts(["A man in a red cap."]))
+    ids = tokenize(tokenizer, prompts(["A man in a red cap."]))
     place = int((ids[0] == id_token(tokenizer)).nonzero()[0])
     with torch.inference_mode():
         first, second = own(ids, torch.randn(1, 512)), own(ids, torch.randn(1, 512))

@@ -12,12 +12,11 @@ from models.attributes import ATTRIBUTES
 from models.card import Card
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
-from models.tasks import vae
-from models.tasks import visible as diffusion
+from models.tasks import vae, visible
 from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
-from models.visible.cache import of_others
+from models.visible.cache import embeddings_of_others
 from models.visible.head import HeadReader
-from models.visible.model import VisibleConfig
+from models.visible.model import VisibleConfig, new_scheduler, training_schedule
 from models.visible.sd.settings import Options, Settings
 from models.visible.sd.stage import Stage
 from tests.models.elsewhere import elsewhere
@@ -107,16 +106,27 @@ def test_detail_loss_sees_edges_and_not_brightness():
     assert detail_loss(picture.flip(-1), picture, weight) > 0.1
 
 
+def test_the_solver_undoes_what_training_adds():
+    """The true velocity of noisy latents leads the solver back to the latents, at every one of its steps."""
+    latents, noise = torch.randn(2, 1, 12, 4, 4, generator=torch.Generator().manual_seed(0))
+    schedule, solver = training_schedule(), new_scheduler()
+    solver.set_timesteps(20)
+    for step, timestep in enumerate(solver.timesteps[1:], 1):  # at the first nothing is left but noise
+        solver._step_index = step
+        noisy, velocity = schedule.add_noise(latents, noise, timestep), schedule.get_velocity(latents, noise, timestep)
+        torch.testing.assert_close(solver.convert_model_output(velocity, sample=noisy), latents, atol=1e-5, rtol=1e-4)
+
+
 def test_an_identity_comes_from_the_other_pictures():
     embedding = np.eye(5, 512, dtype=np.float32)
-    mean, one = of_others(embedding, np.array([7, 7, 7, 8, 7]), np.array([0, 1, 2, 0, 0]))
+    mean, one = embeddings_of_others(embedding, np.array([7, 7, 7, 8, 7]), np.array([0, 1, 2, 0, 0]))
     np.testing.assert_allclose(mean[0], (embedding[1] + embedding[2]) / np.sqrt(2))
     assert all(embedding[0] @ found == embedding[4] @ found == 0 for found in (mean[0], one[0], mean[4], one[4]))
     assert np.array_equal(mean[3], embedding[3])
 
 
 def test_a_mirrored_picture_turns_the_other_way():
-    said = json.loads(diffusion._other_side(json.dumps({"pose": "turned slightly left", "sex": "woman"})))
+    said = json.loads(visible._swap_sides(json.dumps({"pose": "turned slightly left", "sex": "woman"})))
     assert said == {"pose": "turned slightly right", "sex": "woman"}
     assert said["pose"] in ATTRIBUTES["pose"][2]
     sided = {name for name, (_, _, words) in ATTRIBUTES.items() if any("left" in w or "right" in w for w in words)}
@@ -124,52 +134,52 @@ def test_a_mirrored_picture_turns_the_other_way():
 
 
 @pytest.mark.slow
-def test_diffusion_rows_meet_the_model_where_it_is(trained_vae, faces):
+def test_visible_rows_meet_the_model_where_it_is(trained_vae, faces):
     shape = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
-    config = diffusion.Config(vae=str(trained_vae[0]), faces=str(faces), shape=shape, vocabulary=700, size=SIZE)
+    config = visible.Config(vae=str(trained_vae[0]), faces=str(faces), shape=shape, vocabulary=700, size=SIZE)
     raw = world(4)
-    rows = {**diffusion.prepare(raw, config), "draw": raw["draw"]}
-    model = diffusion.build(config).to("meta")
+    rows = {**visible.prepare(raw, config), "draw": raw["draw"]}
+    model = visible.build(config).to("meta")
     with elsewhere():
-        value, metrics = diffusion.loss(model, rows, config, 0)
+        value, metrics = visible.loss(model, rows, config, 0)
     assert value.is_meta and metrics
 
 
 @pytest.mark.slow
-def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_path: Path):
+def test_the_visible_task_learns_and_exports_a_stage(trained_vae, faces, tmp_path: Path):
     shape = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
-    config = diffusion.Config(
+    config = visible.Config(
         vae=str(trained_vae[0]), faces=str(faces), shape=shape, vocabulary=700, steps=20, batch=8, lr=3e-3, size=SIZE
     )
     torch.manual_seed(0)
-    model = diffusion.build(config)
+    model = visible.build(config)
     raw = world(8)
-    rows = {**diffusion.prepare(raw, config), "draw": raw["draw"]}
+    rows = {**visible.prepare(raw, config), "draw": raw["draw"]}
     assert rows["latents"].shape == (8, 12, 4, 4) and rows["latents"].dtype == np.float16
     assert rows["heads"].shape == (8, 16, 16, 6) and rows["heads"].dtype == np.int8
     assert rows["mean"].shape == (8, 512) and rows["weight"].shape == (8, 4, 4)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr)
     values = []
     for step in range(config.steps):
-        value, _ = diffusion.loss(model.train(), rows, config, step)
+        value, _ = visible.loss(model.train(), rows, config, step)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
         values.append(value.item())
-    again, _ = diffusion.loss(model, rows, config, 0)
-    assert again.item() == diffusion.loss(model, rows, config, 0)[0].item()  # draws alone decide
+    again, _ = visible.loss(model, rows, config, 0)
+    assert again.item() == visible.loss(model, rows, config, 0)[0].item()  # draws alone decide
     assert values[-1] < 0.9 * values[0]
     model.eval()
     with torch.inference_mode():
-        assert set(diffusion.validate(model, [raw], config)) >= {"score", "identity_gain"}
-        assert diffusion.pictures(model, raw, config).shape == (2 * SIZE, 8 * SIZE, 3)
-    diffusion.export(model, config, tmp_path, Card(title="Visible", task="diffusion"))
+        assert set(visible.validate(model, [raw], config)) >= {"score", "identity_gain"}
+        assert visible.pictures(model, raw, config).shape == (2 * SIZE, 8 * SIZE, 3)
+    visible.export(model, config, tmp_path, Card(title="Visible", task="visible"))
     stage = Stage({"model": tmp_path}, Options(), dtype="float32", threads=1)
     batch = {"caption": np.array(["A man."]), "embedding": raw["row"][None, :1].repeat(512, 1) + 1.0}
     made = stage({**batch, "noise_id": np.array(["a"])}, Settings(steps=2), 2)["visible"]
     assert made.shape == (1, SIZE, SIZE, 3)
-    other = diffusion.build(config)
-    diffusion.begin(other, tmp_path)  # what was written is what a further run begins with
+    other = visible.build(config)
+    visible.begin(other, tmp_path)  # what was written is what a further run begins with
     for name, value in other.state_dict().items():
         torch.testing.assert_close(value, model.state_dict()[name].float())
 
@@ -177,11 +187,11 @@ def test_the_diffusion_task_learns_and_exports_a_stage(trained_vae, faces, tmp_p
 def test_heads_are_those_of_the_rows_own_gap(faces, monkeypatch: pytest.MonkeyPatch):
     """Rendered half way between the common reference and the domain, people turn otherwise than in the domain itself."""
     seen = []
-    monkeypatch.setattr(diffusion, "_reader", lambda config: lambda embedding: embedding)
-    monkeypatch.setattr(diffusion, "drawn", lambda shapes, views, side: seen.append(views))
+    monkeypatch.setattr(visible, "_load_reader", lambda config: lambda embedding: embedding)
+    monkeypatch.setattr(visible, "draw_heads", lambda shapes, views, side: seen.append(views))
     rows = world(4) | {"domain": np.array(["field"] * 4, object)}
     for gap in (0.5, 1.0):
-        diffusion._heads(rows | {"gap": np.full(4, gap, np.float32)}, np.zeros((4, 512)), diffusion.Config())
+        visible._draw_heads(rows | {"gap": np.full(4, gap, np.float32)}, np.zeros((4, 512)), visible.Config())
     wanted = [sample_scene(load_domain("field", 0.5), k // 2, k % 2, "warm").view for k in range(4)]
     assert seen[0] == wanted and seen[1] != wanted
 
@@ -190,17 +200,17 @@ def test_heads_are_those_of_the_rows_own_gap(faces, monkeypatch: pytest.MonkeyPa
 def test_a_model_without_heads_begins_one_that_is_shown_them(trained_vae, faces, tmp_path: Path):
     shape = {"widths": (16, 32), "heads": (1, 2), "groups": 8, "hidden": 32, "text_layers": 1, "text_heads": 2}
     values = {"vae": str(trained_vae[0]), "faces": str(faces), "vocabulary": 700, "size": SIZE}
-    plain = diffusion.Config(shape=VisibleConfig(**shape, head=False), **values)
+    plain = visible.Config(shape=VisibleConfig(**shape, head=False), **values)
     torch.manual_seed(0)
-    model = diffusion.build(plain)
+    model = visible.build(plain)
     torch.nn.init.normal_(model.unet.conv_out.weight, std=0.2)
-    diffusion.export(model, plain, tmp_path, Card(title="Visible", task="diffusion"))
-    shown = diffusion.Config(shape=VisibleConfig(**shape), **values)
-    other = diffusion.build(shown)
-    diffusion.begin(other, tmp_path)
+    visible.export(model, plain, tmp_path, Card(title="Visible", task="visible"))
+    shown = visible.Config(shape=VisibleConfig(**shape), **values)
+    other = visible.build(shown)
+    visible.begin(other, tmp_path)
     raw = world(4)
-    batch = {**diffusion.prepare(raw, shown), "draw": raw["draw"]}
+    batch = {**visible.prepare(raw, shown), "draw": raw["draw"]}
     blind = {name: values for name, values in batch.items() if name != "heads"}
-    before, _ = diffusion.loss(model.float().eval(), blind, plain, 0)
-    after, _ = diffusion.loss(other.eval(), batch, shown, 0)
+    before, _ = visible.loss(model.float().eval(), blind, plain, 0)
+    after, _ = visible.loss(other.eval(), batch, shown, 0)
     assert before.item() == pytest.approx(after.item(), rel=1e-3)

@@ -262,7 +262,7 @@ def test_people_of_other_splits_are_not_trained_on(shards: str, profile: str, tm
 
 def test_tasks_refuse_a_record_without_the_worlds_truth_by_name(shards: str, profile: str, tmp_path: Path) -> None:
     data = worlds.write_record(tmp_path / "made", people=1, held_out=0, size=32)
-    for task in ("recogniser", "diffusion"):
+    for task in ("recogniser", "visible"):
         with pytest.raises(UserError, match=f"task {task} reads .*world_identity, which .*made has not"):
             train.run(task, data, str(tmp_path / "run"), profile=profile, local=True)
     assert not (tmp_path / "run").exists()
