@@ -36,7 +36,7 @@ from pipelines.plan.pieces import SAMPLES, Pieces, claim, new_rows, read_pieces
 from pipelines.plan.stored import StoredPlan
 from pipelines.readers import items, listed, row_of
 from pipelines.readers.item import SCHEMA, Item
-from pipelines.report.card import front
+from pipelines.report.card import front_matter
 from pipelines.rows.encode import encode_gathered, parquet
 from pipelines.rows.schema import GATHERED, schema
 from pipelines.run.driver import Job, run_job
@@ -285,7 +285,7 @@ def _finish(plan: GatherPlan, commits: dict[int, Commit]) -> Summary:
 
 def _card(plan: GatherPlan, summary: Summary) -> str:
     return (
-        f"{front(f'gathered from {plan.job.layout}', '', [])}\n# Rows of a data set in the layout {plan.job.layout}\n\n"
+        f"{front_matter(f'gathered from {plan.job.layout}', '', [])}\n# Rows of a data set in the layout {plan.job.layout}\n\n"
         f"{summary}\n\nPictures of {plan.job.size} x {plan.job.size} px ({plan.job.crop}). `thermal` is 16-bit "
         "centikelvin (degrees Celsius = value / 100 - 273.15), or, where `thermal_kind` is minmax, 8-bit grey, which is no "
         "temperature. Points that the data set does not give are NaN; classes are 255 where there is no mask. The pictures "

@@ -37,7 +37,7 @@ def run(request: Request, out: str) -> Report:
         UserError: beside what `generate` raises, for a run whose every sample was given up.
     """
     report = generate(request, Storage(out))
-    print(f"{report.told()}\ndata set: {report.out}\nreport:   {report.page}")
+    print(f"{report.summary_text()}\ndata set: {report.out}\nreport:   {report.page}")
     check_made(report)
     return report
 

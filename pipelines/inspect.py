@@ -25,7 +25,7 @@ from pipelines.plan.chains import read_thermalize_plan
 from pipelines.plan.generate import read_plan
 from pipelines.plan.pieces import read_run
 from pipelines.plan.stored import ChainPlan
-from pipelines.report.sheet import coloured
+from pipelines.report.sheet import colour_degrees
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import noise_id
 from pipelines.rows.record import pair_id
@@ -183,7 +183,7 @@ def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
     scale = float(degrees.min()), float(max(degrees.max(), degrees.min() + 1))
     lines = []
     for one in (stored, remade):
-        shown = [one["visible"], coloured(from_centikelvin(one["thermal"]), scale)]
+        shown = [one["visible"], colour_degrees(from_centikelvin(one["thermal"]), scale)]
         lines.append(np.hstack([*shown, painted(one["classes"])] if "classes" in one else shown))
     sink = io.BytesIO()
     Image.fromarray(np.vstack(lines)).save(sink, "PNG")

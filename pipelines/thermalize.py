@@ -17,7 +17,7 @@ from pipelines.config.chain import check_profile
 from pipelines.config.profile import Profile
 from pipelines.config.request import ThermalizeRequest, load_thermalize
 from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
-from pipelines.report.card import front
+from pipelines.report.card import front_matter
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import partitions, stage, write_shards
 from pipelines.run.writer import write_partition, write_thermal_files
@@ -102,7 +102,7 @@ def _card(plan: ThermalizePlan, summary: Summary) -> str:
         if plan.by_person
         else "Nothing says who is shown, so all rows are of one split, train: say it with `--person` before you hold people out."
     )
-    head = front(f"{plan.job.name} ({plan.bundle.name})", "", [], rows=plan.job.layout == "record")
+    head = front_matter(f"{plan.job.name} ({plan.bundle.name})", "", [], rows=plan.job.layout == "record")
     names = " and ".join(layer.name for layer in plan.recipe.layers)
     return (
         f"{head}\n# Thermal pictures of {summary.thermalized} visible ones\n\n"

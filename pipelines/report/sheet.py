@@ -28,10 +28,10 @@ LAYERS_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class View:
+class ShownSample:
     """One sample as it is shown."""
 
-    sample: str
+    sample_id: str
     identity: str
     view: int
     attempt: int
@@ -50,70 +50,74 @@ class View:
     """visible and each condition -> float32 [L] pixels squared"""
 
 
-def views_of(tables: Iterable[pa.Table], people: int, views: int) -> list[View]:
-    """Return the first `views` samples of the first `people` identities in `tables`, in order."""
-    found: dict[tuple[str, int], View] = {}
+def collect_samples(tables: Iterable[pa.Table], people: int, views: int) -> list[ShownSample]:
+    """Return the first `views` samples of the first `people` identities in `tables`, rows of the record, in order."""
+    found: dict[tuple[str, int], ShownSample] = {}
     seen: dict[str, int] = {}
     for table in tables:
         for row in range(len(table)):
+            # A sample not met before counts for its person; whoever is one too many is passed over.
             key = (table["sample_id"][row].as_py(), table["attempt"][row].as_py())
             identity = table["identity_id"][row].as_py()
             if key not in found:
                 if (identity not in seen and len(seen) == people) or seen.get(identity, 0) == views:
                     continue
                 seen[identity] = seen.get(identity, 0) + 1
-                found[key] = _view(table, row)
+                found[key] = _read_sample(table, row)
+            # Every row of a sample brings one layer.
             thermal = table["thermal"][row].as_py()
             if thermal:
                 condition = Layer(table["condition"][row].as_py(), table["thermal_draw"][row].as_py()).name
                 found[key].thermal[condition] = from_centikelvin(decode(thermal["bytes"]))
-                if (spread := _landmarks(table, row, "variance", "_thermal")) is not None:
-                    found[key].variance[condition] = spread
+                if (variance := _landmarks(table, row, "variance", "_thermal")) is not None:
+                    found[key].variance[condition] = variance
         if len(seen) == people and all(count == views for count in seen.values()):
-            break
+            break  # no further shard is opened
     return list(found.values())
 
 
-def scale_of(views: Iterable[View]) -> tuple[float, float]:
-    """Return whole degrees that hold nearly all temperatures of `views`."""
-    values = [layer[::4, ::4].ravel() for view in views for layer in view.thermal.values()]
+def degree_range(samples: Iterable[ShownSample]) -> tuple[float, float]:
+    """Return whole degrees that hold nearly all temperatures of `samples`."""
+    values = [layer[::4, ::4].ravel() for sample in samples for layer in sample.thermal.values()]
     if not values:
         return 20.0, 40.0
     low, high = np.percentile(np.concatenate(values), (0.5, 99.5))
     return float(np.floor(low)), float(max(np.ceil(high), np.floor(low) + 1))
 
 
-def coloured(layer: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """Return float degrees [S, S] as uint8 [S, S, 3] in the `inferno` palette over `scale`."""
-    share = np.clip((layer - scale[0]) / (scale[1] - scale[0]), 0, 1)
+def colour_degrees(layer: np.ndarray, degrees: tuple[float, float]) -> np.ndarray:
+    """Return float degrees [S, S] as uint8 [S, S, 3] in the `inferno` palette from the first of `degrees` to the second."""
+    share = np.clip((layer - degrees[0]) / (degrees[1] - degrees[0]), 0, 1)
     return (matplotlib.colormaps["inferno"](share)[..., :3] * 255).round().astype(np.uint8)
 
 
-def tiles(view: View, scale: tuple[float, float]) -> dict[str, np.ndarray]:
+def tiles(sample: ShownSample, degrees: tuple[float, float]) -> dict[str, np.ndarray]:
     """Return name -> uint8 [S, S, 3] of what there is: visible, each condition, classes, landmarks on both kinds of picture.
 
     Rings are one standard deviation of a landmark as that picture shows it.
     """
     shown: dict[str, np.ndarray] = {}
-    if view.visible is not None:
-        shown["visible"] = view.visible
-    shown |= {name: coloured(layer, scale) for name, layer in islice(view.thermal.items(), LAYERS_SHOWN)}
-    if view.classes is not None:
-        shown["classes"] = painted(view.classes)
-    if view.points is not None:
-        for name in ("visible", next(iter(view.thermal), "")):
-            if name in view.variance and name in shown:
+    if sample.visible is not None:
+        shown["visible"] = sample.visible
+    shown |= {name: colour_degrees(layer, degrees) for name, layer in islice(sample.thermal.items(), LAYERS_SHOWN)}
+    if sample.classes is not None:
+        shown["classes"] = painted(sample.classes)
+    # Points lie on a dimmed grey copy of the picture that they were found on: the visible one, and the first layer.
+    if sample.points is not None:
+        for name in ("visible", next(iter(sample.thermal), "")):
+            if name in sample.variance and name in shown:
                 ground = (shown[name].mean(axis=-1) * 0.7).astype(np.uint8)
-                shown[f"landmarks, {name}"] = drawn(ground, view.points, view.variance[name])
+                shown[f"landmarks, {name}"] = drawn(ground, sample.points, sample.variance[name])
     return shown
 
 
-def contact_sheet(views: list[View]) -> bytes:
+def draw_contact_sheet(samples: list[ShownSample]) -> bytes:
     """Return a PNG: a row per person, a block of two lines of pictures per view with its caption, a degree scale."""
-    scale = scale_of(views)
-    across = -(-max(len(tiles(view, scale)) for view in views) // 2)
-    people = list(dict.fromkeys(view.identity for view in views))
-    columns = max(sum(view.identity == person for view in views) for person in people)
+    # The size of the sheet follows from the sample with the most tiles and the person with the most samples.
+    degrees = degree_range(samples)
+    across = -(-max(len(tiles(sample, degrees)) for sample in samples) // 2)
+    people = list(dict.fromkeys(sample.identity for sample in samples))
+    columns = max(sum(sample.identity == person for sample in samples) for person in people)
     block, gap, text, head, side = 2 * TILE + 2, 26, 74, 64, 110
     wide = across * (TILE + 2) - 2
     width = columns * (wide + gap) + gap + side
@@ -124,33 +128,34 @@ def contact_sheet(views: list[View]) -> bytes:
     for line, person in enumerate(people):
         top = head + line * (block + text + gap)
         draw.text((gap, top - 17), person, FAINT, _font(11))
-        for column, view in enumerate(v for v in views if v.identity == person):
+        for column, sample in enumerate(one for one in samples if one.identity == person):
+            # The block of one sample: its tiles in two lines, and the caption below them.
             left = gap + column * (wide + gap)
-            for place, (name, pixels) in enumerate(tiles(view, scale).items()):
+            for place, (name, pixels) in enumerate(tiles(sample, degrees).items()):
                 at = (left + place % across * (TILE + 2), top + place // across * (TILE + 2))
                 sheet.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS), at)
-                _label(draw, (at[0] + 5, at[1] + TILE - 19), name)
-            caption = textwrap.shorten(view.caption, 168, placeholder=" ...")
+                _draw_label(draw, (at[0] + 5, at[1] + TILE - 19), name)
+            caption = textwrap.shorten(sample.caption, 168, placeholder=" ...")
             draw.text(
                 (left, top + block + 6), "\n".join(textwrap.wrap(caption, 27 * across)[:4]), FAINT, _font(11), spacing=3
             )
-    _degrees(sheet, draw, scale, width - side + 10, head, min(height - 2 * gap, head + 3 * block) - head)
+    _draw_palette(sheet, draw, degrees, width - side + 10, head, min(height - 2 * gap, head + 3 * block) - head)
     sink = io.BytesIO()
     sheet.save(sink, "PNG", compress_level=4)
     return sink.getvalue()
 
 
-def _degrees(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, scale: tuple[float, float], left: int, top: int, height: int
+def _draw_palette(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, degrees: tuple[float, float], left: int, top: int, height: int
 ) -> None:
-    ramp = np.repeat(np.linspace(scale[1], scale[0], height, dtype=np.float32)[:, None], 18, axis=1)
-    sheet.paste(Image.fromarray(coloured(ramp, scale)), (left, top))
+    ramp = np.repeat(np.linspace(degrees[1], degrees[0], height, dtype=np.float32)[:, None], 18, axis=1)
+    sheet.paste(Image.fromarray(colour_degrees(ramp, degrees)), (left, top))
     for share in np.linspace(0, 1, 6):
-        value = scale[1] + share * (scale[0] - scale[1])
+        value = degrees[1] + share * (degrees[0] - degrees[1])
         draw.text((left + 26, top + share * (height - 14)), f"{value:.1f} °C", INK, _font(13))
 
 
-def _label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str) -> None:
+def _draw_label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str) -> None:
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         draw.text((at[0] + dx, at[1] + dy), text, (0, 0, 0), _font(11))
     draw.text(at, text, (255, 255, 255), _font(11))
@@ -160,12 +165,15 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(FONT), size)
 
 
-def _view(table: pa.Table, row: int) -> View:
+def _read_sample(table: pa.Table, row: int) -> ShownSample:
+    """Return the sample of a row of the record, still without its thermal layers."""
+
     def value(name: str) -> Any:
         return table[name][row].as_py()
 
-    return View(
-        sample=value("sample_id"),
+    variance = _landmarks(table, row, "variance", "_visible")
+    return ShownSample(
+        sample_id=value("sample_id"),
         identity=value("identity_id"),
         view=value("view"),
         attempt=value("attempt"),
@@ -176,7 +184,7 @@ def _view(table: pa.Table, row: int) -> View:
         classes=decode(value("classes")["bytes"]) if value("classes") else None,
         thermal={},
         points=_landmarks(table, row, "landmarks"),
-        variance={"visible": spread} if (spread := _landmarks(table, row, "variance", "_visible")) is not None else {},
+        variance={} if variance is None else {"visible": variance},
     )
 
 

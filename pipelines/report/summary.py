@@ -39,7 +39,7 @@ class Report:
         """Samples that were asked for and never accepted."""
         return self.samples - self.accepted
 
-    def told(self) -> str:
+    def summary_text(self) -> str:
         """Return what the run came to, in two lines."""
         counts = f"{self.pairs:,} pairs; {self.accepted:,} of {self.samples:,} samples accepted"
         counts += f", {self.redrawn:,} drawn again, {self.shortfall:,} given up"
@@ -47,7 +47,7 @@ class Report:
         return f"{counts}\ncaptions: {captions}" if captions else counts
 
 
-def summary(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
+def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
     """Add up the commit records."""
     commits = list(commits)
     reasons, seconds, captions = Counter[str](), Counter[str](), Counter[str]()

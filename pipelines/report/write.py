@@ -8,10 +8,10 @@ from itertools import islice
 import pyarrow as pa
 
 from pipelines.plan.generate import GeneratePlan
-from pipelines.report.card import card
-from pipelines.report.page import page
-from pipelines.report.sheet import contact_sheet, views_of
-from pipelines.report.summary import PAGE, Report, summary
+from pipelines.report.card import render_card
+from pipelines.report.page import render_page
+from pipelines.report.sheet import collect_samples, draw_contact_sheet
+from pipelines.report.summary import PAGE, Report, summarise
 from pipelines.storage.commits import Commit, read_shard, write_manifest
 
 JSON, SHEET = "report/report.json", "report/contact.png"
@@ -23,17 +23,20 @@ PEOPLE_SHOWN, VIEWS_SHOWN, REJECTS_SHOWN = 8, 4, 8
 def finish(plan: GeneratePlan, commits: dict[int, Commit]) -> Report:
     """Write manifest, card and report of a finished run and return the report."""
     write_manifest(plan.out, commits, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
-    report = summary(plan, commits.values())
-    shown = {k: c.file for k, c in commits.items() if c.file}
-    refused = {k: c.facts["rejects"] for k, c in commits.items() if c.facts.get("rejects")}
-    views = views_of(_tables(plan, shown), PEOPLE_SHOWN, VIEWS_SHOWN)
-    rejects = views_of(_tables(plan, refused), 4, 2)
-    sheet = any(view.visible is not None for view in views)
+    report = summarise(plan, commits.values())
+    # Who is shown: the first people of the accepted samples, and of the refused ones.
+    accepted = {k: commit.file for k, commit in commits.items() if commit.file}
+    refused = {k: commit.facts["rejects"] for k, commit in commits.items() if commit.facts.get("rejects")}
+    samples = collect_samples(_tables(plan, accepted), PEOPLE_SHOWN, VIEWS_SHOWN)
+    rejects = collect_samples(_tables(plan, refused), 4, 2)
+    # The contact sheet, which the card shows; rows without pictures have none.
+    sheet = any(sample.visible is not None for sample in samples)
     if sheet:
-        plan.out.write(SHEET, contact_sheet(views))
-    plan.out.write("README.md", card(plan, report.pairs, bool(refused), sheet).encode())
-    scores = _scores(plan, dict(islice(shown.items(), SHARDS_READ)))
-    plan.out.write(PAGE, page(report, plan, views, rejects[:REJECTS_SHOWN], scores).encode())
+        plan.out.write(SHEET, draw_contact_sheet(samples))
+    plan.out.write("README.md", render_card(plan, report.pairs, bool(refused), sheet).encode())
+    # The page, and the same figures for programs.
+    scores = _scores(plan, dict(islice(accepted.items(), SHARDS_READ)))
+    plan.out.write(PAGE, render_page(report, plan, samples, rejects[:REJECTS_SHOWN], scores).encode())
     plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())
     return report
 
@@ -45,9 +48,9 @@ def _tables(plan: GeneratePlan, files: dict[int, str]) -> Iterable[pa.Table]:
 def _scores(plan: GeneratePlan, files: dict[int, str]) -> dict[str, list[float]]:
     """Return score -> its values over the accepted samples."""
     values: dict[str, list[float]] = {}
+    first = plan.recipe.layers[0]  # scores are of the sample: its first layer alone is read
     for partition, name in files.items():
         table = read_shard(plan.out, partition, name, columns=["scores", "condition", "thermal_draw"])
-        first = plan.recipe.layers[0]  # scores are of the sample: its first layer alone is read
         layers = zip(table["condition"].to_pylist(), table["thermal_draw"].to_pylist())
         for text, layer in zip(table["scores"].to_pylist(), layers):
             if layer == (first.condition, first.draw) and text:

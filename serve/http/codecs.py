@@ -13,7 +13,7 @@ from models.temperature import from_centikelvin
 from pipelines.config.profile import Limits
 from pipelines.pictures.codecs import encode_png, encode_png_rgb
 from pipelines.pictures.open import BadPicture, open_photo
-from pipelines.report.sheet import coloured
+from pipelines.report.sheet import colour_degrees
 from serve.http.content_negotiation import CENTIKELVIN, NPY, PNG
 from serve.http.problems import ProblemError
 from serve.http.schemas import ThermalScale
@@ -76,7 +76,7 @@ def false_colour_response(counts: np.ndarray) -> Response:
     """Return uint16 [H, W] centikelvin as a coloured PNG to look at, its range in the headers. It holds no temperatures."""
     celsius = from_centikelvin(counts)
     low, high = (float(value) for value in (np.nanmin(celsius), np.nanmax(celsius)))
-    result = png_response(coloured(celsius, (low, max(high, low + 1))))
+    result = png_response(colour_degrees(celsius, (low, max(high, low + 1))))
     result.headers.update({"X-Colours-From": f"{low:.2f} degC", "X-Colours-To": f"{max(high, low + 1):.2f} degC"})
     return result
 

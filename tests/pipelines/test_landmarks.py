@@ -15,7 +15,7 @@ from models.weights.networks import save_network
 from models.weights.store import seal
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob
-from pipelines.report.sheet import tiles, views_of
+from pipelines.report.sheet import collect_samples, tiles
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]
@@ -58,7 +58,7 @@ def test_accepted_pairs_carry_landmarks_and_the_report_draws_them(whole: Bundle,
     assert pair[0]["variance_70_visible"] == pair[1]["variance_70_visible"]
     refused = pq.read_table(tmp_path / "out" / "rejects").to_pylist()
     assert all(row["landmarks_70"] is None for row in refused)
-    (view, *_) = views_of([table], 1, 1)
+    (view, *_) = collect_samples([table], 1, 1)
     shown = tiles(view, (20, 40))
     assert list(shown)[-2:] == ["landmarks, visible", "landmarks, warm"]
     assert small.finish(plan).seconds["landmarks"] > 0

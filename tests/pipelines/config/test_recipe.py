@@ -26,7 +26,7 @@ from pipelines.plan.chains import read_chain
 from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import GeneratePlan, read_plan
 from pipelines.plan.pieces import RUN
-from pipelines.report.card import card
+from pipelines.report.card import render_card
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -161,7 +161,7 @@ def test_the_licence_is_that_of_the_parts_in_use(bundle: Bundle, job: Job, tmp_p
     plan = small.make_here(job("parts.faces=faces", "limit=4"), both, tmp_path / "out")
     assert set(parts_in_use(plan.job, both, plan.chain)) == {"visible", "parser", "thermal", "faces", "gates"}
     assert plan.recipe.licence == "apache-2.0"
-    assert "research-only" not in card(plan, 8, rejects=False, sheet=True)
+    assert "research-only" not in render_card(plan, 8, rejects=False, sheet=True)
     rows = pq.read_table(tmp_path / "out" / "data", columns=["licence"])
     assert set(rows["licence"].to_pylist()) == {"apache-2.0"}
     written = parts_in_use(job("parts.faces=faces", "captions=llm"), both, plan.chain)

@@ -11,8 +11,10 @@ import pytest
 
 from cluster import cli
 from models.errors import UserError
+from models.weights.store import ROOT
 from pipelines import evaluate
 from pipelines.evaluation.ledger import Ledger, cell_of
+from pipelines.evaluation.pages import render_tables
 
 TINY = ["people=0.02", "steps=2", "batch=4", "landmark_steps=2", "landmark_batch=4", "seeds=[0]", "few_seeds=[0]",
         "gaps=[0,1]", "size=32", "frame=32", "sizes=[32,16]", "unseen=[24]", "patches=8", "weights=[0.01,0.1]",
@@ -24,6 +26,20 @@ def test_wrong_values_and_tables_are_named(tmp_path: Path) -> None:
         evaluate.run(tmp_path, ["size=50"])
     with pytest.raises(UserError, match="no table 'los'.*loss"):
         evaluate.run(tmp_path, [], ["los"])
+
+
+def test_the_page_in_docs_is_made_from_the_tables_beside_it() -> None:
+    folder = ROOT / "docs" / "tfake"
+    kept = json.loads((folder / "tables.json").read_text())
+    assert render_tables(kept["tables"], kept["facts"], figure=True) == (folder / "tables.md").read_text()
+
+
+def test_tables_that_were_not_measured_are_left_out() -> None:
+    kept = json.loads((ROOT / "docs" / "tfake" / "tables.json").read_text())
+    page = render_tables(kept["tables"] | {"landmarks": [], "joint": [], "loss": []}, kept["facts"])
+    titles = [line for line in page.splitlines() if line.startswith("## ")]
+    assert titles[:2] == ["## Who is read", "## Loss terms, min-max pairs, calibrated on lab people"]
+    assert "gain.png" not in page and "\n\n\n" not in page
 
 
 @pytest.mark.slow

@@ -22,8 +22,8 @@ from pipelines.config.request import check_request
 from pipelines.generate import check_made
 from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import GeneratePlan
-from pipelines.report.page import page
-from pipelines.report.sheet import View, coloured, scale_of, tiles
+from pipelines.report.page import render_page
+from pipelines.report.sheet import ShownSample, colour_degrees, degree_range, tiles
 from pipelines.rows.record import pair_id
 from pipelines.run import clean, provenance, session
 from pipelines.run.progress import State
@@ -180,8 +180,13 @@ def test_the_report_escapes_and_counts(plan: GeneratePlan) -> None:
     text = (Path(plan.out.uri) / "report" / "index.html").read_text()
     assert "<script" not in text
     assert "http" not in text.replace("http-equiv", "")
-    shown = page(report, plan, [], [], {"identity": [0.5, float("nan")]})
-    assert "identity" in shown
+    loud = "<script>alert('\"')</script>"
+    sample = ShownSample("s", loud, 0, 0, loud, loud, {"identity": 0.5}, None, None, {})
+    shown = render_page(
+        report, plan, [], [sample], {"face_area": [0.5, float("nan")], loud: [1.0], "none": [float("nan")]}
+    )
+    assert "face area" in shown and "histogram of none" not in shown
+    assert loud not in shown and shown.count("&lt;script&gt;") == 5  # caption, person, reason; the chart twice
     front = (Path(plan.out.uri) / "README.md").read_text()
     assert "data/*.parquet" in front
 
@@ -196,12 +201,13 @@ def test_rows_alone_have_a_report_without_pictures(job: Callable[..., GenerateJo
 
 def test_a_view_of_many_layers_shows_the_first_few() -> None:
     layers = {f"warm.{k}" if k else "warm": np.full((8, 8), 30.0 + k, np.float32) for k in range(9)}
-    view = View("s", "p", 0, 0, "", "", {}, np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), layers)
-    assert list(tiles(view, scale_of([view]))) == ["visible", "warm", "warm.1", "warm.2", "warm.3", "classes"]
+    black, background = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+    sample = ShownSample("s", "p", 0, 0, "", "", {}, black, background, layers)
+    assert list(tiles(sample, degree_range([sample]))) == ["visible", "warm", "warm.1", "warm.2", "warm.3", "classes"]
 
 
 def test_degrees_become_colours_within_their_scale() -> None:
-    shown = coloured(np.array([[20.0, 30.0, 99.0]], np.float32), (20, 40))
+    shown = colour_degrees(np.array([[20.0, 30.0, 99.0]], np.float32), (20, 40))
     assert shown.dtype == np.uint8
     assert shown[0, 0].sum() < shown[0, 1].sum() < shown[0, 2].sum()
 
@@ -220,7 +226,7 @@ def test_a_run_says_what_it_came_to(plan: GeneratePlan) -> None:
     small.write_missing(plan, small.chain_of(plan))
     report = small.finish(plan)
     given_up = report.samples - report.accepted
-    assert report.told() == (
+    assert report.summary_text() == (
         f"{report.pairs} pairs; {report.accepted} of 24 samples accepted, {report.redrawn} drawn again, {given_up} given up\n"
         "captions: 24 by the grammar, as asked"
     )
