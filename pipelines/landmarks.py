@@ -9,8 +9,8 @@ from typing import Any
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
-from models.landmarks.adapt import Adapter, converted, load_adapter
-from models.landmarks.detect import Detector, Face, Search, detector
+from models.landmarks.adapt import Adapter, adapt_face, load_adapter
+from models.landmarks.detect import Detector, Face, Search, load_detector
 from models.landmarks.intensity import Mode
 from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
@@ -58,7 +58,7 @@ def find(
             skipped[name] = own_reason(error)
             continue
         if adapter:
-            faces = [converted(adapter, face) for face in faces]
+            faces = [adapt_face(adapter, face) for face in faces]
         height, width = image.shape[:2]
         shown = [{"points": face.points, "variance": face.variance} for face in faces]
         pictures.append({"file": name, "width": width, "height": height, "faces": shown})
@@ -79,9 +79,9 @@ def _finder(part: Path, standard: Standard) -> tuple[Detector, Adapter | None]:
     """Return what finds faces, and what turns its points into those of `standard` where it has others."""
     trained = [number for number in TRAINED if (part / str(number)).is_dir()]
     if standard in trained:
-        return detector(part / str(standard)), None
+        return load_detector(part / str(standard)), None
     adapter = load_adapter(part, standard, trained)
-    return detector(part / str(adapter.config.source)), adapter
+    return load_detector(part / str(adapter.config.source)), adapter
 
 
 def _write(target: Storage, name: str, faces: list[Face], size: tuple[int, int], formats: Sequence[str]) -> None:

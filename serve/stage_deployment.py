@@ -12,7 +12,7 @@ from ray import serve as ray_serve
 
 from models.columns import Columns
 from models.errors import UserError
-from models.faces.decode import Found
+from models.faces.decode import Detections
 from models.landmarks.standards import Standard
 from pipelines.config.chain import ChainSpec
 from pipelines.embed import looked_at
@@ -92,16 +92,16 @@ class StageGroup:
         """Return what `pipelines.embed.SCHEMA` says of an encoded picture. Raises BadPicture for one that is not taken."""
         return raised(await self._looked(photo))
 
-    async def find(self, photo: bytes) -> Found:
+    async def find(self, photo: bytes) -> Detections:
         """Return the faces of an encoded picture. Raises BadPicture for one that is not taken."""
 
-        def found() -> Found:
+        def found() -> Detections:
             picture = open_photo(photo, max_pixels=self.max_pixels)
             return self.stages["faces"].find([picture], self.batches["faces"])[0]
 
         return await self._in_worker(found)
 
-    async def landmarks(self, photo: bytes, found: Found, points: Standard) -> list[dict]:
+    async def landmarks(self, photo: bytes, found: Detections, points: Standard) -> list[dict]:
         """Return the landmarks of the faces `found` in an encoded picture, with the columns of the record.
 
         Raises:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from models.faces.align import CROP, crop, similarities
+from models.faces.align import CROP, crop, fit_similarities
 
 
 class CropAugmentation(BaseModel):
@@ -35,7 +35,7 @@ def augmented(picture: np.ndarray, points: np.ndarray, draw: int, ranges: CropAu
     rng = np.random.default_rng(int(draw))
     span = float(np.linalg.norm(points[1] - points[0]))
     noisy = points + rng.normal(0.0, ranges.point_jitter * max(span, 4.0) / 2, points.shape)
-    matrix = _jittered(similarities(noisy[None])[0], rng, ranges)
+    matrix = _jittered(fit_similarities(noisy[None])[0], rng, ranges)
     out = crop(picture, matrix)
     if rng.random() < 0.5:
         out = out[:, ::-1]

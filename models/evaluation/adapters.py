@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from models.landmarks.adapt import Adapter, adapted, leave_subject_out
+from models.landmarks.adapt import Adapter, adapt_points, leave_subject_out
 from models.landmarks.metrics import nme
-from models.landmarks.standards import rule
+from models.landmarks.standards import conversion_weights
 
 RIDGE = 1e-3
 """Weight of the squared coefficients beside the mean squared error, in face sizes: dense points are nearly collinear."""
@@ -19,8 +19,8 @@ def on_truth(
     where they do.
     """
     source, target = test
-    found = {"adapter": adapted(model, source), "affine": affine(*training, source)}
-    known = rule(model.config.source, model.config.target)
+    found = {"adapter": adapt_points(model, source), "affine": affine(*training, source)}
+    known = conversion_weights(model.config.source, model.config.target)
     if known is not None:
         found["rule"] = known @ source
     return {name: float(nme(points, target).mean()) for name, points in found.items()}
@@ -36,11 +36,11 @@ def on_predictions(
     the floor of whatever is compared with them.
     """
     found = {
-        "predicted": adapted(model, source),
+        "predicted": adapt_points(model, source),
         "predicted_left_out": leave_subject_out(model.config, source, labels, people),
         "labels": labels,
     }
-    known = rule(model.config.source, model.config.target)
+    known = conversion_weights(model.config.source, model.config.target)
     if known is not None:
         found["predicted_rule"] = known @ source
     return {name: float(nme(points, target).mean()) for name, points in found.items()}

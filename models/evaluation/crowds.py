@@ -13,7 +13,7 @@ import numpy as np
 from models.augment.canvas import texture
 from models.classes import BACKGROUND
 from models.columns import Columns
-from models.landmarks.detect import Detector, detector, shared, write_detection
+from models.landmarks.detect import Detector, intersection_over_smaller, load_detector, write_detection
 
 FRAME = (480, 640)
 MOST = 6
@@ -55,7 +55,7 @@ class Counted:
 
 def detection(folder: Path, rows: Columns, frames: int, seed: int = 0) -> dict[str, float]:
     """Return recall and false faces of the detector of `folder`, by modality: `frames` frames with people, as many without."""
-    finder = detector(folder)
+    finder = load_detector(folder)
     return {
         f"{modality}_{key}": value
         for modality, pool in pools(rows).items()
@@ -69,7 +69,7 @@ def fit_threshold(folder: Path, rows: Columns, frames: int, seed: int = 1) -> fl
     Chosen is where recall less false faces per frame, with and without people, is highest on average of the modalities; where
     thresholds are equally good, the middle one.
     """
-    finder = detector(folder)
+    finder = load_detector(folder)
     finder.threshold *= WIDEST
     found = [counted(finder, pool, modality, frames, seed) for modality, pool in pools(rows).items()]
     tried = finder.threshold * np.geomspace(1 / WIDEST**2, 1, 61)
@@ -146,4 +146,4 @@ def counted(finder: Detector, pool: list[Person], modality: str, frames: int, se
 def same(box: np.ndarray, other: np.ndarray) -> bool:
     """Return whether `other` is the face in `box`."""
     apart = np.abs((box[:2] + box[2:]) / 2 - (other[:2] + other[2:]) / 2).max()
-    return bool(shared(box, other) > 0.5 and apart < (box[2:] - box[:2]).max() / 4)
+    return bool(intersection_over_smaller(box, other) > 0.5 and apart < (box[2:] - box[:2]).max() / 4)

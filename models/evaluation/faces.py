@@ -7,9 +7,9 @@ import numpy as np
 
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
-from models.faces.align import aligned, five_points
-from models.faces.metrics import gallery_split, rank_one, recalled, verification
-from models.faces.pack import Pack, embed, sessions
+from models.faces.align import align, five_points
+from models.faces.metrics import count_recalled, gallery_split, rank_one, verification
+from models.faces.pack import Pack, embed, open_sessions
 from models.faces.recogniser import EMBEDDING
 from models.faces.scrfd import STRIDES
 
@@ -32,7 +32,7 @@ def evaluate_recogniser(
     Raises:
         EnvironmentFault: no recogniser in `folder`. UserError: no rows.
     """
-    detector, recogniser = sessions(folder, threads)
+    detector, recogniser = open_sessions(folder, threads)
     if recogniser is None:
         raise EnvironmentFault(f"{folder} holds no recogniser (an ONNX file of 112 px crops). Train it first.")
     pack = Pack(folder, threads=threads) if detector else None
@@ -40,7 +40,7 @@ def evaluate_recogniser(
     for batch in batches:
         pictures, points = batch["visible"], five_points(np.asarray(batch["landmarks_70"]).reshape(-1, 70, 2))
         names.append(batch["identity_id"].astype(str))
-        crops = aligned(pictures, points)
+        crops = align(pictures, points)
         found = {"": embed(recogniser, crops, BATCH), "grey_": embed(recogniser, grey(crops), BATCH)}
         if pack is not None:
             found["detected_"], counts = _detected(pack, pictures, batch["bbox"])
@@ -91,11 +91,11 @@ def _detected(pack: Pack, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.n
     crops = []
     side = max(STRIDES) * round(pictures.shape[1] / max(STRIDES))
     for row, found in enumerate(pack.find(list(pictures), [(side, side)])):
-        counts[row, 0] = recalled(found.boxes, boxes[row][None])
+        counts[row, 0] = count_recalled(found.boxes, boxes[row][None])
         counts[row, 1] = len(found.boxes) - counts[row, 0]
         if len(found.boxes):
             best = found.main(*pictures.shape[1:3])
-            crops.append((row, aligned(pictures[row][None], found.points[best][None])[0]))
+            crops.append((row, align(pictures[row][None], found.points[best][None])[0]))
     if crops:
         vectors[[row for row, _ in crops]] = pack.embed(np.stack([crop for _, crop in crops]))
     return vectors, counts

@@ -14,7 +14,7 @@ import torch
 from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.calibration import coverage, read_calibration, scale_factor, summary, write_calibration
-from models.landmarks.detect import Detector, Search, detector, write_detection
+from models.landmarks.detect import Detector, Search, load_detector, write_detection
 from models.landmarks.metrics import nme
 from models.synthworld.render.capture import capture
 from models.synthworld.sampling.ranges import Domain
@@ -103,7 +103,7 @@ def fit_margin(folder: Path, rows: Columns, thermalizer: str) -> float:
 
     Visible pictures and the thermalizer's count alike. It is written beside the weights and returned.
     """
-    finder, errors = detector(folder), dict[float, float]()
+    finder, errors = load_detector(folder), dict[float, float]()
     for margin in MARGINS:
         finder.margin = margin
         found = answers(finder, [{name: values for name, values in rows.items() if name != "thermal"}], thermalizer)
@@ -119,7 +119,7 @@ def calibrate(folder: Path, validation: Iterable[Columns], thermalizer: str) -> 
     `thermal` is fitted on the thermalizer's pictures: a data set that is generated holds such pictures. Without a thermalizer
     it is fitted on the rows' own thermal pictures, and stays as it is where there are none.
     """
-    found = answers(detector(folder), validation, thermalizer)
+    found = answers(load_detector(folder), validation, thermalizer)
     fitted = {"visible": "rgb", "thermal": "thermal" if thermalizer else "true"}
     factors = {
         stored: scale_factor(_distance(found[name]), found[name]["variance"])
@@ -143,7 +143,7 @@ def evaluate_landmarker(
     grows on the other points; above 1 the landmarker knows what thermal does not show (70 landmarks alone).
     """
     factors = read_calibration(folder)
-    found, metrics = answers(detector(folder), test, thermalizer, domain), dict[str, float]()
+    found, metrics = answers(load_detector(folder), test, thermalizer, domain), dict[str, float]()
     for name, values in found.items():
         unit = 100 / values["size"][:, None]
         variance = values["variance"] * factors.get("visible" if name == "rgb" else "thermal", 1.0)
@@ -190,7 +190,7 @@ def searched(folder: Path, test: Iterable[Columns], domain: Domain) -> dict[str,
     `frame_nme` is "NME W/H" of the surest window of every frame, `frame_nme_sure` of those below the trained threshold,
     `frame_missed` the share that is not. Frames smaller than half as much again as the window are enlarged to it.
     """
-    finder, errors, sure = detector(folder), list[float](), list[bool]()
+    finder, errors, sure = load_detector(folder), list[float](), list[bool]()
     side = finder.config.size
     for rows in test:
         for row in range(len(rows["bbox"])):

@@ -19,8 +19,8 @@ import numpy as np
 from models.captions.grammar import caption
 from models.card import update_metrics
 from models.errors import UserError
-from models.faces.align import aligned
-from models.faces.metrics import unit
+from models.faces.align import align
+from models.faces.metrics import unit_vectors
 from models.faces.settings import Options as FacesOptions
 from models.faces.stage import Stage as Faces
 from models.stages import NoOptions
@@ -65,7 +65,7 @@ def measured(stage: Stage, settings: Settings, faces: Path, judge: Path, shown: 
     count, views = shown.pictures.shape[:2]
     flat, points = shown.pictures.reshape(-1, *shown.pictures.shape[2:]), shown.landmarks.reshape(-1, 70, 2)
     own = cache.embed_pictures(flat, points, str(faces.absolute())).reshape(count, views, -1)
-    asked = unit(own[:, :-1].mean(axis=1))
+    asked = unit_vectors(own[:, :-1].mean(axis=1))
     made = _made(stage, settings, asked, shown.captions)
     found = Faces({"model": faces}, FacesOptions())({"visible": made}, NoOptions(), BATCH)
     there = found["faces"] > 0
@@ -80,9 +80,9 @@ def measured(stage: Stage, settings: Settings, faces: Path, judge: Path, shown: 
         probe = np.full((count, true.shape[-1]), np.nan, np.float32)
         pictures = _grey(made) if colours else made
         probe[there] = _looked_at(judge, pictures[there], found["keypoints"][there])
-        result[f"{name}rank1"] = _rank_one(probe, unit(true[:, :-1].mean(axis=1)))
+        result[f"{name}rank1"] = _rank_one(probe, unit_vectors(true[:, :-1].mean(axis=1)))
         result[f"{name}rank1_one_picture"] = _rank_one(probe, true[:, 0])
-        result[f"{name}rank1_true_view"] = _rank_one(true[:, -1], unit(true[:, :-1].mean(axis=1)))
+        result[f"{name}rank1_true_view"] = _rank_one(true[:, -1], unit_vectors(true[:, :-1].mean(axis=1)))
     return {name: float(value) for name, value in result.items()}
 
 
@@ -99,7 +99,7 @@ def _judged(judge: Path, pictures: np.ndarray, landmarks: np.ndarray) -> np.ndar
 
 def _looked_at(judge: Path, pictures: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """Return the judge's unit embeddings of made pictures, aligned on the five points that were found."""
-    return cache.embed_crops(aligned(pictures, keypoints), str(judge.absolute()))
+    return cache.embed_crops(align(pictures, keypoints), str(judge.absolute()))
 
 
 def _grey(pictures: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def five_points(landmarks_70: np.ndarray) -> np.ndarray:
     return np.stack([left_eye, right_eye, *rest], axis=-2).astype(np.float32)
 
 
-def similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
+def fit_similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
     """Return the least-squares similarity transforms from `points` [B, 5, 2] to `template` [5, 2], float64 [B, 2, 3].
 
     Closed form in the plane (Umeyama 1991 without reflection): with centred p, q as complex numbers, the transform is
@@ -45,8 +45,8 @@ def crop(picture: np.ndarray, matrix: np.ndarray, side: int = CROP) -> np.ndarra
     return np.asarray(cv2.warpAffine(picture, matrix, (side, side), borderValue=0.0), np.uint8)
 
 
-def aligned(pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
+def align(pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return aligned crops uint8 [B, 112, 112, 3] of `pictures` uint8 [B, H, W, 3] with `points` [B, 5, 2]."""
-    matrices = similarities(points)
+    matrices = fit_similarities(points)
     crops = [crop(picture, matrix) for picture, matrix in zip(pictures, matrices, strict=True)]
     return np.stack(crops) if crops else np.zeros((0, CROP, CROP, 3), np.uint8)

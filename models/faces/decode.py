@@ -11,7 +11,7 @@ ANCHORS = 2
 
 
 @dataclass(frozen=True)
-class Found:
+class Detections:
     """The faces of one picture, best score first: boxes float32 [F, 4] px, scores [F], points [F, 5, 2] px."""
 
     boxes: np.ndarray
@@ -25,7 +25,7 @@ class Found:
         return int(np.argsort(area - 2.0 * (middle**2).sum(axis=1))[::-1][0])
 
 
-def letterboxed(picture: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
+def letterbox(picture: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
     """Scale `picture` uint8 [H, W, 3] into the top left of a black `size` = (width, height); return it and the scale."""
     height, width = picture.shape[:2]
     if height / width > size[1] / size[0]:
@@ -46,7 +46,7 @@ def _centres(height: int, width: int, stride: int) -> np.ndarray:
     return np.repeat(np.stack([columns.ravel(), rows.ravel()], axis=1), ANCHORS, axis=0)
 
 
-def candidates(outputs: list[np.ndarray], row: int, size: tuple[int, int], scale: float, least: float) -> Found:
+def candidates(outputs: list[np.ndarray], row: int, size: tuple[int, int], scale: float, least: float) -> Detections:
     """Return the faces of `row` that score at least `least`, in pixels of the unscaled picture, best first.
 
     outputs: the nine arrays of a batch, [B, N, 1 | 4 | 10]; size: (width, height) of the network's input.
@@ -61,29 +61,29 @@ def candidates(outputs: list[np.ndarray], row: int, size: tuple[int, int], scale
         boxes.append(np.concatenate([centre - reach[:, :2], centre + reach[:, 2:]], axis=1))
         points.append(centre[:, None] + offset)
         scores.append(score[chosen])
-    found = Found(np.concatenate(boxes) / scale, np.concatenate(scores), np.concatenate(points) / scale)
-    return _ordered(found)
+    found = Detections(np.concatenate(boxes) / scale, np.concatenate(scores), np.concatenate(points) / scale)
+    return _sort_by_score(found)
 
 
-def merged(parts: list[Found], overlap: float = 0.4) -> Found:
+def merge_scales(parts: list[Detections], overlap: float = 0.4) -> Detections:
     """Return the candidates of several scales as one list; of those that overlap by more than `overlap`, the best."""
-    joined = _ordered(
-        Found(
+    joined = _sort_by_score(
+        Detections(
             np.concatenate([part.boxes for part in parts]).astype(np.float32),
             np.concatenate([part.scores for part in parts]).astype(np.float32),
             np.concatenate([part.points for part in parts]).astype(np.float32),
         )
     )
-    keep = suppressed(joined.boxes, overlap)
-    return Found(joined.boxes[keep], joined.scores[keep], joined.points[keep])
+    keep = suppress_overlaps(joined.boxes, overlap)
+    return Detections(joined.boxes[keep], joined.scores[keep], joined.points[keep])
 
 
-def _ordered(found: Found) -> Found:
+def _sort_by_score(found: Detections) -> Detections:
     order = np.argsort(-found.scores, kind="stable")
-    return Found(found.boxes[order], found.scores[order], found.points[order])
+    return Detections(found.boxes[order], found.scores[order], found.points[order])
 
 
-def suppressed(boxes: np.ndarray, overlap: float) -> list[int]:
+def suppress_overlaps(boxes: np.ndarray, overlap: float) -> list[int]:
     """Return which boxes [F, 4], best first, stay when each removes those after it that overlap it by more.
 
     Sides are counted in whole pixels (+ 1), as insightface counts them.

@@ -17,7 +17,7 @@ class Verification:
     impostor: int
 
 
-def unit(embeddings: np.ndarray) -> np.ndarray:
+def unit_vectors(embeddings: np.ndarray) -> np.ndarray:
     """Return embeddings [N, D] with length 1, float32."""
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
@@ -40,7 +40,7 @@ def verification(
     Each bootstrap round draws identities with replacement; a pair counts as often as both its people were drawn, and
     threshold and rate are computed anew.
     """
-    vectors = unit(embeddings)
+    vectors = unit_vectors(embeddings)
     _, people = np.unique(identities, return_inverse=True)
     first, second = np.triu_indices(len(vectors), 1)
     similarity = (vectors @ vectors.T)[first, second]
@@ -68,7 +68,7 @@ def verification(
 
 def rank_one(gallery: np.ndarray, gallery_ids: np.ndarray, probes: np.ndarray, probe_ids: np.ndarray) -> float:
     """Return the share of probes [P, D] whose most similar gallery vector [G, D] is of the same identity."""
-    best = (unit(probes) @ unit(gallery).T).argmax(axis=1)
+    best = (unit_vectors(probes) @ unit_vectors(gallery).T).argmax(axis=1)
     return float((gallery_ids[best] == probe_ids).mean())
 
 
@@ -90,7 +90,7 @@ def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return overlap / np.maximum(area_first[:, None] + area_second[None] - overlap, 1e-9)
 
 
-def recalled(found: np.ndarray, truth: np.ndarray, at: float = 0.5) -> int:
+def count_recalled(found: np.ndarray, truth: np.ndarray, at: float = 0.5) -> int:
     """Return how many true boxes [T, 4] the found boxes [F, 4], best first, match one to one at IoU >= `at`."""
     if not len(found) or not len(truth):
         return 0

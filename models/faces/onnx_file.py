@@ -49,12 +49,12 @@ def _export(network: nn.Module, path: Path, example: torch.Tensor, axes: dict[st
             dynamo=False,
         )
     model = onnx.load_model(str(path))
-    store_halved(model)
+    store_half_precision(model)
     onnx.checker.check_model(model)
     onnx.save_model(model, str(path))
 
 
-def store_halved(model: onnx.ModelProto, smallest: int = 256) -> None:
+def store_half_precision(model: onnx.ModelProto, smallest: int = 256) -> None:
     """Store float32 initializers of at least `smallest` numbers as float16 with a cast back, in place.
 
     The runtime folds the casts when it loads the file, so it computes in float32; the file is half as large.

@@ -9,7 +9,8 @@ import onnxruntime as ort
 
 from models.errors import EnvironmentFault
 from models.faces.align import CROP
-from models.faces.decode import Found, candidates, letterboxed, merged
+from models.faces.decode import Detections, candidates, letterbox, merge_scales
+from models.faces.inputs import DETECTOR_SCALE, RECOGNISER_SCALE, to_blob
 from models.faces.recogniser import EMBEDDING
 from models.padding import chunks
 
@@ -29,7 +30,7 @@ class Pack:
 
     def __init__(self, folder: Path, *, threads: int = 1, least: float = 0.5) -> None:
         self.least = least
-        detector, recogniser = sessions(folder, threads)
+        detector, recogniser = open_sessions(folder, threads)
         if detector is None or recogniser is None:
             raise EnvironmentFault(
                 f"{folder} is no face pack: it needs an SCRFD ONNX file with five points (9 outputs), which is "
@@ -39,20 +40,20 @@ class Pack:
         self.detector, self.recogniser = detector, recogniser
         self._batched = len(self.detector.get_outputs()[0].shape) == 3
 
-    def find(self, pictures: Sequence[np.ndarray], sizes: Sizes, batch: int = 32) -> list[Found]:
+    def find(self, pictures: Sequence[np.ndarray], sizes: Sizes, batch: int = 32) -> list[Detections]:
         """Return the faces of each picture (uint8 [H, W, 3] RGB, any sizes).
 
         sizes: (width, height) of the detector's inputs, multiples of 32; what several find is merged. batch: pictures of
         one forward pass; shorter ones are padded.
         """
-        parts: list[list[Found]] = [[] for _ in pictures]
+        parts: list[list[Detections]] = [[] for _ in pictures]
         for size in sizes:
             for rows, missing in chunks(len(pictures), batch if self._batched else 1):
-                boxed = [letterboxed(picture, size) for picture in pictures[rows]]
+                boxed = [letterbox(picture, size) for picture in pictures[rows]]
                 outputs = self._detect(np.stack([p for p, _ in boxed] + [boxed[-1][0]] * missing))
                 for row, (_, scale) in enumerate(boxed):
                     parts[rows.start + row].append(candidates(outputs, row, size, scale, self.least))
-        return [merged(part) for part in parts]
+        return [merge_scales(part) for part in parts]
 
     def embed(self, crops: np.ndarray, batch: int = 32) -> np.ndarray:
         """Return embeddings float32 [B, 512] (not of length one) of aligned crops uint8 [B, 112, 112, 3] RGB."""
@@ -60,32 +61,32 @@ class Pack:
 
     def _detect(self, pictures: np.ndarray) -> list[np.ndarray]:
         """Return the nine outputs as [B, N, values]."""
-        outputs = self.detector.run(None, {self.detector.get_inputs()[0].name: _blob(pictures, 128.0)})
+        outputs = self.detector.run(None, {self.detector.get_inputs()[0].name: to_blob(pictures, DETECTOR_SCALE)})
         return outputs if self._batched else [output[None] for output in outputs]
 
 
-Opened = tuple[Path, ort.InferenceSession] | tuple[None, None]
+PackFile = tuple[Path, ort.InferenceSession] | tuple[None, None]
 """A file of a pack and its session, where there is one."""
 
 
-def sessions(folder: Path, threads: int) -> tuple[ort.InferenceSession | None, ort.InferenceSession | None]:
+def open_sessions(folder: Path, threads: int) -> tuple[ort.InferenceSession | None, ort.InferenceSession | None]:
     """Return the detector and the recogniser in `folder`, the first of each by name; None for one that is not there."""
-    detector, recogniser = _opened(folder, threads)
+    detector, recogniser = _open_files(folder, threads)
     return detector[1], recogniser[1]
 
 
 def recogniser_digest(folder: Path) -> str:
     """Return what tells the recogniser in `folder` from others: 16 hex digits of its file's SHA-256, "" without one."""
-    path = _opened(folder, threads=1)[1][0]
+    path = _open_files(folder, threads=1)[1][0]
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""
 
 
-def _opened(folder: Path, threads: int) -> tuple[Opened, Opened]:
+def _open_files(folder: Path, threads: int) -> tuple[PackFile, PackFile]:
     """Return the files of detector and recogniser, each with its session."""
-    detector: Opened = None, None
-    recogniser: Opened = None, None
+    detector: PackFile = None, None
+    recogniser: PackFile = None, None
     for path in sorted(Path(folder).glob("*.onnx")):
-        found = session(path, threads)
+        found = open_session(path, threads)
         if len(found.get_outputs()) == 9:
             detector = detector if detector[0] else (path, found)
         elif len(found.get_outputs()) == 1 and found.get_inputs()[0].shape[2:] == [CROP, CROP]:
@@ -99,12 +100,12 @@ def embed(recogniser: ort.InferenceSession, crops: np.ndarray, batch: int) -> np
     out = [np.zeros((0, EMBEDDING), np.float32)]
     for rows, missing in chunks(len(crops), batch):
         part = np.concatenate([crops[rows], np.repeat(crops[rows][-1:], missing, axis=0)])
-        found = recogniser.run(None, {name: _blob(part, 127.5)})[0]
+        found = recogniser.run(None, {name: to_blob(part, RECOGNISER_SCALE)})[0]
         out.append(found[: len(part) - missing])
     return np.concatenate(out)
 
 
-def session(path: Path, threads: int) -> ort.InferenceSession:
+def open_session(path: Path, threads: int) -> ort.InferenceSession:
     """Open an ONNX file on the GPU if the runtime has one, else with `threads` CPU threads that do not spin."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -116,9 +117,3 @@ def session(path: Path, threads: int) -> ort.InferenceSession:
         return ort.InferenceSession(str(path), options, providers=[p for p in wanted if p in available])
     except Exception as error:  # the runtime's exceptions share no base class
         raise EnvironmentFault(f"{path}: no readable ONNX file ({error}). Fetch or train it again.") from error
-
-
-def _blob(pictures: np.ndarray, scale: float) -> np.ndarray:
-    """uint8 [B, H, W, 3] -> float32 [B, 3, H, W], (x - 127.5) / scale as `cv2.dnn.blobFromImages` computes it."""
-    values = (pictures.astype(np.float32) - np.float32(127.5)) * np.float32(1.0 / scale)
-    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))

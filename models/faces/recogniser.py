@@ -11,14 +11,6 @@ Architecture = Literal["residual", "plain"]
 EMBEDDING = 512
 
 
-def normalised(crops: Tensor) -> Tensor:
-    """Return RGB crops uint8 [B, 112, 112, 3] as the network's input float32 [B, 3, 112, 112] in [-1, 1].
-
-    (x - 127.5) / 127.5, as insightface's `ArcFaceONNX` feeds its networks.
-    """
-    return (crops.permute(0, 3, 1, 2).float() - 127.5) / 127.5
-
-
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut; the first may halve the side."""
 

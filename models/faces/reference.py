@@ -19,7 +19,7 @@ RIDGE = 1e-2
 """Penalty on the map to measures, beside a mean square of 1 / 512 of each number of an embedding."""
 
 
-def people_of(embeddings: np.ndarray, identity: np.ndarray) -> np.ndarray:
+def mean_embeddings(embeddings: np.ndarray, identity: np.ndarray) -> np.ndarray:
     """Return the mean embedding of each person at length one, float64 [P, 512], of unit embeddings [N, 512]."""
     names, place = np.unique(identity, return_inverse=True)
     sums = np.zeros((len(names), embeddings.shape[1]))
@@ -27,7 +27,7 @@ def people_of(embeddings: np.ndarray, identity: np.ndarray) -> np.ndarray:
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def principal(people: np.ndarray, explained: float) -> dict[str, np.ndarray]:
+def fit_principal(people: np.ndarray, explained: float) -> dict[str, np.ndarray]:
     """Return mean, components and scales (float32) of `people` [P, 512] that hold `explained` of their variance."""
     mean = people.mean(0)
     _, values, directions = np.linalg.svd(people - mean, full_matrices=False)
@@ -37,7 +37,7 @@ def principal(people: np.ndarray, explained: float) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(array, np.float32) for name, array in found.items()}
 
 
-def probe(embeddings: np.ndarray, words: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def fit_probe(embeddings: np.ndarray, words: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Fit softmax regression from unit embeddings [N, 512] to word indices [N] below `count`; returns weight and bias."""
     features, targets = torch.from_numpy(embeddings).double(), torch.from_numpy(words).long()
     weight = torch.zeros(count, features.shape[1], dtype=torch.float64, requires_grad=True)
@@ -54,7 +54,7 @@ def probe(embeddings: np.ndarray, words: np.ndarray, count: int) -> tuple[np.nda
     return weight.detach().float().numpy(), bias.detach().float().numpy()
 
 
-def ridge(embeddings: np.ndarray, measures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fit_ridge(embeddings: np.ndarray, measures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return weight float32 [M, 512] and bias [M] of the linear map from unit embeddings [N, 512] to measures [N, M]."""
     centre, middle = embeddings.mean(0, dtype=np.float64), measures.mean(0, dtype=np.float64)
     x, y = embeddings - centre, measures - middle
@@ -77,11 +77,12 @@ def fit_measures(
 
     def fitted(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         _, start = np.unique(identity[rows], return_index=True)
-        both = np.concatenate([embeddings[rows], people_of(embeddings[rows], identity[rows])])
-        return ridge(both, np.concatenate([measures[rows], measures[rows][start]]))
+        both = np.concatenate([embeddings[rows], mean_embeddings(embeddings[rows], identity[rows])])
+        return fit_ridge(both, np.concatenate([measures[rows], measures[rows][start]]))
 
     weight, bias = fitted(~held)
-    truth, error = measures[first][::5], people_of(embeddings, identity)[::5] @ weight.T + bias - measures[first][::5]
+    truth = measures[first][::5]
+    error = mean_embeddings(embeddings, identity)[::5] @ weight.T + bias - truth
     explained = 1 - (error**2).mean(0) / truth.var(0)
     weight, bias = fitted(np.ones(len(identity), bool))
     return {"measures.weight": weight, "measures.bias": bias}, {"measures_explained": float(explained.mean())}
@@ -99,18 +100,18 @@ def fit(
     words: attribute -> word per row. Each probe is measured on every fifth person, who took no part in fitting it, beside
     the share of the commonest word (`<attribute>_prior`), and fitted again on all.
     """
-    people = people_of(embeddings, identity)
-    tensors = principal(people, explained)
+    people = mean_embeddings(embeddings, identity)
+    tensors = fit_principal(people, explained)
     metrics = {"people": float(len(people)), "components": float(len(tensors["scales"]))}
     held = np.isin(identity, np.unique(identity)[::5])
     for name, said in words.items():
         index = np.array([vocabulary[name].index(str(word)) for word in said])
-        weight, bias = probe(embeddings[~held], index[~held], len(vocabulary[name]))
+        weight, bias = fit_probe(embeddings[~held], index[~held], len(vocabulary[name]))
         right = (embeddings[held] @ weight.T + bias).argmax(1) == index[held]
         metrics |= {
             f"{name}_accuracy": float(right.mean()),
             f"{name}_prior": float(np.bincount(index[held]).max() / held.sum()),
         }
-        weight, bias = probe(embeddings, index, len(vocabulary[name]))
+        weight, bias = fit_probe(embeddings, index, len(vocabulary[name]))
         tensors |= {f"probe.{name}.weight": weight, f"probe.{name}.bias": bias}
     return tensors, metrics

@@ -16,11 +16,6 @@ SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 """Side in pixels of the faces that each stride's two anchors look for; they split the range of sizes geometrically."""
 
 
-def normalised(pictures: Tensor) -> Tensor:
-    """Return RGB pictures uint8 [B, H, W, 3] as input float32 [B, 3, H, W]: (x - 127.5) / 128, as insightface."""
-    return (pictures.permute(0, 3, 1, 2).float() - 127.5) / 128
-
-
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)

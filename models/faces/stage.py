@@ -8,9 +8,9 @@ import numpy as np
 
 from models.columns import Columns
 from models.errors import UserError
-from models.faces.align import aligned
-from models.faces.decode import Found
-from models.faces.metrics import unit
+from models.faces.align import align
+from models.faces.decode import Detections
+from models.faces.metrics import unit_vectors
 from models.faces.pack import Pack
 from models.faces.recogniser import EMBEDDING
 from models.faces.settings import Options
@@ -52,12 +52,12 @@ class Stage:
                 columns["detection_score"][row] = found.scores[best]
         # Who is shown: embeddings of length one.
         seen = np.flatnonzero(columns["faces"])
-        columns["found_embedding"][seen] = unit(
-            self.pack.embed(aligned(pictures[seen], columns["keypoints"][seen]), batch)
+        columns["found_embedding"][seen] = unit_vectors(
+            self.pack.embed(align(pictures[seen], columns["keypoints"][seen]), batch)
         )
         return columns
 
-    def find(self, pictures: Sequence[np.ndarray], batch: int) -> list[Found]:
+    def find(self, pictures: Sequence[np.ndarray], batch: int) -> list[Detections]:
         """Return the faces of photographs uint8 [H, W, 3] of any sizes; those without a large face get a closer look."""
         sizes, closer = self.options.sizes, self.options.closer
         faces = self.pack.find(pictures, sizes, batch)
@@ -70,8 +70,8 @@ class Stage:
 
     def embed(self, pictures: Sequence[np.ndarray], points: np.ndarray, batch: int) -> np.ndarray:
         """Return embeddings float32 [B, 512] of length one: of the face at `points` float32 [B, 5, 2] px of each picture."""
-        crops = [aligned(picture[None], five[None])[0] for picture, five in zip(pictures, points, strict=True)]
-        return unit(self.pack.embed(np.stack(crops), batch))
+        crops = [align(picture[None], five[None])[0] for picture, five in zip(pictures, points, strict=True)]
+        return unit_vectors(self.pack.embed(np.stack(crops), batch))
 
 
 def no_faces(count: int) -> Columns:
@@ -85,6 +85,6 @@ def no_faces(count: int) -> Columns:
     }
 
 
-def _largest(found: Found) -> float:
+def _largest(found: Detections) -> float:
     """Return the longer side of the largest face in px, 0 without one."""
     return float((found.boxes[:, 2:] - found.boxes[:, :2]).max(initial=0.0))

@@ -2,7 +2,7 @@
 
 The published facts name five fully connected layers and no pictures, and nothing else. Width, activation, normalisation and
 loss are our choice: points are centred and divided by the size of the face, ReLU between layers, mean squared error. Where
-the target's points are known means of the source's (`standards.rule`), the layers learn what differs from that.
+the target's points are known means of the source's (`standards.conversion_weights`), the layers learn what differs from that.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.errors import UserError
 from models.landmarks.detect import Face
-from models.landmarks.standards import Standard, rule
+from models.landmarks.standards import Standard, conversion_weights
 from models.weights.networks import load_network
 
 FILE = "adapter.safetensors"
@@ -47,7 +47,7 @@ class Adapter(nn.Module):
         for inside, out in pairwise(widths):
             layers += [nn.Linear(inside, out), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
-        known = rule(config.source, config.target)
+        known = conversion_weights(config.source, config.target)
         weights = torch.zeros(config.target, config.source) if known is None else torch.from_numpy(known).float()
         self.register_buffer("rule", weights, persistent=False)
         if known is not None:
@@ -56,13 +56,13 @@ class Adapter(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         points = points.float()
-        middle, size = frame(points)
+        middle, size = middle_and_size(points)
         inside = (points - middle) / size
         learnt = self.layers(inside.flatten(1)).unflatten(1, (self.config.target, 2))
         return (self.rule @ inside + learnt) * size + middle
 
 
-def frame(points: Tensor) -> tuple[Tensor, Tensor]:
+def middle_and_size(points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the middle [B, 1, 2] and the size [B, 1, 1] (root mean square distance from it) of points [B, L, 2]."""
     middle = points.mean(dim=1, keepdim=True)
     size = (points - middle).square().sum(dim=2, keepdim=True).mean(dim=1, keepdim=True)
@@ -95,12 +95,12 @@ def adaptation_loss(model: Adapter, source: Tensor, target: Tensor) -> Tensor:
 
     Points of `target` that are NaN count nothing.
     """
-    _, size = frame(source.float())
+    _, size = middle_and_size(source.float())
     known = torch.isfinite(target)
     return ((model(source) - target.float().nan_to_num()) / size).square()[known].mean()
 
 
-def fitted(
+def fit_adapter(
     config: AdapterConfig, source: np.ndarray, target: np.ndarray, *, steps: int = 1500, lr: float = 2e-3, seed: int = 0
 ) -> Adapter:
     """Return an adapter trained on pairs of points [N, source, 2] and [N, target, 2] alone, each turned up to 15 degrees."""
@@ -125,17 +125,17 @@ def fitted(
 
 
 @torch.inference_mode()
-def adapted(model: Adapter, points: np.ndarray) -> np.ndarray:
+def adapt_points(model: Adapter, points: np.ndarray) -> np.ndarray:
     """Return points [N, L, 2] in the target's standard, float32 [N, L', 2]."""
     return model(torch.from_numpy(np.ascontiguousarray(points, np.float32))).numpy()
 
 
-def converted(model: Adapter, face: Face) -> Face:
+def adapt_face(model: Adapter, face: Face) -> Face:
     """Return `face` in the target's standard, its variances to first order, the errors of its points being independent."""
     points, variance = torch.from_numpy(face.points), torch.from_numpy(face.variance)
     slopes = torch.func.jacrev(lambda one: model(one[None])[0])(points)  # [L', 2, L, 2]
     spread = (slopes.detach().square().sum(dim=3).mean(dim=1) * variance).sum(dim=1)
-    return replace(face, points=adapted(model, face.points[None])[0], variance=spread.numpy())
+    return replace(face, points=adapt_points(model, face.points[None])[0], variance=spread.numpy())
 
 
 def leave_subject_out(
@@ -156,6 +156,6 @@ def leave_subject_out(
     out = np.zeros((len(source), config.target, 2), np.float32)
     for fold in range(min(folds, len(people))):
         held = np.isin(subjects, people[fold::folds])
-        model = fitted(config, source[~held], target[~held], seed=fold, **options)
-        out[held] = adapted(model, source[held])
+        model = fit_adapter(config, source[~held], target[~held], seed=fold, **options)
+        out[held] = adapt_points(model, source[held])
     return out

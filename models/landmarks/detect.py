@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.errors import EnvironmentFault, UserError
 from models.landmarks.intensity import Mode, unit_values
-from models.landmarks.network import Landmarker, folded, fused, load_landmarker, normalised
+from models.landmarks.network import Landmarker, fold_batch_norms, fuse_activations, load_landmarker, normalise
 from models.padding import chunks, in_batches
 from models.weights.networks import accelerator
 
@@ -99,15 +99,17 @@ class Detector:
             raise UserError(f"a detector computes in float32 or bfloat16, not {dtype!r}")
         self.config, self.threshold, self.search = model.config, threshold, search or Search()
         self.margin, self.framed = margin, FRAMED[model.config.standard]
-        self.model = folded(model.float()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.quick = _halved(self.model) if dtype == "bfloat16" else None
+        self.model = fold_batch_norms(model.float()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.quick = _to_bfloat16(self.model) if dtype == "bfloat16" else None
         self.batch = batch
         self.device = next(self.model.parameters()).device
-        self.exact: Callable[[Tensor], Tensor] = fused(self.model, batch) if self.device.type == "cpu" else self.model
+        self.exact: Callable[[Tensor], Tensor] = (
+            fuse_activations(self.model, batch) if self.device.type == "cpu" else self.model
+        )
 
     def best(self, image: np.ndarray, mode: Mode = "auto") -> Face:
         """Return the surest face of `image` [H, W] or [H, W, 3], whether or not it is below the threshold."""
-        scan = self._scan(unit_values(checked(image), mode))
+        scan = self._scan(unit_values(check_frame(image), mode))
         return scan.face(int(scan.scores().argmin()))
 
     def find(
@@ -119,18 +121,18 @@ class Detector:
         then becomes the whole one, or none. overlap: of two faces whose boxes share more than this part of the smaller box,
         the surer stays. most: at most so many.
         """
-        values = unit_values(checked(image), mode)
+        values = unit_values(check_frame(image), mode)
         scan = self._scan(values, keep_below=LIKELY * self.threshold)
         scores = scan.scores()
         order = [k for k in np.argsort(scores, kind="stable") if scores[k] < LIKELY * self.threshold]
-        likely = separate([scan.face(int(k)) for k in order], overlap)
+        likely = suppress_overlaps([scan.face(int(k)) for k in order], overlap)
         again = self._look(values, [box_window(face.box, self.config.size, self.framed) for face in likely])
         sure = [face for face in again if face.uncertainty < self.threshold]
-        return separate(sorted(sure, key=lambda face: face.uncertainty), overlap, most)
+        return suppress_overlaps(sorted(sure, key=lambda face: face.uncertainty), overlap, most)
 
     def at_boxes(self, image: np.ndarray, boxes: np.ndarray, mode: Mode = "auto") -> list[Face]:
         """Return the landmarks in each of `boxes` [N, 4] (x0, y0, x1, y1, pixels): one look per box (section 2.5)."""
-        values = unit_values(checked(image), mode)
+        values = unit_values(check_frame(image), mode)
         windows = [box_window(box, self.config.size, self.margin) for box in np.asarray(boxes).reshape(-1, 4)]
         return self._look(values, windows)
 
@@ -139,11 +141,13 @@ class Detector:
         if not windows:
             return []
         crops = [cut(values, window, self.config.size) for window in windows]
-        return [face_of(out, window, self.config.size) for out, window in zip(self._run(self.exact, crops), windows)]
+        return [
+            decode_face(out, window, self.config.size) for out, window in zip(self._run(self.exact, crops), windows)
+        ]
 
     def _scan(self, values: np.ndarray, keep_below: float = 0.0) -> "_Scan":
         """Return what every window of a frame float32 [H, W, 3] shows; in bfloat16, those below `keep_below` are exact."""
-        crops, windows = cropped(values, self.config.size, self.search)
+        crops, windows = cut_windows(values, self.config.size, self.search)
         if self.quick is None:
             return _Scan(self._run(self.exact, crops), windows, self.config.size)
         outputs = self._run(self.quick, crops, torch.bfloat16)
@@ -160,7 +164,7 @@ class Detector:
         """Return float32 [N, L, 3] of N crops float32 [S, S, 3] in [0, 1]; only a batch of them is copied at a time."""
 
         def look(part: Tensor) -> Tensor:
-            inputs = normalised(part.to(self.device).permute(0, 3, 1, 2)).to(kind)
+            inputs = normalise(part.to(self.device).permute(0, 3, 1, 2)).to(kind)
             return model(inputs.contiguous(memory_format=torch.channels_last)).cpu()
 
         with torch.inference_mode():
@@ -168,7 +172,7 @@ class Detector:
             return torch.cat([in_batches(look, part, self.batch) for part in parts]).numpy()
 
 
-class Detection(BaseModel):
+class DetectorSettings(BaseModel):
     """What a part says of its use as a detector: see `Detector`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -177,20 +181,20 @@ class Detection(BaseModel):
     margin: float = Field(MARGIN, ge=1)
 
 
-def detector(folder: Path) -> Detector:
+def load_detector(folder: Path) -> Detector:
     """Return the detector of `folder` (`landmarker.safetensors` and, if it is there, `detection.json`)."""
     known = read_detection(folder)
     model = load_landmarker(folder / "landmarker.safetensors").to(accelerator())
     return Detector(model, threshold=known.threshold, margin=known.margin)
 
 
-def read_detection(folder: Path) -> Detection:
+def read_detection(folder: Path) -> DetectorSettings:
     """Return what stands beside the weights in `folder`, the published values if nothing does."""
     path = folder / FILE
     if not path.is_file():
-        return Detection()
+        return DetectorSettings()
     try:
-        return Detection.model_validate_json(path.read_text())
+        return DetectorSettings.model_validate_json(path.read_text())
     except ValueError as error:
         raise EnvironmentFault(f"{path}: not a threshold and a margin ({error}). Calibrate again.") from error
 
@@ -213,10 +217,10 @@ class _Scan:
         return self.outputs[..., 2].mean(axis=1)
 
     def face(self, index: int) -> Face:
-        return face_of(self.outputs[index], self.windows[index], self.side)
+        return decode_face(self.outputs[index], self.windows[index], self.side)
 
 
-def face_of(output: np.ndarray, window: Window, side: int) -> Face:
+def decode_face(output: np.ndarray, window: Window, side: int) -> Face:
     """Return the face of one window's output [L, 3] (crop units) in pixels of the frame."""
     scale = np.asarray(window.scale)
     points = output[:, :2] * side * scale + np.asarray(window.origin)
@@ -224,40 +228,42 @@ def face_of(output: np.ndarray, window: Window, side: int) -> Face:
     return Face(points.astype(np.float32), variance.astype(np.float32), float(output[:, 2].mean()), window)
 
 
-def separate(faces: Sequence[Face], overlap: float, most: int | None = None) -> list[Face]:
+def suppress_overlaps(faces: Sequence[Face], overlap: float, most: int | None = None) -> list[Face]:
     """Return `faces`, surest first, without those that share more than `overlap` of the smaller box with a surer one."""
     boxes = np.array([face.box for face in faces]).reshape(-1, 4)
     free, kept = np.ones(len(faces), bool), list[Face]()
     for index, face in enumerate(faces):
         if free[index] and (most is None or len(kept) < most):
             kept.append(face)
-            free &= shared(boxes, boxes[index]) <= overlap
+            free &= intersection_over_smaller(boxes, boxes[index]) <= overlap
     return kept
 
 
-def shared(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+def intersection_over_smaller(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Return the intersection of boxes [..., 4] over the area of the smaller, [...]."""
     low, high = np.maximum(one[..., :2], two[..., :2]), np.minimum(one[..., 2:], two[..., 2:])
     area = np.minimum(*((box[..., 2:] - box[..., :2]).prod(axis=-1) for box in (one, two)))
     return np.asarray(np.clip(high - low, 0, None).prod(axis=-1) / np.maximum(area, 1e-9))
 
 
-def pyramid(height: int, width: int, side: int, search: Search) -> list[tuple[int, int]]:
+def pyramid_sizes(height: int, width: int, side: int, search: Search) -> list[tuple[int, int]]:
     """Return (height, width) of every level, coarsest first: the last whose smaller side holds a window, to the finest.
 
     A frame smaller than the window has the levels from the finest to 0.
     """
     coarsest = 0
-    while min(_scaled(height, width, search.eta, coarsest + 1)) >= side:
+    while min(_level_size(height, width, search.eta, coarsest + 1)) >= side:
         coarsest += 1
-    return [_scaled(height, width, search.eta, k) for k in range(max(coarsest, search.finest), search.finest - 1, -1)]
+    return [
+        _level_size(height, width, search.eta, k) for k in range(max(coarsest, search.finest), search.finest - 1, -1)
+    ]
 
 
-def _scaled(height: int, width: int, eta: float, level: int) -> tuple[int, int]:
+def _level_size(height: int, width: int, eta: float, level: int) -> tuple[int, int]:
     return max(1, round(height * eta**level)), max(1, round(width * eta**level))
 
 
-def cropped(values: np.ndarray, side: int, search: Search) -> tuple[list[np.ndarray], list[Window]]:
+def cut_windows(values: np.ndarray, side: int, search: Search) -> tuple[list[np.ndarray], list[Window]]:
     """Return all windows of a frame [H, W, 3] as float32 [side, side, 3], and where they lie, level by level.
 
     The windows are views of their level: together they take no more memory than the pyramid. Each level is padded with
@@ -266,7 +272,7 @@ def cropped(values: np.ndarray, side: int, search: Search) -> tuple[list[np.ndar
     step = max(1, round(search.stride * side / 224))
     height, width = values.shape[:2]
     crops, windows = [], []
-    for rows, columns in pyramid(height, width, side, search):
+    for rows, columns in pyramid_sizes(height, width, side, search):
         level = values if (rows, columns) == (height, width) else cv2.resize(values, (columns, rows))
         short = [side - length % side for length in (rows, columns)]
         top, left = short[0] // 2, short[1] // 2
@@ -303,14 +309,14 @@ def cut(values: np.ndarray, window: Window, side: int) -> np.ndarray:
     return np.asarray(cv2.warpAffine(np.ascontiguousarray(values), matrix, (side, side), flags=flags))
 
 
-def checked(image: np.ndarray) -> np.ndarray:
+def check_frame(image: np.ndarray) -> np.ndarray:
     """Return `image` if it is a frame of sane size."""
     if image.size == 0 or image.ndim < 2 or image.shape[0] * image.shape[1] > MAX_PIXELS:
         raise UserError(f"an image of shape {image.shape} cannot be searched for faces (1 to {MAX_PIXELS} pixels)")
     return image
 
 
-def _halved(model: Landmarker) -> Landmarker:
+def _to_bfloat16(model: Landmarker) -> Landmarker:
     """Return a copy whose convolutions compute in bfloat16; its head stays in float32."""
     quick = copy.deepcopy(model)
     quick.feature_network.bfloat16()

@@ -33,19 +33,19 @@ def unit_values(image: np.ndarray, mode: Mode = "auto") -> np.ndarray:
     """
     if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
         raise UserError(f"an image must be [height, width] or [height, width, 3], got {image.shape}")
-    kind = mode_of(image) if mode == "auto" else mode
+    kind = guess_mode(image) if mode == "auto" else mode
     if kind == "temperature":
-        values = stretched(np.clip(_degrees(image), *CELSIUS))
+        values = stretch(np.clip(_degrees(image), *CELSIUS))
     elif image.dtype == np.uint8:
         values = image.astype(np.float32) / 255
     elif image.dtype.kind in "iu":
-        values = stretched(image.astype(np.float32))
+        values = stretch(image.astype(np.float32))
     else:
         values = _float_pixels(np.asarray(image, np.float32))
     return np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else values
 
 
-def mode_of(image: np.ndarray) -> Mode:
+def guess_mode(image: np.ndarray) -> Mode:
     """Return what `auto` takes `image` for."""
     if image.dtype.kind != "f" or image.ndim == 3:
         return "pixel"
@@ -53,7 +53,7 @@ def mode_of(image: np.ndarray) -> Mode:
     return "temperature" if 1 < high <= 80 and low >= -10 else "pixel"
 
 
-def stretched(values: np.ndarray) -> np.ndarray:
+def stretch(values: np.ndarray) -> np.ndarray:
     """Return float values [..., H, W] with the frame's 0.1 and 99.9 percentiles at 0 and 1, clipped; a flat frame is 0."""
     low, high = _percentiles(values, PERCENTILES)
     if high - low < 1e-6 * max(1.0, abs(high)):
@@ -85,7 +85,7 @@ def _float_pixels(values: np.ndarray) -> np.ndarray:
     low, high = _percentiles(values, PERCENTILES)
     if low >= 0 and high <= 255:
         return np.clip(np.nan_to_num(values / (1.0 if high <= 1 else 255.0)), 0, 1).astype(np.float32)
-    return stretched(values)
+    return stretch(values)
 
 
 def _percentiles(values: np.ndarray, places: tuple[float, float]) -> tuple[float, float]:

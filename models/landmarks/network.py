@@ -55,7 +55,7 @@ def channels(base: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-class _Separable(nn.Module):
+class _SeparableBlock(nn.Module):
     """The first block: depthwise and pointwise, no expansion."""
 
     def __init__(self, inside: int, out: int) -> None:
@@ -69,7 +69,7 @@ class _Separable(nn.Module):
         return self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)), inplace=True)))
 
 
-class _Inverted(nn.Module):
+class _InvertedResidual(nn.Module):
     """Expand, filter each channel, project; the input is added where shapes allow."""
 
     def __init__(self, inside: int, out: int, stride: int, expansion: int) -> None:
@@ -101,7 +101,9 @@ class _Features(nn.Module):
             out, blocks = channels(base, config.width), list[nn.Module]()
             for index in range(count):
                 step = stride if index == 0 else 1
-                blocks.append(_Separable(inside, out) if expansion == 1 else _Inverted(inside, out, step, expansion))
+                blocks.append(
+                    _SeparableBlock(inside, out) if expansion == 1 else _InvertedResidual(inside, out, step, expansion)
+                )
                 inside = out
             stages.append(nn.Sequential(*blocks))
         self.blocks = nn.Sequential(*stages)
@@ -132,17 +134,17 @@ class Landmarker(nn.Module):
             pooled = F.adaptive_avg_pool2d(features, self.config.cells).flatten(1)
             weight, bias = self.fc.weight.float(), self.fc.bias.float()
             raw = F.linear(pooled, weight, bias).unflatten(1, (self.config.standard, 3))
-            return activated(raw, self.config.outputs)
+            return activate(raw, self.config.outputs)
 
 
-def activated(raw: Tensor, outputs: Literal["leaky", "softplus"]) -> Tensor:
+def activate(raw: Tensor, outputs: Literal["leaky", "softplus"]) -> Tensor:
     """Return x, y and variance [..., 3] of the last layer's numbers [..., 3]."""
     if outputs == "leaky":
         return F.leaky_relu(raw, 0.01)
     return torch.cat([raw[..., :2], F.softplus(raw[..., 2:]) + FLOOR], dim=-1)
 
 
-def normalised(pictures: Tensor) -> Tensor:
+def normalise(pictures: Tensor) -> Tensor:
     """Return pictures [B, 3, H, W] float in [0, 1] as the network takes them."""
     mean, spread = (torch.tensor(v, dtype=pictures.dtype, device=pictures.device) for v in (MEAN, SPREAD))
     return (pictures - mean[:, None, None]) / spread[:, None, None]
@@ -184,23 +186,23 @@ def load_published(path: Path) -> Landmarker:
     return model.eval()
 
 
-def folded(model: Landmarker) -> Landmarker:
+def fold_batch_norms(model: Landmarker) -> Landmarker:
     """Return a copy for inference with every batch norm folded into the convolution before it."""
     model = copy.deepcopy(model).eval()
     pairs = (("conv_stem", "bn1"), ("conv_head", "bn2"))
     _fold(model.feature_network, pairs)
     for block in model.feature_network.modules():
-        if isinstance(block, _Separable):
+        if isinstance(block, _SeparableBlock):
             _fold(block, (("conv_dw", "bn1"), ("conv_pw", "bn2")))
-        elif isinstance(block, _Inverted):
+        elif isinstance(block, _InvertedResidual):
             _fold(block, (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")))
     return model
 
 
-def fused(model: Landmarker, batch: int) -> Callable[[Tensor], Tensor]:
-    """Return a `folded` float32 model for batches of `batch` crops on a CPU, activations computed inside the convolutions.
+def fuse_activations(model: Landmarker, batch: int) -> Callable[[Tensor], Tensor]:
+    """Return a float32 model with folded batch norms whose activations are computed inside the convolutions, on a CPU.
 
-    The answers are the model's up to rounding, in about half the time.
+    It takes batches of `batch` crops. The answers are the model's up to rounding, in about half the time.
     """
     example = torch.zeros(batch, 3, model.config.size, model.config.size).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), warnings.catch_warnings():

@@ -22,7 +22,7 @@ def average_head() -> np.ndarray:
     return landmarks(q)[0].numpy().astype(np.float64) - np.array(HEAD_CENTRE)
 
 
-def pose(points: np.ndarray) -> np.ndarray:
+def estimate_pose(points: np.ndarray) -> np.ndarray:
     """Return yaw, pitch and roll in degrees, float32 [N, 3], of landmarks [N, 70, 2] in pixels.
 
     Scaled orthography (POSIT's first step): the least-squares affine camera of the rigid points, its rows made orthonormal.
@@ -37,11 +37,11 @@ def pose(points: np.ndarray) -> np.ndarray:
             camera = (solve @ (face - face.mean(axis=0)) * np.array([1, -1])).T  # rows: right and up of the picture
             left, _, right = np.linalg.svd(camera, full_matrices=False)
             across, up = left @ right
-            out[row] = angles(np.stack([across, up, np.cross(across, up)]))
+            out[row] = euler_angles(np.stack([across, up, np.cross(across, up)]))
     return out
 
 
-def angles(turn: np.ndarray) -> np.ndarray:
+def euler_angles(turn: np.ndarray) -> np.ndarray:
     """Return yaw, pitch and roll in degrees of a rotation [3, 3] from head to camera (`synthworld.figure.rotation`)."""
     pitch = np.arcsin(np.clip(-turn[2, 1], -1, 1))
     yaw, roll = np.arctan2(-turn[2, 0], turn[2, 2]), np.arctan2(turn[0, 1], turn[1, 1])

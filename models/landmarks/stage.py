@@ -13,12 +13,12 @@ from torch import Tensor
 from models.classes import BACKGROUND, CLASSES
 from models.columns import Columns
 from models.errors import EnvironmentFault
-from models.landmarks.adapt import Adapter, converted, load_adapter
+from models.landmarks.adapt import Adapter, adapt_face, load_adapter
 from models.landmarks.calibration import read_calibration
-from models.landmarks.detect import Face, box_window, cut, face_of, read_detection
+from models.landmarks.detect import Face, box_window, cut, decode_face, read_detection
 from models.landmarks.intensity import unit_values
-from models.landmarks.network import Landmarker, folded, load_landmarker, normalised
-from models.landmarks.pose import pose
+from models.landmarks.network import Landmarker, fold_batch_norms, load_landmarker, normalise
+from models.landmarks.pose import estimate_pose
 from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
 from models.padding import in_batches
@@ -37,7 +37,7 @@ class Stage:
 
     `landmarks_L` float32 [B, L, 2] px, placed on the visible picture: the pair's pixels are the same in both;
     `variance_L_visible` [B, L] and `variance_L_thermal` [B, C, L] float32 px^2, what each picture says for itself;
-    `seen_L_visible`, `seen_L_thermal` bool [B, L]: the point's pixel shows the face, not what covers it (see `seen`);
+    `seen_L_visible`, `seen_L_thermal` bool [B, L]: the point's pixel shows the face, not what covers it (see `shows_face`);
     and with 70 landmarks `pose` float32 [B, 3], yaw, pitch, roll in degrees.
 
     weights: `model`, a folder with `70/landmarker.safetensors`, `478/landmarker.safetensors` or both, and maybe
@@ -52,7 +52,7 @@ class Stage:
         part = weights["model"]
         self.part, self.adapters = part, dict[Standard, Adapter]()
         folders = {number: folder for number in TRAINED if (folder := part / str(number)).is_dir()}
-        self.models = {number: _loaded(folder, dtype) for number, folder in folders.items()}
+        self.models = {number: _load_model(folder, dtype) for number, folder in folders.items()}
         self.margins = {number: read_detection(folder).margin for number, folder in folders.items()}
         self.factors = {number: read_calibration(folder) for number, folder in folders.items()}
         if not self.models:
@@ -78,11 +78,11 @@ class Stage:
                 f"landmarks_{number}": points,
                 f"variance_{number}_visible": spread[:, 0],
                 f"variance_{number}_thermal": spread[:, 1:],
-                f"seen_{number}_visible": seen(points, rows["classes"], "visible"),
-                f"seen_{number}_thermal": seen(points, rows["classes"], "thermal"),
+                f"seen_{number}_visible": shows_face(points, rows["classes"], "visible"),
+                f"seen_{number}_thermal": shows_face(points, rows["classes"], "thermal"),
             }
         if 70 in self.models:
-            columns["pose"] = pose(columns["landmarks_70"])
+            columns["pose"] = estimate_pose(columns["landmarks_70"])
         return columns
 
     def at_boxes(self, picture: np.ndarray, boxes: np.ndarray, number: Standard, batch: int) -> list[Face]:
@@ -94,7 +94,7 @@ class Stage:
             if number not in self.adapters:
                 self.adapters[number] = load_adapter(self.part, number, tuple(self.models))
             adapter = self.adapters[number]
-            return [converted(adapter, face) for face in self.at_boxes(picture, boxes, adapter.config.source, batch)]
+            return [adapt_face(adapter, face) for face in self.at_boxes(picture, boxes, adapter.config.source, batch)]
         values = unit_values(picture)
         faces = [self._look(number, [values], box, batch)[0] for box in np.asarray(boxes, np.float64)]
         factor = self.factors[number].get("visible", 1.0)
@@ -109,14 +109,14 @@ class Stage:
         crops = torch.from_numpy(np.stack([cut(picture, window, side) for picture in pictures]))
 
         def run(part: Tensor) -> Tensor:
-            inputs = normalised(part.to(device_of(model)).permute(0, 3, 1, 2))
+            inputs = normalise(part.to(device_of(model)).permute(0, 3, 1, 2))
             kind = next(model.feature_network.parameters()).dtype
             return model(inputs.to(kind).contiguous(memory_format=torch.channels_last)).cpu()
 
-        return [face_of(out, window, side) for out in in_batches(run, crops, batch).numpy()]
+        return [decode_face(out, window, side) for out in in_batches(run, crops, batch).numpy()]
 
 
-def seen(points: np.ndarray, classes: np.ndarray, modality: Literal["visible", "thermal"]) -> np.ndarray:
+def shows_face(points: np.ndarray, classes: np.ndarray, modality: Literal["visible", "thermal"]) -> np.ndarray:
     """Return which points [B, L, 2] (px) show, bool [B, L], by the class uint8 [B, S, S] of the pixel they lie in.
 
     Hair, clothes, hats, masks and the background cover a point, glasses only for thermal; a beard covers nothing, its skin
@@ -129,9 +129,9 @@ def seen(points: np.ndarray, classes: np.ndarray, modality: Literal["visible", "
     return inside & ~OPAQUE[under] & ~((under == GLASSES) & (modality == "thermal"))
 
 
-def _loaded(folder: Path, dtype: str) -> Landmarker:
+def _load_model(folder: Path, dtype: str) -> Landmarker:
     """Return the landmarker of `folder` for inference."""
-    model = folded(load_landmarker(folder / "landmarker.safetensors"))
+    model = fold_batch_norms(load_landmarker(folder / "landmarker.safetensors"))
     if dtype != "float32":
         model.feature_network.to(getattr(torch, dtype))
     return model.to(accelerator(), memory_format=torch.channels_last)  # type: ignore[call-overload]

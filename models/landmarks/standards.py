@@ -36,7 +36,7 @@ def profile43(points: np.ndarray, right: bool) -> np.ndarray:
     return contour72(points if right else points[..., MIRROR_70, :])[..., PROFILE, :]
 
 
-def truth(seventy: np.ndarray, dense: np.ndarray, standard: Standard) -> np.ndarray:
+def to_standard(seventy: np.ndarray, dense: np.ndarray, standard: Standard) -> np.ndarray:
     """Return the points [N, standard, 2] of a standard from the true 70 [N, 70, 2] and 478 [N, 478, 2]."""
     if standard == 5:
         return five_points(seventy)
@@ -45,11 +45,11 @@ def truth(seventy: np.ndarray, dense: np.ndarray, standard: Standard) -> np.ndar
     return dense if standard == 478 else seventy[..., :standard, :]
 
 
-def rule(source: Standard, target: Standard) -> np.ndarray | None:
+def conversion_weights(source: Standard, target: Standard) -> np.ndarray | None:
     """Return the weights [target, source] by which points of `target` are means of points of `source`, None if they are not."""
     if source == 478 or target == 478:
         return np.eye(478) if source == target else None
     each = np.repeat(np.eye(70)[..., None], 2, axis=-1)  # one of the 70 at a time is 1
-    given, wanted = (truth(each, np.zeros((70, 478, 2)), name)[..., 0].T for name in (source, target))
+    given, wanted = (to_standard(each, np.zeros((70, 478, 2)), name)[..., 0].T for name in (source, target))
     weights = wanted @ np.linalg.pinv(given)
     return weights if np.allclose(weights @ given, wanted, atol=1e-6) else None

@@ -142,13 +142,13 @@ class Faces:
 
         def find(self, pictures: Sequence[np.ndarray], batch: int) -> list[Any]:
             """Return one face in the middle of each picture uint8 [H, W, 3]."""
-            from models.faces.decode import Found
+            from models.faces.decode import Detections
 
             found = []
             for picture in pictures:
                 height, width = picture.shape[:2]
                 box = np.array([FACE], np.float32) * np.array([width, height, width, height], np.float32)
-                found.append(Found(box, np.ones(1, np.float32), _points(box[0], 5)[None]))
+                found.append(Detections(box, np.ones(1, np.float32), _points(box[0], 5)[None]))
             return found
 
         def embed(self, pictures: Sequence[np.ndarray], points: np.ndarray, batch: int) -> np.ndarray:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from models.augment.batch import Draws
 from models.card import Card
 from models.columns import Columns
-from models.landmarks.adapt import Adapter, AdapterConfig, adaptation_loss, adapted
+from models.landmarks.adapt import Adapter, AdapterConfig, adapt_points, adaptation_loss
 from models.landmarks.metrics import nme
-from models.landmarks.standards import Standard, truth
+from models.landmarks.standards import Standard, to_standard
 from models.tasks import TrainConfig
 from models.weights.networks import save_network
 
@@ -45,7 +45,7 @@ def build(config: Config) -> nn.Module:
 
 def _pair(rows: Columns, config: Config) -> tuple[np.ndarray, np.ndarray]:
     points = np.asarray(rows["landmarks_70"]), np.asarray(rows["landmarks_478"])
-    return truth(*points, config.source), truth(*points, config.target)
+    return to_standard(*points, config.source), to_standard(*points, config.target)
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -66,7 +66,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the "NME W/H" of converted true points."""
     assert isinstance(model, Adapter)
-    found = [nme(adapted(model, source), target) for source, target in (_pair(part, config) for part in rows)]
+    found = [nme(adapt_points(model, source), target) for source, target in (_pair(part, config) for part in rows)]
     error = float(np.concatenate(found).mean())
     return {"score": -error, "nme": error}
 

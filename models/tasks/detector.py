@@ -16,10 +16,11 @@ from models.augment.canvas import compose
 from models.card import Card
 from models.columns import Columns
 from models.faces.align import five_points
-from models.faces.decode import candidates, letterboxed, merged
-from models.faces.metrics import recalled
+from models.faces.decode import candidates, letterbox, merge_scales
+from models.faces.inputs import DETECTOR_SCALE, to_tensor
+from models.faces.metrics import count_recalled
 from models.faces.onnx_file import export_detector
-from models.faces.scrfd import SCRFD, normalised
+from models.faces.scrfd import SCRFD
 from models.faces.scrfd_loss import detection_loss
 from models.tasks import TrainConfig
 
@@ -68,7 +69,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
         torch.from_numpy(np.stack([getattr(canvas, name) for canvas in made])).to(device)
         for name in ("picture", "boxes", "points", "present")
     )
-    return detection_loss(model, normalised(pictures), boxes, points, present)
+    return detection_loss(model, to_tensor(pictures, DETECTOR_SCALE), boxes, points, present)
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
@@ -82,12 +83,12 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     errors: list[float] = []
     for batch in rows:
         landmarks = np.asarray(batch["landmarks_70"], np.float32).reshape(-1, 70, 2)
-        boxed = [letterboxed(picture, size) for picture in batch["visible"]]
+        boxed = [letterbox(picture, size) for picture in batch["visible"]]
         pictures = torch.from_numpy(np.stack([picture for picture, _ in boxed])).to(device)
-        outputs = [output.float().cpu().numpy() for output in model(normalised(pictures))]
+        outputs = [output.float().cpu().numpy() for output in model(to_tensor(pictures, DETECTOR_SCALE))]
         for row, truth in enumerate(five_points(landmarks)):
-            found = merged([candidates(outputs, row, size, boxed[row][1], 0.5)])
-            hits = recalled(found.boxes, batch["bbox"][row][None])
+            found = merge_scales([candidates(outputs, row, size, boxed[row][1], 0.5)])
+            hits = count_recalled(found.boxes, batch["bbox"][row][None])
             faces, matched, extra = faces + 1, matched + hits, extra + len(found.boxes) - hits
             if hits:
                 distance = np.linalg.norm(found.points - truth, axis=-1).mean(axis=-1).min()

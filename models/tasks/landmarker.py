@@ -25,11 +25,11 @@ from models.errors import UserError
 from models.landmarks.calibration import FILE as CALIBRATION
 from models.landmarks.detect import FILE as DETECTION
 from models.landmarks.detect import write_detection
-from models.landmarks.drawing import drawn
 from models.landmarks.intensity import unit_values
 from models.landmarks.loss import nll
 from models.landmarks.metrics import nme
-from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalised
+from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalise
+from models.landmarks.painting import paint_landmarks
 from models.tasks import TrainConfig
 from models.thermal.unet.network import Thermalizer, load_thermalizer
 from models.weights.networks import save_network
@@ -145,7 +145,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
             "them with a label adapter, or set network.standard)"
         )
     crops, faces = zip(*(example({k: batch[k][row] for k in batch}, config) for row in rows), strict=True)
-    pictures = normalised(pictures_of(np.stack([crop.picture for crop in crops])))
+    pictures = normalise(pictures_of(np.stack([crop.picture for crop in crops])))
     truth = torch.from_numpy(np.stack([crop.points for crop in crops]))
     device = next(model.parameters()).device
     found = model(pictures.contiguous(memory_format=torch.channels_last).to(device))
@@ -245,7 +245,7 @@ def located(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
         small = np.repeat(small[..., None], 3, axis=3)
     device = next(model.parameters()).device
     with torch.inference_mode():
-        inputs = normalised(pictures_of(small)).to(device)
+        inputs = normalise(pictures_of(small)).to(device)
         found = torch.cat([model(part) for part in inputs.split(64)]).cpu().numpy()
     return found * np.array([size, size, 1], np.float32)
 
@@ -266,7 +266,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     lines = []
     for seen in shown(few, config).values():
         found, area = located(model, seen), seen.shape[1] * seen.shape[2]
-        line = [drawn(p, f[:, :2], f[:, 2] * area) for p, f in zip(seen, found, strict=True)]
+        line = [paint_landmarks(p, f[:, :2], f[:, 2] * area) for p, f in zip(seen, found, strict=True)]
         lines.append(np.concatenate(line, axis=1))
     return np.concatenate(lines)
 

@@ -19,10 +19,11 @@ from models.augment.crop import CropAugmentation, augmented
 from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
-from models.faces.align import aligned, five_points
+from models.faces.align import align, five_points
+from models.faces.inputs import RECOGNISER_SCALE, to_tensor
 from models.faces.metrics import gallery_split, rank_one, verification
 from models.faces.onnx_file import export_recogniser
-from models.faces.recogniser import ArcFace, Architecture, normalised
+from models.faces.recogniser import ArcFace, Architecture
 from models.synthworld.sampling.person import measured, sample_person
 from models.synthworld.sampling.splits import identities
 from models.tasks import TrainConfig
@@ -119,7 +120,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     device = next(model.parameters()).device
     margin = margin_at(config, step)
     labels = torch.from_numpy(batch["label"]).to(device)
-    value, accuracy, traits = model(normalised(torch.from_numpy(crops).to(device)), labels, margin)
+    value, accuracy, traits = model(to_tensor(torch.from_numpy(crops).to(device), RECOGNISER_SCALE), labels, margin)
     error = ((traits - torch.from_numpy(batch["traits"]).to(device)) ** 2).mean()
     metrics = {"accuracy": float(accuracy.detach()), "margin": margin, "traits": float(error.detach())}
     return value + config.traits_weight * error, metrics
@@ -129,14 +130,14 @@ def embeddings_of(model: nn.Module, crops: np.ndarray) -> np.ndarray:
     """Return embeddings float32 [B, 512] of aligned crops uint8 [B, 112, 112, 3]."""
     assert isinstance(model, ArcFace)
     device = next(model.parameters()).device
-    return model.embedder(normalised(torch.from_numpy(crops).to(device))).float().cpu().numpy()
+    return model.embedder(to_tensor(torch.from_numpy(crops).to(device), RECOGNISER_SCALE)).float().cpu().numpy()
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return TAR at FAR 1e-3 and rank-1 in a gallery of 100 on crops aligned by the true landmarks."""
     vectors, people = [], []
     for batch in rows:
-        vectors.append(embeddings_of(model, aligned(batch["visible"], _points(batch))))
+        vectors.append(embeddings_of(model, align(batch["visible"], _points(batch))))
         people.append(batch["world_identity"])
     embeddings, identity = np.concatenate(vectors), np.concatenate(people)
     result = verification(embeddings, identity, 1e-3, rounds=0)

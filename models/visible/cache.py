@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from models.classes import CLASSES
 from models.errors import EnvironmentFault
-from models.faces.align import CROP, aligned, five_points
-from models.faces.pack import session
+from models.faces.align import CROP, align, five_points
+from models.faces.pack import open_session
 from models.padding import in_batches
 from models.visible.autoencoder import Vae, encode, load_autoencoder
 from models.weights.store import ROOT
@@ -36,7 +36,7 @@ def autoencoder(folder: str) -> Vae:
 def recogniser(folder: str) -> onnxruntime.InferenceSession:
     """Return the session of the recogniser in an insightface pack: the network that takes 112 px crops."""
     for path in sorted(from_root(folder).glob("*.onnx")):
-        network = session(path, threads=torch.get_num_threads())
+        network = open_session(path, threads=torch.get_num_threads())
         if len(network.get_outputs()) == 1 and network.get_inputs()[0].shape[2:] == [CROP, CROP]:
             return network
     raise EnvironmentFault(
@@ -54,7 +54,7 @@ def encode_latents(pictures: np.ndarray, folder: str) -> np.ndarray:
 
 def embed_pictures(pictures: np.ndarray, landmarks_70: np.ndarray, folder: str) -> np.ndarray:
     """Return unit embeddings float32 [B, 512] of pictures uint8 [B, S, S, 3], aligned on the world's own landmarks [B, 70, 2]."""
-    return embed_crops(aligned(pictures, five_points(landmarks_70)), folder)
+    return embed_crops(align(pictures, five_points(landmarks_70)), folder)
 
 
 def embed_crops(crops: np.ndarray, folder: str) -> np.ndarray:

@@ -9,8 +9,8 @@ from models.card import update_metrics
 from models.columns import Columns
 from models.evaluation import adapters as conversion
 from models.landmarks import adapt
-from models.landmarks.detect import detector
-from models.landmarks.standards import Standard, truth
+from models.landmarks.detect import load_detector
+from models.landmarks.standards import Standard, to_standard
 from models.synthworld.render.capture import labels
 from models.synthworld.sampling.domain import load_domain
 from models.weights.bundle import load_bundle
@@ -39,7 +39,7 @@ def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[st
         placed = 478 if source == 478 else 70
         if placed not in predicted:
             predicted[placed] = _predictions(part / str(placed), rows)
-        given = predicted[placed] if source == placed else truth(predicted[70], predicted[70], source)
+        given = predicted[placed] if source == placed else to_standard(predicted[70], predicted[70], source)
         wanted = pairs[1]
         figures = conversion.on_truth(model, learnt, pairs)
         figures |= conversion.on_predictions(model, given, wanted, _marked(wanted, rows), rows["identity_id"])
@@ -53,7 +53,7 @@ def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[st
 
 def _pair(rows: Columns, source: Standard, target: Standard) -> tuple[np.ndarray, np.ndarray]:
     seventy, dense = rows["landmarks_70"], rows["landmarks_478"]
-    return truth(seventy, dense, source), truth(seventy, dense, target)
+    return to_standard(seventy, dense, source), to_standard(seventy, dense, target)
 
 
 def _all(uri: str, columns: tuple[str, ...]) -> Columns:
@@ -63,7 +63,7 @@ def _all(uri: str, columns: tuple[str, ...]) -> Columns:
 
 def _predictions(folder: Path, rows: Columns) -> np.ndarray:
     """Return a landmarker's points, float32 [N, L, 2], one look into the true box of every visible picture."""
-    finder = detector(folder)
+    finder = load_detector(folder)
     looks = zip(rows["visible"], rows["bbox"], strict=True)
     return np.stack([finder.at_boxes(picture, box[None])[0].points for picture, box in looks])
 

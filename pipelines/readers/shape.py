@@ -8,7 +8,7 @@ import numpy as np
 from models.classes import IGNORE
 from models.landmarks.detect import Window, box_window, cut
 from models.landmarks.intensity import unit_values
-from models.landmarks.pose import RIGID, pose
+from models.landmarks.pose import RIGID, estimate_pose
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import BadPicture, keep_bytes
 from pipelines.readers.item import Item, Sample
@@ -122,5 +122,5 @@ def _landmarks(sample: Sample, window: Window, size: int) -> dict[str, Any]:
         found["bbox"] = np.concatenate([some[0].min(axis=0), some[0].max(axis=0)]).astype(np.float32)
     found["pose"] = np.full(3, np.nan, np.float32)
     if np.isfinite(found["landmarks_70"][list(RIGID)]).all():
-        found["pose"] = pose(found["landmarks_70"][None])[0]
+        found["pose"] = estimate_pose(found["landmarks_70"][None])[0]
     return found

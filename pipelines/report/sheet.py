@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
 from models.classes import painted
-from models.landmarks.drawing import drawn
+from models.landmarks.painting import paint_landmarks
 from models.layers import Layer
 from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import decode
@@ -107,7 +107,7 @@ def tiles(sample: ShownSample, degrees: tuple[float, float]) -> dict[str, np.nda
         for name in ("visible", next(iter(sample.thermal), "")):
             if name in sample.variance and name in shown:
                 ground = (shown[name].mean(axis=-1) * 0.7).astype(np.uint8)
-                shown[f"landmarks, {name}"] = drawn(ground, sample.points, sample.variance[name])
+                shown[f"landmarks, {name}"] = paint_landmarks(ground, sample.points, sample.variance[name])
     return shown
 
 

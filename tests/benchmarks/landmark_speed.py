@@ -29,9 +29,9 @@ import numpy as np
 import torch
 
 from models.augment.canvas import texture
-from models.landmarks.detect import Detector, Search, cropped, pyramid
+from models.landmarks.detect import Detector, Search, cut_windows, pyramid_sizes
 from models.landmarks.intensity import unit_values
-from models.landmarks.network import Landmarker, LandmarkerConfig, normalised
+from models.landmarks.network import Landmarker, LandmarkerConfig, normalise
 from tests.models.landmarks import naive
 
 
@@ -44,7 +44,7 @@ def random_landmarker(standard: Literal[70, 478], width: float) -> Landmarker:
     seen = np.stack([unit_values(texture(64, rng)) for _ in range(16)])
     with torch.no_grad():
         for _ in range(12):
-            model(normalised(torch.from_numpy(seen).permute(0, 3, 1, 2)))
+            model(normalise(torch.from_numpy(seen).permute(0, 3, 1, 2)))
     return model.eval()
 
 
@@ -108,7 +108,7 @@ def main() -> None:
     height, width = args.frame
     image = texture(max(height, width), np.random.default_rng(1))[:height, :width, 0].copy()
     values = unit_values(image)
-    count = len(cropped(values, 224, Search())[1])
+    count = len(cut_windows(values, 224, Search())[1])
     print(f"{platform.machine()}, torch {torch.__version__}, 1 thread, {width} x {height}, {count} windows")
     truth, _ = naive.search(model, values, stride=100)
     loops = {"plain, a level per batch": True, "plain, a window at a time": False}
@@ -117,7 +117,7 @@ def main() -> None:
         for name, one in loops.items()
     }
     if args.package:
-        odd = [[(224 - side % 224) % 2 for side in level] for level in pyramid(height, width, 224, Search())]
+        odd = [[(224 - side % 224) % 2 for side in level] for level in pyramid_sizes(height, width, 224, Search())]
         if any(down != right for down, right in odd):
             raise SystemExit(
                 f"--frame {height} {width}: the package's padding differs there; try another, like 348 464"

@@ -19,7 +19,7 @@ from models.evaluation.tfake.recipe import Recipe
 from models.evaluation.tfake.tables import by_person
 from models.landmarks.adapt import leave_subject_out
 from models.landmarks.network import LandmarkerConfig, new_landmarker
-from models.landmarks.standards import truth
+from models.landmarks.standards import to_standard
 from models.tasks import landmarker, parser, thermalizer
 from pipelines import gather, train, world
 from pipelines.config.gather import GatherJob
@@ -344,7 +344,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     found = np.stack(
         [finder.at_boxes(p, box[None])[0].points for p, box in zip(grey, rows["bbox"][front], strict=True)]
     )
-    error = nme(truth(found, found, 72), rows["landmarks_72"][front])
+    error = nme(to_standard(found, found, 72), rows["landmarks_72"][front])
     assert np.median(error) < 0.12  # in the same places, of a landmarker that never saw the domain
     card = train.run(
         "tests.pipelines.training.tiny_task", str(tmp_path / "ray"), str(tmp_path / "run"), overrides=["steps=3"],

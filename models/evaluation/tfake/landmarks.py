@@ -14,7 +14,7 @@ from models.columns import Columns
 from models.evaluation.tfake.cells import LandmarkRow
 from models.evaluation.tfake.pools import Held
 from models.evaluation.tfake.recipe import Recipe
-from models.landmarks.adapt import Adapter, AdapterConfig, adapted, fitted, leave_subject_out
+from models.landmarks.adapt import Adapter, AdapterConfig, adapt_points, fit_adapter, leave_subject_out
 from models.landmarks.detect import Detector
 from models.landmarks.metrics import nme
 from models.landmarks.network import Landmarker, LandmarkerConfig
@@ -98,12 +98,14 @@ class Adapters:
 
     @cached_property
     def dense_to_70(self) -> Adapter:
-        return fitted(AdapterConfig(source=478, target=70), self.faces["landmarks_478"], self.faces["landmarks_70"])
+        return fit_adapter(
+            AdapterConfig(source=478, target=70), self.faces["landmarks_478"], self.faces["landmarks_70"]
+        )
 
     @cached_property
     def to_72(self) -> Adapter:
         points = self.faces["landmarks_70"]
-        return fitted(AdapterConfig(source=70, target=72), points, contour72(points))
+        return fit_adapter(AdapterConfig(source=70, target=72), points, contour72(points))
 
 
 def read(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Recipe) -> dict[str, list[Any]]:
@@ -121,7 +123,7 @@ def read(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Recipe)
         uncertainty.append(face.uncertainty)
     points = np.stack(found)
     if model.config.standard == 478:
-        points = adapted(adapters.dense_to_70, points)
+        points = adapt_points(adapters.dense_to_70, points)
     labelled = nme(_as_labels(points, frames, adapters), frames["labels"])
     yaw = np.abs(frames["pose"][:, 0])
     return {
@@ -142,7 +144,7 @@ def _as_labels(points: np.ndarray, frames: Columns, adapters: Adapters) -> np.nd
     equally many have an adapter of their own, and are NaN where they are of one subject alone.
     """
     if "annotated" not in frames or not frames["annotated"].all():
-        return adapted(adapters.to_72, points)
+        return adapt_points(adapters.to_72, points)
     given = np.isfinite(frames["labels"]).all(axis=2).sum(axis=1)
     found, config = np.full_like(frames["labels"], np.nan), AdapterConfig(source=70, target=72)
     for count in np.unique(given[given > 0]):

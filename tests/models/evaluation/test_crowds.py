@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.evaluation import crowds
-from models.landmarks.detect import Detector, Face, Window, detector
+from models.landmarks.detect import Detector, Face, Window, load_detector
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.weights.networks import save_network
@@ -37,7 +37,7 @@ def test_crowds_hold_one_to_six_people_that_do_not_overlap(modality: str) -> Non
         counts.add(len(boxes))
         assert frame.shape[:2] == (480, 640) and (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (640, 480)).all()
         for k, box in enumerate(boxes):
-            assert all(crowds.shared(box, other) == 0 for other in boxes[k + 1 :])
+            assert all(crowds.intersection_over_smaller(box, other) == 0 for other in boxes[k + 1 :])
             x, y = ((box[:2] + box[2:]) / 2).astype(int)
             assert modality == "rgb" or frame[y, x] == pytest.approx(34, abs=0.01)
     assert len(counts) >= 4 and counts <= set(range(1, 7))
@@ -93,4 +93,4 @@ def test_the_threshold_is_where_faces_are_found_and_nothing_else(
     monkeypatch.setattr(crowds, "counted", lambda *args: answer)
     threshold = crowds.fit_threshold(tmp_path, rows(2), 1)
     assert 4e-4 < threshold < 9e-4
-    assert detector(tmp_path).threshold == threshold
+    assert load_detector(tmp_path).threshold == threshold

@@ -11,8 +11,8 @@ from insightface.app import FaceAnalysis
 from insightface.model_zoo.scrfd import SCRFD as InsightFaceDetector
 
 from models.errors import EnvironmentFault, UserError
-from models.faces.align import aligned
-from models.faces.decode import suppressed
+from models.faces.align import align
+from models.faces.decode import suppress_overlaps
 from models.faces.onnx_file import SCRFD_OUTPUTS
 from models.faces.pack import Pack
 from models.faces.scrfd import SCRFD, anchors
@@ -110,7 +110,7 @@ def test_export_keeps_the_outputs(tmp_path: Path) -> None:
 
 def test_suppression_keeps_the_best_of_overlapping_boxes() -> None:
     boxes = np.array([[0, 0, 100, 100], [5, 5, 100, 100], [200, 0, 260, 60]], np.float32)
-    assert suppressed(boxes, 0.4) == [0, 2]
+    assert suppress_overlaps(boxes, 0.4) == [0, 2]
 
 
 def test_a_folder_that_is_no_pack_is_named(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_alignment_equals_insightface() -> None:
     template = np.array([[48, 60], [76, 60], [62, 75], [50, 90], [75, 90]], np.float32)
     rgb = np.stack(pictures(8, 128, 128))
     points = (template + rng.normal(0, 4, (8, 5, 2))).astype(np.float32)
-    for mine, picture, five in zip(aligned(rgb, points), rgb, points, strict=True):
+    for mine, picture, five in zip(align(rgb, points), rgb, points, strict=True):
         difference = np.abs(mine.astype(int) - norm_crop(picture, five).astype(int))
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01

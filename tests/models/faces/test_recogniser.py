@@ -9,8 +9,8 @@ import torch
 
 from models.card import Card
 from models.errors import UserError
-from models.faces.align import TEMPLATE, five_points, similarities
-from models.faces.metrics import gallery_split, iou, rank_one, recalled, threshold_at, verification
+from models.faces.align import TEMPLATE, fit_similarities, five_points
+from models.faces.metrics import count_recalled, gallery_split, iou, rank_one, threshold_at, verification
 from models.faces.recogniser import arcface_logits
 from models.synthworld.sampling.splits import identities
 from models.tasks import judge, recogniser
@@ -50,7 +50,7 @@ def test_similarity_undoes_a_similarity() -> None:
     angle, scale = 0.3, 0.7
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     moved = TEMPLATE @ turn.T + np.array([5.0, -3.0])
-    matrix = similarities(moved[None])[0]
+    matrix = fit_similarities(moved[None])[0]
     np.testing.assert_allclose(moved @ matrix[:, :2].T + matrix[:, 2], TEMPLATE, atol=1e-4)
 
 
@@ -155,9 +155,9 @@ def test_iou_and_recall() -> None:
     truth = np.array([[0.0, 0, 10, 10], [20, 20, 30, 30]])
     found = np.array([[0.0, 0, 10, 5], [1, 1, 11, 11], [20, 20, 30, 30]])
     np.testing.assert_allclose(iou(found, truth)[0], [0.5, 0.0])
-    assert recalled(found, truth) == 2
-    assert recalled(found[:0], truth) == 0
-    assert recalled(np.repeat(truth[:1], 3, axis=0), truth) == 1
+    assert count_recalled(found, truth) == 2
+    assert count_recalled(found[:0], truth) == 0
+    assert count_recalled(np.repeat(truth[:1], 3, axis=0), truth) == 1
 
 
 def test_the_evaluation_tells_people_apart_by_name(random_pack: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from models.faces.reference import fit, fit_measures, people_of, principal, ridge
+from models.faces.reference import fit, fit_measures, fit_principal, fit_ridge, mean_embeddings
 
 
 def world(people: int, views: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,8 +21,8 @@ def world(people: int, views: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_the_distribution_is_that_of_the_people() -> None:
     embeddings, identity, _ = world(400, 4)
-    people = people_of(embeddings, identity)
-    found = principal(people, explained=0.98)
+    people = mean_embeddings(embeddings, identity)
+    found = fit_principal(people, explained=0.98)
     assert 18 <= len(found["scales"]) <= 40
     assert np.allclose(found["components"] @ found["components"].T, np.eye(len(found["scales"])), atol=1e-5)
     z = np.random.default_rng(1).normal(size=(400, len(found["scales"])))
@@ -45,10 +45,10 @@ def test_probes_are_measured_on_people_they_have_not_seen() -> None:
 
 def test_measures_are_read_and_measured_on_people_that_took_no_part(tmp_path: Path) -> None:
     embeddings, identity, _ = world(400, 4)
-    truth = people_of(embeddings, identity)[:, :3] * 20
+    truth = mean_embeddings(embeddings, identity)[:, :3] * 20
     tensors, metrics = fit_measures(embeddings, identity, truth.repeat(4, axis=0))
     assert metrics["measures_explained"] > 0.9
-    found = people_of(embeddings, identity) @ tensors["measures.weight"].T + tensors["measures.bias"]
+    found = mean_embeddings(embeddings, identity) @ tensors["measures.weight"].T + tensors["measures.bias"]
     assert np.corrcoef(found[:, 0], truth[:, 0])[0, 1] > 0.95
     save_file(tensors, tmp_path / "reference.safetensors")
     kept = load_file(tmp_path / "reference.safetensors")
@@ -60,6 +60,6 @@ def test_measures_are_read_and_measured_on_people_that_took_no_part(tmp_path: Pa
 def test_ridge_is_least_squares_where_its_penalty_is_small() -> None:
     random = np.random.default_rng(0)
     x, weight = random.normal(size=(200, 8)) * 10, random.normal(size=(2, 8))
-    found, bias = ridge(x, x @ weight.T + [1.0, -2.0])
+    found, bias = fit_ridge(x, x @ weight.T + [1.0, -2.0])
     np.testing.assert_allclose(found, weight, atol=1e-3)
     np.testing.assert_allclose(bias, [1.0, -2.0], atol=1e-2)

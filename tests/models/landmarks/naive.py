@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from models.landmarks.network import Landmarker, normalised
+from models.landmarks.network import Landmarker, normalise
 
 
 def search(
@@ -33,7 +33,7 @@ def search(
         )
         with torch.inference_mode():
             parts = [tiles] if one_batch else list(tiles.split(1))
-            found = torch.cat([model(normalised(part)) for part in parts]).numpy()
+            found = torch.cat([model(normalise(part)) for part in parts]).numpy()
         for out, (y, x) in zip(found, corners, strict=True):
             if out[:, 2].mean() < best:
                 best = out[:, 2].mean()

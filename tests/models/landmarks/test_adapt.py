@@ -12,17 +12,17 @@ from models.landmarks import exports
 from models.landmarks.adapt import (
     Adapter,
     AdapterConfig,
-    adapted,
+    adapt_face,
+    adapt_points,
     build_adapter,
-    converted,
-    fitted,
+    fit_adapter,
     leave_subject_out,
     load_adapter,
 )
 from models.landmarks.detect import Face, Window
 from models.landmarks.metrics import nme
 from models.landmarks.pose import average_head
-from models.landmarks.standards import Standard, rule, truth
+from models.landmarks.standards import Standard, conversion_weights, to_standard
 from models.synthworld.shape.figure import rotation
 from models.tasks import adapter
 from models.weights.networks import load_network
@@ -43,11 +43,11 @@ def faces(count: int = 120, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("target", [68, 72, 5])
 def test_an_adapter_beats_the_mean_shape_on_people_it_has_not_seen(target: Standard) -> None:
     source = faces(200)
-    wanted = truth(source, np.zeros((200, 478, 2)), target)
+    wanted = to_standard(source, np.zeros((200, 478, 2)), target)
     assert wanted.shape[1] == target
     config = AdapterConfig(source=70, target=target, hidden=48)
-    model = fitted(config, source[:160], wanted[:160], steps=200)
-    found = adapted(model, source[160:])
+    model = fit_adapter(config, source[:160], wanted[:160], steps=200)
+    found = adapt_points(model, source[160:])
     error = nme(found, wanted[160:]).mean()
     middle, size = source.mean(1, keepdims=True), source.std(axis=(1, 2), keepdims=True)
     mean = ((wanted[:160] - middle[:160]) / size[:160]).mean(axis=0)
@@ -58,24 +58,29 @@ def test_an_adapter_beats_the_mean_shape_on_people_it_has_not_seen(target: Stand
 def test_place_and_size_of_a_face_do_not_matter() -> None:
     model = Adapter(AdapterConfig(source=70, target=68, hidden=16)).eval()
     source = faces(3)
-    np.testing.assert_allclose(adapted(model, source * 2 + 40), adapted(model, source) * 2 + 40, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(
+        adapt_points(model, source * 2 + 40), adapt_points(model, source) * 2 + 40, rtol=1e-3, atol=1e-2
+    )
     assert sum(1 for m in model.layers if hasattr(m, "weight")) == 5
 
 
 def test_where_points_are_means_of_others_an_adapter_begins_with_them() -> None:
     source = faces(4)
     for given, target in ((70, 68), (70, 72), (70, 5), (68, 5)):
-        points = truth(source, np.zeros((4, 478, 2)), given)
+        points = to_standard(source, np.zeros((4, 478, 2)), given)
         model = Adapter(AdapterConfig(source=given, target=target, hidden=16)).eval()
-        np.testing.assert_allclose(adapted(model, points), truth(source, np.zeros((4, 478, 2)), target), atol=1e-3)
-    assert rule(68, 70) is None and rule(478, 70) is None and rule(72, 68) is None
+        np.testing.assert_allclose(
+            adapt_points(model, points), to_standard(source, np.zeros((4, 478, 2)), target), atol=1e-3
+        )
+    assert conversion_weights(68, 70) is None and conversion_weights(478, 70) is None
+    assert conversion_weights(72, 68) is None
 
 
 def test_variance_follows_the_points() -> None:
     """Eyes are means of six points each: a sixth of the variance. The nose tip keeps its own."""
     points, variance = faces(1)[0], np.full(70, 4.0, np.float32)
     model = Adapter(AdapterConfig(source=70, target=5, hidden=16)).eval()
-    face = converted(model, Face(points, variance, 1e-4, Window((0, 0), (1, 1))))
+    face = adapt_face(model, Face(points, variance, 1e-4, Window((0, 0), (1, 1))))
     np.testing.assert_allclose(face.variance, [4 / 6, 4 / 6, 4, 4, 4], rtol=1e-4)
     assert face.uncertainty == 1e-4 and face.points.shape == (5, 2)
 
@@ -147,7 +152,7 @@ def test_coco_and_yolo_lines() -> None:
 
 def test_points_that_are_not_annotated_count_nothing() -> None:
     source = faces(12)
-    target = truth(source, np.zeros((12, 478, 2)), 72)
+    target = to_standard(source, np.zeros((12, 478, 2)), 72)
     target[::2, 43:] = np.nan
-    model = fitted(AdapterConfig(source=70, target=72, hidden=8), source, target, steps=8)
-    assert np.isfinite(adapted(model, source)).all()
+    model = fit_adapter(AdapterConfig(source=70, target=72, hidden=8), source, target, steps=8)
+    assert np.isfinite(adapt_points(model, source)).all()

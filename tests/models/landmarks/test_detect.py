@@ -9,9 +9,19 @@ from torch import Tensor, nn
 
 from models.augment.canvas import texture
 from models.errors import UserError
-from models.landmarks.detect import Detector, Face, Search, Window, box_window, cropped, cut, pyramid, separate
+from models.landmarks.detect import (
+    Detector,
+    Face,
+    Search,
+    Window,
+    box_window,
+    cut,
+    cut_windows,
+    pyramid_sizes,
+    suppress_overlaps,
+)
 from models.landmarks.intensity import unit_values
-from models.landmarks.network import MEAN, SPREAD, Landmarker, LandmarkerConfig, normalised
+from models.landmarks.network import MEAN, SPREAD, Landmarker, LandmarkerConfig, normalise
 from models.padding import in_batches
 from tests.models.landmarks import naive
 
@@ -28,7 +38,7 @@ def random_model(seed: int = 0) -> Landmarker:
     seen = np.stack([unit_values(texture(SMALL.size, rng)) for _ in range(32)])
     with torch.no_grad():
         for _ in range(12):
-            model(normalised(torch.from_numpy(seen).permute(0, 3, 1, 2)))
+            model(normalise(torch.from_numpy(seen).permute(0, 3, 1, 2)))
     return model.eval()
 
 
@@ -72,8 +82,8 @@ def disc_frame(places: list[tuple[int, int, int]], height: int = 180, width: int
 )
 def test_windows_are_as_many_as_published(height: int, width: int, counts: tuple[int, ...]) -> None:
     search = Search()
-    assert len(pyramid(height, width, 224, search)) == len(counts)
-    assert len(cropped(np.zeros((height, width, 3), np.float32), 224, search)[1]) == sum(counts)
+    assert len(pyramid_sizes(height, width, 224, search)) == len(counts)
+    assert len(cut_windows(np.zeros((height, width, 3), np.float32), 224, search)[1]) == sum(counts)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +102,12 @@ def test_same_window_and_points_as_the_naive_loop(shape: tuple[int, int], dtype:
 def test_windows_are_copied_a_batch_at_a_time() -> None:
     """Uncopied, the windows are views of a pyramid; a batch's answer is that of the same windows stacked whole."""
     image = unit_values(textured(70, 90))
-    crops, windows = cropped(image, SMALL.size, Search())
+    crops, windows = cut_windows(image, SMALL.size, Search())
     assert len(crops) == len(windows) and not any(crop.flags.owndata for crop in crops)
     detector = Detector(random_model(), batch=4)
     found = detector._run(detector.exact, crops)
     whole = in_batches(
-        lambda part: detector.exact(normalised(part.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)),
+        lambda part: detector.exact(normalise(part.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)),
         torch.from_numpy(np.stack(crops)),
         4,
     )
@@ -161,7 +171,7 @@ def test_of_overlapping_faces_the_surer_stays() -> None:
     def face(x: float, size: float, uncertainty: float) -> Face:
         return Face(np.array([[x, 0], [x + size, size]], np.float32), np.ones(2), uncertainty, Window((0, 0), (1, 1)))
 
-    kept = separate([face(0, 10, 1e-5), face(2, 10, 2e-5), face(3, 3, 3e-5), face(20, 10, 4e-5)], 0.5)
+    kept = suppress_overlaps([face(0, 10, 1e-5), face(2, 10, 2e-5), face(3, 3, 3e-5), face(20, 10, 4e-5)], 0.5)
     assert [f.uncertainty for f in kept] == [1e-5, 4e-5]
 
 

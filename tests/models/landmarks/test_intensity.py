@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from models.landmarks.intensity import mode_of, unit_values
+from models.landmarks.intensity import guess_mode, unit_values
 
 
 def celsius() -> np.ndarray:
@@ -43,7 +43,7 @@ def test_raw_counts_do_not_saturate_and_look_like_their_temperature() -> None:
     ],
 )
 def test_auto_tells_temperature_from_pixels(image: np.ndarray, mode: str) -> None:
-    assert mode_of(image) == mode
+    assert guess_mode(image) == mode
 
 
 def test_pixels_keep_their_levels_and_hot_things_do_not_decide() -> None:

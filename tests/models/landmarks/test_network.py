@@ -13,11 +13,11 @@ from models.landmarks.network import (
     FLOOR,
     Landmarker,
     LandmarkerConfig,
-    activated,
-    folded,
+    activate,
+    fold_batch_norms,
     load_landmarker,
     new_landmarker,
-    normalised,
+    normalise,
 )
 from models.weights.networks import save_network
 
@@ -48,7 +48,7 @@ def test_default_has_the_published_parameters_and_keys(standard: int, parameters
 def test_head_is_landmark_major_leaky_and_float32_under_autocast() -> None:
     torch.manual_seed(0)
     model = Landmarker(SMALL).eval()
-    x = normalised(torch.rand(2, 3, 64, 64))
+    x = normalise(torch.rand(2, 3, 64, 64))
     with torch.no_grad():
         rows = model.fc(model.feature_network(x).mean(dim=(2, 3)))
         found = model(x)
@@ -78,7 +78,7 @@ def test_small_network_comes_back_from_disk(tmp_path: Path) -> None:
     save_network(model, tmp_path / "70.safetensors")
     found = load_landmarker(tmp_path / "70.safetensors")
     assert found.config == model.config
-    x = normalised(torch.rand(2, 3, 64, 64))
+    x = normalise(torch.rand(2, 3, 64, 64))
     torch.testing.assert_close(found(x), model(x), rtol=1e-2, atol=1e-3)
 
 
@@ -91,8 +91,8 @@ def test_folding_batch_norm_changes_nothing() -> None:
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
     model.eval()
-    x = normalised(torch.rand(2, 3, 64, 64))
-    fast = folded(model)
+    x = normalise(torch.rand(2, 3, 64, 64))
+    fast = fold_batch_norms(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
     torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
 
@@ -130,11 +130,11 @@ def test_gradients_of_head_and_loss_against_finite_differences(outputs: Literal[
     raw = torch.rand(2, 4, 3, dtype=torch.float64) + 0.1
     if outputs == "softplus":
         raw -= torch.tensor([0.5, 0.5, 4.0])
-    assert torch.autograd.gradcheck(lambda x: nll(activated(x, outputs), truth)[0], raw.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x: nll(activate(x, outputs), truth)[0], raw.requires_grad_())
 
 
 def test_softplus_stays_above_the_floor_however_low_its_input() -> None:
     raw = torch.tensor([0.0, 0.0, -80.0], requires_grad=True)
-    assert activated(raw, "softplus")[2] >= FLOOR > activated(raw, "leaky")[2]
-    loss, clipped = nll(activated(raw, "softplus").expand(1, 1, 3), torch.ones(1, 1, 2))
+    assert activate(raw, "softplus")[2] >= FLOOR > activate(raw, "leaky")[2]
+    loss, clipped = nll(activate(raw, "softplus").expand(1, 1, 3), torch.ones(1, 1, 2))
     assert torch.isfinite(loss).all() and clipped == 0

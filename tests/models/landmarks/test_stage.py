@@ -14,9 +14,9 @@ from models.landmarks.adapt import FILE, Adapter, AdapterConfig
 from models.landmarks.calibration import write_calibration
 from models.landmarks.detect import write_detection
 from models.landmarks.network import LandmarkerConfig, new_landmarker
-from models.landmarks.pose import average_head, pose
+from models.landmarks.pose import average_head, estimate_pose
 from models.landmarks.settings import columns
-from models.landmarks.stage import Stage, seen
+from models.landmarks.stage import Stage, shows_face
 from models.stages import NoOptions
 from models.synthworld.shape.figure import rotation
 from models.weights.networks import save_network
@@ -97,16 +97,16 @@ def test_covered_points_by_modality() -> None:
     names = ("SKIN", "HAIR", "GLASSES", "BEARD", "BACKGROUND", "FACEWEAR")
     classes = np.array([[[CLASSES.index(name) for name in names]]], np.uint8)
     points = np.array([[[k + 0.5, 0.5] for k in range(len(names))]], np.float32)
-    assert seen(points, classes, "visible")[0].tolist() == [True, False, True, True, False, False]
-    assert seen(points, classes, "thermal")[0].tolist() == [True, False, False, True, False, False]
-    assert not seen(points + 6, classes, "visible").any()
+    assert shows_face(points, classes, "visible")[0].tolist() == [True, False, True, True, False, False]
+    assert shows_face(points, classes, "thermal")[0].tolist() == [True, False, False, True, False, False]
+    assert not shows_face(points + 6, classes, "visible").any()
 
 
 def test_pose_of_the_average_head_is_the_one_it_was_turned_by() -> None:
     for yaw, pitch, roll in ((0, 0, 0), (30, 0, 0), (-20, 12, 8), (45, -15, -10)):
         turned = average_head() @ np.array(rotation(yaw, pitch, roll)).T
         points = np.array([64, 64]) + 30 * turned[:, :2] * np.array([1, -1])
-        np.testing.assert_allclose(pose(points[None])[0], (yaw, pitch, roll), atol=0.01)
+        np.testing.assert_allclose(estimate_pose(points[None])[0], (yaw, pitch, roll), atol=0.01)
 
 
 def test_a_folder_without_a_landmarker_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from models.card import Card
 from models.classes import IGNORE
 from models.errors import UserError
 from models.landmarks.calibration import read_calibration, write_calibration
-from models.landmarks.detect import Detection, read_detection, write_detection
+from models.landmarks.detect import DetectorSettings, read_detection, write_detection
 from models.landmarks.loss import nll
 from models.landmarks.metrics import errors, nme
 from models.landmarks.network import LandmarkerConfig, load_landmarker
@@ -162,8 +162,8 @@ def test_a_part_that_training_began_with_hands_on_threshold_margin_and_calibrati
     landmarker.export(model, tuned, tmp_path / "same", Card(title="", task="landmarker"))
     measured = Card(title="", task="landmarker", metrics={"validation": {"threshold": 0.002}})
     landmarker.export(model, tuned, tmp_path / "new", measured)
-    assert read_detection(tmp_path / "same" / "70") == Detection(threshold=0.00149, margin=1.75)
-    assert read_detection(tmp_path / "new" / "70") == Detection(threshold=0.002, margin=1.75)
+    assert read_detection(tmp_path / "same" / "70") == DetectorSettings(threshold=0.00149, margin=1.75)
+    assert read_detection(tmp_path / "new" / "70") == DetectorSettings(threshold=0.002, margin=1.75)
     assert read_calibration(tmp_path / "same" / "70") == {"visible": 0.8}
 
 

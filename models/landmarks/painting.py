@@ -8,7 +8,7 @@ LIMIT = 0.03
 """Standard deviations above this share of the picture are drawn as unsure."""
 
 
-def drawn(picture: np.ndarray, points: np.ndarray, variance: np.ndarray, side: int = 256) -> np.ndarray:
+def paint_landmarks(picture: np.ndarray, points: np.ndarray, variance: np.ndarray, side: int = 256) -> np.ndarray:
     """Return `picture` uint8 [S, S, 3] or [S, S] as uint8 [side, side, 3] with its landmarks.
 
     points: [L, 2] px of `picture`; variance: [L] px^2, a circle of one standard deviation. Points that are not finite are
