@@ -28,7 +28,7 @@ from pipelines.plan.identities import RECOGNISER, recogniser_of
 from pipelines.plan.photos import sizes
 from pipelines.plan.pieces import SAMPLES, Pieces, claim, new_rows, read_pieces
 from pipelines.plan.stored import StoredPlan
-from pipelines.rows.encode import parquet
+from pipelines.rows.encode import encode_parquet
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
 from pipelines.run.progress import SECONDS
@@ -38,7 +38,7 @@ from pipelines.storage.uri import Storage, own_reason
 BATCH = 32
 """Pictures of a partition."""
 
-SCHEMA = pa.schema(
+FACE_SCHEMA = pa.schema(
     [
         ("picture", pa.string()),
         ("identity_id", pa.string()),
@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
     ]
 )
 """`picture` is the path below the folder and the identity's id; `reason` is empty for a picture with one face."""
-PICTURES = pa.schema({"picture": pa.string(), "bytes": pa.int64()})
+PICTURE_SCHEMA = pa.schema({"picture": pa.string(), "bytes": pa.int64()})
 """The plan: names, and sizes by which a changed picture is noticed."""
 
 
@@ -115,7 +115,7 @@ def run(
     link = faces_link(models)
     work = Job(
         plan=lambda: write_plan(job, models, link, storage),
-        graph=lambda plan, missing: embedded(plan, missing, where).iter_rows(),
+        graph=lambda plan, missing: embed_pictures(plan, missing, where).iter_rows(),
         finish=lambda plan, commits: _finish(plan, commits, out, models),
     )
     return run_job(work, storage, where)
@@ -123,7 +123,7 @@ def run(
 
 def write_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) -> EmbedPlan:
     """Return the plan that lies in `out`, written now if there is none, and extended by pictures that were added."""
-    names, _ = found(Storage(job.images))
+    names, _ = list_pictures(Storage(job.images))
     files = sizes(Storage(job.images))
     fetch(link.part, link.folder)  # before anything starts: a missing pack is said at once
     recipe = Recipe(
@@ -140,9 +140,9 @@ def write_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) -> Embed
     pieces = read_pieces(out)
     new = list(new_rows(pieces, ({"picture": name, "bytes": files[name]} for name in names), ["picture"]))
     groups = [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
-    tables = (pa.Table.from_pylist(group, schema=PICTURES) for group in groups)
+    tables = (pa.Table.from_pylist(group, schema=PICTURE_SCHEMA) for group in groups)
     stop = pieces.items + len(new)
-    pieces = pieces.extended({SAMPLES: tables}, start=pieces.items, stop=stop, digest=digest_of(new))
+    pieces = pieces.extend({SAMPLES: tables}, start=pieces.items, stop=stop, digest=digest_of(new))
     return EmbedPlan(out, job, link, recipe, pieces)
 
 
@@ -152,7 +152,7 @@ def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundl
     table = pa.concat_tables(tables).sort_by("picture")
     _write(table, out, {"bundle": bundle.name, RECOGNISER: recogniser_of(bundle)})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
-    return Summary(len(table), len(table) - reasons.total(), dict(reasons), found(Storage(plan.job.images))[1])
+    return Summary(len(table), len(table) - reasons.total(), dict(reasons), list_pictures(Storage(plan.job.images))[1])
 
 
 def faces_link(bundle: Bundle) -> Link:
@@ -160,7 +160,7 @@ def faces_link(bundle: Bundle) -> Link:
     return resolve_chain(bundle, given=("visible",), wanted=("found_embedding",)).link("faces")
 
 
-def found(source: Storage) -> tuple[list[str], int]:
+def list_pictures(source: Storage) -> tuple[list[str], int]:
     """Return the pictures below a folder (by extension, sorted) and how many other files there are."""
     if not source.exists():
         raise UserError(f"{source.uri} does not exist (--images names a folder of pictures).")
@@ -171,9 +171,9 @@ def found(source: Storage) -> tuple[list[str], int]:
     return names, len(files) - len(names)
 
 
-def embedded(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dataset:
+def embed_pictures(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dataset:
     """Return the job as one chain; its rows are counts of the partitions as they are committed."""
-    group = profile.grouped(["faces"])[0]
+    group = profile.assign(["faces"])[0]
     return numbers(missing).map_batches(
         PhotoEmbedder,
         fn_constructor_args=(plan, missing, group.threads),
@@ -195,7 +195,7 @@ class PhotoEmbedder:
     def __call__(self, batch: Columns) -> Columns:
         partition, began = self.missing[int(batch["id"][0])], time.monotonic()
         table = self.table(self.plan.sample_table(partition)["picture"].to_pylist())
-        content = parquet(table)
+        content = encode_parquet(table)
         name, digest = write_shard(self.plan.out, "data", partition, content)
         refused = sum(bool(reason) for reason in table["reason"].to_pylist())
         commit(self.plan.out, partition, Commit(name, len(table), digest, len(content), {"rejected": refused}))
@@ -204,12 +204,12 @@ class PhotoEmbedder:
         return {name: np.array([value]) for name, value in counts.items()}
 
     def table(self, names: Sequence[str]) -> pa.Table:
-        """Return rows of `SCHEMA`, one for each picture."""
+        """Return rows of `FACE_SCHEMA`, one for each picture."""
         rows = [self._opened(name) for name in names]
         good = [(row, picture) for row, picture in rows if picture is not None]
-        for (row, _), seen in zip(good, looked_at(self.stage, [picture for _, picture in good], self.batch)):
+        for (row, _), seen in zip(good, find_faces(self.stage, [picture for _, picture in good], self.batch)):
             row |= seen
-        return pa.Table.from_pylist([row for row, _ in rows], schema=SCHEMA)
+        return pa.Table.from_pylist([row for row, _ in rows], schema=FACE_SCHEMA)
 
     def _opened(self, name: str) -> tuple[dict, np.ndarray | None]:
         """Return the row of a picture, and the picture unless the row has a reason."""
@@ -223,8 +223,8 @@ class PhotoEmbedder:
         return row, picture
 
 
-def looked_at(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[dict[str, Any]]:
-    """Return what `SCHEMA` says of each picture (uint8 [H, W, 3], any sizes) but for its names.
+def find_faces(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[dict[str, Any]]:
+    """Return what `FACE_SCHEMA` says of each picture (uint8 [H, W, 3], any sizes) but for its names.
 
     stage: of the bundle's faces part. One with exactly one face has a unit `embedding` float32 [512], any other a `reason`.
     """

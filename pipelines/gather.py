@@ -34,11 +34,11 @@ from pipelines.pictures.open import BadPicture
 from pipelines.plan.photos import sizes
 from pipelines.plan.pieces import SAMPLES, Pieces, claim, new_rows, read_pieces
 from pipelines.plan.stored import StoredPlan
-from pipelines.readers import items, listed, row_of
-from pipelines.readers.item import SCHEMA, Item
+from pipelines.readers import list_files, list_items, read_row
+from pipelines.readers.item import ITEM_SCHEMA, Item
 from pipelines.report.card import front_matter
-from pipelines.rows.encode import encode_gathered, parquet
-from pipelines.rows.schema import GATHERED, schema
+from pipelines.rows.encode import encode_gathered, encode_parquet
+from pipelines.rows.schema import GATHERED, arrow_schema
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
 from pipelines.run.progress import SECONDS
@@ -47,7 +47,7 @@ from pipelines.storage.uri import Storage
 
 FIRST = 16
 """When none of the first so many rows can be taken, the folder or the options are wrong: nothing is written."""
-REJECTS = pa.schema({"name": pa.string(), "reason": pa.string()})
+REJECT_SCHEMA = pa.schema({"name": pa.string(), "reason": pa.string()})
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def run(
     storage = Storage(out)
     work = Job(
         plan=lambda: write_plan(wanted, chosen, storage),
-        graph=lambda plan, missing: gathered(plan, missing, where, local),
+        graph=lambda plan, missing: gather_partitions(plan, missing, where, local),
         finish=_finish,
     )
     return run_job(work, storage, where, local=local)
@@ -127,7 +127,7 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
     """
     if Storage(job.images).uri == out.uri:
         raise UserError(f"--out {out.uri} is the folder of the data set itself: give another")
-    files = listed(job)
+    files = list_files(job)
     beside = sizes(Storage(job.thermal)) if job.thermal else {}
     parser = parser_link(bundle) if bundle else None
     recipe = Recipe(
@@ -140,7 +140,7 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
         partition=job.partition,
         licence=licence_of([parser.part]) if parser else "",
     )
-    found, pieces = items(job, files, out), read_pieces(out)
+    found, pieces = list_items(job, files, out), read_pieces(out)
     if not pieces.found:
         found = _looked_at(found, job, out)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
@@ -152,9 +152,9 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
         while group := list(itertools.islice(new, job.partition)):
             digest.update(json.dumps(group, sort_keys=True).encode())
             count += len(group)
-            yield pa.Table.from_pylist(group, schema=SCHEMA.append(pa.field(BYTES, pa.int64())))
+            yield pa.Table.from_pylist(group, schema=ITEM_SCHEMA.append(pa.field(BYTES, pa.int64())))
 
-    pieces = pieces.extended({SAMPLES: tables()}, start=pieces.items, stop=lambda: pieces.items + count,
+    pieces = pieces.extend({SAMPLES: tables()}, start=pieces.items, stop=lambda: pieces.items + count,
                              digest=digest.hexdigest, extent={"limit": job.limit})  # fmt: skip
     return GatherPlan(out, job, bundle, recipe, pieces)
 
@@ -185,7 +185,7 @@ def _look(first: list[Item], job: GatherJob, out: Storage) -> None:
     reasons = []
     for item in first:
         try:
-            row_of(item, job, out)
+            read_row(item, job, out)
             return
         except BadPicture as error:
             reasons.append(f"  {item.name}: {error}")
@@ -193,7 +193,7 @@ def _look(first: list[Item], job: GatherJob, out: Storage) -> None:
     raise UserError(f"none of the first {len(first)} rows of {job.images} can be taken as {job.layout}:\n{told}")
 
 
-def gathered(plan: GatherPlan, missing: list[int], profile: Profile, local: bool) -> Iterator[dict[str, Any]]:
+def gather_partitions(plan: GatherPlan, missing: list[int], profile: Profile, local: bool) -> Iterator[dict[str, Any]]:
     """Yield counts of the partitions as they are committed; a block is a partition. local: in this process, without Ray."""
     if local:
         gatherer = Gatherer(plan, missing, threads=2)
@@ -237,7 +237,7 @@ class Gatherer:
 
     def _opened(self, item: Item) -> tuple[dict[str, Any] | None, str, str]:
         try:
-            return row_of(item, self.plan.job, self.plan.out), item.name, ""
+            return read_row(item, self.plan.job, self.plan.out), item.name, ""
         except BadPicture as error:
             return None, item.name, str(error)
 
@@ -253,12 +253,12 @@ class Gatherer:
     def _commit(self, part: int, rows: list[dict[str, Any]], refused: list[tuple[str, str]]) -> None:
         out, file, digest, size, rejects = self.plan.out, "", "", 0, ""
         if rows:
-            content = parquet(pa.Table.from_pylist(rows, schema=schema(GATHERED)))
+            content = encode_parquet(pa.Table.from_pylist(rows, schema=arrow_schema(GATHERED)))
             file, digest = write_shard(out, "data", part, content)
             size = len(content)
         if refused:
-            table = pa.Table.from_pylist([{"name": n, "reason": r} for n, r in refused], schema=REJECTS)
-            rejects, _ = write_shard(out, "rejects", part, parquet(table))
+            table = pa.Table.from_pylist([{"name": n, "reason": r} for n, r in refused], schema=REJECT_SCHEMA)
+            rejects, _ = write_shard(out, "rejects", part, encode_parquet(table))
         kinds = Counter(reason.split(":")[0] for _, reason in refused)
         first = {reason.split(":")[0]: f"{name}: {reason}" for name, reason in reversed(refused)}
         facts = {"rejected": len(refused), "rejects": rejects, "reasons": dict(kinds), "first": first}

@@ -30,7 +30,7 @@ from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import noise_id
 from pipelines.rows.record import pair_id
 from pipelines.run.chain import Chain
-from pipelines.storage.commits import committed, read_shard, record_of
+from pipelines.storage.commits import read_commit, read_commits, read_shard
 from pipelines.storage.uri import Storage
 
 SHOWN = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "thermal_draw", "split", "seed", "attempt",
@@ -86,7 +86,7 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
         return None
     columns = remake(plan, place, int(row["attempt"]))
     layer = plan.recipe.layers.index(Layer(row["condition"], row["thermal_draw"]))
-    result = compared(plan, row, columns, layer)
+    result = compare(plan, row, columns, layer)
     print(result)
     if picture:
         Path(picture).parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def find(plan: ChainPlan[Any], pair: str) -> tuple[dict[str, Any], tuple[int, in
 
 def _anywhere(out: Storage, pair: str) -> dict[str, Any]:
     """Return the row of `pair` in the shards of rows that no chain made."""
-    for partition, record in committed(out).items():
+    for partition, record in read_commits(out).items():
         for name in (name for name in record.files() if name.startswith("data/")):
             table = read_shard(out, partition, name, filters=[("pair_id", "=", pair)])
             if len(table):
@@ -128,7 +128,7 @@ def remake(plan: ChainPlan[Any], place: tuple[int, int], attempt: int) -> Column
     return Chain(plan.chain, plan.chain.stages)(columns)
 
 
-def compared(plan: ChainPlan[Any], row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
+def compare(plan: ChainPlan[Any], row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
     """Return how far the pictures in `columns` are from those stored in `row`."""
     if "thermal" not in columns:
         raise UserError(f"the row cannot be made again: {columns['reject'][0]}")
@@ -192,7 +192,7 @@ def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
 
 def _stored(plan: ChainPlan[Any], partition: int, pair: str) -> dict[str, Any]:
     """Return the accepted row of `pair`, else its last rejected attempt."""
-    record = record_of(plan.out, partition)
+    record = read_commit(plan.out, partition)
     if record is None:
         raise UserError(f"pair {pair} is planned in partition {partition}, which is not finished yet.")
     for name in record.files():

@@ -13,18 +13,18 @@ from models.errors import UserError
 from models.synthworld.sampling.domain import load_domain
 from pipelines.config.profile import RENDER, Profile, load_profile
 from pipelines.plan.pieces import claim
-from pipelines.plan.world import WorldJob, identities
+from pipelines.plan.world import WorldJob, choose_identities
 from pipelines.readers.world_layouts import finish_files, write_files
-from pipelines.rows.encode import encode_rendered, name_rendered, parquet
-from pipelines.rows.schema import WORLD, schema
+from pipelines.rows.encode import encode_parquet, encode_rendered, name_rendered
+from pipelines.rows.schema import WORLD, arrow_schema
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
-from pipelines.storage.commits import Commit, commit, committed, write_manifest, write_shard
+from pipelines.storage.commits import Commit, commit, read_commits, write_manifest, write_shard
 from pipelines.storage.uri import Storage
 
 PICTURE = 128 * 128
 """Pixels that `render_batch` is counted in: larger pictures are rendered fewer at a time."""
-BLOCK = schema(("partition", *WORLD))
+BLOCK_SCHEMA = arrow_schema(("partition", *WORLD))
 """A rendered partition on its way to the writer."""
 
 
@@ -43,8 +43,8 @@ def run(
     job = check(WorldJob, {"domain": domain, "split": split, "count": count, "size": size, **values}, "world")
     storage, where = Storage(out), load_profile(profile, overrides)
     work = Job(
-        plan=lambda: plan(job, storage),
-        graph=lambda plan, missing: world(plan, missing, where).iter_rows(),
+        plan=lambda: write_plan(job, storage),
+        graph=lambda plan, missing: render_partitions(plan, missing, where).iter_rows(),
         finish=_finish,
     )
     return run_job(work, storage, where)
@@ -76,9 +76,9 @@ class WorldPlan:
         return len(self.job.rows_of(partition))
 
 
-def plan(job: WorldJob, out: Storage) -> WorldPlan:
+def write_plan(job: WorldJob, out: Storage) -> WorldPlan:
     """Return the plan of a job. Raises UserError when `out` holds another one, or ends in a part shard and cannot grow."""
-    identities(job)  # refuses a split or a first person that is not there
+    choose_identities(job)  # refuses a split or a first person that is not there
     thermal = load_domain(job.domain, job.gap).capture.thermal
     if thermal == "none" and job.layout not in ("record", "facesynthetics"):
         raise UserError(
@@ -86,7 +86,7 @@ def plan(job: WorldJob, out: Storage) -> WorldPlan:
         )
     recipe = job.recipe()
     claim(out, recipe, None, job.model_dump(mode="json"))
-    done = committed(out)
+    done = read_commits(out)
     short = [part for part, record in done.items() if part < job.partitions and record.rows != len(job.rows_of(part))]
     if short:
         raise UserError(
@@ -105,9 +105,9 @@ def _finish(plan: WorldPlan, commits: dict[int, Commit]) -> Storage:
     return plan.out
 
 
-def world(plan: WorldPlan, missing: list[int], profile: Profile) -> Dataset:
+def render_partitions(plan: WorldPlan, missing: list[int], profile: Profile) -> Dataset:
     """Return the job as one chain; its rows are counts of the partitions as they are committed."""
-    group = profile.grouped([RENDER])[0]
+    group = profile.assign([RENDER])[0]
     rendered = numbers(missing).map_batches(
         Renderer,
         fn_constructor_args=(plan.job, missing, group.threads),
@@ -144,7 +144,7 @@ class Renderer:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         part = self.pending[int(batch["id"][0])]
-        return pa.Table.from_pylist(list(self.rows(part)), schema=BLOCK)
+        return pa.Table.from_pylist(list(self.rows(part)), schema=BLOCK_SCHEMA)
 
     def rows(self, part: int) -> Iterator[dict[str, Any]]:
         """Render the rows of one partition, `self.batch` pictures at a time."""
@@ -172,7 +172,7 @@ def commit_shard(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     rows = len(job.rows_of(part))
     if len(block) != rows or pc.count_distinct(block.column("partition")).as_py() != 1:
         raise RuntimeError(f"the writer got {len(block)} rows for partition {part} of {rows} rows")
-    content = parquet(block.drop(["partition"]))
+    content = encode_parquet(block.drop(["partition"]))
     name, digest = write_shard(storage, "data", part, content)
     commit(storage, part, Commit(name, rows, digest, len(content)))
     return pa.table({"partition": [part], "samples": [rows]})

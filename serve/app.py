@@ -100,7 +100,7 @@ def build(settings: Settings) -> ray_serve.Application:
     check_defaults(request)
     # A deployment for every group, one for captions if a model writes them, and the HTTP side over all.
     serving = request.profile.serve
-    groups = [(group.stages, stage_group(group, request)) for group in request.profile.grouped(request.chain.stages)]
+    groups = [(group.stages, stage_group(group, request)) for group in request.profile.assign(request.chain.stages)]
     writer = caption_writer(request.bundle.parts[captions[0]], request) if captions else None
     deployment = ray_serve.deployment(Gateway).options(
         name="gateway",

@@ -15,12 +15,12 @@ from pipelines.config.captions import GIVEN, NONE
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.pictures.square import squared
+from pipelines.pictures.square import make_square
 from pipelines.plan import generate, thermalize
-from pipelines.plan.identities import Identity, Reference, checked, table_of
+from pipelines.plan.identities import Identity, Reference, check_embedding, people_table
 from pipelines.plan.samples import SAMPLE_SCHEMA, samples_of
-from pipelines.plan.sampling import sampled
-from pipelines.rows.ids import hashed
+from pipelines.plan.sampling import sample_people
+from pipelines.rows.ids import hash_id
 from pipelines.rows.record import pairs_of
 from serve.http import codecs
 from serve.http.problems import ProblemError
@@ -35,10 +35,10 @@ def person_of(request: PairsRequest, embedding: Sequence[float] | None, referenc
     """
     given = {name: word for name, word in request.attributes.items() if ATTRIBUTES[name][0] == "identity"}
     if embedding is not None:
-        vector = checked(embedding, "embedding")
+        vector = check_embedding(embedding, "embedding")
         name = hashlib.sha256(vector.tobytes()).hexdigest()[:12]
     elif reference is not None:
-        ((name, vector),) = sampled(reference, 1, 0.0, request.seed)
+        ((name, vector),) = sample_people(reference, 1, 0.0, request.seed)
     else:
         raise ProblemError(
             "not-in-bundle",
@@ -63,7 +63,7 @@ def sample_table(request: PairsRequest, order: Order[GenerateJob], person: Ident
 def sample_columns(table: pa.Table, person: Identity, captions: list[str], sources: list[str]) -> Columns:
     """Return the samples with their captions as the columns that the chain takes."""
     return generate.columns_of(
-        table, table_of([person]), pa.table({"caption": captions, "caption_source": sources}), partition=0
+        table, people_table([person]), pa.table({"caption": captions, "caption_source": sources}), partition=0
     )
 
 
@@ -75,9 +75,9 @@ def photo_columns(files: Sequence[bytes], size: int, limits: Limits) -> Columns:
     """
     rows, found = list[dict[str, str]](), list[thermalize.Opened]()
     for number, data in enumerate(files):
-        square, box = squared(codecs.opened(data, number, limits), size)
+        square, box = make_square(codecs.opened(data, number, limits), size)
         found.append(thermalize.Opened("", square, box=box))
-        name = hashed("picture", hashlib.sha256(data).hexdigest())
+        name = hash_id("picture", hashlib.sha256(data).hexdigest())
         rows.append({"sample_id": name, "picture": str(number), "name": str(number), "person": ""})
     return thermalize.columns_of(rows, found, size, masked=False, partition=0)
 

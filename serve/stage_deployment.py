@@ -15,7 +15,7 @@ from models.errors import UserError
 from models.faces.decode import Detections
 from models.landmarks.standards import Standard
 from pipelines.config.chain import ChainSpec
-from pipelines.embed import looked_at
+from pipelines.embed import find_faces
 from pipelines.pictures.open import BadPicture, open_photo
 from pipelines.run.chain import Chain, stacked
 
@@ -138,7 +138,7 @@ class StageGroup:
         """Decode pictures and find and embed their faces; those that cannot be taken come back as their reason."""
         opened = [self._opened(photo) for photo in photos]
         good = [picture for picture in opened if not isinstance(picture, BadPicture)]
-        rows = iter(looked_at(self.stages["faces"], good, self.batches["faces"]))
+        rows = iter(find_faces(self.stages["faces"], good, self.batches["faces"]))
         return [picture if isinstance(picture, BadPicture) else next(rows) for picture in opened]
 
     def _chained(self, calls: list[Call]) -> list[Answer]:

@@ -54,7 +54,7 @@ def labelled(profile: Profile, stages: Sequence[str]) -> Profile:
     """Return the profile with the groups that run `stages`, in order, each selecting the nodes of its own worker group."""
     groups = [
         group.model_copy(update={"labels": {LABEL: group.stages[0], **group.labels}})
-        for group in profile.grouped(stages)
+        for group in profile.assign(stages)
     ]
     return profile.model_copy(update={"groups": groups})
 

@@ -261,7 +261,7 @@ def check_profile(
         UserError: a group that computes on a CPU in several threads (the last bits would depend on how many), or that cuts
             redraws off from the gates.
     """
-    groups = profile.grouped(chain.stages)
+    groups = profile.assign(chain.stages)
     for group in groups:
         if group.threads > 1 and not group.gpus:
             raise UserError(

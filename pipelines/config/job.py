@@ -121,10 +121,10 @@ def load_job(name: str, edits: Sequence[str] = ()) -> GenerateJob:
     keys = {edit.partition("=")[0]: edit.partition("=")[2] for edit in edits}
     if keys.get("identities.source", "reference") != "reference" and "identities.count" not in keys:
         edits = [*edits, "identities.count=null"]
-    return read_config(GenerateJob, find(JOBS, name, "job"), edits)
+    return read_config(GenerateJob, find_yaml(JOBS, name, "job"), edits)
 
 
-def find(folder: Path, name: str, what: str) -> Path:
+def find_yaml(folder: Path, name: str, what: str) -> Path:
     """Return the YAML file that `name` means: one of `folder`, or a path."""
     for choice in (folder / f"{name}.yaml", Path(name)):
         if choice.is_file():

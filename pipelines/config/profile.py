@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from models.config import read_config
 from models.stages import STAGES
-from pipelines.config.job import find
+from pipelines.config.job import find_yaml
 
 RENDER = "render"
 """The group that renders the world; it is no stage of a chain."""
@@ -147,7 +147,7 @@ class Profile(_Section):
             raise ValueError(f"groups: no stage {unknown[0]!r}; known: {', '.join(KNOWN)}")
         return self
 
-    def grouped(self, stages: Sequence[str]) -> list[Group]:
+    def assign(self, stages: Sequence[str]) -> list[Group]:
         """Return the groups with exactly `stages`, in order; a stage that no group names joins the one before it.
 
         Groups are cut where the order asks for it, so a group that names stages out of order becomes several.
@@ -166,4 +166,4 @@ class Profile(_Section):
 
 def load_profile(name: str, edits: Sequence[str] = ()) -> Profile:
     """Return the profile called `name` (a file of `pipelines/profiles` or the path of a YAML file)."""
-    return read_config(Profile, find(PROFILES, name, "profile"), edits)
+    return read_config(Profile, find_yaml(PROFILES, name, "profile"), edits)

@@ -134,7 +134,7 @@ def check_same(old: Mapping[str, Any], new: Recipe, where: str) -> None:
             f"{where} was made by another version (layout {old.get('version', 1)}, this is {VERSION}): go on with the "
             "version that began it, or choose another --out."
         )
-    changed = differences(named(old), named(new.model_dump(mode="json")))
+    changed = differences(name_stages(old), name_stages(new.model_dump(mode="json")))
     if changed:
         raise UserError(
             f"{where} belongs to another run; what differs: {', '.join(changed[:8])}"
@@ -142,7 +142,7 @@ def check_same(old: Mapping[str, Any], new: Recipe, where: str) -> None:
         )
 
 
-def named(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def name_stages(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe with its stages by name, so that a difference names the stage."""
     found = dict(recipe)
     found["stages"] = {one["stage"]: {k: v for k, v in one.items() if k != "stage"} for one in recipe["stages"]}

@@ -10,7 +10,7 @@ from models.evaluation.tfake.pools import fitted_frame
 from models.evaluation.tfake.recipe import Recipe
 from pipelines.readers.charlotte import PROFILE
 from pipelines.rows.shards import Shards
-from pipelines.storage.commits import committed
+from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
 
 PAIRS = ("visible", "classes", "condition", "valid")
@@ -106,7 +106,7 @@ def _rows(uri: str, columns: tuple[str, ...]) -> Columns:
 
 def _columns(uri: str) -> set[str]:
     storage = Storage(uri)
-    for commit in committed(storage).values():
+    for commit in read_commits(storage).values():
         with storage.arrow.open_input_file(storage.path(commit.file)) as source:
             return set(pq.ParquetFile(source).schema_arrow.names)
     raise UserError(f"{uri} holds no committed shard: give what `thermapair gather` or `world` wrote, as its --out")

@@ -6,7 +6,7 @@ import numpy as np
 Box = tuple[int, int, int, int]
 
 
-def squared(picture: np.ndarray, side: int) -> tuple[np.ndarray, Box]:
+def make_square(picture: np.ndarray, side: int) -> tuple[np.ndarray, Box]:
     """Return a picture padded with zeros to a square about its middle and resized to `side`, and where it lies in there.
 
     picture: uint8 [H, W, 3], or the ids of its classes uint8 [H, W], of which no new ones arise.

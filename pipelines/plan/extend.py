@@ -17,7 +17,7 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe
 from pipelines.plan.attributes import Vocabulary
 from pipelines.plan.generate import IDENTITIES, GeneratePlan
-from pipelines.plan.identities import Identity, table_of
+from pipelines.plan.identities import Identity, people_table
 from pipelines.plan.people import People, people_of
 from pipelines.plan.pieces import SAMPLES, Piece, Pieces, claim, read_pieces
 from pipelines.plan.samples import sample_rows, samples_of
@@ -105,9 +105,9 @@ def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, 
     for start in range(first, end, most):
         stop = min(start + most, end)
         groups, same = itertools.tee(_groups(source, start, stop, recipe.partition))
-        pieces = pieces.extended(
+        pieces = pieces.extend(
             {
-                IDENTITIES: (table_of(group) for _, group in groups),
+                IDENTITIES: (people_table(group) for _, group in groups),
                 # Those samples of a partition's people that lie between what is planned and what is wanted.
                 SAMPLES: (_between(sample_rows(job, group, words), at * each, planned, wanted) for at, group in same),
             },

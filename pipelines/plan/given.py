@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from models.attributes import ATTRIBUTES
 from models.errors import UserError
 from models.weights.bundle import Bundle
-from pipelines.plan.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, checked, recogniser_of
+from pipelines.plan.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, check_embedding, recogniser_of
 from pipelines.storage.uri import Storage, fault, remote
 
 BLOCK = 1024
@@ -152,7 +152,7 @@ class GivenPeople:
                 return FileRows(first, names, raw, raw / lengths[:, None], given)
         where = [f"{self.uri}: identity {name!r} (row {row})" for row, name in enumerate(names, first)]
         values = batch.column("embedding").to_pylist()
-        embeddings = np.array([checked(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
+        embeddings = np.array([check_embedding(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
         return FileRows(first, names, np.array(values, np.float32).reshape(-1, SIZE), embeddings, given)
 
 

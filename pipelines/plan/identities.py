@@ -113,7 +113,7 @@ def unit(values: np.ndarray) -> np.ndarray:
     return (values / np.linalg.norm(values)).astype(np.float32)
 
 
-def table_of(people: Sequence[Identity]) -> pa.Table:
+def people_table(people: Sequence[Identity]) -> pa.Table:
     """Return people as an Arrow table: identity_id, embedding."""
     flat = pa.array(np.concatenate([person.embedding for person in people]), pa.float32())
     names = pa.array([person.id for person in people], pa.string())
@@ -127,7 +127,7 @@ def recogniser_of(bundle: Bundle, parts: Mapping[str, str] | None = None) -> str
     return str(kind.recogniser(fetch(part, bundle.folder)))  # type: ignore[attr-defined]
 
 
-def checked(values: Sequence[float] | None, where: str) -> np.ndarray:
+def check_embedding(values: Sequence[float] | None, where: str) -> np.ndarray:
     """Return the embedding `values` at length one, float32 [512]; a UserError that begins with `where` if it is none."""
     try:
         embedding = np.asarray(values if values is not None else [], np.float32)

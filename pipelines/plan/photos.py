@@ -12,7 +12,7 @@ from models.errors import UserError
 from pipelines.config.persons import COLUMN, parse_person, person_of
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import FORMATS
-from pipelines.rows.ids import hashed
+from pipelines.rows.ids import hash_id
 from pipelines.storage.uri import Storage
 
 SEGMENTS = "_seg.png"
@@ -96,7 +96,7 @@ def _mask_of(name: str, masks: dict[str, int], job: ThermalizeJob) -> str:
 
 def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: ThermalizeJob) -> dict[str, Any]:
     return {
-        "sample_id": hashed("picture", name),
+        "sample_id": hash_id("picture", name),
         "picture": name,
         "name": str(PurePath(name).with_suffix("")),
         "person": person_of(job.person, name) or "",
@@ -136,7 +136,7 @@ def _table_rows(images: Storage, tables: list[str], job: ThermalizeJob) -> Itera
                     picture = f"{name}#{number}"
                     person = people[row] if who else person_of(job.person, picture)
                     yield {
-                        "sample_id": hashed("picture", picture),
+                        "sample_id": hash_id("picture", picture),
                         "picture": picture,
                         "name": f"{PurePath(name).with_suffix('')}-{number:06d}",
                         "person": "" if person is None else str(person),

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
 from pipelines.config.recipe import VERSION, Recipe, check_same
-from pipelines.storage.commits import finished
+from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage, fault, remote
 
 WRITTEN = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
@@ -125,7 +125,7 @@ class Pieces:
                 "make the output anew in another --out."
             ) from error
 
-    def extended(
+    def extend(
         self,
         tables: Mapping[str, Iterable[pa.Table]],
         *,
@@ -143,7 +143,7 @@ class Pieces:
         Raises:
             EnvironmentFault: partitions are finished that no piece plans, so the last one is gone; it is not written over.
         """
-        check_planned(finished(self.out), self)
+        check_planned(list_finished(self.out), self)
         number, sizes = len(self.found), list[int]()
         # All tables at once, a row group as it comes: what was read for a partition is let go before the next.
         partitions = zip(*tables.values(), strict=True)
@@ -226,7 +226,9 @@ def read_pieces(out: Storage) -> Pieces:
     Raises:
         EnvironmentFault: one is damaged, missing before another, or missing although its partitions are finished.
     """
-    done = finished(out)  # first: a driver that extends the run now writes a piece before it finishes anything of it
+    done = list_finished(
+        out
+    )  # first: a driver that extends the run now writes a piece before it finishes anything of it
     names = [name for name in out.list(FOLDER) if name.endswith(".json")]
     found = []
     for number, name in enumerate(names):
@@ -289,7 +291,7 @@ def claim(out: Storage, recipe: Recipe, bundle: Bundle | None, job: Mapping[str,
 def _is_blank(out: Storage) -> bool:
     """Whether a run of this version was begun in `out` and stopped before it planned anything."""
     planned = any(name.endswith(".json") for name in out.list(FOLDER))
-    return not planned and not finished(out) and read_run(out).get("version") == VERSION
+    return not planned and not list_finished(out) and read_run(out).get("version") == VERSION
 
 
 def read_run(out: Storage) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from models.seeds import seed_of
 from pipelines.config.job import GenerateJob
 from pipelines.plan.attributes import Vocabulary, draw_words
 from pipelines.plan.identities import Identity
-from pipelines.rows.ids import hashed
+from pipelines.rows.ids import hash_id
 
 SAMPLE_SCHEMA = pa.schema(
     {
@@ -33,7 +33,7 @@ SAMPLE_SCHEMA = pa.schema(
 
 def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
     """Return the id of one visible picture: 20 hex digits."""
-    return hashed("sample", seed, identity, view, draw)
+    return hash_id("sample", seed, identity, view, draw)
 
 
 def sample_rows(job: GenerateJob, people: Sequence[Identity], vocabulary: Vocabulary) -> pa.Table:

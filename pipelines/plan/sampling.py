@@ -64,7 +64,7 @@ class SampledPeople:
         return choose_candidates(self.reference, self.count, self.minimum_angle, self.seed)
 
 
-def sampled(reference: Reference, count: int, minimum_angle: float, seed: int) -> list[tuple[str, np.ndarray]]:
+def sample_people(reference: Reference, count: int, minimum_angle: float, seed: int) -> list[tuple[str, np.ndarray]]:
     """Return `count` (id, embedding float32 [512]) with at least `minimum_angle` degrees between any two."""
     chosen = choose_candidates(reference, count, minimum_angle, seed)
     return [(identity_id(seed, int(index)), reference.sample(seed, int(index))) for index in chosen]

@@ -15,7 +15,7 @@ from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
 from pipelines.config.thermalize import ThermalizeJob, chain_for, recipe_for
 from pipelines.pictures.open import BadPicture, keep_bytes, open_classes, open_photo
-from pipelines.pictures.square import Box, squared
+from pipelines.pictures.square import Box, make_square
 from pipelines.plan.photos import FACTS, MISSING, PHOTO_SCHEMA, file_name, list_photos, picture_column, say_person
 from pipelines.plan.pieces import SAMPLES, claim, new_rows, read_pieces
 from pipelines.plan.stored import ChainPlan
@@ -73,8 +73,8 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
             return Opened(own_reason(error))
         except pa.ArrowException as error:
             return Opened(f"cannot be read: {error}")
-        square, box = squared(picture, self.job.size)
-        own = None if classes is None else squared(classes, self.job.size)[0]
+        square, box = make_square(picture, self.job.size)
+        own = None if classes is None else make_square(classes, self.job.size)[0]
         return Opened("", square, own, box, keep_bytes(data, self.job.size) or b"")
 
     def _bytes(self, sample: dict[str, Any]) -> tuple[bytes, bytes | None, str]:
@@ -163,7 +163,7 @@ def write_thermalize_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> T
     new = new if job.limit is None else new[: max(0, job.limit - pieces.samples)]
     if new:
         groups = [new[start : start + recipe.partition] for start in range(0, len(new), recipe.partition)]
-        pieces = pieces.extended(
+        pieces = pieces.extend(
             {SAMPLES: (pa.Table.from_pylist(group, schema=PHOTO_SCHEMA) for group in groups)},
             start=pieces.items,
             stop=pieces.items + len(new),

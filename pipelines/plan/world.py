@@ -60,7 +60,7 @@ class WorldJob(BaseModel):
 
         A domain of few people (`people.count`) is walked through again with further views.
         """
-        people = identities(self)
+        people = choose_identities(self)
         turn, inside = divmod(row, self.person)
         again, place = divmod(turn, len(people))
         view, condition = divmod(inside, len(self.conditions))
@@ -76,7 +76,7 @@ class WorldJob(BaseModel):
         )  # fmt: skip
 
 
-def identities(job: WorldJob) -> range:
+def choose_identities(job: WorldJob) -> range:
     """Return the people that a job draws."""
     everyone = splits.identities(job.split)[job.first :]
     if not everyone:

@@ -1,11 +1,9 @@
-"""Data sets as they lie on disk, read as a stream of rows: a file that is wrong is named and left out.
+"""Data sets as they lie on disk, in layouts of their own: a file that is wrong is named and costs its row alone.
 
-    for row in rows(job, refused): ...        # without Ray; never more than one row in memory
-
-A layout is a module: `items` says which files make a row, `sample` opens them. `thermapair gather` makes shards of rows.
+A layout is a module: its `list_items` says which files make a row, its `read_sample` opens them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, cast
 
@@ -15,7 +13,7 @@ from pipelines.pictures.open import BadPicture
 from pipelines.plan.photos import sizes
 from pipelines.readers import charlotte, facesynthetics, plain, sejong, tfake
 from pipelines.readers.item import Item, Layout
-from pipelines.readers.shape import shaped
+from pipelines.readers.shape import make_row
 from pipelines.run.faults import kind_of
 from pipelines.storage.uri import Storage, own_reason
 
@@ -33,7 +31,7 @@ def layout_of(job: GatherJob) -> Layout:
     return cast(Layout, LAYOUTS[job.layout])
 
 
-def listed(job: GatherJob) -> dict[str, int]:
+def list_files(job: GatherJob) -> dict[str, int]:
     """Return the files below a job's folder with their sizes; what runs of ours keep there (_*, manifest) is left out.
 
     Raises UserError for a folder that is not there or empty.
@@ -47,20 +45,20 @@ def listed(job: GatherJob) -> dict[str, int]:
     return files
 
 
-def items(job: GatherJob, files: dict[str, int], out: Storage | None = None) -> Iterator[Item]:
+def list_items(job: GatherJob, files: dict[str, int], out: Storage | None = None) -> Iterator[Item]:
     """Yield the rows to be of a listing, at most `job.limit`."""
-    for number, item in enumerate(layout_of(job).items(job, files, out)):
+    for number, item in enumerate(layout_of(job).list_items(job, files, out)):
         if number == job.limit:
             return
         yield item
 
 
-def row_of(item: Item, job: GatherJob, out: Storage | None = None) -> dict[str, Any]:
+def read_row(item: Item, job: GatherJob, out: Storage | None = None) -> dict[str, Any]:
     """Return one row, its arrays not yet encoded (see `rows.encode`). Raises BadPicture with its reason for a bad one."""
     if item.reason:
         raise BadPicture(item.reason)
     try:
-        return shaped(layout_of(job).sample(item, job, out), item, job)
+        return make_row(layout_of(job).read_sample(item, job, out), item, job)
     except BadPicture:
         raise
     except FileNotFoundError as error:
@@ -71,14 +69,3 @@ def row_of(item: Item, job: GatherJob, out: Storage | None = None) -> dict[str, 
         if kind_of(error) != "row" and getattr(error, "exit_code", 0) != UserError.exit_code:
             raise  # storage, memory or disk failed, not the row
         raise BadPicture(f"cannot be read: {error}") from None
-
-
-def rows(
-    job: GatherJob, refused: Callable[[str, str], None] = lambda name, reason: None, out: Storage | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a data set one by one; `refused` is told (name, reason) of every row that cannot be taken."""
-    for item in items(job, listed(job), out):
-        try:
-            yield row_of(item, job, out)
-        except BadPicture as error:
-            refused(item.name, str(error))

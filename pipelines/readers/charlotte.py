@@ -29,7 +29,7 @@ CENTRE = 0.5
 """Whole pixels are counted from 0; the middle of one is .5 further."""
 
 
-def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
+def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every ID of a table or a frame."""
     frames: dict[str, list[str]] = {}
     for name in files:
@@ -111,7 +111,7 @@ def _number(cell: str | None) -> float:
     return float(cell) if cell and cell.strip() else math.nan
 
 
-def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return temperature, the grey view if it is there, and the points as 72 slots."""
     images = Storage(job.images)
     found = thermal_frame(images.read(item.thermal), item.thermal, "centikelvin")

@@ -13,7 +13,7 @@ from pipelines.storage.uri import Storage
 MASK, POINTS, STANDARD = "_seg.png", "_ldmks.txt", 70
 
 
-def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
+def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every ID that any of the three files has."""
     found = partners(files)
     if not found:
@@ -39,7 +39,7 @@ def _names(name: str) -> tuple[str, str, str]:
     return f"{name}.png", f"{name}{MASK}", f"{name}{POINTS}"
 
 
-def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return picture, classes and 70 points."""
     images = Storage(job.images)
     found = Sample()

@@ -43,7 +43,7 @@ class Item:
     """Why the listing already refuses it."""
 
 
-SCHEMA = pa.schema(
+ITEM_SCHEMA = pa.schema(
     {
         "name": pa.string(),
         "identity": pa.string(),
@@ -99,14 +99,14 @@ class Sample:
 class Layout(Protocol):
     """What a module of this package offers."""
 
-    def items(self, job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
+    def list_items(self, job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
         """Yield the rows of a folder from its listing (name -> bytes) and its tables; pictures are not opened.
 
         Files that find no partner are items with a `reason`. out: where what must be converted once is kept.
         Raises UserError when the folder is not of this layout at all.
         """
 
-    def sample(self, item: Item, job: GatherJob, out: Storage | None) -> Sample:
+    def read_sample(self, item: Item, job: GatherJob, out: Storage | None) -> Sample:
         """Return what is in an item's files. Raises BadPicture for what cannot be taken."""
 
 

@@ -14,7 +14,7 @@ from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import FORMATS, BadPicture, open_classes
 from pipelines.plan.photos import file_name
 from pipelines.readers.item import Item, Sample, stem, thermal_frame
-from pipelines.readers.points import checked, read_points
+from pipelines.readers.points import check_points, read_points
 from pipelines.readers.sejong import check_proportions
 from pipelines.storage.uri import Storage
 
@@ -22,7 +22,7 @@ NAME = "NAME"
 ROLES = ("visible", "thermal", "mask", "landmarks")
 
 
-def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
+def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every name that fits a pattern, or for every row of the Parquet files."""
     patterns = {role: pattern for role in ROLES if (pattern := getattr(job.columns, role))}
     if not patterns.keys() & {"visible", "thermal"}:
@@ -101,7 +101,7 @@ def _said(file: pq.ParquetFile, group: int) -> dict[str, list[Any]]:
     return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
-def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return what an item's files, or its row's cells, hold."""
     images = Storage(job.images)
     cells = _cells(images, item, job) if item.row >= 0 else _contents(images, item)
@@ -117,7 +117,7 @@ def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
         content, name = cells["landmarks"]
         standards = (68, 70) if job.standard == 70 else (job.standard,)  # iBUG's 68 are the 70 without the pupils
         known = isinstance(content, np.ndarray)
-        points = checked(content, *standards) if known else read_points(content, name, *standards)
+        points = check_points(content, *standards) if known else read_points(content, name, *standards)
         found.points[len(points)] = points
     return found
 

@@ -26,10 +26,10 @@ def read_points(data: bytes, name: str, *standards: int) -> np.ndarray:
         raise BadPicture(f"landmarks: {name} cannot be read ({error})") from None
     if points.ndim != 2 or points.shape[1:] != (2,):
         raise BadPicture(f"landmarks: {name} must hold two numbers a line")
-    return checked(points, *standards)
+    return check_points(points, *standards)
 
 
-def checked(points: np.ndarray, *standards: int) -> np.ndarray:
+def check_points(points: np.ndarray, *standards: int) -> np.ndarray:
     """Return points [L, 2] if L is one of `standards` and all are numbers."""
     if len(points) not in standards:
         wanted = " or ".join(map(str, standards))

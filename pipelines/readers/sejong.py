@@ -14,7 +14,7 @@ ASPECT = 0.05
 """Sides of a pair may differ so much in proportion: both pictures are squeezed to one frame."""
 
 
-def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
+def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every name that has either picture; the folder it lies in is the person."""
     found: dict[str, dict[str, str]] = {}
     for name in files:
@@ -32,7 +32,7 @@ def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterato
         yield Item(name, person, job.condition, have.get(VISIBLE, ""), have.get(THERMAL, ""), reason=reason)
 
 
-def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return both pictures as they are: they are registered as well as the data set is."""
     images = Storage(job.images)
     found = thermal_frame(images.read(item.thermal), item.thermal, "grey")

@@ -19,7 +19,7 @@ REACH = 0.3
 """With the margin of `box_window`, a face's square has twice the extent of its landmarks."""
 
 
-def shaped(sample: Sample, item: Item, job: GatherJob) -> dict[str, Any]:
+def make_row(sample: Sample, item: Item, job: GatherJob) -> dict[str, Any]:
     """Return the row of a sample: pictures [S, S], points in their pixels. Raises BadPicture for impossible landmarks.
 
     A thermal picture of another size than the visible one is brought to it: the pair is taken for registered.

@@ -25,11 +25,11 @@ PICKLE, NPZ = "annotations.pkl", "annotations.npz"
 CONVERTED = f"_plan/{NPZ}"
 
 
-def items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
+def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every picture and condition; pairs are found by the number that the names stand for."""
     convert(job, files, out)
     thermal, twice = _thermal(job, files)
-    for item in facesynthetics.items(job, files, out):
+    for item in facesynthetics.list_items(job, files, out):
         own = thermal.pop(_key(item.name), {})
         if not own:
             yield replace(item, reason=item.reason or f"no thermal picture: none is called {item.name}{THERMAL}")
@@ -97,9 +97,9 @@ def convert(job: GatherJob, files: dict[str, int], out: Storage | None) -> None:
     out.write(CONVERTED, npz_of(found))
 
 
-def sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return FaceSynthetics' sample with the temperature of its condition and, where they are known, 478 points."""
-    found = facesynthetics.sample(item, job, out)
+    found = facesynthetics.read_sample(item, job, out)
     folder = Storage(job.thermal or job.images)
     found.celsius = thermal_frame(folder.read(item.thermal), item.thermal, "tfake").celsius
     assert found.celsius is not None and found.visible is not None

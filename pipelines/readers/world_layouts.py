@@ -26,13 +26,13 @@ from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.ranges import Domain
 from models.temperature import from_centikelvin, to_centikelvin
 from pipelines.pictures.codecs import decode, encode_jpeg, encode_png, encode_png_rgb
-from pipelines.plan.world import WorldJob, identities
+from pipelines.plan.world import WorldJob, choose_identities
 from pipelines.readers.charlotte import SLOTS
 from pipelines.readers.tfake import DENSE, NPZ
 from pipelines.readers.unpickle import npz_of
-from pipelines.rows.encode import parquet
+from pipelines.rows.encode import encode_parquet
 from pipelines.run.writer import tfake_values
-from pipelines.storage.commits import Commit, commit, committed
+from pipelines.storage.commits import Commit, commit, read_commits
 from pipelines.storage.uri import Storage
 
 TABLES = "_tables"
@@ -44,7 +44,7 @@ JPEG = 95
 Files = Iterator[tuple[str, bytes]]
 
 
-class View(NamedTuple):
+class RenderedRow(NamedTuple):
     """One rendered row, decoded. name: its number among the pictures of the job; conditions share a visible picture."""
 
     row: dict[str, Any]
@@ -69,7 +69,7 @@ class View(NamedTuple):
             decode(self.row["valid"]["bytes"]) > 127, from_centikelvin(decode(self.row["thermal"]["bytes"])), np.nan
         )
 
-    def captured(self) -> Captured:
+    def capture(self) -> Captured:
         """Return what the domain's thermal camera delivers."""
         celsius = torch.from_numpy(from_centikelvin(decode(self.row["thermal"]["bytes"])))
         valid = torch.from_numpy(np.isfinite(self.apparent()))
@@ -86,13 +86,13 @@ def write_files(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     for number, row in zip(rows, block.to_pylist(), strict=True):
         name = f"{number // len(job.conditions):06d}"
         points = np.array(row["landmarks_70"], np.float32).reshape(70, 2)
-        view = View(row, name, decode(row["visible"]["bytes"]), points, domain, job)
+        view = RenderedRow(row, name, decode(row["visible"]["bytes"]), points, domain, job)
         for file, content in WRITERS[job.layout](view, lines):
             storage.write(file, content)
             told.append(f"{file} {hashlib.sha256(content).hexdigest()}")
             size += len(content)
     if lines:
-        storage.write(_lines(part), parquet(pa.Table.from_pylist(lines, schema=LINES)))
+        storage.write(_lines(part), encode_parquet(pa.Table.from_pylist(lines, schema=LINE_SCHEMA)))
     digest = hashlib.sha256("\n".join(told).encode()).hexdigest()
     commit(storage, part, Commit("", len(rows), digest, size))
     return pa.table({"partition": [part], "samples": [len(rows)]})
@@ -102,7 +102,7 @@ def finish_files(job: WorldJob, storage: Storage) -> None:
     """Write the tables that belong to all partitions: S<subject>.csv, annotations.npz."""
     if job.layout not in ("charlotte", "tfake"):
         return
-    names = [_lines(part) for part in committed(storage)]
+    names = [_lines(part) for part in read_commits(storage)]
     lines = pa.concat_tables(pq.read_table(pa.BufferReader(storage.read(name))) for name in names).to_pylist()
     if job.layout == "tfake":
         dense = {line["name"]: np.array(line["values"], np.float32).reshape(DENSE, 2) for line in lines}
@@ -113,14 +113,16 @@ def finish_files(job: WorldJob, storage: Storage) -> None:
         storage.write(f"S{subject}.csv", _table(own).encode())
 
 
-LINES = pa.schema({"subject": pa.int64(), "name": pa.string(), "facts": pa.string(), "values": pa.list_(pa.float32())})
+LINE_SCHEMA = pa.schema(
+    {"subject": pa.int64(), "name": pa.string(), "facts": pa.string(), "values": pa.list_(pa.float32())}
+)
 
 
 def _lines(part: int) -> str:
     return f"{TABLES}/part-{part:05d}.parquet"
 
 
-def _facesynthetics(view: View, lines: list[dict[str, Any]]) -> Files:
+def _facesynthetics(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
     if view.row["condition"] != view.job.conditions[0]:
         return  # the conditions of a view share their visible picture
     yield f"{view.name}.png", encode_png_rgb(view.visible)
@@ -128,7 +130,7 @@ def _facesynthetics(view: View, lines: list[dict[str, Any]]) -> Files:
     yield f"{view.name}_ldmks.txt", "".join(f"{x:.4f} {y:.4f}\n" for x, y in view.seventy).encode()
 
 
-def _tfake(view: View, lines: list[dict[str, Any]]) -> Files:
+def _tfake(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
     if view.row["condition"] == view.job.conditions[0]:
         shares = np.array(view.row["landmarks_478"], np.float32) / view.job.size
         lines.append({"name": f"{view.name}.png", "values": shares.tolist()})
@@ -136,22 +138,22 @@ def _tfake(view: View, lines: list[dict[str, Any]]) -> Files:
     yield f"{view.row['condition']}/{view.name}_thermal.png", encode_png(tfake_values(view.apparent()))
 
 
-def _sejong(view: View, lines: list[dict[str, Any]]) -> Files:
-    taken = view.captured()
+def _sejong(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
+    taken = view.capture()
     grey = taken.picture if taken.picture.dtype == torch.uint8 else minmax(taken.twin.temperature)
     name = f"{view.row['identity_id']}/{view.name}_{view.row['condition']}"
     yield f"{name}_v.jpg", encode_jpeg(view.visible)
     yield f"{name}_t.jpg", _grey_jpeg(grey.numpy())
 
 
-def _charlotte(view: View, lines: list[dict[str, Any]]) -> Files:
+def _charlotte(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
     """Pictures of the native camera; points moved with its picture, off by the annotators' noise, in whole pixels."""
     identity, turn, condition = view.who
-    subject = identity - identities(view.job).start + 1
+    subject = identity - choose_identities(view.job).start + 1
     frame = turn * len(view.job.conditions) + view.job.conditions.index(condition)
     if frame > 9999:
         raise UserError(f"CHARLOTTE counts 10,000 frames a person; give fewer views than {turn}")
-    taken = view.captured()
+    taken = view.capture()
     number, scale = f"{subject}{frame:04d}", taken.twin.temperature.shape[0] / view.job.size
     counts = to_centikelvin(taken.twin.temperature.numpy())
     yield f"S{subject}/R{number}.tiff", bytes(cv2.imencode(".tiff", counts)[1])
@@ -187,7 +189,7 @@ def _grey_jpeg(grey: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".jpg", grey, (cv2.IMWRITE_JPEG_QUALITY, JPEG))[1])
 
 
-WRITERS: dict[str, Callable[[View, list[dict[str, Any]]], Files]] = {
+WRITERS: dict[str, Callable[[RenderedRow, list[dict[str, Any]]], Files]] = {
     "facesynthetics": _facesynthetics,
     "tfake": _tfake,
     "sejong": _sejong,

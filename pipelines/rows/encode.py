@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from models.temperature import to_centikelvin
 from pipelines.pictures.codecs import encode_jpeg, encode_png
-from pipelines.rows.ids import hashed, split_of, split_of_world
+from pipelines.rows.ids import hash_id, split_of, split_of_world
 from pipelines.rows.schema import SEEN
 
 VISIBLE_BYTES = "visible_bytes"
@@ -23,9 +23,9 @@ def name_rendered(
     domain: str, gap: float, world_split: str, person: int, view: int, condition: str, attributes: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the columns that say which picture of the world a row is, and what is to be seen in it."""
-    sample = hashed("world", domain, f"{gap:g}", person, view)
+    sample = hash_id("world", domain, f"{gap:g}", person, view)
     return {
-        "pair_id": hashed("pair", sample, condition, 0),
+        "pair_id": hash_id("pair", sample, condition, 0),
         "sample_id": sample,
         "identity_id": str(person),
         "view": view,
@@ -62,11 +62,11 @@ def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> d
 
 
 def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes], suffix: str = "jpg") -> dict[str, Any]:
-    """Return a row of `layouts.row_of` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`,
+    """Return a row of `readers.read_row` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`,
     unless its file fits as it came.
     """
-    sample = hashed(row["domain"], row["name"])
-    name = hashed("pair", sample, row["condition"], 0)
+    sample = hash_id(row["domain"], row["name"])
+    name = hash_id("pair", sample, row["condition"], 0)
     thermal, came = row["thermal"], row[VISIBLE_BYTES]
     if thermal is not None:
         thermal = encode_png(thermal if thermal.dtype == np.uint8 else to_centikelvin(thermal))
@@ -98,7 +98,7 @@ def picture(name: str, kind: str, content: bytes | None, suffix: str = "png") ->
     return None if content is None else {"bytes": content, "path": f"{name}-{kind}.{suffix}"}
 
 
-def parquet(table: pa.Table) -> bytes:
+def encode_parquet(table: pa.Table) -> bytes:
     """Return `table` as the bytes of a shard; the pictures in it are compressed already."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="none", row_group_size=ROW_GROUP)

@@ -5,7 +5,7 @@ import hashlib
 from models.seeds import seed_of
 
 
-def hashed(*parts: object) -> str:
+def hash_id(*parts: object) -> str:
     """Return an id of 20 hex digits that depends on `parts` (joined as text) alone."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:20]
 

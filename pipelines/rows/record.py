@@ -17,8 +17,8 @@ from models.layers import Layer
 from pipelines.config.chain import ChainSpec
 from pipelines.pictures.codecs import encode_jpeg, encode_png, encode_png_rgb
 from pipelines.rows.encode import VISIBLE_BYTES, picture, picture_as_it_came
-from pipelines.rows.ids import hashed, split_of
-from pipelines.rows.schema import RECORD, schema
+from pipelines.rows.ids import hash_id, split_of
+from pipelines.rows.schema import RECORD, arrow_schema
 
 PREDICTED = "predicted"
 STAGED = ("view", "draw", "seed", "attempt")
@@ -42,13 +42,13 @@ class RecordSpec:
 
 def pair_id(sample: str, layer: Layer) -> str:
     """Return the id of one visible and thermal pair: 20 hex digits."""
-    return hashed("pair", sample, layer.condition, layer.draw)
+    return hash_id("pair", sample, layer.condition, layer.draw)
 
 
-def table_of(spec: RecordSpec, columns: Columns, chosen: np.ndarray, threads: Executor) -> pa.Table:
+def encode_pairs(spec: RecordSpec, columns: Columns, chosen: np.ndarray, threads: Executor) -> pa.Table:
     """Return the pairs of the samples at indices `chosen` of `columns`, one row a layer, encoded in `threads`."""
     encoded = list(threads.map(lambda row: pairs_of(spec, columns, int(row)), chosen))
-    return pa.Table.from_pylist([pair for pairs in encoded for pair in pairs], schema=schema(RECORD))
+    return pa.Table.from_pylist([pair for pairs in encoded for pair in pairs], schema=arrow_schema(RECORD))
 
 
 def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def arrow_type(column: Column) -> pa.DataType:
     return pa.list_(value, prod(int(side) for side in column.shape))
 
 
-def schema(names: Sequence[str]) -> pa.Schema:
+def arrow_schema(names: Sequence[str]) -> pa.Schema:
     """Return the Arrow schema of a selection of `COLUMNS` with the features of `datasets` in its metadata."""
     types = {name: arrow_type(COLUMNS[name]) for name in names}
     features = {name: _feature(kind) for name, kind in types.items()}

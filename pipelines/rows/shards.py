@@ -22,7 +22,7 @@ from models.columns import COLUMNS, Columns
 from models.errors import UserError
 from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import decode
-from pipelines.storage.commits import Commit, committed, made_anew
+from pipelines.storage.commits import Commit, read_commits, remake_advice
 from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ LOOKED_AT = ("split", "sample_id", "visible_kind", "size")
 """Columns that decide which rows are taken, beside those that are asked for."""
 
 
-class Drawn:
+class NoData:
     """The rows of a task that reads no data set: numbers alone, from which the task draws what it needs."""
 
     digest = "drawn"
@@ -126,7 +126,9 @@ class Shards:
         """Read the encoded rows that are wanted of every committed shard; the bad shards are skipped."""
         commits = list[tuple[int, Storage, int, Commit]]()
         for number, storage in enumerate(storages):
-            commits += [(number, storage, part, commit) for part, commit in records(storage).items() if commit.rows]
+            commits += [
+                (number, storage, part, commit) for part, commit in require_commits(storage).items() if commit.rows
+            ]
         facts = hashlib.sha256(f"{self._split} {self._once} {self._colour} {sorted(self.columns)}\n".encode())
         tables, sizes, seen, read = list[pa.Table](), dict[int, str](), [set[str]() for _ in storages], 0
         with tempfile.TemporaryDirectory(prefix="shards-") as scratch:
@@ -135,7 +137,7 @@ class Shards:
                 try:
                     table = self._read(storage, commit, sizes)
                 except (pa.ArrowException, OSError, ValueError) as error:
-                    self._skip(f"shard {storage.path(commit.file)}: {error}{made_anew(part)}")
+                    self._skip(f"shard {storage.path(commit.file)}: {error}{remake_advice(part)}")
                     continue
                 table, read = self._chosen(table, seen[source]), read + 1
                 facts.update(f"{part} {commit.rows} {commit.digest}\n".encode())
@@ -264,9 +266,9 @@ def _texts(table: pa.Table, name: str) -> np.ndarray:
     return np.array([value or "" for value in table.column(name).to_pylist()], object)
 
 
-def records(storage: Storage) -> dict[int, Commit]:
+def require_commits(storage: Storage) -> dict[int, Commit]:
     """Return the commit records of a data set; raises UserError where there is no row."""
-    found = committed(storage)
+    found = read_commits(storage)
     if not any(commit.rows for commit in found.values()):
         raise UserError(
             f"{storage.uri} holds no committed shard: give what `thermapair world`, `gather`, `generate` or `thermalize` "

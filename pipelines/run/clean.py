@@ -2,7 +2,7 @@
 
 from models.errors import UserError
 from pipelines.plan.pieces import RUN
-from pipelines.storage.commits import Commit, committed
+from pipelines.storage.commits import Commit, read_commits
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
 
@@ -19,7 +19,7 @@ def run(out: str, *, dry_run: bool = False) -> list[str]:
     if not storage.exists(RUN):
         raise UserError(f"{storage.uri} holds no run ({RUN} is missing).")
     with Lease(storage):
-        commits = committed(storage)
+        commits = read_commits(storage)
         found = orphans(storage, commits) if dry_run else remove_orphans(storage, commits)
     for name in found:
         print(f"{'would remove' if dry_run else 'removed'} {storage.path(name)}")

@@ -19,7 +19,7 @@ from pipelines.run import clean, faults, provenance
 from pipelines.run.interrupts import Signals, in_thread
 from pipelines.run.progress import State, View
 from pipelines.run.session import ray_session
-from pipelines.storage.commits import Commit, committed, finished
+from pipelines.storage.commits import Commit, list_finished, read_commits
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
 
@@ -79,7 +79,7 @@ def run_job(job: Job[Planned, Result], out: Storage, profile: Profile, *, local:
     with Lease(out) as lease, Signals() as signals:
         plan = in_thread(job.plan, signals.check)
         provenance.write_launch(plan.out, plan.job, profile)
-        done = finished(out)
+        done = list_finished(out)
         missing = [partition for partition in range(plan.partitions) if partition not in done]
         if missing:
             with (
@@ -96,7 +96,7 @@ def end_run(plan: Planned, finish: Callable[[Planned, dict[int, Commit]], Result
 
     Raises EnvironmentFault for an end that is not the plan's: commits were deleted meanwhile.
     """
-    commits = committed(plan.out, plan.partitions)
+    commits = read_commits(plan.out, plan.partitions)
     clean.remove_orphans(plan.out, commits)
     return finish(plan, commits)
 

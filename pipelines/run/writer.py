@@ -16,7 +16,7 @@ from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import encode_png
 from pipelines.plan.stored import ChainPlan
 from pipelines.plan.thermalize import ThermalizePlan
-from pipelines.rows.record import reasons, table_of
+from pipelines.rows.record import encode_pairs, reasons
 from pipelines.rows.schema import PICTURE
 from pipelines.run.chain import stacked
 from pipelines.run.progress import SECONDS
@@ -39,7 +39,7 @@ def write_partition(block: Columns, plan: ChainPlan[Any], threads: int) -> Colum
     partition, rows = whole_partition(block, plan)
     accepted = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
     with ThreadPoolExecutor(threads) as pool:
-        file, digest, size = _written(plan, "data", partition, table_of(plan.record, rows, accepted, pool))
+        file, digest, size = _written(plan, "data", partition, encode_pairs(plan.record, rows, accepted, pool))
     pairs = len(accepted) * len(plan.record.layers)
     return finish_partition(partition, rows, plan, threads, Commit(file, pairs, digest, size), began)
 
@@ -84,7 +84,7 @@ def finish_partition(
     """
     refused = np.flatnonzero(rows["reject"] != "")
     with ThreadPoolExecutor(threads) as pool:
-        rejects, _, _ = _written(plan, "rejects", partition, table_of(plan.record, rows, refused, pool))
+        rejects, _, _ = _written(plan, "rejects", partition, encode_pairs(plan.record, rows, refused, pool))
     counts = {
         "samples": int(rows["final"].sum()),
         "rejected": int(rows["final"][refused].sum()),

@@ -56,7 +56,7 @@ def commit(out: Storage, partition: int, record: Commit) -> bool:
     return out.create(_name(partition), content.encode())
 
 
-def made_anew(partition: int) -> str:
+def remake_advice(partition: int) -> str:
     """Return the way out for a shard that is damaged, the end of a sentence that names it."""
     return f" (delete {_name(partition)} there and run the command that made it again: this partition is made anew)"
 
@@ -71,15 +71,15 @@ def read_shard(out: Storage, partition: int, name: str, **options: Any) -> pa.Ta
     except (pa.ArrowException, OSError) as error:
         if remote(error):
             raise fault(error, out.path(name), "read") from error
-        raise EnvironmentFault(f"{out.path(name)} is missing or damaged{made_anew(partition)}.") from error
+        raise EnvironmentFault(f"{out.path(name)} is missing or damaged{remake_advice(partition)}.") from error
 
 
-def finished(out: Storage) -> set[int]:
+def list_finished(out: Storage) -> set[int]:
     """Return the finished partitions, from the listing alone."""
     return {int(name.rsplit("-", 1)[1].removesuffix(".json")) for name in _records(out)}
 
 
-def committed(out: Storage, planned: int | None = None) -> dict[int, Commit]:
+def read_commits(out: Storage, planned: int | None = None) -> dict[int, Commit]:
     """Return the records of the finished partitions, in order. planned: how many there have to be, at the end of a run.
 
     Raises:
@@ -95,7 +95,7 @@ def committed(out: Storage, planned: int | None = None) -> dict[int, Commit]:
     return records
 
 
-def record_of(out: Storage, partition: int) -> Commit | None:
+def read_commit(out: Storage, partition: int) -> Commit | None:
     """Return the record of one partition, or None while it is not finished."""
     try:
         return _read(out, _name(partition))[1]

@@ -77,20 +77,20 @@ class Storage:
 
     def read(self, name: str) -> bytes:
         """Return the content of `name`; FileNotFoundError when it is not there."""
-        with explained(self.path(name), "read"):
+        with explain_errors(self.path(name), "read"):
             return self.fsspec.cat_file(self.path(name))
 
     def exists(self, name: str = "") -> bool:
         """Return whether `name` (the folder itself by default) is there, never from a cached listing."""
         self.fsspec.invalidate_cache()
-        with explained(self.path(name), "read"):
+        with explain_errors(self.path(name), "read"):
             return self.fsspec.exists(self.path(name))
 
     def list(self, folder: str = "") -> list[str]:
         """Return the sorted names (relative to this storage) of all files below `folder`."""
         self.fsspec.invalidate_cache()
         try:
-            with explained(self.path(folder), "read"):
+            with explain_errors(self.path(folder), "read"):
                 found = self.fsspec.find(self.path(folder))
         except FileNotFoundError:
             return []
@@ -98,7 +98,7 @@ class Storage:
 
     def write(self, name: str, content: bytes) -> None:
         """Write `name` whole or not at all, replacing what was there."""
-        with explained(self.path(name), "written"):
+        with explain_errors(self.path(name), "written"):
             if not self.local:
                 self.fsspec.pipe_file(self.path(name), content)
                 return
@@ -108,7 +108,7 @@ class Storage:
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[IO[bytes]]:
         """Open `name` to be written piece by piece; it appears whole when the block ends, and not at all if that raises."""
-        with explained(self.path(name), "written"):
+        with explain_errors(self.path(name), "written"):
             if self.local:
                 temporary = self._temporary(name, b"")
                 try:
@@ -137,7 +137,7 @@ class Storage:
         the winner; on S3 the request carries If-None-Match.
         """
         try:
-            with explained(self.path(name), "written"):
+            with explain_errors(self.path(name), "written"):
                 if not self.local:
                     self.fsspec.pipe_file(self.path(name), content, mode="create")
                     return True
@@ -152,7 +152,7 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Delete `name`; nothing happens when it is not there."""
-        with contextlib.suppress(FileNotFoundError), explained(self.path(name), "removed"):
+        with contextlib.suppress(FileNotFoundError), explain_errors(self.path(name), "removed"):
             self.fsspec.rm_file(self.path(name))
 
     def _temporary(self, name: str, content: bytes) -> str:
@@ -175,7 +175,7 @@ class Storage:
 
 
 @contextlib.contextmanager
-def explained(path: str, doing: str) -> Iterator[None]:
+def explain_errors(path: str, doing: str) -> Iterator[None]:
     """Raise what a storage library raises inside the block as one message; that a file is there, or not, passes."""
     try:
         yield

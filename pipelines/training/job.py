@@ -15,7 +15,7 @@ from models.tasks import TASKS, Side, Task, TrainConfig, load
 from models.weights.bundle import load_bundle
 from models.weights.store import contents_digest
 from pipelines.readers.frames import frame_names
-from pipelines.rows.shards import Shards, records
+from pipelines.rows.shards import Shards, require_commits
 from pipelines.run.provenance import commit_of
 from pipelines.storage.uri import Storage
 
@@ -94,7 +94,7 @@ class TrainJob(BaseModel):
 
 
 def _committed_rows(uris: str) -> list[list[Any]]:
-    return [[part, record.digest] for uri in uris.split(",") for part, record in records(Storage(uri)).items()]
+    return [[part, record.digest] for uri in uris.split(",") for part, record in require_commits(Storage(uri)).items()]
 
 
 def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:

@@ -33,7 +33,7 @@ from pipelines.report.write import finish as finish_report
 from pipelines.run.chain import Chain
 from pipelines.run.driver import end_run
 from pipelines.run.writer import write_partition
-from pipelines.storage.commits import finished
+from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage
 
 SIZE = 32
@@ -285,7 +285,7 @@ def chain_of(plan: GeneratePlan | ThermalizePlan, attempts: int | None = None) -
 
 def write_missing(plan: GeneratePlan | ThermalizePlan, chain: Chain) -> None:
     """Write the partitions of a plan that are not committed."""
-    for partition in sorted(set(range(plan.partitions)) - finished(plan.out)):
+    for partition in sorted(set(range(plan.partitions)) - list_finished(plan.out)):
         write_partition(chain(plan.partition(partition)), plan, threads=1)
 
 

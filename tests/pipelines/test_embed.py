@@ -17,7 +17,7 @@ from models.weights.store import ROOT, seal
 from pipelines import embed
 from pipelines.plan.given import GivenPeople
 from pipelines.run.driver import end_run
-from pipelines.storage.commits import committed, finished
+from pipelines.storage.commits import list_finished, read_commits
 from pipelines.storage.uri import Storage
 from tests.pipelines.pictures.test_open import HOSTILE
 
@@ -128,14 +128,14 @@ def test_a_run_goes_on_and_grows_with_its_folder(tmp_path: Path) -> None:
 
     def embedded() -> embed.EmbedPlan:
         plan = embed.write_plan(embed.EmbedJob(images=str(folder)), bundle, embed.faces_link(bundle), out)
-        missing = [part for part in range(plan.partitions) if part not in finished(out)]
+        missing = [part for part in range(plan.partitions) if part not in list_finished(out)]
         embedder = embed.PhotoEmbedder(plan, missing, threads=1)
         for place in range(len(missing)):
             embedder({"id": np.array([place])})
         return plan
 
     embedded()
-    before = {record.file: out.read(record.file) for record in committed(out).values()}
+    before = {record.file: out.read(record.file) for record in read_commits(out).values()}
     Image.new("RGB", (64, 64), (9, 0, 0)).save(folder / "a.png")
     plan = embedded()
     assert (plan.samples, plan.partitions) == (4, 2)

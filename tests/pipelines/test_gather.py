@@ -28,7 +28,7 @@ from pipelines.gather import Gatherer, write_plan
 from pipelines.readers.world_layouts import finish_files, write_files
 from pipelines.rows.shards import Shards
 from pipelines.run.clean import run as clean
-from pipelines.storage.commits import committed
+from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
 from pipelines.training.job import TrainJob
 from tests.pipelines import worlds
@@ -63,13 +63,13 @@ def test_a_run_resumes_and_its_bytes_depend_on_the_data_alone(folders: dict[str,
     out = tmp_path / "out"
     summary = run("tfake", folders["tfake"], out)
     assert (summary.rows, summary.gathered, summary.reasons) == (8, 8, {})
-    before = {part: record.digest for part, record in committed(Storage(out)).items()}
+    before = {part: record.digest for part, record in read_commits(Storage(out)).items()}
     assert list(before) == [0, 1, 2]
-    lost = committed(Storage(out))[1]
+    lost = read_commits(Storage(out))[1]
     (out / "_commits" / "part-00001.json").unlink()
     (out / lost.file).rename(out / "data" / "part-00001-orphan.parquet")
     assert str(run("tfake", folders["tfake"], out)) == str(summary)
-    assert {part: record.digest for part, record in committed(Storage(out)).items()} == before
+    assert {part: record.digest for part, record in read_commits(Storage(out)).items()} == before
     assert not (out / "data" / "part-00001-orphan.parquet").exists()
     clean(str(out))
     with pytest.raises(UserError, match=r"belongs to another run.*size: 32 -> 64"):
@@ -269,7 +269,7 @@ def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_i
     job = TrainJob(task="tests.pipelines.training.tiny_task", data=str(out), config={"steps": 6, "batch": 4})
     storage = Storage(tmp_path / "run")
     claim(job, job.digest(), storage)
-    file = out / committed(Storage(out))[1].file
+    file = out / read_commits(Storage(out))[1].file
     content = file.read_bytes()
     taken = 0
 
@@ -300,7 +300,7 @@ def test_a_partition_is_the_same_whoever_makes_it(folders: dict[str, Path], tmp_
         plan = write_plan(job, None, Storage(tmp_path / name))
         for _ in range(2):
             Gatherer(plan, [0], threads)({"id": np.array([0])})
-        digests.append(committed(plan.out)[0].digest)
+        digests.append(read_commits(plan.out)[0].digest)
     assert digests[0] == digests[1]
 
 
@@ -326,7 +326,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     summary = gather.run(job, str(tmp_path / "ray"), profile=str(profile))
     assert (summary.rows, summary.gathered) == (24, 24)
     gather.run(job, str(tmp_path / "here"), local=True)
-    one, other = ({k: r.digest for k, r in committed(Storage(tmp_path / name)).items()} for name in ("ray", "here"))
+    one, other = ({k: r.digest for k, r in read_commits(Storage(tmp_path / name)).items()} for name in ("ray", "here"))
     assert one == other and len(one) == 3
 
     columns = ("visible", "thermal", "valid", "landmarks_72", "points_given", "identity_id", "bbox")

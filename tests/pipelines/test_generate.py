@@ -20,7 +20,7 @@ from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.job import GenerateJob
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.summary import Report
-from pipelines.storage.commits import committed, finished
+from pipelines.storage.commits import list_finished, read_commits
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -140,7 +140,7 @@ def test_a_run_that_rejects_nearly_everything_stops_early(
     hopeless = job("gates.detection=1.0", "gates.celsius=[0, 1]", "stop.first_samples=8", "identities.count=12")
     with pytest.raises(EnvironmentFault, match="samples were rejected"):
         small.make(hopeless, bundle, tmp_path / "out")
-    assert finished(Storage(tmp_path / "out"))  # what was found out is kept
+    assert list_finished(Storage(tmp_path / "out"))  # what was found out is kept
 
 
 @pytest.fixture(scope="module")
@@ -161,18 +161,18 @@ def driver(bundle: Path, out: str) -> subprocess.Popen[str]:
 def test_a_killed_run_on_object_storage_resumes_to_the_same_bytes(s3: str, whole: Path) -> None:
     out = Storage(f"{s3}/killed")
     process = driver(whole / "bundle" / "bundle.yaml", out.uri)
-    while process.poll() is None and len(finished(out)) < 2:
+    while process.poll() is None and len(list_finished(out)) < 2:
         time.sleep(0.1)
     process.kill()
     process.communicate(timeout=60)
-    kept = committed(out)
+    kept = read_commits(out)
     assert 2 <= len(kept) < 8
 
     process = driver(whole / "bundle" / "bundle.yaml", out.uri)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert {name: out.read(name) for name in out.list("data") + out.list("rejects")} == small.shards(whole / "whole")
-    assert kept.items() <= committed(out).items()
+    assert kept.items() <= read_commits(out).items()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -196,7 +196,7 @@ def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(
     small.make(job("identities.count=16"), bundle, out)
     assert small.shards(out) == small.shards(whole / "whole")
     assert all(path.read_bytes() == content for path, content in kept.items())
-    assert len(committed(Storage(out))) == 8
+    assert len(read_commits(Storage(out))) == 8
 
 
 DRIVER = """
@@ -226,11 +226,11 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(local_ray: Any, bundle: Bun
     try:
         with pytest.raises(EnvironmentFault, match=r"No space left.*run the same command again"):
             small.make(job("identities.count=24"), bundle, out, "writer.tasks=1")
-        before = committed(Storage(out))
+        before = read_commits(Storage(out))
         assert all((out / name).exists() for record in before.values() for name in record.files())
         subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
         report = small.make(job("identities.count=24"), bundle, out)
         assert report.samples == 96
-        assert before.items() <= committed(Storage(out)).items()
+        assert before.items() <= read_commits(Storage(out)).items()
     finally:
         subprocess.run(["umount", "--lazy", str(out)], check=True)  # workers may still hold a file

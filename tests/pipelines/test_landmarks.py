@@ -36,7 +36,7 @@ def test_a_bundle_without_the_part_has_no_such_stage(bundle: Bundle, whole: Bund
     assert chain_for(job(), bundle).stages == ("visible", "parser", "thermal", "faces", "gates")
     chain = chain_for(job(), whole)
     assert chain.stages == ("visible", "parser", "thermal", "faces", "gates", "landmarks")
-    (group,) = small.profile().grouped(chain.stages)
+    (group,) = small.profile().assign(chain.stages)
     assert group.stages[-1] == "landmarks"
     assert (
         "landmarks_70" in chain.tracked and "landmarks_478" not in chain.tracked

@@ -29,7 +29,7 @@ from pipelines.rows.ids import split_of
 from pipelines.run.clean import run as clean
 from pipelines.run.driver import end_run
 from pipelines.run.writer import tfake_values, write_partition, write_thermal_files
-from pipelines.storage.commits import committed
+from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -147,7 +147,7 @@ def test_parquet_files_without_a_row_are_refused(tmp_path: Path, planned: Callab
 def test_pairs_come_out_in_the_record(planned: Callable[..., ThermalizePlan], tmp_path: Path) -> None:
     plan = planned()
     whole_run(plan, write_partition)
-    record = committed(plan.out)[0]
+    record = read_commits(plan.out)[0]
     rows = pq.read_table(tmp_path / "out" / record.file).to_pylist()
     # A picture that is not square is padded; the padding is background.
     assert [(row["identity_id"], row["condition"]) for row in rows[:2]] == [
@@ -171,7 +171,7 @@ def test_pairs_come_out_in_the_record(planned: Callable[..., ThermalizePlan], tm
 def test_what_cannot_be_taken_has_its_reason(planned: Callable[..., ThermalizePlan], tmp_path: Path) -> None:
     plan = planned(layout="tfake")
     whole_run(plan, write_thermal_files)
-    record = committed(plan.out)[0]
+    record = read_commits(plan.out)[0]
     rejects = pq.read_table(tmp_path / "out" / record.facts["rejects"]).to_pylist()
     assert {(row["thermal"], row["thermal_kind"]) for row in rejects} == {(None, "")}
     reasons = {row["identity_id"]: row["reject"] for row in rejects}
@@ -203,7 +203,7 @@ def test_repeating_writes_the_same_bytes(planned: Callable[..., ThermalizePlan],
     digests = []
     for out in ("one", "two"):
         whole_run(planned(out, layout="tfake", partition_samples=3), write_thermal_files)
-        digests.append([record.digest for record in committed(Storage(tmp_path / out)).values()])
+        digests.append([record.digest for record in read_commits(Storage(tmp_path / out)).values()])
     assert digests[0] == digests[1] and len(digests[0]) == 3
     clean(str(tmp_path / "one"))
     assert (tmp_path / "one" / "warm" / "000000_thermal.png").exists()
@@ -225,7 +225,7 @@ def test_parquet_pictures_are_taken(starter: Bundle, tmp_path: Path, masked: boo
     assert sorted(path.name for path in (tmp_path / "out" / "cold" / "data").iterdir()) == [
         f"a-00000{k}_thermal.png" for k in range(3)
     ]  # two files may have a row of the same number
-    assert committed(plan.out)[0].facts["reasons"] == {"empty": 1}
+    assert read_commits(plan.out)[0].facts["reasons"] == {"empty": 1}
 
 
 def test_wrong_requests_are_refused_by_name(
@@ -358,7 +358,7 @@ def test_the_whole_run_on_ray_equals_this_process_and_goes_on(
     planned: Callable[..., ThermalizePlan], photos: Path, tmp_path: Path, local_ray: object
 ) -> None:
     whole_run(plan := planned("here", partition_samples=3), write_partition)
-    wanted = {part: record.digest for part, record in committed(plan.out).items()}
+    wanted = {part: record.digest for part, record in read_commits(plan.out).items()}
     out = tmp_path / "ray"
 
     def run() -> thermalize.Summary:
@@ -367,12 +367,12 @@ def test_the_whole_run_on_ray_equals_this_process_and_goes_on(
     summary = run()
     assert (summary.pictures, summary.thermalized) == (9, 4)
     assert summary.reasons == {"no mask": 1, "mask": 2, "truncated": 1, "cannot be read": 1}
-    assert {part: record.digest for part, record in committed(Storage(out)).items()} == wanted
-    lost = committed(Storage(out))[0]
+    assert {part: record.digest for part, record in read_commits(Storage(out)).items()} == wanted
+    lost = read_commits(Storage(out))[0]
     (out / "_commits" / "part-00000.json").unlink()
     (out / lost.file).unlink()
     assert run() == summary
-    assert {part: record.digest for part, record in committed(Storage(out)).items()} == wanted
+    assert {part: record.digest for part, record in read_commits(Storage(out)).items()} == wanted
     from datasets import load_dataset
 
     assert len(load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))) == 8

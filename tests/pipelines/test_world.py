@@ -14,9 +14,9 @@ from pipelines import world
 from pipelines.pictures.codecs import decode
 from pipelines.rows.schema import SEEN, WORLD
 from pipelines.rows.shards import Shards
-from pipelines.storage.commits import committed
+from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
-from pipelines.world import WorldJob, commit_shard, plan
+from pipelines.world import WorldJob, commit_shard, write_plan
 from tests.pipelines import worlds
 
 
@@ -52,19 +52,19 @@ def test_the_digest_ignores_the_count_alone() -> None:
 def test_another_world_and_a_part_shard_are_refused(tmp_path: Path) -> None:
     job = WorldJob(domain="portrait", split="test", count=10, views=1, partition=4)
     storage = Storage(tmp_path)
-    assert plan(job, storage).partitions == 3
+    assert write_plan(job, storage).partitions == 3
     with pytest.raises(UserError, match="no person 100000"):
-        plan(WorldJob(domain="portrait", split="test", count=1, first=100_000), Storage(tmp_path / "x"))
+        write_plan(WorldJob(domain="portrait", split="test", count=1, first=100_000), Storage(tmp_path / "x"))
     with pytest.raises(
         UserError, match="domain fake has no thermal picture: it fills --layout facesynthetics, not sejong"
     ):
-        plan(WorldJob(domain="fake", split="test", count=1, layout="sejong"), Storage(tmp_path / "y"))
+        write_plan(WorldJob(domain="fake", split="test", count=1, layout="sejong"), Storage(tmp_path / "y"))
     commit_shard(filler(job, 2), job, storage)
-    assert plan(job, storage).samples == 10
+    assert write_plan(job, storage).samples == 10
     with pytest.raises(UserError, match=r"belongs to another run; what differs: size: 128 -> 64"):
-        plan(job.model_copy(update={"size": 64}), storage)
+        write_plan(job.model_copy(update={"size": 64}), storage)
     with pytest.raises(UserError, match=r"part shard \(2 of 4 rows\).*multiple of 4"):
-        plan(job.model_copy(update={"count": 20}), storage)
+        write_plan(job.model_copy(update={"count": 20}), storage)
 
 
 def test_the_writer_takes_whole_partitions_only(tmp_path: Path) -> None:
@@ -75,7 +75,9 @@ def test_the_writer_takes_whole_partitions_only(tmp_path: Path) -> None:
 
 def filler(job: WorldJob, part: int) -> pa.Table:
     """Return a block of the right length with nothing but its numbers."""
-    return pa.Table.from_pylist([{"partition": part, "view": row} for row in job.rows_of(part)], schema=world.BLOCK)
+    return pa.Table.from_pylist(
+        [{"partition": part, "view": row} for row in job.rows_of(part)], schema=world.BLOCK_SCHEMA
+    )
 
 
 def test_a_rendered_row_says_what_it_is(tmp_path: Path) -> None:
@@ -98,11 +100,11 @@ def test_a_world_through_ray_resumes_and_holds_the_truth(tmp_path: Path, local_r
     profile.write_text("{name: test, groups: [{stages: [render], actors: [1, 2]}]}")
     values = {"size": 32, "profile": str(profile), "views": 2, "conditions": ("warm", "cold"), "partition": 4}
     storage = world.run("portrait", "generator", 8, str(tmp_path / "world"), **values)  # type: ignore[arg-type]
-    before = {part: record.digest for part, record in committed(storage).items()}
+    before = {part: record.digest for part, record in read_commits(storage).items()}
     assert list(before) == [0, 1]
     storage.remove("_commits/part-00001.json")
     world.run("portrait", "generator", 12, storage.uri, **values)  # type: ignore[arg-type]
-    after = {part: record.digest for part, record in committed(storage).items()}
+    after = {part: record.digest for part, record in read_commits(storage).items()}
     assert list(after) == [0, 1, 2]
     assert {part: after[part] for part in before} == before  # the partition made again has the same bytes
 
@@ -116,6 +118,6 @@ def test_a_world_through_ray_resumes_and_holds_the_truth(tmp_path: Path, local_r
     assert 25 < cold < warm < 40
     inside = (rows["landmarks_70"] > 0) & (rows["landmarks_70"] < 32)
     assert inside.mean() > 0.8
-    table = pq.read_table(storage.path(committed(storage)[0].file))
+    table = pq.read_table(storage.path(read_commits(storage)[0].file))
     assert set(json.loads(table.column("attributes")[0].as_py())) >= {"hair_colour", "expression", "glasses"}
     assert json.loads(storage.read("manifest.json"))["rows"] == 12

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.config.profile import Group, Profile
-from pipelines.rows.encode import parquet
-from pipelines.rows.schema import RECORD, schema
-from pipelines.storage.commits import Commit, commit, finished, write_shard
+from pipelines.rows.encode import encode_parquet
+from pipelines.rows.schema import RECORD, arrow_schema
+from pipelines.storage.commits import Commit, commit, list_finished, write_shard
 from pipelines.storage.uri import Storage
-from pipelines.world import Renderer, WorldJob, commit_shard, plan
+from pipelines.world import Renderer, WorldJob, commit_shard, write_plan
 
 JOB = WorldJob(
     domain="portrait", split="generator", count=16, size=32, views=2, conditions=("warm", "cold"), partition=8
@@ -22,7 +22,7 @@ PROFILE = Profile(name="test", groups=[Group(stages=["render"], actors=(1, 2))])
 def write(folder: Path, job: WorldJob = JOB) -> str:
     """Render `job` into `folder` in this process, by the same stages that Ray Data runs; returns the folder."""
     storage = Storage(folder)
-    planned, done = plan(job, storage), finished(storage)
+    planned, done = write_plan(job, storage), list_finished(storage)
     pending = [part for part in range(planned.partitions) if part not in done]
     renderer = Renderer(job, pending, threads=1)
     for number in range(len(pending)):
@@ -49,7 +49,7 @@ def write_record(folder: Path, people: int, held_out: int, size: int = 64) -> st
             split = "validation" if row["world_identity"] - first >= people - held_out else "train"
             changed = {"split": split, "thermal_kind": "predicted", "caption": "A face.", "seed": 0}
             rows.append({name: value for name, value in (row | changed).items() if name in RECORD})
-        content = parquet(pa.Table.from_pylist(rows, schema=schema(RECORD)))
+        content = encode_parquet(pa.Table.from_pylist(rows, schema=arrow_schema(RECORD)))
         name, digest = write_shard(storage, "data", part, content)
         commit(storage, part, Commit(name, len(rows), digest))
     return storage.uri

@@ -36,11 +36,11 @@ from models.temperature import from_centikelvin
 from models.weights.bundle import digests
 from models.weights.store import ROOT
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.embed import looked_at
+from pipelines.embed import find_faces
 from pipelines.pictures.codecs import decode, encode_png_rgb
 from pipelines.plan.thermalize import write_thermalize_plan
 from pipelines.rows.record import pairs_of
-from pipelines.rows.schema import RECORD, schema
+from pipelines.rows.schema import RECORD, arrow_schema
 from pipelines.run.chain import Chain
 from pipelines.storage.uri import Storage
 from serve import pairs_request as order
@@ -120,7 +120,7 @@ def test_pairs_are_what_a_job_makes_of_the_same_seed(client: Client) -> None:
     expected, rejects = rows.records(made, Chain(made.chain, made.chain.stages, made.attempts)(samples))
     assert not rejects
     served = [decoded(pair.model_dump()) for pair in answer.pairs]
-    ours, theirs = (pa.Table.from_pylist(pairs, schema=schema(RECORD)) for pairs in (served, expected))
+    ours, theirs = (pa.Table.from_pylist(pairs, schema=arrow_schema(RECORD)) for pairs in (served, expected))
     assert [name for name in ours.column_names if not ours[name].equals(theirs[name])] == []
     assert json.loads(answer.pairs[0].provenance)["recipe"] == made.recipe.digest
 
@@ -183,7 +183,7 @@ def test_faces_are_embedded_as_the_job_embeds_them(client: Client, faces: list[n
     found = client.embed(files).embeddings
     link = SETTINGS.load().chain.link("faces")
     stage = link.load(threads=1)
-    for row, expected in zip(found, looked_at(stage, [*faces, group], link.batch(0)), strict=True):
+    for row, expected in zip(found, find_faces(stage, [*faces, group], link.batch(0)), strict=True):
         assert row.reason == expected["reason"]
         if not row.reason:
             np.testing.assert_allclose(row.embedding, expected["embedding"], atol=1e-5)

@@ -117,7 +117,7 @@ def test_each_stage_group_has_nodes_of_its_label_that_fit_it() -> None:
     profile = Profile.model_validate(yaml.safe_load(files["data"]["profile.yaml"]))
     workers = {group["groupName"]: group for group in cluster_of(document)["workerGroupSpecs"]}
     assert set(workers) == {"visible", "parser", "faces", "io"}
-    groups = profile.grouped(tuple(STAGES))
+    groups = profile.assign(tuple(STAGES))
     assert [group.stages for group in groups] == [["visible"], ["parser", "thermal"], ["faces", "gates", "landmarks"]]
     for group in groups:
         worker = workers[group.stages[0]]

@@ -25,7 +25,7 @@ from cluster.submission import working_dir as travel
 from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
 from pipelines.run.session import EXCLUDED
-from pipelines.storage.commits import committed, finished
+from pipelines.storage.commits import list_finished, read_commits
 from pipelines.storage.uri import Storage
 
 ROOMS = ("cluster", "serve", "pipelines", "models")
@@ -266,13 +266,13 @@ def test_a_job_is_submitted_stopped_and_resumed(
     assert cli.main([*submit, "--detach", "--", *words]) == 0
     first = capsys.readouterr().out.strip()
     client = ray_jobs.connect(address)
-    while len(finished(out)) < 2 and not client.get_job_status(first).is_terminal():
+    while len(list_finished(out)) < 2 and not client.get_job_status(first).is_terminal():
         time.sleep(0.2)
     assert cli.main([*submit, "--", *words]) == 2
     assert f"job {first} already writes to" in capsys.readouterr().err
     assert cli.main([*jobs, "stop", first]) == 0
     assert "STOPPED" in capsys.readouterr().out
-    kept = committed(out)
+    kept = read_commits(out)
     assert 2 <= len(kept) < 10, client.get_job_logs(first)
     assert out.list("_lease") == []  # it was given the time to end in order
     assert cli.main([*jobs, "follow", first]) == 75
@@ -283,7 +283,7 @@ def test_a_job_is_submitted_stopped_and_resumed(
     second = shown.splitlines()[0]
     assert f"data set: {out.uri}" in shown
     assert shown.partition("\n")[2] == client.get_job_logs(second)
-    assert kept.items() <= committed(out).items() and len(committed(out)) == 10
+    assert kept.items() <= read_commits(out).items() and len(read_commits(out)) == 10
     launches = [json.loads(out.read(name)) for name in out.list("_plan/launches")]
     assert len(launches) == 2 and all(launch["commit"] for launch in launches)
 

@@ -16,7 +16,7 @@ from pipelines.config.chain import ChainSpec, check_profile, resolve_chain
 from pipelines.config.generate import BRINGS, chain_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import chain_of, stage_recipes
-from pipelines.storage.commits import committed
+from pipelines.storage.commits import read_commits
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]
@@ -80,7 +80,7 @@ def test_a_second_kind_of_a_stage_is_one_line_of_the_table(nothing: Bundle, job:
     other = load_bundle("null", ["parser.kind=other"])
     plan = small.make_here(job("identities.count=2", "gates.face_area=[1, 1]"), other, tmp_path / "out")
     assert plan.recipe.stages[1].kind == "other"
-    (record,) = committed(plan.out).values()
+    (record,) = read_commits(plan.out).values()
     assert record.rows == 16 and record.facts["rejected"] == 0  # the whole picture is face
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.pictures.square import squared
+from pipelines.pictures.square import make_square
 
 SIDES = st.integers(1, 90)
 
@@ -14,7 +14,7 @@ SIDES = st.integers(1, 90)
 @given(SIDES, SIDES, SIDES, st.booleans())
 def test_the_box_holds_the_picture_and_nothing_else(height: int, width: int, side: int, ids: bool) -> None:
     picture = np.full((height, width) if ids else (height, width, 3), 200, np.uint8)
-    square, (x0, y0, x1, y1) = squared(picture, side)
+    square, (x0, y0, x1, y1) = make_square(picture, side)
     assert square.shape == (side, side, *picture.shape[2:]) and square.dtype == np.uint8
     assert 0 <= x0 < x1 <= side and 0 <= y0 < y1 <= side
     # The box has the picture's extent, rounded outwards, and touches the square's edge along the longer side.
@@ -36,11 +36,11 @@ def test_the_box_holds_the_picture_and_nothing_else(height: int, width: int, sid
 def test_a_square_picture_is_merely_resized_and_one_that_fits_is_untouched(own: int, side: int, seed: int) -> None:
     picture = np.random.default_rng(seed).integers(0, 256, (own, own, 3), dtype=np.uint8)
     how = cv2.INTER_AREA if own > side else cv2.INTER_LINEAR
-    square, box = squared(picture, side)
+    square, box = make_square(picture, side)
     assert box == (0, 0, side, side)
     assert np.array_equal(square, cv2.resize(picture, (side, side), interpolation=how))
-    assert np.array_equal(squared(picture, own)[0], picture)
-    assert np.array_equal(squared(picture[..., 0], own)[0], picture[..., 0])
+    assert np.array_equal(make_square(picture, own)[0], picture)
+    assert np.array_equal(make_square(picture[..., 0], own)[0], picture[..., 0])
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_a_square_picture_is_merely_resized_and_one_that_fits_is_untouched(own: 
     ],
 )
 def test_the_picture_lies_in_the_middle(height: int, width: int, side: int, box: tuple[int, int, int, int]) -> None:
-    assert squared(np.ones((height, width, 3), np.uint8), side)[1] == box
+    assert make_square(np.ones((height, width, 3), np.uint8), side)[1] == box
 
 
 @given(SIDES, SIDES, SIDES, st.integers(0, 2**32 - 1))
 def test_classes_stay_classes(height: int, width: int, side: int, seed: int) -> None:
     ids = np.random.default_rng(seed).choice(np.array([3, 11, 18], np.uint8), (height, width))
-    assert set(np.unique(squared(ids, side)[0])) <= {0, 3, 11, 18}
+    assert set(np.unique(make_square(ids, side)[0])) <= {0, 3, 11, 18}

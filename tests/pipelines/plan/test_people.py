@@ -15,7 +15,7 @@ from pipelines.config.job import Identities
 from pipelines.plan import sampling
 from pipelines.plan.capacity import chance_of_near
 from pipelines.plan.given import GivenPeople
-from pipelines.plan.identities import Identity, Reference, checked
+from pipelines.plan.identities import Identity, Reference, check_embedding
 from pipelines.plan.people import People, people_of
 from pipelines.plan.sampling import (
     PATIENCE,
@@ -24,7 +24,7 @@ from pipelines.plan.sampling import (
     SampledPeople,
     choose_candidates,
     identity_id,
-    sampled,
+    sample_people,
 )
 
 
@@ -54,7 +54,7 @@ def one_by_one(reference: Reference, count: int, minimum_angle: float, seed: int
 def test_people_are_those_who_were_sampled_one_by_one(angle: float) -> None:
     """At 55 degrees every second candidate is refused towards the end."""
     reference = Reference.of(load_bundle("starter"))
-    expected, found = one_by_one(reference, 1000, angle, 7), sampled(reference, 1000, angle, 7)
+    expected, found = one_by_one(reference, 1000, angle, 7), sample_people(reference, 1000, angle, 7)
     assert [name for name, _ in found] == [name for name, _ in expected]
     assert np.array([e for _, e in found]).tobytes() == np.array([e for _, e in expected]).tobytes()
     people = SampledPeople(reference, 1000, angle, 7)
@@ -111,7 +111,7 @@ def test_nobody_is_compared_where_no_two_can_be_near(monkeypatch: pytest.MonkeyP
     null = Reference.of(load_bundle("null"))
     monkeypatch.setattr(Crowd, "grow", lambda *_: pytest.fail("compared"))
     assert choose_candidates(null, 10**6, 50, 0)[-1] == 10**6 - 1
-    assert len(sampled(Reference.of(load_bundle("starter")), 1, 0.0, 3)) == 1
+    assert len(sample_people(Reference.of(load_bundle("starter")), 1, 0.0, 3)) == 1
     with pytest.raises(pytest.fail.Exception, match="compared"):
         choose_candidates(null, 10**6, 80, 0)
 
@@ -191,7 +191,7 @@ def test_given_people_come_in_blocks_as_each_alone(tmp_path: Path, monkeypatch: 
     for start, stop in ((0, 40), (5, 6), (7, 21), (39, 40)):
         found = everyone(people, start, stop)
         assert [person.id for person in found] == [row["identity_id"] for row in rows[start:stop]]
-        alone = [checked(row["embedding"], "") for row in rows[start:stop]]
+        alone = [check_embedding(row["embedding"], "") for row in rows[start:stop]]
         assert np.array([person.embedding for person in found]).tobytes() == np.array(alone).tobytes()
     assert everyone(people, 3, 4)[0].given == {"sex": "man"}
     assert len(GivenPeople(path, 9)) == 9

@@ -58,20 +58,20 @@ def test_a_plan_that_was_stopped_between_two_pieces_goes_on_with_the_same(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = write_plan(job("identities.count=11"), bundle, Storage(tmp_path / "whole"))
-    out, table_of = Storage(tmp_path / "out"), extend.table_of
+    out, people_table = Storage(tmp_path / "out"), extend.people_table
 
     def broken(people: list[Identity]) -> pa.Table:
         if people[0].id == whole.identity_table(3)["identity_id"][0].as_py():
             raise KeyboardInterrupt
-        return table_of(people)
+        return people_table(people)
 
-    monkeypatch.setattr(extend, "table_of", broken)
+    monkeypatch.setattr(extend, "people_table", broken)
     with pytest.raises(KeyboardInterrupt):
         write_plan(job("identities.count=11"), bundle, out)
     assert [name for name in out.list() if "pieces" in name] == [
         f"_plan/pieces/00000{end}" for end in ("-identities.parquet", "-samples.parquet", ".json")
     ]
-    monkeypatch.setattr(extend, "table_of", table_of)
+    monkeypatch.setattr(extend, "people_table", people_table)
     again = write_plan(job("identities.count=11"), bundle, out)
     assert rows(again) == rows(whole) and files(again.out) == files(whole.out)
 
@@ -123,11 +123,11 @@ def test_tables_are_let_go_as_they_are_written(tmp_path: Path) -> None:
             assert not out.list("_plan/pieces")[2:], "hidden until it is whole"
             yield pa.table({"x": np.arange(k + 1)})
 
-    pieces = Pieces(out, []).extended({"people": tables("p"), "samples": tables("s")}, start=0, stop=3, digest="")
+    pieces = Pieces(out, []).extend({"people": tables("p"), "samples": tables("s")}, start=0, stop=3, digest="")
     assert made == ["p0", "s0", "p1", "s1", "p2", "s2"]
     assert [pieces.rows(k) for k in range(3)] == [1, 2, 3] and pieces.samples == 6
     assert pieces.table(2, "people")["x"].to_pylist() == [0, 1, 2]
-    assert Pieces(out, []).extended({"samples": iter(())}, start=0, stop=0, digest="").found == ()
+    assert Pieces(out, []).extend({"samples": iter(())}, start=0, stop=0, digest="").found == ()
 
 
 def test_a_file_that_cannot_be_written_whole_is_not_there(

@@ -25,7 +25,7 @@ from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import read_plan
 from pipelines.plan.given import GivenPeople
 from pipelines.plan.identities import RECOGNISER, Identity, Reference
-from pipelines.plan.sampling import sampled
+from pipelines.plan.sampling import sample_people
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -101,12 +101,12 @@ def test_a_partition_keeps_to_what_its_columns_may_take(
 
 def test_sampled_identities_keep_their_distance_and_their_order(bundle: Bundle) -> None:
     reference = Reference.of(bundle)
-    people = sampled(reference, 40, 70, seed=0)
+    people = sample_people(reference, 40, 70, seed=0)
     cosines = np.array([a for _, a in people]) @ np.array([a for _, a in people]).T
     assert np.degrees(np.arccos(np.clip(cosines[~np.eye(40, dtype=bool)].max(), -1, 1))) >= 70
-    assert [name for name, _ in sampled(reference, 5, 70, seed=0)] == [name for name, _ in people[:5]]
+    assert [name for name, _ in sample_people(reference, 5, 70, seed=0)] == [name for name, _ in people[:5]]
     with pytest.raises(UserError, match=r"only \d+ of 500 identities are 89 degrees apart.*Lower"):
-        sampled(reference, 500, 89, seed=0)
+        sample_people(reference, 500, 89, seed=0)
 
 
 def table(ids: list[str], embeddings: list[list[float]], **columns: list[str]) -> pa.Table:
@@ -272,7 +272,7 @@ def test_the_files_of_the_repository_load() -> None:
         load_job(name)
     stages = ("visible", "parser", "thermal", "faces", "gates")
     for name in ("laptop", "gpu", "cluster"):
-        assert [s for group in load_profile(name).grouped(stages) for s in group.stages] == list(stages)
+        assert [s for group in load_profile(name).assign(stages) for s in group.stages] == list(stages)
     with pytest.raises(UserError, match="no profile 'desktop': name one of cluster, gpu, laptop"):
         load_profile("desktop")
 
@@ -280,7 +280,7 @@ def test_the_files_of_the_repository_load() -> None:
 def test_a_new_stage_joins_the_group_before_it() -> None:
     profile = small.profile("groups=[{stages: [visible, parser]}, {stages: [faces]}]")
     chain = ("visible", "parser", "landmarks", "faces")
-    assert [group.stages for group in profile.grouped(chain)] == [["visible", "parser", "landmarks"], ["faces"]]
+    assert [group.stages for group in profile.assign(chain)] == [["visible", "parser", "landmarks"], ["faces"]]
     with pytest.raises(UserError, match="groups: no stage 'visibel'; known: visible, parser"):
         small.profile("groups=[{stages: [visibel]}]")
 

@@ -26,10 +26,11 @@ from models.synthworld.sampling.domain import load_domain
 from models.temperature import UNITS, from_centikelvin, from_unit, to_centikelvin
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.codecs import decode
+from pipelines.pictures.open import BadPicture
 from pipelines.plan.world import WorldJob
-from pipelines.readers import items, layout_of, listed, rows
+from pipelines.readers import layout_of, list_files, list_items, read_row
 from pipelines.readers.item import Item, Sample
-from pipelines.readers.shape import shaped
+from pipelines.readers.shape import make_row
 from pipelines.readers.world_layouts import finish_files, write_files
 from pipelines.storage.uri import Storage
 from pipelines.world import Renderer
@@ -83,8 +84,13 @@ def job(layout: str, images: Path, **values: Any) -> GatherJob:
 
 def read(wanted: GatherJob, out: Storage | None = None) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the rows of a job, and the reasons of those that were refused."""
-    reasons = dict[str, str]()
-    return list(rows(wanted, reasons.__setitem__, out)), reasons
+    found, reasons = list[dict[str, Any]](), dict[str, str]()
+    for item in list_items(wanted, list_files(wanted), out):
+        try:
+            found.append(read_row(item, wanted, out))
+        except BadPicture as error:
+            reasons[item.name] = str(error)
+    return found, reasons
 
 
 def celsius(block: pa.Table, row: int) -> np.ndarray:
@@ -129,8 +135,8 @@ def test_sejong_comes_back_in_grey(block: pa.Table, written: dict[str, Path]) ->
     assert all(row["thermal_kind"] == "minmax" and row["thermal"].dtype == np.uint8 for row in found)
     assert len({row["identity_id"] for row in found}) == 1 and (found[0]["classes"] == IGNORE).all()
     layout, domain = layout_of(wanted), load_domain("lab")
-    for item in items(wanted, listed(wanted)):
-        sample = layout.sample(item, wanted, None)
+    for item in list_items(wanted, list_files(wanted)):
+        sample = layout.read_sample(item, wanted, None)
         number = 2 * int(Path(item.name).name[:6]) + item.name.endswith("cold")
         who = [block.column(name)[number].as_py() for name in ("world_identity", "view", "condition")]
         truth = torch.from_numpy(from_centikelvin(decode(block.column("thermal")[number].as_py()["bytes"])))
@@ -147,10 +153,10 @@ def test_sejong_comes_back_in_grey(block: pa.Table, written: dict[str, Path]) ->
 def test_charlotte_comes_back(block: pa.Table, written: dict[str, Path]) -> None:
     """Temperature within half a centikelvin, points within half a pixel; 43 of them for the view that is a profile."""
     wanted = job("charlotte", written["charlotte"])
-    layout, domain, found = layout_of(wanted), load_domain("field"), list(items(wanted, listed(wanted)))
+    layout, domain, found = layout_of(wanted), load_domain("field"), list(list_items(wanted, list_files(wanted)))
     assert [item.name for item in found] == ["10000", "10001", "10002", "10003"]
     for number, item in enumerate(found):
-        sample = layout.sample(item, wanted, None)
+        sample = layout.read_sample(item, wanted, None)
         who = [block.column(name)[number].as_py() for name in ("world_identity", "view", "condition")]
         truth = torch.from_numpy(from_centikelvin(decode(block.column("thermal")[number].as_py()["bytes"])))
         box = block.column("bbox")[number].as_py()
@@ -198,7 +204,7 @@ def test_points_move_with_the_pixels_under_them(
     sample = Sample(
         visible=np.repeat((blob * 255).astype(np.uint8)[..., None], 3, 2), celsius=thermal, points={5: named}
     )
-    row = shaped(sample, Item("a"), GatherJob(layout="plain", images="x", size=size, crop=crop))
+    row = make_row(sample, Item("a"), GatherJob(layout="plain", images="x", size=size, crop=crop))
     place = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1)
     for picture, slack in ((row["visible"][..., 0].astype(float), 0.35), (np.nan_to_num(row["thermal"] - 20), 1.0)):
         weight = np.where(picture > 0.5 * picture.max(), picture, 0)
@@ -471,18 +477,6 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path: Path) -> None:
     for wrong in ({"unit": "grey"}, {"thermal": "x"}, {"columns": {"visible": "NAME.jpg"}}):
         with pytest.raises(ValueError, match="layout"):
             job("sejong", tmp_path, **wrong)
-
-
-def test_a_row_is_read_when_it_is_asked_for(written: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streaming: the second picture is not opened while the first is used."""
-    opened = list[str]()
-    before = Storage.read
-    monkeypatch.setattr(Storage, "read", lambda self, name: opened.append(name) or before(self, name))
-    stream = rows(job("facesynthetics", written["facesynthetics"]))
-    next(stream)
-    assert {name[:6] for name in opened} == {"000000"}
-    next(stream)
-    assert {name[:6] for name in opened} == {"000000", "000001"}
 
 
 def test_counts_of_an_unknown_unit_become_grey(tmp_path: Path) -> None:

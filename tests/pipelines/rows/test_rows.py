@@ -9,12 +9,12 @@ from models.columns import COLUMNS, SPLITS, Column
 from pipelines.rows import document
 from pipelines.rows.encode import name_rendered
 from pipelines.rows.ids import split_of
-from pipelines.rows.schema import GATHERED, PICTURE, RECORD, WORLD, arrow_type, schema
+from pipelines.rows.schema import GATHERED, PICTURE, RECORD, WORLD, arrow_schema, arrow_type
 
 
 @pytest.mark.parametrize("names", [WORLD, GATHERED, RECORD], ids=["world", "gathered", "record"])
 def test_outputs_are_selections_of_the_vocabulary(names: tuple[str, ...]) -> None:
-    found = schema(names)
+    found = arrow_schema(names)
     assert found.names == list(names) and len(set(names)) == len(names)
     assert found.field("visible").type == PICTURE and found.field("thermal").type == PICTURE
     assert found.field("landmarks_70").type == pa.list_(pa.float32(), 140)

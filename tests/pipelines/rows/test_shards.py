@@ -12,10 +12,10 @@ import pytest
 from models.errors import UserError
 from models.temperature import from_centikelvin, to_centikelvin
 from pipelines.pictures.codecs import decode, encode_jpeg, encode_png
-from pipelines.rows.encode import parquet, picture
-from pipelines.rows.schema import schema
+from pipelines.rows.encode import encode_parquet, picture
+from pipelines.rows.schema import arrow_schema
 from pipelines.rows.shards import Shards
-from pipelines.storage.commits import Commit, commit, committed, write_shard
+from pipelines.storage.commits import Commit, commit, read_commits, write_shard
 from pipelines.storage.uri import Storage
 
 COLUMNS = ("world_identity", "visible", "classes", "valid", "thermal", "landmarks_70", "seen_70_visible", "attributes")
@@ -25,8 +25,8 @@ def write_rows(folder: Path, rows: list[dict[str, Any]], partition: int = 4) -> 
     """Write rows of any columns as shards of `partition` rows; returns the folder."""
     storage, names = Storage(folder), list(dict.fromkeys(name for row in rows for name in row))
     for part, begin in enumerate(range(0, len(rows), partition)):
-        table = pa.Table.from_pylist(rows[begin : begin + partition], schema=schema(names))
-        name, digest = write_shard(storage, "data", part, parquet(table))
+        table = pa.Table.from_pylist(rows[begin : begin + partition], schema=arrow_schema(names))
+        name, digest = write_shard(storage, "data", part, encode_parquet(table))
         commit(storage, part, Commit(name, len(table), digest))
     return storage.uri
 
@@ -110,7 +110,7 @@ def test_prepare_sees_degrees_and_is_what_remains(tmp_path: Path, memory: int) -
 @pytest.mark.parametrize("damage", ["garbage", "cut", "gone", "one bit"])
 def test_a_damaged_shard_is_named_and_survived(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     storage = small_shards(tmp_path)
-    file = Path(storage.path(committed(storage)[2].file))
+    file = Path(storage.path(read_commits(storage)[2].file))
     if damage == "gone":
         file.unlink()
     elif damage == "one bit":  # in the middle of a picture, which would still decode
@@ -129,7 +129,7 @@ def test_a_damaged_shard_is_named_and_survived(tmp_path: Path, damage: str, capl
 
 def test_a_row_that_cannot_be_decoded_is_named_and_stood_in_for(tmp_path: Path) -> None:
     storage = small_shards(tmp_path / "good", partitions=1)
-    table = pq.read_table(storage.path(committed(storage)[0].file))
+    table = pq.read_table(storage.path(read_commits(storage)[0].file))
     pictures = table.column("visible").to_pylist()
     pictures[2] = b"no picture"
     table = table.set_column(table.schema.get_field_index("visible"), "visible", [pictures])
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path: Path) -> None
     storage = small_shards(tmp_path / "a", partitions=1)
     with pytest.raises(UserError, match="task parser reads depth, which .* has not: .*part-00000.* has world_identity"):
         Shards(storage.uri, ("depth",), reader="task parser")
-    Path(storage.path(committed(storage)[0].file)).write_bytes(b"")
+    Path(storage.path(read_commits(storage)[0].file)).write_bytes(b"")
     with pytest.raises(UserError, match="no shard of .* can be read"):
         Shards(storage.uri, ("world_identity",))
 

@@ -212,7 +212,7 @@ def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:
     assert features.arrow_schema.types == schema.types
     rows = chain.stacked([run(plan)])
     with ThreadPoolExecutor(1) as threads:
-        table = record.table_of(plan.record, rows, np.arange(2), threads)
+        table = record.encode_pairs(plan.record, rows, np.arange(2), threads)
     again = pq.read_table(io.BytesIO(encoded(table)))
     assert again.schema.metadata[b"huggingface"] == schema.metadata[b"huggingface"]
     thermal = rows["thermal"][0, 1]

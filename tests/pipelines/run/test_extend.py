@@ -23,7 +23,7 @@ from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import GeneratePlan, read_plan
 from pipelines.plan.pieces import read_pieces
 from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
-from pipelines.storage.commits import committed
+from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -103,7 +103,7 @@ def test_captions_of_a_piece_that_begins_small_share_no_file_larger_than_others(
 def test_a_run_that_was_stopped_may_be_extended_before_it_is_finished(bundle: Bundle, job: Job, tmp_path: Path) -> None:
     write_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))  # and no row of it
     plan = small.make_here(job("identities.count=5"), bundle, tmp_path / "out")
-    assert len(committed(plan.out, plan.partitions)) == 3 and plan.samples == 20
+    assert len(read_commits(plan.out, plan.partitions)) == 3 and plan.samples == 20
 
 
 def test_fewer_than_planned_is_refused(bundle: Bundle, job: Job, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from pipelines.rows.record import pair_id
 from pipelines.run import clean, provenance, session
 from pipelines.run.progress import State
 from pipelines.run.writer import write_partition
-from pipelines.storage.commits import committed
+from pipelines.storage.commits import read_commits
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -160,7 +160,7 @@ def test_clean_removes_what_no_record_names_and_nothing_else(plan: GeneratePlan)
 
 def test_commits_that_are_deleted_while_a_run_goes_on_are_missed_at_its_end(plan: GeneratePlan) -> None:
     small.write_missing(plan, small.chain_of(plan))
-    assert list(committed(plan.out, plan.partitions)) == [0, 1, 2]
+    assert list(read_commits(plan.out, plan.partitions)) == [0, 1, 2]
     Path(plan.out.uri, "_commits", "part-00001.json").unlink()
     with pytest.raises(
         EnvironmentFault, match=r"1 of its 3 partitions .*part-00001.json\): they were deleted meanwhile"

@@ -20,7 +20,7 @@ from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.plan.extend import write_plan
 from pipelines.plan.given import GivenPeople
-from pipelines.plan.identities import table_of
+from pipelines.plan.identities import people_table
 from pipelines.plan.people import people_of
 from pipelines.run.writer import write_partition
 from pipelines.storage.uri import Storage
@@ -164,7 +164,7 @@ def test_people_come_from_s3(bundle: Bundle, s3: str, faulty: Faulty) -> None:
     people = next(people_of(small.job().identities, bundle, seed=1).blocks(0, 6))
     there = Storage(f"{s3}/people")
     with there.fsspec.open(there.path("people.parquet"), "wb") as file:
-        pq.write_table(table_of(people), file)
+        pq.write_table(people_table(people), file)
     found = next(GivenPeople(f"{there.uri}/people.parquet", 4).blocks(0, 4))
     assert [person.id for person in found] == [person.id for person in people[:4]]
     faulty.answer("400 Bad Request", "ExpiredToken")

@@ -88,10 +88,10 @@ def test_a_second_commit_of_a_partition_is_dropped(storage: Storage) -> None:
     record = Commit(name, 4, digest, 4, {"rejects": "", "samples": 2})
     assert commits.commit(storage, 7, record)
     assert not commits.commit(storage, 7, EMPTY)
-    assert commits.committed(storage) == {7: record}
-    assert commits.finished(storage) == {7}
+    assert commits.read_commits(storage) == {7: record}
+    assert commits.list_finished(storage) == {7}
     assert storage.read(name) == b"rows"
-    manifest = commits.write_manifest(storage, commits.committed(storage), digest="d")
+    manifest = commits.write_manifest(storage, commits.read_commits(storage), digest="d")
     assert json.loads(storage.read("manifest.json")) == manifest
     assert [part["partition"] for part in manifest["partitions"]] == [7]
 
@@ -99,7 +99,7 @@ def test_a_second_commit_of_a_partition_is_dropped(storage: Storage) -> None:
 def test_a_damaged_record_names_itself_and_the_way_out(storage: Storage) -> None:
     storage.write("_commits/part-00001.json", b'{"file": ')
     with pytest.raises(EnvironmentFault, match=r"part-00001.json is damaged. Delete it and run again"):
-        commits.committed(storage)
+        commits.read_commits(storage)
 
 
 def test_a_live_driver_keeps_others_out_and_leaves_nothing_behind(storage: Storage) -> None:
