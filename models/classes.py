@@ -26,6 +26,6 @@ _COLOURS = np.array(
 )  # fmt: skip
 
 
-def painted(classes: np.ndarray) -> np.ndarray:
+def paint_classes(classes: np.ndarray) -> np.ndarray:
     """Return class ids uint8 [..., H, W] in distinct colours, uint8 [..., H, W, 3]; ids beyond the last class take its colour."""
     return _COLOURS[np.minimum(classes, len(_COLOURS) - 1)]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.classes import painted
+from models.classes import paint_classes
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
 from models.layers import Layer
@@ -184,7 +184,7 @@ def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
     lines = []
     for one in (stored, remade):
         shown = [one["visible"], colour_degrees(from_centikelvin(one["thermal"]), scale)]
-        lines.append(np.hstack([*shown, painted(one["classes"])] if "classes" in one else shown))
+        lines.append(np.hstack([*shown, paint_classes(one["classes"])] if "classes" in one else shown))
     sink = io.BytesIO()
     Image.fromarray(np.vstack(lines)).save(sink, "PNG")
     return sink.getvalue()

@@ -18,7 +18,7 @@ from models.landmarks.detect import Detector, Search, load_detector, write_detec
 from models.landmarks.metrics import nme
 from models.synthworld.render.capture import capture
 from models.synthworld.sampling.ranges import Domain
-from models.tasks.landmarker import annotated, modalities
+from models.tasks.landmarker import is_annotated, modalities
 
 FACELESS_IN_THERMAL = (*range(17, 27), 68, 69)
 """Of the 70: brows and pupils, which have little thermal contrast."""
@@ -77,7 +77,7 @@ def answers(
     standard = finder.config.standard
     collected: dict[str, dict[str, list[np.ndarray]]] = {}
     for whole in test:
-        known = annotated(np.asarray(whole[f"landmarks_{standard}"]))
+        known = is_annotated(np.asarray(whole[f"landmarks_{standard}"]))
         if not known.any():
             continue
         rows = {name: values[known] for name, values in whole.items()}

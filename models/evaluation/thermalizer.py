@@ -30,7 +30,7 @@ def evaluate_thermalizer(
         if "seen_classes" in rows:
             errors["parsed"].add(rows, predict(model, {**rows, "classes": rows["seen_classes"]}))
         for name in Baselines.NAMES:
-            errors[name].add(rows, baselines.answer(name, rows))
+            errors[name].add(rows, baselines.predict(name, rows))
     found = {name: collected.summary() for name, collected in errors.items()}
     metrics = dict(found["thermalizer"])
     for key, name in (("mae", "skill"), ("mae_offset", "skill_offset")):

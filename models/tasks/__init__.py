@@ -35,7 +35,7 @@ TASKS = {
 
 
 def absolute(value: str) -> str:
-    """Return a path as an absolute one, a URI and nothing as they are: workers run in folders of their own."""
+    """Return a path made absolute; a URI and an empty text stay as they are. Workers run in folders of their own."""
     return value if not value or "://" in value else os.path.abspath(os.path.expanduser(value))
 
 

@@ -40,10 +40,12 @@ class Config(TrainConfig):
 
 
 def build(config: Config) -> nn.Module:
+    """Return a fresh adapter between the two standards."""
     return Adapter(AdapterConfig(source=config.source, target=config.target, hidden=config.hidden))
 
 
 def _pair(rows: Columns, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true points of both standards, source [B, L, 2] and target [B, L', 2] px."""
     points = np.asarray(rows["landmarks_70"]), np.asarray(rows["landmarks_478"])
     return to_standard(*points, config.source), to_standard(*points, config.target)
 
@@ -52,11 +54,13 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     """Return the mean squared distance in face sizes, on turned and jittered rows."""
     assert isinstance(model, Adapter)
     source, target = (torch.from_numpy(np.asarray(v, np.float32)) for v in _pair(batch, config))
+    # Turn both about the middle of the source.
     draws = Draws(batch["draw"])
     angle = draws.uniform(-config.turn, config.turn) * (torch.pi / 180)
     turn = torch.stack([torch.stack([angle.cos(), angle.sin()], -1), torch.stack([-angle.sin(), angle.cos()], -1)], -2)
     middle = source.mean(dim=1, keepdim=True)
     source, target = ((v - middle) @ turn for v in (source, target))
+    # Noise on the source alone, in shares of the face's size: the landmarker's predictions are not exact either.
     size = source.square().sum(dim=2).mean(dim=1).sqrt()[:, None, None]
     source = source + config.jitter * size * draws.normal(*source.shape[1:])
     value = adaptation_loss(model, source, target)
@@ -66,8 +70,8 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the "NME W/H" of converted true points."""
     assert isinstance(model, Adapter)
-    found = [nme(adapt_points(model, source), target) for source, target in (_pair(part, config) for part in rows)]
-    error = float(np.concatenate(found).mean())
+    errors = [nme(adapt_points(model, source), target) for source, target in (_pair(batch, config) for batch in rows)]
+    error = float(np.concatenate(errors).mean())
     return {"score": -error, "nme": error}
 
 

@@ -82,16 +82,16 @@ def examples(seeds: Iterable[int], partial: float) -> tuple[Tensor, Tensor]:
     rows = []
     for seed in seeds:
         draw = random.Random(seed_of("captioner", seed))
-        asked = spread_attributes(draw, keep=draw.uniform(0.3, 1.0) if draw.random() < partial else 1.0)
-        chat = messages(asked)
-        prompt = tokenizer.apply_chat_template(chat, return_dict=False)
-        answer = tokenizer(caption(asked, seed) + tokenizer.eos_token)["input_ids"]
-        rows.append((prompt, answer))
-    width = min(max(len(prompt) + len(answer) for prompt, answer in rows), MAX_TOKENS)
+        attributes = spread_attributes(draw, keep=draw.uniform(0.3, 1.0) if draw.random() < partial else 1.0)
+        prompt = tokenizer.apply_chat_template(messages(attributes), return_dict=False)
+        completion = tokenizer(caption(attributes, seed) + tokenizer.eos_token)["input_ids"]
+        rows.append((prompt, completion))
+    # Padded on the right to the longest row; the loss counts the caption's tokens alone.
+    width = min(max(len(prompt) + len(completion) for prompt, completion in rows), MAX_TOKENS)
     tokens = torch.full((len(rows), width), int(tokenizer.pad_token_id))
     labels = torch.full((len(rows), width), -100)
-    for k, (prompt, answer) in enumerate(rows):
-        whole = torch.tensor(prompt + answer)[:width]
+    for k, (prompt, completion) in enumerate(rows):
+        whole = torch.tensor(prompt + completion)[:width]
         tokens[k, : len(whole)] = whole
         labels[k, len(prompt) : len(whole)] = whole[len(prompt) :]
     return tokens, labels
@@ -109,16 +109,18 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return how often sampled captions state what was asked, how many differ, and the loss on fresh captions."""
-    seeds = [seed_of("captioner", "validation", int(row)) for part in rows for row in part["row"]]
+    # Of the validation rows only the numbers are used: they seed the attributes.
+    seeds = [seed_of("captioner", "validation", int(row)) for batch in rows for row in batch["row"]]
     agreement, losses = Agreement(), []
     for begin in range(0, len(seeds), 64):
-        part = seeds[begin : begin + 64]
-        losses.append(loss(model, {"draw": np.array(part)}, config, 0)[0].item())
-        asked = [spread_attributes(random.Random(seed)) for seed in part]
-        for wanted, text in zip(asked, write(model, [messages(a) for a in asked], part[0]), strict=True):
-            agreement.add(wanted, text)
-    found = agreement.summary()
-    return {"score": found["captions_agree"], "loss": float(np.mean(losses)), **found}
+        few = seeds[begin : begin + 64]
+        losses.append(loss(model, {"draw": np.array(few)}, config, 0)[0].item())
+        asked = [spread_attributes(random.Random(seed)) for seed in few]
+        texts = write(model, [messages(attributes) for attributes in asked], few[0])
+        for attributes, text in zip(asked, texts, strict=True):
+            agreement.add(attributes, text)
+    summary = agreement.summary()
+    return {"score": summary["captions_agree"], "loss": float(np.mean(losses)), **summary}
 
 
 def write(model: nn.Module, chats: list[list[dict[str, str]]], seed: int, temperature: float = 0.8) -> list[str]:

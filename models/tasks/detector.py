@@ -58,15 +58,15 @@ def prepare(rows: Columns, config: Config) -> Columns:
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the detection loss of one canvas a row."""
+    """Return the detection loss on a canvas composed of each row: its picture whole, pasted faces, or none."""
     side = config.sides[step % len(config.sides)]
     with ThreadPoolExecutor(2) as pool:  # OpenCV and numpy leave the interpreter lock
         sides = [side] * len(batch["draw"])
-        made = list(pool.map(compose, batch["visible"], batch["bbox"], batch["points"], sides, batch["draw"]))
+        canvases = list(pool.map(compose, batch["visible"], batch["bbox"], batch["points"], sides, batch["draw"]))
     assert isinstance(model, SCRFD)
     device = next(model.parameters()).device
     pictures, boxes, points, present = (
-        torch.from_numpy(np.stack([getattr(canvas, name) for canvas in made])).to(device)
+        torch.from_numpy(np.stack([getattr(canvas, name) for canvas in canvases])).to(device)
         for name in ("picture", "boxes", "points", "present")
     )
     return detection_loss(model, to_tensor(pictures, DETECTOR_SCALE), boxes, points, present)
@@ -86,6 +86,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         boxed = [letterbox(picture, size) for picture in batch["visible"]]
         pictures = torch.from_numpy(np.stack([picture for picture, _ in boxed])).to(device)
         outputs = [output.float().cpu().numpy() for output in model(to_tensor(pictures, DETECTOR_SCALE))]
+        # A picture shows one face: what is found beside it is one too many.
         for row, truth in enumerate(five_points(landmarks)):
             found = merge_scales([candidates(outputs, row, size, boxed[row][1], 0.5)])
             hits = count_recalled(found.boxes, batch["bbox"][row][None])

@@ -66,7 +66,8 @@ class Config(TrainConfig):
     negatives: float = Field(0.2, ge=0, lt=1, description="share of rows without a face")
 
     @model_validator(mode="after")
-    def _mirrored(self) -> "Config":
+    def _drop_flip(self) -> "Config":
+        """Turn flipping off where no table says which point is which in the mirror: for all standards but the 70."""
         if self.augmentation.flip and self.network.standard != 70:
             flipless = self.augmentation.model_copy(update={"flip": 0.0})
             object.__setattr__(self, "augmentation", flipless)
@@ -74,6 +75,7 @@ class Config(TrainConfig):
 
 
 def build(config: Config) -> nn.Module:
+    """Return a fresh landmarker."""
     return new_landmarker(config.network)
 
 
@@ -91,20 +93,23 @@ def prepare(rows: Columns, config: Config) -> Columns:
     """Keep visible uint8 [B, S, S, 3], classes, points float32 [B, L, 2] px and thermal_pictures uint8 [B, C, S, S],
     predicted.
     """
-    found = kept(rows, config)
+    kept = keep_columns(rows, config)
     if not config.thermal:  # annotated thermal pictures of one's own stand in `visible`
-        return {**found, "thermal_pictures": np.zeros((len(rows["classes"]), 0, *rows["classes"].shape[1:]), np.uint8)}
-    return {**found, "thermal_pictures": predicted(rows, config.thermalizer)}
+        return {**kept, "thermal_pictures": np.zeros((len(rows["classes"]), 0, *rows["classes"].shape[1:]), np.uint8)}
+    return {**kept, "thermal_pictures": predict_thermal(rows, config.thermalizer)}
 
 
-def kept(rows: Columns, config: Config) -> Columns:
+def keep_columns(rows: Columns, config: Config) -> Columns:
     """Return the columns that both kinds of training share."""
     points = np.asarray(rows[f"landmarks_{config.network.standard}"], np.float32)
     return {"visible": rows["visible"], "classes": rows["classes"], "points": points}
 
 
-def predicted(rows: Columns, folder: str) -> np.ndarray:
-    """Return the thermalizer's pictures of all its conditions, stretched to uint8 [B, C, S, S]."""
+def predict_thermal(rows: Columns, folder: str) -> np.ndarray:
+    """Return what the thermalizer of `folder` predicts in all its conditions, stretched to uint8 [B, C, S, S].
+
+    Raises UserError for rows without a mask.
+    """
     if (np.asarray(rows["classes"]) == IGNORE).all(axis=(1, 2)).any():
         raise UserError(
             "thermal pictures are predicted of pictures with a mask, and a row has none: set thermal=0, or gather with --bundle"
@@ -138,43 +143,51 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     Logged as `unannotated`: the share of rows without points, which are no faces.
     """
     rows = range(len(batch["draw"]))
-    known = annotated(batch["points"])
+    known = is_annotated(batch["points"])
     if not known.any():
         raise UserError(
             f"no row of a batch has its {config.network.standard} landmarks: the data set gives others (convert "
             "them with a label adapter, or set network.standard)"
         )
+
+    # A crop of each row, and the truth: points of a face, random places for what is none.
     crops, faces = zip(*(example({k: batch[k][row] for k in batch}, config) for row in rows), strict=True)
     pictures = normalise(pictures_of(np.stack([crop.picture for crop in crops])))
     truth = torch.from_numpy(np.stack([crop.points for crop in crops]))
     device = next(model.parameters()).device
-    found = model(pictures.contiguous(memory_format=torch.channels_last).to(device))
-    each, clipped = nll(found, truth.to(device))
+    prediction = model(pictures.contiguous(memory_format=torch.channels_last).to(device))
+    losses, clipped = nll(prediction, truth.to(device))
+
+    # What is logged: the points' error on faces, and how sure the network is with and without one.
     face = torch.tensor(faces)
     with torch.no_grad():
-        apart = (found[..., :2].cpu() - truth)[face].norm(dim=-1).nanmean()
-        spread = found[..., 2].mean(dim=1).cpu()
-    return each.mean(), {
+        error = (prediction[..., :2].cpu() - truth)[face].norm(dim=-1).nanmean()
+        variance = prediction[..., 2].mean(dim=1).cpu()
+    return losses.mean(), {
         "clipped": clipped.item(),
-        "error": apart.item(),
-        "variance_face": spread[face].median().item(),
-        "variance_other": spread[~face].median().item() if (~face).any() else float("nan"),
+        "error": error.item(),
+        "variance_face": variance[face].median().item(),
+        "variance_other": variance[~face].median().item() if (~face).any() else float("nan"),
         "unannotated": float((~known).mean()),
     }
 
 
-def annotated(points: np.ndarray) -> np.ndarray:
+def is_annotated(points: np.ndarray) -> np.ndarray:
     """Return bool [...], which rows of points [..., L, 2] give `ENOUGH` of them; the others are not known to show a face."""
     return np.asarray(np.isfinite(points).all(axis=-1).mean(axis=-1) >= ENOUGH)
 
 
 def example(row: Columns, config: Config) -> tuple[Crop, bool]:
-    """Return one row's crop, drawn from its `draw` alone, and whether it shows a face; without its points it shows none."""
+    """Return one row's crop, drawn from its `draw` alone, and whether it shows a face.
+
+    A share of `config.negatives` shows none, and so does a row without its points: their points are uniform in the crop, as
+    T-FAKE has them, which the network can answer by a large variance alone.
+    """
     rng = np.random.default_rng(int(row["draw"]))
     side = config.network.size
     thermal, face = rng.random() < config.thermal, rng.random() >= config.negatives
     picture = row["thermal_pictures"][rng.integers(len(row["thermal_pictures"]))] if thermal else row["visible"]
-    if face and annotated(row["points"]):
+    if face and is_annotated(row["points"]):
         person = (row["classes"] != BACKGROUND).astype(np.uint8) * 255
         return face_crop(picture, person, row["points"], side, rng, config.augmentation), True
     anywhere = rng.random(row["points"].shape, dtype=np.float32)
@@ -190,24 +203,27 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     of the modalities that the model is trained on: true temperature chooses no checkpoint.
     """
     assert isinstance(model, Landmarker)
+    standard = config.network.standard
     collected: dict[str, list[np.ndarray]] = {}
     for whole in rows:
-        known = annotated(whole[f"landmarks_{config.network.standard}"])
-        part = {name: values[known] for name, values in whole.items()}
+        known = is_annotated(whole[f"landmarks_{standard}"])
+        batch = {name: values[known] for name, values in whole.items()}
         if not known.any():
             continue
-        truth = np.asarray(part[f"landmarks_{config.network.standard}"], np.float32)
-        for name, pictures in shown(part, config).items():
-            found = located(model, pictures)
-            seen = part.get(f"seen_{config.network.standard}_{'visible' if name == 'rgb' else 'thermal'}")
-            collected.setdefault(f"nme_{name}", []).append(nme(found, truth))
+        truth = np.asarray(batch[f"landmarks_{standard}"], np.float32)
+        for name, inputs in inputs_of(batch, config).items():
+            points = locate(model, inputs)
+            seen = batch.get(f"seen_{standard}_{'visible' if name == 'rgb' else 'thermal'}")
+            collected.setdefault(f"nme_{name}", []).append(nme(points, truth))
             if seen is not None:
-                collected.setdefault(f"nme_{name}_seen", []).append(nme(found, truth, seen))
-            collected.setdefault("faces", []).append(found[..., 2].mean(axis=-1))
-        collected.setdefault("others", []).append(_others(model, part, config))
+                collected.setdefault(f"nme_{name}_seen", []).append(nme(points, truth, seen))
+            collected.setdefault("faces", []).append(points[..., 2].mean(axis=-1))
+        collected.setdefault("others", []).append(_variance_on_negatives(model, batch, config))
     if not collected:
-        raise UserError(f"no validation row has its {config.network.standard} landmarks: name others with --validation")
-    values = {name: np.concatenate(parts) for name, parts in collected.items()}
+        raise UserError(f"no validation row has its {standard} landmarks: name others with --validation")
+
+    # The threshold lets 95 % of the faces through.
+    values = {name: np.concatenate(batches) for name, batches in collected.items()}
     faces, others = values.pop("faces"), values.pop("others")
     threshold = float(np.quantile(faces, 0.95))
     metrics = {name: float(value.mean()) for name, value in values.items()}
@@ -219,25 +235,25 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     }
 
 
-def shown(part: Columns, config: Config) -> dict[str, np.ndarray]:
-    """Return the rows as a network of `config` is read on them; see `modalities`."""
-    return modalities(part, config.thermalizer) if config.thermal else {"rgb": part["visible"]}
+def inputs_of(rows: Columns, config: Config) -> dict[str, np.ndarray]:
+    """Return the pictures of `rows` that a network of `config` is validated on, by modality; see `modalities`."""
+    return modalities(rows, config.thermalizer) if config.thermal else {"rgb": rows["visible"]}
 
 
-def modalities(part: Columns, thermalizer: str) -> dict[str, np.ndarray]:
-    """Return the rows as a network may see them: rgb uint8 [B, S, S, 3], and where there are such, thermal and true [B, S, S].
+def modalities(rows: Columns, thermalizer: str) -> dict[str, np.ndarray]:
+    """Return the rows' pictures by modality: rgb uint8 [B, S, S, 3], and where there are such, thermal and true uint8 [B, S, S].
 
-    thermal is what `thermalizer` (a folder; none if empty) predicts, in its first condition.
+    thermal is what `thermalizer` (a folder; none if empty) predicts, in its first condition; true is the rows' own.
     """
-    found = {"rgb": part["visible"]}
+    pictures = {"rgb": rows["visible"]}
     if thermalizer:
-        found["thermal"] = predicted(part, thermalizer)[:, 0]
-    if "thermal" in part:
-        found["true"] = levels(part["thermal"])
-    return found
+        pictures["thermal"] = predict_thermal(rows, thermalizer)[:, 0]
+    if "thermal" in rows:
+        pictures["true"] = levels(rows["thermal"])
+    return pictures
 
 
-def located(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
+def locate(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
     """Return x, y in pixels and the variance in (crop units)^2, float32 [B, L, 3], of whole square pictures in one look."""
     size, side = pictures.shape[1], model.config.size
     small = np.stack([cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR) for picture in pictures])
@@ -246,17 +262,17 @@ def located(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
     device = next(model.parameters()).device
     with torch.inference_mode():
         inputs = normalise(pictures_of(small)).to(device)
-        found = torch.cat([model(part) for part in inputs.split(64)]).cpu().numpy()
-    return found * np.array([size, size, 1], np.float32)
+        prediction = torch.cat([model(few) for few in inputs.split(64)]).cpu().numpy()
+    return prediction * np.array([size, size, 1], np.float32)
 
 
-def _others(model: Landmarker, part: Columns, config: Config) -> np.ndarray:
+def _variance_on_negatives(model: Landmarker, rows: Columns, config: Config) -> np.ndarray:
     """Return the mean variance on one negative per row, the same in every validation."""
     pictures = [
         negative(picture, classes, config.network.size, np.random.default_rng(int(row)), config.augmentation)
-        for picture, classes, row in zip(part["visible"], part["classes"], part["row"], strict=True)
+        for picture, classes, row in zip(rows["visible"], rows["classes"], rows["row"], strict=True)
     ]
-    return located(model, np.stack(pictures))[..., 2].mean(axis=-1)
+    return locate(model, np.stack(pictures))[..., 2].mean(axis=-1)
 
 
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
@@ -264,9 +280,9 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     assert isinstance(model, Landmarker)
     few = {name: values[:SHOWN] for name, values in rows.items()}
     lines = []
-    for seen in shown(few, config).values():
-        found, area = located(model, seen), seen.shape[1] * seen.shape[2]
-        line = [paint_landmarks(p, f[:, :2], f[:, 2] * area) for p, f in zip(seen, found, strict=True)]
+    for inputs in inputs_of(few, config).values():
+        points, area = locate(model, inputs), inputs.shape[1] * inputs.shape[2]
+        line = [paint_landmarks(p, f[:, :2], f[:, 2] * area) for p, f in zip(inputs, points, strict=True)]
         lines.append(np.concatenate(line, axis=1))
     return np.concatenate(lines)
 
@@ -278,9 +294,9 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     own = folder / str(standard)
     save_network(model, own / "landmarker.safetensors")
     if config.init:
-        _inherit(Path(config.init).parent, own)
-    measured = {key: value for key, value in card.metrics.get("validation", {}).items() if key == "threshold"}
-    write_detection(own, **measured)
+        _copy_settings(Path(config.init).parent, own)
+    threshold = {key: value for key, value in card.metrics.get("validation", {}).items() if key == "threshold"}
+    write_detection(own, **threshold)
     facts = {
         "title": f"Landmarker: {standard} points with variance",
         "summary": SUMMARY.format(standard=standard),
@@ -289,7 +305,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     card.model_copy(update=facts).write(own)
 
 
-def _inherit(part: Path, own: Path) -> None:
+def _copy_settings(part: Path, own: Path) -> None:
     """Copy threshold, margin and calibration of the landmarker in `part`, which the training began with, if it is one."""
     for name in (DETECTION, CALIBRATION):
         if (part / name).is_file() and part.resolve() != own.resolve():

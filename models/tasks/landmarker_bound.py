@@ -10,7 +10,7 @@ from models.tasks.landmarker import (
     Config,
     build,
     export,
-    kept,
+    keep_columns,
     levels,
     loss,
     pictures,
@@ -35,4 +35,4 @@ COLUMNS = (*landmarker.COLUMNS, "thermal")
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Keep what the landmarker keeps, its thermal pictures [B, 1, S, S] being the world's own."""
-    return {**kept(rows, config), "thermal_pictures": levels(np.asarray(rows["thermal"], np.float32))[:, None]}
+    return {**keep_columns(rows, config), "thermal_pictures": levels(np.asarray(rows["thermal"], np.float32))[:, None]}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.augment.batch import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
 from models.card import Card
-from models.classes import CLASSES, MIRRORED, painted
+from models.classes import CLASSES, MIRRORED, paint_classes
 from models.columns import Columns
 from models.errors import UserError
 from models.parser.stage import parse
@@ -41,6 +41,7 @@ class Config(TrainConfig):
 
 
 def build(config: Config) -> nn.Module:
+    """Return a fresh parser: a U-Net of a logit per class."""
     return UNet(config.unet)
 
 
@@ -51,9 +52,14 @@ def begin(model: nn.Module, folder: Path) -> None:
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return cross-entropy plus `dice` times (1 - mean soft Dice over the classes present)."""
+    """Return cross-entropy plus `dice` times (1 - mean soft Dice over the classes present).
+
+    The soft Dice of a class is 2 sum(p t) / (sum(p) + sum(t)) of its probabilities p and truth t (arXiv 1606.04797, section 3,
+    without squares).
+    """
     if (batch["classes"] >= len(CLASSES)).any():
         raise UserError("rows without a mask (classes 255) teach a parser nothing: gather them with masks")
+    # Picture and classes move together; in a mirror left and right classes change places.
     draws = Draws(batch["draw"])
     matrices, flipped = transforms(config.geometry, draws)
     pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
@@ -62,10 +68,11 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     pictures, target = (values.to(device_of(model)) for values in (pictures, target))
     logits = model((pictures * 2 - 1).contiguous(memory_format=torch.channels_last)).float()
     entropy = F.cross_entropy(logits, target)
-    share = logits.softmax(dim=1)
+    # Soft Dice over the batch as a whole, so that a small class counts as much as a large one.
+    probability = logits.softmax(dim=1)
     truth = F.one_hot(target, len(CLASSES)).permute(0, 3, 1, 2).float()
-    overlap = (share * truth).sum(dim=(0, 2, 3))
-    total = share.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    overlap = (probability * truth).sum(dim=(0, 2, 3))
+    total = probability.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
     present = truth.sum(dim=(0, 2, 3)) > 0
     dice = 1 - (2 * overlap[present] / total[present]).mean()
     return entropy + config.dice * dice, {"entropy": entropy.item(), "dice": dice.item()}
@@ -73,11 +80,12 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the intersection over union per class over all pixels, their mean (`score`, `miou`) and pixel accuracy."""
+    # Count pixels by (true class, predicted class).
     confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
-    for part in rows:
-        found = parse(model, pictures_of(part["visible"]).to(device_of(model))).cpu().long().flatten()
-        truth = torch.from_numpy(part["classes"]).long().flatten()
-        confusion += torch.bincount(truth * len(CLASSES) + found, minlength=len(CLASSES) ** 2).view_as(confusion)
+    for batch in rows:
+        prediction = parse(model, pictures_of(batch["visible"]).to(device_of(model))).cpu().long().flatten()
+        truth = torch.from_numpy(batch["classes"]).long().flatten()
+        confusion += torch.bincount(truth * len(CLASSES) + prediction, minlength=len(CLASSES) ** 2).view_as(confusion)
     hits = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - hits
     overlap = {name: (hits[k] / union[k]).item() for k, name in enumerate(CLASSES) if union[k] > 0}
@@ -92,11 +100,11 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
 
 
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
-    """Return a sheet of pictures, truth and answers, uint8."""
+    """Return a sheet of pictures, true and predicted classes, uint8."""
     few = slice(0, 8)
-    found = parse(model, pictures_of(rows["visible"][few]).to(device_of(model))).cpu().numpy()
+    prediction = parse(model, pictures_of(rows["visible"][few]).to(device_of(model))).cpu().numpy()
     truth = rows["classes"][few]
-    colours = np.stack([painted(row) for row in np.concatenate([truth, found])])
+    colours = np.stack([paint_classes(row) for row in np.concatenate([truth, prediction])])
     return np.concatenate([np.concatenate(list(block), 1) for block in (rows["visible"][few], *np.split(colours, 2))])
 
 

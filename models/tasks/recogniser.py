@@ -64,13 +64,16 @@ class Config(TrainConfig):
 def build(config: Config) -> nn.Module:
     """Return the embedder with one centre per class."""
     model = ArcFace(config.architecture, config.classes, config.scale, len(_traits(0)))
+    # An earlier run's embedder may be taken over; its centres are of other classes.
     if config.start:
         try:
             weights = load_file(ROOT / config.start)
         except (OSError, SafetensorError) as error:
             raise UserError(f"start={config.start}: not a readable safetensors file: {error}") from None
-        own = {name.removeprefix("embedder."): value for name, value in weights.items() if name.startswith("embedder.")}
-        load_strictly(model.embedder, own, Path(config.start))
+        state = {
+            name.removeprefix("embedder."): value for name, value in weights.items() if name.startswith("embedder.")
+        }
+        load_strictly(model.embedder, state, Path(config.start))
     return model
 
 
@@ -93,6 +96,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
 
 @lru_cache(maxsize=1 << 16)
 def _traits(identity: int) -> np.ndarray:
+    """Return the measures of a person of the world, float32 [58]."""
     return measured(sample_person(identity))
 
 
@@ -102,16 +106,20 @@ def _points(rows: Columns) -> np.ndarray:
 
 
 def margin_at(config: Config, step: int) -> float:
-    """Return the margin of a step: training from nothing with the full margin does not start."""
+    """Return the margin of a step in radians: 0, then a linear ramp to `config.margin`.
+
+    A fresh embedder does not learn at all under the full margin.
+    """
     first, last = (share * config.steps for share in config.ramp)
     return config.margin * min(max((step - first) / max(last - first, 1), 0.0), 1.0)
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the ArcFace loss of augmented crops plus the error of the person's measures, read from the embedding.
+    """Return the ArcFace loss (arXiv 1801.07698, equation 3) of augmented crops, plus `traits_weight` times the mean squared
+    error of the person's measures, read from the embedding.
 
-    Classes alone say which pictures belong together; a few thousand people are learned by heart that way. The measures
-    say how two people differ, and every picture teaches them for people who were never seen.
+    Classes alone only say which pictures belong together, and a few thousand people are soon learned by heart. The measures
+    say how two people differ, which holds for people who were never seen, too.
     """
     # OpenCV and numpy leave the interpreter lock: two threads halve what augmentation adds to a step.
     with ThreadPoolExecutor(2) as pool:
@@ -135,6 +143,7 @@ def embeddings_of(model: nn.Module, crops: np.ndarray) -> np.ndarray:
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return TAR at FAR 1e-3 and rank-1 in a gallery of 100 on crops aligned by the true landmarks."""
+    # Embed everything, then compare all pairs.
     vectors, people = [], []
     for batch in rows:
         vectors.append(embeddings_of(model, align(batch["visible"], _points(batch))))

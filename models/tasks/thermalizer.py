@@ -24,7 +24,7 @@ from models.tasks import Side, TrainConfig, absolute
 from models.temperature import Unit
 from models.thermal.baselines import Errors
 from models.thermal.losses import LossConfig, paired_error, patch_distance
-from models.thermal.prior import reference, temperature_prior
+from models.thermal.prior import prior_celsius, temperature_prior
 from models.thermal.unet.network import (
     ThermalConfig,
     Thermalizer,
@@ -77,7 +77,7 @@ class Config(TrainConfig):
     data: Sources = Sources()
 
     @model_validator(mode="after")
-    def _needed(self) -> "Config":
+    def _check_terms(self) -> "Config":
         if self.data.thermal_unpaired and not self.loss.patches:
             raise ValueError("data.thermal_unpaired feeds the patch term, whose weight is 0: set loss.patches=0.01")
         if self.data.faces and not (self.loss.patches or self.loss.prior):
@@ -91,68 +91,80 @@ class Config(TrainConfig):
 
 
 def build(config: Config) -> nn.Module:
+    """Return a fresh thermalizer, one network for each condition."""
     return new_thermalizer(config.thermal, config.unet)
 
 
 def begin(model: nn.Module, folder: Path) -> None:
     """Fill `model` from a thermalizer's folder of the same shape, scale and conditions."""
     assert isinstance(model, Thermalizer)
-    known = load_thermalizer(folder)
-    if (known.config.low, known.config.high) != (model.config.low, model.config.high):
-        low, high = known.config.low, known.config.high
+    part = load_thermalizer(folder)
+    if (part.config.low, part.config.high) != (model.config.low, model.config.high):
+        low, high = part.config.low, part.config.high
         raise UserError(f"{folder} speaks of {low:g} to {high:g} degC: set thermal.low={low:g} thermal.high={high:g}")
     for name, network in model.networks.items():
-        if name not in known.networks:
-            raise UserError(f"{folder} has no condition {name!r}: set thermal.conditions=[{', '.join(known.networks)}]")
-        load_strictly(network, known.networks[name].state_dict(), folder / f"{name}.safetensors")
+        if name not in part.networks:
+            raise UserError(f"{folder} has no condition {name!r}: set thermal.conditions=[{', '.join(part.networks)}]")
+        load_strictly(network, part.networks[name].state_dict(), folder / f"{name}.safetensors")
 
 
 def sides(config: Config) -> dict[str, Side]:
     """Return the sources beside the pairs."""
-    found = {}
+    beside = {}
     if config.data.faces:
-        found["faces"] = Side(config.data.faces, ("visible", "classes"))
+        beside["faces"] = Side(config.data.faces, ("visible", "classes"))
     if config.data.thermal_unpaired:
-        found["frames"] = Side(config.data.thermal_unpaired, unit=config.data.unit)
-    return found
+        beside["frames"] = Side(config.data.thermal_unpaired, unit=config.data.unit)
+    return beside
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return RGB2Thermal of the rows, each through the network of its condition: weighted terms of `models.thermal.losses`.
 
+    Logged: `mse`, `patches` and `prior` (the terms without their weights), `clipped` (share of the person at an end of the
+    network's scale) and `rmse_kelvin` of radiometric pairs.
+
     The patch term compares the patches of a worker's rows as a whole, so it does depend on the number of workers.
     """
+    # Refuse rows that the terms cannot be computed on.
     assert isinstance(model, Thermalizer)
     if is_grey(batch) and config.loss.paired_scale == "radiometric":
         raise UserError(
             "the pairs' thermal pictures are 8-bit grey, not degrees: set loss.paired_scale=minmax, or affine"
         )
-    _check(model, batch)
+    _check_rows(model, batch)
     if config.loss.patches or config.loss.prior:
         _check_classes(batch.get("faces.classes", batch["classes"]))
+
+    # Pictures and targets move together; light and noise change the picture alone.
     draws = Draws(batch["draw"])
     matrices, _ = transforms(config.geometry, draws)
     pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
     inputs = (pictures, *_targets(model, batch, matrices, config.background))
     pictures, target, weight, classes = (values.to(device_of(model)) for values in inputs)
-    found = _scaled(model, pictures, classes, batch["condition"])
-    mse = paired_error(found, target, weight, config.loss) / weight.sum()
-    metrics = {"mse": mse.item(), "clipped": clipped_share(found.detach(), classes != BACKGROUND).mean().item()}
+
+    # First term: squared error of the pairs.
+    prediction = _predict_scaled(model, pictures, classes, batch["condition"])
+    mse = paired_error(prediction, target, weight, config.loss) / weight.sum()
+    clipped = clipped_share(prediction.detach(), classes != BACKGROUND)
+    metrics = {"mse": mse.item(), "clipped": clipped.mean().item()}
     if config.loss.paired_scale == "radiometric":
         metrics["rmse_kelvin"] = (config.thermal.high - config.thermal.low) * mse.detach().sqrt().item()
     total = config.loss.mse * mse
+
+    # The other two need no pair: they see the faces of another source, where there is one.
     if config.loss.patches or config.loss.prior:
         real, keep = _frames(model, batch, target, (weight > 0) & (classes != BACKGROUND))
         if config.data.faces:
             pictures, classes = (values.to(device_of(model)) for values in _faces(batch, config))
-            found = _scaled(model, pictures, classes, batch["condition"])
-        patches, prior = _unpaired_terms(batch, config, found, classes, real, keep, step)
+            prediction = _predict_scaled(model, pictures, classes, batch["condition"])
+        patches, prior = _unpaired_terms(batch, config, prediction, classes, real, keep, step)
         total = total + config.loss.patches * patches + config.loss.prior * prior
         metrics |= {"patches": float(patches.detach()), "prior": float(prior.detach())}
     return total, metrics
 
 
-def _check(model: Thermalizer, rows: Columns) -> None:
+def _check_rows(model: Thermalizer, rows: Columns) -> None:
     """Raise a UserError for rows of a condition or size that `model` cannot take."""
     if unknown := sorted({str(name) for name in rows["condition"]} - set(model.networks)):
         raise UserError(
@@ -167,7 +179,7 @@ def _check(model: Thermalizer, rows: Columns) -> None:
 
 
 def _check_classes(classes: np.ndarray) -> None:
-    """Raise a UserError for rows of which the patch term and the prior would not know what is where."""
+    """Raise a UserError for rows without a mask: the patch term and the prior need each pixel's class."""
     if (classes >= len(CLASSES)).any():
         raise UserError(
             "rows without a mask (classes 255), which loss.patches and loss.prior need: gather with --bundle starter, "
@@ -190,13 +202,13 @@ def is_grey(rows: Columns) -> bool:
     return bool(rows["thermal"].dtype == np.uint8)
 
 
-def _scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np.ndarray) -> Tensor:
-    """Return the outputs of the networks of the rows' conditions, float32 [B, H, W]."""
+def _predict_scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np.ndarray) -> Tensor:
+    """Return what the networks of the rows' conditions predict on their scale, float32 [B, H, W] in [0, 1]."""
     out = torch.zeros(classes.shape, device=classes.device)
     for name in model.networks:
         rows = torch.from_numpy(np.flatnonzero(condition == name)).to(classes.device)
         if len(rows):
-            out[rows] = model.scaled(pictures[rows], classes[rows], name)
+            out[rows] = model.predict_scaled(pictures[rows], classes[rows], name)
     return out
 
 
@@ -218,26 +230,26 @@ def _frames(model: Thermalizer, batch: Columns, target: Tensor, person: Tensor) 
 
 
 def _unpaired_terms(
-    batch: Columns, config: Config, found: Tensor, classes: Tensor, real: Tensor, keep: Tensor, step: int
+    batch: Columns, config: Config, prediction: Tensor, classes: Tensor, real: Tensor, keep: Tensor, step: int
 ) -> tuple[Tensor, Tensor]:
     """Return the patch term and the prior, each the mean over the rows' conditions, weighted by their rows.
 
     A user's frames have no condition: as in T-FAKE, all conditions are compared with the same ones.
     """
-    patches = prior = found.new_zeros(())
+    patches = prior = prediction.new_zeros(())
     span = config.thermal.high - config.thermal.low
     for condition in config.thermal.conditions:
         chosen = batch["condition"] == condition
-        rows, share = torch.from_numpy(np.flatnonzero(chosen)).to(found.device), float(chosen.mean())
+        rows, share = torch.from_numpy(np.flatnonzero(chosen)).to(prediction.device), float(chosen.mean())
         if share and config.loss.patches:
             theirs = slice(None) if "frames.thermal" in batch else rows
-            seed = generator("patches", condition, step, *batch["draw"])
-            distance = patch_distance(found[rows], classes[rows], real[theirs], keep[theirs], config.loss, seed)
+            draw = generator("patches", condition, step, *batch["draw"])
+            distance = patch_distance(prediction[rows], classes[rows], real[theirs], keep[theirs], config.loss, draw)
             patches = patches + share * distance
         if share and config.loss.prior:
-            wanted = (reference(condition, config.loss.reference) - config.thermal.low) / span
-            background = config.loss.released.background_in_prior
-            prior = prior + share * temperature_prior(found[rows], classes[rows], wanted, background=background)
+            wanted = (prior_celsius(condition, config.loss.reference) - config.thermal.low) / span
+            background = config.loss.defects.background_in_prior
+            prior = prior + share * temperature_prior(prediction[rows], classes[rows], wanted, background=background)
     return patches, prior
 
 
@@ -248,15 +260,15 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     assert isinstance(model, Thermalizer)
     errors, clipped = Errors(), list[float]()
     low, high = config.thermal.low, config.thermal.high
-    for part in rows:
-        if is_grey(part):
+    for batch in rows:
+        if is_grey(batch):
             raise UserError(
                 "the validation rows' thermal pictures are 8-bit grey: errors in kelvin need radiometric ones"
             )
-        _check(model, part)
-        celsius = predict(model, part)
-        errors.add(part, celsius)
-        person = torch.from_numpy(part["classes"] != BACKGROUND)
+        _check_rows(model, batch)
+        celsius = predict(model, batch)
+        errors.add(batch, celsius)
+        person = torch.from_numpy(batch["classes"] != BACKGROUND)
         clipped += clipped_share((torch.from_numpy(celsius) - low) / (high - low), person).tolist()
     metrics = errors.summary()
     return {"score": -metrics["mae"], **metrics, "clipped": float(np.mean(clipped))}
@@ -266,7 +278,7 @@ def predict(model: Thermalizer, rows: Columns) -> np.ndarray:
     """Return degrees Celsius float32 [B, H, W] for rows of mixed conditions."""
     inputs = (pictures_of(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"])))
     pictures, classes = (values.to(device_of(model)) for values in inputs)
-    return model.celsius(_scaled(model, pictures, classes, rows["condition"])).cpu().numpy()
+    return model.to_celsius(_predict_scaled(model, pictures, classes, rows["condition"])).cpu().numpy()
 
 
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
@@ -276,9 +288,10 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     layers, person = [predict(model, few)], few["classes"] != BACKGROUND
     if not is_grey(few):
         layers.append(few["thermal"])
-    shown = [layer[person & np.isfinite(layer)] for layer in layers]
+    # One scale for all: the range of the person's temperatures, the network's where there are none.
+    values = [layer[person & np.isfinite(layer)] for layer in layers]
     low, high = (
-        np.percentile(np.concatenate(shown), (1, 99)) if shown[-1].size else (config.thermal.low, config.thermal.high)
+        np.percentile(np.concatenate(values), (1, 99)) if values[-1].size else (config.thermal.low, config.thermal.high)
     )
     lines = [few["visible"]]
     for layer in layers:

@@ -45,6 +45,7 @@ class Config(TrainConfig):
 
 
 def build(config: Config) -> nn.Module:
+    """Return the autoencoder, whose decoder alone learns."""
     return Autoencoder(new_vae(config.width, config.blocks))
 
 
@@ -56,9 +57,9 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     assert isinstance(model, Autoencoder)
     crops = _crops(*_inputs(batch), batch["draw"], config.crop)
     pictures, weight = (values.to(device_of(model)) for values in crops)
-    found, truth = (opponent(x.float(), config.chroma) for x in (model(pictures), pictures))
-    absolute = ((found - truth).abs() * weight).mean()
-    detail = detail_loss(found, truth, weight)
+    prediction, truth = (opponent(x.float(), config.chroma) for x in (model(pictures), pictures))
+    absolute = ((prediction - truth).abs() * weight).mean()
+    detail = detail_loss(prediction, truth, weight)
     return absolute + config.detail * detail, {"l1": absolute.item(), "detail": detail.item()}
 
 
@@ -85,19 +86,24 @@ def _crops(pictures: Tensor, weight: Tensor, draw: np.ndarray, side: int) -> tup
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
-    """Return PSNR in dB of the 8-bit reconstructions: all pixels and the face's alone."""
+    """Return PSNR in dB of the 8-bit reconstructions, of all pixels (`psnr`) and of the face's alone (`psnr_face`, the score).
+
+    `scaled_latent_rms` should be about one: diffusion expects latents of that size.
+    """
     assert isinstance(model, Autoencoder)
+    # Squared errors and pixels, of all and of the face.
     outside = torch.tensor([CLASSES.index(name) for name in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR", "NECK")])
     error, count, latent = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), []
-    for part in rows:
-        pictures = pictures_of(part["visible"]).to(device_of(model)) * 2 - 1
+    for batch in rows:
+        pictures = pictures_of(batch["visible"]).to(device_of(model)) * 2 - 1
         latents = model.vae.encode(pictures).latents
-        found = to_pictures(model.vae.decode(latents).sample).cpu().double()
-        square = (found - torch.from_numpy(part["visible"]).double()).square().mean(-1)
-        face = ~torch.isin(torch.from_numpy(np.ascontiguousarray(part["classes"])), outside)
+        reconstruction = to_pictures(model.vae.decode(latents).sample).cpu().double()
+        square = (reconstruction - torch.from_numpy(batch["visible"]).double()).square().mean(-1)
+        face = ~torch.isin(torch.from_numpy(np.ascontiguousarray(batch["classes"])), outside)
         error += torch.stack([square.sum(), (square * face).sum()])
         count += torch.tensor([square.numel(), int(face.sum())])
         latent.append(latents.square().mean().item())
+    # PSNR = 10 log10(255^2 / MSE)
     psnr = 10 * torch.log10(255**2 / (error / count.clamp_min(1)).clamp_min(1e-9))
     spread = float(np.mean(latent)) ** 0.5 * float(model.vae.config.scaling_factor)
     return {"score": psnr[1].item(), "psnr": psnr[0].item(), "psnr_face": psnr[1].item(), "scaled_latent_rms": spread}
@@ -107,8 +113,8 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8 of pictures over their reconstructions."""
     assert isinstance(model, Autoencoder)
     truth = rows["visible"][:8]
-    found = model(pictures_of(truth).to(device_of(model)) * 2 - 1).cpu()
-    return np.concatenate([np.concatenate(list(block), 1) for block in (truth, to_pictures(found).numpy())])
+    reconstruction = model(pictures_of(truth).to(device_of(model)) * 2 - 1).cpu()
+    return np.concatenate([np.concatenate(list(line), 1) for line in (truth, to_pictures(reconstruction).numpy())])
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:

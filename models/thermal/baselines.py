@@ -1,4 +1,4 @@
-"""How a thermalizer is read: temperature errors of the person's pixels, beside what simpler answers already reach."""
+"""How a thermalizer is measured: temperature errors of the person's pixels, beside what simpler predictors already reach."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -24,11 +24,11 @@ class Errors:
         self._sums: dict[str, list[float]] = defaultdict(list)
 
     def add(self, rows: Columns, celsius: np.ndarray) -> None:
-        """Add the answers `celsius` float [B, H, W] to `rows` (`thermal`, `valid`, `classes`, `condition`)."""
-        for keep, truth, found, condition in zip(
+        """Add the predictions `celsius` float [B, H, W] for `rows` (`thermal`, `valid`, `classes`, `condition`)."""
+        for keep, truth, prediction, condition in zip(
             person(rows), rows["thermal"], celsius, rows["condition"], strict=True
         ):
-            error = (found - truth)[keep]
+            error = (prediction - truth)[keep]
             if error.size:
                 self._sums["mae"].append(float(np.abs(error).mean()))
                 self._sums["mae_offset"].append(float(np.abs(error - error.mean()).mean()))
@@ -40,7 +40,7 @@ class Errors:
 
 
 class Baselines:
-    """Answers that need no network, fitted to training rows of mixed conditions.
+    """Predictors without a network, fitted to training rows of mixed conditions.
 
     constant: one temperature. class_table: a mean per class. class_condition: per class and condition.
     regression: per class and condition, linear in the pixel's RGB. oracle: the picture's own true mean per class,
@@ -50,11 +50,13 @@ class Baselines:
     NAMES = ("constant", "class_table", "class_condition", "regression", "oracle")
 
     def __init__(self, training: Iterable[Columns]) -> None:
+        # Normal equations of the regression on (1, R, G, B) by (class, condition); their first entries are the counts and
+        # sums of which the other baselines are means.
         features = 4
         self._gram: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros((features, features)))
         self._cross: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros(features))
         for rows in training:
-            self._fit(rows)
+            self._accumulate(rows)
         if not self._gram:
             raise ValueError("the training rows hold no valid pixel of a person")
         self._weights = {
@@ -62,10 +64,11 @@ class Baselines:
         }
         self._class_condition = {key: self._cross[key][0] / gram[0, 0] for key, gram in self._gram.items()}
         classes = {k for k, _ in self._gram}
-        self._class = {k: self._pooled([key for key in self._gram if key[0] == k]) for k in classes}
-        self._constant = self._pooled(list(self._gram))
+        self._class = {k: self._mean_over([key for key in self._gram if key[0] == k]) for k in classes}
+        self._constant = self._mean_over(list(self._gram))
 
-    def _fit(self, rows: Columns) -> None:
+    def _accumulate(self, rows: Columns) -> None:
+        """Add rows to the normal equations of their classes and conditions."""
         keep = person(rows)
         colours = rows["visible"].astype(np.float64) / 255
         for condition in np.unique(rows["condition"]):
@@ -76,14 +79,15 @@ class Baselines:
                 self._gram[int(k), str(condition)] += x.T @ x
                 self._cross[int(k), str(condition)] += x.T @ rows["thermal"][chosen].astype(np.float64)
 
-    def _pooled(self, keys: list[tuple[int, str]]) -> float:
+    def _mean_over(self, keys: list[tuple[int, str]]) -> float:
+        """Return the mean temperature of all pixels of these (class, condition), degrees Celsius."""
         return float(sum(self._cross[key][0] for key in keys) / sum(self._gram[key][0, 0] for key in keys))
 
-    def answer(self, name: str, rows: Columns) -> np.ndarray:
+    def predict(self, name: str, rows: Columns) -> np.ndarray:
         """Return the temperatures that baseline `name` gives for `rows`, degrees Celsius float [B, H, W]."""
-        out = np.full(rows["classes"].shape, self._constant)
+        celsius = np.full(rows["classes"].shape, self._constant)
         if name == "constant":
-            return out
+            return celsius
         keep = person(rows)
         for index, condition in enumerate(rows["condition"]):
             for k in np.unique(rows["classes"][index]):
@@ -91,15 +95,15 @@ class Baselines:
                 key = (int(k), str(condition))
                 if name == "oracle":
                     inside = chosen & keep[index]
-                    out[index][chosen] = rows["thermal"][index][inside].mean() if inside.any() else self._constant
+                    celsius[index][chosen] = rows["thermal"][index][inside].mean() if inside.any() else self._constant
                 elif name == "class_table":
-                    out[index][chosen] = self._class.get(int(k), self._constant)
+                    celsius[index][chosen] = self._class.get(int(k), self._constant)
                 elif name == "class_condition":
-                    out[index][chosen] = self._class_condition.get(key, self._constant)
+                    celsius[index][chosen] = self._class_condition.get(key, self._constant)
                 elif key in self._weights:
                     colours = rows["visible"][index][chosen] / 255.0
-                    out[index][chosen] = self._weights[key][0] + colours @ self._weights[key][1:]
-        return out
+                    celsius[index][chosen] = self._weights[key][0] + colours @ self._weights[key][1:]
+        return celsius
 
 
 def skill(mae: float, table: float, oracle: float) -> float:

@@ -18,7 +18,7 @@ from models.classes import BACKGROUND, CLASSES
 from models.thermal import wasserstein
 
 
-class Released(NamedTuple):
+class Defects(NamedTuple):
     """What the authors' released training code does otherwise than the paper says."""
 
     patches_without_gradient: bool
@@ -33,7 +33,7 @@ class Released(NamedTuple):
     """The background is a region of the prior, at 20 degrees Celsius."""
 
 
-FIDELITY = {"paper": Released(*[False] * 5), "code": Released(*[True] * 5)}
+FIDELITY = {"paper": Defects(*[False] * 5), "code": Defects(*[True] * 5)}
 
 
 class LossConfig(BaseModel):
@@ -44,7 +44,7 @@ class LossConfig(BaseModel):
     mse: float = Field(1.0, ge=0, description="weight of the paired term")
     patches: float = Field(0.0, ge=0, description="weight of the patch term; the paper's is 0.01")
     prior: float = Field(0.0, ge=0, description="weight of the temperature prior; the paper's is 1")
-    fidelity: Literal["paper", "code"] = Field("paper", description="code: with the defects that `Released` names")
+    fidelity: Literal["paper", "code"] = Field("paper", description="code: with the defects that `Defects` names")
     paired_scale: Literal["radiometric", "minmax", "affine"] = Field(
         "radiometric", description="what the pairs' values are: degrees, or grey levels of each picture's own scale"
     )
@@ -63,36 +63,36 @@ class LossConfig(BaseModel):
 
     @field_validator("reference")
     @classmethod
-    def _whole(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    def _check_classes(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
         for condition, table in value.items():
             if odd := set(CLASSES) ^ set(table):
                 raise ValueError(f"{condition} must give one temperature to each class; see {', '.join(sorted(odd))}")
         return value
 
     @property
-    def released(self) -> Released:
-        """Which of the released code's defects are wanted."""
+    def defects(self) -> Defects:
+        """Which of the released code's defects are repeated."""
         return FIDELITY[self.fidelity]
 
 
-def paired_error(found: Tensor, target: Tensor, weight: Tensor, config: LossConfig) -> Tensor:
+def paired_error(prediction: Tensor, target: Tensor, weight: Tensor, config: LossConfig) -> Tensor:
     """Return the weighted sum of squared errors of pictures float32 [B, H, W]; pixels of weight 0 do not count.
 
     With `paired_scale`
     radiometric: both are temperatures on the network's scale.
     minmax: both are first stretched to [0, 1] over the picture's own range, so the error says nothing of temperature.
-    affine: `found` is first mapped by the picture's best gain * found + offset (least squares, gain >= 0).
-    So the last two leave the temperature to the prior. The released code holds stretched targets for temperatures.
+    affine: `prediction` is first mapped by the picture's best gain * prediction + offset (least squares, gain >= 0).
+    So the last two leave the temperature to the prior. The released code takes the stretched targets for temperatures.
     """
     if config.paired_scale != "radiometric":
-        target = stretched(target, weight > 0)
-        if not config.released.grey_as_temperature:
+        target = stretch(target, weight > 0)
+        if not config.defects.grey_as_temperature:
             minmax = config.paired_scale == "minmax"
-            found = stretched(found, weight > 0) if minmax else _fitted(found, target, weight)
-    return ((found - target) ** 2 * weight).sum()
+            prediction = stretch(prediction, weight > 0) if minmax else _fit_gain_and_offset(prediction, target, weight)
+    return ((prediction - target) ** 2 * weight).sum()
 
 
-def stretched(values: Tensor, keep: Tensor) -> Tensor:
+def stretch(values: Tensor, keep: Tensor) -> Tensor:
     """Return values float [B, H, W] with the minimum and maximum over `keep` (bool) of each picture at 0 and 1."""
     low = values.masked_fill(~keep, torch.inf).amin(dim=(1, 2), keepdim=True)
     high = values.masked_fill(~keep, -torch.inf).amax(dim=(1, 2), keepdim=True)
@@ -101,31 +101,36 @@ def stretched(values: Tensor, keep: Tensor) -> Tensor:
     return (values - low) / (high - low).clamp(min=1e-6)
 
 
-def _fitted(found: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def _fit_gain_and_offset(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return `prediction` [B, H, W] through the gain >= 0 and offset of each picture that take it nearest to `target`."""
     total = weight.sum(dim=(1, 2), keepdim=True).clamp(min=1e-6)
 
     def mean(values: Tensor) -> Tensor:
         return (values * weight).sum(dim=(1, 2), keepdim=True) / total
 
-    about, around = found - mean(found), target - mean(target)
-    gain = (mean(about * around) / mean(about**2).clamp(min=1e-8)).clamp(min=0)
-    return gain * about + mean(target)
+    # Weighted least squares: gain = cov(prediction, target) / var(prediction).
+    centred, centred_target = prediction - mean(prediction), target - mean(target)
+    gain = (mean(centred * centred_target) / mean(centred**2).clamp(min=1e-8)).clamp(min=0)
+    return gain * centred + mean(target)
 
 
 def patch_distance(
-    found: Tensor, classes: Tensor, real: Tensor, real_keep: Tensor, config: LossConfig, generator: torch.Generator
+    prediction: Tensor, classes: Tensor, real: Tensor, real_keep: Tensor, config: LossConfig, generator: torch.Generator
 ) -> Tensor:
     """Return the mean over sizes of W2^2 per pixel between patches of two sets of pictures, a scalar.
 
-    found: float32 [B, H, W] with gradient; classes: uint8 [B, H, W]. real: float32 [R, H, W]; real_keep: bool, pixels
+    prediction: float32 [B, H, W] with gradient; classes: uint8 [B, H, W]. real: float32 [R, H, W]; real_keep: bool, pixels
     that count. Background is left out: no patch of it alone is drawn, and in others it is set to zero. Sizes above the
     pictures' own are left out, and those where a side shows no person.
     """
-    with torch.autocast(found.device.type, enabled=False):  # distances of patches are smaller than bfloat16's steps
-        clouds = list(_clouds(found, classes, real, real_keep, config, generator))
+    with torch.autocast(
+        prediction.device.type, enabled=False
+    ):  # distances of patches are smaller than bfloat16's steps
+        clouds = list(_clouds(prediction, classes, real, real_keep, config, generator))
         if not clouds:
-            return found.new_zeros(())
+            return prediction.new_zeros(())
         ours, theirs = (torch.stack(side) for side in zip(*clouds, strict=True))
+        # All sizes are solved together.
         solver = config.solver
         if solver == "auto":
             solver = "exact" if ours.device.type == "cpu" else "sinkhorn"
@@ -138,43 +143,46 @@ def patch_distance(
 
 
 def _clouds(
-    found: Tensor, classes: Tensor, real: Tensor, real_keep: Tensor, config: LossConfig, generator: torch.Generator
+    prediction: Tensor, classes: Tensor, real: Tensor, real_keep: Tensor, config: LossConfig, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the patches of both sides at every size, float [count, patch^2] each."""
-    released = config.released
-    if released.patches_without_gradient:
-        found = found.detach()
+    defects = config.defects
+    if defects.patches_without_gradient:
+        prediction = prediction.detach()
     keep = classes != BACKGROUND
-    seen = torch.ones_like(keep) if released.person_masked else keep
-    if config.paired_scale != "radiometric" and not released.grey_as_temperature:
-        found, real = stretched(found, keep), stretched(real, real_keep)
+    visible = torch.ones_like(keep) if defects.person_masked else keep
+    # Grey pictures have no temperature: both sides are compared over their own range.
+    if config.paired_scale != "radiometric" and not defects.grey_as_temperature:
+        prediction, real = stretch(prediction, keep), stretch(real, real_keep)
     for size in config.sizes:
-        if not config.patch <= size <= min(found.shape[-2:]):
+        if not config.patch <= size <= min(prediction.shape[-2:]):
             continue
-        small, person = shrunk(found, seen, size)
-        if released.mask_interpolated or released.person_masked:
-            person = _released_mask(classes, size, released)
+        small, person = shrink(prediction, visible, size)
+        if defects.mask_interpolated or defects.person_masked:
+            person = _released_mask(classes, size, defects)
         ours = cut(small, person, config.patch, config.count, generator)
-        theirs = cut(*shrunk(real, real_keep, size), config.patch, config.count, generator)
+        theirs = cut(*shrink(real, real_keep, size), config.patch, config.count, generator)
         if ours is not None and theirs is not None:
             yield ours, theirs
 
 
-def _released_mask(classes: Tensor, size: int, released: Released) -> Tensor:
+def _released_mask(classes: Tensor, size: int, defects: Defects) -> Tensor:
+    """Return which pixels of the synthetic side count in the released code, bool [B, h, w]."""
     mode: dict[str, Any] = (
-        {"mode": "bilinear", "antialias": True} if released.mask_interpolated else {"mode": "nearest-exact"}
+        {"mode": "bilinear", "antialias": True} if defects.mask_interpolated else {"mode": "nearest-exact"}
     )
     ids = F.interpolate(classes[:, None].float(), _smaller(classes, size), **mode)[:, 0]
-    return ids == BACKGROUND if released.person_masked else ids != BACKGROUND
+    return ids == BACKGROUND if defects.person_masked else ids != BACKGROUND
 
 
-def shrunk(values: Tensor, keep: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def shrink(values: Tensor, keep: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return pictures float [B, h, w] whose shorter side is `size`, and which pixels count, bool.
 
     Pixels that do not count do not bleed into those that do.
     """
     share = keep[:, None].to(values.dtype)
     wanted = _smaller(values, size)
+    # Normalised averaging: the kept values and the mask are shrunk alike, and divided.
     layers = torch.cat([torch.where(keep[:, None], values[:, None], 0.0), share], dim=1)
     total, covered = F.interpolate(layers, wanted, mode="bilinear", antialias=True).unbind(dim=1)
     kept = F.interpolate(share, wanted, mode="nearest-exact")[:, 0] > 0.5
@@ -182,6 +190,7 @@ def shrunk(values: Tensor, keep: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _smaller(values: Tensor, size: int) -> tuple[int, int]:
+    """Return height and width of pictures [..., H, W] whose shorter side becomes `size`."""
     height, width = values.shape[-2:]
     return round(height * size / min(height, width)), round(width * size / min(height, width))
 
@@ -191,11 +200,13 @@ def cut(values: Tensor, keep: Tensor, patch: int, count: int, generator: torch.G
 
     Float [count, patch^2], other pixels zero; None when nothing is kept.
     """
+    # Every position whose window holds a kept pixel, in random order, repeated where there are too few.
     showing = F.max_pool2d(keep[:, None].float(), patch, stride=1)[:, 0].nonzero().cpu()  # [P, 3]: picture, row, column
     if not len(showing):
         return None
     order = torch.randperm(len(showing), generator=generator)
     chosen = showing[order.repeat(-(-count // len(showing)))[:count]]
+    # Cut all patches at once, by the flat index of each of their pixels.
     height, width = values.shape[-2:]
     corner = (chosen[:, 0] * height + chosen[:, 1]) * width + chosen[:, 2]
     inside = (torch.arange(patch)[:, None] * width + torch.arange(patch)).flatten()

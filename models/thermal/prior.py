@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.classes import BACKGROUND, CLASSES, GLASSES
 
-REFERENCE: dict[str, dict[str, float]] = {
+PRIOR_CELSIUS: dict[str, dict[str, float]] = {
     "warm": {
         "BACKGROUND": 20, "SKIN": 35, "NOSE": 35, "RIGHT_EYE": 35, "LEFT_EYE": 35, "RIGHT_BROW": 34, "LEFT_BROW": 34,
         "RIGHT_EAR": 35, "LEFT_EAR": 35, "MOUTH_INTERIOR": 35, "TOP_LIP": 35, "BOTTOM_LIP": 35, "NECK": 35, "HAIR": 30,
@@ -25,14 +25,17 @@ REFERENCE: dict[str, dict[str, float]] = {
 """Degrees Celsius by condition and class: 18 regions of the person, and the background of the released code."""
 
 
-def reference(condition: str, table: dict[str, dict[str, float]] | None = None) -> Tensor:
-    """Return the reference of every class id in degrees Celsius, float32 [19]; of `table`, where there is one."""
-    known = table or REFERENCE
-    return torch.tensor([known[condition][name] for name in CLASSES], dtype=torch.float32)
+def prior_celsius(condition: str, table: dict[str, dict[str, float]] | None = None) -> Tensor:
+    """Return what every class id averages in degrees Celsius, float32 [19], by T-FAKE or by `table`, where there is one."""
+    celsius = (table or PRIOR_CELSIUS)[condition]
+    return torch.tensor([celsius[name] for name in CLASSES], dtype=torch.float32)
 
 
 def fill_lenses(classes: Tensor) -> Tensor:
-    """Return classes uint8 [B, H, W] with all that rims enclose as GLASSES: in LWIR clear lenses are opaque, too."""
+    """Return classes uint8 [B, H, W] with all that rims enclose as GLASSES: in LWIR clear lenses are opaque, too.
+
+    T-FAKE does the same before its prior: what is behind a lens is not seen by a thermal camera.
+    """
     glasses = (classes == GLASSES).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
     if not glasses:
         return classes
@@ -52,7 +55,7 @@ def region_means(values: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def temperature_prior(values: Tensor, classes: Tensor, wanted: Tensor, *, background: bool = False) -> Tensor:
-    """Return the mean over pictures of sum_k share_k (mean of region k - wanted_k)^2, a scalar; absent regions are left out.
+    """Return R, the mean over pictures of sum_k share_k (mean of region k - wanted_k)^2, a scalar; absent regions are left out.
 
     values: float32 [B, H, W]; wanted: [19], both on one scale. classes: uint8 [B, H, W]; lenses are filled here.
     Only region means are compared, so what varies within a region is the pairs' to say. background: as a region, too.

@@ -36,6 +36,7 @@ def exact(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _exact(x: Tensor, y: Tensor) -> Tensor:
+    # The optimal plan, in double precision; then the cost along it, as a function of the points.
     with torch.no_grad():
         plan = torch.from_numpy(ot.emd([], [], costs(x.double(), y.double()).cpu().numpy()))
     row, column = plan.nonzero(as_tuple=True)
@@ -54,11 +55,13 @@ def sinkhorn(x: Tensor, y: Tensor, *, blur: float = 1e-3, annealing: float = 0.5
     too low, as the value is that of the dual problem, without the debiasing of Sinkhorn divergences.
     """
     cost = costs(x, y)
+    # Value and plan from the dual potentials; neither is differentiated.
     with torch.no_grad():
         epsilon = 2 * blur**2
         f, g = _potentials(cost.detach(), epsilon, annealing**2, sweeps)
         count = cost.shape[-2] * cost.shape[-1]
         plan = ((f[:, :, None] + g[:, None, :] - cost) / epsilon).exp_() / count
+    # The value is the dual's; the gradient is that of the cost under the plan.
     transported = (plan * cost).sum(dim=(-1, -2))
     return f.mean(-1) + g.mean(-1) + (transported - transported.detach())
 
@@ -74,8 +77,10 @@ def _potentials(cost: Tensor, last: float, step: float, sweeps: int) -> tuple[Te
     epsilon = max(float(cost.max()), last)
     while True:
         epsilon = max(epsilon * step, last)
+        # One iteration in the log domain.
         f = -epsilon * (torch.logsumexp((g[:, None, :] - cost) / epsilon, dim=2) - math.log(m))
         g = -epsilon * (torch.logsumexp((f[:, :, None] - cost) / epsilon, dim=1) - math.log(n))
+        # Further ones as products with the kernel that remains, absorbed into the potentials at the end.
         kernel = ((f[:, :, None] + g[:, None, :] - cost) / epsilon).exp_()
         u, v = cost.new_ones(len(cost), n, 1), cost.new_ones(len(cost), m, 1)
         for _ in range(sweeps * (2 if epsilon == last else 1)):

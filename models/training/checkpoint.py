@@ -79,6 +79,7 @@ def save_checkpoint(scratch: Path, state: Checkpoint, config: TrainConfig) -> Pa
 
 def load_checkpoint(folder: Path, state: Checkpoint, config: TrainConfig) -> None:
     """Fill `state` from a checkpoint of the same config. Raises `UserError` when it belongs to another."""
+    # Another config's moments and position would mean nothing.
     facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     if facts["config_digest"] != digest(config):
         changed = [k for k, v in config.model_dump(mode="json").items() if facts["config"].get(k, v) != v]
@@ -86,10 +87,12 @@ def load_checkpoint(folder: Path, state: Checkpoint, config: TrainConfig) -> Non
             f"{folder} was made with another config (different: {', '.join(changed) or 'keys'}): "
             "take another --out, or --fresh to start over"
         )
+    # Weights and their average.
     load_weights(state.model, folder / "model.safetensors")
     average = load_file(folder / "average.safetensors")
     for name, value in state.average.items():
         value.copy_(average[name])
+    # AdamW's moments, saved as `INDEX.NAME`.
     optimizer = state.optimizer.state_dict()
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     entries: dict[int, dict[str, Tensor]] = {}

@@ -62,7 +62,10 @@ class Result:
 
 
 def batch_rows(count: int, batch: int, step: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (row int64 [batch], epoch int64 [batch]) of a step: epochs are seeded permutations laid end to end."""
+    """Return (row int64 [batch], epoch int64 [batch]) of a step: epochs are seeded permutations laid end to end.
+
+    count: rows of the data set. A step may end one epoch and begin the next.
+    """
     position = np.arange(step * batch, (step + 1) * batch)
     epoch, place = np.divmod(position, count)
     rows = np.empty(batch, np.int64)
@@ -72,8 +75,8 @@ def batch_rows(count: int, batch: int, step: int, seed: int) -> tuple[np.ndarray
     return rows, epoch
 
 
-def draws(seed: int, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Return the seed of each visit to a row, int64 [B]."""
+def visit_seeds(seed: int, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Return the seed of each visit to a row, int64 [B]: what a task's `batch["draw"]` is."""
     return np.array([seed_of(seed, "draw", e, r) for e, r in zip(epoch, row, strict=True)], np.int64)
 
 
@@ -104,26 +107,35 @@ def train(
     Raises `Interrupted` after saving when `hooks.stop()` turns true, `UserError` for a batch that workers cannot share
     and for a loss that is not finite.
     """
+    # Who this worker is, and where its model lives.
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if config.batch % world:
         raise UserError(f"batch {config.batch} cannot be shared equally by {world} workers")
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = start(task, config, device, resume)
     step_module = _Step(task, config, state.model)
+    # A task may leave parameters out of a step's loss (a network per condition).
     worker = nn.parallel.DistributedDataParallel(step_module, find_unused_parameters=True) if world > 1 else step_module
     clock = _Clock(state.seconds)
     with contextlib.closing(_batches(data, sides or {}, config, state.step, rank, world)) as batches:
         for step, batch in batches:
+            # Whatever a model draws itself (dropout) is seeded by the step, so that a resumed run repeats it.
             torch.manual_seed(seed_of(config.seed, "step", step, rank))
+
+            # One optimizer step.
             loss, metrics = worker(batch, step)
             _update(state, config, step, loss)
             metrics["loss"] = float(loss.detach())
             clock.add(metrics, config.batch)
             state.step, state.seconds = step + 1, clock.seconds()
+
+            # Log, validate, save.
             if step % hooks.log_every == hooks.log_every - 1 or step + 1 == config.steps:
                 _log(hooks, state, config, clock, rank)
             if rank == 0:
-                _keep(task, config, state, validation, hooks, clock)
+                _validate_and_save(task, config, state, validation, hooks, clock)
+
+            # All workers leave at the same step, with a checkpoint to go on from.
             if _asked_to_stop(hooks, step, world, device):
                 if rank == 0:
                     hooks.save(save_checkpoint(hooks.scratch, state, config), state.step, None)
@@ -149,9 +161,10 @@ def start(task: Task, config: TrainConfig, device: torch.device, resume: Path | 
     """Return model, moments and average at step 0, or as `resume` holds them."""
     torch.manual_seed(seed_of(config.seed, "init"))
     model = task.build(config).to(device)
+    # Begin with other weights: a bundle's part by the task's own reader, else a checkpoint whose names must match.
     if config.init:
         path, begin = Path(config.init), getattr(task, "begin", None)
-        if begin is not None and path.is_dir() and not (path / "model.safetensors").exists():  # no checkpoint
+        if begin is not None and path.is_dir() and not (path / "model.safetensors").exists():
             begin(model, path)
         else:
             load_weights(model, path)
@@ -166,12 +179,13 @@ def start(task: Task, config: TrainConfig, device: torch.device, resume: Path | 
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if not named:
+    """Return AdamW on what can be trained, with weight decay on matrices and kernels alone."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
         raise UserError("the task built a model without trainable parameters")
     groups = [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, fused=True)
 
@@ -191,7 +205,7 @@ class _Step(nn.Module):
 
 
 def _update(state: Checkpoint, config: TrainConfig, step: int, loss: Tensor) -> None:
-    """Backward, clip, AdamW, average."""
+    """Take one optimizer step on `loss`: backward, clip, AdamW, average. Raises UserError for a gradient that is not finite."""
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
@@ -204,7 +218,8 @@ def _update(state: Checkpoint, config: TrainConfig, step: int, loss: Tensor) -> 
         )
     state.gradient_norm = float(norm)
     state.optimizer.step()
-    # The average starts quickly, so that a short run is not judged by its first weights.
+    # The average's decay grows from 0.1 (as TensorFlow's ExponentialMovingAverage has it), so that a short run is not judged
+    # by its first weights.
     state.update_average(min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0)
 
 
@@ -217,10 +232,10 @@ def _batches(
     share = config.batch // world
 
     def read(step: int) -> Columns:
-        row, epoch = (
-            a[rank * share : (rank + 1) * share] for a in batch_rows(len(data), config.batch, step, config.seed)
-        )
-        batch = {**data.rows(row), "row": row, "draw": draws(config.seed, epoch, row)}
+        mine = slice(rank * share, (rank + 1) * share)
+        row, epoch = (values[mine] for values in batch_rows(len(data), config.batch, step, config.seed))
+        batch = {**data.rows(row), "row": row, "draw": visit_seeds(config.seed, epoch, row)}
+        # A row of every further source, chosen by the visit's seed.
         for name, source in sides.items():
             beside = np.array([seed_of(draw, name) % len(source) for draw in batch["draw"]], np.int64)
             batch |= {f"{name}.{column}": values for column, values in source.rows(beside).items()}
@@ -235,7 +250,7 @@ def _batches(
             yield step, batch
 
 
-def _keep(
+def _validate_and_save(
     task: Task, config: TrainConfig, state: Checkpoint, validation: Source | None, hooks: Hooks, clock: "_Clock"
 ) -> None:
     """Validate and save when it is time: by steps for validations, by the clock for checkpoints, both at the end."""
@@ -247,10 +262,10 @@ def _keep(
     if due or last or clock.since_save() > hooks.checkpoint_seconds:
         if validation is not None and not due and not clock.saves:  # the first one shows that something is learned
             with state.average_in_use(), torch.inference_mode():
-                _show(task, config, state, next(_parts(validation, config)), hooks)
+                _show(task, config, state, next(_validation_batches(validation, config)), hooks)
         score = state.metrics["score"] if due else None
         hooks.save(save_checkpoint(hooks.scratch, state, config), state.step, score)
-        clock.saved()
+        clock.mark_saved()
 
 
 def evaluate(
@@ -259,16 +274,16 @@ def evaluate(
     """Return the task's metrics of the averaged weights on the first `validate_rows` rows, in float32."""
     with state.average_in_use(), torch.inference_mode():
         state.model.eval()
-        parts = _parts(validation, config)
-        metrics = {name: float(value) for name, value in task.validate(state.model, parts, config).items()}
+        batches = _validation_batches(validation, config)
+        metrics = {name: float(value) for name, value in task.validate(state.model, batches, config).items()}
         if hooks is not None:
-            _show(task, config, state, next(_parts(validation, config)), hooks)
+            _show(task, config, state, next(_validation_batches(validation, config)), hooks)
     if "score" not in metrics:
         raise UserError(f"task {task.__name__} returned no `score` from validate")  # type: ignore[attr-defined]
     return metrics
 
 
-def _parts(validation: Source, config: TrainConfig) -> Iterator[Columns]:
+def _validation_batches(validation: Source, config: TrainConfig) -> Iterator[Columns]:
     """Yield the first `validate_rows` rows in batches."""
     count = min(len(validation), config.validate_rows)
     for begin in range(0, count, config.batch):
@@ -300,26 +315,28 @@ class _Clock:
 
     def __init__(self, before: float):
         self.before, self.begin, self.save_time = before, time.monotonic(), time.monotonic()
-        self.sums: dict[str, list[float]] = {}
+        self.values: dict[str, list[float]] = {}
         self.rows, self.mark, self.saves = 0, time.monotonic(), 0
 
     def add(self, metrics: dict[str, float], rows: int) -> None:
         self.rows += rows
         for name, value in metrics.items():
-            self.sums.setdefault(name, []).append(float(value))
+            self.values.setdefault(name, []).append(float(value))
 
     def means(self) -> tuple[dict[str, float], float]:
+        """Return the metrics' means and the rows per second since the last call."""
         now = time.monotonic()
-        means = {name: float(np.mean(values)) for name, values in self.sums.items()}
+        means = {name: float(np.mean(values)) for name, values in self.values.items()}
         speed = self.rows / max(now - self.mark, 1e-9)
-        self.sums, self.rows, self.mark = {}, 0, now
+        self.values, self.rows, self.mark = {}, 0, now
         return means, speed
 
     def seconds(self) -> float:
+        """Return the run's wall time, earlier starts included."""
         return self.before + time.monotonic() - self.begin
 
     def since_save(self) -> float:
         return time.monotonic() - self.save_time
 
-    def saved(self) -> None:
+    def mark_saved(self) -> None:
         self.save_time, self.saves = time.monotonic(), self.saves + 1

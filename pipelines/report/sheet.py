@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
-from models.classes import painted
+from models.classes import paint_classes
 from models.landmarks.painting import paint_landmarks
 from models.layers import Layer
 from models.temperature import from_centikelvin
@@ -101,7 +101,7 @@ def tiles(sample: ShownSample, degrees: tuple[float, float]) -> dict[str, np.nda
         shown["visible"] = sample.visible
     shown |= {name: colour_degrees(layer, degrees) for name, layer in islice(sample.thermal.items(), LAYERS_SHOWN)}
     if sample.classes is not None:
-        shown["classes"] = painted(sample.classes)
+        shown["classes"] = paint_classes(sample.classes)
     # Points lie on a dimmed grey copy of the picture that they were found on: the visible one, and the first layer.
     if sample.points is not None:
         for name in ("visible", next(iter(sample.thermal), "")):

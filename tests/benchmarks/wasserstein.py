@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.synthworld.render.render import render
 from models.synthworld.sampling.domain import load_domain, sample_scene
-from models.thermal.losses import cut, shrunk
+from models.thermal.losses import cut, shrink
 from models.thermal.wasserstein import costs, exact, sinkhorn
 
 SIZES = (96, 64, 32, 16)
@@ -33,7 +33,7 @@ def clouds(count: int, people: int) -> tuple[Tensor, Tensor]:
         rendered = render(scenes, SIZES[0])
         values, keep = ((rendered.apparent - 20) / 20).float(), rendered.classes != 0
         draw = torch.Generator().manual_seed(first)
-        sides.append(torch.stack([_cut(*shrunk(values, keep, size), count, draw) for size in SIZES]))
+        sides.append(torch.stack([_cut(*shrink(values, keep, size), count, draw) for size in SIZES]))
     return sides[0], sides[1]
 
 

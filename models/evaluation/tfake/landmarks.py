@@ -47,7 +47,7 @@ def trained(
         thermalizer=str(folder),
         thermal=row.thermal,
     )
-    data = landmarker.kept(faces, config) | {"thermal_pictures": thermal_pictures(row, faces, str(folder))}
+    data = landmarker.keep_columns(faces, config) | {"thermal_pictures": thermal_pictures(row, faces, str(folder))}
     model = train(load("landmarker"), config, Held(data), None, hooks, device=torch.device("cpu")).model
     assert isinstance(model, Landmarker)
     return model.eval(), _threshold(model, checker, config)
@@ -87,7 +87,7 @@ def thermal_pictures(row: LandmarkRow, faces: Columns, folder: str) -> np.ndarra
         return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in faces["visible"]])[:, None]
     if row.source == "true":
         return landmarker.levels(faces["thermal"])[:, None]
-    return landmarker.predicted(faces, folder)
+    return landmarker.predict_thermal(faces, folder)
 
 
 @dataclass(frozen=True)

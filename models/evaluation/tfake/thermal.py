@@ -18,7 +18,7 @@ from models.seeds import generator
 from models.tasks import load, thermalizer
 from models.thermal.baselines import Baselines, person
 from models.thermal.losses import patch_distance
-from models.thermal.prior import REFERENCE
+from models.thermal.prior import PRIOR_CELSIUS
 from models.thermal.unet.network import ThermalConfig, Thermalizer
 from models.training.loop import Hooks, train
 from models.unet import UNetConfig
@@ -93,11 +93,11 @@ def wrong_prior(name: str) -> dict[str, dict[str, float]]:
     if name == "paper":
         return {}
     if name == "warmer":
-        return {condition: {k: v + WARMER for k, v in table.items()} for condition, table in REFERENCE.items()}
+        return {condition: {k: v + WARMER for k, v in table.items()} for condition, table in PRIOR_CELSIUS.items()}
     order = np.random.default_rng(0).permutation(len(CLASSES))
     return {
         condition: {CLASSES[k]: table[CLASSES[int(other)]] for k, other in enumerate(order)}
-        for condition, table in REFERENCE.items()
+        for condition, table in PRIOR_CELSIUS.items()
     }
 
 
@@ -153,7 +153,7 @@ def _patches(found: np.ndarray, truth: np.ndarray, keep: np.ndarray, recipe: Rec
 def baselines(lab: Columns, rows: Columns, recipe: Recipe) -> dict[str, Values]:
     """Return the figures of every answer that needs no network, fitted to the radiometric pairs of `lab`."""
     fitted = Baselines([lab | pairs(lab, ThermalRow())])
-    return {name: read(fitted.answer(name, rows).astype(np.float32), rows, recipe) for name in Baselines.NAMES}
+    return {name: read(fitted.predict(name, rows).astype(np.float32), rows, recipe) for name in Baselines.NAMES}
 
 
 def parameters_apart(one: Path, two: Path) -> float:

@@ -33,7 +33,7 @@ class ThermalConfig(BaseModel):
     conditions: tuple[str, ...] = Field(("warm", "cold"), min_length=1)
 
     @model_validator(mode="after")
-    def _ordered(self) -> "ThermalConfig":
+    def _check_range(self) -> "ThermalConfig":
         if self.low >= self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         return self
@@ -47,18 +47,18 @@ class Thermalizer(nn.Module):
         self.config = config
         self.networks = nn.ModuleDict(networks)
 
-    def scaled(self, pictures: Tensor, classes: Tensor, condition: str) -> Tensor:
+    def predict_scaled(self, pictures: Tensor, classes: Tensor, condition: str) -> Tensor:
         """Return the network's output in [0, 1], float32 [B, H, W]. classes: uint8 [B, H, W]."""
         if self.config.mask_background:
             pictures = pictures * (classes != BACKGROUND)[:, None]
         if self.config.blur:
-            pictures = blurred(pictures, self.config.blur)
+            pictures = blur(pictures, self.config.blur)
         return self.networks[condition](pictures.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
     def forward(self, pictures: Tensor, classes: Tensor, condition: str) -> Tensor:
-        return self.celsius(self.scaled(pictures, classes, condition))
+        return self.to_celsius(self.predict_scaled(pictures, classes, condition))
 
-    def celsius(self, scaled: Tensor) -> Tensor:
+    def to_celsius(self, scaled: Tensor) -> Tensor:
         """Return network values as degrees Celsius."""
         return self.config.low + (self.config.high - self.config.low) * scaled
 
@@ -67,7 +67,7 @@ class Thermalizer(nn.Module):
         return ((celsius - self.config.low) / (self.config.high - self.config.low)).clamp(0, 1)
 
 
-def blurred(pictures: Tensor, sigma: float) -> Tensor:
+def blur(pictures: Tensor, sigma: float) -> Tensor:
     """Return pictures [B, C, H, W] under a Gaussian of `sigma` pixels on a kernel of 5 x 5, edges mirrored."""
     line = torch.exp(-0.5 * (torch.arange(-2, 3, device=pictures.device) / sigma) ** 2)
     kernel = torch.outer(line, line) / line.sum() ** 2
@@ -105,7 +105,7 @@ def thermal_config(folder: Path) -> ThermalConfig:
 
 
 def load_thermalizer(folder: Path, dtype: str = "float32") -> Thermalizer:
-    """Read a thermalizer from `folder`.
+    """Return the thermalizer of `folder`, in evaluation mode.
 
     Raises:
         EnvironmentFault: `thermal.json` or a condition's weights are missing, damaged or of another architecture.

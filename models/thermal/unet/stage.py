@@ -34,6 +34,7 @@ class Stage:
 
     @torch.inference_mode()
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
+        """Return `thermal` and `thermal_clipped`."""
         device, pictures = device_of(self.model), pictures_of(rows["visible"])
         everywhere = np.full(rows["visible"].shape[:3], BACKGROUND + 1, np.uint8)
         classes = torch.from_numpy(np.ascontiguousarray(rows.get("classes", everywhere)))
@@ -42,14 +43,15 @@ class Stage:
             [self._layer(pictures, classes, layer.condition, batch) for layer in settings.layers], dim=1
         )
         share = clipped_share(layers, (classes != BACKGROUND)[:, None])
-        thermal = to_centikelvin(self.model.celsius(layers).cpu().numpy())
+        thermal = to_centikelvin(self.model.to_celsius(layers).cpu().numpy())
         return {"thermal": thermal, "thermal_clipped": share.float().cpu().numpy()}
 
     def _layer(self, pictures: Tensor, classes: Tensor, condition: str, batch: int) -> Tensor:
         """Return the network's output for one condition, float32 [B, S, S], computed in full batches."""
-        out = []
-        for part, missing in chunks(len(pictures), batch):
-            rows = torch.arange(part.start, part.stop + missing).clamp(max=part.stop - 1)
-            found = self.model.scaled(pictures[rows].to(self.dtype), classes[rows], condition)
-            out.append(found[: len(found) - missing])
-        return torch.cat(out)
+        outputs = []
+        for chunk, missing in chunks(len(pictures), batch):
+            # The last batch repeats its last row until it is full.
+            rows = torch.arange(chunk.start, chunk.stop + missing).clamp(max=chunk.stop - 1)
+            scaled = self.model.predict_scaled(pictures[rows].to(self.dtype), classes[rows], condition)
+            outputs.append(scaled[: len(scaled) - missing])
+        return torch.cat(outputs)

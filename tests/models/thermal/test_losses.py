@@ -10,7 +10,7 @@ from models.config import check
 from models.errors import UserError
 from models.tasks import thermalizer
 from models.thermal import losses, prior
-from models.thermal.losses import LossConfig, cut, paired_error, patch_distance, shrunk
+from models.thermal.losses import LossConfig, cut, paired_error, patch_distance, shrink
 
 FULL = LossConfig(patches=0.01, prior=1.0, sizes=(32, 16), count=64)
 
@@ -30,7 +30,7 @@ def seeded() -> torch.Generator:
 
 
 def test_tables_are_t_fakes_on_its_scale() -> None:
-    code = {name: (prior.reference(name) - 20) / 20 for name in ("warm", "cold")}
+    code = {name: (prior.prior_celsius(name) - 20) / 20 for name in ("warm", "cold")}
     assert code["cold"][CLASSES.index("NOSE")].item() == pytest.approx(11.5 / 20)
     assert code["warm"][CLASSES.index("BEARD")].item() == pytest.approx(12 / 20)
     assert (code["warm"] >= code["cold"]).all()
@@ -59,7 +59,7 @@ def test_what_rims_enclose_is_glasses() -> None:
     assert (filled[0, 5:15, 5:15] == GLASSES).all() and (filled == GLASSES).sum() == 100
     assert torch.equal(filled[1], classes[1])
     cold_lens = torch.where(filled == GLASSES, 0.0, 0.75)
-    wanted = (prior.reference("warm") - 20) / 20
+    wanted = (prior.prior_celsius("warm") - 20) / 20
     assert prior.temperature_prior(cold_lens, classes, wanted).item() == pytest.approx(0.0, abs=1e-12)
 
 
@@ -80,7 +80,7 @@ def test_grey_pairs_say_nothing_of_temperature(scale: str) -> None:
 def test_grey_pairs_fight_the_prior_in_the_released_code_alone(scale: str) -> None:
     """The gradient of the paired term along a change of all temperatures is zero, but for `code`."""
     values, _ = pictures()
-    grey = losses.stretched(values, torch.ones_like(values, dtype=torch.bool))
+    grey = losses.stretch(values, torch.ones_like(values, dtype=torch.bool))
     along = {}
     for fidelity in ("paper", "code"):
         shift = torch.zeros((), requires_grad=True)
@@ -104,7 +104,7 @@ def test_patches_come_from_where_the_person_is() -> None:
 def test_shrinking_does_not_mix_person_and_background() -> None:
     _, classes = pictures()
     painted = torch.where(classes != 0, 0.7, -50.0)
-    small, keep = shrunk(painted, classes != 0, 12)
+    small, keep = shrink(painted, classes != 0, 12)
     torch.testing.assert_close(small[keep], torch.full_like(small[keep], 0.7))
 
 
@@ -148,7 +148,7 @@ def test_the_patch_term_moves_the_person_in_the_paper_and_nothing_in_the_code() 
     assert not patch_distance(found, classes, real, classes != 0, code, seeded()).requires_grad
 
 
-@pytest.mark.parametrize("defect", losses.Released._fields)
+@pytest.mark.parametrize("defect", losses.Defects._fields)
 def test_every_defect_can_be_told_from_the_paper(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each named defect alone changes what it is said to change; `paper` has none and `code` has all."""
     assert not any(losses.FIDELITY["paper"]) and all(losses.FIDELITY["code"])
@@ -163,7 +163,7 @@ def test_every_defect_can_be_told_from_the_paper(defect: str, monkeypatch: pytes
         distance = patch_distance(found, classes, real, classes != 0, config, seeded())
         pairs = paired_error(found, real, torch.ones_like(found), config)
         wanted = torch.full((19,), 0.5)
-        rest = prior.temperature_prior(found, classes, wanted, background=config.released.background_in_prior)
+        rest = prior.temperature_prior(found, classes, wanted, background=config.defects.background_in_prior)
         return distance.item(), float(distance.requires_grad), pairs.item(), rest.item()
 
     differs = [a != b for a, b in zip(everything("paper"), everything("code"), strict=True)]
@@ -251,7 +251,7 @@ def test_clipping_is_counted() -> None:
 
 def test_own_reference_takes_the_place_of_the_papers() -> None:
     mine = {"cool": dict.fromkeys(CLASSES, 25.0)}
-    assert (prior.reference("cool", LossConfig(reference=mine).reference) == 25).all()
-    assert prior.reference("warm")[SKIN] == 35
+    assert (prior.prior_celsius("cool", LossConfig(reference=mine).reference) == 25).all()
+    assert prior.prior_celsius("warm")[SKIN] == 35
     with pytest.raises(ValueError, match="cool must give one temperature to each class; see SKIN"):
         LossConfig(reference={"cool": {k: v for k, v in mine["cool"].items() if k != "SKIN"}})

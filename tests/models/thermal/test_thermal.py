@@ -12,7 +12,7 @@ from models.layers import layers_of
 from models.stages import NoOptions
 from models.temperature import from_centikelvin
 from models.thermal.baselines import Baselines, Errors, skill
-from models.thermal.unet.network import ThermalConfig, Thermalizer, blurred, new_thermalizer, save_thermalizer
+from models.thermal.unet.network import ThermalConfig, Thermalizer, blur, new_thermalizer, save_thermalizer
 from models.thermal.unet.settings import Settings, columns
 from models.thermal.unet.stage import Stage
 from models.unet import UNetConfig
@@ -80,12 +80,14 @@ def test_the_masked_picture_may_be_blurred_as_the_published_one_is(tmp_path: Pat
     wanted = [
         cv2.GaussianBlur(p.permute(1, 2, 0).numpy(), (5, 5), 0.5, borderType=cv2.BORDER_REFLECT_101) for p in pictures
     ]
-    np.testing.assert_allclose(blurred(pictures, 0.5).permute(0, 2, 3, 1), np.stack(wanted), atol=1e-6)
+    np.testing.assert_allclose(blur(pictures, 0.5).permute(0, 2, 3, 1), np.stack(wanted), atol=1e-6)
     sharp = new_thermalizer(ThermalConfig(mask_background=False), SMALL).eval()
     soft = Thermalizer(ThermalConfig(mask_background=False, blur=0.5), dict(sharp.networks.items())).eval()
     classes = torch.ones(2, 32, 64, dtype=torch.uint8)
     pictures = torch.rand(2, 3, 32, 64)
-    assert torch.equal(soft.scaled(pictures, classes, "warm"), sharp.scaled(blurred(pictures, 0.5), classes, "warm"))
+    assert torch.equal(
+        soft.predict_scaled(pictures, classes, "warm"), sharp.predict_scaled(blur(pictures, 0.5), classes, "warm")
+    )
 
 
 def test_unknown_condition_is_named(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_baselines_are_ordered_as_what_they_know() -> None:
     mae = {}
     for name in Baselines.NAMES:
         errors = Errors()
-        errors.add(test, baselines.answer(name, test))
+        errors.add(test, baselines.predict(name, test))
         mae[name] = errors.summary()["mae"]
     assert mae["constant"] > mae["class_table"] > mae["class_condition"] > mae["regression"]
     assert mae["regression"] == pytest.approx(0.1 * np.sqrt(2 / np.pi), rel=0.05)  # only the noise is left

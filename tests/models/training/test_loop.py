@@ -13,7 +13,7 @@ from models.columns import Columns
 from models.errors import Interrupted, UserError
 from models.tasks import TrainConfig
 from models.training.checkpoint import Checkpoint
-from models.training.loop import Hooks, Result, batch_rows, draws, learning_rate, train
+from models.training.loop import Hooks, Result, batch_rows, learning_rate, train, visit_seeds
 
 
 class Numbers:
@@ -80,9 +80,9 @@ def test_epochs_are_permutations_end_to_end() -> None:
 
 
 def test_a_draw_belongs_to_the_visit() -> None:
-    first = draws(0, np.array([0, 0, 1]), np.array([5, 6, 5]))
+    first = visit_seeds(0, np.array([0, 0, 1]), np.array([5, 6, 5]))
     assert len(set(first.tolist())) == 3
-    assert draws(0, np.array([1]), np.array([5]))[0] == first[2]
+    assert visit_seeds(0, np.array([1]), np.array([5]))[0] == first[2]
 
 
 def test_the_rate_warms_up_and_ends_low() -> None:

@@ -181,7 +181,7 @@ def test_68_points_are_the_70_without_pupils_and_rows_without_temperature_are_re
     assert gather.run(job, str(tmp_path / "shards"), local=True).gathered == 2
     shards = Shards(str(tmp_path / "shards"), landmarker.VALIDATION_COLUMNS, optional=landmarker.VALIDATION_OPTIONAL)
     rows = shards.rows(np.arange(2))
-    assert "thermal" not in rows and landmarker.annotated(rows["landmarks_70"]).all()
+    assert "thermal" not in rows and landmarker.is_annotated(rows["landmarks_70"]).all()
     assert np.isnan(rows["landmarks_70"][0, 68:]).all() and np.isfinite(rows["landmarks_70"][1]).all()
     with pytest.raises(UserError, match="column thermal is empty in all rows"):
         Shards(str(tmp_path / "shards"), landmarker.VALIDATION_COLUMNS)

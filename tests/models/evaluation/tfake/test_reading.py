@@ -10,7 +10,7 @@ from models.evaluation.spectra import radial_power, spectral_distance
 from models.evaluation.tfake import thermal
 from models.evaluation.tfake.cells import LOSSES, MINMAX
 from models.evaluation.tfake.recipe import Recipe
-from models.thermal.prior import REFERENCE
+from models.thermal.prior import PRIOR_CELSIUS
 from models.thermal.unet.network import new_thermalizer
 from models.unet import UNetConfig
 
@@ -67,7 +67,7 @@ def test_mirrored_frames_keep_each_mean_and_turn_hot_to_cold(rows: Columns) -> N
 
 def test_wrong_priors_are_wrong_in_the_way_they_say() -> None:
     warmer, permuted = thermal.wrong_prior("warmer"), thermal.wrong_prior("permuted")
-    for condition, table in REFERENCE.items():
+    for condition, table in PRIOR_CELSIUS.items():
         assert {warmer[condition][name] - table[name] for name in CLASSES} == {2.0}
         assert sorted(permuted[condition].values()) == sorted(table.values())
         assert permuted[condition] != table
