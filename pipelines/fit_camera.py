@@ -89,10 +89,10 @@ def _fitted(
 ) -> Fit:
     try:
         if thermal:
-            found, kind, jpeg, count = calibrate.from_temperatures(thermal), "measured", 0, len(thermal)
+            found, kind, jpeg, count = calibrate.estimate_from_temperatures(thermal), "measured", 0, len(thermal)
         elif grey:
-            found, count = calibrate.from_grey(grey), len(grey)
-            kind = "agc" if calibrate.equalised(grey) else "minmax"
+            found, count = calibrate.estimate_from_grey(grey), len(grey)
+            kind = "agc" if calibrate.is_equalised(grey) else "minmax"
             jpeg = Counter(qualities).most_common(1)[0][0]
         else:
             raise ValueError(f"first: {skipped[0]}")

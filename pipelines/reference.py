@@ -13,7 +13,7 @@ from models.faces.reference import fit, fit_measures
 from models.faces.settings import Options
 from models.faces.stage import Stage
 from models.stages import NoOptions
-from models.synthworld.sampling.person import measured, sample_person
+from models.synthworld.sampling.person import measure_person, sample_person
 from models.weights.store import seal
 from pipelines.plan.attributes import IDENTITY
 from pipelines.rows.shards import Shards
@@ -49,7 +49,7 @@ def run(data: str, faces: str, *, count: int | None = None, threads: int = 2) ->
     words = {name: np.array([row[name] for row in said]) for name in IDENTITY}
     tensors, metrics = fit(np.concatenate(embeddings), names, words, {name: ATTRIBUTES[name][2] for name in IDENTITY})
     metrics["found"] = len(names) / len(shards)
-    known = {name: measured(sample_person(int(name))) for name in np.unique(names)}
+    known = {name: measure_person(sample_person(int(name))) for name in np.unique(names)}
     more, explained = fit_measures(np.concatenate(embeddings), names, np.stack([known[name] for name in names]))
     tensors, metrics = tensors | more, metrics | explained
     save_file(tensors, folder / FILE)

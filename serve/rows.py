@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from models.attributes import ATTRIBUTES
-from models.captions.reading import AMBIGUOUS, read
+from models.captions.reading import AMBIGUOUS, read_attributes
 from models.columns import Columns
 from pipelines.config.captions import GIVEN, NONE
 from pipelines.config.job import GenerateJob
@@ -53,7 +53,7 @@ def sample_table(request: PairsRequest, order: Order[GenerateJob], person: Ident
     """Return the samples as the plan of a job would hold them; a given caption says their attributes."""
     rows = samples_of(order.job, person)
     if request.caption is not None:
-        stated = {name: word for name, word in read(request.caption).items() if word != AMBIGUOUS}
+        stated = {name: word for name, word in read_attributes(request.caption).items() if word != AMBIGUOUS}
         sources = {name: GIVEN if name in stated else NONE for name in ATTRIBUTES}
         said = {"attributes": json.dumps(stated), "attributes_source": json.dumps(sources)}
         rows = [{**row, **said} for row in rows]

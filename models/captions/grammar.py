@@ -7,7 +7,17 @@ the vocabulary are said plainly ("a scar: long" becomes "long scar"), so a calle
 import random
 from collections.abc import Mapping, Sequence
 
-from models.captions.phrases import AGES, HAIR_COLOURS, HAIR_STYLES, HAIRLESS, NOUNS, PRONOUNS, SIMPLE, UNSAID, article
+from models.captions.phrases import (
+    AGES,
+    HAIR_COLOURS,
+    HAIR_STYLES,
+    HAIRLESS,
+    NOUNS,
+    PRONOUNS,
+    SIMPLE,
+    UNSAID,
+    with_article,
+)
 from models.seeds import seed_of
 
 OPENINGS = (
@@ -36,93 +46,93 @@ def statable(attributes: Mapping[str, str]) -> dict[str, str]:
     return said
 
 
-def caption(attributes: Mapping[str, str], seed: int) -> str:
+def write_caption(attributes: Mapping[str, str], seed: int) -> str:
     """Return an English caption that states `attributes` (of `models.attributes.ATTRIBUTES`), varied by `seed`.
 
     The words come in groups (looks, clothes, what the face does, the setting), each told as a whole from a random
     member on, and the groups are dealt out over the sentences. An accessory that is not there is not mentioned.
     """
-    draw = random.Random(seed_of("caption", seed))
+    rng = random.Random(seed_of("caption", seed))
     said = {name: value for name, value in statable(attributes).items() if value != UNSAID}
     pronoun, her = PRONOUNS.get(said.get("sex", ""), ("they", "their"))
-    person = _person(said, draw)
+    person = _person(said, rng)
     hair = "hair" if "hair_style" in said or "hair_colour" in said else ""
     others = sorted(name for name in said if name not in (*PERSON, *LOOK, *WEAR, *DOING, *SETTING))
     look = [name for name in (*LOOK, *others) if name in said or name == hair]
     doing = [name for name in DOING if name in said]
-    its = draw.random() < 0.3
-    if not its and "expression" in doing and draw.random() < 0.5:
+    its = rng.random() < 0.3
+    if not its and "expression" in doing and rng.random() < 0.5:
         doing.remove("expression")
         look.append("expression")
     groups = {
-        "look": _told(look, "its" if its else "with", said, draw),
-        "wear": _told([name for name in WEAR if name in said], "wear", said, draw),
-        "doing": _told(doing, "doing", said, draw),
+        "look": _say_all(look, "its" if its else "with", said, rng),
+        "wear": _say_all([name for name in WEAR if name in said], "wear", said, rng),
+        "doing": _say_all(doing, "doing", said, rng),
     }
     order = [name for name in groups if groups[name]]
-    draw.shuffle(order)
+    rng.shuffle(order)
     if its and "look" in order:  # "Her eyes are ..." cannot stand in the first sentence
         order.append(order.pop(order.index("look")))
-    cut = draw.randint(1, len(order)) if order else 0
+    cut = rng.randint(1, len(order)) if order else 0
     cut = min(cut, len(order) - 1) if its and "look" in order else cut
-    setting = ", ".join(_told([name for name in SETTING if name in said], "setting", said, draw))
-    early = cut == len(order) or draw.random() < 0.4
-    text = _opening(person, {name: groups[name] for name in order[:cut]}, setting if early else "", draw)
+    setting = ", ".join(_say_all([name for name in SETTING if name in said], "setting", said, rng))
+    early = cut == len(order) or rng.random() < 0.4
+    text = _first_sentence(person, {name: groups[name] for name in order[:cut]}, setting if early else "", rng)
     rest = {name: groups[name] for name in order[cut:]}
-    text += _following(rest, pronoun, her, "" if early else setting, its)
+    text += _later_sentences(rest, pronoun, her, "" if early else setting, its)
     return text.replace("{her}", her)
 
 
-def _person(said: Mapping[str, str], draw: random.Random) -> str:
+def _person(said: Mapping[str, str], rng: random.Random) -> str:
     """Return "a young woman", from `sex` and `age`."""
     sex = said.get("sex", "")
-    noun = draw.choices(NOUNS.get(sex, (sex or "person",)), weights=(4, 1) if sex in NOUNS else (1,))[0]
+    noun = rng.choices(NOUNS.get(sex, (sex or "person",)), weights=(4, 1) if sex in NOUNS else (1,))[0]
     _, her = PRONOUNS.get(sex, ("they", "their"))
     age = said.get("age", "")
-    pattern = draw.choice(AGES[age]) if age in AGES else f"{age} {{noun}}".strip()
-    return article(pattern.format(noun=noun, her=her))
+    pattern = rng.choice(AGES[age]) if age in AGES else f"{age} {{noun}}".strip()
+    return with_article(pattern.format(noun=noun, her=her))
 
 
-def _told(names: Sequence[str], frame: str, said: Mapping[str, str], draw: random.Random) -> list[str]:
+def _say_all(names: Sequence[str], frame: str, said: Mapping[str, str], rng: random.Random) -> list[str]:
     """Return a form for every attribute of `names`, in order from a random one on."""
-    start = draw.randrange(len(names)) if names else 0
-    return [_form(name, frame, said, draw) for name in (*names[start:], *names[:start])]
+    start = rng.randrange(len(names)) if names else 0
+    return [_say(name, frame, said, rng) for name in (*names[start:], *names[:start])]
 
 
-def _form(name: str, frame: str, said: Mapping[str, str], draw: random.Random) -> str:
+def _say(name: str, frame: str, said: Mapping[str, str], rng: random.Random) -> str:
     """Return one form of an attribute that fits `frame`, or the nearest frame that it has."""
     if name == "hair":
-        return _hair(frame, said, draw)
+        return _say_hair(frame, said, rng)
     value = said[name]
     frames = SIMPLE.get(name, {}).get(value)
     if frames:
-        return draw.choice(frames.get(frame) or next(iter(frames.values())))
+        return rng.choice(frames.get(frame) or next(iter(frames.values())))
     word = name.replace("_", " ")
     return f"{word} is {value}" if frame == "its" else f"{value} {word}"
 
 
-def _hair(frame: str, said: Mapping[str, str], draw: random.Random) -> str:
+def _say_hair(frame: str, said: Mapping[str, str], rng: random.Random) -> str:
     """Return style and colour of the hair in one form; without a style the colour alone."""
     style, colour = said.get("hair_style", ""), said.get("hair_colour", "")
-    word = draw.choice(HAIR_COLOURS.get(colour, (colour,)))
+    word = rng.choice(HAIR_COLOURS.get(colour, (colour,)))
     forms = HAIR_STYLES.get(style, {"with": (f"{style} {{hair}} hair",), "its": (f"hair is {style} {{hair}}",)})[frame]
     if not colour:  # "hair is short and {hair}" cannot lose its colour
         forms = tuple(form for form in forms if not form.endswith("and {hair}"))
-    words = " ".join(draw.choice(forms).replace("{hair}", word).split())
+    words = " ".join(rng.choice(forms).replace("{hair}", word).split())
     return words.replace("a auburn", "an auburn")
 
 
-def _opening(person: str, groups: Mapping[str, list[str]], setting: str, draw: random.Random) -> str:
+def _first_sentence(person: str, groups: Mapping[str, list[str]], setting: str, rng: random.Random) -> str:
     """Return the first sentence: the person with `groups`, in their order."""
-    begin = {"look": "with ", "wear": draw.choice(("wearing ", "wearing ", "in ")), "doing": ""}
-    text = draw.choice(OPENINGS) + person
+    begin = {"look": "with ", "wear": rng.choice(("wearing ", "wearing ", "in ")), "doing": ""}
+    text = rng.choice(OPENINGS) + person
     for place, (name, words) in enumerate(groups.items()):
         text += (" " if place == 0 and name == "look" else ", ") + begin[name] + _join(words)
     text += f", {setting}" if setting else ""
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _following(groups: Mapping[str, list[str]], pronoun: str, her: str, setting: str, its: bool) -> str:
+def _later_sentences(groups: Mapping[str, list[str]], pronoun: str, her: str, setting: str, its: bool) -> str:
     """Return what follows: "She has ..., wears ... and is smiling, in soft light. Her eyes are ..."."""
     has, wears, is_ = ("have", "wear", "are") if pronoun == "they" else ("has", "wears", "is")
     verbs = {"look": has, "wear": wears, "doing": is_}

@@ -8,7 +8,7 @@ from models.captions.grammar import statable
 from models.captions.reading import disagreements
 
 
-def normalised(text: str) -> str:
+def normalise_text(text: str) -> str:
     """Return `text` as duplicates are compared: lower case, words alone."""
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
@@ -31,7 +31,7 @@ class Agreement:
         self.whole += not missed
         self.asked += len(statable(attributes))
         self.wrong.update(missed.keys())
-        self.texts.add(normalised(text))
+        self.texts.add(normalise_text(text))
 
     def summary(self) -> dict[str, float]:
         """Return `captions_agree` (every attribute stated), `attributes_agree` (of all asked) and `distinct`."""

@@ -96,7 +96,7 @@ IRIS = {
 GARMENTS = ("shirt", "top", "sweater")
 
 
-def article(words: str) -> str:
+def with_article(words: str) -> str:
     """Return `words` behind "a" or "an"."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
@@ -104,7 +104,7 @@ def article(words: str) -> str:
 SIMPLE: dict[str, dict[str, Frames]] = {
     "skin_tone": {
         value: {
-            "with": tuple(form for word in words for form in (f"{word} skin", article(f"{word} complexion"))),
+            "with": tuple(form for word in words for form in (f"{word} skin", with_article(f"{word} complexion"))),
             "its": tuple(form for word in words for form in (f"skin is {word}", f"complexion is {word}")),
         }
         for value, words in SKIN.items()
@@ -159,7 +159,7 @@ SIMPLE: dict[str, dict[str, Frames]] = {
         "mask": {"wear": ("a face mask", "a mask over {her} mouth", "a surgical mask")},
     },
     "clothing_colour": {
-        colour: {"wear": (*(article(f"{colour} {garment}") for garment in GARMENTS), f"{colour} clothes")}
+        colour: {"wear": (*(with_article(f"{colour} {garment}") for garment in GARMENTS), f"{colour} clothes")}
         for colour in COLOURS
     },
     "lighting": {

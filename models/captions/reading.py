@@ -55,7 +55,7 @@ def _decade(*words: str) -> str:
     return rf"in {_HER} (?:early |late |mid-?)?{_any(*words)}"
 
 
-def _turned(side: str) -> dict[str, str]:
+def _turn_patterns(side: str) -> dict[str, str]:
     turned, slightly = "(?:turn(?:ed|ing)|facing|looking|angled)", "(?:slightly|a little)"
     return {
         f"turned slightly {side}": rf"{turned} {slightly} {_TO}{side}|{slightly} {turned} {_TO}{side}",
@@ -120,8 +120,8 @@ PATTERNS: dict[str, dict[str, str]] = {
             "facing (?:straight ahead|forward)",
             "frontal",
         ),
-        **_turned("left"),
-        **_turned("right"),
+        **_turn_patterns("left"),
+        **_turn_patterns("right"),
     },
     "glasses": {
         "none": r"(?:no|without) (?:sun)?glasses",
@@ -167,7 +167,7 @@ def _compile(values: Mapping[str, str]) -> re.Pattern[str]:
 _COMPILED = {name: (tuple(values), _compile(values)) for name, values in PATTERNS.items()}
 
 
-def read(text: str) -> dict[str, str]:
+def read_attributes(text: str) -> dict[str, str]:
     """Return the attributes that `text` states, `AMBIGUOUS` where it says two values; unstated ones are absent."""
     found: dict[str, str] = {}
     for name, (values, pattern) in _COMPILED.items():
@@ -182,7 +182,7 @@ def disagreements(text: str, attributes: Mapping[str, str]) -> dict[str, str]:
 
     An attribute or value outside the vocabulary counts as stated when its words occur in the text.
     """
-    found, wrong = read(text), {}
+    found, wrong = read_attributes(text), {}
     for name, value in statable(attributes).items():
         known = value in PATTERNS.get(name, {}) or (name in IMPLIED and value == UNSAID)
         if not known:

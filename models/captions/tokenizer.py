@@ -7,9 +7,9 @@ from functools import lru_cache
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from models.captions.grammar import caption
+from models.captions.grammar import write_caption
 from models.captions.prompt import COMPACT_TEMPLATE, attribute_tokens
-from models.captions.sampling import spread_attributes
+from models.captions.sampling import draw_attributes
 from models.seeds import seed_of
 
 PAD, END, CAPTION = "<pad>", "<end>", "<caption>"
@@ -44,4 +44,4 @@ def caption_tokenizer(captions: int = 12_000) -> PreTrainedTokenizerFast:
 def _corpus(captions: int) -> Iterator[str]:
     for k in range(captions):
         seed = seed_of("tokenizer", k)
-        yield caption(spread_attributes(random.Random(seed)), seed)
+        yield write_caption(draw_attributes(random.Random(seed)), seed)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.captions.grammar import caption
+from models.captions.grammar import write_caption
 from models.card import update_metrics
 from models.errors import UserError
 from models.faces.align import align
@@ -56,7 +56,7 @@ def people(count: int, views: int, size: int, split: str = "test", domain: str =
         rendered = render(scenes, size)
         pictures.append(rendered.rgb.numpy())
         points.append(rendered.landmarks_70.numpy())
-        captions.append(caption(attributes(scenes[-1]), seed=identity))
+        captions.append(write_caption(attributes(scenes[-1]), seed=identity))
     return People(np.stack(pictures), np.stack(points), captions)
 
 

@@ -105,14 +105,14 @@ def fit_adapter(
 ) -> Adapter:
     """Return an adapter trained on pairs of points [N, source, 2] and [N, target, 2] alone, each turned up to 15 degrees."""
     torch.manual_seed(seed)
-    draw = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     model = Adapter(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     given, wanted = (torch.from_numpy(np.asarray(v, np.float32)) for v in (source, target))
     for _ in range(steps):
-        rows = torch.randint(len(given), (min(64, len(given)),), generator=draw)
-        angle = (torch.rand(len(rows), generator=draw) - 0.5) * (torch.pi / 6)
+        rows = torch.randint(len(given), (min(64, len(given)),), generator=rng)
+        angle = (torch.rand(len(rows), generator=rng) - 0.5) * (torch.pi / 6)
         turn = torch.stack(
             [torch.stack([angle.cos(), angle.sin()], -1), torch.stack([-angle.sin(), angle.cos()], -1)], -2
         )

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from models.synthworld.sampling.scene import Person, Scene
-from models.synthworld.shape.cover import cover
+from models.synthworld.shape.cover import add_covers
 from models.synthworld.shape.figure import HEAD_CENTRE, figure
 from models.synthworld.shape.landmarks import landmarks
 
@@ -18,7 +18,7 @@ def average_head() -> np.ndarray:
     """Return the 70 points of the average head, float64 [70, 3]: x to its left, y up, z out of the face, in head units."""
     scene = Scene(Person(0))
     q = figure(scene)
-    cover(scene, q)
+    add_covers(scene, q)
     return landmarks(q)[0].numpy().astype(np.float64) - np.array(HEAD_CENTRE)
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.captions.grammar import caption
+from models.captions.grammar import write_caption
 from models.captions.measure import Agreement
 from models.captions.prompt import messages
-from models.captions.sampling import spread_attributes
+from models.captions.sampling import draw_attributes
 from models.captions.tokenizer import caption_tokenizer
 from models.card import Card
 from models.columns import Columns
@@ -82,9 +82,9 @@ def examples(seeds: Iterable[int], partial: float) -> tuple[Tensor, Tensor]:
     rows = []
     for seed in seeds:
         draw = random.Random(seed_of("captioner", seed))
-        attributes = spread_attributes(draw, keep=draw.uniform(0.3, 1.0) if draw.random() < partial else 1.0)
+        attributes = draw_attributes(draw, keep=draw.uniform(0.3, 1.0) if draw.random() < partial else 1.0)
         prompt = tokenizer.apply_chat_template(messages(attributes), return_dict=False)
-        completion = tokenizer(caption(attributes, seed) + tokenizer.eos_token)["input_ids"]
+        completion = tokenizer(write_caption(attributes, seed) + tokenizer.eos_token)["input_ids"]
         rows.append((prompt, completion))
     # Padded on the right to the longest row; the loss counts the caption's tokens alone.
     width = min(max(len(prompt) + len(completion) for prompt, completion in rows), MAX_TOKENS)
@@ -115,7 +115,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     for begin in range(0, len(seeds), 64):
         few = seeds[begin : begin + 64]
         losses.append(loss(model, {"draw": np.array(few)}, config, 0)[0].item())
-        asked = [spread_attributes(random.Random(seed)) for seed in few]
+        asked = [draw_attributes(random.Random(seed)) for seed in few]
         texts = write(model, [messages(attributes) for attributes in asked], few[0])
         for attributes, text in zip(asked, texts, strict=True):
             agreement.add(attributes, text)

@@ -24,7 +24,7 @@ from models.faces.inputs import RECOGNISER_SCALE, to_tensor
 from models.faces.metrics import gallery_split, rank_one, verification
 from models.faces.onnx_file import export_recogniser
 from models.faces.recogniser import ArcFace, Architecture
-from models.synthworld.sampling.person import measured, sample_person
+from models.synthworld.sampling.person import measure_person, sample_person
 from models.synthworld.sampling.splits import identities
 from models.tasks import TrainConfig
 from models.weights.networks import load_strictly
@@ -97,7 +97,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
 @lru_cache(maxsize=1 << 16)
 def _traits(identity: int) -> np.ndarray:
     """Return the measures of a person of the world, float32 [58]."""
-    return measured(sample_person(identity))
+    return measure_person(sample_person(identity))
 
 
 def _points(rows: Columns) -> np.ndarray:

@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.captions.grammar import caption
+from models.captions.grammar import write_caption
 from models.card import Card
 from models.columns import Columns
 from models.seeds import seed_of
@@ -190,7 +190,7 @@ def _conditions(batch: Columns, rngs: list[np.random.Generator], config: Config)
         attributes = {name: word for name, word in attributes.items() if rng.random() >= config.drop_attribute}
         unconditional = drop < config.drop_both
         without_caption = drop < config.drop_both + config.drop_caption
-        texts.append("" if unconditional else prompts(["" if without_caption else caption(attributes, seed)])[0])
+        texts.append("" if unconditional else prompts(["" if without_caption else write_caption(attributes, seed)])[0])
         # The mean over a person's other views says more of them; a single view is what a user often has.
         embedding = batch["mean" if source < config.mean_share else "one"][row].astype(np.float32)
         embeddings.append(embedding * (not unconditional))
@@ -240,7 +240,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         batch = prepare(decoded, config)
         rngs = [np.random.default_rng(seed_of("validation", row)) for row in decoded["row"]]
         captions = [
-            caption(json.loads(str(text)), int(row))
+            write_caption(json.loads(str(text)), int(row))
             for text, row in zip(batch["attributes"], decoded["row"], strict=True)
         ]
         timesteps = torch.tensor([int(rng.integers(1000)) for rng in rngs])
@@ -264,7 +264,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     batch = prepare(few, config)
     device = device_of(model)
     embedding = torch.from_numpy(batch["mean"].astype(np.float32)).to(device)
-    texts = prompts([caption(json.loads(str(text)), 0) for text in batch["attributes"]])
+    texts = prompts([write_caption(json.loads(str(text)), 0) for text in batch["attributes"]])
     prompt_embeds = model.text(tokenize(model.tokenizer, texts).to(device), embedding)
     empty_prompt_embeds = model.text(tokenize(model.tokenizer, [""]).to(device))
     noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0)).to(device)

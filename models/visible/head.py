@@ -2,7 +2,7 @@
 
 It stands where Arc2Face's pose ControlNet has the normals of a FLAME mesh (arXiv 2403.11641, section 2.5 of its code):
 shape of the identity, pose and expression of the view. Ours is the world's bare head, without hair, glasses, colour or
-light. The embedding alone decides the shape: a person's 58 measures (`synthworld.person.measured`) are read from it
+light. The embedding alone decides the shape: a person's 58 measures (`measure_person` of the world) are read from it
 by a linear map, `measures.weight` and `measures.bias`, that `thermapair reference` fits beside the recogniser.
 """
 
@@ -17,13 +17,13 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from models.attributes import EXPRESSIONS
-from models.captions.reading import read
+from models.captions.reading import read_attributes
 from models.errors import EnvironmentFault
 from models.synthworld.sampling.domain import load_domain
-from models.synthworld.sampling.person import person_of
+from models.synthworld.sampling.draws import NamedDraws
+from models.synthworld.sampling.person import person_from_measures
 from models.synthworld.sampling.scene import Scene, View
-from models.synthworld.sampling.views import Draws
-from models.synthworld.shape.bare import bare
+from models.synthworld.shape.bare import render_bare_head
 
 FILE = "head.safetensors"
 NAMES = ("measures.weight", "measures.bias")
@@ -77,7 +77,7 @@ def draw_heads(measures: np.ndarray, views: Sequence[View], side: int) -> np.nda
     size = FOLD * side
     pictures = np.zeros((len(views), size, size, CHANNELS), np.int8)
     for row, (values, view) in enumerate(zip(measures, views, strict=True)):
-        normals, classes = bare(Scene(person_of(values), view), size)
+        normals, classes = render_bare_head(Scene(person_from_measures(values), view), size)
         pictures[row, ..., :3] = (normals * 127).round().numpy()
         for channel, feature in enumerate(FEATURES, 3):
             pictures[row, ..., channel] = np.isin(classes.numpy(), feature) * 127
@@ -99,25 +99,25 @@ def fold_heads(heads: np.ndarray) -> Tensor:
 
 def view_of(words: Mapping[str, str], name: str) -> View:
     """Return a view of `words` (attributes, or what is known of them); what they leave open is drawn by `name`."""
-    draws, domain = Draws("head", name), load_domain("portrait")
+    draws, domain = NamedDraws("view", "head", name), load_domain("portrait")
     # A frontal head may turn a little to either side; the other words name theirs, and left is the subject's own.
     pose = words.get("pose", "frontal")
     kind = next((kind for kind in ("slightly", "profile", "turned") if kind in pose), "frontal")
-    side = -1.0 if "right" in pose or (kind == "frontal" and draws.unit("side") < 0.5) else 1.0
+    side = -1.0 if "right" in pose or (kind == "frontal" and draws.uniform("side") < 0.5) else 1.0
     expression = words.get("expression", "neutral")
     return View(
-        yaw=side * draws.span("yaw", _YAW[kind]),
-        pitch=draws.span("pitch", domain.pose.pitch),
-        roll=draws.span("roll", domain.pose.roll),
-        scale=draws.span("scale", domain.framing.scale),
-        shift_x=draws.normal("shift_x", domain.framing.shift),
-        shift_y=draws.normal("shift_y", domain.framing.shift),
-        distance_m=draws.span("distance_m", domain.framing.distance_m),
+        yaw=side * draws.uniform("yaw", *_YAW[kind]),
+        pitch=draws.uniform("pitch", *domain.pose.pitch),
+        roll=draws.uniform("roll", *domain.pose.roll),
+        scale=draws.uniform("scale", *domain.framing.scale),
+        shift_x=draws.clipped_normal("shift_x", domain.framing.shift),
+        shift_y=draws.clipped_normal("shift_y", domain.framing.shift),
+        distance_m=draws.uniform("distance_m", *domain.framing.distance_m),
         expression=expression if expression in EXPRESSIONS else "neutral",
-        strength=draws.span("strength", domain.looks.strength),
+        strength=draws.uniform("strength", *domain.looks.strength),
     )
 
 
 def views_of(captions: Sequence[str], names: Sequence[str]) -> list[View]:
     """Return the view of each caption: pose and expression as it says, the rest drawn by its row's name."""
-    return [view_of(read(caption), name) for caption, name in zip(captions, names, strict=True)]
+    return [view_of(read_attributes(caption), name) for caption, name in zip(captions, names, strict=True)]

@@ -10,7 +10,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer, PreTrainedTokenizerBase
 
 from models.attributes import ATTRIBUTES
-from models.captions.grammar import caption
+from models.captions.grammar import write_caption
 from models.errors import EnvironmentFault
 from models.visible.text import PROMPT, prompts
 
@@ -23,7 +23,7 @@ def corpus(count: int, seed: int) -> list[str]:
     texts = []
     for number in range(count):
         asked = {name: draw.choice(words) for name, (_, _, words) in ATTRIBUTES.items()}
-        texts.append(caption(asked, seed=number))
+        texts.append(write_caption(asked, seed=number))
     return [PROMPT, *prompts(texts)]
 
 

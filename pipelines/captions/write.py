@@ -15,9 +15,9 @@ from functools import partial
 import pyarrow as pa
 
 from models.captions import grammar
-from models.captions.measure import Agreement, normalised
+from models.captions.measure import Agreement, normalise_text
 from models.captions.reading import disagreements
-from models.captions.sampling import spread_attributes
+from models.captions.sampling import draw_attributes
 from models.errors import UserError
 from models.seeds import seed_of
 from models.weights.bundle import Bundle
@@ -78,7 +78,7 @@ def measure(bundle: Bundle, engines: CaptionEngines, count: int = 1000, seed: in
     Shares of first attempts: `captions_agree` (the reader finds every attribute), `attributes_agree` (of all asked),
     `distinct`, `answered`. `tokens_per_second` is counted between the first and the last text, `start_seconds` before.
     """
-    asked = [spread_attributes(random.Random(seed_of(seed, "measure captions", k))) for k in range(count)]
+    asked = [draw_attributes(random.Random(seed_of(seed, "measure captions", k))) for k in range(count)]
     seeds = [seed_of(seed, "measure captions", k) for k in range(count)]
     part = writer_of(bundle, "llm")
     if part is None:
@@ -104,8 +104,8 @@ def templates(asked: Sequence[dict[str, str]], seeds: Sequence[int], taken: Take
     """Return a caption of the grammar for each sample, none of them in `taken` (which grows by them) if it can be helped."""
     captions = []
     for attributes, seed in zip(asked, seeds, strict=True):
-        tries = (grammar.caption(attributes, seed_of(seed, "grammar", k)) for k in range(8))
-        captions.append(next((text for text in tries if _take(text, taken)), grammar.caption(attributes, seed)))
+        tries = (grammar.write_caption(attributes, seed_of(seed, "grammar", k)) for k in range(8))
+        captions.append(next((text for text in tries if _take(text, taken)), grammar.write_caption(attributes, seed)))
     return captions
 
 
@@ -148,7 +148,7 @@ def _states(text: str, attributes: dict[str, str], share: float) -> bool:
 
 
 def _take(text: str, taken: Taken) -> bool:
-    key = seed_of(normalised(text))
+    key = seed_of(normalise_text(text))
     if key in taken:
         return False
     taken.add(key)
@@ -160,7 +160,7 @@ def _taken(plan: GeneratePlan, there: set[int]) -> Keys:
     keys = Keys()
     for partition in (k for chunk, partitions in plan.chunks() if chunk in there for k in partitions):
         for text in plan.captions(partition)["caption"].to_pylist():
-            keys.add(seed_of(normalised(text)))
+            keys.add(seed_of(normalise_text(text)))
     return keys
 
 

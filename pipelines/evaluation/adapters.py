@@ -11,7 +11,7 @@ from models.evaluation import adapters as conversion
 from models.landmarks import adapt
 from models.landmarks.detect import load_detector
 from models.landmarks.standards import Standard, to_standard
-from models.synthworld.render.capture import labels
+from models.synthworld.render.capture import annotate
 from models.synthworld.sampling.domain import load_domain
 from models.weights.bundle import load_bundle
 from models.weights.networks import load_network
@@ -74,5 +74,5 @@ def _marked(points: np.ndarray, rows: Columns) -> np.ndarray:
     names = zip(rows["identity_id"], rows["view"], strict=True)
     each = zip(points, heights, names, strict=True)
     return np.stack(
-        [labels(torch.from_numpy(np.asarray(p, np.float32)), float(h), domain, *name).numpy() for p, h, name in each]
+        [annotate(torch.from_numpy(np.asarray(p, np.float32)), float(h), domain, *name).numpy() for p, h, name in each]
     )

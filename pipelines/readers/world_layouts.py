@@ -21,7 +21,7 @@ import torch
 from models.errors import UserError
 from models.landmarks.standards import contour72, profile43
 from models.synthworld.camera.sensor import minmax
-from models.synthworld.render.capture import Captured, capture, labels
+from models.synthworld.render.capture import ThermalPicture, annotate, capture
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.ranges import Domain
 from models.temperature import from_centikelvin, to_centikelvin
@@ -69,7 +69,7 @@ class RenderedRow(NamedTuple):
             decode(self.row["valid"]["bytes"]) > 127, from_centikelvin(decode(self.row["thermal"]["bytes"])), np.nan
         )
 
-    def capture(self) -> Captured:
+    def capture(self) -> ThermalPicture:
         """Return what the domain's thermal camera delivers."""
         celsius = torch.from_numpy(from_centikelvin(decode(self.row["thermal"]["bytes"])))
         valid = torch.from_numpy(np.isfinite(self.apparent()))
@@ -160,7 +160,7 @@ def _charlotte(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
     yield f"S{subject}/N{number}.jpg", _grey_jpeg(minmax(taken.twin.temperature).numpy())
     yaw = float(view.row["pose"][0])
     points = profile43(view.seventy, right=yaw > 0) if abs(yaw) > PROFILE_YAW else contour72(view.seventy)
-    named = labels(torch.from_numpy(np.ascontiguousarray(points)), view.face, view.domain, *view.who).numpy()
+    named = annotate(torch.from_numpy(np.ascontiguousarray(points)), view.face, view.domain, *view.who).numpy()
     placed = np.full((SLOTS, 2), np.nan, np.float32)
     placed[: len(named)] = np.floor(named * scale + np.array(taken.shift, np.float32))
     scene = sample_scene(view.domain, identity, turn, condition)

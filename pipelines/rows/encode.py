@@ -43,7 +43,7 @@ def name_rendered(
 
 
 def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:
-    """Return the pictures and points of one rendered picture, by their names in `models.synthworld.render.render.Rendered`.
+    """Return the pictures and points of one rendered picture, by their names in `models.synthworld.render.render.Rendering`.
 
     name: the pair's id. thermal: what the domain's camera delivers; "none" leaves the thermal pictures empty.
     """

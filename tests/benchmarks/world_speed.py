@@ -12,7 +12,7 @@ import torch
 
 from models.synthworld.render.render import render
 from models.synthworld.sampling.domain import load_domain, sample_scene
-from models.synthworld.shape.kernels import compiles
+from models.synthworld.shape.kernels import can_compile
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     torch.set_num_threads(1)
     domain = load_domain(args.domain)
     scenes = [sample_scene(domain, 1 + k // 2, k % 2, "warm") for k in range(args.count)]
-    print(f"{platform.machine()}, torch {torch.__version__}, 1 thread, compiled {compiles()}, domain {args.domain}")
+    print(f"{platform.machine()}, torch {torch.__version__}, 1 thread, compiled {can_compile()}, domain {args.domain}")
     render(scenes, 32)
     for size in args.sizes:
         wall, busy = time.perf_counter(), time.process_time()

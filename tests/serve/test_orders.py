@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.attributes import ATTRIBUTES
-from models.captions.reading import read
+from models.captions.reading import read_attributes
 from models.layers import Layer
 from pipelines.config.generate import chain_for, recipe_for
 from pipelines.config.job import Encoding, load_job
@@ -120,7 +120,7 @@ def test_a_given_caption_says_its_attributes(quiet: Service) -> None:
     assert [words for words, _ in found] == [said, said]
     for _, sources in found:
         assert sources == {name: "given" if name in said else "none" for name in ATTRIBUTES}
-    assert read("A young man with sunglasses.") == said
+    assert read_attributes("A young man with sunglasses.") == said
 
 
 def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service) -> None:

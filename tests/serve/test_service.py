@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from models.synthworld.render.render import Rendered, render
+from models.synthworld.render.render import Rendering, render
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.splits import identities
 from models.temperature import from_centikelvin
@@ -74,14 +74,14 @@ def client(url: str) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def two() -> Rendered:
+def two() -> Rendering:
     """Two people of the world at 160 px."""
     people = identities("test")[:2]
     return render([sample_scene(load_domain("portrait"), person, 0, "warm") for person in people], 160)
 
 
 @pytest.fixture(scope="module")
-def faces(two: Rendered) -> list[np.ndarray]:
+def faces(two: Rendering) -> list[np.ndarray]:
     """Their pictures, uint8 [160, 160, 3]."""
     return list(two.rgb.numpy())
 
@@ -283,7 +283,7 @@ def test_models_name_their_licences_digests_and_cards(client: Client) -> None:
     assert json.loads(pair.provenance)["recipe"] == found.digest
 
 
-def test_landmarks_lie_on_every_face_of_a_picture(client: Client, two: Rendered, faces: list[np.ndarray]) -> None:
+def test_landmarks_lie_on_every_face_of_a_picture(client: Client, two: Rendering, faces: list[np.ndarray]) -> None:
     truth = two.landmarks_70.numpy() + np.array([[[0, 0]], [[160, 0]]])
     found = client.landmarks([encode_png_rgb(np.concatenate(faces, axis=1))]).landmarks
     assert len(found) == 2

@@ -7,8 +7,8 @@ from models.columns import Columns
 from models.evaluation.tfake.recipe import Pool
 from models.landmarks.standards import contour72
 from models.synthworld.camera import sensor
-from models.synthworld.render.capture import Captured, capture, labels
-from models.synthworld.render.render import Rendered, render
+from models.synthworld.render.capture import ThermalPicture, annotate, capture
+from models.synthworld.render.render import Rendering, render
 from models.synthworld.sampling import splits
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.ranges import Domain
@@ -67,7 +67,7 @@ def _part(domain: Domain, names: list[tuple[int, int, str]], size: int) -> Colum
     return rows | {name: np.stack([one[name] for one in each]) for name in each[0]}
 
 
-def _taken(domain: Domain, found: Rendered, k: int, face: float, name: tuple[int, int, str]) -> Columns:
+def _taken(domain: Domain, found: Rendering, k: int, face: float, name: tuple[int, int, str]) -> Columns:
     """Return what the domain's camera makes of picture `k`."""
     size = found.apparent.shape[1]
     taken = capture(found.apparent[k], found.valid[k], face, domain, *name)
@@ -76,7 +76,7 @@ def _taken(domain: Domain, found: Rendered, k: int, face: float, name: tuple[int
     frame = np.zeros((size, size), np.float32)
     frame[:side, :side] = sensor.resample(taken.twin.temperature, side).numpy()
     points = found.landmarks_70[k] * (side / size) + torch.tensor(taken.shift) * (side / native)
-    noisy = labels(torch.from_numpy(contour72(points.numpy())), face * side / size, domain, *name)
+    noisy = annotate(torch.from_numpy(contour72(points.numpy())), face * side / size, domain, *name)
     return {
         "twin": sensor.resample(taken.twin.temperature, size).numpy(),
         "twin_valid": (sensor.resample(taken.twin.valid.float(), size) > 0.5).numpy(),
@@ -94,6 +94,6 @@ def fitted_frame(celsius: np.ndarray, side: int) -> np.ndarray:
     return sensor.resample(torch.from_numpy(np.nan_to_num(celsius, nan=float(np.nanmedian(celsius)))), side).numpy()
 
 
-def _grey(taken: Captured) -> torch.Tensor:
+def _grey(taken: ThermalPicture) -> torch.Tensor:
     eight = taken.picture if taken.picture.dtype == torch.uint8 else sensor.minmax(taken.picture)
     return eight.float() / 255

@@ -42,7 +42,7 @@ class Estimate:
     high_c: float | None
 
 
-def from_temperatures(frames: Sequence[np.ndarray]) -> Estimate:
+def estimate_from_temperatures(frames: Sequence[np.ndarray]) -> Estimate:
     """Estimate from radiometric frames, float [H, W] degrees Celsius each; NaN is no reading.
 
     Raises ValueError without a frame of at least 32 x 32 pixels.
@@ -61,12 +61,12 @@ def from_temperatures(frames: Sequence[np.ndarray]) -> Estimate:
     return Estimate(netd * 1000, rows * 1000, columns * 1000, blur_width(whole, pixel), count, low, high)
 
 
-def from_grey(frames: Sequence[np.ndarray]) -> Estimate:
+def estimate_from_grey(frames: Sequence[np.ndarray]) -> Estimate:
     """Estimate from 8-bit frames, uint8 [H, W] each: grey levels say nothing of kelvin, and equalised ones not of blur."""
     whole = [frame.astype(np.float64) for frame in frames if min(frame.shape) >= 32]
     if not whole:
         raise ValueError("no frame has 32 x 32 pixels")
-    blur = None if equalised(frames) else blur_width(whole, pixel_noise(whole))
+    blur = None if is_equalised(frames) else blur_width(whole, pixel_noise(whole))
     return Estimate(None, None, None, blur, None, None, None)
 
 
@@ -88,10 +88,12 @@ def count_kelvin(frames: Sequence[np.ndarray]) -> float | None:
 def limits(frames: Sequence[np.ndarray], count: float | None) -> tuple[float | None, float | None]:
     """Return (low, high): the extreme values at which so many pixels pile up that the range must end there."""
     values = np.concatenate([frame[np.isfinite(frame)].ravel() for frame in frames])
-    return _end(values, float(values.min()), count or 0.01), _end(values, float(values.max()), count or 0.01)
+    return _range_end(values, float(values.min()), count or 0.01), _range_end(
+        values, float(values.max()), count or 0.01
+    )
 
 
-def _end(values: np.ndarray, end: float, count: float) -> float | None:
+def _range_end(values: np.ndarray, end: float, count: float) -> float | None:
     away = np.abs(values - end) / count
     at, beside = float(np.mean(away < 0.5)), float(np.mean((away >= 0.5) & (away < 4.5)))
     return end if at > SATURATED and at > 2 * beside else None
@@ -107,8 +109,8 @@ def pixel_noise(frames: Sequence[np.ndarray]) -> float:
         height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
         a, b = frame[:height:2, :width:2], frame[:height:2, 1:width:2]
         c, d = frame[1:height:2, :width:2], frame[1:height:2, 1:width:2]
-        found.append(((a - b - c + d) / 2)[_smooth(frame)[:height:2, :width:2]])
-    return _spread(np.concatenate(found))
+        found.append(((a - b - c + d) / 2)[_smooth_pixels(frame)[:height:2, :width:2]])
+    return _clipped_deviation(np.concatenate(found))
 
 
 def pattern_noise(frames: Sequence[np.ndarray], pixel: float) -> float:
@@ -119,7 +121,7 @@ def pattern_noise(frames: Sequence[np.ndarray], pixel: float) -> float:
     """
     means, share = [], []
     for frame in frames:
-        smooth = _smooth(frame)
+        smooth = _smooth_pixels(frame)
         keep = smooth[:-2] & smooth[1:-1] & smooth[2:]
         count = keep.sum(axis=1)
         rows = count >= frame.shape[1] // 8
@@ -129,7 +131,9 @@ def pattern_noise(frames: Sequence[np.ndarray], pixel: float) -> float:
     values = np.concatenate(means)
     if len(values) < 8:
         return 0.0
-    return float(np.sqrt(max(_spread(values) ** 2 / 6 - pixel**2 * float(np.concatenate(share).mean()), 0.0)))
+    return float(
+        np.sqrt(max(_clipped_deviation(values) ** 2 / 6 - pixel**2 * float(np.concatenate(share).mean()), 0.0))
+    )
 
 
 def blur_width(frames: Sequence[np.ndarray], pixel: float) -> float | None:
@@ -183,7 +187,7 @@ def _fitted_width(profile: np.ndarray, pixel: float) -> float | None:
     return abs(float(best[3])) if off < 0.05 * abs(height) + 4 * pixel else None
 
 
-def equalised(frames: Sequence[np.ndarray]) -> bool:
+def is_equalised(frames: Sequence[np.ndarray]) -> bool:
     """Return whether 8-bit frames were equalised (AGC) rather than stretched from minimum to maximum.
 
     A stretch leaves a wall of one temperature in a few grey levels; equalisation exists to spread it. So: is less than
@@ -196,7 +200,7 @@ def equalised(frames: Sequence[np.ndarray]) -> bool:
     return float(np.median(shares)) < CROWDED
 
 
-def _smooth(frame: np.ndarray) -> np.ndarray:
+def _smooth_pixels(frame: np.ndarray) -> np.ndarray:
     """Return the smoother half of a frame's pixels, bool [H, W], without places where the range cuts noise off."""
     soft = gaussian_filter(frame, 2.0)
     slope = np.hypot(sobel(soft, axis=0), sobel(soft, axis=1))
@@ -205,7 +209,7 @@ def _smooth(frame: np.ndarray) -> np.ndarray:
     return free & (slope <= np.median(slope[free] if free.any() else slope))
 
 
-def _spread(values: np.ndarray) -> float:
+def _clipped_deviation(values: np.ndarray) -> float:
     """Return the standard deviation of the values within four of it; counts make medians of differences too coarse."""
     kept = values
     for _ in range(8):

@@ -42,7 +42,7 @@ class Camera(BaseModel):
 
 
 @dataclass(frozen=True)
-class Measured:
+class ThermalFrame:
     """One frame: `temperature` float32 [H,W] degC, `valid` bool [H,W], `saturated` pixels."""
 
     temperature: Tensor
@@ -85,17 +85,17 @@ def fill_dead(image: Tensor, dead: Tensor) -> Tensor:
     return torch.where(dead, torch.where(count > 0, total / count.clamp(min=1.0), image[~dead].mean()), image)
 
 
-def measure(apparent: Tensor, valid: Tensor, camera: Camera, *name: object) -> Measured:
+def measure(apparent: Tensor, valid: Tensor, camera: Camera, *name: object) -> ThermalFrame:
     """Return what `camera` reads of one frame. Its noise is a function of `name` (identity, view, condition ...) alone.
 
     apparent: float32 [H,W] degC at native resolution (`resample` first); valid: bool [H,W].
     A saturated or dead pixel is not `valid`; saturated ones are counted.
     """
     height, width = apparent.shape
-    draw = generator("camera", *name)
+    rng = generator("camera", *name)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw)
+        return torch.randn(shape, generator=rng)
 
     signal = blur(apparent, camera.mtf_px)
     y = torch.linspace(-1.0, 1.0, height)[:, None]
@@ -107,12 +107,12 @@ def measure(apparent: Tensor, valid: Tensor, camera: Camera, *name: object) -> M
     signal = signal + offset + a * x + b * y + c * (x**2 - y**2)
     signal = signal + (camera.row_mk * normal(height, 1) + camera.column_mk * normal(1, width)) / 1000.0
     signal = signal + camera.netd_mk * normal(height, width) / 1000.0
-    dead = torch.rand(height, width, generator=draw) < camera.dead
+    dead = torch.rand(height, width, generator=rng) < camera.dead
     signal = fill_dead(signal, dead)
     saturated = (signal <= camera.low_c) | (signal >= camera.high_c)
     counts = ((signal.clamp(camera.low_c, camera.high_c) - ABSOLUTE_ZERO).double() / camera.count_k).round()
     kelvin = counts * camera.count_k + ABSOLUTE_ZERO
-    return Measured(kelvin.float(), valid & ~saturated & ~dead, int(saturated.sum()))
+    return ThermalFrame(kelvin.float(), valid & ~saturated & ~dead, int(saturated.sum()))
 
 
 def minmax(image: Tensor) -> Tensor:

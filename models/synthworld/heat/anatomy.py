@@ -47,15 +47,15 @@ BIAS_SD = 0.7
 """Every region of this world is off by a fixed draw of this SD: priors from elsewhere are useful and wrong."""
 
 
-def bias() -> dict[str, float]:
+def region_bias() -> dict[str, float]:
     """Return the world's fixed offset of each region and cover, degC at 23 degC ambient."""
-    draw = generator("synthworld", "region bias")
-    values = BIAS_SD * torch.randn(len(REGIONS) + len(COVERS), generator=draw)
+    rng = generator("synthworld", "region bias")
+    values = BIAS_SD * torch.randn(len(REGIONS) + len(COVERS), generator=rng)
     return dict(zip((*REGIONS, *COVERS), values.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
-class Hidden:
+class HiddenState:
     """What neither picture nor words say: `person` offset (degC), `offsets` [R] of the regions, factor on constriction,
 
     `lens` share of the skin's excess that spectacles take on.
@@ -67,15 +67,15 @@ class Hidden:
     lens: float
 
 
-def hidden(scene: Scene) -> Hidden:
+def draw_hidden_state(scene: Scene) -> HiddenState:
     """Return the hidden state of a scene: habit from the identity, the rest from the session (the view's seed)."""
     habit = torch.randn(2 + len(REGIONS), generator=generator("habit", scene.person.identity))
     today = torch.randn(
         3 + len(REGIONS), generator=generator("thermal session", scene.person.identity, scene.view.seed)
     )
     spread = torch.tensor([region.spread for region in REGIONS.values()])
-    own = torch.tensor(list(bias().values())[: len(REGIONS)])
-    return Hidden(
+    own = torch.tensor(list(region_bias().values())[: len(REGIONS)])
+    return HiddenState(
         person=float(0.40 * habit[0] + 0.50 * today[0]),
         offsets=own + spread * (0.5 * habit[2:] + 0.866 * today[3:]),
         constriction=math.exp(0.15 * float(habit[1]) + 0.10 * float(today[1])),
@@ -120,10 +120,10 @@ def vessels(position: Tensor, identity: int, waves: int = 24) -> Tensor:
 
     Broad mottling plus a few warm lines (superficial veins), fixed on the head of this person.
     """
-    draw = generator("vessels", identity)
-    direction = torch.nn.functional.normalize(torch.randn(waves, 3, generator=draw), dim=-1)
-    frequency = 3.0 + 9.0 * torch.rand(waves, 1, generator=draw) ** 1.5
-    phase = 2.0 * math.pi * torch.rand(waves, generator=draw)
+    rng = generator("vessels", identity)
+    direction = torch.nn.functional.normalize(torch.randn(waves, 3, generator=rng), dim=-1)
+    frequency = 3.0 + 9.0 * torch.rand(waves, 1, generator=rng) ** 1.5
+    phase = 2.0 * math.pi * torch.rand(waves, generator=rng)
     waved = torch.cos(position @ (direction * frequency).T + phase)
     mottle = waved.mean(-1) * math.sqrt(2.0 * waves)
     line = waved[:, ::3].sum(-1) / math.sqrt(waves / 6.0)

@@ -57,7 +57,7 @@ def transmission(distance: Tensor, humidity: Tensor, air: Tensor) -> Tensor:
     return torch.exp(-(0.0006 + 0.00022 * grams) * distance.clamp(min=0.0))
 
 
-def apparent(
+def apparent_temperature(
     kinetic: Tensor, cosine: Tensor, lens: Tensor, surroundings: Tensor, distance: Tensor, humidity: Tensor, air: Tensor
 ) -> Tensor:
     """Return apparent temperature, float32 [B,H,W] degC.

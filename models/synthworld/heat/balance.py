@@ -18,8 +18,7 @@ from torch import Tensor
 
 from models.classes import CLASSES
 from models.synthworld.heat import anatomy, surroundings
-from models.synthworld.heat.apparent import apparent as as_seen
-from models.synthworld.heat.apparent import vapour_pressure
+from models.synthworld.heat.apparent import apparent_temperature, vapour_pressure
 from models.synthworld.sampling.environment import Environment
 from models.synthworld.sampling.scene import Scene
 from models.synthworld.shape.figure import figure
@@ -42,7 +41,7 @@ _MOUTH, _FRAME = CLASSES.index("MOUTH_INTERIOR"), CLASSES.index("GLASSES")
 def temperature(gbuffer: GBuffer, scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor]:
     """Return (kinetic, apparent, valid) of B pictures: float32 degC, float32 degC, bool, each [B,S,S].
 
-    Kinetic is the temperature of the surfaces; apparent what an ideal radiometer reads (see `apparent`). An ideal
+    Kinetic is the temperature of the surfaces; apparent what an ideal radiometer reads (see `heat.apparent`). An ideal
     radiometer never saturates, so `valid` says where both are finite; cameras narrow it (see `camera`).
     """
     kinetic, mirrored = [], []
@@ -67,7 +66,7 @@ def temperature(gbuffer: GBuffer, scenes: Sequence[Scene]) -> tuple[Tensor, Tens
             [scene.environment.ambient_c for scene in scenes],
         )
     )
-    seen = as_seen(body, cosine, lens, torch.stack(mirrored), distance, humidity, air)
+    seen = apparent_temperature(body, cosine, lens, torch.stack(mirrored), distance, humidity, air)
     return body, seen, body.isfinite() & seen.isfinite()
 
 
@@ -76,7 +75,7 @@ def exchange(wind_ms: float) -> tuple[float, float]:
     return math.hypot(3.4, 9.0 * max(wind_ms, 0.0) ** 0.55), 5.1
 
 
-def balance(
+def solve_balance(
     conductance: Tensor, air: float, radiant: Tensor, wind_ms: float, humidity: float, solar: Tensor, core: float = CORE
 ) -> Tensor:
     """Return the steady skin temperature, degC, of bare skin; tensors broadcast. solar: W/m2 absorbed."""
@@ -113,26 +112,26 @@ def person(gbuffer: GBuffer, b: int, scene: Scene) -> Tensor:
     position, classes = gbuffer.position[b][hit], gbuffer.classes[b][hit]
     radiant = surroundings.radiant(environment, gbuffer.normal[b, ..., 1][hit])
     sun = environment.sun_wm2 * gbuffer.sun[b][hit]
-    state = anatomy.hidden(scene)
+    state = anatomy.draw_hidden_state(scene)
     share = anatomy.memberships(position, scene)
     field = anatomy.vessels(position, scene.person.identity)
     # Differences between people and places are differences in blood flow: none is left once the air is at core warmth.
     depth = max(0.0, min(1.4, (CORE - environment.ambient_c) / (CORE - BEFORE.ambient_c)))
     lean = depth * (state.person + share @ state.offsets + 0.35 * field)
-    skin = _skin(scene, share, radiant, sun, state.constriction) + lean
+    skin = _skin_temperature(scene, share, radiant, sun, state.constriction) + lean
     skin = torch.where(_among(classes, _EYES), skin - 0.25 * depth, skin)
-    skin = _breathed(skin, position, classes, scene, depth)
-    return _covered(skin, gbuffer, b, scene, radiant, sun, state, depth, field)
+    skin = _add_breath(skin, position, classes, scene, depth)
+    return _add_covers(skin, gbuffer, b, scene, radiant, sun, state, depth, field)
 
 
-def _skin(scene: Scene, share: Tensor, radiant: Tensor, sun: Tensor, constriction: float) -> Tensor:
+def _skin_temperature(scene: Scene, share: Tensor, radiant: Tensor, sun: Tensor, constriction: float) -> Tensor:
     environment = scene.environment
     absorbed = (0.85 - 0.30 * scene.person.tone) * sun
-    after = balance(
+    after = solve_balance(
         share @ perfusion(environment, constriction),
         environment.ambient_c, radiant, environment.wind_ms, environment.humidity, absorbed,
     )  # fmt: skip
-    before = balance(
+    before = solve_balance(
         share @ perfusion(BEFORE), BEFORE.ambient_c, torch.full_like(radiant, BEFORE.radiant_c),
         BEFORE.wind_ms, BEFORE.humidity, torch.zeros_like(sun),
     )  # fmt: skip
@@ -140,7 +139,7 @@ def _skin(scene: Scene, share: Tensor, radiant: Tensor, sun: Tensor, constrictio
     return after + (before - after) * torch.exp(-environment.minutes / minutes)
 
 
-def _breathed(skin: Tensor, position: Tensor, classes: Tensor, scene: Scene, depth: float) -> Tensor:
+def _add_breath(skin: Tensor, position: Tensor, classes: Tensor, scene: Scene, depth: float) -> Tensor:
     """Air that was in the lungs warms nostrils and mouth on the way out; room air cools them on the way in."""
     q = figure(scene)
     swing = math.sin(2.0 * math.pi * scene.environment.breath_phase)
@@ -150,15 +149,15 @@ def _breathed(skin: Tensor, position: Tensor, classes: Tensor, scene: Scene, dep
     return torch.where(classes == _MOUTH, CORE - 1.6 * depth + 0.7 * depth * swing, skin)
 
 
-def _covered(
-    skin: Tensor, gbuffer: GBuffer, b: int, scene: Scene, radiant: Tensor, sun: Tensor, state: anatomy.Hidden,
+def _add_covers(
+    skin: Tensor, gbuffer: GBuffer, b: int, scene: Scene, radiant: Tensor, sun: Tensor, state: anatomy.HiddenState,
     depth: float, field: Tensor,
 ) -> Tensor:  # fmt: skip
     """Return skin temperature with everything that lies over it, float32 [N]."""
     hit, environment = gbuffer.hit[b], scene.environment
     h_c, h_r = exchange(environment.wind_ms)
     free = (h_c * environment.ambient_c + h_r * radiant) / (h_c + h_r)  # what an object without blood takes on
-    classes, own = gbuffer.classes[b][hit], anatomy.bias()
+    classes, own = gbuffer.classes[b][hit], anatomy.region_bias()
     thick = {name: getattr(gbuffer, name)[b][hit] for name in anatomy.COVERS}
     thick["beard"] = thick["beard"] + 1.3 * _among(classes, _BROWS)
     dark = surroundings.absorptivity(scene)
@@ -171,7 +170,7 @@ def _covered(
         outside = free + (BEFORE.ambient_c - free) * follow[name] + dark[name] * sun / (h_c + h_r)
         outside = outside + depth * (1.0 - left) * (0.4 * own[name] + 0.25 * field)
         if name == "facewear":
-            outside = outside + _through_mask(gbuffer.position[b][hit], scene, depth)
+            outside = outside + _breath_through_mask(gbuffer.position[b][hit], scene, depth)
         result = torch.where(thick[name] > 0, outside + (below - outside) * left, result)
     lens = gbuffer.lens[b][hit]
     shaded = torch.where(lens == 2, 0.75, torch.where(lens == 1, 0.25, 0.6)) * sun / (h_c + h_r)
@@ -182,7 +181,7 @@ def _covered(
     return torch.where((lens > 0) | (classes == _FRAME), glass, result)
 
 
-def _through_mask(position: Tensor, scene: Scene, depth: float) -> Tensor:
+def _breath_through_mask(position: Tensor, scene: Scene, depth: float) -> Tensor:
     """Return how far breath shifts a mask's temperature, degC [N]: most before nose and mouth."""
     q = figure(scene)
     dx, dy = position[:, 0] / 0.28, (position[:, 1] - 0.5 * (q.n_bot + q.m_y)) / 0.28

@@ -41,14 +41,14 @@ def absorptivity(scene: Scene) -> dict[str, float]:
 
 def background(scene: Scene, size: int) -> Tensor:
     """Return the temperature behind the person, float32 [size,size] degC: a room with a wall, or ground and sky."""
-    draw = generator("thermal background", scene.person.identity, scene.view.seed)
+    rng = generator("thermal background", scene.person.identity, scene.view.seed)
     axis = (torch.arange(size) + 0.5) / size
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    wall = scene.environment.background_c + _clouds(x, y, draw)
+    wall = scene.environment.background_c + _clouds(x, y, rng)
     if outdoors(scene.environment):
-        return _landscape(wall, x, y, scene.environment, draw)
-    wall = wall + (0.5 - y) * float(0.8 * torch.rand(1, generator=draw))
-    kind, left, top, width, height, strength = torch.rand(6, generator=draw).tolist()
+        return _landscape(wall, x, y, scene.environment, rng)
+    wall = wall + (0.5 - y) * float(0.8 * torch.rand(1, generator=rng))
+    kind, left, top, width, height, strength = torch.rand(6, generator=rng).tolist()
     inside = _box(x, y, left * 1.2 - 0.3, top * 0.7 - 0.1, 0.2 + 0.4 * width, 0.3 + 0.5 * height)
     if kind < 0.15:  # a window, colder than the wall
         wall = wall - (1.5 + 4.0 * strength) * inside
@@ -57,16 +57,16 @@ def background(scene: Scene, size: int) -> Tensor:
     return wall
 
 
-def _clouds(x: Tensor, y: Tensor, draw: torch.Generator) -> Tensor:
+def _clouds(x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
     """Return slow variation over the picture, SD about 0.2 degC."""
     total = torch.zeros_like(x)
-    for a, b, phase in torch.rand(6, 3, generator=draw).tolist():
+    for a, b, phase in torch.rand(6, 3, generator=rng).tolist():
         total += 0.12 * torch.cos(9.0 * (a - 0.5) * x + 9.0 * (b - 0.5) * y + 2.0 * math.pi * phase)
     return total
 
 
-def _landscape(ground: Tensor, x: Tensor, y: Tensor, environment: Environment, draw: torch.Generator) -> Tensor:
-    horizon, tree, place, width = torch.rand(4, generator=draw).tolist()
+def _landscape(ground: Tensor, x: Tensor, y: Tensor, environment: Environment, rng: torch.Generator) -> Tensor:
+    horizon, tree, place, width = torch.rand(4, generator=rng).tolist()
     line = 0.15 + 0.6 * horizon + 0.05 * torch.sin(7.0 * x + 6.0 * tree)
     above = torch.sigmoid((line - y) / 0.02)
     sky = environment.sky_c + (environment.ambient_c - environment.sky_c) * 0.5 * (y / 0.75).clamp(max=1.0)

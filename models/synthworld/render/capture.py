@@ -9,7 +9,7 @@ from torch.nn import functional
 from models.errors import UserError
 from models.seeds import generator
 from models.synthworld.camera import sensor
-from models.synthworld.camera.sensor import Measured, ThermalKind
+from models.synthworld.camera.sensor import ThermalFrame, ThermalKind
 from models.synthworld.sampling.ranges import Domain, Span
 
 SWAY_M_PER_S = 0.004
@@ -19,7 +19,7 @@ FACE_M = 0.19
 
 
 @dataclass(frozen=True)
-class Captured:
+class ThermalPicture:
     """A delivered frame of one view, N x N native pixels.
 
     picture: float32 degC for radiometric kinds, uint8 grey levels for "minmax" and "agc" (no temperature).
@@ -28,11 +28,11 @@ class Captured:
 
     kind: ThermalKind
     picture: Tensor
-    twin: Measured
+    twin: ThermalFrame
     shift: tuple[float, float]
 
 
-def capture(apparent: Tensor, valid: Tensor, face: float, domain: Domain, *name: object) -> Captured:
+def capture(apparent: Tensor, valid: Tensor, face: float, domain: Domain, *name: object) -> ThermalPicture:
     """Take the thermal picture of one view as `domain` does; all chance is a function of `name`.
 
     apparent: float32 [S,S] degC; valid: bool [S,S]; face: height of the face in pixels of it.
@@ -41,36 +41,36 @@ def capture(apparent: Tensor, valid: Tensor, face: float, domain: Domain, *name:
     how = domain.capture
     if how.thermal == "none":
         raise UserError(f"domain {domain.name!r} delivers no thermal picture (capture.thermal: none)")
-    draw = generator("capture", *name)
-    wanted, amount, angle, delay = torch.rand(4, generator=draw).tolist()
-    size = sensor.native_size(apparent.shape[0], face, _between(how.native_face_px, wanted))
+    rng = generator("capture", *name)
+    wanted, amount, angle, delay = torch.rand(4, generator=rng).tolist()
+    size = sensor.native_size(apparent.shape[0], face, _interpolate(how.native_face_px, wanted))
     scale = size / apparent.shape[0]
-    sway = SWAY_M_PER_S * max(0.0, _between(how.delay_s, delay)) * face * scale / FACE_M
-    distance = max(0.0, _between(how.misregistration_px, amount)) + sway
+    sway = SWAY_M_PER_S * max(0.0, _interpolate(how.delay_s, delay)) * face * scale / FACE_M
+    distance = max(0.0, _interpolate(how.misregistration_px, amount)) + sway
     direction = torch.tensor(angle * 2.0 * torch.pi)
     shift = (distance * float(direction.cos()), distance * float(direction.sin()))
-    seen = _moved(sensor.resample(apparent, size), shift)
-    known = _moved(sensor.resample(valid.float(), size), shift) > 0.999
+    seen = _shift(sensor.resample(apparent, size), shift)
+    known = _shift(sensor.resample(valid.float(), size), shift) > 0.999
     if how.thermal == "apparent":
-        return Captured("apparent", seen, Measured(seen, known, 0), shift)
+        return ThermalPicture("apparent", seen, ThermalFrame(seen, known, 0), shift)
     twin = sensor.measure(seen, known, how.camera, *name)
     if how.thermal == "measured":
-        return Captured("measured", twin.temperature, twin, shift)
+        return ThermalPicture("measured", twin.temperature, twin, shift)
     grey = sensor.minmax(twin.temperature) if how.thermal == "minmax" else sensor.plateau_agc(twin.temperature)
-    return Captured(how.thermal, sensor.jpeg(grey, how.jpeg) if how.jpeg else grey, twin, shift)
+    return ThermalPicture(how.thermal, sensor.jpeg(grey, how.jpeg) if how.jpeg else grey, twin, shift)
 
 
-def labels(points: Tensor, face: float, domain: Domain, *name: object) -> Tensor:
+def annotate(points: Tensor, face: float, domain: Domain, *name: object) -> Tensor:
     """Return landmarks [L,2] as the data set's annotators place them: off by `landmark_noise` face heights (1 sigma)."""
     spread = domain.capture.landmark_noise * face
     return points + spread * torch.randn(points.shape, generator=generator("labels", *name))
 
 
-def _between(span: Span, place: float) -> float:
+def _interpolate(span: Span, place: float) -> float:
     return span[0] + (span[1] - span[0]) * place
 
 
-def _moved(image: Tensor, shift: tuple[float, float]) -> Tensor:
+def _shift(image: Tensor, shift: tuple[float, float]) -> Tensor:
     """Return float [N,N] moved by (x, y) pixels, borders repeated."""
     if shift == (0.0, 0.0):
         return image

@@ -12,8 +12,8 @@ from models.synthworld.sampling.scene import Scene
 def background(scene: Scene, size: int) -> Tensor:
     """Return what is behind the person, linear RGB, float32 [size, size, 3]."""
     view = scene.view
-    draw = generator("background", scene.person.identity, view.seed, view.background)
-    r = torch.rand(64, generator=draw).tolist()
+    rng = generator("background", scene.person.identity, view.seed, view.background)
+    r = torch.rand(64, generator=rng).tolist()
     axis = (torch.arange(size) + 0.5) / size
     x, y = axis[None, :], axis[:, None]
     one = 0.03 + 0.65 * torch.tensor(r[0:3]).lerp(torch.tensor(r[3]).expand(3), 0.55) ** 1.6
@@ -63,6 +63,6 @@ def develop(light: Tensor, scene: Scene) -> Tensor:
     curve = grey + (curve - grey) * (1.06 - 0.28 * gap)
     shown = curve.clamp(0, 1) ** (1 / (2.2 - 0.25 * gap))
     shown = shown * (1 - torch.tensor((0.0, 0.010, 0.045)) * gap) + 0.02 * gap
-    draw = generator("grain", scene.person.identity, view.seed)
-    grain = torch.randn(shown.shape[:2], generator=draw)[..., None] * (0.006 + 0.012 * gap)
+    rng = generator("grain", scene.person.identity, view.seed)
+    grain = torch.randn(shown.shape[:2], generator=rng)[..., None] * (0.006 + 0.012 * gap)
     return ((shown + grain).clamp(0, 1) * 255 + 0.5).to(torch.uint8)

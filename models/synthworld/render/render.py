@@ -11,8 +11,8 @@ from torch import Tensor
 
 from models.synthworld.heat import balance
 from models.synthworld.render.develop import background, develop
-from models.synthworld.render.seen import points
 from models.synthworld.render.shade import albedo, lighting, occlusion, shade
+from models.synthworld.render.visibility import locate_landmarks
 from models.synthworld.sampling.scene import Scene
 from models.synthworld.shape import cover as covers
 from models.synthworld.shape.classify import classify
@@ -24,7 +24,7 @@ from models.synthworld.shape.march import hits, normals
 
 
 @dataclass
-class Rendered:
+class Rendering:
     """B pictures of S x S pixels. Points in pixels, centres at .5; temperatures in degrees Celsius.
 
     rgb uint8 [B,S,S,3]; kinetic, apparent float32 [B,S,S]; valid bool [B,S,S]; classes uint8 [B,S,S] (`classes.CLASSES`);
@@ -50,7 +50,7 @@ class Rendered:
     gbuffer: GBuffer
 
 
-def render(scenes: Sequence[Scene], size: int) -> Rendered:
+def render(scenes: Sequence[Scene], size: int) -> Rendering:
     """Render `scenes` at `size` x `size` pixels. Deterministic: the same scene gives the same picture.
 
     Neighbours that differ in their surroundings only (the conditions of one view) are traced once.
@@ -67,7 +67,7 @@ def render(scenes: Sequence[Scene], size: int) -> Rendered:
     buffer = GBuffer(*(torch.stack([one[0][f.name] for one in ones]) for f in fields(GBuffer)))
     kinetic, apparent, valid = balance.temperature(buffer, scenes)
     found = {name: torch.stack([one[1][name] for one in ones]) for name in ones[0][1]}
-    return Rendered(
+    return Rendering(
         kinetic=kinetic, apparent=apparent, valid=valid, classes=buffer.classes, depth=buffer.depth,
         normals=buffer.normal, gbuffer=buffer, **found,
     )  # fmt: skip
@@ -75,7 +75,7 @@ def render(scenes: Sequence[Scene], size: int) -> Rendered:
 
 def _render_one(scene: Scene, size: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     q = figure(scene)
-    covers.cover(scene, q)
+    covers.add_covers(scene, q)
     frame = framing(scene.view, size)
     index, t, way = hits(frame, q)
     x, y, z = (way[k] * t + frame.origin[k] for k in range(3))
@@ -104,6 +104,6 @@ def _render_one(scene: Scene, size: int) -> tuple[dict[str, Tensor], dict[str, T
         "sun": picture(facing.clamp(min=0.0) * open_key), "sky": picture(sky),
     }  # fmt: skip
     linear = torch.where(buffer["hit"][..., None], picture(glass.colour), background(scene, size))
-    found = points(scene, q, frame, buffer, picture(t * 0.1))
+    found = locate_landmarks(scene, q, frame, buffer, picture(t * 0.1))
     found["rgb"] = develop(linear, scene)
     return buffer, found

@@ -11,10 +11,10 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ValidationError
 
 from models.errors import UserError
-from models.synthworld.sampling import views as draws
 from models.synthworld.sampling.person import sample_person
 from models.synthworld.sampling.ranges import Domain
 from models.synthworld.sampling.scene import Scene
+from models.synthworld.sampling.views import draw_environment, draw_view
 
 FOLDER = Path(__file__).with_name("domains")
 NAMES = ("fake", "lab", "field", "outdoor", "portrait")
@@ -36,10 +36,10 @@ def load_domain(name: str | Path, gap: float = 1.0) -> Domain:
     path = FOLDER / f"{name}.yaml" if str(name) in NAMES else Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         raise UserError(f"no domain {str(name)!r}: give one of {', '.join(NAMES)} or the path of a YAML file")
-    common = _read(FOLDER / "reference.yaml")
+    common = _load_yaml(FOLDER / "reference.yaml")
     try:
         reference = Domain.model_validate(common)
-        own = Domain.model_validate(_override(common, _read(path)))
+        own = Domain.model_validate(_override(common, _load_yaml(path)))
         return _mix(reference, own, gap).model_copy(update={"name": own.name, "stands_for": own.stands_for})
     except ValidationError as error:
         first = error.errors()[0]
@@ -61,8 +61,8 @@ def sample_scene(domain: Domain, identity: int, view: int, condition: str) -> Sc
     surround = getattr(domain.conditions, condition)
     return Scene(
         person=person,
-        view=draws.view(domain, person, view),
-        environment=draws.environment(surround, person, view, condition),
+        view=draw_view(domain, person, view),
+        environment=draw_environment(surround, person, view, condition),
         domain=domain.name,
         condition=condition,
     )
@@ -73,7 +73,7 @@ def digest(domain: Domain) -> str:
     return hashlib.sha256(domain.model_dump_json().encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _load_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:

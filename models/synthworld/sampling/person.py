@@ -3,10 +3,9 @@
 import math
 
 import numpy as np
-import torch
 
 from models.attributes import HAIR_COLOURS, IRIS_COLOURS
-from models.seeds import generator
+from models.synthworld.sampling.draws import NamedDraws
 from models.synthworld.sampling.scene import Person, Shape
 
 HAIR_RGB = {
@@ -39,30 +38,9 @@ _SEX_SHIFT = {
 }  # fmt: skip
 
 
-class _Draws:
-    """Named draws of one identity; each name has its own seed, so adding a value never moves another."""
-
-    def __init__(self, identity: int) -> None:
-        self.identity = identity
-
-    def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> float:
-        return low + (high - low) * float(torch.rand(1, generator=generator("person", self.identity, name)))
-
-    def normal(self, name: str, deviation: float = 1.0) -> float:
-        return deviation * float(torch.randn(1, generator=generator("person", self.identity, name)))
-
-    def choice(self, name: str, words: tuple[str, ...], weights: tuple[float, ...]) -> str:
-        point = self.uniform(name) * sum(weights)
-        for word, weight in zip(words, weights, strict=True):
-            point -= weight
-            if point < 0:
-                return word
-        return words[-1]
-
-
 def sample_person(identity: int) -> Person:
     """Return the person with this number: always the same, and different in shape from every other."""
-    draws = _Draws(identity)
+    draws = NamedDraws("person", identity)
     sex = math.tanh(1.6 * draws.normal("sex") + (1.1 if draws.uniform("side") < 0.5 else -1.1))
     age = 18.0 + 64.0 * draws.uniform("age") ** 1.25
     tone = draws.uniform("tone")
@@ -89,7 +67,7 @@ def sample_person(identity: int) -> Person:
     )
 
 
-def _shape(draws: _Draws, sex: float, age: float) -> Shape:
+def _shape(draws: NamedDraws, sex: float, age: float) -> Shape:
     """Most values near the middle, a few far out: that is what makes a face memorable."""
     sag = max(0.0, (age - 45.0) / 40.0)
     values: dict[str, float] = {}
@@ -104,7 +82,7 @@ def _shape(draws: _Draws, sex: float, age: float) -> Shape:
     return Shape(**values)
 
 
-def _hair_colour(draws: _Draws, tone: float, age: float) -> str:
+def _hair_colour(draws: NamedDraws, tone: float, age: float) -> str:
     greying = max(0.0, min(1.0, (age - 42.0) / 30.0 + draws.normal("greying", 0.25)))
     if age > 35 and draws.uniform("is_grey") < greying:
         return "white" if greying > 0.9 and draws.uniform("is_white") < 0.6 else "grey"
@@ -112,13 +90,13 @@ def _hair_colour(draws: _Draws, tone: float, age: float) -> str:
     return draws.choice("hair", HAIR_COLOURS[:6], weights)
 
 
-def _jitter(rgb: tuple[float, float, float], draws: _Draws, name: str) -> tuple[float, float, float]:
+def _jitter(rgb: tuple[float, float, float], draws: NamedDraws, name: str) -> tuple[float, float, float]:
     factor = math.exp(draws.normal(name, 0.14))
     red, green, blue = (min(1.0, channel * factor) for channel in rgb)
     return red, green, blue
 
 
-def measured(person: Person) -> np.ndarray:
+def measure_person(person: Person) -> np.ndarray:
     """Return what can be measured of a person's face, float32 [58], each about [-1, 1]; nothing tells left from right."""
     shape = [getattr(person.shape, name) for name in Shape.names() if name != "asymmetry"]
     rest = [person.sex, (person.age - 45) / 30, 2 * person.tone - 1, person.undertone, person.freckles]
@@ -127,8 +105,8 @@ def measured(person: Person) -> np.ndarray:
     return np.array([*shape, *rest, *brows, *colours], np.float32)
 
 
-def person_of(values: np.ndarray) -> Person:
-    """Return the person whose measures, float32 [58] as `measured` gives them, are `values`; the rest is average."""
+def person_from_measures(values: np.ndarray) -> Person:
+    """Return the person whose measures, float32 [58] as `measure_person` gives them, are `values`; the rest is average."""
     names = [name for name in Shape.names() if name != "asymmetry"]
     shape, rest = values[: len(names)], values[len(names) :]
     sex, age, tone, undertone, freckles, brow, density = (float(value) for value in rest[:7])

@@ -8,13 +8,13 @@ from models import attributes
 from models.synthworld.camera.sensor import Camera
 
 
-def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+def _check_order(span: tuple[float, float]) -> tuple[float, float]:
     if span[0] > span[1]:
         raise ValueError(f"a range goes from low to high, not from {span[0]} to {span[1]}")
     return span
 
 
-Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Span = Annotated[tuple[float, float], AfterValidator(_check_order)]
 """Uniform between two numbers."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A probability."""

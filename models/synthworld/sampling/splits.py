@@ -12,7 +12,7 @@ PATH = Path(__file__).with_name("splits.yaml")
 
 
 @cache
-def table() -> dict[str, range]:
+def load_splits() -> dict[str, range]:
     """Return every split's identities. Raises UserError when two splits share a person."""
     ranges = {name: range(first, end) for name, (first, end) in yaml.safe_load(PATH.read_text()).items()}
     ordered = sorted(ranges.items(), key=lambda item: item[1].start)
@@ -27,6 +27,6 @@ def table() -> dict[str, range]:
 def identities(split: str) -> range:
     """Return the identities of `split`. Raises UserError for a name that `splits.yaml` does not have."""
     try:
-        return table()[split]
+        return load_splits()[split]
     except KeyError:
-        raise UserError(f"unknown split {split!r}; splits.yaml has: {', '.join(table())}") from None
+        raise UserError(f"unknown split {split!r}; splits.yaml has: {', '.join(load_splits())}") from None

@@ -10,6 +10,7 @@ import torch
 
 from models.attributes import BEARDS, GLASSES, HAIR_STYLES
 from models.seeds import generator, seed_of
+from models.synthworld.sampling.draws import NamedDraws
 from models.synthworld.sampling.environment import Environment
 from models.synthworld.sampling.ranges import Domain, Setting, Span, Surround
 from models.synthworld.sampling.scene import Light, Person, View
@@ -37,69 +38,40 @@ _LIGHTS: dict[str, tuple[Span, Span, Span, Span, Span]] = {
 }
 
 
-class Draws:
-    """Named draws of one (identity, view)."""
-
-    def __init__(self, *key: object) -> None:
-        self.key = key
-
-    def unit(self, name: str) -> float:
-        """Uniform in [0, 1)."""
-        return float(torch.rand(1, generator=generator("view", *self.key, name)))
-
-    def span(self, name: str, span: Span) -> float:
-        """Uniform in `span`."""
-        return span[0] + (span[1] - span[0]) * self.unit(name)
-
-    def normal(self, name: str, deviation: float) -> float:
-        """Normal, cut at 2 deviations."""
-        value = float(torch.randn(1, generator=generator("view", *self.key, name)))
-        return deviation * max(-2.0, min(2.0, value))
-
-    def choice(self, name: str, weights: dict[str, float]) -> str:
-        """One key of `weights`, in proportion; the order of the keys does not matter."""
-        point = self.unit(name) * sum(weights.values())
-        for word in sorted(weights):
-            point -= weights[word]
-            if point < 0:
-                return word
-        return max(weights, key=lambda word: weights[word])
-
-
-def view(domain: Domain, person: Person, index: int) -> View:
+def draw_view(domain: Domain, person: Person, index: int) -> View:
     """Return picture number `index` of `person`: pose, framing, session, light and clothes."""
-    draws = Draws(person.identity, index)
+    draws = NamedDraws("view", person.identity, index)
     pose, framing, looks, setting = domain.pose, domain.framing, domain.looks, domain.setting
-    yaw = pose.far_yaw if draws.unit("far") < pose.far else pose.yaw
-    glasses = draws.unit("glasses")
-    lighting = draws.choice("lighting", setting.lightings)
+    yaw = pose.far_yaw if draws.uniform("far") < pose.far else pose.yaw
+    glasses = draws.uniform("glasses")
+    lighting = _choose(draws, "lighting", setting.lightings)
     return View(
         seed=seed_of("view", person.identity, index),
-        yaw=_cut(draws.span("yaw", yaw), 90.0),
-        pitch=_cut(draws.span("pitch", pose.pitch), 35.0),
-        roll=_cut(draws.span("roll", pose.roll), 20.0),
-        scale=draws.span("scale", framing.scale),
-        shift_x=draws.normal("shift_x", framing.shift),
-        shift_y=draws.normal("shift_y", framing.shift),
-        distance_m=max(0.4, draws.span("distance_m", framing.distance_m)),
-        expression=draws.choice("expression", looks.expressions),
-        strength=_cut(draws.span("strength", looks.strength), 1.0),
-        gaze_x=_cut(draws.normal("gaze_x", looks.gaze), 1.0),
-        gaze_y=_cut(draws.normal("gaze_y", 0.6 * looks.gaze), 1.0),
-        hair_style=draws.choice("hair_style", _hair(person)),
-        hair_volume=draws.span("hair_volume", (-1.0, 1.0)),
+        yaw=_cut(draws.uniform("yaw", *yaw), 90.0),
+        pitch=_cut(draws.uniform("pitch", *pose.pitch), 35.0),
+        roll=_cut(draws.uniform("roll", *pose.roll), 20.0),
+        scale=draws.uniform("scale", *framing.scale),
+        shift_x=draws.clipped_normal("shift_x", framing.shift),
+        shift_y=draws.clipped_normal("shift_y", framing.shift),
+        distance_m=max(0.4, draws.uniform("distance_m", *framing.distance_m)),
+        expression=_choose(draws, "expression", looks.expressions),
+        strength=_cut(draws.uniform("strength", *looks.strength), 1.0),
+        gaze_x=_cut(draws.clipped_normal("gaze_x", looks.gaze), 1.0),
+        gaze_y=_cut(draws.clipped_normal("gaze_y", 0.6 * looks.gaze), 1.0),
+        hair_style=_choose(draws, "hair_style", _hair(person)),
+        hair_volume=draws.uniform("hair_volume", -1.0, 1.0),
         beard=_beard(draws, person, looks.beards),
         glasses=GLASSES[1 if glasses < looks.clear_glasses else 2 * (glasses > 1.0 - looks.opaque_glasses)],
-        glasses_shape=draws.span("glasses_shape", (-1.0, 1.0)),
+        glasses_shape=draws.uniform("glasses_shape", -1.0, 1.0),
         glasses_rgb=_frame(draws),
-        headwear=draws.choice("headwear_kind", _HEADWEAR) if draws.unit("headwear") < looks.headwear else "none",
-        headwear_colour=draws.choice("headwear_colour", looks.colours),
-        facewear="mask" if draws.unit("facewear") < looks.facewear else "none",
-        facewear_colour=draws.choice("facewear_colour", {"blue": 3, "white": 2, "black": 2, "grey": 1, "red": 0.3}),
-        clothes=draws.choice("clothes", looks.clothes),
-        clothing_colour=draws.choice("clothing_colour", looks.colours),
-        pattern=draws.choice("pattern", looks.patterns),
-        background=draws.choice("background", setting.backgrounds),
+        headwear=_choose(draws, "headwear_kind", _HEADWEAR) if draws.uniform("headwear") < looks.headwear else "none",
+        headwear_colour=_choose(draws, "headwear_colour", looks.colours),
+        facewear="mask" if draws.uniform("facewear") < looks.facewear else "none",
+        facewear_colour=_choose(draws, "facewear_colour", {"blue": 3, "white": 2, "black": 2, "grey": 1, "red": 0.3}),
+        clothes=_choose(draws, "clothes", looks.clothes),
+        clothing_colour=_choose(draws, "clothing_colour", looks.colours),
+        pattern=_choose(draws, "pattern", looks.patterns),
+        background=_choose(draws, "background", setting.backgrounds),
         lighting=lighting,
         light=_light(draws, lighting, setting),
         style=setting.style,
@@ -107,22 +79,28 @@ def view(domain: Domain, person: Person, index: int) -> View:
     )
 
 
-def environment(surround: Surround, person: Person, index: int, condition: str) -> Environment:
+def draw_environment(surround: Surround, person: Person, index: int, condition: str) -> Environment:
     """Return the surroundings of `person`'s picture `index` under `condition`: none of it shows in a colour picture."""
-    draws = Draws(person.identity, index, condition)
-    ambient = draws.span("ambient", surround.ambient_c)
-    radiant = ambient + draws.span("radiant", surround.radiant_over_ambient)
+    draws = NamedDraws("view", person.identity, index, condition)
+    ambient = draws.uniform("ambient", *surround.ambient_c)
+    radiant = ambient + draws.uniform("radiant", *surround.radiant_over_ambient)
     return Environment(
         ambient_c=ambient,
         radiant_c=radiant,
-        background_c=radiant + draws.span("background", surround.background_over_radiant),
-        sky_c=ambient + draws.span("sky", surround.sky_over_ambient),
-        wind_ms=max(0.0, draws.span("wind", surround.wind_ms)),
-        humidity=min(1.0, max(0.05, draws.span("humidity", surround.humidity))),
-        sun_wm2=max(0.0, draws.span("sun", surround.sun_wm2)),
-        minutes=max(0.5, draws.span("minutes", surround.minutes)),
-        breath_phase=draws.unit("breath"),
+        background_c=radiant + draws.uniform("background", *surround.background_over_radiant),
+        sky_c=ambient + draws.uniform("sky", *surround.sky_over_ambient),
+        wind_ms=max(0.0, draws.uniform("wind", *surround.wind_ms)),
+        humidity=min(1.0, max(0.05, draws.uniform("humidity", *surround.humidity))),
+        sun_wm2=max(0.0, draws.uniform("sun", *surround.sun_wm2)),
+        minutes=max(0.5, draws.uniform("minutes", *surround.minutes)),
+        breath_phase=draws.uniform("breath"),
     )
+
+
+def _choose(draws: NamedDraws, name: str, weights: dict[str, float]) -> str:
+    """Return one key of `weights`, in proportion; the order of the keys does not matter."""
+    words = sorted(weights)
+    return draws.choice(name, words, [weights[word] for word in words])
 
 
 def _cut(value: float, limit: float) -> float:
@@ -145,31 +123,31 @@ def _hair(person: Person) -> dict[str, float]:
     return {name: weights[name] for name in HAIR_STYLES}
 
 
-def _beard(draws: Draws, person: Person, share: float) -> str:
+def _beard(draws: NamedDraws, person: Person, share: float) -> str:
     """Return a word of BEARDS; `share` is that of men who let something grow, each with a habit of their own."""
     if person.sex <= 0:
         return "none"
     habit = float(torch.rand(1, generator=generator("beard habit", person.identity)))
-    if draws.unit("beard") >= share * (0.3 + 1.4 * habit):
+    if draws.uniform("beard") >= share * (0.3 + 1.4 * habit):
         return "none"
-    return draws.choice("beard_kind", dict(zip(BEARDS[1:], (2.0, 0.8, 0.9, 1.6), strict=True)))
+    return _choose(draws, "beard_kind", dict(zip(BEARDS[1:], (2.0, 0.8, 0.9, 1.6), strict=True)))
 
 
-def _frame(draws: Draws) -> tuple[float, float, float]:
-    red, green, blue = colorsys.hsv_to_rgb(draws.unit("frame_hue"), 0.7 * draws.unit("frame_depth"), 1.0)
-    value = 0.015 + 0.25 * draws.unit("frame_value") ** 3
+def _frame(draws: NamedDraws) -> tuple[float, float, float]:
+    red, green, blue = colorsys.hsv_to_rgb(draws.uniform("frame_hue"), 0.7 * draws.uniform("frame_depth"), 1.0)
+    value = 0.015 + 0.25 * draws.uniform("frame_value") ** 3
     return red * value, green * value, blue * value
 
 
-def _light(draws: Draws, lighting: str, setting: Setting) -> Light:
+def _light(draws: NamedDraws, lighting: str, setting: Setting) -> Light:
     azimuth, elevation, strength, ambient, softness = _LIGHTS[lighting]
-    side = 1.0 if draws.unit("light_side") < 0.5 else -1.0
-    tint = setting.tint * draws.span("tint", (-1.0, 1.0))
+    side = 1.0 if draws.uniform("light_side") < 0.5 else -1.0
+    tint = setting.tint * draws.uniform("tint", -1.0, 1.0)
     return Light(
-        azimuth=side * draws.span("light_azimuth", azimuth),
-        elevation=draws.span("light_elevation", elevation),
-        strength=draws.span("light_strength", strength) * max(0.2, draws.span("exposure", setting.strength)),
-        ambient=draws.span("light_ambient", ambient),
-        softness=draws.span("light_softness", softness),
+        azimuth=side * draws.uniform("light_azimuth", *azimuth),
+        elevation=draws.uniform("light_elevation", *elevation),
+        strength=draws.uniform("light_strength", *strength) * max(0.2, draws.uniform("exposure", *setting.strength)),
+        ambient=draws.uniform("light_ambient", *ambient),
+        softness=draws.uniform("light_softness", *softness),
         colour=(1.0 + 0.08 * tint, 1.0, 1.0 - 0.14 * tint),
     )

@@ -13,7 +13,7 @@ from models.synthworld.shape.framing import framing
 from models.synthworld.shape.march import hits, normals
 
 
-def bare(scene: Scene, size: int) -> tuple[Tensor, Tensor]:
+def render_bare_head(scene: Scene, size: int) -> tuple[Tensor, Tensor]:
     """Return unit normals float32 [S, S, 3] in the camera frame (x right, y up, z to the camera; 0 off the person) and
     classes uint8 [S, S] of the person of `scene`, undressed but for a plain top, in the view's pose and expression."""
     view = replace(
@@ -21,7 +21,7 @@ def bare(scene: Scene, size: int) -> tuple[Tensor, Tensor]:
     )
     scene = replace(scene, view=view)
     q = figure(scene)
-    cover.cover(scene, q)
+    cover.add_covers(scene, q)
     frame = framing(view, size)
     index, t, way = hits(frame, q)
     x, y, z = (way[k] * t + frame.origin[k] for k in range(3))

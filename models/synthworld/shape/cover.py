@@ -30,7 +30,7 @@ _HAIR: dict[str, tuple[float, float, float, float] | None] = {
 """Style -> thickness, lower edge at the nape, how much higher the hairline is, amount of curls; head units."""
 
 
-def cover(scene: Scene, q: SimpleNamespace) -> None:
+def add_covers(scene: Scene, q: SimpleNamespace) -> None:
     """Add to the figure's numbers what this view wears; `q.wears` names the kinds, everything else is a number."""
     view = scene.view
     style = "bald" if view.headwear == "headscarf" else view.hair_style

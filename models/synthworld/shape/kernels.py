@@ -53,13 +53,13 @@ def eagerly() -> Iterator[None]:
         _eager.reset(token)
 
 
-def compiles() -> bool:
+def can_compile() -> bool:
     """Return whether kernels may be used here."""
     asked = os.environ.get("THERMAPAIR_COMPILE", "")
     return asked != "0" and shutil.which(os.environ.get("CXX") or "g++") is not None
 
 
-def _builds() -> bool:
+def _may_build() -> bool:
     return os.environ.get("THERMAPAIR_COMPILE") == "1" or _expected >= BUILD_FROM
 
 
@@ -67,14 +67,14 @@ def _builds() -> bool:
 def kernel(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
     """Return `function(q, x, y, z, ..., kind=kind)`, compiled where possible."""
     eager = functools.partial(function, kind=kind)
-    if not compiles():
+    if not can_compile():
         return eager
     loaded: list[Callable[..., Any]] = []
 
     def call(q: SimpleNamespace, *coordinates: Tensor) -> Any:
         if _eager.get():
             return eager(q, *coordinates)
-        names, numbers = packed(q)
+        names, numbers = pack_numbers(q)
         if not loaded:
             loaded.append(_load(function, kind, names, len(coordinates)) or (lambda *_: None))
         n = coordinates[0].numel()
@@ -92,7 +92,7 @@ def _load(function: Callable[..., Any], kind: str, names: tuple[str, ...], count
     path = _folder(names) / f"{function.__name__.strip('_')}-{kind or 'any'}.pt2"
     try:
         if not path.exists():
-            if not _builds():
+            if not _may_build():
                 return None
             _build(function, kind, names, count, path)
         return torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
@@ -141,7 +141,7 @@ def _build_alone(function: Callable[..., Any], kind: str, names: tuple[str, ...]
         os.replace(built, path)
 
 
-def packed(q: SimpleNamespace) -> tuple[tuple[str, ...], Tensor]:
+def pack_numbers(q: SimpleNamespace) -> tuple[tuple[str, ...], Tensor]:
     """Return the names of the figure's numbers and their values, float32 [K]; kept on the figure."""
     if not hasattr(q, "packed"):
         names = tuple(name for name, value in vars(q).items() if isinstance(value, int | float))

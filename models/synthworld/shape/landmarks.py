@@ -15,7 +15,7 @@ from torch import Tensor
 from models.synthworld.sampling.scene import Person, Scene
 from models.synthworld.shape import sdf
 from models.synthworld.shape.classify import brow_line
-from models.synthworld.shape.cover import cover
+from models.synthworld.shape.cover import add_covers
 from models.synthworld.shape.figure import figure
 from models.synthworld.shape.march import bare_distance
 
@@ -134,7 +134,7 @@ def _pattern() -> Tensor:
     """Return weights [478, 70]: how each dense point's place on the face follows the 70 points of a person."""
     average = Scene(Person(0))
     q = figure(average)
-    cover(average, q)
+    add_covers(average, q)
     return _spline(_flatten(_seventy(q)), _spiral(478))
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from models.captions.grammar import caption
+from models.captions.grammar import write_caption
 from models.captions.prompt import INSTRUCTION, messages
-from models.captions.sampling import spread_attributes
+from models.captions.sampling import draw_attributes
 from models.captions.tokenizer import caption_tokenizer
 from models.card import Card
 from models.tasks import captioner
@@ -48,7 +48,7 @@ def test_compact_prompt_is_one_token_a_value(tokenizer: PreTrainedTokenizerFast)
 @given(st.integers(0, 2**31), st.text(max_size=40))
 def test_tokenizer_round_trip(seed: int, text: str) -> None:
     tokenizer = caption_tokenizer()
-    said = caption(spread_attributes(random.Random(seed)), seed)
+    said = write_caption(draw_attributes(random.Random(seed)), seed)
     ids = tokenizer(said)["input_ids"]
     assert tokenizer.decode(ids) == said
     assert len(ids) <= 1.25 * len(tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(said))

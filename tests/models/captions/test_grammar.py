@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.attributes import ATTRIBUTES
-from models.captions.grammar import caption, statable
-from models.captions.measure import Agreement, normalised
-from models.captions.reading import AMBIGUOUS, PATTERNS, disagreements, read
+from models.captions.grammar import statable, write_caption
+from models.captions.measure import Agreement, normalise_text
+from models.captions.reading import AMBIGUOUS, PATTERNS, disagreements, read_attributes
 
 values = {name: st.sampled_from(words) for name, (_, _, words) in ATTRIBUTES.items()}
 people = st.fixed_dictionaries({}, optional=values)
@@ -16,16 +16,16 @@ seeds = st.integers(0, 2**63 - 1)
 @settings(max_examples=400, deadline=None)
 @given(people, seeds)
 def test_reader_finds_what_the_grammar_said(attributes: dict[str, str], seed: int) -> None:
-    text = caption(attributes, seed)
+    text = write_caption(attributes, seed)
     assert disagreements(text, attributes) == {}, text
     said = {name for name, value in statable(attributes).items() if value != "none"}
-    assert set(read(text)) - {"sex"} == said - {"sex"}, text  # and nothing else; pronouns may tell the sex
+    assert set(read_attributes(text)) - {"sex"} == said - {"sex"}, text  # and nothing else; pronouns may tell the sex
 
 
 @settings(max_examples=50, deadline=None)
 @given(people, seeds)
 def test_captions_are_sentences_of_moderate_length(attributes: dict[str, str], seed: int) -> None:
-    text = caption(attributes, seed)
+    text = write_caption(attributes, seed)
     assert text[0].isupper()
     assert text.endswith(".")
     assert "{" not in text
@@ -35,8 +35,8 @@ def test_captions_are_sentences_of_moderate_length(attributes: dict[str, str], s
 
 def test_same_seed_same_caption_and_other_seeds_differ() -> None:
     attributes = {name: words[-1] for name, (_, _, words) in ATTRIBUTES.items()}
-    texts = [caption(attributes, seed) for seed in range(200)]
-    assert texts == [caption(attributes, seed) for seed in range(200)]
+    texts = [write_caption(attributes, seed) for seed in range(200)]
+    assert texts == [write_caption(attributes, seed) for seed in range(200)]
     assert len(set(texts)) > 195
 
 
@@ -50,7 +50,7 @@ def test_reader_understands_texts_that_the_grammar_never_wrote() -> None:
         "An older gentleman with short, greying hair and a bushy beard smiles into the camera; he is blue-eyed, "
         "light-skinned, wears a pair of sunglasses and a plain black leather jacket, and stands outdoors in soft light."
     )
-    assert read(text) == {
+    assert read_attributes(text) == {
         "sex": "man", "age": "elderly", "hair_style": "short", "hair_colour": "grey", "beard": "full", "iris": "blue",
         "skin_tone": "light", "expression": "smile", "glasses": "opaque", "clothing_colour": "black",
         "background": "outdoor", "lighting": "soft",
@@ -72,7 +72,7 @@ def test_accessories_that_are_not_there_may_be_left_unsaid_but_not_contradicted(
 
 def test_own_attributes_are_said_and_looked_for() -> None:
     attributes = {"sex": "man", "scar": "long", "glasses": "clear"}
-    assert disagreements(caption(attributes, 3), attributes) == {}
+    assert disagreements(write_caption(attributes, 3), attributes) == {}
     assert disagreements("A man in glasses.", attributes) == {"scar": ""}
 
 
@@ -81,4 +81,4 @@ def test_agreement_counts_captions_attributes_and_repeats() -> None:
     agreement.add({"sex": "man", "iris": "blue"}, "A man with blue eyes.")
     agreement.add({"sex": "man", "iris": "green"}, "A man with BLUE eyes")
     assert agreement.summary() == {"captions_agree": 0.5, "attributes_agree": 0.75, "distinct": 0.5}
-    assert normalised("A man, smiling.") == "a man smiling"
+    assert normalise_text("A man, smiling.") == "a man smiling"

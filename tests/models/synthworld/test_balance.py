@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from models.synthworld.heat import anatomy
-from models.synthworld.heat.apparent import apparent, emissivity
-from models.synthworld.heat.balance import CORE, balance, perfusion
+from models.synthworld.heat.apparent import apparent_temperature, emissivity
+from models.synthworld.heat.balance import CORE, perfusion, solve_balance
 from models.synthworld.sampling.environment import Environment
 
 
@@ -15,7 +15,9 @@ def steady(
     air: float, conductance: float = 45.0, wind: float = 0.1, humidity: float = 0.45, solar: float = 0.0
 ) -> float:
     """Skin temperature, degC, with walls as warm as the air."""
-    return balance(torch.tensor([conductance]), air, torch.tensor([air]), wind, humidity, torch.tensor([solar])).item()
+    return solve_balance(
+        torch.tensor([conductance]), air, torch.tensor([air]), wind, humidity, torch.tensor([solar])
+    ).item()
 
 
 def test_surroundings_at_core_temperature_give_core() -> None:
@@ -43,8 +45,8 @@ def test_cold_constricts_and_the_nose_most() -> None:
 
 
 def test_bias_of_the_world_is_seeded_and_of_the_stated_spread() -> None:
-    values = torch.tensor(list(anatomy.bias().values()))
-    assert torch.equal(values, torch.tensor(list(anatomy.bias().values())))
+    values = torch.tensor(list(anatomy.region_bias().values()))
+    assert torch.equal(values, torch.tensor(list(anatomy.region_bias().values())))
     assert 0.4 < values.std().item() < 1.1
 
 
@@ -53,7 +55,7 @@ def test_apparent_reads_low_by_the_known_amounts(angle: float, deficit: float) -
     one = torch.ones(1, 1, 1)
     cosine = one * math.cos(math.radians(angle))
     near = torch.zeros(1)  # no atmosphere in between
-    read = apparent(34.0 * one, cosine, 0.0 * one, 22.0 * one, near, near + 0.5, near + 22.0)
+    read = apparent_temperature(34.0 * one, cosine, 0.0 * one, 22.0 * one, near, near + 0.5, near + 22.0)
     assert 34.0 - read.item() == pytest.approx(deficit, rel=0.2, abs=0.03)
 
 
@@ -68,7 +70,9 @@ def test_emissivity_falls_with_the_angle_and_roughness_softens_grazing() -> None
 def test_lens_mirrors_the_room_and_distance_pulls_towards_the_air() -> None:
     one = torch.ones(1, 1, 1)
     at = torch.tensor([1.0])
-    glass = apparent(28.0 * one, one, one, 22.0 * one, at, at * 0.5, at * 22.0).item()
+    glass = apparent_temperature(28.0 * one, one, one, 22.0 * one, at, at * 0.5, at * 22.0).item()
     assert 28.0 - glass == pytest.approx(0.12 * 6.0, rel=0.15)
-    near, far = (apparent(34.0 * one, one, 0 * one, 22 * one, at * d, at * 0.6, at * 22.0).item() for d in (1.0, 6.0))
+    near, far = (
+        apparent_temperature(34.0 * one, one, 0 * one, 22 * one, at * d, at * 0.6, at * 22.0).item() for d in (1.0, 6.0)
+    )
     assert 22.0 < far < near < 34.0

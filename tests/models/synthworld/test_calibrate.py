@@ -52,7 +52,7 @@ def pictures(shots: Sequence[np.ndarray], *, agc: bool, quality: int = 0) -> lis
 def test_a_known_camera_is_recovered(change: dict[str, float]) -> None:
     """NETD within 5 %, patterns within 25 % or 2 mK, blur within 0.15 px, counts exactly, a range that is met within one."""
     truth = LAB.model_copy(update=change)
-    found = calibrate.from_temperatures(frames(truth))
+    found = calibrate.estimate_from_temperatures(frames(truth))
     assert found.netd_mk == pytest.approx(truth.netd_mk, rel=0.05)
     assert found.row_mk == pytest.approx(truth.row_mk, rel=0.25, abs=2.0)
     assert found.column_mk == pytest.approx(truth.column_mk, rel=0.25, abs=2.0)
@@ -68,26 +68,26 @@ def test_a_known_camera_is_recovered(change: dict[str, float]) -> None:
 @pytest.mark.parametrize("quality", [0, 80])
 def test_equalised_and_stretched_frames_are_told_apart(quality: int) -> None:
     shots = frames(LAB)
-    assert calibrate.equalised(pictures(shots, agc=True, quality=quality))
-    assert not calibrate.equalised(pictures(shots, agc=False, quality=quality))
+    assert calibrate.is_equalised(pictures(shots, agc=True, quality=quality))
+    assert not calibrate.is_equalised(pictures(shots, agc=False, quality=quality))
 
 
 def test_grey_frames_tell_blur_and_no_kelvin() -> None:
     shots = frames(LAB)
-    found = calibrate.from_grey(pictures(shots, agc=False))
+    found = calibrate.estimate_from_grey(pictures(shots, agc=False))
     assert found.mtf_px == pytest.approx(LAB.mtf_px, abs=0.15)
     assert found.netd_mk is found.count_k is found.high_c is None
-    assert calibrate.from_grey(pictures(shots, agc=True)).mtf_px is None
+    assert calibrate.estimate_from_grey(pictures(shots, agc=True)).mtf_px is None
 
 
 def test_a_scene_without_edges_has_no_blur_to_tell() -> None:
     y, x = np.mgrid[:96, :96] / 96
     smooth = torch.from_numpy(25 + 3 * x + np.sin(4 * y)).float()
     shot = sensor.measure(smooth, torch.ones(96, 96, dtype=torch.bool), LAB, 0).temperature.double().numpy()
-    found = calibrate.from_temperatures([shot])
+    found = calibrate.estimate_from_temperatures([shot])
     assert found.mtf_px is None and found.netd_mk == pytest.approx(50.0, rel=0.1)
 
 
 def test_small_frames_are_refused() -> None:
     with pytest.raises(ValueError, match="32 x 32"):
-        calibrate.from_temperatures([np.zeros((16, 64))])
+        calibrate.estimate_from_temperatures([np.zeros((16, 64))])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.errors import UserError
-from models.synthworld.render.capture import capture, labels
+from models.synthworld.render.capture import annotate, capture
 from models.synthworld.sampling.domain import load_domain
 
 FACE = 75.0
@@ -54,5 +54,5 @@ def test_fake_has_no_thermal() -> None:
 
 def test_label_noise_has_the_stated_size() -> None:
     points = torch.zeros(2000, 2)
-    assert labels(points, 100.0, load_domain("field"), 1).std().item() == pytest.approx(1.2, rel=0.1)
-    assert torch.equal(labels(points, 100.0, load_domain("portrait"), 1), points)
+    assert annotate(points, 100.0, load_domain("field"), 1).std().item() == pytest.approx(1.2, rel=0.1)
+    assert torch.equal(annotate(points, 100.0, load_domain("portrait"), 1), points)

@@ -97,12 +97,12 @@ def test_lab_is_narrow_and_outdoor_is_wide() -> None:
 
 
 def test_splits_are_disjoint_and_hold_people() -> None:
-    ranges = list(splits.table().values())
-    assert {"recogniser", "generator", "validation", "test", "judges"} == set(splits.table())
+    ranges = list(splits.load_splits().values())
+    assert {"recogniser", "generator", "validation", "test", "judges"} == set(splits.load_splits())
     for k, a in enumerate(ranges):
         assert all(not {a.start, a.stop - 1} & set(b) for b in ranges[k + 1 :])
         assert all(max(a.start, b.start) >= min(a.stop, b.stop) for b in ranges[k + 1 :])
-    for name in splits.table():
+    for name in splits.load_splits():
         assert len(splits.identities(name)) > 0
     with pytest.raises(UserError, match="judges"):
         splits.identities("train")

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from models.synthworld.sampling.person import sample_person
 from models.synthworld.sampling.scene import Scene, View
 from models.synthworld.shape import march
-from models.synthworld.shape.cover import cover
+from models.synthworld.shape.cover import add_covers
 from models.synthworld.shape.figure import figure
 from models.synthworld.shape.framing import framing
-from models.synthworld.shape.kernels import compiles, kernel, packed
+from models.synthworld.shape.kernels import can_compile, kernel, pack_numbers
 from models.synthworld.shape.landmarks import MIRROR_70
 from models.synthworld.shape.march import distance, trace
 
@@ -57,7 +57,7 @@ def test_unconverged_rays_are_background() -> None:
     """Rays past the head, and rays that are given too few steps, meet nothing."""
     scene = Scene(sample_person(1))
     q = figure(scene)
-    cover(scene, q)
+    add_covers(scene, q)
     aim = torch.tensor([0.0, 1.0])
     way = (torch.zeros(2), aim * 0.35, -torch.ones(2))
     near = torch.full((2,), 9.0)
@@ -68,7 +68,7 @@ def test_unconverged_rays_are_background() -> None:
 def test_hits_lie_on_the_surface() -> None:
     scene = Scene(sample_person(2), View(hair_style="long"))
     q = figure(scene)
-    cover(scene, q)
+    add_covers(scene, q)
     frame = framing(scene.view, 48)
     axis = torch.arange(48) + 0.5
     py, px = (g.reshape(-1) for g in torch.meshgrid(axis, axis, indexing="ij"))
@@ -87,7 +87,7 @@ def test_mirror_order_is_an_involution() -> None:
 def test_numbers_are_packed_once_by_name() -> None:
     scene = Scene(sample_person(2))
     q = figure(scene)
-    cover(scene, q)
-    names, numbers = packed(q)
+    add_covers(scene, q)
+    names, numbers = pack_numbers(q)
     assert len(names) == len(numbers) and float(numbers[names.index("ex")]) == torch.tensor(q.ex)
-    assert not compiles() or callable(kernel(march._bare, ""))
+    assert not can_compile() or callable(kernel(march._bare, ""))

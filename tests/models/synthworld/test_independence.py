@@ -10,7 +10,7 @@ import torch
 
 from models.classes import CLASSES
 from models.synthworld.heat import balance
-from models.synthworld.render.render import Rendered, render
+from models.synthworld.render.render import Rendering, render
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.scene import Light, Scene
 
@@ -46,7 +46,7 @@ def region_means(temperature: torch.Tensor, classes: torch.Tensor, wanted: list[
 
 
 @pytest.fixture(scope="module")
-def people() -> list[tuple[Scene, Rendered]]:
+def people() -> list[tuple[Scene, Rendering]]:
     """Twenty people, one picture each, in the cold."""
     scenes = [bare(300_000 + k) for k in range(20)]
     return [(scene, render([scene], SIZE)) for scene in scenes]
@@ -104,7 +104,7 @@ def test_hidden_state_differs_between_sessions_and_people() -> None:
     assert (one - two)[face].std() < (one - three)[face].std() + 0.3
 
 
-def test_nose_is_coldest_in_the_cold_and_kinetic_differs_from_apparent(people: list[tuple[Scene, Rendered]]) -> None:
+def test_nose_is_coldest_in_the_cold_and_kinetic_differs_from_apparent(people: list[tuple[Scene, Rendering]]) -> None:
     means = np.nanmean([region_means(r.kinetic[0], r.classes[0]) for _, r in people], 0)
     assert BARE[int(means.argmin())] == CLASSES.index("NOSE")
     seen = torch.cat([(r.kinetic - r.apparent)[r.classes == 1] for _, r in people])
@@ -112,7 +112,7 @@ def test_nose_is_coldest_in_the_cold_and_kinetic_differs_from_apparent(people: l
     assert all(r.valid.all() and r.apparent.isfinite().all() for _, r in people)
 
 
-def test_colder_rooms_make_colder_faces(people: list[tuple[Scene, Rendered]]) -> None:
+def test_colder_rooms_make_colder_faces(people: list[tuple[Scene, Rendering]]) -> None:
     scene, rendered = people[0]
     faces = []
     for ambient in (28.0, 20.0, 10.0, 0.0):
@@ -123,7 +123,7 @@ def test_colder_rooms_make_colder_faces(people: list[tuple[Scene, Rendered]]) ->
     assert 24.0 < faces[-1] < faces[0] < 36.8
 
 
-def test_person_spread_is_as_stated(people: list[tuple[Scene, Rendered]]) -> None:
+def test_person_spread_is_as_stated(people: list[tuple[Scene, Rendering]]) -> None:
     buffer, scene = people[0][1].gbuffer, people[0][0]
     room = replace(scene.environment, ambient_c=23.0, radiant_c=23.0, sky_c=23.0, minutes=60.0)
     means = []
@@ -137,7 +137,7 @@ def test_person_spread_is_as_stated(people: list[tuple[Scene, Rendered]]) -> Non
     assert 1.2 < spread[1] < 2.2
 
 
-def test_prior_is_useful_and_wrong(people: list[tuple[Scene, Rendered]]) -> None:
+def test_prior_is_useful_and_wrong(people: list[tuple[Scene, Rendering]]) -> None:
     cold = np.nanmean([region_means(r.apparent[0], r.classes[0]) for _, r in people], 0)
     warm = []
     for scene, rendered in people:
@@ -153,7 +153,7 @@ def test_prior_is_useful_and_wrong(people: list[tuple[Scene, Rendered]]) -> None
 
 
 @pytest.fixture(scope="module")
-def crowd(people: list[tuple[Scene, Rendered]]) -> tuple[list[Scene], np.ndarray]:
+def crowd(people: list[tuple[Scene, Rendering]]) -> tuple[list[Scene], np.ndarray]:
     """Six hundred scenes and the mean apparent temperature of their regions [600, R]; heads are those of `people`."""
     scenes, features = [], []
     for k in range(600):

@@ -7,10 +7,10 @@ import torch
 
 from models.attributes import ATTRIBUTES, EXPRESSIONS, HAIR_STYLES
 from models.classes import CLASSES
-from models.synthworld.render.render import Rendered, render
+from models.synthworld.render.render import Rendering, render
 from models.synthworld.sampling.person import sample_person
 from models.synthworld.sampling.scene import Light, Person, Scene, Shape, View, attributes
-from models.synthworld.shape.cover import cover
+from models.synthworld.shape.cover import add_covers
 from models.synthworld.shape.figure import figure
 from models.synthworld.shape.framing import framing
 from models.synthworld.shape.landmarks import MIRROR_70
@@ -27,18 +27,18 @@ def scene(identity: int = 3, **view: object) -> Scene:
     return Scene(sample_person(identity), dataclasses.replace(BARE, **view))  # type: ignore[arg-type]
 
 
-def class_at(picture: Rendered, point: int, b: int = 0) -> str:
+def class_at(picture: Rendering, point: int, b: int = 0) -> str:
     x, y = picture.landmarks_70[b, point].floor().long().tolist()
     return CLASSES[int(picture.classes[b, y, x])]
 
 
 @pytest.fixture(scope="module")
-def pair() -> Rendered:
+def pair() -> Rendering:
     """A frontal face with wide open eyes, and the same person's profile."""
     return render([scene(expression="surprised"), scene(expression="surprised", yaw=70.0)], 96)
 
 
-def test_shapes_and_types(pair: Rendered) -> None:
+def test_shapes_and_types(pair: Rendering) -> None:
     assert pair.rgb.shape == (2, 96, 96, 3) and pair.rgb.dtype == torch.uint8
     assert pair.classes.dtype == torch.uint8 and int(pair.classes.max()) < len(CLASSES)
     assert pair.landmarks_70.shape == (2, 70, 2) and pair.landmarks_478.shape == (2, 478, 2)
@@ -46,7 +46,7 @@ def test_shapes_and_types(pair: Rendered) -> None:
     assert pair.pose.tolist() == [[0, 0, 0], [70, 0, 0]]
 
 
-def test_landmarks_lie_in_their_classes(pair: Rendered) -> None:
+def test_landmarks_lie_in_their_classes(pair: Rendering) -> None:
     assert class_at(pair, 68) == "RIGHT_EYE" and class_at(pair, 69) == "LEFT_EYE"
     assert class_at(pair, 30) == "NOSE" and class_at(pair, 28) == "NOSE"
     assert class_at(pair, 19) == "RIGHT_BROW" and class_at(pair, 24) == "LEFT_BROW"
@@ -56,23 +56,23 @@ def test_landmarks_lie_in_their_classes(pair: Rendered) -> None:
     assert CLASSES[int(pair.classes[0, middle[1], middle[0]])] == "MOUTH_INTERIOR"
 
 
-def test_right_is_the_subjects_right(pair: Rendered) -> None:
+def test_right_is_the_subjects_right(pair: Rendering) -> None:
     assert float(pair.landmarks_70[0, 68, 0]) < float(pair.landmarks_70[0, 69, 0])
 
 
-def test_a_profile_hides_the_far_eye(pair: Rendered) -> None:
+def test_a_profile_hides_the_far_eye(pair: Rendering) -> None:
     """Turned to the image right by 70 degrees, the subject's left side faces away."""
     visible = pair.seen_70_visible[1]
     assert bool(visible[68]) and not bool(visible[69])
     assert int(pair.seen_70_visible[0].sum()) > 60
 
 
-def test_visible_points_lie_on_the_depth_map(pair: Rendered) -> None:
+def test_visible_points_lie_on_the_depth_map(pair: Rendering) -> None:
     x, y = pair.landmarks_70[0, 30].floor().long().tolist()
     assert abs(float(pair.depth[0, y, x]) - float(pair.depth[0][pair.depth[0] > 0].min())) < 0.02
 
 
-def test_no_face_class_outside_the_head(pair: Rendered) -> None:
+def test_no_face_class_outside_the_head(pair: Rendering) -> None:
     for b in range(2):
         face = torch.isin(pair.classes[b], torch.tensor(FACE, dtype=torch.uint8))
         assert bool((pair.depth[b][face] > 0).all())
@@ -84,7 +84,7 @@ def test_no_face_class_outside_the_head(pair: Rendered) -> None:
         assert rows.min() > y0 - 0.6 * height and rows.max() < y1 + 0.25 * height
 
 
-def test_normals_face_the_camera(pair: Rendered) -> None:
+def test_normals_face_the_camera(pair: Rendering) -> None:
     hit = pair.depth > 0
     normals = pair.normals[hit]
     assert torch.allclose(normals.norm(dim=-1), torch.ones(len(normals)), atol=1e-3)
@@ -110,7 +110,7 @@ def clay(person: Person, size: int = 32) -> torch.Tensor:
     """Normals of the person in a half profile without hair, float32 [size * size, 3]; 0 where nothing is hit."""
     view = dataclasses.replace(BARE, yaw=25.0, hair_style="bald")
     q, frame = figure(Scene(person, view)), framing(view, size)
-    cover(Scene(person, view), q)
+    add_covers(Scene(person, view), q)
     index, t, way = hits(frame, q)
     x, y, z = (way[k] * t + frame.origin[k] for k in range(3))
     picture = torch.zeros(size * size, 3)

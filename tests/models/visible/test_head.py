@@ -12,7 +12,7 @@ from models.attributes import ATTRIBUTES, POSES
 from models.errors import EnvironmentFault
 from models.synthworld.render.render import render
 from models.synthworld.sampling.domain import load_domain, sample_scene
-from models.synthworld.sampling.person import measured, person_of, sample_person
+from models.synthworld.sampling.person import measure_person, person_from_measures, sample_person
 from models.synthworld.sampling.scene import Scene, View, pose_word
 from models.visible.head import CHANNELS, FOLD, HeadReader, draw_heads, fold_heads, mirror_heads, view_of, views_of
 
@@ -21,7 +21,9 @@ from models.visible.head import CHANNELS, FOLD, HeadReader, draw_heads, fold_hea
 @given(st.integers(0, 10**6))
 def test_a_person_comes_back_from_their_measures(identity: int) -> None:
     person = sample_person(identity)
-    np.testing.assert_allclose(measured(person_of(measured(person))), measured(person), atol=2e-2)
+    np.testing.assert_allclose(
+        measure_person(person_from_measures(measure_person(person))), measure_person(person), atol=2e-2
+    )
 
 
 @settings(max_examples=30)
@@ -44,7 +46,7 @@ def test_heads_lie_where_the_rendered_person_is() -> None:
         scene.view, hair_style="bald", beard="none", glasses="none", headwear="none", facewear="none", clothes="crew"
     )
     truth = render([Scene(scene.person, plain)], 32)
-    heads = draw_heads(measured(scene.person)[None], [scene.view], 8)
+    heads = draw_heads(measure_person(scene.person)[None], [scene.view], 8)
     assert heads.shape == (1, 32, 32, CHANNELS) and heads.dtype == np.int8
     person = truth.classes[0].numpy() > 0
     assert (np.any(heads[0, ..., :3], axis=-1) == person).mean() > 0.98  # the measures know no asymmetry
@@ -56,7 +58,7 @@ def test_heads_lie_where_the_rendered_person_is() -> None:
 def test_a_mirrored_head_is_the_mirrored_view() -> None:
     view = View(yaw=25, roll=6, shift_x=0.03)
     other = replace(view, yaw=-25, roll=-6, shift_x=-0.03)
-    measures = measured(sample_person(7))[None]
+    measures = measure_person(sample_person(7))[None]
     ours, truth = mirror_heads(draw_heads(measures, [view], 8)), draw_heads(measures, [other], 8)
     assert (np.abs(ours.astype(int) - truth) > 12).mean() < 0.03  # rays through pixel centres differ in rounding
     assert np.array_equal(mirror_heads(mirror_heads(truth)), truth)
@@ -82,7 +84,7 @@ def test_the_reader_is_linear_in_the_direction_and_names_what_it_lacks(tmp_path)
 
 
 def test_every_expression_can_be_drawn() -> None:
-    measures = measured(sample_person(3))[None]
+    measures = measure_person(sample_person(3))[None]
     pictures = {
         word: draw_heads(measures, [View(expression=word)], 4).tobytes() for word in ATTRIBUTES["expression"][2]
     }

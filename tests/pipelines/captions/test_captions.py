@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from models.captions.grammar import caption
-from models.captions.measure import normalised
+from models.captions.grammar import write_caption
+from models.captions.measure import normalise_text
 from models.captions.reading import disagreements
-from models.captions.sampling import spread_attributes
+from models.captions.sampling import draw_attributes
 from models.errors import EnvironmentFault, UserError
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, Part, load_bundle
@@ -29,13 +29,13 @@ from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 ENGINES = CaptionEngines(threads=1)
-PEOPLE = [spread_attributes(random.Random(k)) for k in range(24)]
+PEOPLE = [draw_attributes(random.Random(k)) for k in range(24)]
 SEEDS = list(range(24))
 
 
 def said(sample: int, attempt: int) -> str:
     """What an honest writer answers."""
-    return caption(PEOPLE[sample], 100 * sample + attempt)
+    return write_caption(PEOPLE[sample], 100 * sample + attempt)
 
 
 def written(
@@ -82,10 +82,10 @@ def test_no_two_samples_share_a_text() -> None:
     texts = {0: "one", 1: "two", 2: "three"}
 
     def write(wanted: Sequence[tuple[int, int]]) -> Texts:
-        return {(k, a): f"{caption(PEOPLE[0], 7)[:-1]}, {texts[a]}." for k, a in wanted}
+        return {(k, a): f"{write_caption(PEOPLE[0], 7)[:-1]}, {texts[a]}." for k, a in wanted}
 
     found, sources = choose(same, SEEDS[:6], write, VllmOptions(), set())
-    assert len({normalised(text) for text in found}) == 6
+    assert len({normalise_text(text) for text in found}) == 6
     assert sources == ["llm"] * 3 + ["grammar"] * 3
 
 

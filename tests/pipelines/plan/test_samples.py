@@ -11,7 +11,7 @@ import pytest
 
 from models.attributes import ATTRIBUTES
 from models.captions.phrases import UNSAID
-from models.captions.reading import disagreements, read
+from models.captions.reading import disagreements, read_attributes
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
@@ -175,7 +175,7 @@ def test_of_a_person_who_exists_nothing_is_drawn_that_nobody_knows(job: Job, tmp
         words, sources = json.loads(row["attributes"]), json.loads(row["attributes_source"])
         assert set(words) == set(ATTRIBUTES) - theirs
         assert {name for name, source in sources.items() if source == "none"} == theirs
-        said = read(row["caption"])
+        said = read_attributes(row["caption"])
         assert not {name for name, word in said.items() if name in theirs and word != UNSAID}, row["caption"]
         assert disagreements(row["caption"], words) == {}
     asked = job(f"identities={{source: {tmp_path}/people.parquet}}", "views.attributes={beard: full}")

@@ -21,7 +21,7 @@ from models.classes import IGNORE
 from models.errors import UserError
 from models.landmarks.exports import pts_text
 from models.landmarks.standards import contour72, profile43
-from models.synthworld.render.capture import capture, labels
+from models.synthworld.render.capture import annotate, capture
 from models.synthworld.sampling.domain import load_domain
 from models.temperature import UNITS, from_centikelvin, from_unit, to_centikelvin
 from pipelines.config.gather import GatherJob
@@ -166,7 +166,7 @@ def test_charlotte_comes_back(block: pa.Table, written: dict[str, Path]) -> None
         np.testing.assert_allclose(sample.celsius, taken.twin.temperature.numpy(), atol=0.0051)
         seventy = points(block, number)
         named = profile43(seventy, right=False) if number < 2 else contour72(seventy)
-        noted = labels(torch.from_numpy(named), box[3] - box[1], domain, *who).numpy()
+        noted = annotate(torch.from_numpy(named), box[3] - box[1], domain, *who).numpy()
         noted = noted * (taken.picture.shape[0] / SIZE) + np.array(taken.shift)
         assert np.isfinite(sample.points[72]).all(axis=1).sum() == len(named) == (43 if number < 2 else 72)
         assert np.abs(sample.points[72][: len(named)] - noted).max() <= 0.5 + 1e-3

@@ -14,10 +14,10 @@ _OVER_SKIN = tuple(CLASSES.index(name) for name in ("HAIR", "CLOTHING", "HEADWEA
 _FRAME = CLASSES.index("GLASSES")
 
 
-def points(
+def locate_landmarks(
     scene: Scene, q: SimpleNamespace, frame: Framing, buffer: dict[str, Tensor], depth: Tensor
 ) -> dict[str, Tensor]:
-    """Return landmarks in pixels, their visibility, the box and the pose of one picture, by their names in `Rendered`.
+    """Return landmarks in pixels, their visibility, the box and the pose of one picture, by their names in `Rendering`.
 
     depth: float32 [S, S], distance in metres of what is behind lenses, 0 off the person.
     """
@@ -27,7 +27,7 @@ def points(
     for name, places in (("70", seventy), ("478", dense)):
         pixels, away = frame.project(places)
         found[f"landmarks_{name}"] = pixels
-        found[f"seen_{name}_visible"], found[f"seen_{name}_thermal"] = visibility(pixels, away * 0.1, buffer, skin)
+        found[f"seen_{name}_visible"], found[f"seen_{name}_thermal"] = visible_points(pixels, away * 0.1, buffer, skin)
     forehead, _ = frame.project(torch.tensor([[0.0, q.brow_y + 0.36, 0.78]]))
     pixels = torch.cat([found["landmarks_70"], forehead])
     found["bbox"] = torch.cat([pixels.amin(0), pixels.amax(0)])
@@ -35,7 +35,7 @@ def points(
     return found
 
 
-def visibility(pixels: Tensor, away: Tensor, buffer: dict[str, Tensor], depth: Tensor) -> tuple[Tensor, Tensor]:
+def visible_points(pixels: Tensor, away: Tensor, buffer: dict[str, Tensor], depth: Tensor) -> tuple[Tensor, Tensor]:
     """Return which points [N, 2] at distances [N] (metres) RGB and thermal see, bool [N] each.
 
     A point is hidden when its pixel, or all pixels around, show something clearly nearer, when hair, cloth, hat, mask or
