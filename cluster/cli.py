@@ -6,8 +6,10 @@ to keep.
 """
 
 import errno
+import importlib
 import logging
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,28 +17,7 @@ from typing import NoReturn
 
 import click
 
-from cluster.commands import (
-    clean,
-    doctor,
-    embed,
-    evaluate,
-    fit_camera,
-    gather,
-    generate,
-    imports,
-    inspect,
-    jobs,
-    landmarks,
-    manifest,
-    measure,
-    reference,
-    seal,
-    serve,
-    submit,
-    thermalize,
-    train,
-    world,
-)
+from cluster import commands
 from models.errors import EnvironmentFault, UserError
 
 
@@ -53,35 +34,17 @@ def cli(debug: bool, needs: tuple[str, ...]) -> None:
         )
 
 
-for module in (
-    generate,
-    embed,
-    thermalize,
-    landmarks,
-    gather,
-    serve,
-    inspect,
-    clean,
-    world,
-    train,
-    measure,
-    evaluate,
-    reference,
-    fit_camera,
-    imports,
-    seal,
-    submit,
-    jobs,
-    manifest,
-    doctor,
-):
-    cli.add_command(module.command)
+# Every file of `cluster/commands` but the shared options is a command.
+for found in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}."):
+    if not found.name.endswith(".options"):
+        cli.add_command(importlib.import_module(found.name).command)
 
 
 def entry() -> NoReturn:
     """The console script."""
     code = main()
-    if "pipelines.run.interrupts" in sys.modules:  # else nothing was run
+    # What a run leaves behind in threads is not waited for; where nothing was run there is nothing of it.
+    if "pipelines.run.interrupts" in sys.modules:
         from pipelines.run.interrupts import leave
 
         leave(code)
@@ -90,11 +53,13 @@ def entry() -> NoReturn:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
+    # What is logged: a run says where it is, and Ray Data's operators are quiet, but for --debug.
     args = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("pipelines").setLevel(logging.INFO)  # a run says where it is
+    logging.getLogger("pipelines").setLevel(logging.INFO)
     if "--debug" not in args:
         os.environ.setdefault("RAY_DATA_LOG_LEVEL", "WARNING")  # else every ten seconds a screen of its operators
+    # The command; click's own errors are of usage, every other one is reported below.
     try:
         return cli.main(args=args, prog_name="thermapair", standalone_mode=False) or 0
     except click.ClickException as error:
@@ -111,10 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def report(error: BaseException) -> int:
     """Print one message and return the exit code it calls for."""
-    if not isinstance(error, UserError) or hasattr(error, "cause"):  # Ray's wrapper is of its cause's class, too
+    # An error that came through Ray is its cause; Ray's wrapper is of its cause's class, too.
+    if not isinstance(error, UserError) or hasattr(error, "cause"):
         from pipelines.run.faults import cause_of  # imports torch, which most errors need not wait for
 
         error = cause_of(error)
+    # A full disk and a failing storage are the environment's: with what is finished kept, the same command resumes.
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "the output's disk"
         error = EnvironmentFault(
@@ -125,6 +92,7 @@ def report(error: BaseException) -> int:
 
         if remote(error):
             error = fault(error, "the storage", "used")
+    # What a user can act on is one message; anything else is a defect of ours.
     if isinstance(error, UserError):
         click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)

@@ -22,7 +22,7 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy
 
 from models.classes import IGNORE
-from models.config import check
+from models.config import apply_edit, check, sort_edits
 from models.errors import UserError
 from models.weights.bundle import Bundle, licence_of, load_bundle
 from pipelines.config.chain import Link, chain_spec, resolve_chain
@@ -95,7 +95,8 @@ def run(
 ) -> Summary:
     """Gather what is missing of a job (values of `GatherJob`) into `out`.
 
-    bundle: its parser finds the classes of pictures that have no mask. overrides: `key=value` edits of the profile.
+    bundle: its parser finds the classes of pictures that have no mask. overrides: `key=value` edits of the job, the profile
+    or the bundle.
     local: in this process, without Ray.
 
     Raises:
@@ -103,9 +104,17 @@ def run(
             that belongs to another run or has a live driver.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
-    folders = {key: Storage(job[key]).uri for key in ("images", "thermal") if job.get(key)}
-    wanted, where = check(GatherJob, job | folders, "gather"), load_profile(profile, overrides)
-    chosen = load_bundle(bundle) if bundle else None
+    edits = sort_edits(overrides, {"job": GatherJob, "profile": Profile, "bundle": Bundle})
+    if edits["bundle"] and not bundle:
+        raise UserError(
+            f"--set {edits['bundle'][0]} is of a bundle: name one with --bundle, whose parser finds classes"
+        )
+    values = dict(job)
+    for edit in edits["job"]:
+        apply_edit(values, edit)
+    values |= {key: Storage(values[key]).uri for key in ("images", "thermal") if values.get(key)}
+    wanted, where = check(GatherJob, values, "gather"), load_profile(profile, edits["profile"])
+    chosen = load_bundle(bundle, edits["bundle"]) if bundle else None
     storage = Storage(out)
     work = Job(
         plan=lambda: write_plan(wanted, chosen, storage),

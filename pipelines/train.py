@@ -28,7 +28,7 @@ from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.export import export_part
-from pipelines.training.job import TrainJob, claim, sides_of, wanted
+from pipelines.training.job import TrainJob, claim, resolve_job, sides_of, split_edits
 from pipelines.training.metrics import Metrics, read
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def run(
 
     job_file: YAML of a `TrainJob`; what is given here takes the place of what it says. bundle: begin with the weights of
     this bundle's part. split, validation_split: whose rows (see `TrainJob`). overrides: `key=value` of the task's config,
-    and of the profile as `profile.key=value`.
+    of the profile as `profile.key=value` and of the bundle as `bundle.key=value`.
     local: in this process, without Ray. export: URI of the folder of the bundle part, by default `out/export`.
     """
     storage = Storage(out)
@@ -73,10 +73,11 @@ def run(
         "limit": limit,
         "checkpoint_seconds": checkpoint_seconds,
     }
-    job = wanted(given, job_file, bundle, [edit for edit in overrides if not edit.startswith("profile.")])
+    edits = split_edits(overrides)
+    job = resolve_job(given, job_file, edits["config"], bundle, edits["bundle"])
     digest = job.digest()
     job.check_rows()
-    where = load_profile(profile, [edit.removeprefix("profile.") for edit in overrides if edit.startswith("profile.")])
+    where = load_profile(profile, edits["profile"])
     pool = where.training.model_copy(update={"threads": threads} if threads else {})
     with Signals() as signals, Lease(storage) as lease:
         if fresh:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ray.data import ActorPoolStrategy, Dataset
 
-from models.config import check
+from models.config import apply_edit, check, sort_edits
 from models.errors import UserError
 from models.synthworld.sampling.domain import load_domain
 from pipelines.config.profile import RENDER, Profile, load_profile
@@ -39,9 +39,13 @@ def run(
     overrides: Sequence[str] = (),
     **values: Any,
 ) -> Storage:
-    """Render what is missing of a job into `out`. `overrides` are `key=value` edits of the profile."""
-    job = check(WorldJob, {"domain": domain, "split": split, "count": count, "size": size, **values}, "world")
-    storage, where = Storage(out), load_profile(profile, overrides)
+    """Render what is missing of a job into `out`. overrides: `key=value` edits of the job or the profile."""
+    edits = sort_edits(overrides, {"job": WorldJob, "profile": Profile})
+    values |= {"domain": domain, "split": split, "count": count, "size": size}
+    for edit in edits["job"]:
+        apply_edit(values, edit)
+    job = check(WorldJob, values, "world")
+    storage, where = Storage(out), load_profile(profile, edits["profile"])
     work = Job(
         plan=lambda: write_plan(job, storage),
         graph=lambda plan, missing: render_partitions(plan, missing, where).iter_rows(),

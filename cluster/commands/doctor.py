@@ -19,7 +19,7 @@ def command(out: str, bundle: str, profile: str, as_json: bool) -> int:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its start-up lines would stand between the rows
     from cluster.doctor import checks
 
-    findings = list(checks.everything(out, bundle, profile))
+    findings = list(checks.run_checks(out, bundle, profile))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:

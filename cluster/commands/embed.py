@@ -3,10 +3,11 @@
 import click
 
 from cluster.commands import options
+from cluster.submission.working_dir import RayCommand
 
 
-@click.command("embed")
-@click.option("--images", required=True, metavar="URI", help="Folder of pictures, searched with its subfolders.")
+@click.command("embed", cls=RayCommand)
+@options.images("Folder of pictures, searched with its subfolders.")
 @click.option("--out", required=True, metavar="URI", help="Parquet file to write; `generate` takes it as identities.")
 @options.bundle
 @options.profile

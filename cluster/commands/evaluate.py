@@ -24,11 +24,12 @@ def command() -> None:
     "--tables",
     metavar="A,B",
     default="",
+    callback=options.split_names,
     help="Only these: baselines, weight, loss, landmarks, gap, controls, minmax, reached.  [default: all]",
 )
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of this process.")
+@options.threads("Threads of this process.", default=1)
 @options.overrides
-def tfake(out: Path, tables: str, threads: int, overrides: tuple[str, ...]) -> None:
+def tfake(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...]) -> None:
     """T-FAKE's tables: landmarks on thermal faces, the RGB2Thermal loss term by term, over the gap between domains.
 
     Every row is trained by one small recipe on the synthetic world and read on people nobody was trained on. A killed run
@@ -36,6 +37,5 @@ def tfake(out: Path, tables: str, threads: int, overrides: tuple[str, ...]) -> N
     """
     from pipelines import evaluate
 
-    chosen = [name.strip() for name in tables.split(",") if name.strip()]
-    evaluate.run(out, overrides, chosen, threads)
+    evaluate.run(out, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
+from cluster.commands import options
+
 
 @click.command("fit-camera")
-@click.option("--images", required=True, metavar="URI", help="Folder of frames: 16-bit or float, or 8-bit grey.")
+@options.images("Folder of frames: 16-bit or float, or 8-bit grey.")
 @click.option(
     "--out", required=True, metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Domain file."
 )

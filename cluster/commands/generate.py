@@ -3,21 +3,16 @@
 import click
 
 from cluster.commands import options
+from cluster.submission.working_dir import RayCommand
 
 
-@click.command("generate")
+@click.command("generate", cls=RayCommand)
 @options.bundle
 @options.profile
-@click.option(
-    "--job", default="demo", show_default=True, metavar="NAME|FILE", help="What to make: a name or a YAML file."
-)
+@options.job("What to make: a name or a YAML file.")
 @options.out
 @options.overrides
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help="Make the first N samples of the plan alone; a larger N goes on from there.",
-)
+@options.limit("Make the first N samples of the plan alone; a larger N goes on from there.")
 def command(bundle: str, profile: str, job: str, out: str, overrides: tuple[str, ...], limit: int | None) -> None:
     """Make a data set of paired faces.
 

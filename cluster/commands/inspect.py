@@ -36,13 +36,15 @@ def command(
     `thermapair generate` with the same words would run, and needs no output.
     """
     files = any((bundle, job, profile, overrides))
+    # The stages of an output, or of what files and edits come to.
     if chain:
         if pair_id or picture:
             raise click.UsageError("--chain shows stages and no row: leave out PAIR_ID and --picture.")
         if not files and not out:
             raise click.UsageError("--chain needs --out OUT, or what to resolve: --bundle, --job, --set.")
-        click.echo(_of_files(bundle, job, profile, overrides) if files else _of_output(str(out)))
+        click.echo(_resolve_chain(bundle, job, profile, overrides) if files else _read_chain(str(out)))
         return 0
+    # A row of an output, which has all that it takes in its recipe.
     if files:
         raise click.UsageError(
             "--bundle, --job, --profile and --set belong to --chain; a row is made again by its recipe."
@@ -57,13 +59,13 @@ def command(
     return 0 if remade is None or remade.same else 1
 
 
-def _of_files(bundle: str | None, job: str | None, profile: str | None, overrides: Sequence[str]) -> str:
+def _resolve_chain(bundle: str | None, job: str | None, profile: str | None, overrides: Sequence[str]) -> str:
     from pipelines.config.request import load_request
 
     return str(load_request(bundle or "starter", profile or "laptop", job or "demo", overrides).chain)
 
 
-def _of_output(out: str) -> str:
+def _read_chain(out: str) -> str:
     from pipelines.plan.chains import read_chain
     from pipelines.storage.uri import Storage
 

@@ -1,8 +1,12 @@
 """`thermapair landmarks`: landmarks on folders of pictures."""
 
+from typing import Any
+
 import click
 
 from cluster.commands import options
+
+FORMATS = ("pts", "coco", "yolo")
 
 
 @click.group("landmarks")
@@ -11,11 +15,19 @@ def command() -> None:
 
 
 @command.command("find")
-@click.option("--images", required=True, metavar="URI", help="Folder of visible or thermal pictures.")
+@options.images("Folder of visible or thermal pictures.")
 @options.out
 @options.bundle
 @options.overrides
-@click.option("--format", "formats", default="pts", show_default=True, help="Any of pts,coco,yolo.")
+@click.option(
+    "--format",
+    "formats",
+    default="pts",
+    show_default=True,
+    metavar="NAMES",
+    callback=options.split_names,
+    help="Any of pts,coco,yolo.",
+)
 @click.option(
     "--standard",
     default="70",
@@ -35,35 +47,12 @@ def command() -> None:
 )
 @click.option("--finest", default=0, show_default=True, help="Finest level: -2 also finds faces of half the window.")
 @click.option("--most", type=click.IntRange(min=1), help="At most so many faces a picture.")
-def find(
-    images: str,
-    out: str,
-    bundle: str,
-    overrides: tuple[str, ...],
-    formats: str,
-    standard: str,
-    mode: str,
-    threshold: float | None,
-    finest: int,
-    most: int | None,
-) -> None:
+def find(formats: list[str], standard: str, **values: Any) -> None:
     """Write the landmarks of every face: 300-W .pts, COCO keypoints, YOLO-face lines."""
     from models.errors import UserError
     from pipelines import landmarks
 
-    wanted = formats.split(",")
-    if unknown := set(wanted) - {"pts", "coco", "yolo"}:
-        raise UserError(f"--format {sorted(unknown)[0]}: known are pts, coco, yolo")
-    counts = landmarks.find(
-        bundle,
-        images,
-        out,
-        formats=wanted,
-        standard=int(standard),  # type: ignore[arg-type]
-        mode=mode,  # type: ignore[arg-type]
-        threshold=threshold,
-        finest=finest,
-        most=most,
-        overrides=overrides,
-    )
-    click.echo(", ".join(f"{value} {name}" for name, value in counts.items()) + f": {out}")
+    if unknown := set(formats) - set(FORMATS):
+        raise UserError(f"--format {sorted(unknown)[0]}: known are {', '.join(FORMATS)}")
+    counts = landmarks.find(formats=formats, standard=int(standard), **values)  # type: ignore[arg-type]
+    click.echo(", ".join(f"{value} {name}" for name, value in counts.items()) + f": {values['out']}")

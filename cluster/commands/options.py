@@ -1,7 +1,107 @@
-"""Options that several subcommands share."""
+"""Options that several commands share: name, type and default stand here, and the help text where it is the same for all.
+
+Most commands pass their options on by name, as `**values`, to the function that does the work.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import click
 
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""What `click.option` returns: a decorator of a command's function."""
+
+
+def split_names(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """Return the names of `a,b`, for the callback of an option."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+# Which files: what is made of what, where it runs, and edits of all of them.
+bundle = click.option(
+    "--bundle", default="starter", show_default=True, metavar="NAME|FILE", help="Which models: a name or a YAML file."
+)
+profile = click.option(
+    "--profile", default="laptop", show_default=True, metavar="NAME|FILE", help="Where to run: a name or a YAML file."
+)
+overrides = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one value by its path, as in --set thermal.weights=FOLDER or profile.ray.cpus=4; may be repeated.",
+)
+
+
+def job(text: str, default: str = "demo") -> Option:
+    """Return `--job`, a name of `pipelines/jobs` or a file."""
+    return click.option("--job", default=default, show_default=True, metavar="NAME|FILE", help=text)
+
+
+# What is read and written.
+out = click.option("--out", required=True, metavar="URI", help="Folder to write: a path, file:// or s3://.")
+
+
+def images(text: str) -> Option:
+    """Return `--images`, a folder of pictures."""
+    return click.option("--images", required=True, metavar="URI", help=text)
+
+
+def data(text: str) -> Option:
+    """Return `--data`, shards of rows."""
+    return click.option("--data", required=True, metavar="URI", help=text)
+
+
+def rows_to_fit(text: str) -> Option:
+    """Return `--training`, the rows that baselines are fitted to."""
+    return click.option("--training", required=True, metavar="URI", help=text)
+
+
+def rows_to_measure(text: str = "Pictures of people nobody was trained on.") -> Option:
+    """Return `--test`, the rows that something is measured on."""
+    return click.option("--test", required=True, metavar="URI", help=text)
+
+
+# How much, and of what.
+def limit(text: str, least: int = 1) -> Option:
+    """Return `--limit`: only the first so many of what there is, `least` or more."""
+    return click.option("--limit", type=click.IntRange(min=least), metavar="N", help=text)
+
+
+size = click.option(
+    "--size", default=128, show_default=True, type=click.IntRange(32, 1024), help="Side of the pictures in pixels."
+)
+
+
+def conditions(text: str, default: str) -> Option:
+    """Return `--condition`, names with commas between them, as the list `conditions`."""
+    return click.option(
+        "--condition",
+        "conditions",
+        default=default,
+        show_default=True,
+        metavar="NAMES",
+        callback=split_names,
+        help=text,
+    )
+
+
+# How it runs.
+local = click.option("--local", is_flag=True, help="In this process, without Ray.")
+
+
+def threads(text: str, default: int | None = None) -> Option:
+    """Return `--threads`."""
+    return click.option(
+        "--threads", default=default, show_default=default is not None, type=click.IntRange(min=1), help=text
+    )
+
+
+# What becomes of it.
+card = click.option("--card", is_flag=True, help="Write the result to the card beside the weights.")
+
+
+# On a cluster.
 address = click.option(
     "--address",
     envvar="RAY_API_SERVER_ADDRESS",
@@ -11,17 +111,12 @@ address = click.option(
     help="The cluster's dashboard; also from RAY_API_SERVER_ADDRESS.",
 )
 
-overrides = click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Change one value by its path, as in --set thermal.weights=FOLDER or profile.ray.cpus=4; may be repeated.",
-)
-out = click.option("--out", required=True, metavar="URI", help="Folder to write: a path, file:// or s3://.")
-bundle = click.option(
-    "--bundle", default="starter", show_default=True, metavar="NAME|FILE", help="Which models: a name or a YAML file."
-)
-profile = click.option(
-    "--profile", default="laptop", show_default=True, metavar="NAME|FILE", help="Where to run: a name or a YAML file."
-)
+
+def secrets(metavar: str, text: str) -> Option:
+    """Return `--secret`, which names what the nodes or pods have and we never see."""
+    return click.option("--secret", "secrets", metavar=metavar, multiple=True, help=text)
+
+
+def env(text: str) -> Option:
+    """Return `--env`, a plain variable that goes along."""
+    return click.option("--env", metavar="NAME[=VALUE]", multiple=True, help=text)

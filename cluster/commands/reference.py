@@ -2,9 +2,11 @@
 
 import click
 
+from cluster.commands import options
+
 
 @click.command("reference")
-@click.option("--data", required=True, metavar="URI", help="Pictures of the world, as `thermapair world` writes them.")
+@options.data("Pictures of the world, as `thermapair world` writes them.")
 @click.option("--faces", required=True, metavar="DIR", help="The faces part: an insightface pack.")
 @click.option("--count", type=click.IntRange(min=1), help="Only the first so many pictures.")
 def command(data: str, faces: str, count: int | None) -> None:

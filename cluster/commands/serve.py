@@ -10,9 +10,7 @@ from cluster.commands import options
 @click.command("serve")
 @options.bundle
 @options.profile
-@click.option(
-    "--job", default="demo", show_default=True, metavar="NAME|FILE", help="What requests leave open: settings, gates."
-)
+@options.job("What requests leave open: settings, gates.")
 @options.overrides
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")

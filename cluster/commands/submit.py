@@ -3,7 +3,7 @@
 import click
 
 from cluster.commands import options
-from cluster.submission import working_dir as travel
+from cluster.submission import working_dir
 
 
 @click.command("submit", context_settings={"allow_interspersed_args": False})
@@ -11,10 +11,8 @@ from cluster.submission import working_dir as travel
 @click.option(
     "--detach", is_flag=True, help="Print the job's id and return; `thermapair jobs follow ID` shows its log."
 )
-@click.option("--secret", "secret", metavar="NAME", multiple=True, help="Variable that the cluster's nodes must have.")
-@click.option(
-    "--env", metavar="NAME[=VALUE]", multiple=True, help="Variable to send along; everyone can read it there."
-)
+@options.secrets("NAME", "Variable that the cluster's nodes must have.")
+@options.env("Variable to send along; everyone can read it there.")
 @click.option("--python", default="python", show_default=True, help="Python on the cluster's head node.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -22,7 +20,7 @@ def command(
     context: click.Context,
     address: str,
     detach: bool,
-    secret: tuple[str, ...],
+    secrets: tuple[str, ...],
     env: tuple[str, ...],
     python: str,
     words: tuple[str, ...],
@@ -32,10 +30,11 @@ def command(
     The four rooms and the bundle's weights travel along. The log is shown until the job ends, and its exit code returned;
     Ctrl-C only stops the showing. Submitting the same words again resumes what was stopped.
     """
+    # What is wrong with the words or the environment is said before the cluster is asked.
     group = context.find_root().command
     assert isinstance(group, click.Group)
-    _, params = travel.parsed(group, words)
-    environment = travel.plain_environment(env)
+    params = working_dir.parse_words(group, words)
+    environment = working_dir.plain_environment(env)
     from cluster.submission import ray_jobs
 
     with ray_jobs.cluster(address) as client:
@@ -43,9 +42,9 @@ def command(
             client,
             words,
             out=str(params.get("out") or ""),
-            excludes=travel.excludes(params.get("bundle") or None),
+            excludes=working_dir.excludes(params.get("bundle") or None),
             environment=environment,
-            needs=secret,
+            needs=secrets,
             python=python,
         )
         click.echo(job)

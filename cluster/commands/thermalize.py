@@ -1,14 +1,15 @@
 """`thermapair thermalize`: visible pictures in, the same faces in thermal out."""
 
+from typing import Any
+
 import click
 
 from cluster.commands import options
+from cluster.submission.working_dir import RayCommand
 
 
-@click.command("thermalize")
-@click.option(
-    "--images", required=True, metavar="URI", help="Folder of pictures, or of Parquet files with a picture column."
-)
+@click.command("thermalize", cls=RayCommand)
+@options.images("Folder of pictures, or of Parquet files with a picture column.")
 @click.option(
     "--masks", default="", metavar="URI", help="Folder of class pictures NAME_seg.png; else the parser finds them."
 )
@@ -19,12 +20,9 @@ from cluster.commands import options
     help="Who is shown: folder:LEVEL, pattern:REGEX on the path, or column:NAME of a Parquet.  "
     "[default: identity_id of a Parquet, else nobody says]",
 )
-@click.option(
-    "--condition",
+@options.conditions(
+    "Words that the bundle's thermal part knows, or rooms in degrees Celsius where it takes them: warm,cold,22.5.",
     default="warm,cold",
-    show_default=True,
-    metavar="NAMES",
-    help="Words that the bundle's thermal part knows, or rooms in degrees Celsius where it takes them: warm,cold,22.5.",
 )
 @click.option(
     "--samples", default=1, show_default=True, metavar="K", type=int, help="Thermal pictures of each condition."
@@ -39,44 +37,19 @@ from cluster.commands import options
     show_default=True,
     help="A data set of pairs in Parquet, or T-FAKE's CONDITION/NAME_thermal.png.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="The first N pictures alone; a larger N goes on from there.")
+@options.limit("The first N pictures alone; a larger N goes on from there.")
 @options.out
 @options.bundle
 @options.profile
 @options.overrides
-def command(
-    images: str,
-    masks: str,
-    person: str,
-    condition: str,
-    samples: int,
-    size: int | None,
-    layout: str,
-    limit: int | None,
-    out: str,
-    bundle: str,
-    profile: str,
-    overrides: tuple[str, ...],
-) -> None:
+def command(out: str, **values: Any) -> None:
     """Predict what a thermal camera would see of pictures of faces.
 
     The same command resumes a run that was stopped. A picture that cannot be taken is rejected with its reason.
     """
     from pipelines.config.request import load_thermalize
 
-    request = load_thermalize(  # a wrong one is refused before Ray is imported
-        images,
-        masks=masks,
-        person=person,
-        conditions=[name.strip() for name in condition.split(",")],
-        samples=samples,
-        size=size,
-        layout=layout,
-        bundle=bundle,
-        profile=profile,
-        limit=limit,
-        overrides=overrides,
-    )
+    request = load_thermalize(**values)  # a wrong one is refused before Ray is imported
     from pipelines import thermalize
 
     click.echo(str(thermalize.thermalize(request, out)))

@@ -1,13 +1,15 @@
 """`thermapair train`: one training task through the one loop."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cluster.commands import options
+from cluster.submission.working_dir import RayCommand
 
 
-@click.command("train")
+@click.command("train", cls=RayCommand)
 @click.argument("task", required=False)
 @click.option(
     "--job",
@@ -32,53 +34,19 @@ from cluster.commands import options
 @options.out
 @options.profile
 @options.overrides
-@click.option("--local", is_flag=True, help="Train in this process, without Ray.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of each worker instead of the profile's.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use only the first N rows of the data.")
+@options.local
+@options.threads("Threads of each worker instead of the profile's.")
+@options.limit("Use only the first N rows of the data.")
 @click.option("--export", metavar="URI", help="Folder of the trained part and its card.  [default: OUT/export]")
 @click.option("--checkpoint-seconds", type=float, help="Time between checkpoints.  [default: 180]")
 @click.option("--fresh", is_flag=True, help="Start again instead of resuming from the last checkpoint in --out.")
-def command(
-    task: str | None,
-    job_file: Path | None,
-    bundle: str,
-    data: str | None,
-    validation: str | None,
-    split: str | None,
-    validation_split: str | None,
-    out: str,
-    profile: str,
-    overrides: tuple[str, ...],
-    local: bool,
-    threads: int | None,
-    limit: int | None,
-    export: str | None,
-    checkpoint_seconds: float | None,
-    fresh: bool,
-) -> None:
+def command(**values: Any) -> None:
     """Train TASK: a module of models/tasks (or the one that --job names).
 
-    Repeating the command resumes from the last checkpoint. --set takes the task's own values (steps, batch, lr, ...)
-    and values of the profile as profile.KEY.
+    Repeating the command resumes from the last checkpoint. --set takes the task's own values (steps, batch, lr, ...),
+    values of the profile as profile.KEY, and of the bundle as bundle.KEY.
     """
     from pipelines import train
 
-    card = train.run(
-        task,
-        data,
-        out,
-        job_file=job_file,
-        bundle=bundle,
-        validation=validation,
-        split=split,
-        validation_split=validation_split,
-        overrides=overrides,
-        profile=profile,
-        local=local,
-        threads=threads,
-        limit=limit,
-        export=export,
-        checkpoint_seconds=checkpoint_seconds,
-        fresh=fresh,
-    )
-    click.echo(f"trained {card.task}: {export or out + '/export'}")
+    card = train.run(**values)
+    click.echo(f"trained {card.task}: {values['export'] or values['out'] + '/export'}")

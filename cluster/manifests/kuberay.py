@@ -50,7 +50,7 @@ class Setup:
     """Name -> text of files to put into `FOLDER`."""
 
 
-def labelled(profile: Profile, stages: Sequence[str]) -> Profile:
+def label_groups(profile: Profile, stages: Sequence[str]) -> Profile:
     """Return the profile with the groups that run `stages`, in order, each selecting the nodes of its own worker group."""
     groups = [
         group.model_copy(update={"labels": {LABEL: group.stages[0], **group.labels}})
@@ -60,8 +60,8 @@ def labelled(profile: Profile, stages: Sequence[str]) -> Profile:
 
 
 def ray_cluster(profile: Profile, setup: Setup) -> Manifest:
-    """Return a RayCluster for `profile`, as `labelled` made it."""
-    return {**_head("RayCluster", setup), "spec": cluster_spec(profile, setup)}
+    """Return a RayCluster for `profile`, as `label_groups` made it."""
+    return {**_header("RayCluster", setup), "spec": cluster_spec(profile, setup)}
 
 
 def ray_job(profile: Profile, setup: Setup, words: Sequence[str], deadline: int = 7 * 86400) -> Manifest:
@@ -81,7 +81,7 @@ def ray_job(profile: Profile, setup: Setup, words: Sequence[str], deadline: int 
         "runtimeEnvYAML": yaml.safe_dump({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "30"}}),
         "rayClusterSpec": cluster_spec(profile, setup),
     }
-    return {**_head("RayJob", setup), "spec": spec}
+    return {**_header("RayJob", setup), "spec": spec}
 
 
 def ray_service(profile: Profile, setup: Setup, config: str) -> Manifest:
@@ -92,7 +92,7 @@ def ray_service(profile: Profile, setup: Setup, config: str) -> Manifest:
         "deploymentUnhealthySecondThreshold": 900,
         "rayClusterConfig": cluster_spec(profile, setup),
     }
-    return {**_head("RayService", setup), "spec": spec}
+    return {**_header("RayService", setup), "spec": spec}
 
 
 def config_map(setup: Setup) -> Manifest:
@@ -106,7 +106,7 @@ def config_map(setup: Setup) -> Manifest:
 
 
 def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
-    """Return the spec of a cluster that grows with what `profile` asks for."""
+    """Return the spec of a cluster that grows with what `profile` asks for: RayCluster's, and part of a job's or service's."""
     workers = [_stage_workers(group, profile, setup) for group in profile.groups]
     return {
         "rayVersion": version("ray"),
@@ -120,7 +120,7 @@ def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
         "authOptions": {"mode": "token"},
         "headGroupSpec": {
             # No stage on the head: it holds the driver and the cluster's state, and losing it loses the run's minutes.
-            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **_objects(MEMORY_MB)},
+            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **_object_store(MEMORY_MB)},
             "template": _pod("ray-head", 4, 0, MEMORY_MB, setup),
         },
         "workerGroupSpecs": [*workers, _io_workers(profile, setup)],
@@ -129,24 +129,27 @@ def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
 
 def _stage_workers(group: Group, profile: Profile, setup: Setup) -> Manifest:
     """Return the worker group of one stage group: a pod an actor, large enough for an engine of the captions, too."""
+    # What one actor asks for. Engines of the captions run on the same nodes where both use GPUs: a pod fits either.
     cpus, gpus, count = group.cpus, math.ceil(group.gpus), group.actors[1]
     if group.gpus and profile.captions.gpus:
         cpus, gpus = max(cpus, profile.captions.cpus), max(gpus, math.ceil(profile.captions.gpus))
         count = max(count, profile.captions.engines)
     memory = math.ceil((group.memory_mb or MEMORY_MB) * 1.6)  # Ray counts what the object store leaves, less a tenth
+    # No pod until the autoscaler finds work for it.
     return {
         "groupName": group.stages[0],
         "replicas": 0,
         "minReplicas": 0,
         "maxReplicas": count,
         "labels": group.labels,
-        "rayStartParams": _objects(memory),
+        "rayStartParams": _object_store(memory),
         "template": _pod("ray-worker", max(1, math.ceil(cpus)), gpus, memory, setup),
     }
 
 
 def _io_workers(profile: Profile, setup: Setup) -> Manifest:
     """Return the worker group for plans, captions on CPUs, encoding and writing."""
+    # As many nodes as the tasks that read and write and, without GPUs, the caption engines need.
     captions = 0 if profile.captions.gpus else profile.captions.engines * profile.captions.cpus
     cores = max(profile.writer.tasks * profile.writer.cpus, captions) + 2  # two for the tasks that read
     return {
@@ -155,16 +158,19 @@ def _io_workers(profile: Profile, setup: Setup) -> Manifest:
         "minReplicas": 1,
         "maxReplicas": max(1, math.ceil(cores / CPU_NODE)),
         "labels": {LABEL: "io"},
-        "rayStartParams": _objects(4 * MEMORY_MB),
+        "rayStartParams": _object_store(4 * MEMORY_MB),
         "template": _pod("ray-worker", CPU_NODE, 0, 4 * MEMORY_MB, setup),
     }
 
 
 def _pod(name: str, cpus: int, gpus: int, memory_mb: int, setup: Setup) -> Manifest:
+    """Return the template of a pod with one container, `name`, of this size."""
+    # Requests are limits: Ray takes what it sees for its own, and nothing else may have it.
     resources: dict[str, Any] = {"cpu": str(cpus), "memory": f"{memory_mb}Mi"}
     if gpus:
         resources["nvidia.com/gpu"] = str(gpus)
     named, whole = _secrets(setup.secrets)
+    # The container: unprivileged, with the variables, secrets and files of the setup.
     container = {
         "name": name,
         "image": setup.image,
@@ -175,6 +181,7 @@ def _pod(name: str, cpus: int, gpus: int, memory_mb: int, setup: Setup) -> Manif
         "envFrom": whole,
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "files", "mountPath": FOLDER}],
     }
+    # Ray's objects lie in shared memory, which Kubernetes makes 64 MB unless it is told.
     spec = {
         "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
         "containers": [container],
@@ -183,12 +190,13 @@ def _pod(name: str, cpus: int, gpus: int, memory_mb: int, setup: Setup) -> Manif
             {"name": "files", "configMap": {"name": setup.name}},
         ],
     }
+    # Nodes with GPUs are usually kept from pods that do not ask for them.
     if gpus:
         spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     return {"metadata": {"labels": _labels(setup)}, "spec": spec}
 
 
-def _objects(memory_mb: int) -> dict[str, str]:
+def _object_store(memory_mb: int) -> dict[str, str]:
     return {"object-store-memory": str(int(memory_mb * OBJECTS) * 2**20)}
 
 
@@ -207,7 +215,7 @@ def _secrets(names: Sequence[str]) -> tuple[list[Manifest], list[Manifest]]:
     return named, whole
 
 
-def _head(kind: str, setup: Setup) -> Manifest:
+def _header(kind: str, setup: Setup) -> Manifest:
     return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": {"name": setup.name, "labels": _labels(setup)}}
 
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from cluster.manifests import kuberay
-from cluster.submission import working_dir as travel
+from cluster.submission import working_dir
 from models.config import sort_edits
 from models.errors import UserError
 from models.stages import STAGES
@@ -42,54 +42,56 @@ def documents(
     Raises:
         UserError: a file is wrong, weights or output would not be found in a pod, or a variable sounds like a secret.
     """
+    # The three files with their edits, checked as a run checks them.
     models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
     edits = sort_edits(overrides, models)
-    travel.check_edits(overrides)
+    working_dir.check_edits(overrides)
     load_job(job, edits["job"])
     chosen = load_bundle(bundle, edits["bundle"])
     check_captions(chosen)
-    where = kuberay.labelled(load_profile(profile, edits["profile"]), tuple(STAGES))
+    where = kuberay.label_groups(load_profile(profile, edits["profile"]), tuple(STAGES))
+    # How a pod finds them: by a name of the image, or in the ConfigMap. The edits of the profile stand in its file.
     job_words, files = kuberay.file_words("--job", job, JOBS)
-    bundle_words, more = _bundle_words(bundle)
-    _check_weights(chosen, carried=bool(more))
-    files |= more
-    files["profile.yaml"] = yaml.safe_dump(where.model_dump(mode="json"), sort_keys=False)
-    kept = [f"{file}.{edit}" for file in ("job", "bundle") for edit in edits[file]]  # the profile's stand in its file
+    bundle_words, bundle_files = _bundle_words(bundle)
+    _check_weights(chosen, in_config_map=bool(bundle_files))
+    files |= bundle_files | {"profile.yaml": yaml.safe_dump(where.model_dump(mode="json"), sort_keys=False)}
+    profile_words = ["--profile", f"{kuberay.FOLDER}/profile.yaml"]
+    kept = [f"{file}.{edit}" for file in ("job", "bundle") for edit in edits[file]]
+    # What every pod has.
     gpus = any(group.gpus for group in where.groups)
     setup = kuberay.Setup(
         name=name,
         image=image or f"thermapair:{'cuda' if gpus else 'cpu'}",
-        environment=travel.plain_environment(env),
+        environment=working_dir.plain_environment(env),
         secrets=secrets,
         files=files,
     )
+    # The cluster alone, a command or `generate` with a cluster of its own, or the service.
     if kind == "raycluster":
         body = kuberay.ray_cluster(where, setup)
     elif kind == "rayjob" and words:
         if any(word.partition("=")[0] == "--profile" for word in words):
             raise UserError("--profile stands before the --: it sizes the worker groups, too.")
-        body = kuberay.ray_job(
-            where, setup, [*_carried(words, bundle_words), "--profile", f"{kuberay.FOLDER}/profile.yaml"]
-        )
+        body = kuberay.ray_job(where, setup, [*_replace_bundle(words, bundle_words), *profile_words])
     elif kind == "rayjob":
-        words = [*bundle_words, *job_words, "--profile", f"{kuberay.FOLDER}/profile.yaml", "--out", _place(out)]
+        words = [*bundle_words, *job_words, *profile_words, "--out", _check_out(out)]
         words += [word for edit in kept for word in ("--set", edit)]
         body = kuberay.ray_job(where, setup, ["generate", *words])
     else:
         config = _serve_config(bundle, job, profile, overrides, secrets)
-        pod = {"bundle": bundle_words[1], "job": job_words[1], "profile": f"{kuberay.FOLDER}/profile.yaml"}
+        pod = {"bundle": bundle_words[1], "job": job_words[1], "profile": profile_words[1]}
         config["applications"][0]["args"] = {**pod, "overrides": kept}  # the same files, where a pod finds them
         body = kuberay.ray_service(where, setup, yaml.safe_dump(config, sort_keys=False))
     return [kuberay.config_map(setup), body]
 
 
-def _carried(words: Sequence[str], bundle_words: Sequence[str]) -> list[str]:
+def _replace_bundle(words: Sequence[str], bundle_words: Sequence[str]) -> list[str]:
     """Return a command with its --bundle as it is found in a pod."""
-    found = list(words)
-    if "--bundle" in found:
-        place = found.index("--bundle")
-        found[place : place + 2] = bundle_words
-    return found
+    replaced = list(words)
+    if "--bundle" in replaced:
+        place = replaced.index("--bundle")
+        replaced[place : place + 2] = bundle_words
+    return replaced
 
 
 def _serve_config(
@@ -107,28 +109,30 @@ def _serve_config(
     return app.config(settings, "0.0.0.0", PORT)
 
 
-def _place(out: str | None) -> str:
+def _check_out(out: str | None) -> str:
+    """Return `out`; a UserError where a pod could not write there, or it would be gone with the pod."""
     if out and (remote(out) or os.path.isabs(out.removeprefix("file://"))):
         return out
     raise UserError("a rayjob needs --out with an s3:// address, or an absolute path that every node mounts.")
 
 
 def _bundle_words(bundle: str) -> tuple[list[str], dict[str, str]]:
+    """Return (words, files) as `kuberay.file_words`; a URI is read where the pod is."""
     if remote(bundle) or (ROOT / "models" / bundle / "bundle.yaml").is_file():
         return ["--bundle", bundle], {}
     return kuberay.file_words("--bundle", bundle, ROOT / "models" / "bundles")
 
 
-def _check_weights(bundle: Bundle, carried: bool) -> None:
+def _check_weights(bundle: Bundle, in_config_map: bool) -> None:
     """Raise a UserError for weights that lie neither in the image nor where a pod could fetch them.
 
-    carried: the bundle's file goes into the ConfigMap, away from folders that it names relative to itself.
+    in_config_map: the bundle's file goes there, away from folders that it names relative to itself.
     """
     for name, part in bundle.parts.items():
         for one, place in places(part, bundle.folder).items():
             if isinstance(place, str) or os.path.isabs(part.weights[one].uri.removeprefix("file://")):
                 continue
-            if carried or not place.resolve().is_relative_to(ROOT / "models"):
+            if in_config_map or not place.resolve().is_relative_to(ROOT / "models"):
                 which = f"the weights {one} of {name}" if len(part.weights) > 1 else f"the weights of {name}"
                 raise UserError(
                     f"bundle {bundle.name}: {which} ({place}) are not in the image. Upload them and name them by their "

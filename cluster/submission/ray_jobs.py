@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 STOP_SECONDS = 30
 """How long a stopped job may take to drop what is in flight and release its output; Ray's own 3 s cut that off."""
 RECONNECTS = 10
+"""Broken connections in a row after which a job's log is given up."""
 RESUMABLE = 75
+"""Exit code of what the same command resumes."""
 
 
 def connect(address: str) -> "JobSubmissionClient":
@@ -69,11 +71,13 @@ def submit(
     from models.weights.store import ROOT
     from pipelines.run.provenance import COMMIT, commit_of
 
+    # Two jobs of one output would only wait for each other's lease.
     for job in ours(client):
         if out and (job.metadata or {}).get("out") == out and not job.status.is_terminal():
             raise UserError(
                 f"job {job.submission_id} already writes to {out}. Watch it: thermapair jobs follow {job.submission_id}"
             )
+    # The same words, with the code beside them; Ray gives a stopped job less time than a run needs unless it is told.
     command = [python, "-m", "cluster", *(word for name in needs for word in ("--needs", name)), *words]
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), COMMIT: commit_of(), **environment}
     try:
@@ -108,6 +112,7 @@ def follow(client: "JobSubmissionClient", job: str) -> int:
     """
     details(client, job)
     shown = failures = 0
+    # The log while it grows; how much of it is shown is remembered over connections that break.
     try:
         while not details(client, job).status.is_terminal():
             try:
@@ -120,6 +125,7 @@ def follow(client: "JobSubmissionClient", job: str) -> int:
                         f"the cluster does not answer any more ({error}); the job may well go on: thermapair jobs follow {job}"
                     ) from error
             time.sleep(min(0.5 * 2**failures, 30))
+        # What was written after the last look.
         click.echo(client.get_job_logs(job)[shown:], nl=False)
     except KeyboardInterrupt:
         click.echo(f"\nLeft {job}, which goes on: thermapair jobs follow {job}, or stop it: jobs stop {job}", err=True)
@@ -142,6 +148,7 @@ def exit_code(job: "JobDetails") -> int:
     """Return what the command itself would have returned; 75 for a job that was stopped, or lost with its node."""
     if job.status == "SUCCEEDED":
         return 0
+    # Stopped by somebody, or lost with its node: nothing is wrong with the command.
     if job.status == "STOPPED":
         click.echo(f"Stopped {job.submission_id}: finished work is kept; submit the same words to resume.", err=True)
         return RESUMABLE
@@ -149,6 +156,7 @@ def exit_code(job: "JobDetails") -> int:
         lines = (job.message or "no reason was given").strip().splitlines()
         click.echo(f"Lost {job.submission_id}: {lines[0]}. Submit the same words to resume.", err=True)
         return RESUMABLE
+    # Its own exit code; what a signal ended counts as a shell counts it.
     return job.driver_exit_code if job.driver_exit_code > 0 else 128 - job.driver_exit_code
 
 

@@ -11,32 +11,37 @@ import click
 from models.config import apply_edit
 from models.errors import UserError
 
-SUBMITTED = ("generate", "thermalize", "embed", "gather", "train", "world")
-"""Commands that run on Ray."""
-
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
 LOGIN = re.compile(r"://[^/@\s]+:[^/@\s]+@")
 
 
-def parsed(group: click.Group, words: Sequence[str]) -> tuple[click.Command, dict[str, Any]]:
-    """Return the command that `words` mean and its options: wrong usage is said here, not by the cluster.
+class RayCommand(click.Command):
+    """A command that runs on Ray: `submit` takes it to a cluster, `manifest rayjob` to Kubernetes."""
+
+
+def parse_words(group: click.Group, words: Sequence[str]) -> dict[str, Any]:
+    """Return the options of the command of `group` that `words` are: wrong usage is said here, not by the cluster.
 
     Raises:
         UserError: the command does not run on a cluster, or a word means nothing there, or shows a password.
         click.UsageError: an option is wrong.
     """
+    # The command, and its options as it would parse them itself.
     command = group.commands.get(words[0]) if words else None
-    if command is None or words[0] not in SUBMITTED:
-        raise UserError(f"after -- comes what to run on the cluster: {', '.join(SUBMITTED)}, with its options.")
+    if not isinstance(command, RayCommand):
+        known = ", ".join(name for name, one in group.commands.items() if isinstance(one, RayCommand))
+        raise UserError(f"after -- comes what to run on the cluster: {known}, with its options.")
     params = command.make_context(words[0], list(words[1:])).params
+    # Whatever names a place has to be there on the cluster, too.
     for option in command.params:
         value = params.get(str(option.name))
         if isinstance(option, click.Option) and isinstance(value, str) and value:
-            _check_travels(option.opts[0], value, str(option.metavar))
+            _check_is_there(option.opts[0], value, str(option.metavar))
     check_edits(params.get("overrides", ()))
+    # Ray shows the words of a job to everyone who reaches its dashboard.
     if any(LOGIN.search(word) for word in words):
         raise UserError("a word holds a name and password; jobs show their words to everyone. Use --secret.")
-    return command, params
+    return params
 
 
 def check_edits(edits: Sequence[str]) -> None:
@@ -44,12 +49,12 @@ def check_edits(edits: Sequence[str]) -> None:
     for edit in edits:
         key, _, value = edit.partition("=")
         if key == "thermal" or (key.endswith("identities.source") and value != "reference"):
-            _check_travels(f"--set {key}", value, "URI")
+            _check_is_there(f"--set {key}", value, "URI")
         content: dict[str, Any] = {}
         apply_edit(content, edit)
         for uri in _weights(content):
             if not uri.startswith("hub:"):
-                _check_travels(f"--set {key}", uri, "URI")
+                _check_is_there(f"--set {key}", uri, "URI")
 
 
 def _weights(content: Mapping[str, Any]) -> Iterator[str]:
@@ -64,7 +69,8 @@ def _weights(content: Mapping[str, Any]) -> Iterator[str]:
             yield from _weights(value)
 
 
-def _check_travels(option: str, value: str, metavar: str) -> None:
+def _check_is_there(option: str, value: str, metavar: str) -> None:
+    """Raise a UserError where the place `value` of an option is not there for a job. metavar: what the option takes."""
     from models.weights.store import ROOT, remote
 
     if remote(value) or os.path.isabs(value.removeprefix("file://")):
@@ -82,15 +88,22 @@ def _check_travels(option: str, value: str, metavar: str) -> None:
 
 
 def excludes(bundle: str | None) -> list[str]:
-    """Return what stays at home: outputs, tests, and sealed folders of weights that the bundle does not name."""
+    """Return what stays at home: outputs, tests, and sealed folders of weights that the bundle does not name.
+
+    Patterns of Ray's `excludes`. bundle: None for a command that takes none.
+
+    Raises:
+        UserError: the bundle uses weights of this machine that lie among what stays at home.
+    """
     from models.weights.bundle import load_bundle, places
     from models.weights.store import ROOT, SEAL, remote
     from pipelines.run.session import EXCLUDED
 
     if bundle is None or remote(bundle) or os.path.isabs(bundle):
         return list(EXCLUDED)
-    found = load_bundle(bundle)
-    everywhere = [place for part in found.parts.values() for place in places(part, found.folder).values()]
+    # The folders of weights that the bundle uses on this machine.
+    chosen = load_bundle(bundle)
+    everywhere = [place for part in chosen.parts.values() for place in places(part, chosen.folder).values()]
     used = [place.resolve() for place in everywhere if isinstance(place, Path)]
     for place in used:
         if place.is_relative_to(ROOT / "weights") or place.is_relative_to(ROOT / "out"):
@@ -98,6 +111,7 @@ def excludes(bundle: str | None) -> list[str]:
                 f"bundle {bundle}: {place} does not travel with a job. Upload it, and name it in the bundle by its s3:// "
                 "address: each node fetches it once."
             )
+    # Every other sealed folder of the repository is left behind.
     sealed = sorted(path.parent for path in (ROOT / "models").rglob(SEAL))
     unused = [one for one in sealed if not any(one.is_relative_to(u) or u.is_relative_to(one) for u in used)]
     return [*EXCLUDED, *(f"/{folder.relative_to(ROOT)}/" for folder in unused)]
@@ -108,7 +122,7 @@ def plain_environment(settings: Sequence[str], own: Mapping[str, str] = os.envir
 
     Whoever reaches the dashboard reads them, so a name that sounds like a secret is refused.
     """
-    found = {}
+    variables = {}
     for setting in settings:
         name, given, value = setting.partition("=")
         if SECRET.search(name):
@@ -118,5 +132,5 @@ def plain_environment(settings: Sequence[str], own: Mapping[str, str] = os.envir
             )
         if not given and name not in own:
             raise UserError(f"--env {name}: it has no value here; give one as {name}=VALUE.")
-        found[name] = value if given else own[name]
-    return found
+        variables[name] = value if given else own[name]
+    return variables

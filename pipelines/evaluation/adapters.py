@@ -13,7 +13,7 @@ from models.landmarks.detect import load_detector
 from models.landmarks.standards import Standard, to_standard
 from models.synthworld.render.capture import annotate
 from models.synthworld.sampling.domain import load_domain
-from models.weights.bundle import load_bundle
+from models.weights.bundle import Bundle
 from models.weights.networks import load_network
 from models.weights.store import seal
 from pipelines.rows.shards import Shards
@@ -22,30 +22,32 @@ POINTS = ("landmarks_70", "landmarks_478")
 PICTURES = (*POINTS, "visible", "bbox", "identity_id", "view")
 
 
-def run(bundle: str, training: str, test: str, *, card: bool = False) -> dict[str, dict[str, float]]:
+def measure_adapters(bundle: Bundle, training: str, test: str, *, card: bool = False) -> dict[str, dict[str, float]]:
     """Return conversion ("70-68") -> figures of `models.evaluation.adapters` on the people at `test`.
 
     training: shards that the affine baseline is fitted to. Predictions are the landmarkers' on visible pictures; labels are
     marked as the annotators of domain `field` do.
     """
-    chosen = load_bundle(bundle)
-    part = chosen.main("landmarks")
-    fitted, rows = _all(training, POINTS), _all(test, PICTURES)
+    part = bundle.main("landmarks")
+    training_rows, rows = _read_rows(training, POINTS), _read_rows(test, PICTURES)
     predicted, found = dict[int, np.ndarray](), dict[str, dict[str, float]]()
     for path in sorted((part / "adapters").glob(f"*/{adapt.FILE}")):
         model = load_network(path, adapt.build_adapter)
         source, target = model.config.source, model.config.target
-        learnt, pairs = (_pair(part_rows, source, target) for part_rows in (fitted, rows))
-        placed = 478 if source == 478 else 70
-        if placed not in predicted:
-            predicted[placed] = _predictions(part / str(placed), rows)
-        given = predicted[placed] if source == placed else to_standard(predicted[70], predicted[70], source)
-        wanted = pairs[1]
-        figures = conversion.on_truth(model, learnt, pairs)
-        figures |= conversion.on_predictions(model, given, wanted, _marked(wanted, rows), rows["identity_id"])
+        # True points of both standards, and what the landmarker of the source predicts of the same faces.
+        training_pairs, pairs = (_pair(each, source, target) for each in (training_rows, rows))
+        standard = 478 if source == 478 else 70
+        if standard not in predicted:
+            predicted[standard] = _predictions(part / str(standard), rows)
+        points = predicted[standard] if source == standard else to_standard(predicted[70], predicted[70], source)
+        # Errors on true points, on predicted ones, and against the labels of annotators.
+        true_points = pairs[1]
+        labels = _label(true_points, rows)
+        figures = conversion.on_truth(model, training_pairs, pairs)
+        figures |= conversion.on_predictions(model, points, true_points, labels, rows["identity_id"])
         found[path.parent.name] = figures
         if card:
-            update_metrics(path.parent, f"{test}, {len(wanted)} faces", figures)
+            update_metrics(path.parent, f"{test}, {len(true_points)} faces", figures)
     if card:
         seal(part)
     return found
@@ -56,7 +58,7 @@ def _pair(rows: Columns, source: Standard, target: Standard) -> tuple[np.ndarray
     return to_standard(seventy, dense, source), to_standard(seventy, dense, target)
 
 
-def _all(uri: str, columns: tuple[str, ...]) -> Columns:
+def _read_rows(uri: str, columns: tuple[str, ...]) -> Columns:
     shards = Shards(uri, columns, memory=0)
     return shards.rows(np.arange(len(shards)))
 
@@ -68,7 +70,7 @@ def _predictions(folder: Path, rows: Columns) -> np.ndarray:
     return np.stack([finder.at_boxes(picture, box[None])[0].points for picture, box in looks])
 
 
-def _marked(points: np.ndarray, rows: Columns) -> np.ndarray:
+def _label(points: np.ndarray, rows: Columns) -> np.ndarray:
     """Return `points` [N, L, 2] as the annotators of domain `field` mark them."""
     domain, heights = load_domain("field"), rows["bbox"][:, 3] - rows["bbox"][:, 1]
     names = zip(rows["identity_id"], rows["view"], strict=True)

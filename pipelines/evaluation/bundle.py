@@ -12,36 +12,43 @@ from models.parser.stage import Stage
 from models.stages import NoOptions
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
-from models.weights.bundle import Bundle, load_bundle
+from models.weights.bundle import Bundle
 from models.weights.store import seal
 from pipelines.rows.shards import Shards
 
 BATCH = 64
 
 
-def thermal(bundle: str, training: str, test: str, *, card: bool = False) -> dict[str, float]:
+def measure_thermalizer(bundle: Bundle, training: str, test: str, *, card: bool = False) -> dict[str, float]:
     """Return the errors of `models.evaluation.thermalizer` on the rows at `test`; baselines are fitted to those at `training`.
 
     `parsed_*` are the thermalizer's when it sees the classes of the bundle's parser, as it does in a job.
     """
-    chosen = load_bundle(bundle)
-    folder, parser = chosen.main("thermal"), _parser(chosen)
+    folder, parser = bundle.main("thermal"), _load_parser(bundle)
     fitted, unseen = (Shards(uri, thermalizer_task.COLUMNS) for uri in (training, test))
 
-    def parsed() -> Iterator[Columns]:
+    def parse() -> Iterator[Columns]:
         return ({**rows, "seen_classes": parser(rows, NoOptions(), BATCH)["classes"]} for rows in batches(unseen))
 
-    found = evaluate_thermalizer(folder, batches(fitted), parsed)
-    return _kept(folder, f"{test}, {len(unseen)} pictures", found, card)
+    metrics = evaluate_thermalizer(folder, batches(fitted), parse)
+    if card:
+        write_card(folder, f"{test}, {len(unseen)} pictures", metrics)
+    return metrics
 
 
-def parser(bundle: str, test: str, *, card: bool = False) -> dict[str, float]:
+def measure_parser(bundle: Bundle, test: str, *, card: bool = False) -> dict[str, float]:
     """Return the intersections over union of the bundle's parser on the rows at `test`."""
-    chosen = load_bundle(bundle)
-    folder, unseen = chosen.main("parser"), Shards(test, parser_task.COLUMNS)
-    network = _parser(chosen).network
-    found = parser_task.validate(network, batches(unseen), parser_task.Config())
-    return _kept(folder, f"{test}, {len(unseen)} pictures", found, card)
+    folder, unseen = bundle.main("parser"), Shards(test, parser_task.COLUMNS)
+    metrics = parser_task.validate(_load_parser(bundle).network, batches(unseen), parser_task.Config())
+    if card:
+        write_card(folder, f"{test}, {len(unseen)} pictures", metrics)
+    return metrics
+
+
+def write_card(folder: Path, source: str, metrics: dict[str, float]) -> None:
+    """Write metrics to the card of the weights in `folder` and seal them again. source: on which pictures, in words."""
+    update_metrics(folder, source, metrics)
+    seal(folder)
 
 
 def batches(shards: Shards) -> Iterator[Columns]:
@@ -50,12 +57,5 @@ def batches(shards: Shards) -> Iterator[Columns]:
         yield shards.rows(np.arange(begin, min(begin + BATCH, len(shards))))
 
 
-def _parser(bundle: Bundle) -> Stage:
+def _load_parser(bundle: Bundle) -> Stage:
     return Stage(bundle.fetch("parser"), NoOptions(), dtype=bundle.part("parser").dtype)
-
-
-def _kept(folder: Path, source: str, found: dict[str, float], card: bool) -> dict[str, float]:
-    if card:
-        update_metrics(folder, source, found)
-        seal(folder)
-    return found

@@ -12,7 +12,9 @@ from pipelines.rows.shards import Shards
 BATCH = 128
 
 
-def run(data: str, folder: Path, *, source: str = "", limit: int | None = None, threads: int = 2) -> dict[str, float]:
+def measure_faces(
+    data: str, folder: Path, *, source: str = "", limit: int | None = None, threads: int = 2
+) -> dict[str, float]:
     """Return the metrics of the weights in `folder` on the world's pictures at `data`.
 
     source: what the card calls these pictures (`test`, ...); with it, the metrics are written there and the folder is

@@ -10,7 +10,7 @@ from models.evaluation import crowds
 from models.evaluation import landmarks as evaluate
 from models.synthworld.sampling.domain import load_domain
 from models.synthworld.sampling.ranges import Domain
-from models.weights.bundle import load_bundle
+from models.weights.bundle import Bundle
 from models.weights.store import seal
 from pipelines.evaluation.bundle import batches
 from pipelines.plan.world import world_of
@@ -21,8 +21,8 @@ CROWD = 256
 """Pictures, evenly over the rows, that the people of crowded frames are taken from."""
 
 
-def run(
-    bundle: str,
+def measure_landmarks(
+    bundle: Bundle,
     test: str,
     *,
     calibration: str | None = None,
@@ -38,9 +38,9 @@ def run(
     Of gathered pictures, their own visible and thermal ones are read as they are: nothing is predicted, and no frame is made
     of them (nor the threshold fitted to such), for which people would have to be cut out.
     """
-    chosen = load_bundle(bundle)
-    part, thermalizer = chosen.main("landmarks"), str(chosen.main("thermal"))
+    part, thermalizer = bundle.main("landmarks"), str(bundle.main("thermal"))
     folder = part / str(standard)
+    # What is fitted to validation pictures: margin, variances and, on frames made of them, the threshold.
     if calibration:
         known = domain_of(calibration)
         source = thermalizer if known else ""
@@ -49,6 +49,7 @@ def run(
         if frames and known:
             crowds.fit_threshold(folder, _spread(calibration, known), frames)
         seal(part)
+    # What is read on the test pictures: one look into each true box, whole pictures, crowded frames.
     domain = domain_of(test)
     found = evaluate.evaluate_landmarker(folder, _rows(test, domain, limit), thermalizer if domain else "", domain)
     if domain and domain.capture.thermal not in ("none", "apparent"):

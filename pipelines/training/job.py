@@ -103,22 +103,45 @@ def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:
     return sides(config) if sides else {}
 
 
-def wanted(given: dict[str, Any], job_file: Path | None, bundle: str, edits: Sequence[str]) -> TrainJob:
+def split_edits(edits: Sequence[str]) -> dict[str, list[str]]:
+    """Return `key=value` edits by what they are of: `profile.KEY` and `bundle.KEY` without their prefix, the others `config`."""
+    found: dict[str, list[str]] = {"config": [], "profile": [], "bundle": []}
+    for edit in edits:
+        prefix, _, rest = edit.partition(".")
+        if prefix in ("profile", "bundle"):
+            found[prefix].append(rest)
+        else:
+            found["config"].append(edit)
+    return found
+
+
+def resolve_job(
+    given: dict[str, Any],
+    job_file: Path | None = None,
+    edits: Sequence[str] = (),
+    bundle: str = "",
+    bundle_edits: Sequence[str] = (),
+) -> TrainJob:
     """Return the job of a file and of the flags `given` (None: not given), which take the place of what the file says.
 
-    bundle: begin with the weights of this bundle's part. edits: `key=value` of the task's config. Raises UserError for what
-    is wrong or not there.
+    edits: `key=value` of the task's config. bundle: begin with the weights of this bundle's part, edited by `bundle_edits`.
+    Raises UserError for what is wrong or not there.
     """
+    # What is asked for: the file, and over it what was given.
     content = read_config(_JobFile, job_file).model_dump(exclude_none=True) if job_file else {}
     content |= {key: value for key, value in given.items() if value is not None}
     if "task" not in content:
         raise UserError("name a task, or a --job that names one")
+    # The task's values: its defaults, over them the file's, the edits, and the weights of the bundle's part.
     values = defaults(load(content["task"]).Config)
     merge(values, content.get("config", {}))
     for edit in edits:
         apply_edit(values, edit)
     if bundle:
-        values["init"] = str(part_of(content["task"], bundle))
+        values["init"] = str(part_of(content["task"], bundle, bundle_edits))
+    elif bundle_edits:
+        raise UserError(f"--set bundle.{bundle_edits[0]} is of a bundle: name the one to begin with by --bundle")
+    # Where the rows lie, by whole addresses: workers run elsewhere.
     uris = {
         key: ",".join(Storage(uri).uri for uri in content[key].split(","))
         for key in ("data", "validation")
@@ -151,13 +174,13 @@ def merge(values: dict[str, Any], own: dict[str, Any]) -> None:
             values[key] = value
 
 
-def part_of(task: str, bundle: str) -> Path:
+def part_of(task: str, bundle: str, edits: Sequence[str] = ()) -> Path:
     """Return the folder of the weights that `task` begins with, fetched and verified."""
     stage = getattr(load(task), "STAGE", None)
     if stage is None:
         known = [name for name in TASKS if hasattr(load(name), "STAGE")]
         raise UserError(f"--bundle: {task} begins with random weights; a bundle's are for {', '.join(known)}")
-    return load_bundle(bundle).main(stage).resolve()
+    return load_bundle(bundle, edits).main(stage).resolve()
 
 
 def defaults(model: type[TrainConfig]) -> dict[str, Any]:

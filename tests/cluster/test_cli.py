@@ -1,15 +1,26 @@
 """The command line: quick to start, one message for an error, exit codes that a script can act on."""
 
 import errno
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 from ray.exceptions import RayTaskError
 
 from cluster import cli
+from cluster.manifests.render import documents
+from cluster.submission.working_dir import RayCommand
 from models.errors import EnvironmentFault, Interrupted, UserError
+from models.weights.store import ROOT
+from pipelines import landmarks, train, world
+from pipelines.config.gather import GatherJob
+from pipelines.config.request import load_thermalize
+from pipelines.config.thermalize import ThermalizeJob
+from pipelines.plan.world import WorldJob
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -57,6 +68,35 @@ def test_every_subcommand_explains_itself(name: str, capsys: pytest.CaptureFixtu
         assert option.help, f"{name} {option.opts} says nothing"
 
 
+PASSED_ON = {
+    "gather": (GatherJob.model_fields, "bundle local out overrides profile"),
+    "landmarks find": (inspect.signature(landmarks.find).parameters, ""),
+    "manifest": (inspect.signature(documents).parameters, ""),
+    "thermalize": ({*inspect.signature(load_thermalize).parameters, *ThermalizeJob.model_fields}, "out"),
+    "train": (inspect.signature(train.run).parameters, ""),
+    "world": ({*inspect.signature(world.run).parameters, *WorldJob.model_fields}, ""),
+}
+"""Commands that hand their options on by name -> where those names have to be known, and options that they keep."""
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+def test_options_that_are_handed_on_by_name_arrive(name: str) -> None:
+    command: click.Command = cli.cli
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    known, own = PASSED_ON[name]
+    assert {str(param.name) for param in command.params} - set(own.split()) <= set(known)
+
+
+def test_every_file_of_a_command_is_one() -> None:
+    files = {path.stem for path in (ROOT / "cluster" / "commands").glob("*.py")} - {"__init__", "options"}
+    renamed = {"imports": "import"}  # a word of Python's
+    assert {renamed.get(name, name).replace("_", "-") for name in files} == set(cli.cli.commands)
+    run_on_ray = {name for name, command in cli.cli.commands.items() if isinstance(command, RayCommand)}
+    assert run_on_ray == {"embed", "gather", "generate", "thermalize", "train", "world"}
+
+
 @pytest.mark.parametrize(
     "args",
     [["no-such-command"], ["generate"], ["generate", "--out", "x", "--limit", "0"], ["world", "--count", "many"]],
@@ -64,6 +104,39 @@ def test_every_subcommand_explains_itself(name: str, capsys: pytest.CaptureFixtu
 def test_wrong_usage_exits_with_2_and_says_what(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(args) == 2
     assert "Error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "measure parser --test x",
+        "measure thermal --training x --test x",
+        "measure landmarks --test x",
+        "measure adapters --training x --test x",
+        "landmarks find --images x --out x",
+        "gather --layout plain --images photos --out x --bundle starter --local --set columns.visible=NAME",
+        "train parser --data x --out x --bundle starter",
+    ],
+)
+def test_a_bundle_may_be_edited_wherever_one_is_named(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each edit points the part that the command reads to a folder that is not there."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Image.new("RGB", (64, 64)).save("photos/a.png")
+    part = "landmarks" if "landmarks" in words or "adapters" in words else "thermal" if "thermal" in words else "parser"
+    edit = f"{'bundle.' if words.startswith('train') else ''}{part}.weights=/no/such/weights"
+    assert cli.main([*words.split(), "--set", edit]) != 0
+    assert "/no/such/weights" in capsys.readouterr().err
+    assert cli.main([*words.split(), "--set", "bundle.nobody=1"]) == 2
+    assert "nobody" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["gather --layout plain --images x --out x", "train parser --data x --out x"])
+def test_edits_of_a_bundle_that_is_not_named_are_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words.split(), "--set", "bundle.parser.batch=2"]) == 2
+    assert "--bundle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_unknown_scheme_is_missing() -> None:
 
 
 def test_a_package_that_does_not_import_is_missing() -> None:
-    finding = checks.imports("Nothing", "no-such-package", "no_such_module", "")
+    finding = checks.check_import("Nothing", "no-such-package", "no_such_module", "")
     assert finding.status == "missing"
     assert "no_such_module" in finding.found
     assert "make install" in finding.follows

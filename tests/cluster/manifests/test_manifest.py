@@ -11,7 +11,7 @@ import yaml
 
 from cluster import cli
 from cluster.manifests import kuberay, render
-from cluster.submission import working_dir as travel
+from cluster.submission import working_dir
 from models.errors import UserError
 from models.stages import STAGES
 from models.weights.store import ROOT
@@ -79,7 +79,7 @@ def test_the_job_s_words_are_the_command_s_and_its_profile_loads(tmp_path: Path)
     files, document = rendered("rayjob", "cluster", "views.per_identity=2", "profile.writer.tasks=3")
     program, *words = shlex.split(document["spec"]["entrypoint"])
     assert program == "thermapair"
-    _, params = travel.parsed(cli.cli, words)
+    params = working_dir.parse_words(cli.cli, words)
     assert params["out"] == "s3://pairs/run" and params["overrides"] == ("job.views.per_identity=2",)
     assert params["profile"] == f"{kuberay.FOLDER}/profile.yaml"
     (tmp_path / "profile.yaml").write_text(files["data"]["profile.yaml"])

@@ -20,8 +20,7 @@ import pytest
 from ray._private.runtime_env import packaging
 
 from cluster import cli
-from cluster.submission import ray_jobs
-from cluster.submission import working_dir as travel
+from cluster.submission import ray_jobs, working_dir
 from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
 from pipelines.run.session import EXCLUDED
@@ -46,7 +45,7 @@ VALUE = "the-value-that-nobody-may-see"
 )
 def test_words_that_mean_nothing_on_a_cluster_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        travel.parsed(cli.cli, words)
+        working_dir.parse_words(cli.cli, words)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def test_words_that_mean_nothing_on_a_cluster_are_refused(words: list[str], mess
 )
 def test_weights_of_this_machine_alone_do_not_travel(key: str) -> None:
     def submitted(value: str, key: str = key) -> None:
-        travel.parsed(cli.cli, ["generate", "--out", "s3://b/x", "--set", f"{key}={value}"])
+        working_dir.parse_words(cli.cli, ["generate", "--out", "s3://b/x", "--set", f"{key}={value}"])
 
     for value in ("s3://b/weights", "/mnt/weights", "file:///mnt/weights", "hub:a/b@" + "0" * 40):
         submitted(value)
@@ -76,8 +75,8 @@ def test_weights_of_this_machine_alone_do_not_travel(key: str) -> None:
 )
 def test_weights_inside_a_value_do_not_travel_either(edit: str) -> None:
     with pytest.raises(UserError, match="mine: a job runs in a copy"):
-        travel.parsed(cli.cli, ["generate", "--out", "s3://b/x", "--set", edit])
-    travel.parsed(cli.cli, ["generate", "--out", "s3://b/x", "--set", edit.replace("mine", "s3://b/y")])
+        working_dir.parse_words(cli.cli, ["generate", "--out", "s3://b/x", "--set", edit])
+    working_dir.parse_words(cli.cli, ["generate", "--out", "s3://b/x", "--set", edit.replace("mine", "s3://b/y")])
 
 
 def travellers(patterns: list[str]) -> set[str]:
@@ -88,7 +87,7 @@ def travellers(patterns: list[str]) -> set[str]:
 
 
 def test_the_rooms_travel_whole_and_what_is_not_theirs_stays() -> None:
-    packed = travellers(travel.excludes("starter"))
+    packed = travellers(working_dir.excludes("starter"))
     ends = (".py", ".yaml", ".html", ".css", ".md")  # code, and the files beside it that it reads
     code = {
         str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*") if path.name.endswith(ends)
@@ -96,15 +95,15 @@ def test_the_rooms_travel_whole_and_what_is_not_theirs_stays() -> None:
     assert {"models/weights/bundle.py", "pipelines/report/templates/page.html"} <= code <= packed
     assert {"models/starter/bundle.yaml", "models/starter/thermal/warm.safetensors"} <= packed
     assert {name.partition("/")[0] for name in packed}.isdisjoint({"tests", "out", "weights", ".git", ".venv"})
-    assert travel.excludes(None) == EXCLUDED
+    assert working_dir.excludes(None) == EXCLUDED
 
 
 def test_a_file_of_this_machine_alone_does_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").touch()
     with pytest.raises(UserError, match=r"--job mine.yaml: this file does not travel"):
-        travel.parsed(cli.cli, ["generate", "--job", "mine.yaml", "--out", "/mnt/x"])
-    _, params = travel.parsed(cli.cli, ["generate", "--job", f"{tmp_path}/mine.yaml", "--out", "/mnt/x"])
+        working_dir.parse_words(cli.cli, ["generate", "--job", "mine.yaml", "--out", "/mnt/x"])
+    params = working_dir.parse_words(cli.cli, ["generate", "--job", f"{tmp_path}/mine.yaml", "--out", "/mnt/x"])
     assert params["bundle"] == "starter"
 
 
@@ -120,15 +119,15 @@ def test_no_cluster_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_values_that_sound_secret_are_refused() -> None:
     own = {"AWS_ENDPOINT_URL": "http://minio:9000", "AWS_SECRET_ACCESS_KEY": VALUE}
-    assert travel.plain_environment(["AWS_ENDPOINT_URL", "A=b=c"], own) == {
+    assert working_dir.plain_environment(["AWS_ENDPOINT_URL", "A=b=c"], own) == {
         "AWS_ENDPOINT_URL": own["AWS_ENDPOINT_URL"],
         "A": "b=c",
     }
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN=x", "db_password=y"):
         with pytest.raises(UserError, match="--secret"):
-            travel.plain_environment([name], own)
+            working_dir.plain_environment([name], own)
     with pytest.raises(UserError, match="no value here"):
-        travel.plain_environment(["NOWHERE"], own)
+        working_dir.plain_environment(["NOWHERE"], own)
 
 
 def excluded(bundle: str) -> set[str]:
@@ -136,13 +135,13 @@ def excluded(bundle: str) -> set[str]:
     path = ROOT / "models" / "bundles" / f"test-{os.getpid()}.yaml"
     path.write_text(bundle)
     try:
-        return set(travel.excludes(path.stem))
+        return set(working_dir.excludes(path.stem))
     finally:
         path.unlink()
 
 
 def test_weights_not_in_use_stay_at_home() -> None:
-    assert not [name for name in travel.excludes("starter") if "models/" in name]
+    assert not [name for name in working_dir.excludes("starter") if "models/" in name]
     own = ("../../weights/arc2face", "../../weights/antelopev2")
     published = (ROOT / "models" / "bundles" / "published.yaml").read_text()
     unused = {f"/models/starter/{name}/" for name in ("visible", "captioner", "faces", "landmarks")}
@@ -156,7 +155,7 @@ def test_weights_not_in_use_stay_at_home() -> None:
     with pytest.raises(UserError, match=r"weights/vae does not travel with a job. Upload it"):
         excluded(published.replace(own[0], "{model: s3://a/b, vae: ../../weights/vae}").replace(own[1], "s3://a/c"))
     with pytest.raises(UserError, match="does not travel with a job. Upload it"):
-        travel.excludes("published")
+        working_dir.excludes("published")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from models.weights.bundle import load_bundle
 from models.weights.networks import save_network
 from models.weights.store import seal
 from pipelines import gather, landmarks
-from pipelines.evaluation import landmarks as measure_landmarks
+from pipelines.evaluation.landmarks import measure_landmarks
 from pipelines.rows.shards import Shards
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -188,7 +188,7 @@ def test_68_points_are_the_70_without_pupils_and_rows_without_temperature_are_re
     config = landmarker.Config(network=NETWORK, thermal=0.0)
     metrics = landmarker.validate(landmarker.build(config).eval(), [rows | {"row": np.arange(2)}], config)
     assert np.isfinite(metrics["nme_rgb"]) and metrics["nme_rgb"] > 0
-    found = measure_landmarks.run(bundle, str(tmp_path / "shards"), calibration=str(tmp_path / "shards"))
+    found = measure_landmarks(load_bundle(bundle), str(tmp_path / "shards"), calibration=str(tmp_path / "shards"))
     known = ("rgb_nme", "rgb_coverage_0.9", "rgb_nll", "rgb_excess_faces")
     assert np.isfinite([found[name] for name in known]).all() and not any(name.startswith("thermal") for name in found)
     assert found["rgb_factor"] == pytest.approx(1, abs=0.01)  # calibrated to the very pictures
