@@ -33,7 +33,7 @@ class Photometry(BaseModel):
     noise: float = 0.03
 
 
-class Draws:
+class RowDraws:
     """Random numbers for a batch in which row k depends on `seeds[k]` alone, whoever computes it.
 
     seeds: int64 [B], one per visit to a row.
@@ -51,7 +51,7 @@ class Draws:
         return torch.stack([torch.randn(shape, generator=g) for g in self.generators])
 
 
-def transforms(geometry: Geometry, draws: Draws) -> tuple[Tensor, Tensor]:
+def draw_transforms(geometry: Geometry, draws: RowDraws) -> tuple[Tensor, Tensor]:
     """Draw a transform per row: sampling matrices float32 [B, 2, 3] for `warp`, and which rows are flipped, bool [B]."""
     angle = draws.uniform(-geometry.rotation, geometry.rotation) * math.pi / 180
     scale = 1 / draws.uniform(*geometry.scale)
@@ -71,13 +71,13 @@ def warp(pictures: Tensor, matrices: Tensor, *, nearest: bool = False) -> Tensor
     return F.grid_sample(pictures, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
-def _softened(pictures: Tensor) -> Tensor:
+def _soften(pictures: Tensor) -> Tensor:
     for _ in range(2):
         pictures = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return pictures
 
 
-def relight(pictures: Tensor, photometry: Photometry, draws: Draws) -> Tensor:
+def relight(pictures: Tensor, photometry: Photometry, draws: RowDraws) -> Tensor:
     """Change light, colour and sharpness of [B, 3, H, W] pictures in [0, 1]; the result stays in [0, 1]."""
 
     def factor(spread: float) -> Tensor:
@@ -89,11 +89,11 @@ def relight(pictures: Tensor, photometry: Photometry, draws: Draws) -> Tensor:
     coloured = (draws.uniform() >= photometry.grey).float().view(-1, 1, 1, 1)
     out = grey + (out - grey) * factor(photometry.saturation) * coloured
     blurred = (draws.uniform() < photometry.blur).view(-1, 1, 1, 1)
-    out = torch.where(blurred, _softened(out), out)
+    out = torch.where(blurred, _soften(out), out)
     level = draws.uniform(0.0, photometry.noise).view(-1, 1, 1, 1)
     return (out + level * draws.normal(*out.shape[1:])).clamp(0, 1)
 
 
-def pictures_of(rows: np.ndarray) -> Tensor:
+def to_unit_tensor(rows: np.ndarray) -> Tensor:
     """Return uint8 pictures [B, H, W, 3] as float32 [B, 3, H, W] in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2).float() / 255

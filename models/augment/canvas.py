@@ -25,27 +25,29 @@ class Canvas:
     present: np.ndarray
 
 
-def compose(picture: np.ndarray, box: np.ndarray, points: np.ndarray, side: int, draw: int) -> Canvas:
-    """Return a canvas drawn from `draw` alone out of `picture` uint8 [H, W, 3] with one face: `box` [4], `points` [5, 2].
+def compose(picture: np.ndarray, box: np.ndarray, points: np.ndarray, side: int, seed: int) -> Canvas:
+    """Return a canvas drawn from `seed` alone out of `picture` uint8 [H, W, 3] with one face: `box` [4], `points` [5, 2].
 
     Nearly half show the whole picture, as a portrait or letterboxed; 40 % hold one to three pasted faces of 14 px up to
     the canvas; the rest hold none, but pieces and shuffled tiles of the picture.
     """
-    rng = np.random.default_rng(int(draw))
+    rng = np.random.default_rng(int(seed))
     kind = rng.choice(3, p=(0.46, 0.4, 0.14))
     canvas = Canvas(
-        texture(side, rng) if rng.random() < 0.8 else np.full((side, side, 3), rng.integers(0, 2) * 114, np.uint8),
+        paint_texture(side, rng)
+        if rng.random() < 0.8
+        else np.full((side, side, 3), rng.integers(0, 2) * 114, np.uint8),
         np.zeros((FACES, 4), np.float32),
         np.zeros((FACES, 5, 2), np.float32),
         np.zeros(FACES, bool),
     )
     if kind == 0:
-        _portrait(canvas, picture, box, points, rng)
+        _place_portrait(canvas, picture, box, points, rng)
     elif kind == 1:
         for index in range(int(rng.integers(1, FACES + 1))):
             _paste(canvas, index, picture, box, points, rng)
     else:
-        _decoys(canvas.picture, picture, box, rng)
+        _paste_decoys(canvas.picture, picture, box, rng)
     canvas.picture = relit(canvas.picture, rng, CropAugmentation(grey=0.15))
     if rng.random() < 0.2:
         canvas.picture = cv2.GaussianBlur(canvas.picture, (0, 0), float(rng.uniform(0.4, 1.2)))
@@ -55,7 +57,7 @@ def compose(picture: np.ndarray, box: np.ndarray, points: np.ndarray, side: int,
     return canvas
 
 
-def _portrait(
+def _place_portrait(
     canvas: Canvas, picture: np.ndarray, box: np.ndarray, points: np.ndarray, rng: np.random.Generator
 ) -> None:
     """Fill the canvas with the whole picture, nearly in place; letterbox a fifth of them (black right or below)."""
@@ -130,8 +132,8 @@ def _place(
     # Points count from the corner of a pixel, warpAffine from its centre.
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
-    _lay(canvas.picture, np.ascontiguousarray(picture), mask, centred)
-    placed = _box_of(box, matrix)
+    _warp_onto(canvas.picture, np.ascontiguousarray(picture), mask, centred)
+    placed = _warp_box(box, matrix)
     shown = np.clip(placed, 0, side)
     area = max(float((placed[2:] - placed[:2]).prod()), 1e-6)
     canvas.boxes[index] = placed
@@ -139,7 +141,7 @@ def _place(
     canvas.present[index] = float((shown[2:] - shown[:2]).prod()) / area > 0.6
 
 
-def _lay(canvas: np.ndarray, picture: np.ndarray, mask: np.ndarray | None, matrix: np.ndarray) -> None:
+def _warp_onto(canvas: np.ndarray, picture: np.ndarray, mask: np.ndarray | None, matrix: np.ndarray) -> None:
     """Warp `picture` onto `canvas` in place, touching only the pixels it reaches."""
     side = canvas.shape[0]
     if mask is None:
@@ -158,14 +160,14 @@ def _lay(canvas: np.ndarray, picture: np.ndarray, mask: np.ndarray | None, matri
     under[:] = (under * (255 - alpha) + warped * alpha) // 255
 
 
-def _box_of(box: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _warp_box(box: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return the upright box [4] around the ellipse in `box` after a similarity [2, 3]: a turned face is no rectangle."""
     middle = matrix[:, :2] @ ((box[:2] + box[2:]) / 2) + matrix[:, 2]
     half = np.sqrt((matrix[:, :2] ** 2) @ ((box[2:] - box[:2]) / 2) ** 2)
     return np.concatenate([middle - half, middle + half]).astype(np.float32)
 
 
-def _decoys(canvas: np.ndarray, picture: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> None:
+def _paste_decoys(canvas: np.ndarray, picture: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> None:
     """Paste what has a face's colours without being one: a magnified piece, and its tiles in random order."""
     side = canvas.shape[0]
     x0, y0, x1, y1 = np.clip(box, 0, [picture.shape[1], picture.shape[0]] * 2).astype(int)
@@ -188,7 +190,7 @@ def _decoys(canvas: np.ndarray, picture: np.ndarray, box: np.ndarray, rng: np.ra
         canvas[top : top + size, left : left + size] = cv2.resize(mixed, (size, size))
 
 
-def texture(side: int, rng: np.random.Generator) -> np.ndarray:
+def paint_texture(side: int, rng: np.random.Generator) -> np.ndarray:
     """Return a background uint8 [side, side, 3]: noise of several octaves, then some ellipses, rectangles and lines."""
     base = np.zeros((1, 1, 3), np.float32) + rng.uniform(20, 235, 3).astype(np.float32)
     for octave in range(1, 6):

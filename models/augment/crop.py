@@ -27,34 +27,34 @@ class CropAugmentation(BaseModel):
     facewear: float = 0.1
 
 
-def augmented(picture: np.ndarray, points: np.ndarray, draw: int, ranges: CropAugmentation) -> np.ndarray:
+def augment_crop(picture: np.ndarray, points: np.ndarray, seed: int, ranges: CropAugmentation) -> np.ndarray:
     """Return one augmented aligned crop, uint8 [112, 112, 3], of `picture` uint8 [H, W, 3] RGB with `points` [5, 2].
 
-    Everything is drawn from `draw` alone.
+    Everything is drawn from `seed` alone.
     """
-    rng = np.random.default_rng(int(draw))
+    rng = np.random.default_rng(int(seed))
     span = float(np.linalg.norm(points[1] - points[0]))
     noisy = points + rng.normal(0.0, ranges.point_jitter * max(span, 4.0) / 2, points.shape)
-    matrix = _jittered(fit_similarities(noisy[None])[0], rng, ranges)
+    matrix = _jitter_alignment(fit_similarities(noisy[None])[0], rng, ranges)
     out = crop(picture, matrix)
     if rng.random() < 0.5:
         out = out[:, ::-1]
     out = relit(out, rng, ranges)
     if rng.random() < ranges.soften:
-        out = _softened(out, rng)
+        out = _soften(out, rng)
     if rng.random() < ranges.noise:
         grain = rng.standard_normal(out.shape, dtype=np.float32) * np.float32(rng.uniform(1.0, 8.0))
         out = np.clip(out + grain, 0, 255).astype(np.uint8)
     if rng.random() < ranges.occlusion:
-        out = _occluded(out, rng)
+        out = _occlude(out, rng)
     if rng.random() < ranges.headwear:
-        out = _worn(out, rng, upper=True)
+        out = _cover_with_cloth(out, rng, upper=True)
     if rng.random() < ranges.facewear:
-        out = _worn(out, rng, upper=False)
+        out = _cover_with_cloth(out, rng, upper=False)
     return np.ascontiguousarray(out)
 
 
-def _jittered(matrix: np.ndarray, rng: np.random.Generator, ranges: CropAugmentation) -> np.ndarray:
+def _jitter_alignment(matrix: np.ndarray, rng: np.random.Generator, ranges: CropAugmentation) -> np.ndarray:
     """Follow the alignment by a small rotation and scale about the crop's centre and a shift in crop pixels."""
     angle = rng.uniform(-ranges.rotation, ranges.rotation)
     extra = cv2.getRotationMatrix2D((CROP / 2, CROP / 2), angle, 1 + rng.uniform(-ranges.scale, ranges.scale))
@@ -75,7 +75,7 @@ def relit(crop: np.ndarray, rng: np.random.Generator, ranges: CropAugmentation) 
     return np.asarray(cv2.LUT(np.ascontiguousarray(crop), tables[:, None, :]))
 
 
-def _softened(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _soften(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lose resolution: a Gaussian blur, a small picture enlarged, or a strong JPEG."""
     kind = rng.integers(3)
     if kind == 0:
@@ -88,7 +88,7 @@ def _softened(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
-def _occluded(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _occlude(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Cover a rectangle of at most a tenth of the crop with one colour."""
     out = crop.copy()
     height, width = rng.integers(12, 36, 2)
@@ -97,7 +97,7 @@ def _occluded(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def _worn(crop: np.ndarray, rng: np.random.Generator, *, upper: bool) -> np.ndarray:
+def _cover_with_cloth(crop: np.ndarray, rng: np.random.Generator, *, upper: bool) -> np.ndarray:
     """Cover hair and forehead, or mouth and chin, with a cloth of one colour under a slanted, bowed edge.
 
     In an aligned crop the eyes lie at y = 52 and the mouth at 92. Who wears a hat in one view must be known without hair.

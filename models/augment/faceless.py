@@ -1,7 +1,7 @@
 """Pictures without a face, from which a landmarker learns to be unsure: textures, and things that look alive or warm.
 
 T-FAKE's negatives are element textures alone. Here half of them are textures; the others are hands, radiators, cups and
-animals drawn on one, and backs of heads made out of the row's own person.
+animals painted on one, and backs of heads made out of the row's own person.
 """
 
 import math
@@ -9,8 +9,8 @@ import math
 import cv2
 import numpy as np
 
-from models.augment.canvas import texture
-from models.augment.landmarks import Augmentation, photometry, placed, warped
+from models.augment.canvas import paint_texture
+from models.augment.landmarks import Augmentation, draw_affine, vary_photometry, warp
 from models.classes import CLASSES, FACE, IGNORE
 
 HAIR = CLASSES.index("HAIR")
@@ -20,26 +20,26 @@ _COVERED = np.isin(np.arange(len(CLASSES)), [k for k in FACE if k not in EARS] +
 Colour = tuple[int, int, int]
 
 
-def negative(
+def augment_negative(
     picture: np.ndarray, classes: np.ndarray, side: int, rng: np.random.Generator, ranges: Augmentation
 ) -> np.ndarray:
     """Return uint8 [side, side, 3] without a face. picture: the row's, [S, S, 3] visible or [S, S] thermal (see `crops`)."""
     thermal = picture.ndim == 2
     if rng.random() < 0.15 and not (classes == IGNORE).any():  # a face that no mask shows cannot be covered
-        turned = back_of_head(picture, classes, rng)
-        out = warped(turned, placed(picture.shape[0], side, rng, ranges), side, replicate=bool(rng.random() < 0.5))
-        return photometry(out, rng, ranges)
-    out = texture(side, rng)
+        turned = paint_back_of_head(picture, classes, rng)
+        out = warp(turned, draw_affine(picture.shape[0], side, rng, ranges), side, replicate=bool(rng.random() < 0.5))
+        return vary_photometry(out, rng, ranges)
+    out = paint_texture(side, rng)
     if rng.random() < 0.3:  # a plain wall
         out = cv2.GaussianBlur(out, (0, 0), side / 6)
     if rng.random() < 0.5:
-        draw = (hand, radiator, cup, animal)[rng.integers(4)]
+        paint = (paint_hand, paint_radiator, paint_cup, paint_animal)[rng.integers(4)]
         for _ in range(int(rng.integers(1, 3))):
-            out = draw(out, rng)
-    return photometry(np.ascontiguousarray(out[..., 0]) if thermal else out, rng, ranges)
+            out = paint(out, rng)
+    return vary_photometry(np.ascontiguousarray(out[..., 0]) if thermal else out, rng, ranges)
 
 
-def back_of_head(picture: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paint_back_of_head(picture: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return `picture` with its face (ears stay) under hair: the person turned away."""
     covered = _COVERED[classes]
     hair = picture[classes == HAIR]
@@ -55,21 +55,21 @@ def back_of_head(picture: np.ndarray, classes: np.ndarray, rng: np.random.Genera
     return np.clip(picture * (1 - soft) + fill * soft, 0, 255).astype(np.uint8)
 
 
-def hand(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paint_hand(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return `canvas` uint8 [S, S, 3] with a hand: palm, four fingers, a thumb, a wrist."""
     side = canvas.shape[0]
-    at, length, heading = _pose(side, rng)
-    colour = _warm(rng)
+    at, length, heading = _draw_placement(side, rng)
+    colour = _draw_colour(rng)
     mask = np.zeros((side, side), np.uint8)
 
     def segment(start: np.ndarray, angle: float, reach: float, thick: float) -> np.ndarray:
         end = start + reach * np.array([math.cos(angle), math.sin(angle)])
-        cv2.line(mask, _px(start), _px(end), 255, max(1, round(thick)), cv2.LINE_AA)
+        cv2.line(mask, _to_pixel(start), _to_pixel(end), 255, max(1, round(thick)), cv2.LINE_AA)
         return end
 
     cv2.ellipse(
         mask,
-        _px(at),
+        _to_pixel(at),
         (max(1, round(length * 0.30)), max(1, round(length * 0.26))),
         math.degrees(heading),
         0,
@@ -86,10 +86,10 @@ def hand(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         segment(bent, angle + rng.uniform(-0.4, 0.4), length * rng.uniform(0.05, 0.2), length * 0.1)
     thumb = heading + rng.choice([-1, 1]) * rng.uniform(0.9, 1.4)
     segment(at, thumb, length * 0.45, length * 0.13)
-    return _filled(canvas, mask, colour, rng)
+    return _fill(canvas, mask, colour, rng)
 
 
-def radiator(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paint_radiator(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return `canvas` with a ribbed radiator."""
     side = canvas.shape[0]
     width, height = rng.uniform(0.3, 1.0, 2) * side
@@ -98,68 +98,88 @@ def radiator(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     count = int(rng.integers(4, 16))
     for k in range(count):
         x = left + width * (k + 0.2) / count
-        cv2.rectangle(mask, _px((x, top)), _px((x + width * 0.6 / count, top + height)), 255, -1)
+        cv2.rectangle(mask, _to_pixel((x, top)), _to_pixel((x + width * 0.6 / count, top + height)), 255, -1)
     for y in (top + 0.06 * height, top + 0.92 * height):
-        cv2.rectangle(mask, _px((left, y)), _px((left + width, y + 0.04 * height)), 255, -1)
-    return _filled(canvas, mask, _warm(rng), rng)
+        cv2.rectangle(mask, _to_pixel((left, y)), _to_pixel((left + width, y + 0.04 * height)), 255, -1)
+    return _fill(canvas, mask, _draw_colour(rng), rng)
 
 
-def cup(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paint_cup(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return `canvas` with a cup: body, rim, handle, and what is in it."""
     side = canvas.shape[0]
-    at, size, _ = _pose(side, rng)
+    at, size, _ = _draw_placement(side, rng)
     wide, tall, taper = size * rng.uniform(0.35, 0.6), size * rng.uniform(0.4, 0.8), rng.uniform(0.6, 1.0)
     mask = np.zeros((side, side), np.uint8)
     grip = at + np.array([rng.choice([-1, 1]) * wide, 0])
-    cv2.ellipse(mask, _px(grip), (_n(wide * 0.45), _n(tall * 0.3)), 0, 0, 360, 255, max(1, round(size * 0.07)))
+    cv2.ellipse(
+        mask,
+        _to_pixel(grip),
+        (_to_length(wide * 0.45), _to_length(tall * 0.3)),
+        0,
+        0,
+        360,
+        255,
+        max(1, round(size * 0.07)),
+    )
     corners = at + np.array(
         [[-wide, -tall / 2], [wide, -tall / 2], [wide * taper, tall / 2], [-wide * taper, tall / 2]]
     )
     cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 255)
-    out = _filled(canvas, mask, _warm(rng), rng)
+    out = _fill(canvas, mask, _draw_colour(rng), rng)
     rim = np.zeros((side, side), np.uint8)
-    cv2.ellipse(rim, _px(at - np.array([0, tall / 2])), (_n(wide), _n(wide * 0.25)), 0, 0, 360, 255, -1)
-    return _filled(out, rim, _warm(rng), rng)
+    cv2.ellipse(
+        rim, _to_pixel(at - np.array([0, tall / 2])), (_to_length(wide), _to_length(wide * 0.25)), 0, 0, 360, 255, -1
+    )
+    return _fill(out, rim, _draw_colour(rng), rng)
 
 
-def animal(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paint_animal(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return `canvas` with an animal: body, legs, head, pointed ears, muzzle, eyes and nose far from a human's places."""
     side = canvas.shape[0]
-    at, size, _ = _pose(side, rng)
+    at, size, _ = _draw_placement(side, rng)
     way = float(rng.choice([-1, 1]))
     mask = np.zeros((side, side), np.uint8)
     body = at + np.array([-way * size * 0.45, size * 0.25])
-    cv2.ellipse(mask, _px(body), (_n(size * 0.5), _n(size * 0.25)), float(rng.uniform(-10, 10)), 0, 360, 255, -1)
+    cv2.ellipse(
+        mask,
+        _to_pixel(body),
+        (_to_length(size * 0.5), _to_length(size * 0.25)),
+        float(rng.uniform(-10, 10)),
+        0,
+        360,
+        255,
+        -1,
+    )
     for k in (-0.35, -0.2, 0.25, 0.38):
         foot = body + np.array([k * size, size * rng.uniform(0.4, 0.55)])
-        cv2.line(mask, _px(body + np.array([k * size, 0])), _px(foot), 255, max(1, round(size * 0.09)))
+        cv2.line(mask, _to_pixel(body + np.array([k * size, 0])), _to_pixel(foot), 255, max(1, round(size * 0.09)))
     radius = size * rng.uniform(0.18, 0.28)
-    cv2.circle(mask, _px(at), _n(radius), 255, -1)
+    cv2.circle(mask, _to_pixel(at), _to_length(radius), 255, -1)
     for ear in (-1, 1):
         tip = at + radius * np.array([ear * rng.uniform(0.6, 1.0), -rng.uniform(1.3, 1.9)])
         base = [at + radius * np.array([ear * x, -0.6]) for x in (0.2, 0.95)]
         cv2.fillPoly(mask, [np.rint([tip, *base]).astype(np.int32)], 255)
     muzzle = at + radius * np.array([way * 0.5, 0.45])
-    cv2.ellipse(mask, _px(muzzle), (_n(radius * 0.6), _n(radius * 0.4)), 0, 0, 360, 255, -1)
-    out = _filled(canvas, mask, _warm(rng), rng, grain=18)
+    cv2.ellipse(mask, _to_pixel(muzzle), (_to_length(radius * 0.6), _to_length(radius * 0.4)), 0, 0, 360, 255, -1)
+    out = _fill(canvas, mask, _draw_colour(rng), rng, grain=18)
     for x, y, r in ((-0.35, -0.2, 0.12), (0.35, -0.2, 0.12), (way * 0.75, 0.35, 0.15)):
-        cv2.circle(out, _px(at + radius * np.array([x, y])), _n(radius * r), _warm(rng), -1)
+        cv2.circle(out, _to_pixel(at + radius * np.array([x, y])), _to_length(radius * r), _draw_colour(rng), -1)
     return out
 
 
-def _pose(side: int, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
+def _draw_placement(side: int, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
     """Return a place, a size in pixels and an angle in radians."""
     return rng.uniform(0.2, 0.8, 2) * side, float(rng.uniform(0.35, 0.95)) * side, float(rng.uniform(0, 2 * math.pi))
 
 
-def _warm(rng: np.random.Generator) -> Colour:
+def _draw_colour(rng: np.random.Generator) -> Colour:
     """Return skin, fur, enamel or metal; the red channel doubles as the thermal grey level, mostly a warm one."""
     red = int(rng.integers(120, 256) if rng.random() < 0.75 else rng.integers(0, 120))
     green = int(red * rng.uniform(0.5, 1.0))
     return red, green, int(green * rng.uniform(0.5, 1.1)) % 256
 
 
-def _filled(
+def _fill(
     canvas: np.ndarray, mask: np.ndarray, colour: Colour, rng: np.random.Generator, grain: float = 5
 ) -> np.ndarray:
     """Return `canvas` with `mask` in `colour`, shaded from one side and grained."""
@@ -173,10 +193,10 @@ def _filled(
     return np.clip(canvas * (1 - alpha) + paint * alpha, 0, 255).astype(np.uint8)
 
 
-def _px(point: object) -> tuple[int, int]:
+def _to_pixel(point: object) -> tuple[int, int]:
     x, y = np.rint(np.asarray(point, np.float64)).astype(int).tolist()
     return x, y
 
 
-def _n(value: float) -> int:
+def _to_length(value: float) -> int:
     return max(1, round(value))

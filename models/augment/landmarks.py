@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from models.augment.canvas import texture
+from models.augment.canvas import paint_texture
 from models.synthworld.shape.landmarks import MIRROR_70
 
 PUBLISHED_SIDE = 224
@@ -59,7 +59,7 @@ class Crop(NamedTuple):
     points: np.ndarray
 
 
-def placed(size: int, side: int, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+def draw_affine(size: int, side: int, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
     """Return the affine [2, 3] from pixels of a `size` px picture to pixels of a `side` px crop: turn, shear, crop."""
     angle = math.radians(rng.uniform(-ranges.rotation, ranges.rotation))
     slant = math.tan(math.radians(rng.uniform(-ranges.shear, ranges.shear)))
@@ -75,7 +75,7 @@ def placed(size: int, side: int, rng: np.random.Generator, ranges: Augmentation)
     return np.hstack([scale @ turn, (scale @ (middle - turn @ middle - corner))[:, None]])
 
 
-def warped(picture: np.ndarray, matrix: np.ndarray, side: int, *, replicate: bool = False) -> np.ndarray:
+def warp(picture: np.ndarray, matrix: np.ndarray, side: int, *, replicate: bool = False) -> np.ndarray:
     """Sample uint8 `picture` through `matrix` (pixel centres at .5) into a `side` px crop; outside is 0 or the border."""
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
@@ -83,12 +83,12 @@ def warped(picture: np.ndarray, matrix: np.ndarray, side: int, *, replicate: boo
     return cv2.warpAffine(picture, centred, (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
 
 
-def moved(points: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
+def move_points(points: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """Return pixels [L, 2] in crop units after `matrix`."""
     return ((points @ matrix[:, :2].T + matrix[:, 2]) / side).astype(np.float32)
 
 
-def face_crop(
+def augment_face(
     picture: np.ndarray,
     person: np.ndarray,
     points: np.ndarray,
@@ -105,27 +105,27 @@ def face_crop(
     if rng.random() < ranges.flip and len(points) == len(MIRROR_70):
         picture, person = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(person[:, ::-1])
         points = (np.array([picture.shape[1], 0]) + points * np.array([-1, 1]))[list(MIRROR_70)]
-    matrix = placed(picture.shape[0], side, rng, ranges)
-    out = warped(picture, matrix, side, replicate=rng.random() < 0.5)
+    matrix = draw_affine(picture.shape[0], side, rng, ranges)
+    out = warp(picture, matrix, side, replicate=rng.random() < 0.5)
     behind = rng.random()
     textured = ranges.texture if thermal else ranges.rgb_texture
     if behind < textured + (ranges.zeroed if thermal else 0.0):
-        cover = warped(person, matrix, side) > 127
-        ground = texture(side, rng) if behind < textured else np.zeros((side, side, 3), np.uint8)
+        cover = warp(person, matrix, side) > 127
+        ground = paint_texture(side, rng) if behind < textured else np.zeros((side, side, 3), np.uint8)
         out = np.where(cover if thermal else cover[..., None], out, ground[..., 0] if thermal else ground)
-    return Crop(photometry(out, rng, ranges), moved(points, matrix, side))
+    return Crop(vary_photometry(out, rng, ranges), move_points(points, matrix, side))
 
 
-def photometry(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+def vary_photometry(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
     """Return uint8 [S, S, 3] of a visible [S, S, 3] or thermal [S, S] crop, augmented as its kind is."""
     if picture.ndim == 3:
-        return _visible(picture, rng, ranges)
-    grey = _thermal(picture, rng, ranges)
+        return _vary_visible(picture, rng, ranges)
+    grey = _vary_thermal(picture, rng, ranges)
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _thermal(grey: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
-    values = _blurred(grey, rng.uniform(0.01, ranges.thermal_blur)).astype(np.float32) / 255
+def _vary_thermal(grey: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+    values = _blur(grey, rng.uniform(0.01, ranges.thermal_blur)).astype(np.float32) / 255
     if rng.random() < ranges.jitter[0]:
         values = values + rng.uniform(-ranges.jitter[1], ranges.jitter[1])
     if ranges.gain:
@@ -138,14 +138,14 @@ def _thermal(grey: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -
     return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _visible(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+def _vary_visible(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
     if rng.random() < ranges.autocontrast:
         low, high = picture.min(axis=(0, 1)).astype(np.float32), picture.max(axis=(0, 1)).astype(np.float32)
         levels = (np.arange(256)[:, None] - low) * (255 / np.maximum(high - low, 1))
         picture = cv2.LUT(picture, np.clip(levels, 0, 255).astype(np.uint8)[:, None])
-    picture = _coloured(picture, rng, ranges)
+    picture = _vary_colour(picture, rng, ranges)
     if rng.random() < ranges.rgb_blur[0]:
-        picture = _blurred(picture, rng.uniform(0.01, ranges.rgb_blur[1]))
+        picture = _blur(picture, rng.uniform(0.01, ranges.rgb_blur[1]))
     if rng.random() < ranges.equalize:
         picture = np.stack([cv2.equalizeHist(np.ascontiguousarray(picture[..., k])) for k in range(3)], axis=-1)
     if rng.random() < ranges.rgb_noise[0]:
@@ -156,7 +156,7 @@ def _visible(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation
     return np.ascontiguousarray(picture)
 
 
-def _coloured(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+def _vary_colour(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
     """Change brightness, contrast, saturation and hue, as torchvision's ColorJitter, all in one look-up and one matrix."""
     bright, contrast, saturation = 1 + rng.uniform(-ranges.colour, ranges.colour, 3)
     turn = rng.uniform(-ranges.hue, ranges.hue) * 2 * math.pi
@@ -172,7 +172,7 @@ def _coloured(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentatio
     return np.asarray(cv2.transform(picture, matrix.astype(np.float32)))
 
 
-def _blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
+def _blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     sigma *= picture.shape[0] / PUBLISHED_SIDE
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma)) if sigma > 0.2 else picture
 

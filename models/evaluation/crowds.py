@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from models.augment.canvas import texture
+from models.augment.canvas import paint_texture
 from models.classes import BACKGROUND
 from models.columns import Columns
 from models.landmarks.detect import Detector, intersection_over_smaller, load_detector, write_detection
@@ -97,7 +97,7 @@ def pools(rows: Columns) -> dict[str, list[Person]]:
 
 def ground(modality: str, rng: np.random.Generator) -> np.ndarray:
     """Return a textured frame: uint8 [480, 640, 3], or degrees Celsius float32 [480, 640]."""
-    picture = texture(FRAME[1], rng)[: FRAME[0]].copy()
+    picture = paint_texture(FRAME[1], rng)[: FRAME[0]].copy()
     if modality == "rgb":
         return picture
     return picture[..., 0].astype(np.float32) * np.float32(rng.uniform(4, 16) / 255) + np.float32(rng.uniform(12, 24))

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.augment.batch import Draws
+from models.augment.batch import RowDraws
 from models.card import Card
 from models.columns import Columns
 from models.landmarks.adapt import Adapter, AdapterConfig, adapt_points, adaptation_loss
@@ -55,7 +55,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     assert isinstance(model, Adapter)
     source, target = (torch.from_numpy(np.asarray(v, np.float32)) for v in _pair(batch, config))
     # Turn both about the middle of the source.
-    draws = Draws(batch["draw"])
+    draws = RowDraws(batch["draw"])
     angle = draws.uniform(-config.turn, config.turn) * (torch.pi / 180)
     turn = torch.stack([torch.stack([angle.cos(), angle.sin()], -1), torch.stack([-angle.sin(), angle.cos()], -1)], -2)
     middle = source.mean(dim=1, keepdim=True)

@@ -15,9 +15,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.augment.batch import pictures_of
-from models.augment.faceless import negative
-from models.augment.landmarks import Augmentation, Crop, face_crop
+from models.augment.batch import to_unit_tensor
+from models.augment.faceless import augment_negative
+from models.augment.landmarks import Augmentation, Crop, augment_face
 from models.card import Card
 from models.classes import BACKGROUND, IGNORE
 from models.columns import Columns
@@ -115,7 +115,7 @@ def predict_thermal(rows: Columns, folder: str) -> np.ndarray:
             "thermal pictures are predicted of pictures with a mask, and a row has none: set thermal=0, or gather with --bundle"
         )
     model = thermalizer(folder)
-    pictures, classes = pictures_of(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"]))
+    pictures, classes = to_unit_tensor(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"]))
     with torch.inference_mode():
         layers = [
             torch.cat([model(p, c, name) for p, c in zip(pictures.split(32), classes.split(32), strict=True)])
@@ -152,7 +152,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
     # A crop of each row, and the truth: points of a face, random places for what is none.
     crops, faces = zip(*(example({k: batch[k][row] for k in batch}, config) for row in rows), strict=True)
-    pictures = normalise(pictures_of(np.stack([crop.picture for crop in crops])))
+    pictures = normalise(to_unit_tensor(np.stack([crop.picture for crop in crops])))
     truth = torch.from_numpy(np.stack([crop.points for crop in crops]))
     device = next(model.parameters()).device
     prediction = model(pictures.contiguous(memory_format=torch.channels_last).to(device))
@@ -189,9 +189,9 @@ def example(row: Columns, config: Config) -> tuple[Crop, bool]:
     picture = row["thermal_pictures"][rng.integers(len(row["thermal_pictures"]))] if thermal else row["visible"]
     if face and is_annotated(row["points"]):
         person = (row["classes"] != BACKGROUND).astype(np.uint8) * 255
-        return face_crop(picture, person, row["points"], side, rng, config.augmentation), True
+        return augment_face(picture, person, row["points"], side, rng, config.augmentation), True
     anywhere = rng.random(row["points"].shape, dtype=np.float32)
-    return Crop(negative(picture, row["classes"], side, rng, config.augmentation), anywhere), False
+    return Crop(augment_negative(picture, row["classes"], side, rng, config.augmentation), anywhere), False
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
@@ -261,7 +261,7 @@ def locate(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
         small = np.repeat(small[..., None], 3, axis=3)
     device = next(model.parameters()).device
     with torch.inference_mode():
-        inputs = normalise(pictures_of(small)).to(device)
+        inputs = normalise(to_unit_tensor(small)).to(device)
         prediction = torch.cat([model(few) for few in inputs.split(64)]).cpu().numpy()
     return prediction * np.array([size, size, 1], np.float32)
 
@@ -269,7 +269,7 @@ def locate(model: Landmarker, pictures: np.ndarray) -> np.ndarray:
 def _variance_on_negatives(model: Landmarker, rows: Columns, config: Config) -> np.ndarray:
     """Return the mean variance on one negative per row, the same in every validation."""
     pictures = [
-        negative(picture, classes, config.network.size, np.random.default_rng(int(row)), config.augmentation)
+        augment_negative(picture, classes, config.network.size, np.random.default_rng(int(row)), config.augmentation)
         for picture, classes, row in zip(rows["visible"], rows["classes"], rows["row"], strict=True)
     ]
     return locate(model, np.stack(pictures))[..., 2].mean(axis=-1)

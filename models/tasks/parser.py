@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.augment.batch import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
+from models.augment.batch import Geometry, Photometry, RowDraws, draw_transforms, relight, to_unit_tensor, warp
 from models.card import Card
 from models.classes import CLASSES, MIRRORED, paint_classes
 from models.columns import Columns
@@ -60,9 +60,9 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     if (batch["classes"] >= len(CLASSES)).any():
         raise UserError("rows without a mask (classes 255) teach a parser nothing: gather them with masks")
     # Picture and classes move together; in a mirror left and right classes change places.
-    draws = Draws(batch["draw"])
-    matrices, flipped = transforms(config.geometry, draws)
-    pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
+    draws = RowDraws(batch["draw"])
+    matrices, flipped = draw_transforms(config.geometry, draws)
+    pictures = relight(warp(to_unit_tensor(batch["visible"]), matrices), config.photometry, draws)
     target = warp(torch.from_numpy(batch["classes"])[:, None].float(), matrices, nearest=True)[:, 0].long()
     target = torch.where(flipped[:, None, None], torch.tensor(MIRRORED)[target], target)
     pictures, target = (values.to(device_of(model)) for values in (pictures, target))
@@ -83,7 +83,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     # Count pixels by (true class, predicted class).
     confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
     for batch in rows:
-        prediction = parse(model, pictures_of(batch["visible"]).to(device_of(model))).cpu().long().flatten()
+        prediction = parse(model, to_unit_tensor(batch["visible"]).to(device_of(model))).cpu().long().flatten()
         truth = torch.from_numpy(batch["classes"]).long().flatten()
         confusion += torch.bincount(truth * len(CLASSES) + prediction, minlength=len(CLASSES) ** 2).view_as(confusion)
     hits = confusion.diagonal()
@@ -102,7 +102,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet of pictures, true and predicted classes, uint8."""
     few = slice(0, 8)
-    prediction = parse(model, pictures_of(rows["visible"][few]).to(device_of(model))).cpu().numpy()
+    prediction = parse(model, to_unit_tensor(rows["visible"][few]).to(device_of(model))).cpu().numpy()
     truth = rows["classes"][few]
     colours = np.stack([paint_classes(row) for row in np.concatenate([truth, prediction])])
     return np.concatenate([np.concatenate(list(block), 1) for block in (rows["visible"][few], *np.split(colours, 2))])

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.augment.crop import CropAugmentation, augmented
+from models.augment.crop import CropAugmentation, augment_crop
 from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
@@ -123,7 +123,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     """
     # OpenCV and numpy leave the interpreter lock: two threads halve what augmentation adds to a step.
     with ThreadPoolExecutor(2) as pool:
-        augment = partial(augmented, ranges=config.augmentation)
+        augment = partial(augment_crop, ranges=config.augmentation)
         crops = np.stack(list(pool.map(augment, batch["visible"], batch["points"], batch["draw"])))
     device = next(model.parameters()).device
     margin = margin_at(config, step)

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from models.augment.batch import Draws, Geometry, Photometry, pictures_of, relight, transforms, warp
+from models.augment.batch import Geometry, Photometry, RowDraws, draw_transforms, relight, to_unit_tensor, warp
 from models.card import Card
 from models.classes import BACKGROUND, CLASSES
 from models.columns import Columns
@@ -137,9 +137,9 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
         _check_classes(batch.get("faces.classes", batch["classes"]))
 
     # Pictures and targets move together; light and noise change the picture alone.
-    draws = Draws(batch["draw"])
-    matrices, _ = transforms(config.geometry, draws)
-    pictures = relight(warp(pictures_of(batch["visible"]), matrices), config.photometry, draws)
+    draws = RowDraws(batch["draw"])
+    matrices, _ = draw_transforms(config.geometry, draws)
+    pictures = relight(warp(to_unit_tensor(batch["visible"]), matrices), config.photometry, draws)
     inputs = (pictures, *_targets(model, batch, matrices, config.background))
     pictures, target, weight, classes = (values.to(device_of(model)) for values in inputs)
 
@@ -214,9 +214,9 @@ def _predict_scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condi
 
 def _faces(batch: Columns, config: Config) -> tuple[Tensor, Tensor]:
     """Return pictures and classes of `data.faces`, moved and lit by draws of their own."""
-    draws = Draws(np.array([seed_of(draw, "faces") for draw in batch["draw"]]))
-    matrices, _ = transforms(config.geometry, draws)
-    pictures = relight(warp(pictures_of(batch["faces.visible"]), matrices), config.photometry, draws)
+    draws = RowDraws(np.array([seed_of(draw, "faces") for draw in batch["draw"]]))
+    matrices, _ = draw_transforms(config.geometry, draws)
+    pictures = relight(warp(to_unit_tensor(batch["faces.visible"]), matrices), config.photometry, draws)
     classes = torch.from_numpy(np.asarray(batch["faces.classes"], np.float32))[:, None]
     return pictures, warp(classes, matrices, nearest=True)[:, 0].to(torch.uint8)
 
@@ -276,7 +276,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
 
 def predict(model: Thermalizer, rows: Columns) -> np.ndarray:
     """Return degrees Celsius float32 [B, H, W] for rows of mixed conditions."""
-    inputs = (pictures_of(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"])))
+    inputs = (to_unit_tensor(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"])))
     pictures, classes = (values.to(device_of(model)) for values in inputs)
     return model.to_celsius(_predict_scaled(model, pictures, classes, rows["condition"])).cpu().numpy()
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.augment.batch import pictures_of
+from models.augment.batch import to_unit_tensor
 from models.card import Card
 from models.classes import CLASSES
 from models.columns import Columns
@@ -67,7 +67,7 @@ def _inputs(batch: Columns) -> tuple[Tensor, Tensor]:
     """Return pictures [B, 3, S, S] in [-1, 1] and pixel weights [B, 1, S, S] of mean about one."""
     table = torch.tensor([EMPHASIS.get(name, 1.0) for name in CLASSES])
     weight = table[torch.from_numpy(np.ascontiguousarray(batch["classes"])).long()][:, None]
-    return pictures_of(batch["visible"]) * 2 - 1, weight
+    return to_unit_tensor(batch["visible"]) * 2 - 1, weight
 
 
 def opponent(pictures: Tensor, chroma: float) -> Tensor:
@@ -95,7 +95,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     outside = torch.tensor([CLASSES.index(name) for name in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR", "NECK")])
     error, count, latent = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), []
     for batch in rows:
-        pictures = pictures_of(batch["visible"]).to(device_of(model)) * 2 - 1
+        pictures = to_unit_tensor(batch["visible"]).to(device_of(model)) * 2 - 1
         latents = model.vae.encode(pictures).latents
         reconstruction = to_pictures(model.vae.decode(latents).sample).cpu().double()
         square = (reconstruction - torch.from_numpy(batch["visible"]).double()).square().mean(-1)
@@ -113,7 +113,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8 of pictures over their reconstructions."""
     assert isinstance(model, Autoencoder)
     truth = rows["visible"][:8]
-    reconstruction = model(pictures_of(truth).to(device_of(model)) * 2 - 1).cpu()
+    reconstruction = model(to_unit_tensor(truth).to(device_of(model)) * 2 - 1).cpu()
     return np.concatenate([np.concatenate(list(line), 1) for line in (truth, to_pictures(reconstruction).numpy())])
 
 

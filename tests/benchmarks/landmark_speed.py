@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from models.augment.canvas import texture
+from models.augment.canvas import paint_texture
 from models.landmarks.detect import Detector, Search, cut_windows, pyramid_sizes
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import Landmarker, LandmarkerConfig, normalise
@@ -41,7 +41,7 @@ def random_landmarker(standard: Literal[70, 478], width: float) -> Landmarker:
     model = Landmarker(LandmarkerConfig(standard=standard, width=width))
     torch.nn.init.normal_(model.fc.weight, 0, 0.05)
     rng = np.random.default_rng(0)
-    seen = np.stack([unit_values(texture(64, rng)) for _ in range(16)])
+    seen = np.stack([unit_values(paint_texture(64, rng)) for _ in range(16)])
     with torch.no_grad():
         for _ in range(12):
             model(normalise(torch.from_numpy(seen).permute(0, 3, 1, 2)))
@@ -106,7 +106,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = random_landmarker(args.standard, args.width)
     height, width = args.frame
-    image = texture(max(height, width), np.random.default_rng(1))[:height, :width, 0].copy()
+    image = paint_texture(max(height, width), np.random.default_rng(1))[:height, :width, 0].copy()
     values = unit_values(image)
     count = len(cut_windows(values, 224, Search())[1])
     print(f"{platform.machine()}, torch {torch.__version__}, 1 thread, {width} x {height}, {count} windows")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.augment.batch import pictures_of
+from models.augment.batch import to_unit_tensor
 from models.classes import BACKGROUND
 from models.columns import Columns
 from models.padding import chunks
@@ -35,7 +35,7 @@ class Stage:
     @torch.inference_mode()
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
         """Return `thermal` and `thermal_clipped`."""
-        device, pictures = device_of(self.model), pictures_of(rows["visible"])
+        device, pictures = device_of(self.model), to_unit_tensor(rows["visible"])
         everywhere = np.full(rows["visible"].shape[:3], BACKGROUND + 1, np.uint8)
         classes = torch.from_numpy(np.ascontiguousarray(rows.get("classes", everywhere)))
         pictures, classes = pictures.to(device), classes.to(device)

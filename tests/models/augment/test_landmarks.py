@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.augment.faceless import back_of_head, negative
-from models.augment.landmarks import Augmentation, face_crop, moved, placed, warped
+from models.augment.faceless import augment_negative, paint_back_of_head
+from models.augment.landmarks import Augmentation, augment_face, draw_affine, move_points, warp
 from models.classes import CLASSES
 from models.synthworld.shape.landmarks import MIRROR_70
 
@@ -25,7 +25,7 @@ def test_a_point_stays_on_its_pixels_through_turn_shear_crop_and_flip() -> None:
     person = np.full_like(picture, 255)
     for seed in range(12):
         ranges = PLAIN.model_copy(update={"flip": float(seed % 2)})
-        crop = face_crop(picture, person, points, 112, np.random.default_rng(seed), ranges)
+        crop = augment_face(picture, person, points, 112, np.random.default_rng(seed), ranges)
         y, x = np.mgrid[:112, :112] + 0.5
         weight = crop.picture[..., 0].astype(float)
         if weight.sum() > 0.9 * weight.max() * 25 * (112 / 128) ** 2 / 2:
@@ -37,13 +37,13 @@ def test_a_point_stays_on_its_pixels_through_turn_shear_crop_and_flip() -> None:
 def test_area_and_identity_of_the_crop() -> None:
     none = Augmentation(rotation=0, shear=0, area=(1, 1), aspect=1)
     picture, points = spots()
-    matrix = placed(128, 128, np.random.default_rng(1), none)
+    matrix = draw_affine(128, 128, np.random.default_rng(1), none)
     np.testing.assert_allclose(matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-9)
-    np.testing.assert_array_equal(warped(picture, matrix, 128), picture)
-    np.testing.assert_allclose(moved(points, matrix, 128) * 128, points, rtol=1e-6)
+    np.testing.assert_array_equal(warp(picture, matrix, 128), picture)
+    np.testing.assert_allclose(move_points(points, matrix, 128) * 128, points, rtol=1e-6)
     for area in (0.4, 2.0):
         ranges = none.model_copy(update={"area": (area, area)})
-        matrix = placed(128, 96, np.random.default_rng(2), ranges)
+        matrix = draw_affine(128, 96, np.random.default_rng(2), ranges)
         assert 1 / np.linalg.det(matrix[:, :2]) * (96 / 128) ** 2 == pytest.approx(area)
 
 
@@ -52,7 +52,7 @@ def test_a_row_is_a_function_of_its_generator_alone() -> None:
     colour = np.repeat(picture[..., None], 3, axis=2)
     for shown in (picture, colour):
         one, two = (
-            face_crop(shown, picture, points, 64, np.random.default_rng(9), Augmentation(flip=0.5)) for _ in range(2)
+            augment_face(shown, picture, points, 64, np.random.default_rng(9), Augmentation(flip=0.5)) for _ in range(2)
         )
         np.testing.assert_array_equal(one.picture, two.picture)
         np.testing.assert_array_equal(one.points, two.points)
@@ -64,7 +64,7 @@ def test_background_is_replaced_behind_the_person_only() -> None:
     person = np.zeros_like(picture)
     person[20:44, 20:44] = 255
     ranges = PLAIN.model_copy(update={"rotation": 0.0, "shear": 0.0, "area": (1, 1), "aspect": 1.0, "zeroed": 1.0})
-    crop = face_crop(picture, person, np.zeros((70, 2), np.float32), 64, np.random.default_rng(0), ranges)
+    crop = augment_face(picture, person, np.zeros((70, 2), np.float32), 64, np.random.default_rng(0), ranges)
     np.testing.assert_array_equal(crop.picture[..., 0] > 0, person > 0)
 
 
@@ -75,8 +75,10 @@ def test_negatives_of_every_kind_are_drawn_and_the_face_is_covered() -> None:
     classes[8:20, 16:48] = CLASSES.index("HAIR")
     classes[20:50, 16:48] = CLASSES.index("SKIN")
     picture[classes == CLASSES.index("HAIR")] = (40, 30, 20)
-    turned = back_of_head(picture, classes, rng)
+    turned = paint_back_of_head(picture, classes, rng)
     assert np.abs(turned[24:46, 20:44].mean(axis=(0, 1)) - (40, 30, 20)).max() < 8
     np.testing.assert_array_equal(turned[56:], picture[56:])
-    drawn = [negative(picture if k % 2 else picture[..., 0], classes, 48, rng, Augmentation()) for k in range(60)]
+    drawn = [
+        augment_negative(picture if k % 2 else picture[..., 0], classes, 48, rng, Augmentation()) for k in range(60)
+    ]
     assert {d.shape for d in drawn} == {(48, 48, 3)} and len({d.tobytes() for d in drawn}) == 60

@@ -94,12 +94,12 @@ def test_a_recogniser_learns_and_exports(task, tmp_path: Path) -> None:
 
 
 def test_the_same_draw_gives_the_same_crop() -> None:
-    from models.augment.crop import CropAugmentation, augmented
+    from models.augment.crop import CropAugmentation, augment_crop
 
     config = recogniser.Config()
     batch = recogniser.prepare(rows(config), config)
     picture, points = batch["visible"][0], batch["points"][0]
-    first, again, other = (augmented(picture, points, draw, CropAugmentation()) for draw in (1, 1, 2))
+    first, again, other = (augment_crop(picture, points, draw, CropAugmentation()) for draw in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.augment.canvas import texture
+from models.augment.canvas import paint_texture
 from models.errors import UserError
 from models.landmarks.detect import (
     Detector,
@@ -35,7 +35,7 @@ def random_model(seed: int = 0) -> Landmarker:
     model = Landmarker(SMALL)
     nn.init.normal_(model.fc.weight, 0, 0.05)
     rng = np.random.default_rng(seed)
-    seen = np.stack([unit_values(texture(SMALL.size, rng)) for _ in range(32)])
+    seen = np.stack([unit_values(paint_texture(SMALL.size, rng)) for _ in range(32)])
     with torch.no_grad():
         for _ in range(12):
             model(normalise(torch.from_numpy(seen).permute(0, 3, 1, 2)))
@@ -44,7 +44,7 @@ def random_model(seed: int = 0) -> Landmarker:
 
 def textured(height: int, width: int, seed: int = 3) -> np.ndarray:
     """Return a picture uint8 [height, width, 3] with something everywhere."""
-    return texture(max(height, width), np.random.default_rng(seed))[:height, :width]
+    return paint_texture(max(height, width), np.random.default_rng(seed))[:height, :width]
 
 
 class Bright(Landmarker):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.augment.faceless import negative
+from models.augment.faceless import augment_negative
 from models.augment.landmarks import Augmentation
 from models.card import Card
 from models.classes import IGNORE
@@ -173,7 +173,7 @@ def test_a_face_that_no_mask_shows_is_never_shown_as_none() -> None:
     plain = Augmentation(colour=0, hue=0, rgb_noise=(0, 0, 0), equalize=0, grey=0, rgb_blur=(0, 0), autocontrast=0)
 
     def own(classes: np.ndarray) -> bool:  # whether any negative is the row's own picture
-        made = [negative(picture, classes, SIZE, np.random.default_rng(k), plain) for k in range(60)]
+        made = [augment_negative(picture, classes, SIZE, np.random.default_rng(k), plain) for k in range(60)]
         return any((np.abs(each.astype(int) - picture[0, 0]).max(axis=2) < 3).mean() > 0.2 for each in made)
 
     assert not own(bare) and own(np.zeros_like(bare))
