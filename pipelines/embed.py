@@ -17,16 +17,18 @@ from pydantic import BaseModel, ConfigDict
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.columns import Columns
-from models.config import digest_of, sort_edits
+from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle, fetch, licence_of, load_bundle
 from pipelines.config.chain import Link, chain_spec, resolve_chain
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.open import FORMATS, BadPicture, open_photo
-from pipelines.plan.identities import RECOGNISER, recogniser_of
+from pipelines.plan.claim import claim
+from pipelines.plan.listing import ListDigest, extend_by_rows, new_rows
+from pipelines.plan.people.identities import RECOGNISER, recogniser_of
 from pipelines.plan.photos import sizes
-from pipelines.plan.pieces import SAMPLES, Pieces, claim, new_rows, read_pieces
+from pipelines.plan.pieces import Pieces, read_pieces
 from pipelines.plan.stored import StoredPlan
 from pipelines.rows.encode import encode_parquet
 from pipelines.run.driver import Job, run_job
@@ -138,11 +140,11 @@ def write_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) -> Embed
     )
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
-    new = list(new_rows(pieces, ({"picture": name, "bytes": files[name]} for name in names), ["picture"]))
-    groups = [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
-    tables = (pa.Table.from_pylist(group, schema=PICTURE_SCHEMA) for group in groups)
-    stop = pieces.items + len(new)
-    pieces = pieces.extend({SAMPLES: tables}, start=pieces.items, stop=stop, digest=digest_of(new))
+    rows = ({"picture": name, "bytes": files[name]} for name in names)
+    facts = ListDigest()
+    pieces = extend_by_rows(
+        pieces, new_rows(pieces, rows, ["picture"]), PICTURE_SCHEMA, BATCH, note=facts.add, digest=facts.hexdigest
+    )
     return EmbedPlan(out, job, link, recipe, pieces)
 
 

@@ -31,8 +31,10 @@ from pipelines.config.profile import Profile, load_profile
 from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
+from pipelines.plan.claim import claim
+from pipelines.plan.listing import extend_by_rows, new_rows
 from pipelines.plan.photos import sizes
-from pipelines.plan.pieces import SAMPLES, Pieces, claim, new_rows, read_pieces
+from pipelines.plan.pieces import Pieces, read_pieces
 from pipelines.plan.stored import StoredPlan
 from pipelines.readers import list_files, list_items, read_row
 from pipelines.readers.item import ITEM_SCHEMA, Item
@@ -154,17 +156,16 @@ def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPla
         found = _looked_at(found, job, out)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     new = new_rows(pieces, _rows(found, files | beside), ("name", "condition", "thermal"))
-    digest, count = hashlib.sha256(), 0
-
-    def tables() -> Iterator[pa.Table]:
-        nonlocal count
-        while group := list(itertools.islice(new, job.partition)):
-            digest.update(json.dumps(group, sort_keys=True).encode())
-            count += len(group)
-            yield pa.Table.from_pylist(group, schema=ITEM_SCHEMA.append(pa.field(BYTES, pa.int64())))
-
-    pieces = pieces.extend({SAMPLES: tables()}, start=pieces.items, stop=lambda: pieces.items + count,
-                             digest=digest.hexdigest, extent={"limit": job.limit})  # fmt: skip
+    content = hashlib.sha256()
+    pieces = extend_by_rows(
+        pieces,
+        new,
+        ITEM_SCHEMA.append(pa.field(BYTES, pa.int64())),
+        job.partition,
+        note=lambda rows: content.update(json.dumps(rows, sort_keys=True).encode()),
+        digest=content.hexdigest,
+        extent={"limit": job.limit},
+    )
     return GatherPlan(out, job, bundle, recipe, pieces)
 
 

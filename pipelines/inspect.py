@@ -21,10 +21,10 @@ from models.temperature import from_centikelvin
 from models.weights.bundle import digests
 from pipelines.config.chain import Link
 from pipelines.pictures.codecs import decode, encode_jpeg
-from pipelines.plan.chains import read_thermalize_plan
+from pipelines.plan.claim import read_run
 from pipelines.plan.generate import read_plan
-from pipelines.plan.pieces import read_run
 from pipelines.plan.stored import ChainPlan
+from pipelines.plan.thermalize import read_thermalize_plan
 from pipelines.report.sheet import colour_degrees
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import noise_id

@@ -12,7 +12,7 @@ from models.config import apply_edit, check, sort_edits
 from models.errors import UserError
 from models.synthworld.sampling.domain import load_domain
 from pipelines.config.profile import RENDER, Profile, load_profile
-from pipelines.plan.pieces import claim
+from pipelines.plan.claim import claim
 from pipelines.plan.world import WorldJob, choose_identities
 from pipelines.readers.world_layouts import finish_files, write_files
 from pipelines.rows.encode import encode_parquet, encode_rendered, name_rendered

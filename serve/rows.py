@@ -17,9 +17,9 @@ from pipelines.config.profile import Limits
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.square import make_square
 from pipelines.plan import generate, thermalize
-from pipelines.plan.identities import Identity, Reference, check_embedding, people_table
+from pipelines.plan.people.identities import Identity, Reference, check_embedding, people_table
+from pipelines.plan.people.sampling import sample_people
 from pipelines.plan.samples import SAMPLE_SCHEMA, samples_of
-from pipelines.plan.sampling import sample_people
 from pipelines.rows.ids import hash_id
 from pipelines.rows.record import pairs_of
 from serve.http import codecs

@@ -15,7 +15,7 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.request import Request
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import BadPicture
-from pipelines.plan.identities import Reference
+from pipelines.plan.people.identities import Reference
 from pipelines.run.chain import stacked
 from serve import facts, rows
 from serve import pairs_request as order

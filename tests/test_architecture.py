@@ -22,6 +22,7 @@ FOLDERS = {
     "pipelines": (
         "storage", "config", "pictures", "rows", "plan", "run", "readers", "captions", "report", "training", "evaluation", "",
     ),
+    "pipelines/plan": ("people", ""),
     "serve": ("http", ""),
     "cluster": ("submission", "manifests", "doctor", "commands", ""),
 }  # fmt: skip

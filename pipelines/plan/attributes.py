@@ -6,7 +6,7 @@ import numpy as np
 
 from models.attributes import ATTRIBUTES
 from models.seeds import seeds_of
-from pipelines.plan.identities import Identity
+from pipelines.plan.people.identities import Identity
 
 HABIT = 0.75
 """How often a person wears their usual hair and beard."""

@@ -1,12 +1,10 @@
-"""The plan and the chain of an output, from its recipe: what `thermapair inspect` looks at."""
+"""The chain of an output, from its recipe."""
 
 from models.errors import UserError
 from pipelines.config import generate, thermalize
 from pipelines.config.chain import ChainSpec
 from pipelines.config.recipe import chain_of
-from pipelines.config.thermalize import ThermalizeJob
-from pipelines.plan.pieces import read_pieces, read_recipe, read_run
-from pipelines.plan.thermalize import ThermalizePlan
+from pipelines.plan.claim import read_recipe
 from pipelines.storage.uri import Storage
 
 
@@ -31,12 +29,3 @@ def _lacks(chain: ChainSpec, column: str) -> bool:
     return any(column in link.flow.reads for link in chain.links) and not any(
         column in link.flow.writes for link in chain.links
     )
-
-
-def read_thermalize_plan(out: Storage) -> ThermalizePlan:
-    """Return the plan of a thermalize run in `out`, with the recipe that it was made from. Raises what `read_chain` raises."""
-    recipe, bundle = read_recipe(out)
-    job, pieces = ThermalizeJob.model_validate(read_run(out)["job"]), read_pieces(out)
-    if not pieces.found:
-        raise UserError(f"{out.uri} has no whole plan yet: the command that began it was stopped. Run it again.")
-    return ThermalizePlan(out, job, bundle, recipe, read_chain(out), pieces)

@@ -16,10 +16,11 @@ from pipelines.config.generate import chain_for, recipe_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe
 from pipelines.plan.attributes import Vocabulary
+from pipelines.plan.claim import claim
 from pipelines.plan.generate import IDENTITIES, GeneratePlan
-from pipelines.plan.identities import Identity, people_table
-from pipelines.plan.people import People, people_of
-from pipelines.plan.pieces import SAMPLES, Piece, Pieces, claim, read_pieces
+from pipelines.plan.people.identities import Identity, people_table
+from pipelines.plan.people.source import People, people_of
+from pipelines.plan.pieces import SAMPLES, Piece, Pieces, read_pieces
 from pipelines.plan.samples import sample_rows, samples_of
 from pipelines.storage.uri import Storage
 

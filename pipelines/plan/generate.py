@@ -9,7 +9,8 @@ from pipelines.config.generate import BRINGS
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import chain_of
 from pipelines.plan.captions import CaptionedPlan
-from pipelines.plan.pieces import read_pieces, read_recipe, read_run
+from pipelines.plan.claim import read_recipe, read_run
+from pipelines.plan.pieces import read_whole_pieces
 from pipelines.rows.ids import noise_id
 from pipelines.storage.uri import Storage
 
@@ -65,10 +66,7 @@ def read_plan(out: Storage) -> GeneratePlan:
         raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
     recipe, bundle = read_recipe(out)
     job, chain = GenerateJob.model_validate(run["job"]), chain_of(recipe, bundle, BRINGS)
-    pieces = read_pieces(out)
-    if not pieces.found:
-        raise UserError(f"{out.uri} has no whole plan yet: the command that began it was stopped. Run it again.")
-    return GeneratePlan(out, job, bundle, recipe, chain, pieces)
+    return GeneratePlan(out, job, bundle, recipe, chain, read_whole_pieces(out))
 
 
 def _strings(values: list[str]) -> np.ndarray:

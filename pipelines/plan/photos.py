@@ -1,9 +1,11 @@
 """What a thermalize job lists: every picture of a folder, or of Parquet files, as a row with its id."""
 
+import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ from models.errors import UserError
 from pipelines.config.persons import COLUMN, parse_person, person_of
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import FORMATS
+from pipelines.plan.listing import Row
 from pipelines.rows.ids import hash_id
 from pipelines.storage.uri import Storage
 
@@ -40,25 +43,33 @@ a Parquet file may grow by further row groups."""
 FACTS = ("picture", "person", "mask", "bytes", "mask_bytes")
 
 
-def say_person(job: ThermalizeJob, rows: Sequence[dict[str, Any]]) -> str:
-    """Return what says who is shown, empty for nothing."""
-    return job.person or (f"column:{COLUMN}" if any(row["person"] for row in rows) else "")
+class Photos(NamedTuple):
+    """The pictures of a job. `rows` of `PHOTO_SCHEMA` are made one by one, as they are asked for."""
+
+    has_classes: bool
+    """Whether every picture's classes are given, so that no parser is needed."""
+    person: str
+    """What says who is shown, empty for nothing."""
+    rows: Iterator[Row]
 
 
-def list_photos(job: ThermalizeJob) -> list[dict[str, Any]]:
-    """Return the pictures of a job as rows of `PHOTO_SCHEMA`."""
+def list_photos(job: ThermalizeJob) -> Photos:
+    """Return the pictures of a job, those of Parquet files where there are any.
+
+    Raises:
+        UserError: there is no picture or mask, a file is no Parquet or lacks a column, or names are not unique where they
+            have to be.
+    """
     images = Storage(job.images)
     if not images.exists():
         raise UserError(f"{images.uri} does not exist (--images names a folder of pictures or of Parquet files).")
     files = sizes(images)
     tables = [name for name in files if name.endswith(".parquet") and not name.startswith(("rejects/", "_"))]
-    if tables:
-        if job.masks:
-            raise UserError("--masks: pictures in Parquet bring theirs as the column `classes`")
-        rows = list(_table_rows(images, tables, job))
-        if not rows:
-            raise UserError(f"{images.uri} holds no picture: its Parquet files have no row.")
-        return rows
+    return _list_tables(images, tables, job) if tables else _list_files(images, files, job)
+
+
+def _list_files(images: Storage, files: dict[str, int], job: ThermalizeJob) -> Photos:
+    """Return the pictures among `files` (name -> bytes), and the masks that belong to them."""
     if parse_person(job.person)[0] == "column":
         raise UserError(
             f"--person {job.person}: a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX."
@@ -66,18 +77,20 @@ def list_photos(job: ThermalizeJob) -> list[dict[str, Any]]:
     names = [name for name in files if PurePath(name).suffix.lower() in FORMATS and not name.endswith(SEGMENTS)]
     if not names:
         raise UserError(f"{images.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}, .parquet.")
+    # Masks are optional for a single picture, but a folder without any is a mistake.
     masks = sizes(Storage(job.masks)) if job.masks else {}
-    rows = [_file_row(name, files[name], _mask_of(name, masks, job), masks, job) for name in names]
-    if job.masks and all(row["mask"] == MISSING for row in rows):
+    if job.masks and all(_find_mask(name, masks, job) == MISSING for name in names):
         looked = f"{PurePath(names[0]).stem}{SEGMENTS} or {PurePath(names[0]).stem}.png"
         raise UserError(f"{Storage(job.masks).uri} has no mask for any picture; looked for names like {looked}")
+    # T-FAKE's files are named by the picture without its extension.
     if job.layout == "tfake":
-        name, count = Counter(row["name"] for row in rows).most_common(1)[0]
+        name, count = Counter(_stem(name) for name in names).most_common(1)[0]
         if count > 1:
             raise UserError(
                 f"{images.uri}: {name} comes with {count} extensions; T-FAKE's layout takes one picture a name"
             )
-    return rows
+    rows = (_file_row(name, files[name], _find_mask(name, masks, job), masks, job) for name in names)
+    return Photos(bool(job.masks), job.person, rows)
 
 
 def sizes(storage: Storage) -> dict[str, int]:
@@ -86,19 +99,24 @@ def sizes(storage: Storage) -> dict[str, int]:
     return {name.removeprefix(storage.path()).lstrip("/"): int(found[name]["size"]) for name in sorted(found)}
 
 
-def _mask_of(name: str, masks: dict[str, int], job: ThermalizeJob) -> str:
+def _find_mask(name: str, masks: dict[str, int], job: ThermalizeJob) -> str:
+    """Return the mask of a picture: empty where none are given, `MISSING` where this one has none."""
     if not job.masks:
         return ""
-    stem = str(PurePath(name).with_suffix(""))
+    stem = _stem(name)
     own = [] if Storage(job.masks).uri == Storage(job.images).uri else [f"{stem}.png"]
     return next((mask for mask in (f"{stem}{SEGMENTS}", *own) if mask in masks), MISSING)
 
 
-def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: ThermalizeJob) -> dict[str, Any]:
+def _stem(name: str) -> str:
+    return str(PurePath(name).with_suffix(""))
+
+
+def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: ThermalizeJob) -> Row:
     return {
         "sample_id": hash_id("picture", name),
         "picture": name,
-        "name": str(PurePath(name).with_suffix("")),
+        "name": _stem(name),
         "person": person_of(job.person, name) or "",
         "mask": mask,
         "group": 0,
@@ -108,45 +126,84 @@ def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: Therm
     }
 
 
-def _table_rows(images: Storage, tables: list[str], job: ThermalizeJob) -> Iterator[dict[str, Any]]:
-    """Yield a row for every row of Parquet files; they must agree on whether classes are given."""
+class _Table(NamedTuple):
+    """A Parquet file of pictures. who: its column that says who is shown, empty for none."""
+
+    name: str
+    rows: int
+    has_classes: bool
+    who: str
+
+
+def _list_tables(images: Storage, names: list[str], job: ThermalizeJob) -> Photos:
+    """Return the rows of Parquet files; they must agree on whether classes are given."""
+    if job.masks:
+        raise UserError("--masks: pictures in Parquet bring theirs as the column `classes`")
+    tables = [_check_table(images, name, job) for name in names]
+    if not sum(table.rows for table in tables):
+        raise UserError(f"{images.uri} holds no picture: its Parquet files have no row.")
+    first = tables[0].has_classes
+    if other := next((table.name for table in tables if table.has_classes != first), None):
+        raise UserError(f"{images.uri}: some files have the column `classes`, {other} {'has not' if first else 'has'}")
+    known = job.person or (f"column:{COLUMN}" if _any_person(images, tables) else "")
+    return Photos(first, known, itertools.chain.from_iterable(_table_rows(images, table, job) for table in tables))
+
+
+def _check_table(images: Storage, name: str, job: ThermalizeJob) -> _Table:
+    """Return what a Parquet file holds by its footer. Raises a UserError for one that lacks a column."""
     kind, column = parse_person(job.person)
-    masked = None
-    for name in tables:
-        with images.arrow.open_input_file(images.path(name)) as source:
-            try:
-                file = pq.ParquetFile(source)
-            except pa.ArrowException as error:
-                raise UserError(f"{images.path(name)} cannot be read: {error}") from None
-            have = file.schema_arrow.names
-            own = "classes" in have
-            picture_column(file, name)  # refuses a file without one
-            if masked not in (None, own):
-                raise UserError(
-                    f"{images.uri}: some files have the column `classes`, {name} {'has' if own else 'has not'}"
-                )
-            masked = own
-            if kind == "column" and column not in have:
-                raise UserError(f"{name} has no column {column!r} (--person); it has: {', '.join(have)}")
-            who = column if kind == "column" else COLUMN if not kind and COLUMN in have else ""
-            number = 0
+    with _open_table(images, name) as file:
+        have = file.schema_arrow.names
+        picture_column(file, name)  # refuses a file without one
+        if kind == "column" and column not in have:
+            raise UserError(f"{name} has no column {column!r} (--person); it has: {', '.join(have)}")
+        who = column if kind == "column" else COLUMN if not kind and COLUMN in have else ""
+        return _Table(name, file.metadata.num_rows, "classes" in have, who)
+
+
+def _any_person(images: Storage, tables: Sequence[_Table]) -> bool:
+    """Whether any row says who is shown; reads no further than to the first that does."""
+    for table in (table for table in tables if table.who):
+        with _open_table(images, table.name) as file:
             for group in range(file.num_row_groups):
-                people = file.read_row_group(group, columns=[who])[who].to_pylist() if who else []
-                for row in range(file.metadata.row_group(group).num_rows):
-                    picture = f"{name}#{number}"
-                    person = people[row] if who else person_of(job.person, picture)
-                    yield {
-                        "sample_id": hash_id("picture", picture),
-                        "picture": picture,
-                        "name": f"{PurePath(name).with_suffix('')}-{number:06d}",
-                        "person": "" if person is None else str(person),
-                        "mask": "classes" if own else "",
-                        "group": group,
-                        "row": row,
-                        "bytes": file.metadata.row_group(group).total_byte_size,
-                        "mask_bytes": 0,
-                    }
-                    number += 1
+                people = file.read_row_group(group, columns=[table.who])[table.who]
+                if any(str(person) for person in people.to_pylist() if person is not None):
+                    return True
+    return False
+
+
+def _table_rows(images: Storage, table: _Table, job: ThermalizeJob) -> Iterator[Row]:
+    """Yield a row for every row of a Parquet file."""
+    number, stem = itertools.count(), _stem(table.name)
+    with _open_table(images, table.name) as file:
+        for group in range(file.num_row_groups):
+            facts = file.metadata.row_group(group)
+            people = file.read_row_group(group, columns=[table.who])[table.who].to_pylist() if table.who else []
+            for row, place in zip(range(facts.num_rows), number):
+                picture = f"{table.name}#{place}"
+                person = people[row] if table.who else person_of(job.person, picture)
+                yield {
+                    "sample_id": hash_id("picture", picture),
+                    "picture": picture,
+                    "name": f"{stem}-{place:06d}",
+                    "person": "" if person is None else str(person),
+                    "mask": "classes" if table.has_classes else "",
+                    "group": group,
+                    "row": row,
+                    "bytes": facts.total_byte_size,
+                    "mask_bytes": 0,
+                }
+
+
+@contextlib.contextmanager
+def _open_table(images: Storage, name: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file. Raises a UserError where it is none."""
+    with images.arrow.open_input_file(images.path(name)) as source:
+        try:
+            file = pq.ParquetFile(source)
+        except pa.ArrowException as error:
+            raise UserError(f"{images.path(name)} cannot be read: {error}") from None
+        yield file
 
 
 def file_name(data: bytes) -> str:

@@ -1,6 +1,5 @@
 """A plan's pieces: what a run was to make when it began, and what it was extended by, each written once.
 
-    _plan/run.json                     whose output this is: version, recipe and its digest, bundle, the job as first asked
     _plan/pieces/00000-samples.parquet one row group per partition, and further tables beside it
     _plan/pieces/00000.json            the piece: its partitions, items and their digest; with it the piece is whole
 
@@ -18,20 +17,16 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import Bundle
-from pipelines.config.recipe import VERSION, Recipe, check_same
 from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage, fault, remote
 
 WRITTEN = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 """How tables are written: a row group is small, and read whole: no dictionaries and no bounds."""
-RUN, FOLDER, SAMPLES = "_plan/run.json", "_plan/pieces", "samples"
+FOLDER, SAMPLES = "_plan/pieces", "samples"
 
 
 @dataclass(frozen=True)
@@ -185,41 +180,6 @@ def chunk_sizes(partitions: int, most: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def new_rows(
-    pieces: Pieces, rows: Iterable[dict[str, Any]], key: Sequence[str], facts: Sequence[str] | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a source that are not planned yet, in their order.
-
-    key: columns that tell rows apart. facts: those by which a changed one is noticed, all by default; lists are compared in
-    float32, as the plan keeps them.
-
-    Raises:
-        UserError: a planned row has changed, or is gone once all rows have been seen.
-    """
-    planned: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for number in range(len(pieces.found)):
-        for before in pieces.whole_table(number, SAMPLES).to_pylist():
-            planned[tuple(before[name] for name in key)] = before
-    for row in rows:
-        before = planned.pop(tuple(row[name] for name in key), None)
-        if before is None:
-            yield row
-        elif any(_plain(before[name]) != _plain(row[name]) for name in facts or before):
-            raise UserError(
-                f"{pieces.out.uri}: {row[key[0]]} is planned and has changed since (it, or what belongs to it). Put it back as "
-                "it was, or choose another --out."
-            )
-    if planned:
-        raise UserError(
-            f"{pieces.out.uri}: {next(iter(planned))[0]} is planned and no longer there: a run can grow, not shrink. Put it "
-            "back, or choose another --out."
-        )
-
-
-def _plain(value: Any) -> Any:
-    return np.asarray(value, np.float32).tobytes() if isinstance(value, list) else value  # NaN equals itself
-
-
 def read_pieces(out: Storage) -> Pieces:
     """Return the pieces that lie in `out`.
 
@@ -251,6 +211,14 @@ def _piece(read: dict[str, Any]) -> Piece:
     return Piece(**{**read, "chunks": tuple(read["chunks"])})
 
 
+def read_whole_pieces(out: Storage) -> Pieces:
+    """Return the pieces that lie in `out`. Raises what `read_pieces` raises, and a UserError where there is none yet."""
+    pieces = read_pieces(out)
+    if not pieces.found:
+        raise UserError(f"{out.uri} has no whole plan yet: the command that began it was stopped. Run it again.")
+    return pieces
+
+
 def check_planned(done: Collection[int], pieces: Pieces) -> None:
     """Raise an EnvironmentFault where partitions are finished that no piece plans."""
     if done and max(done) >= pieces.partitions:
@@ -258,83 +226,6 @@ def check_planned(done: Collection[int], pieces: Pieces) -> None:
             f"{pieces.out.path(FOLDER)}: partition {max(done)} is finished, and the pieces of the plan end before "
             f"{pieces.partitions}: the last one is missing. Restore it from a copy, or make the output anew in another --out."
         )
-
-
-def claim(out: Storage, recipe: Recipe, bundle: Bundle | None, job: Mapping[str, Any]) -> None:
-    """Make `out` the output of `recipe`, or check that it is. Only the holder of the lease may.
-
-    A run that failed before it planned anything holds nothing of value: `out` is free for another one.
-
-    Raises:
-        UserError: `out` holds something else: another recipe (what differs is named), another version, or files of others.
-        EnvironmentFault: what says whose output it is is damaged.
-    """
-    there = out.exists(RUN)
-    if not there and (foreign := [name for name in out.list() if not name.startswith(("_plan/", "_lease/"))]):
-        raise UserError(f"{out.uri} is not empty ({foreign[0]}, ...) and no output of ours; choose another --out.")
-    if not there or _is_blank(out):
-        run = {
-            "version": VERSION,
-            "digest": recipe.digest,
-            "recipe": recipe.model_dump(mode="json"),
-            "job": dict(job),
-            "bundle": bundle.model_dump(mode="json") if bundle else None,
-            "bundle_folder": bundle.folder if bundle else "",
-        }
-        out.write(RUN, (json.dumps(run, indent=1) + "\n").encode())
-    before = read_run(out)
-    if before["job"]["kind"] != recipe.kind:
-        raise UserError(f"{out.uri} is the output of `thermapair {before['job']['kind']}`, not of {recipe.kind}.")
-    check_same(before.get("recipe") or {}, recipe, out.uri)
-
-
-def _is_blank(out: Storage) -> bool:
-    """Whether a run of this version was begun in `out` and stopped before it planned anything."""
-    planned = any(name.endswith(".json") for name in out.list(FOLDER))
-    return not planned and not list_finished(out) and read_run(out).get("version") == VERSION
-
-
-def read_run(out: Storage) -> dict[str, Any]:
-    """Return what `_plan/run.json` says, among it `digest` and `job` with its `kind`, and of this version its `recipe`.
-
-    Raises:
-        UserError: there is none. EnvironmentFault: it is damaged.
-    """
-    try:
-        run = dict(json.loads(out.read(RUN)))
-        _ = run["digest"], run["job"]["kind"]  # what all readers rely on
-        if run.get("version") == VERSION:
-            _ = run["recipe"]["version"], [one["stage"] for one in run["recipe"]["stages"]]
-        return run
-    except FileNotFoundError:
-        raise UserError(f"{out.uri} holds no run ({RUN} is missing).") from None
-    except (ValueError, TypeError, KeyError):
-        raise _damaged_run(out) from None
-
-
-def _damaged_run(out: Storage) -> EnvironmentFault:
-    return EnvironmentFault(
-        f"{out.path(RUN)} is damaged: without it nothing tells what this output is. Restore it from a copy, or make "
-        "the output anew in another --out."
-    )
-
-
-def read_recipe(out: Storage) -> tuple[Recipe, Bundle]:
-    """Return the recipe of the run in `out`, and its bundle with weights where they were then (without parts for none).
-
-    Raises:
-        UserError: there is no run, or another version's. EnvironmentFault: it is damaged.
-    """
-    run = read_run(out)
-    if run.get("version") != VERSION:
-        raise UserError(f"{out.uri} was made by another version: read it with the version that made it.")
-    try:
-        recipe = Recipe.model_validate(run["recipe"])
-        bundle = Bundle.model_validate(run["bundle"] or {"name": "none", "size": recipe.size, "parts": {}})
-        bundle._folder = run["bundle_folder"]
-    except (ValidationError, KeyError):
-        raise _damaged_run(out) from None
-    return recipe, bundle
 
 
 @lru_cache(maxsize=8)

@@ -15,7 +15,7 @@ from models.attributes import ATTRIBUTES
 from models.seeds import seed_of
 from pipelines.config.job import GenerateJob
 from pipelines.plan.attributes import Vocabulary, draw_words
-from pipelines.plan.identities import Identity
+from pipelines.plan.people.identities import Identity
 from pipelines.rows.ids import hash_id
 
 SAMPLE_SCHEMA = pa.schema(

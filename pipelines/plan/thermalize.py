@@ -1,6 +1,7 @@
 """The plan of a thermalize job: the pictures of a folder or of Parquet files, opened partition by partition."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,14 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.columns import Columns
-from models.config import digest_of
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
 from pipelines.config.thermalize import ThermalizeJob, chain_for, recipe_for
 from pipelines.pictures.open import BadPicture, keep_bytes, open_classes, open_photo
 from pipelines.pictures.square import Box, make_square
-from pipelines.plan.photos import FACTS, MISSING, PHOTO_SCHEMA, file_name, list_photos, picture_column, say_person
-from pipelines.plan.pieces import SAMPLES, claim, new_rows, read_pieces
+from pipelines.plan.chains import read_chain
+from pipelines.plan.claim import claim, read_recipe, read_run
+from pipelines.plan.listing import ListDigest, Row, extend_by_rows, new_rows
+from pipelines.plan.photos import FACTS, MISSING, PHOTO_SCHEMA, file_name, list_photos, picture_column
+from pipelines.plan.pieces import read_pieces, read_whole_pieces
 from pipelines.plan.stored import ChainPlan
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import noise_id
@@ -148,26 +151,38 @@ def write_thermalize_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> T
         UserError: no picture is there, `out` holds another run (what differs is named), or pictures that are planned have
             changed or gone.
     """
-    rows = list_photos(job)
-    masked = bool(rows[0]["mask"])
-    chain = chain_for(job, bundle, masked)
-    recipe = recipe_for(job, chain, say_person(job, rows))
+    photos = list_photos(job)
+    chain = chain_for(job, bundle, photos.has_classes)
+    recipe = recipe_for(job, chain, photos.person)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)
-    new = list(new_rows(pieces, rows, ["picture"], FACTS))
     if job.limit is not None and job.limit < pieces.samples:
         raise UserError(
             f"{out.uri} is planned for {pieces.samples} pictures, and {job.limit} are asked for: a run can grow, not shrink. "
             "Choose another --out for fewer."
         )
-    new = new if job.limit is None else new[: max(0, job.limit - pieces.samples)]
-    if new:
-        groups = [new[start : start + recipe.partition] for start in range(0, len(new), recipe.partition)]
-        pieces = pieces.extend(
-            {SAMPLES: (pa.Table.from_pylist(group, schema=PHOTO_SCHEMA) for group in groups)},
-            start=pieces.items,
-            stop=pieces.items + len(new),
-            digest=digest_of([[row[key] for key in FACTS] for row in new]),
-            extent={"name": job.name, "limit": job.limit},
-        )
+    facts = ListDigest()
+    pieces = extend_by_rows(
+        pieces,
+        _take(new_rows(pieces, photos.rows, ["picture"], FACTS), job.limit and job.limit - pieces.samples),
+        PHOTO_SCHEMA,
+        recipe.partition,
+        note=lambda rows: facts.add([row[key] for key in FACTS] for row in rows),
+        digest=facts.hexdigest,
+        extent={"name": job.name, "limit": job.limit},
+    )
     return ThermalizePlan(out, job, bundle, recipe, chain, pieces)
+
+
+def _take(rows: Iterator[Row], count: int | None) -> Iterator[Row]:
+    """Yield the first `count` rows, all by default; the others are only looked at, for planned ones that have changed or gone."""
+    yield from itertools.islice(rows, count)
+    for _ in rows:
+        pass
+
+
+def read_thermalize_plan(out: Storage) -> ThermalizePlan:
+    """Return the plan in `out`, with the recipe that it was made from. Raises what `read_chain` raises."""
+    recipe, bundle = read_recipe(out)
+    job = ThermalizeJob.model_validate(read_run(out)["job"])
+    return ThermalizePlan(out, job, bundle, recipe, read_chain(out), read_whole_pieces(out))

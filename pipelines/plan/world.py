@@ -12,7 +12,7 @@ from models.synthworld.sampling.domain import digest as domain_digest
 from models.synthworld.sampling.domain import load_domain
 from models.weights.bundle import LICENCES
 from pipelines.config.recipe import Recipe
-from pipelines.plan.pieces import read_run
+from pipelines.plan.claim import read_run
 from pipelines.rows.schema import WORLD
 from pipelines.storage.commits import MANIFEST
 from pipelines.storage.uri import Storage

@@ -1,7 +1,7 @@
 """`thermapair clean`: delete what no commit record names: shards of attempts that were given up, half-written files."""
 
 from models.errors import UserError
-from pipelines.plan.pieces import RUN
+from pipelines.plan.claim import RUN
 from pipelines.storage.commits import Commit, read_commits
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage

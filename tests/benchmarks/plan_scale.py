@@ -103,8 +103,8 @@ def crowd(count: str, angle: str) -> dict[str, Any]:
     """Choose people of the starter's distribution; what is said where they find no room."""
     from models.errors import UserError
     from models.weights.bundle import load_bundle
-    from pipelines.plan.identities import Reference
-    from pipelines.plan.sampling import choose_candidates
+    from pipelines.plan.people.identities import Reference
+    from pipelines.plan.people.sampling import choose_candidates
 
     reference, begin, told = Reference.of(load_bundle("starter")), time.perf_counter(), {}
     try:

@@ -15,7 +15,7 @@ from models.faces.scrfd import SCRFD
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines import embed
-from pipelines.plan.given import GivenPeople
+from pipelines.plan.people.given import GivenPeople
 from pipelines.run.driver import end_run
 from pipelines.storage.commits import list_finished, read_commits
 from pipelines.storage.uri import Storage

@@ -12,7 +12,7 @@ from pipelines.config.generate import chain_for, recipe_for
 from pipelines.config.job import Encoding, load_job
 from pipelines.config.profile import Limits
 from pipelines.plan.attributes import IDENTITY
-from pipelines.plan.people import people_of
+from pipelines.plan.people.source import people_of
 from pipelines.plan.samples import samples_of
 from pipelines.rows.schema import RECORD
 from pipelines.run.chain import Chain

@@ -23,9 +23,9 @@ from pipelines.config.recipe import VERSION
 from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
 from pipelines.plan.chains import read_chain
+from pipelines.plan.claim import RUN
 from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import GeneratePlan, read_plan
-from pipelines.plan.pieces import RUN
 from pipelines.report.card import render_card
 from pipelines.storage.uri import Storage
 from tests.pipelines import small

@@ -18,9 +18,9 @@ from pipelines.config.job import GenerateJob
 from pipelines.plan import extend
 from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import GeneratePlan
-from pipelines.plan.identities import Identity, Reference
+from pipelines.plan.people.identities import Identity, Reference
+from pipelines.plan.people.sampling import SampledPeople
 from pipelines.plan.pieces import Piece, Pieces, chunk_sizes, read_pieces
-from pipelines.plan.sampling import SampledPeople
 from pipelines.storage.uri import Storage
 
 Job = Callable[..., GenerateJob]

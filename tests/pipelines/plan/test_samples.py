@@ -23,9 +23,9 @@ from pipelines.config.profile import Profile, load_profile
 from pipelines.config.request import check_request
 from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import read_plan
-from pipelines.plan.given import GivenPeople
-from pipelines.plan.identities import RECOGNISER, Identity, Reference
-from pipelines.plan.sampling import sample_people
+from pipelines.plan.people.given import GivenPeople
+from pipelines.plan.people.identities import RECOGNISER, Identity, Reference
+from pipelines.plan.people.sampling import sample_people
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 

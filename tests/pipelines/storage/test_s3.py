@@ -19,9 +19,9 @@ from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.plan.extend import write_plan
-from pipelines.plan.given import GivenPeople
-from pipelines.plan.identities import people_table
-from pipelines.plan.people import people_of
+from pipelines.plan.people.given import GivenPeople
+from pipelines.plan.people.identities import people_table
+from pipelines.plan.people.source import people_of
 from pipelines.run.writer import write_partition
 from pipelines.storage.uri import Storage
 from tests.pipelines import small

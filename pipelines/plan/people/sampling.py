@@ -13,8 +13,8 @@ import numpy as np
 from models.config import digest_of
 from models.errors import UserError
 from models.seeds import seed_of
-from pipelines.plan.capacity import NEVER, Capacity, chance_of_near, estimate
-from pipelines.plan.identities import Identity, Reference
+from pipelines.plan.people.capacity import NEVER, Capacity, chance_of_near, estimate
+from pipelines.plan.people.identities import Identity, Reference
 
 BLOCK = 512
 """Candidates, and people of a block."""

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from models.weights.bundle import Bundle
 from pipelines.config.job import Identities
-from pipelines.plan.given import GivenPeople
-from pipelines.plan.identities import Identity, Reference
-from pipelines.plan.sampling import SampledPeople
+from pipelines.plan.people.given import GivenPeople
+from pipelines.plan.people.identities import Identity, Reference
+from pipelines.plan.people.sampling import SampledPeople
 
 
 class People(Protocol):

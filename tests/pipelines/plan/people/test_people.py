@@ -12,12 +12,11 @@ from models.errors import UserError
 from models.seeds import seed_of
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.job import Identities
-from pipelines.plan import sampling
-from pipelines.plan.capacity import chance_of_near
-from pipelines.plan.given import GivenPeople
-from pipelines.plan.identities import Identity, Reference, check_embedding
-from pipelines.plan.people import People, people_of
-from pipelines.plan.sampling import (
+from pipelines.plan.people import sampling
+from pipelines.plan.people.capacity import chance_of_near
+from pipelines.plan.people.given import GivenPeople
+from pipelines.plan.people.identities import Identity, Reference, check_embedding
+from pipelines.plan.people.sampling import (
     PATIENCE,
     Crowd,
     Directions,
@@ -26,6 +25,7 @@ from pipelines.plan.sampling import (
     identity_id,
     sample_people,
 )
+from pipelines.plan.people.source import People, people_of
 
 
 def one_by_one(reference: Reference, count: int, minimum_angle: float, seed: int) -> list[tuple[str, np.ndarray]]:
@@ -184,7 +184,7 @@ def everyone(people: People, start: int, stop: int) -> list[Identity]:
 
 
 def test_given_people_come_in_blocks_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.plan.given.BLOCK", 7)
+    monkeypatch.setattr("pipelines.plan.people.given.BLOCK", 7)
     path = file_of(tmp_path / "a.parquet", 40, p3='{"sex": "man"}')
     people = GivenPeople(path)
     rows = pq.read_table(path).to_pylist()

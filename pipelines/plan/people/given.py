@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from models.attributes import ATTRIBUTES
 from models.errors import UserError
 from models.weights.bundle import Bundle
-from pipelines.plan.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, check_embedding, recogniser_of
+from pipelines.plan.people.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, check_embedding, recogniser_of
 from pipelines.storage.uri import Storage, fault, remote
 
 BLOCK = 1024
