@@ -21,8 +21,8 @@ from models.config import apply_edit, check, digest_of
 from models.errors import UserError
 from models.evaluation.tfake import landmarks, thermal
 from models.evaluation.tfake.cells import JOINT, LANDMARKS, TABLES, TRUTH, Cell, cells, thermal_row, weight_row
-from models.evaluation.tfake.pools import KEPT, rendered
-from models.evaluation.tfake.recipe import READ, ROOMLESS, Recipe
+from models.evaluation.tfake.pools import RENDERED_COLUMNS, render_pool
+from models.evaluation.tfake.recipe import ROOMLESS, TEST_POOLS, Recipe
 from models.evaluation.tfake.tables import best_weight, tables
 from models.synthworld.sampling.domain import digest as domain_digest
 from models.synthworld.sampling.domain import load_domain
@@ -88,7 +88,7 @@ class Bench:
         self.commit, self.rendering = commit_of(), 0.0
         self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work"
         thermal_only = recipe.field and not has_pairs(recipe.field, recipe)
-        self.readable = tuple(name for name in READ if not (thermal_only and name == "field"))
+        self.readable = tuple(name for name in TEST_POOLS if not (thermal_only and name == "field"))
         self.pool = lru_cache(POOLS_IN_MEMORY)(self._pool)
 
     def missing(self, chosen: tuple[str, ...]) -> list[Cell]:
@@ -112,7 +112,7 @@ class Bench:
     def _facts(self, cell: Cell) -> dict[str, Any]:
         if cell.row == TRUTH:
             pools = {name: self.pool(name, cell.gap) for name in self.readable}
-            truth = {name: {TRUTH: thermal.read(rows["thermal"], rows, self.recipe)} for name, rows in pools.items()}
+            truth = {name: {TRUTH: thermal.measure(rows["thermal"], rows, self.recipe)} for name, rows in pools.items()}
             return {"measures": _rounded(truth)}
         if cell.table == "baselines":
             lab = self.pool("lab", cell.gap)
@@ -131,11 +131,11 @@ class Bench:
 
     def _read(self, folder: Path, cell: Cell, name: str) -> thermal.Values:
         model, rows = load_thermalizer(folder), self.pool(name, cell.gap)
-        raw = thermal.answers(model, rows)
+        raw = thermal.predict(model, rows)
         if thermal_row(*cell[:2]).pairs == "radiometric":
-            return thermal.read(raw, rows, self.recipe)
-        degrees = thermal.calibrated(model, self.pool("calibration", cell.gap), rows)
-        return thermal.read(degrees, rows, self.recipe) | {"mae_raw": thermal.read(raw, rows, self.recipe)["mae"]}
+            return thermal.measure(raw, rows, self.recipe)
+        degrees = thermal.predict_calibrated(model, self.pool("calibration", cell.gap), rows)
+        return thermal.measure(degrees, rows, self.recipe) | {"mae_raw": thermal.measure(raw, rows, self.recipe)["mae"]}
 
     def _landmarks(self, cell: Cell) -> dict[str, Any]:
         """Train a landmarker on what a thermalizer of the same seed makes, and look for faces with it."""
@@ -144,11 +144,11 @@ class Bench:
         folder, faces = self.thermalizer(source), self.pool("faces", cell.gap)
         row = LANDMARKS[JOINT if joint else cell.row]
         with self._hooks() as hooks:
-            model, threshold = landmarks.trained(
+            model, threshold = landmarks.train_row(
                 row, cell.seed, self.recipe, faces, self.pool("checker", cell.gap), folder.resolve(), hooks
             )
         adapters = landmarks.Adapters(faces)
-        found = landmarks.read(model, self.pool("frames", cell.gap), adapters, self.recipe)
+        found = landmarks.measure(model, self.pool("frames", cell.gap), adapters, self.recipe)
         return {"measures": {"frames": found}, "threshold": threshold}
 
     def thermalizer(self, cell: Cell) -> Path:
@@ -159,7 +159,7 @@ class Bench:
             return folder
         row, weight = thermal_row(*cell[:2]), self._weight(cell)
         with self._hooks() as hooks:
-            model = thermal.trained(row, weight, cell.seed, cell.gap, self.recipe, self.pool, hooks)
+            model = thermal.train_row(row, weight, cell.seed, cell.gap, self.recipe, self.pool, hooks)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             save_thermalizer(model, Path(scratch) / name)
@@ -194,13 +194,13 @@ class Bench:
             return field_rows(self.recipe.field, self.recipe, frames=name == "frames")
         pool = self.recipe.pool(name)
         size = self.recipe.frame if pool.detailed else self.recipe.size
-        digest = digest_of(list(pool), gap, size, domain_digest(load_domain(pool.domain, gap)), KEPT)
+        digest = digest_of(list(pool), gap, size, domain_digest(load_domain(pool.domain, gap)), RENDERED_COLUMNS)
         path = self.work / "pools" / f"{name}-{gap:g}-{digest}.npz"
         if path.is_file():
             with np.load(path) as kept:
                 return dict(kept)
         before = time.process_time()
-        rows = rendered(pool, gap, size)
+        rows = render_pool(pool, gap, size)
         seconds = round(time.process_time() - before, 2)
         self.rendering += seconds
         path.parent.mkdir(parents=True, exist_ok=True)

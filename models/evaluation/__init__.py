@@ -1,1 +1,1 @@
-"""How models are read on people whom they were not trained on: errors, with intervals over people."""
+"""How models do on people whom they were not trained on: errors, with intervals over people."""

@@ -1,4 +1,4 @@
-"""Read a label adapter on people it has not seen, beside what simpler conversions reach, on true and on predicted points."""
+"""Measure a label adapter on people it has not seen, beside simpler conversions, on true and on predicted points."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ RIDGE = 1e-3
 """Weight of the squared coefficients beside the mean squared error, in face sizes: dense points are nearly collinear."""
 
 
-def on_truth(
+def errors_on_truth(
     model: Adapter, training: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, float]:
     """Return "NME W/H" on true points of test people; both arguments are source [N, L, 2] and target [N, L', 2], pixels.
@@ -19,14 +19,14 @@ def on_truth(
     where they do.
     """
     source, target = test
-    found = {"adapter": adapt_points(model, source), "affine": affine(*training, source)}
+    found = {"adapter": adapt_points(model, source), "affine": convert_affinely(*training, source)}
     known = conversion_weights(model.config.source, model.config.target)
     if known is not None:
         found["rule"] = known @ source
     return {name: float(nme(points, target).mean()) for name, points in found.items()}
 
 
-def on_predictions(
+def errors_on_predictions(
     model: Adapter, source: np.ndarray, target: np.ndarray, labels: np.ndarray, people: np.ndarray
 ) -> dict[str, float]:
     """Return "NME W/H" to the true `target` [N, L', 2] of converted predictions `source` [N, L, 2] of a landmarker.
@@ -46,14 +46,15 @@ def on_predictions(
     return {name: float(nme(points, target).mean()) for name, points in found.items()}
 
 
-def affine(source: np.ndarray, target: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Return `asked` [M, L, 2] through the affine map of coordinates that takes `source` [N, L, 2] nearest to `target`."""
+def convert_affinely(source: np.ndarray, target: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return `points` [M, L, 2] through the affine map of coordinates that takes `source` [N, L, 2] nearest to `target`."""
+    # Ridge regression on coordinates that are centred and scaled by the source's own face.
     inputs, middle, size = _flat(source)
     wanted = ((target - middle) / size).reshape(len(target), -1)
     gram = inputs.T @ inputs / len(inputs) + RIDGE * np.eye(inputs.shape[1]) / inputs.shape[1]
     weights = np.linalg.solve(gram, inputs.T @ wanted / len(inputs))
-    inputs, middle, size = _flat(asked)
-    return (inputs @ weights).reshape(len(asked), -1, 2) * size + middle
+    inputs, middle, size = _flat(points)
+    return (inputs @ weights).reshape(len(points), -1, 2) * size + middle
 
 
 def _flat(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

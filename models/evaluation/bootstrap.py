@@ -35,12 +35,13 @@ def interval(
     runs = {len(sample) for sample in samples} - {1}
     if len(people) != 1 or len(runs) > 1:
         raise ValueError(f"samples must share people and seeds, got shapes {[sample.shape for sample in samples]}")
+    # The same draws of people and seeds for all samples; a sample of one seed has no seeds to draw.
     count, seeds = people.pop(), runs.pop() if runs else 1
     rng = np.random.default_rng(seed)
     who = rng.integers(count, size=(draws, 1, count))
     which = rng.integers(seeds, size=(draws, seeds, 1))
-    found = statistic(*(sample[which if len(sample) > 1 else 0, who] for sample in samples))
-    known = found[np.isfinite(found)]
+    values = statistic(*(sample[which if len(sample) > 1 else 0, who] for sample in samples))
+    known = values[np.isfinite(values)]
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if known.size else (np.nan, np.nan)
     return Estimate(float(statistic(*samples)), float(low), float(high))
 

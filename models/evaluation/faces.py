@@ -1,4 +1,4 @@
-"""What a face part's card says of people it has never seen: found, told apart, and told apart without colour."""
+"""Measure a face part on people it has never seen: are they found, told apart, and told apart without colour?"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,9 +41,9 @@ def evaluate_recogniser(
         pictures, points = batch["visible"], five_points(np.asarray(batch["landmarks_70"]).reshape(-1, 70, 2))
         names.append(batch["identity_id"].astype(str))
         crops = align(pictures, points)
-        found = {"": embed(recogniser, crops, BATCH), "grey_": embed(recogniser, grey(crops), BATCH)}
+        found = {"": embed(recogniser, crops, BATCH), "grey_": embed(recogniser, to_grey(crops), BATCH)}
         if pack is not None:
-            found["detected_"], counts = _detected(pack, pictures, batch["bbox"])
+            found["detected_"], counts = _embed_detected(pack, pictures, batch["bbox"])
             finds.append(counts)
         vectors.append(found)
     if not names:
@@ -52,7 +52,7 @@ def evaluate_recogniser(
     result: dict[str, float] = {"pictures": float(len(people)), "people": float(len(known))}
     for prefix in vectors[0]:
         embeddings = np.concatenate([part[prefix] for part in vectors])
-        metrics = recognition(embeddings, people, rounds)
+        metrics = recognition_metrics(embeddings, people, rounds)
         result |= {f"{prefix}{name}": value for name, value in metrics.items()}
     if finds:
         hits, extra = np.concatenate(finds).T
@@ -60,7 +60,7 @@ def evaluate_recogniser(
     return result
 
 
-def recognition(embeddings: np.ndarray, identity: np.ndarray, rounds: int) -> dict[str, float]:
+def recognition_metrics(embeddings: np.ndarray, identity: np.ndarray, rounds: int) -> dict[str, float]:
     """Return verification and rank-1 metrics of embeddings [N, 512] of people `identity` [N]."""
     found = verification(embeddings, identity, 1e-3, rounds=rounds)
     result = {
@@ -78,17 +78,18 @@ def recognition(embeddings: np.ndarray, identity: np.ndarray, rounds: int) -> di
     return result
 
 
-def grey(crops: np.ndarray) -> np.ndarray:
-    """Return luminance (ITU-R BT.601) in all three channels, uint8."""
-    luminance = (crops @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+def to_grey(pictures: np.ndarray) -> np.ndarray:
+    """Return pictures uint8 [..., 3] with their luminance (ITU-R BT.601) in all three channels."""
+    luminance = (pictures @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
     return np.repeat(luminance[..., None], 3, axis=-1)
 
 
-def _detected(pack: Pack, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _embed_detected(pack: Pack, pictures: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return embeddings [B, 512] from the detector's own points (zero for a missed face), and [B, 2] hits and extras."""
     vectors = np.zeros((len(pictures), EMBEDDING), np.float32)
     counts = np.zeros((len(pictures), 2))
     crops = []
+    # One look at each picture whole, at the nearest side that the detector's strides divide.
     side = max(STRIDES) * round(pictures.shape[1] / max(STRIDES))
     for row, found in enumerate(pack.find(list(pictures), [(side, side)])):
         counts[row, 0] = count_recalled(found.boxes, boxes[row][None])

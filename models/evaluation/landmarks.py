@@ -1,4 +1,4 @@
-"""Read a landmarker on people it was not trained on: errors by modality and by yaw, and how honest its variances are.
+"""Measure a landmarker on people it was not trained on: errors by modality and by yaw, and how honest its variances are.
 
 Faces in crowded frames are in `crowds`.
 """
@@ -52,21 +52,22 @@ def looks(
     for name, pictures in modalities(rows, thermalizer).items():
         yield name, [Look(*one) for one in zip(pictures, points, boxes, strict=True)]
     if domain is not None and domain.capture.thermal not in ("none", "apparent"):
-        yield domain.capture.thermal, [photographed(rows, k, standard, domain) for k in range(len(points))]
+        yield domain.capture.thermal, [photograph(rows, k, standard, domain) for k in range(len(points))]
 
 
-def photographed(rows: Columns, row: int, standard: int, domain: Domain) -> Look:
+def photograph(rows: Columns, row: int, standard: int, domain: Domain) -> Look:
     """Return what the thermal camera of `domain` delivers of a row at its own resolution, and where the points lie in it."""
     apparent, valid = (torch.from_numpy(np.asarray(rows[name][row])) for name in ("thermal", "valid"))
     box = np.asarray(rows["bbox"][row], np.float64)
     name = tuple(str(rows[key][row]) for key in ("identity_id", "view", "condition"))
-    taken = capture(apparent.float(), valid, float(box[3] - box[1]), domain, *name)
-    scale, shift = taken.picture.shape[0] / apparent.shape[0], np.array(taken.shift)
+    captured = capture(apparent.float(), valid, float(box[3] - box[1]), domain, *name)
+    # The camera's pixels are larger than the world's, and its view is shifted.
+    scale, shift = captured.picture.shape[0] / apparent.shape[0], np.array(captured.shift)
     points = np.asarray(rows[f"landmarks_{standard}"][row]) * scale + shift
-    return Look(taken.picture.numpy(), points, box * scale + np.tile(shift, 2))
+    return Look(captured.picture.numpy(), points, box * scale + np.tile(shift, 2))
 
 
-def answers(
+def predict(
     finder: Detector, test: Iterable[Columns], thermalizer: str, domain: Domain | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return modality -> truth, found [N, L, 2] px, variance [N, L] px^2, seen bool [N, L], yaw [N] degrees, size [N] px.
@@ -81,21 +82,21 @@ def answers(
         if not known.any():
             continue
         rows = {name: values[known] for name, values in whole.items()}
-        for name, shown in looks(rows, standard, thermalizer, domain):
-            faces = [finder.at_boxes(look.picture, look.box[None])[0] for look in shown]
-            part = {
-                "truth": np.stack([look.points for look in shown]),
+        for name, row_looks in looks(rows, standard, thermalizer, domain):
+            faces = [finder.at_boxes(look.picture, look.box[None])[0] for look in row_looks]
+            batch = {
+                "truth": np.stack([look.points for look in row_looks]),
                 "found": np.stack([face.points for face in faces]),
                 "variance": np.stack([face.variance for face in faces]),
                 "seen": rows[f"seen_{standard}_{'visible' if name == 'rgb' else 'thermal'}"],
-                "yaw": np.asarray(rows["pose"])[:, 0] if "pose" in rows else np.zeros(len(shown)),
-                "size": np.array([np.sqrt((look.box[2:] - look.box[:2]).prod()) for look in shown]),
+                "yaw": np.asarray(rows["pose"])[:, 0] if "pose" in rows else np.zeros(len(row_looks)),
+                "size": np.array([np.sqrt((look.box[2:] - look.box[:2]).prod()) for look in row_looks]),
             }
-            for key, values in part.items():
+            for key, values in batch.items():
                 collected.setdefault(name, {}).setdefault(key, []).append(values)
     if not collected:
         raise UserError(f"no row has its {standard} landmarks to compare with")
-    return {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in collected.items()}
+    return {name: {k: np.concatenate(v) for k, v in columns.items()} for name, columns in collected.items()}
 
 
 def fit_margin(folder: Path, rows: Columns, thermalizer: str) -> float:
@@ -106,7 +107,7 @@ def fit_margin(folder: Path, rows: Columns, thermalizer: str) -> float:
     finder, errors = load_detector(folder), dict[float, float]()
     for margin in MARGINS:
         finder.margin = margin
-        found = answers(finder, [{name: values for name, values in rows.items() if name != "thermal"}], thermalizer)
+        found = predict(finder, [{name: values for name, values in rows.items() if name != "thermal"}], thermalizer)
         errors[margin] = float(np.mean([nme(each["found"], each["truth"]).mean() for each in found.values()]))
     best = min(errors, key=lambda margin: errors[margin])
     write_detection(folder, margin=best)
@@ -119,11 +120,12 @@ def calibrate(folder: Path, validation: Iterable[Columns], thermalizer: str) -> 
     `thermal` is fitted on the thermalizer's pictures: a data set that is generated holds such pictures. Without a thermalizer
     it is fitted on the rows' own thermal pictures, and stays as it is where there are none.
     """
-    found = answers(load_detector(folder), validation, thermalizer)
-    fitted = {"visible": "rgb", "thermal": "thermal" if thermalizer else "true"}
+    found = predict(load_detector(folder), validation, thermalizer)
+    # The modality that each stored factor is fitted on.
+    fitted_on = {"visible": "rgb", "thermal": "thermal" if thermalizer else "true"}
     factors = {
         stored: scale_factor(_distance(found[name]), found[name]["variance"])
-        for stored, name in fitted.items()
+        for stored, name in fitted_on.items()
         if name in found
     }
     write_calibration(folder, read_calibration(folder) | factors)
@@ -143,17 +145,20 @@ def evaluate_landmarker(
     grows on the other points; above 1 the landmarker knows what thermal does not show (70 landmarks alone).
     """
     factors = read_calibration(folder)
-    found, metrics = answers(load_detector(folder), test, thermalizer, domain), dict[str, float]()
+    found, metrics = predict(load_detector(folder), test, thermalizer, domain), dict[str, float]()
     for name, values in found.items():
+        # Errors, and the variances of hidden and seen points.
         unit = 100 / values["size"][:, None]
         variance = values["variance"] * factors.get("visible" if name == "rgb" else "thermal", 1.0)
         metrics |= {f"{name}_{key}": value for key, value in errors_by_yaw(values).items()}
         given = np.where(np.isfinite(values["truth"]).all(axis=2), variance, np.nan)
         metrics[f"{name}_hidden_variance"] = hidden_variance(given, values["seen"])
+        # How honest the variances are, in hundredths of the face's size.
         distance = _distance(values)
         metrics |= {f"{name}_{key}": value for key, value in summary(distance * unit, variance * unit**2).items()}
         known = np.isfinite(distance)
         metrics[f"{name}_coverage_0.9_raw"] = coverage(distance[known], values["variance"][known], 0.9)
+    # How much less sure the landmarker is of what thermal does not show.
     if "thermal" in found and found["rgb"]["variance"].shape[1] == 70:
         ratio = np.median(found["thermal"]["variance"] / found["rgb"]["variance"], axis=0)
         weak = np.isin(np.arange(70), FACELESS_IN_THERMAL)
@@ -184,8 +189,8 @@ def hidden_variance(variance: np.ndarray, seen: np.ndarray) -> float:
     return float(np.median(known)) if known else math.nan
 
 
-def searched(folder: Path, test: Iterable[Columns], domain: Domain) -> dict[str, float]:
-    """Return the figures of the sliding window on the frames of `domain`'s camera, whose boxes nobody told it.
+def measure_search(folder: Path, test: Iterable[Columns], domain: Domain) -> dict[str, float]:
+    """Return the figures of the sliding window on the frames of `domain`'s camera, without boxes.
 
     `frame_nme` is "NME W/H" of the surest window of every frame, `frame_nme_sure` of those below the trained threshold,
     `frame_missed` the share that is not. Frames smaller than half as much again as the window are enlarged to it.
@@ -194,7 +199,7 @@ def searched(folder: Path, test: Iterable[Columns], domain: Domain) -> dict[str,
     side = finder.config.size
     for rows in test:
         for row in range(len(rows["bbox"])):
-            look = photographed(rows, row, finder.config.standard, domain)
+            look = photograph(rows, row, finder.config.standard, domain)
             short = 1.5 * side / min(look.picture.shape)
             finder.search = Search(finest=min(0, -math.ceil(math.log(short) / -math.log(Search.eta))))
             face = finder.best(look.picture)

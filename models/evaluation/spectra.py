@@ -11,18 +11,20 @@ def radial_power(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
     Pixels outside `keep` (bool) take the mean of those inside; a Hann window hides the borders.
     """
+    # Zero outside the person, zero mean inside, and a window: no edge is left but the picture's own.
     size = values.shape[-1]
     inside = np.where(keep, values, 0.0).sum(axis=(1, 2)) / np.maximum(keep.sum(axis=(1, 2)), 1)
     flat = np.where(keep, values - inside[:, None, None], 0.0)
     window = np.hanning(size + 1)[:size]
     power = np.abs(np.fft.fft2(flat * np.outer(window, window), norm="ortho")) ** 2
+    # Mean power on rings of whole radius.
     axis = np.fft.fftfreq(size, 1 / size)
     radius = np.rint(np.hypot(*np.meshgrid(axis, axis))).astype(int)
     rings = [power[:, radius == k].mean() for k in range(1, size // 2)]
     return np.array(rings)
 
 
-def spectral_distance(found: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> float:
+def spectral_distance(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> float:
     """Return the mean absolute difference of the log10 radial power of two sets of pictures [B, S, S]."""
-    ours, theirs = (np.log10(radial_power(v, keep) + FLOOR) for v in (found, truth))
+    ours, theirs = (np.log10(radial_power(v, keep) + FLOOR) for v in (prediction, truth))
     return float(np.abs(ours - theirs).mean())

@@ -1,4 +1,4 @@
-"""Read a thermalizer beside its baselines on rows that it was not trained on."""
+"""Measure a thermalizer beside its baselines on rows that it was not trained on."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,10 +17,10 @@ def evaluate_thermalizer(
 ) -> dict[str, float]:
     """Return the thermalizer's errors in kelvin, those of every baseline, and its skill.
 
-    training: rows to fit the baselines to. test: a function that starts an iteration over the rows to be read.
+    training: rows to fit the baselines to. test: a function that starts an iteration over the rows to measure on.
     `skill` places the error between the table of class and condition (0) and the oracle that knows every region's true
     mean (1); `skill_offset` does so after each picture's mean error is removed. Rows that also hold `seen_classes` are
-    read once more with these as the thermalizer's input: `parsed_*`.
+    predicted once more with these as the thermalizer's input: `parsed_*`.
     """
     model = load_thermalizer(weights)
     baselines = Baselines(training)
@@ -31,6 +31,7 @@ def evaluate_thermalizer(
             errors["parsed"].add(rows, predict(model, {**rows, "classes": rows["seen_classes"]}))
         for name in Baselines.NAMES:
             errors[name].add(rows, baselines.predict(name, rows))
+    # One line of metrics: the thermalizer's own, its skill, and the mean errors of the rest by name.
     found = {name: collected.summary() for name, collected in errors.items()}
     metrics = dict(found["thermalizer"])
     for key, name in (("mae", "skill"), ("mae_offset", "skill_offset")):

@@ -1,4 +1,4 @@
-"""How well the visible model keeps who it was asked for, by a recogniser that had no part in making it.
+"""How well the visible model keeps the identity that it was given, by a recogniser that had no part in making it (the judge).
 
     python -m models.evaluation.visible --visible models/starter/visible --faces models/starter/faces --judge models/starter-judge
 
@@ -19,6 +19,7 @@ import numpy as np
 from models.captions.grammar import write_caption
 from models.card import update_metrics
 from models.errors import UserError
+from models.evaluation.faces import to_grey
 from models.faces.align import align
 from models.faces.metrics import unit_vectors
 from models.faces.settings import Options as FacesOptions
@@ -60,13 +61,20 @@ def people(count: int, views: int, size: int, split: str = "test", domain: str =
     return People(np.stack(pictures), np.stack(points), captions)
 
 
-def measured(stage: Stage, settings: Settings, faces: Path, judge: Path, shown: People) -> dict[str, float]:
-    """Return rank-1 shares and cosines; see the module for what is asked of whom."""
+def measure(stage: Stage, settings: Settings, faces: Path, judge: Path, shown: People) -> dict[str, float]:
+    """Return rank-1 shares and cosines, as the module describes them.
+
+    faces: pack of the bundle's recogniser, which conditions the model. judge: folder of the other one. Rank-1 is the share of
+    generated pictures whose nearest person in the gallery is the right one: the gallery holds the mean of a person's other
+    views (`rank1`), or one picture each (`rank1_one_picture`). `rank1_true_view` looks up the true last view instead.
+    """
     count, views = shown.pictures.shape[:2]
     flat, points = shown.pictures.reshape(-1, *shown.pictures.shape[2:]), shown.landmarks.reshape(-1, 70, 2)
+    # Generate the last view of everybody from the mean embedding of the others.
     own = cache.embed_pictures(flat, points, str(faces.absolute())).reshape(count, views, -1)
     asked = unit_vectors(own[:, :-1].mean(axis=1))
-    made = _made(stage, settings, asked, shown.captions)
+    made = _generate(stage, settings, asked, shown.captions)
+    # Find the faces in what was generated: a picture without one fails.
     found = Faces({"model": faces}, FacesOptions())({"visible": made}, NoOptions(), BATCH)
     there = found["faces"] > 0
     result = {
@@ -75,37 +83,32 @@ def measured(stage: Stage, settings: Settings, faces: Path, judge: Path, shown: 
         "cosine_to_asked": _mean_cosine(found["found_embedding"], asked),
     }
     result["cosine_of_true_views"] = _mean_cosine(own[:, -1], asked)
-    for name, colours in (("", False), ("grey_", True)):
-        true = _judged(judge, _grey(flat) if colours else flat, points).reshape(count, views, -1)
+    # The judge looks everybody up among the true renders, in colour and in grey.
+    for name, grey in (("", False), ("grey_", True)):
+        true = _embed_renders(judge, to_grey(flat) if grey else flat, points).reshape(count, views, -1)
         probe = np.full((count, true.shape[-1]), np.nan, np.float32)
-        pictures = _grey(made) if colours else made
-        probe[there] = _looked_at(judge, pictures[there], found["keypoints"][there])
+        pictures = to_grey(made) if grey else made
+        probe[there] = _embed_generated(judge, pictures[there], found["keypoints"][there])
         result[f"{name}rank1"] = _rank_one(probe, unit_vectors(true[:, :-1].mean(axis=1)))
         result[f"{name}rank1_one_picture"] = _rank_one(probe, true[:, 0])
         result[f"{name}rank1_true_view"] = _rank_one(true[:, -1], unit_vectors(true[:, :-1].mean(axis=1)))
     return {name: float(value) for name, value in result.items()}
 
 
-def _made(stage: Stage, settings: Settings, asked: np.ndarray, captions: list[str]) -> np.ndarray:
+def _generate(stage: Stage, settings: Settings, asked: np.ndarray, captions: list[str]) -> np.ndarray:
     names = np.array([f"judge-{row}" for row in range(len(asked))])
     rows = {"caption": np.array(captions, object), "embedding": asked, "noise_id": names}
     return stage(rows, settings, BATCH)["visible"]
 
 
-def _judged(judge: Path, pictures: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+def _embed_renders(judge: Path, pictures: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Return the judge's unit embeddings of renders, aligned on their true landmarks."""
     return cache.embed_pictures(pictures, landmarks, str(judge.absolute()))
 
 
-def _looked_at(judge: Path, pictures: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+def _embed_generated(judge: Path, pictures: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """Return the judge's unit embeddings of made pictures, aligned on the five points that were found."""
     return cache.embed_crops(align(pictures, keypoints), str(judge.absolute()))
-
-
-def _grey(pictures: np.ndarray) -> np.ndarray:
-    """Return luminance (ITU-R BT.601) in all three channels."""
-    luminance = pictures @ np.array([0.299, 0.587, 0.114])
-    return np.repeat(luminance.round().astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def _rank_one(probes: np.ndarray, gallery: np.ndarray) -> float:
@@ -137,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
         side = stage.parts.unet.config.sample_size * stage.factor
         shown = people(given.people, given.views, side, given.split)
         settings = Settings(steps=given.steps, guidance=given.guidance)
-        values = measured(stage, settings, given.faces, given.judge, shown)
+        values = measure(stage, settings, given.faces, given.judge, shown)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -43,8 +43,8 @@ def measure_adapters(bundle: Bundle, training: str, test: str, *, card: bool = F
         # Errors on true points, on predicted ones, and against the labels of annotators.
         true_points = pairs[1]
         labels = _label(true_points, rows)
-        figures = conversion.on_truth(model, training_pairs, pairs)
-        figures |= conversion.on_predictions(model, points, true_points, labels, rows["identity_id"])
+        figures = conversion.errors_on_truth(model, training_pairs, pairs)
+        figures |= conversion.errors_on_predictions(model, points, true_points, labels, rows["identity_id"])
         found[path.parent.name] = figures
         if card:
             update_metrics(path.parent, f"{test}, {len(true_points)} faces", figures)

@@ -53,9 +53,9 @@ def measure_landmarks(
     domain = domain_of(test)
     found = evaluate.evaluate_landmarker(folder, _rows(test, domain, limit), thermalizer if domain else "", domain)
     if domain and domain.capture.thermal not in ("none", "apparent"):
-        found |= evaluate.searched(folder, _rows(test, domain, limit), domain)
+        found |= evaluate.measure_search(folder, _rows(test, domain, limit), domain)
     if frames and domain:
-        found |= crowds.detection(folder, _spread(test, domain), frames)
+        found |= crowds.measure_detection(folder, _spread(test, domain), frames)
     if card:
         update_metrics(folder, f"{test}, one look into the true box", found)
         seal(part)

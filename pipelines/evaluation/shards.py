@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from models.classes import IGNORE
 from models.columns import Columns
 from models.errors import UserError
-from models.evaluation.tfake.pools import fitted_frame
+from models.evaluation.tfake.pools import fit_frame
 from models.evaluation.tfake.recipe import Recipe
 from pipelines.readers.charlotte import PROFILE
 from pipelines.rows.shards import Shards
@@ -42,7 +42,7 @@ def _paired(rows: Columns, recipe: Recipe) -> np.ndarray:
 
 
 def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
-    """Return rows as `rendered` does, of shards with the columns of `FRAMES`, and of `PAIRS` unless `frames`.
+    """Return rows as `render_pool` does, of shards with the columns of `FRAMES`, and of `PAIRS` unless `frames`.
 
     frames: pictures at most `recipe.frame` px wide, with `points` (column landmarks_70; NaN without) and `labels`
     (landmarks_72; NaN without) on them. `annotated` says that the 72 are a data set's own. The shards' temperature is the
@@ -80,7 +80,7 @@ def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Col
     return {
         "identity_id": rows["identity_id"],
         "pose": _pose(rows),
-        "frame": np.stack([fitted_frame(picture, side) for picture in rows["thermal"]]),
+        "frame": np.stack([fit_frame(picture, side) for picture in rows["thermal"]]),
         "side": np.full(count, side),
         "height": rows.get("face_height", (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * (side / size)),
         "points": placed("landmarks_70"),

@@ -216,7 +216,7 @@ def test_tfakes_tables_take_charlotte_with_profiles(
     monkeypatch.setattr(landmarks, "leave_subject_out", partial(leave_subject_out, steps=20))
     torch.manual_seed(0)
     network = LandmarkerConfig(size=32, width=0.25, head=32, cells=1, outputs="softplus")
-    found = landmarks.read(new_landmarker(network).eval(), frames, landmarks.Adapters({}), recipe)
+    found = landmarks.measure(new_landmarker(network).eval(), frames, landmarks.Adapters({}), recipe)
     assert np.isfinite(found["labels"]).all() and np.isnan(found["true"]).all()
     assert found["side"] == profile.tolist() and 0 < sum(found["high"]) < COUNT
     line = {"measures": {"frames": found}, "threshold": 0.0}

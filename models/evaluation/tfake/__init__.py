@@ -1,1 +1,1 @@
-"""T-FAKE's tables: a reduced recipe, what it trains, how that is read."""
+"""T-FAKE's tables: a reduced recipe, what it trains, how that is measured."""

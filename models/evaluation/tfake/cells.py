@@ -1,4 +1,4 @@
-"""The rows of the tables, each trained and read for itself: a cell is one row at one gap with one seed."""
+"""The rows of the tables, each trained and measured for itself: a cell is one row at one gap with one seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from models.evaluation.tfake.recipe import SELECTION_SEED, Recipe
 TABLES = ("baselines", "weight", "loss", "gap", "landmarks", "controls", "minmax", "reached")
 """In the order in which a seed's cells are run."""
 TRUTH = "truth"
-"""The true pictures read as an answer: patches are drawn, so even these are some way from each other."""
+"""The true pictures measured as a prediction: patches are drawn at random, so even these are some way from each other."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,11 @@ def cells(recipe: Recipe, tables: tuple[str, ...]) -> Iterator[Cell]:
         yield from (Cell("baselines", "all", gap, 0) for gap in sorted({1.0, *recipe.gaps}))
         yield Cell("baselines", TRUTH, 1.0, 0)
     for seed in sorted({*recipe.seeds, *recipe.few_seeds}):
-        yield from (cell for table in TABLES if table in tables for cell in _of(table, seed, recipe))
+        yield from (cell for table in TABLES if table in tables for cell in _cells_of(table, seed, recipe))
 
 
-def _of(table: str, seed: int, recipe: Recipe) -> Iterator[Cell]:
+def _cells_of(table: str, seed: int, recipe: Recipe) -> Iterator[Cell]:
+    """Yield the cells of one table with one seed, if the table has that seed."""
     if seed in recipe.seeds:
         if table == "loss":
             yield from (Cell("loss", row, 1.0, seed) for row in LOSSES)
@@ -107,6 +108,7 @@ def _of(table: str, seed: int, recipe: Recipe) -> Iterator[Cell]:
 
 
 def weight_row(weight: float) -> str:
+    """Return the name of the row that tries a weight of the patch term."""
     return f"patches {weight:g}"
 
 

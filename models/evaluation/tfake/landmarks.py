@@ -1,4 +1,4 @@
-"""Landmarkers of the recipe: trained by the project's loop, read on frames of the field camera, face by face."""
+"""Landmarkers of the recipe: trained by the project's loop, measured on frames of the field camera, face by face."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ import torch
 from models.augment.landmarks import Augmentation
 from models.columns import Columns
 from models.evaluation.tfake.cells import LandmarkRow
-from models.evaluation.tfake.pools import Held
+from models.evaluation.tfake.pools import MemorySource
 from models.evaluation.tfake.recipe import Recipe
 from models.landmarks.adapt import Adapter, AdapterConfig, adapt_points, fit_adapter, leave_subject_out
 from models.landmarks.detect import Detector
@@ -28,10 +28,10 @@ GREY = 0.5
 """Share of grey pictures of the RGB-only landmarkers."""
 
 
-def trained(
+def train_row(
     row: LandmarkRow, seed: int, recipe: Recipe, faces: Columns, checker: Columns, folder: Path, hooks: Hooks
 ) -> tuple[Landmarker, float]:
-    """Return the landmarker of a row, and the mean variance that 95 % of the faces of `checker` stay below.
+    """Train the landmarker of a row; return it and the mean variance that 95 % of the faces of `checker` stay below.
 
     faces: rows of `fake`. folder: the thermalizer that makes thermal rows. True temperature is read by the upper bound alone.
     """
@@ -48,21 +48,24 @@ def trained(
         thermal=row.thermal,
     )
     data = landmarker.keep_columns(faces, config) | {"thermal_pictures": thermal_pictures(row, faces, str(folder))}
-    model = train(load("landmarker"), config, Held(data), None, hooks, device=torch.device("cpu")).model
+    model = train(load("landmarker"), config, MemorySource(data), None, hooks, device=torch.device("cpu")).model
     assert isinstance(model, Landmarker)
-    return model.eval(), _threshold(model, checker, config)
+    return model.eval(), _fit_threshold(model, checker, config)
 
 
-def _threshold(model: Landmarker, checker: Columns, config: landmarker.Config) -> float:
-    """Return the mean variance that 95 % of the faces stay below, visible and thermal alike, whatever was learnt from."""
+def _fit_threshold(model: Landmarker, checker: Columns, config: landmarker.Config) -> float:
+    """Return the mean variance that 95 % of the faces stay below.
+
+    It is taken over visible and thermal faces alike, whatever the landmarker has learnt from.
+    """
     every = config.model_copy(update={"thermal": 1.0})
-    unseen = {name: checker[name] for name in landmarker.COLUMNS} | {"row": np.arange(len(checker["visible"]))}
-    parts = (
-        {name: values[k : k + config.batch] for name, values in unseen.items()}
-        for k in range(0, len(unseen["row"]), config.batch)
+    rows = {name: checker[name] for name in landmarker.COLUMNS} | {"row": np.arange(len(checker["visible"]))}
+    batches = (
+        {name: values[k : k + config.batch] for name, values in rows.items()}
+        for k in range(0, len(rows["row"]), config.batch)
     )
     with torch.inference_mode():
-        return landmarker.validate(model, parts, every)["threshold"]
+        return landmarker.validate(model, batches, every)["threshold"]
 
 
 def augmentation(row: LandmarkRow) -> Augmentation:
@@ -108,23 +111,25 @@ class Adapters:
         return fit_adapter(AdapterConfig(source=70, target=72), points, contour72(points))
 
 
-def read(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Recipe) -> dict[str, list[Any]]:
-    """Return what the surest window of every frame says, face by face.
+def measure(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Recipe) -> dict[str, list[Any]]:
+    """Return the figures of the surest window of every frame, lists with one entry a face.
 
     identity, high, side (subsets); uncertainty; true: "NME W/H" against the true 70 points; labels: against the 72 noisy
     contour labels, through an adapter (NaN where the frames have none of either). A dense landmarker is adapted to 70
     first.
     """
+    # Search every frame.
     detector = Detector(model, batch=8)
     found, uncertainty = [], []
     for frame, side in zip(frames["frame"], frames["side"], strict=True):
         face = detector.best(frame[:side, :side], "temperature")
         found.append(face.points)
         uncertainty.append(face.uncertainty)
+    # Points as the truth has them, and as the labels have them.
     points = np.stack(found)
     if model.config.standard == 478:
         points = adapt_points(adapters.dense_to_70, points)
-    labelled = nme(_as_labels(points, frames, adapters), frames["labels"])
+    error_to_labels = nme(_as_labels(points, frames, adapters), frames["labels"])
     yaw = np.abs(frames["pose"][:, 0])
     return {
         "identity": frames["identity_id"].tolist(),
@@ -132,7 +137,7 @@ def read(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Recipe)
         "side": (yaw >= recipe.side_deg).tolist(),
         "uncertainty": [float(f"{u:.4g}") for u in uncertainty],
         "true": np.minimum(nme(points, frames["points"]), FAILURE).round(4).tolist(),
-        "labels": np.minimum(labelled, FAILURE).round(4).tolist(),
+        "labels": np.minimum(error_to_labels, FAILURE).round(4).tolist(),
     }
 
 
@@ -144,7 +149,9 @@ def _as_labels(points: np.ndarray, frames: Columns, adapters: Adapters) -> np.nd
     equally many have an adapter of their own, and are NaN where they are of one subject alone.
     """
     if "annotated" not in frames or not frames["annotated"].all():
+        # The world's own frames.
         return adapt_points(adapters.to_72, points)
+    # A data set's: an adapter for each number of points that faces give.
     given = np.isfinite(frames["labels"]).all(axis=2).sum(axis=1)
     found, config = np.full_like(frames["labels"], np.nan), AdapterConfig(source=70, target=72)
     for count in np.unique(given[given > 0]):

@@ -42,11 +42,12 @@ POOLS = {
 the patch term. chooser: validation people on whom the weight of the patch term is chosen. calibration: lab people to whom
 grey levels are calibrated. checker: validation of landmarkers. The others are test people."""
 
-READ = ("lab_test", "field", "outdoor")
-"""Pools of test people on which a thermalizer is read."""
+TEST_POOLS = ("lab_test", "field", "outdoor")
+"""Pools of test people on which a thermalizer is measured."""
 
 ROOMLESS = ("faces", "checker", "frames")
-"""Pools of which all pictures are used, whatever the recipe's conditions: no thermalizer learns or is read on their warmth."""
+"""Pools of which all pictures are used, whatever the recipe's conditions: their temperature teaches and measures no
+thermalizer."""
 
 
 class Recipe(BaseModel):
@@ -58,7 +59,7 @@ class Recipe(BaseModel):
     size: int = Field(64, ge=32, multiple_of=32, description="side of the pictures that networks learn from")
     frame: int = Field(128, ge=32, description="largest side of the frames that faces are looked for in")
     conditions: tuple[Literal["warm", "cold"], ...] = Field(
-        ("warm",), min_length=1, description="rooms that a thermalizer learns and is read in; one network each"
+        ("warm",), min_length=1, description="rooms that a thermalizer learns and is measured in; one network each"
     )
     people: float = Field(1.0, gt=0, le=1, description="share of the people of every pool")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)

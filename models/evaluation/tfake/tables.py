@@ -18,7 +18,7 @@ from models.evaluation.tfake.cells import (
     ThermalRow,
     weight_row,
 )
-from models.evaluation.tfake.recipe import READ, Recipe
+from models.evaluation.tfake.recipe import TEST_POOLS, Recipe
 from models.thermal.baselines import Baselines
 
 Line = dict[str, Any]
@@ -29,7 +29,7 @@ OUTSIDE = ("field", "outdoor")
 
 
 class Lines:
-    """Lines of one recipe, found by what they are of."""
+    """The ledger's lines of one recipe, found by table, row and gap."""
 
     def __init__(self, lines: list[Line]) -> None:
         self.lines = lines
@@ -41,8 +41,8 @@ class Lines:
 
     def values(self, table: str, row: str, domain: str, figure: str, gap: float = 1.0) -> np.ndarray | None:
         """Return float [seeds, people], or None when nothing was measured."""
-        found = [line["measures"][domain][figure] for line in self.of(table, row, gap) if domain in line["measures"]]
-        return np.array(found, float) if found else None
+        values = [line["measures"][domain][figure] for line in self.of(table, row, gap) if domain in line["measures"]]
+        return np.array(values, float) if values else None
 
     def baseline(self, name: str, domain: str, figure: str, gap: float = 1.0) -> np.ndarray | None:
         """Return float [1, people] of a baseline."""
@@ -54,9 +54,9 @@ class Lines:
 
 def best_weight(lines: list[Line], recipe: Recipe) -> float | None:
     """Return the weight of the patch term with the least error on validation people, None while one is missing."""
-    kept, errors = Lines(lines), dict[float, float]()
+    ledger, errors = Lines(lines), dict[float, float]()
     for weight in recipe.weights:
-        values = kept.values("weight", weight_row(weight), "chooser", "mae")
+        values = ledger.values("weight", weight_row(weight), "chooser", "mae")
         if values is None:
             return None
         errors[weight] = float(mean(values))
@@ -65,60 +65,63 @@ def best_weight(lines: list[Line], recipe: Recipe) -> float | None:
 
 def tables(lines: list[Line], recipe: Recipe) -> dict[str, Any]:
     """Return every table that the lines allow, as plain values: estimates are {value, low, high}."""
-    kept = Lines(lines)
+    ledger = Lines(lines)
     return {
         "weight": {
             "chosen": best_weight(lines, recipe),
-            "rows": _temperature(kept, "weight", [weight_row(w) for w in recipe.weights], ("chooser",)),
+            "rows": _temperature_table(ledger, "weight", [weight_row(w) for w in recipe.weights], ("chooser",)),
         },
-        "landmarks": landmarks(kept, recipe),
-        "joint": joint(kept),
-        "loss": _baselines(kept) + _temperature(kept, "loss", list(LOSSES), READ),
-        "minmax": _temperature(kept, "minmax", list(MINMAX), READ),
-        "effects": effects(kept, "loss", LOSSES) + over_statistics(kept) + effects(kept, "minmax", MINMAX),
-        "gap": gap(kept, recipe),
-        "controls": controls(kept),
-        "reached": reached(kept),
-        "seconds": seconds(lines),
+        "landmarks": landmarks_table(ledger, recipe),
+        "joint": joint_table(ledger),
+        "loss": _baseline_table(ledger) + _temperature_table(ledger, "loss", list(LOSSES), TEST_POOLS),
+        "minmax": _temperature_table(ledger, "minmax", list(MINMAX), TEST_POOLS),
+        "effects": effects_table(ledger, "loss", LOSSES)
+        + effects_over_statistics(ledger)
+        + effects_table(ledger, "minmax", MINMAX),
+        "gap": gap_table(ledger, recipe),
+        "controls": controls_table(ledger),
+        "reached": reached_table(ledger),
+        "seconds": seconds_by_table(lines),
     }
 
 
-def landmarks(kept: Lines, recipe: Recipe) -> list[Table]:
+def landmarks_table(ledger: Lines, recipe: Recipe) -> list[Table]:
     """Return "NME W/H" by subset against the true points, and over all against the noisy labels."""
-    found = []
+    entries = []
     for row in LANDMARKS:
-        lines = kept.of("landmarks", row)
+        lines = ledger.of("landmarks", row)
         if lines:
-            found.append(_landmark_row(row, lines, missed=None))
+            entries.append(_landmark_row(row, lines, missed=None))
         if row == JOINT and lines:
-            found.append(_landmark_row(f"{row}, threshold, missed = 1", lines, missed=1.0))
-            found.append(_landmark_row(f"{row}, threshold, found only", lines, missed=np.nan))
-    return found
+            entries.append(_landmark_row(f"{row}, threshold, missed = 1", lines, missed=1.0))
+            entries.append(_landmark_row(f"{row}, threshold, found only", lines, missed=np.nan))
+    return entries
 
 
 def _landmark_row(name: str, lines: list[Line], missed: float | None) -> Table:
-    entry: Table = {"row": name, "seeds": len(lines), "answered": answered(lines) if missed is not None else 1.0}
+    """Return one row of the landmarks' table; missed: as `by_person` takes it."""
+    entry: Table = {"row": name, "seeds": len(lines), "answered": answered_share(lines) if missed is not None else 1.0}
     for subset in SUBSETS:
         entry[subset] = _estimate(mean, by_person(lines, "true", subset, missed))
     entry["labels"] = _estimate(mean, by_person(lines, "labels", "Full", missed))
     return entry
 
 
-def joint(kept: Lines) -> list[Table]:
+def joint_table(ledger: Lines) -> list[Table]:
     """Return every other row's NME minus the joint landmarker's, on the seeds that both have: above zero joint is better."""
-    found = []
+    entries = []
     for row in LANDMARKS:
-        pair = _shared(kept.of("landmarks", row), kept.of("landmarks", JOINT))
+        pair = _common_seeds(ledger.of("landmarks", row), ledger.of("landmarks", JOINT))
         if row != JOINT and pair[0]:
             entry: Table = {"row": row, "seeds": len(pair[0])}
             for subset in SUBSETS:
                 entry[subset] = _estimate(difference, *(by_person(k, "true", subset, None) for k in pair))
             entry["labels"] = _estimate(difference, *(by_person(k, "labels", "Full", None) for k in pair))
-            found.append(entry)
-    return found
+            entries.append(entry)
+    return entries
 
 
-def answered(lines: list[Line]) -> float:
+def answered_share(lines: list[Line]) -> float:
     """Return the share of faces whose uncertainty lies below the threshold of their landmarker."""
     shares = [np.mean(np.array(k["measures"]["frames"]["uncertainty"]) < k["threshold"]) for k in lines]
     return float(np.mean(shares))
@@ -127,107 +130,110 @@ def answered(lines: list[Line]) -> float:
 def by_person(lines: list[Line], figure: str, subset: str, missed: float | None) -> np.ndarray:
     """Return each person's mean NME over the faces of `subset`, float [seeds, people], NaN where there is none.
 
-    missed: what a face above the threshold counts (NaN: it is left out); None: whatever is surest is the answer.
+    missed: what a face above the threshold counts (NaN: it is left out). None: the surest window counts, whatever it says of
+    its variance.
     """
-    found = []
+    means = []
     for line in lines:
         faces = {name: np.array(values) for name, values in line["measures"]["frames"].items()}
         values = np.array(faces[figure], float)
         if missed is not None:
-            answered = faces["uncertainty"] < line["threshold"]
-            values = np.where(answered | np.isnan(values), values, missed)  # NaN: nothing to compare with
+            sure = faces["uncertainty"] < line["threshold"]
+            values = np.where(sure | np.isnan(values), values, missed)  # NaN: no truth to compare with
         chosen = {
             "High": faces["high"], "Low": ~faces["high"], "Side": faces["side"], "Front": ~faces["side"],
             "Full": np.ones(len(values), bool),
         }[subset]  # fmt: skip
         people = np.unique(faces["identity"])
-        found.append([float(mean(values[None, chosen & (faces["identity"] == who)])) for who in people])
-    return np.array(found)
+        means.append([float(mean(values[None, chosen & (faces["identity"] == who)])) for who in people])
+    return np.array(means)
 
 
-def _temperature(kept: Lines, table: str, rows: list[str], domains: tuple[str, ...]) -> list[Table]:
-    found = []
+def _temperature_table(ledger: Lines, table: str, rows: list[str], domains: tuple[str, ...]) -> list[Table]:
+    """Return errors and skill of thermalizers by row and domain; of grey pairs also the error before calibration."""
+    entries = []
     for row in rows:
         for domain in domains:
-            values = {figure: kept.values(table, row, domain, figure) for figure in FIGURES}
+            values = {figure: ledger.values(table, row, domain, figure) for figure in FIGURES}
             if values["mae"] is None:
                 continue
-            known = kept.baseline("class_condition", domain, "mae"), kept.baseline("oracle", domain, "mae")
+            known = ledger.baseline("class_condition", domain, "mae"), ledger.baseline("oracle", domain, "mae")
             entry: Table = {"row": row, "domain": domain, "seeds": len(values["mae"])}
             entry |= {figure: _estimate(mean, value) for figure, value in values.items()}
             entry["skill"] = _estimate(_skill, values["mae"], *known)
-            raw = kept.values(table, row, domain, "mae_raw") if table == "minmax" else None
-            found.append(entry | ({"mae_raw": _estimate(mean, raw)} if raw is not None else {}))
-    return found
+            raw = ledger.values(table, row, domain, "mae_raw") if table == "minmax" else None
+            entries.append(entry | ({"mae_raw": _estimate(mean, raw)} if raw is not None else {}))
+    return entries
 
 
-def _baselines(kept: Lines) -> list[Table]:
-    found = []
-    for domain in READ:
+def _baseline_table(ledger: Lines) -> list[Table]:
+    """Return the same of the baselines, and of the truth itself."""
+    entries = []
+    for domain in TEST_POOLS:
         for name in (*Baselines.NAMES, TRUTH):
-            values = {figure: kept.baseline(name, domain, figure) for figure in FIGURES}
+            values = {figure: ledger.baseline(name, domain, figure) for figure in FIGURES}
             if values["mae"] is not None:
-                known = kept.baseline("class_condition", domain, "mae"), kept.baseline("oracle", domain, "mae")
+                known = ledger.baseline("class_condition", domain, "mae"), ledger.baseline("oracle", domain, "mae")
                 entry = {figure: _estimate(mean, value) for figure, value in values.items()}
                 skilled = _estimate(_skill, values["mae"], *known)
-                found.append({"row": name, "domain": domain, "seeds": 0, **entry, "skill": skilled})
-    return found
+                entries.append({"row": name, "domain": domain, "seeds": 0, **entry, "skill": skilled})
+    return entries
 
 
-def effects(kept: Lines, table: str, rows: dict[str, ThermalRow]) -> list[Table]:
+def effects_table(ledger: Lines, table: str, rows: dict[str, ThermalRow]) -> list[Table]:
     """Return how much error every added term takes away, in kelvin: above zero it helps."""
-    found = []
+    entries = []
     for row in list(rows)[1:]:
-        for domain in READ:
-            found += _gains(kept, (table, "supervised", 1.0), (table, row, 1.0), domain, f"{table}: {row}")
-    return found
+        for domain in TEST_POOLS:
+            entries += _gains(ledger, (table, "supervised", 1.0), (table, row, 1.0), domain, f"{table}: {row}")
+    return entries
 
 
-def over_statistics(kept: Lines) -> list[Table]:
+def effects_over_statistics(ledger: Lines) -> list[Table]:
     """Return what the terms' gradients take away beside the batch statistics: the released code's patch term moves these
     alone, for its networks see `fake` as those of every other row but `supervised` do.
     """
     (code,) = [row for row, entry in CONTROLS.items() if entry.fidelity == "code"]
-    found = []
+    entries = []
     for row in list(LOSSES)[1:]:
-        for domain in READ:
+        for domain in TEST_POOLS:
             name = f"loss: {row}, over batch statistics of `fake` alone"
-            found += _gains(kept, ("controls", code, 1.0), ("loss", row, 1.0), domain, name)
-    return found
+            entries += _gains(ledger, ("controls", code, 1.0), ("loss", row, 1.0), domain, name)
+    return entries
 
 
-def gap(kept: Lines, recipe: Recipe) -> list[Table]:
+def gap_table(ledger: Lines, recipe: Recipe) -> list[Table]:
     """Return supervised minus full, and full's skill minus supervised's, at every gap."""
     plain, full = (("loss", row) for row in GAP_ROWS)
-    found = []
+    entries = []
     for at in sorted({1.0, *recipe.gaps}):
         for domain in OUTSIDE:
-            for entry in _gains(kept, (*plain, at), (*full, at), domain, "full"):
-                one, two = (kept.values(*row, domain, "mae", at) for row in (plain, full))
-                known = [kept.baseline(name, domain, "mae", at) for name in ("class_condition", "oracle")]
+            for entry in _gains(ledger, (*plain, at), (*full, at), domain, "full"):
+                one, two = (ledger.values(*row, domain, "mae", at) for row in (plain, full))
+                known = [ledger.baseline(name, domain, "mae", at) for name in ("class_condition", "oracle")]
                 entry["skill_supervised"], entry["skill_full"] = (_estimate(_skill, v, *known) for v in (one, two))
-                found.append(entry | {"gap": at})
-    return found
+                entries.append(entry | {"gap": at})
+    return entries
 
 
-def controls(kept: Lines) -> list[Table]:
+def controls_table(ledger: Lines) -> list[Table]:
     """Return what each control costs: its error minus the full loss's; `parameters_apart` of the released code's patch term."""
-    found = []
+    entries = []
     for row in CONTROLS:
         against = ("loss", "supervised" if CONTROLS[row].fidelity == "code" else "full", 1.0)
         for domain in OUTSIDE:
-            for entry in _gains(kept, ("controls", row, 1.0), against, domain, row):
-                apart = [k["parameters_apart"] for k in kept.of("controls", row) if "parameters_apart" in k]
-                found.append(entry | {"against": against[1]} | ({"parameters_apart": max(apart)} if apart else {}))
-    return found
+            for entry in _gains(ledger, ("controls", row, 1.0), against, domain, row):
+                apart = [k["parameters_apart"] for k in ledger.of("controls", row) if "parameters_apart" in k]
+                entries.append(entry | {"against": against[1]} | ({"parameters_apart": max(apart)} if apart else {}))
+    return entries
 
 
-def reached(kept: Lines) -> list[Table]:
+def reached_table(ledger: Lines) -> list[Table]:
     """Return the NME of joint landmarkers by the loss of the thermalizer that made their thermal rows."""
     named = {row: ("reached", row) for row in REACHED} | {"full": ("landmarks", JOINT)}
-    base, found = kept.of(*named["supervised"]), []
+    base, entries = ledger.of(*named["supervised"]), []
     for row, key in named.items():
-        lines, shared = _shared(kept.of(*key), base)
+        lines, shared = _common_seeds(ledger.of(*key), base)
         if not lines:
             continue
         entry: Table = {"row": row, "seeds": len(lines)}
@@ -235,15 +241,15 @@ def reached(kept: Lines) -> list[Table]:
         if row != "supervised":
             pair = [by_person(k, "true", "Full", None) for k in (shared, lines)]
             entry["gain"] = _estimate(difference, *pair)
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def _gains(
-    kept: Lines, worse: tuple[str, str, float], better: tuple[str, str, float], domain: str, name: str
+    ledger: Lines, worse: tuple[str, str, float], better: tuple[str, str, float], domain: str, name: str
 ) -> list[Table]:
     """Return one row: errors of `worse` minus those of `better` on the seeds that both have; none if there are none."""
-    pair = _shared(kept.of(*worse), kept.of(*better))
+    pair = _common_seeds(ledger.of(*worse), ledger.of(*better))
     if not pair[0] or domain not in pair[0][0]["measures"]:
         return []
     entry: Table = {"row": name, "domain": domain, "seeds": len(pair[0])}
@@ -253,28 +259,30 @@ def _gains(
     return [entry]
 
 
-def _shared(one: list[Line], two: list[Line]) -> tuple[list[Line], list[Line]]:
+def _common_seeds(one: list[Line], two: list[Line]) -> tuple[list[Line], list[Line]]:
     """Return the lines of the seeds that both rows have."""
     seeds = {line["seed"] for line in one} & {line["seed"] for line in two}
     return [line for line in one if line["seed"] in seeds], [line for line in two if line["seed"] in seeds]
 
 
-def seconds(lines: list[Line]) -> dict[str, Any]:
+def seconds_by_table(lines: list[Line]) -> dict[str, Any]:
     """Return processor seconds by table: cells, mean of one, all."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for table in sorted({line["table"] for line in lines}):
         spent = [line["seconds"] for line in lines if line["table"] == table]
-        found[table] = {"cells": len(spent), "each": float(np.mean(spent)), "all": float(np.sum(spent))}
-    return found
+        entries[table] = {"cells": len(spent), "each": float(np.mean(spent)), "all": float(np.sum(spent))}
+    return entries
 
 
 def _skill(mae: np.ndarray, table: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    """Return `models.thermal.baselines.skill` of the means of samples [..., seeds, people]."""
     above, below = mean(table) - mean(mae), mean(table) - mean(oracle)
     return np.asarray(above / below)
 
 
 def _estimate(statistic: Callable[..., np.ndarray], *samples: np.ndarray | None) -> dict[str, float] | None:
+    """Return value, low and high of `statistic` over the samples, None while one of them was not measured."""
     if any(sample is None for sample in samples):
         return None
-    found: Estimate = interval(statistic, [sample for sample in samples if sample is not None])
-    return found._asdict()
+    estimate: Estimate = interval(statistic, [sample for sample in samples if sample is not None])
+    return estimate._asdict()

@@ -1,4 +1,4 @@
-"""Thermalizers of the recipe: trained by the project's loop, read person by person."""
+"""Thermalizers of the recipe: trained by the project's loop, measured person by person."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from models.classes import BACKGROUND, CLASSES
 from models.columns import Columns
 from models.evaluation.spectra import spectral_distance
 from models.evaluation.tfake.cells import ThermalRow
-from models.evaluation.tfake.pools import Held
+from models.evaluation.tfake.pools import MemorySource
 from models.evaluation.tfake.recipe import Recipe
 from models.seeds import generator
 from models.tasks import load, thermalizer
@@ -33,10 +33,11 @@ Pools = Callable[[str, float], Columns]
 Values = dict[str, list[Any]]
 
 
-def trained(
+def train_row(
     row: ThermalRow, weight: float, seed: int, gap: float, recipe: Recipe, pools: Pools, hooks: Hooks
 ) -> Thermalizer:
-    """Return the thermalizer of a row; `weight` is that of the patch term."""
+    """Train the thermalizer of a row and return it; `weight` is that of the patch term."""
+    # The task's own configuration: its terms are the row's.
     config = thermalizer.Config(
         seed=seed,
         steps=recipe.steps,
@@ -56,30 +57,36 @@ def trained(
             thermal_unpaired="pool://target" if row.patches else "",
         ),
     )
+    # Rows beside the pairs, where a term needs them.
     sides = {}
     if row.patches or row.prior:
         faces = pools("faces", gap)
-        sides["faces"] = Held({name: faces[name] for name in ("visible", "classes")})
+        sides["faces"] = MemorySource({name: faces[name] for name in ("visible", "classes")})
     if row.patches:
-        sides["frames"] = Held({"thermal": unpaired(pools("target", gap), mirrored=row.target == "mirrored")})
-    data = Held(pairs(pools("lab", gap), row))
+        sides["frames"] = MemorySource(
+            {"thermal": unpaired_frames(pools("target", gap), mirrored=row.target == "mirrored")}
+        )
+    data = MemorySource(pairs(pools("lab", gap), row))
     model = train(load("thermalizer"), config, data, None, hooks, sides=sides, device=torch.device("cpu")).model
     assert isinstance(model, Thermalizer)
     return model.eval()
 
 
 def pairs(rows: Columns, row: ThermalRow) -> Columns:
-    """Return lab rows with what the lab's camera gives in place of the truth: degrees, or grey levels over the scale."""
+    """Return lab rows with what the lab's camera gives in place of the truth: degrees Celsius, or its grey levels spread over
+    the network's scale.
+    """
     celsius = rows["twin"] if row.pairs == "radiometric" else SCALE.low + SPAN * rows["grey"]
-    kept = {name: rows[name] for name in ("visible", "classes", "condition")}
-    return kept | {"thermal": celsius, "valid": rows["valid"] & rows["twin_valid"]}
+    inputs = {name: rows[name] for name in ("visible", "classes", "condition")}
+    return inputs | {"thermal": celsius, "valid": rows["valid"] & rows["twin_valid"]}
 
 
-def unpaired(rows: Columns, *, mirrored: bool = False) -> np.ndarray:
+def unpaired_frames(rows: Columns, *, mirrored: bool = False) -> np.ndarray:
     """Return frames of the field camera, float32 [N, S, S] degC, NaN off the person (a pixel inside its outline).
 
     mirrored: every frame turned over about its mean, hot for cold: the wrong distribution of the controls.
     """
+    # The outermost pixel of the person is mixed with what is behind.
     kernel = np.ones((3, 3), np.uint8)
     inside = [cv2.erode((classes != BACKGROUND).astype(np.uint8), kernel) > 0 for classes in rows["classes"]]
     frames = np.where(np.stack(inside) & rows["twin_valid"], rows["twin"], np.nan)
@@ -89,7 +96,10 @@ def unpaired(rows: Columns, *, mirrored: bool = False) -> np.ndarray:
 
 
 def wrong_prior(name: str) -> dict[str, dict[str, float]]:
-    """Return the reference that a row's prior has: nothing for T-FAKE's own."""
+    """Return the temperatures of the prior that a row is given, by condition and class; {} stands for T-FAKE's own.
+
+    warmer: every class two kelvin up. permuted: the classes' temperatures in another order, the same in both conditions.
+    """
     if name == "paper":
         return {}
     if name == "warmer":
@@ -102,33 +112,38 @@ def wrong_prior(name: str) -> dict[str, dict[str, float]]:
 
 
 @torch.inference_mode()
-def answers(model: Thermalizer, rows: Columns) -> np.ndarray:
+def predict(model: Thermalizer, rows: Columns) -> np.ndarray:
     """Return degrees Celsius float32 [N, S, S], some rows at a time."""
     count = len(rows["visible"])
-    parts = [{k: rows[k][n : n + 64] for k in ("visible", "classes", "condition")} for n in range(0, count, 64)]
-    return np.concatenate([thermalizer.predict(model, part) for part in parts])
+    batches = [{k: rows[k][n : n + 64] for k in ("visible", "classes", "condition")} for n in range(0, count, 64)]
+    return np.concatenate([thermalizer.predict(model, batch) for batch in batches])
 
 
-def calibrated(model: Thermalizer, lab: Columns, rows: Columns) -> np.ndarray:
-    """Return answers in degrees of a thermalizer of grey levels: a gain and an offset per condition, fitted on `lab`."""
-    known, found = answers(model, lab), answers(model, rows)
+def predict_calibrated(model: Thermalizer, lab: Columns, rows: Columns) -> np.ndarray:
+    """Return degrees Celsius float32 [N, S, S] of a thermalizer that has learnt grey levels.
+
+    A gain and an offset per condition are fitted on the lab's people, whose temperature its camera knows.
+    """
+    of_lab, prediction = predict(model, lab), predict(model, rows)
     keep = person(lab) & lab["twin_valid"]
     for condition in np.unique(rows["condition"]):
         chosen = keep & (lab["condition"] == condition)[:, None, None]
-        gain, offset = np.polyfit(known[chosen].astype(np.float64), lab["twin"][chosen].astype(np.float64), 1)
-        found[rows["condition"] == condition] = gain * found[rows["condition"] == condition] + offset
-    return found
+        gain, offset = np.polyfit(of_lab[chosen].astype(np.float64), lab["twin"][chosen].astype(np.float64), 1)
+        of_condition = rows["condition"] == condition
+        prediction[of_condition] = gain * prediction[of_condition] + offset
+    return prediction
 
 
-def read(celsius: np.ndarray, rows: Columns, recipe: Recipe) -> Values:
+def measure(celsius: np.ndarray, rows: Columns, recipe: Recipe) -> Values:
     """Return each person's figures, lists in the order of `identity`.
 
     mae: mean absolute error of the person's pixels in kelvin; mae_offset: after each picture's mean error is removed;
     spectra: mean absolute difference of log10 radial power; patches: Wasserstein-2 distance of patches to those of the
-    true pictures at sizes that were never trained, kelvin per pixel.
+    true pictures at sizes that were never train_row, kelvin per pixel.
     """
     keep = person(rows)
     truth = rows["thermal"]
+    # A person's pictures, but those without a pixel to compare.
     people = np.unique(rows["identity_id"])
     values: Values = {name: [] for name in ("identity", "mae", "mae_offset", "spectra", "patches")}
     for who in people:
@@ -138,12 +153,16 @@ def read(celsius: np.ndarray, rows: Columns, recipe: Recipe) -> Values:
         values["mae"].append(float(np.mean([np.abs(e).mean() for e in errors])))
         values["mae_offset"].append(float(np.mean([np.abs(e - e.mean()).mean() for e in errors])))
         values["spectra"].append(spectral_distance(celsius[mine], truth[mine], keep[mine]))
-        values["patches"].append(_patches(celsius[mine], truth[mine], keep[mine], recipe, str(who)))
+        values["patches"].append(_patch_distance(celsius[mine], truth[mine], keep[mine], recipe, str(who)))
     return values
 
 
-def _patches(found: np.ndarray, truth: np.ndarray, keep: np.ndarray, recipe: Recipe, who: str) -> float:
-    ours, theirs = (torch.from_numpy(np.nan_to_num((v - SCALE.low) / SPAN).astype(np.float32)) for v in (found, truth))
+def _patch_distance(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarray, recipe: Recipe, who: str) -> float:
+    """Return the Wasserstein-2 distance of patches of pictures [B, S, S] degC, in kelvin per pixel."""
+    ours, theirs = (
+        torch.from_numpy(np.nan_to_num((v - SCALE.low) / SPAN).astype(np.float32)) for v in (prediction, truth)
+    )
+    # The loss's own distance, on its scale and at sizes that were never trained.
     loss = recipe.loss().model_copy(update={"sizes": recipe.unseen})
     mask = torch.from_numpy(keep)
     squared = patch_distance(ours, mask.to(torch.uint8), theirs, mask, loss, generator("unseen patches", who))
@@ -151,9 +170,9 @@ def _patches(found: np.ndarray, truth: np.ndarray, keep: np.ndarray, recipe: Rec
 
 
 def baselines(lab: Columns, rows: Columns, recipe: Recipe) -> dict[str, Values]:
-    """Return the figures of every answer that needs no network, fitted to the radiometric pairs of `lab`."""
+    """Return the figures of every baseline, fitted to the radiometric pairs of `lab`."""
     fitted = Baselines([lab | pairs(lab, ThermalRow())])
-    return {name: read(fitted.predict(name, rows).astype(np.float32), rows, recipe) for name in Baselines.NAMES}
+    return {name: measure(fitted.predict(name, rows).astype(np.float32), rows, recipe) for name in Baselines.NAMES}
 
 
 def parameters_apart(one: Path, two: Path) -> float:

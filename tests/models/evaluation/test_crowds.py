@@ -31,9 +31,9 @@ def rows(count: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("modality", ["rgb", "thermal"])
 def test_crowds_hold_one_to_six_people_that_do_not_overlap(modality: str) -> None:
-    pool, rng, counts = crowds.pools(rows(3))[modality], np.random.default_rng(0), set[int]()
+    pool, rng, counts = crowds.people_by_modality(rows(3))[modality], np.random.default_rng(0), set[int]()
     for _ in range(20):
-        frame, boxes = crowds.crowd(pool, modality, rng)
+        frame, boxes = crowds.draw_crowd(pool, modality, rng)
         counts.add(len(boxes))
         assert frame.shape[:2] == (480, 640) and (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (640, 480)).all()
         for k, box in enumerate(boxes):
@@ -46,7 +46,7 @@ def test_crowds_hold_one_to_six_people_that_do_not_overlap(modality: str) -> Non
 def test_a_domain_without_temperature_has_no_thermal_crowds() -> None:
     data = rows(2)
     del data["thermal"]
-    assert list(crowds.pools(data)) == ["rgb"]
+    assert list(crowds.people_by_modality(data)) == ["rgb"]
 
 
 class Oracle(Detector):
@@ -66,19 +66,19 @@ class Oracle(Detector):
 
 
 def test_second_boxes_and_faces_on_textures_are_false(monkeypatch: pytest.MonkeyPatch) -> None:
-    oracle, crowd = Oracle(), crowds.crowd
+    oracle, draw_crowd = Oracle(), crowds.draw_crowd
 
-    def told(*args: object) -> tuple[np.ndarray, np.ndarray]:
-        frame, boxes = crowd(*args)  # type: ignore[arg-type]
+    def draw_and_remember(*args: object) -> tuple[np.ndarray, np.ndarray]:
+        frame, boxes = draw_crowd(*args)  # type: ignore[arg-type]
         oracle.boxes = list(boxes)
         return frame, boxes
 
-    monkeypatch.setattr(crowds, "crowd", told)
-    found = crowds.counted(oracle, crowds.pools(rows(2))["rgb"], "rgb", 6)
-    assert found.there == len(found.hits) == len(found.extra) > 6 and len(found.empty) == 6
+    monkeypatch.setattr(crowds, "draw_crowd", draw_and_remember)
+    found = crowds.count_faces(oracle, crowds.people_by_modality(rows(2))["rgb"], "rgb", 6)
+    assert found.present == len(found.hits) == len(found.extra) > 6 and len(found.empty) == 6
     assert found.at(0.2) == {"recall": 1.0, "false_per_crowd": 0.0, "false_per_texture": 0.0}
     assert found.at(0.4)["false_per_texture"] == 1.0
-    assert found.at(0.6)["false_per_crowd"] == pytest.approx(found.there / 6)
+    assert found.at(0.6)["false_per_crowd"] == pytest.approx(found.present / 6)
 
 
 def test_the_threshold_is_where_faces_are_found_and_nothing_else(
@@ -89,8 +89,8 @@ def test_the_threshold_is_where_faces_are_found_and_nothing_else(
         new_landmarker(LandmarkerConfig(size=48, width=0.25, head=32, outputs="softplus")),
         tmp_path / "landmarker.safetensors",
     )
-    answer = crowds.Counted(np.array([3e-4, 4e-4]), np.array([9e-4]), np.array([1e-3]), there=2, frames=1)
-    monkeypatch.setattr(crowds, "counted", lambda *args: answer)
+    answer = crowds.FaceCounts(np.array([3e-4, 4e-4]), np.array([9e-4]), np.array([1e-3]), present=2, frames=1)
+    monkeypatch.setattr(crowds, "count_faces", lambda *args: answer)
     threshold = crowds.fit_threshold(tmp_path, rows(2), 1)
     assert 4e-4 < threshold < 9e-4
     assert load_detector(tmp_path).threshold == threshold

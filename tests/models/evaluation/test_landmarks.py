@@ -77,7 +77,7 @@ def test_recalibration_on_validation_people_covers_what_is_stated_on_others(fold
 def test_the_camera_of_a_domain_has_pixels_and_points_of_its_own(folders: tuple[Path, str]) -> None:
     data, field = rows(6, 0), load_domain("field")
     for row in range(6):
-        look = evaluate.photographed(data, row, 70, field)
+        look = evaluate.photograph(data, row, 70, field)
         assert look.picture.dtype == np.float32 and 15 < look.picture.mean() < 40
         scale = look.picture.shape[0] / SIZE
         off = look.points - data["landmarks_70"][row] * scale
@@ -89,7 +89,7 @@ def test_the_camera_of_a_domain_has_pixels_and_points_of_its_own(folders: tuple[
     bins = [(turned < 30).mean(), ((turned >= 30) & (turned < 60)).mean(), (turned >= 60).mean()]
     parts = [found[f"rgb_nme_{name}"] for name in ("to30", "30to60", "over60")]
     assert np.dot(bins, parts) == pytest.approx(found["rgb_nme"])
-    whole = evaluate.searched(folders[0], [data], field)
+    whole = evaluate.measure_search(folders[0], [data], field)
     assert 0 <= whole["frame_missed"] <= 1 and whole["frame_nme"] > 0
 
 

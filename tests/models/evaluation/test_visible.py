@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from models.evaluation.visible import _grey, _rank_one
+from models.evaluation.faces import to_grey
+from models.evaluation.visible import _rank_one
 
 
 def test_rank_one_counts_missing_faces_as_failures():
@@ -18,6 +19,6 @@ def test_rank_one_counts_missing_faces_as_failures():
 
 def test_grey_pictures_have_no_colour_left():
     picture = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
-    grey = _grey(picture)
+    grey = to_grey(picture)
     assert grey.dtype == np.uint8 and (grey == grey[..., :1]).all()
-    assert abs(int(_grey(np.full((1, 1, 1, 3), 200, np.uint8))[0, 0, 0, 0]) - 200) <= 1
+    assert abs(int(to_grey(np.full((1, 1, 1, 3), 200, np.uint8))[0, 0, 0, 0]) - 200) <= 1

@@ -87,11 +87,11 @@ def test_variance_follows_the_points() -> None:
 
 def test_the_affine_baseline_finds_an_affine_map() -> None:
     source = faces(300)
-    found = conversion.affine(source[:200], source[:200, :17] + 0.1 * source[:200, 30:31], source[200:])
+    found = conversion.convert_affinely(source[:200], source[:200, :17] + 0.1 * source[:200, 30:31], source[200:])
     wanted = source[200:, :17] + 0.1 * source[200:, 30:31]
     middle = source[200:].mean(axis=1, keepdims=True)
     assert nme(found - 0.1 * middle, wanted - 0.1 * middle).mean() < 0.35  # the place of the face is not part of it
-    np.testing.assert_allclose(conversion.affine(source, source, source), source, atol=0.5)
+    np.testing.assert_allclose(conversion.convert_affinely(source, source, source), source, atol=0.5)
 
 
 @pytest.mark.slow

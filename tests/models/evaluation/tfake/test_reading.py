@@ -36,7 +36,7 @@ def rows() -> Columns:
 
 
 def test_reading_by_hand(rows: Columns) -> None:
-    found = thermal.read(rows["thermal"] + np.float32([2, 2, -1, -1])[:, None, None], rows, RECIPE)
+    found = thermal.measure(rows["thermal"] + np.float32([2, 2, -1, -1])[:, None, None], rows, RECIPE)
     assert found["identity"] == ["7", "9"]
     np.testing.assert_allclose(found["mae"], [2, 1], rtol=1e-5)
     np.testing.assert_allclose(found["mae_offset"], 0, atol=1e-5)
@@ -53,13 +53,13 @@ def test_pairs_are_what_the_camera_gives(rows: Columns) -> None:
 def test_grey_levels_are_calibrated_to_degrees(rows: Columns) -> None:
     torch.manual_seed(0)
     model = new_thermalizer(thermal.SCALE, UNetConfig(width=8, blocks=(1, 1, 1, 1))).eval()
-    known = thermal.answers(model, rows)
+    known = thermal.predict(model, rows)
     lab = rows | {"twin": 3 * known + 5}
-    np.testing.assert_allclose(thermal.calibrated(model, lab, rows), 3 * known + 5, rtol=1e-3)
+    np.testing.assert_allclose(thermal.predict_calibrated(model, lab, rows), 3 * known + 5, rtol=1e-3)
 
 
 def test_mirrored_frames_keep_each_mean_and_turn_hot_to_cold(rows: Columns) -> None:
-    plain, turned = thermal.unpaired(rows), thermal.unpaired(rows, mirrored=True)
+    plain, turned = thermal.unpaired_frames(rows), thermal.unpaired_frames(rows, mirrored=True)
     np.testing.assert_array_equal(np.isnan(plain), np.isnan(turned))
     np.testing.assert_allclose(np.nanmean(plain, axis=(1, 2)), np.nanmean(turned, axis=(1, 2)), rtol=1e-5)
     assert np.corrcoef(plain[~np.isnan(plain)] - np.nanmean(plain), turned[~np.isnan(plain)])[0, 1] < -0.9
