@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from models.augment.crop import CropAugmentation, relit
+from models.augment.geometry import from_centres, mirror_points, move_points
+from models.augment.photometric import ToneRanges, add_noise, vary_tone
 
 FACES = 3
 """Most faces on one canvas."""
@@ -48,12 +49,11 @@ def compose(picture: np.ndarray, box: np.ndarray, points: np.ndarray, side: int,
             _paste(canvas, index, picture, box, points, rng)
     else:
         _paste_decoys(canvas.picture, picture, box, rng)
-    canvas.picture = relit(canvas.picture, rng, CropAugmentation(grey=0.15))
+    canvas.picture = vary_tone(canvas.picture, rng, ToneRanges())
     if rng.random() < 0.2:
         canvas.picture = cv2.GaussianBlur(canvas.picture, (0, 0), float(rng.uniform(0.4, 1.2)))
     if rng.random() < 0.2:
-        noise = rng.standard_normal(canvas.picture.shape, dtype=np.float32) * np.float32(rng.uniform(2, 10))
-        canvas.picture = np.clip(canvas.picture + noise, 0, 255).astype(np.uint8)
+        canvas.picture = add_noise(canvas.picture, rng.uniform(2, 10), rng)
     return canvas
 
 
@@ -118,7 +118,7 @@ def _place(
         width = picture.shape[1]
         picture, mask = picture[:, ::-1], mask[:, ::-1] if mask is not None else None
         box = np.array([width - box[2], box[1], width - box[0], box[3]], np.float32)
-        points = (np.array([width, 0]) + points * np.array([-1, 1]))[FLIPPED]
+        points = mirror_points(points, width, FLIPPED)
     side = canvas.picture.shape[0]
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:  # area sampling first: bilinear sampling alone would alias
@@ -129,15 +129,12 @@ def _place(
             mask = cv2.resize(np.ascontiguousarray(mask), small, interpolation=cv2.INTER_AREA)
         box, points = box * np.tile(shrink, 2), points * shrink
         matrix = matrix @ np.diag([1 / shrink[0], 1 / shrink[1], 1.0])
-    # Points count from the corner of a pixel, warpAffine from its centre.
-    centred = matrix.copy()
-    centred[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
-    _warp_onto(canvas.picture, np.ascontiguousarray(picture), mask, centred)
+    _warp_onto(canvas.picture, np.ascontiguousarray(picture), mask, from_centres(matrix))
     placed = _warp_box(box, matrix)
     shown = np.clip(placed, 0, side)
     area = max(float((placed[2:] - placed[:2]).prod()), 1e-6)
     canvas.boxes[index] = placed
-    canvas.points[index] = points @ matrix[:, :2].T + matrix[:, 2]
+    canvas.points[index] = move_points(points, matrix)
     canvas.present[index] = float((shown[2:] - shown[:2]).prod()) / area > 0.6
 
 
@@ -148,7 +145,7 @@ def _warp_onto(canvas: np.ndarray, picture: np.ndarray, mask: np.ndarray | None,
         cv2.warpAffine(picture, matrix, (side, side), dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
         return
     height, width = picture.shape[:2]
-    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ matrix[:, :2].T + matrix[:, 2]
+    corners = move_points(np.array([[0, 0], [width, 0], [0, height], [width, height]]), matrix)
     low = np.clip(np.floor(corners.min(axis=0)), 0, side - 1).astype(int)
     high = np.clip(np.ceil(corners.max(axis=0)) + 1, low + 1, side).astype(int)
     moved = matrix.copy()

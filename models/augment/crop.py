@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from models.augment.photometric import ToneRanges, add_noise, vary_tone
 from models.faces.align import CROP, crop, fit_similarities
 
 
@@ -39,12 +40,11 @@ def augment_crop(picture: np.ndarray, points: np.ndarray, seed: int, ranges: Cro
     out = crop(picture, matrix)
     if rng.random() < 0.5:
         out = out[:, ::-1]
-    out = relit(out, rng, ranges)
+    out = vary_tone(out, rng, ToneRanges(ranges.grey, ranges.contrast, ranges.brightness, ranges.cast))
     if rng.random() < ranges.soften:
         out = _soften(out, rng)
     if rng.random() < ranges.noise:
-        grain = rng.standard_normal(out.shape, dtype=np.float32) * np.float32(rng.uniform(1.0, 8.0))
-        out = np.clip(out + grain, 0, 255).astype(np.uint8)
+        out = add_noise(out, rng.uniform(1.0, 8.0), rng)
     if rng.random() < ranges.occlusion:
         out = _occlude(out, rng)
     if rng.random() < ranges.headwear:
@@ -60,19 +60,6 @@ def _jitter_alignment(matrix: np.ndarray, rng: np.random.Generator, ranges: Crop
     extra = cv2.getRotationMatrix2D((CROP / 2, CROP / 2), angle, 1 + rng.uniform(-ranges.scale, ranges.scale))
     extra[:, 2] += rng.uniform(-ranges.shift, ranges.shift, 2)
     return np.asarray(np.vstack([extra, [0, 0, 1]])[:2] @ np.vstack([matrix, [0, 0, 1]]))
-
-
-def relit(crop: np.ndarray, rng: np.random.Generator, ranges: CropAugmentation) -> np.ndarray:
-    """Change contrast, brightness, gamma and colour cast through one look-up table a channel; sometimes drop colour."""
-    if rng.random() < ranges.grey:
-        crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    gain = 1 + rng.uniform(-ranges.contrast, ranges.contrast)
-    offset = rng.uniform(-ranges.brightness, ranges.brightness)
-    gamma = np.exp(rng.uniform(-0.3, 0.3))
-    levels = 255 * (np.arange(256) / 255) ** gamma
-    casts = rng.uniform(-ranges.cast, ranges.cast, 3)
-    tables = np.clip((levels[:, None] - 127.5) * gain + 127.5 + offset + casts, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(np.ascontiguousarray(crop), tables[:, None, :]))
 
 
 def _soften(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:

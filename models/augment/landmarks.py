@@ -11,6 +11,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.augment.canvas import paint_texture
+from models.augment.geometry import from_centres, mirror_points, move_points
+from models.augment.photometric import (
+    add_noise,
+    draw_noise,
+    drop_colour,
+    equalise_channels,
+    stretch_channels,
+    vary_colour,
+)
 from models.synthworld.shape.landmarks import MIRROR_70
 
 PUBLISHED_SIDE = 224
@@ -77,15 +86,8 @@ def draw_affine(size: int, side: int, rng: np.random.Generator, ranges: Augmenta
 
 def warp(picture: np.ndarray, matrix: np.ndarray, side: int, *, replicate: bool = False) -> np.ndarray:
     """Sample uint8 `picture` through `matrix` (pixel centres at .5) into a `side` px crop; outside is 0 or the border."""
-    centred = matrix.copy()
-    centred[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
     border = cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT
-    return cv2.warpAffine(picture, centred, (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
-
-
-def move_points(points: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
-    """Return pixels [L, 2] in crop units after `matrix`."""
-    return ((points @ matrix[:, :2].T + matrix[:, 2]) / side).astype(np.float32)
+    return cv2.warpAffine(picture, from_centres(matrix), (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
 
 
 def augment_face(
@@ -104,7 +106,7 @@ def augment_face(
     thermal = picture.ndim == 2
     if rng.random() < ranges.flip and len(points) == len(MIRROR_70):
         picture, person = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(person[:, ::-1])
-        points = (np.array([picture.shape[1], 0]) + points * np.array([-1, 1]))[list(MIRROR_70)]
+        points = mirror_points(points, picture.shape[1], MIRROR_70)
     matrix = draw_affine(picture.shape[0], side, rng, ranges)
     out = warp(picture, matrix, side, replicate=rng.random() < 0.5)
     behind = rng.random()
@@ -113,7 +115,8 @@ def augment_face(
         cover = warp(person, matrix, side) > 127
         ground = paint_texture(side, rng) if behind < textured else np.zeros((side, side, 3), np.uint8)
         out = np.where(cover if thermal else cover[..., None], out, ground[..., 0] if thermal else ground)
-    return Crop(vary_photometry(out, rng, ranges), move_points(points, matrix, side))
+    moved = (move_points(points, matrix) / side).astype(np.float32)
+    return Crop(vary_photometry(out, rng, ranges), moved)
 
 
 def vary_photometry(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
@@ -134,48 +137,25 @@ def _vary_thermal(grey: np.ndarray, rng: np.random.Generator, ranges: Augmentati
     if rng.random() < ranges.inversion:
         values = np.where(grey > 0, 1 - values, values)
     if rng.random() < ranges.thermal_noise[0]:
-        values = values + _noise(values.shape, rng.uniform(*ranges.thermal_noise[1:]), rng)
+        values = values + draw_noise(values.shape, rng.uniform(*ranges.thermal_noise[1:]), rng)
     return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _vary_visible(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
     if rng.random() < ranges.autocontrast:
-        low, high = picture.min(axis=(0, 1)).astype(np.float32), picture.max(axis=(0, 1)).astype(np.float32)
-        levels = (np.arange(256)[:, None] - low) * (255 / np.maximum(high - low, 1))
-        picture = cv2.LUT(picture, np.clip(levels, 0, 255).astype(np.uint8)[:, None])
-    picture = _vary_colour(picture, rng, ranges)
+        picture = stretch_channels(picture)
+    picture = vary_colour(picture, rng, ranges.colour, ranges.hue)
     if rng.random() < ranges.rgb_blur[0]:
         picture = _blur(picture, rng.uniform(0.01, ranges.rgb_blur[1]))
     if rng.random() < ranges.equalize:
-        picture = np.stack([cv2.equalizeHist(np.ascontiguousarray(picture[..., k])) for k in range(3)], axis=-1)
+        picture = equalise_channels(picture)
     if rng.random() < ranges.rgb_noise[0]:
-        noisy = picture + _noise(picture.shape, rng.uniform(*ranges.rgb_noise[1:]), rng)
-        picture = np.clip(noisy, 0, 255).astype(np.uint8)
+        picture = add_noise(picture, rng.uniform(*ranges.rgb_noise[1:]), rng)
     if rng.random() < ranges.grey:
-        picture = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+        picture = drop_colour(picture)
     return np.ascontiguousarray(picture)
-
-
-def _vary_colour(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
-    """Change brightness, contrast, saturation and hue, as torchvision's ColorJitter, all in one look-up and one matrix."""
-    bright, contrast, saturation = 1 + rng.uniform(-ranges.colour, ranges.colour, 3)
-    turn = rng.uniform(-ranges.hue, ranges.hue) * 2 * math.pi
-    mean = float(picture.mean()) * bright
-    # A turn about the grey axis of RGB moves hue; scaling towards that axis changes saturation.
-    cos, sin = saturation * math.cos(turn), saturation * math.sin(turn) / math.sqrt(3)
-    third = (1 - cos) / 3
-    hue = np.array(
-        [[cos + third, third - sin, third + sin], [third + sin, cos + third, third - sin],
-         [third - sin, third + sin, cos + third]]
-    )  # fmt: skip
-    matrix = np.hstack([hue * bright * contrast, np.full((3, 1), mean * (1 - contrast))])
-    return np.asarray(cv2.transform(picture, matrix.astype(np.float32)))
 
 
 def _blur(picture: np.ndarray, sigma: float) -> np.ndarray:
     sigma *= picture.shape[0] / PUBLISHED_SIDE
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma)) if sigma > 0.2 else picture
-
-
-def _noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)

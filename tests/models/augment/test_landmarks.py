@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models.augment.faceless import augment_negative, paint_back_of_head
-from models.augment.landmarks import Augmentation, augment_face, draw_affine, move_points, warp
+from models.augment.geometry import move_points
+from models.augment.landmarks import Augmentation, augment_face, draw_affine, warp
 from models.classes import CLASSES
 from models.synthworld.shape.landmarks import MIRROR_70
 
@@ -40,7 +41,7 @@ def test_area_and_identity_of_the_crop() -> None:
     matrix = draw_affine(128, 128, np.random.default_rng(1), none)
     np.testing.assert_allclose(matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-9)
     np.testing.assert_array_equal(warp(picture, matrix, 128), picture)
-    np.testing.assert_allclose(move_points(points, matrix, 128) * 128, points, rtol=1e-6)
+    np.testing.assert_allclose(move_points(points, matrix), points, rtol=1e-6)
     for area in (0.4, 2.0):
         ranges = none.model_copy(update={"area": (area, area)})
         matrix = draw_affine(128, 96, np.random.default_rng(2), ranges)
