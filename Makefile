@@ -11,6 +11,8 @@ STAMP := $(VENV)/.installed-$(BUILD)
 
 export RAY_AUTH_MODE ?= disabled
 export HF_HUB_OFFLINE ?= 1
+# Each of many processes would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-fast lint install doctor clean
 .DELETE_ON_ERROR:
@@ -22,7 +24,7 @@ test: test-fast
 	$(VENV)/bin/python -m pytest -m slow
 
 test-fast: install
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 lint: install
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,9 @@
 """What every test runs under: no model hub, nobody else's cluster, one thread per library, one local Ray for all."""
 
+import gc
 import os
+
+gc.disable()  # until all is imported: looking for garbage among modules, which stay, takes a sixth of the collection
 
 # Set before torch, Ray or a hub client is imported, and inherited by Ray's workers and vLLM's engines.
 os.environ.pop("RAY_ADDRESS", None)
@@ -54,3 +57,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 if "gpu" in item.keywords:
                     item.add_marker(pytest.mark.skip(reason="no CUDA device"))
     items.sort(key=lambda item: "slow" in item.keywords)
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, but not among what was imported."""
+    gc.freeze()
+    gc.enable()

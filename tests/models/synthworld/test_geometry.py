@@ -45,9 +45,8 @@ def test_signs_of_the_pose(angle: float) -> None:
 
 def test_people_are_deterministic_and_differ() -> None:
     assert sample_person(7) == sample_person(7)
-    shapes = torch.tensor(
-        [[getattr(sample_person(i).shape, n) for n in type(sample_person(i).shape).names()] for i in range(60)]
-    )
+    people = [sample_person(i).shape for i in range(60)]
+    shapes = torch.tensor([[getattr(shape, name) for name in shape.names()] for shape in people])
     assert shapes.shape[1] >= 30
     gaps = torch.cdist(shapes, shapes) + 1e9 * torch.eye(60)
     assert float(gaps.min()) > 1.5
