@@ -3,8 +3,6 @@
 import gc
 import os
 
-gc.disable()  # until all is imported: looking for garbage among modules, which stay, takes a sixth of the collection
-
 # Set before torch, Ray or a hub client is imported, and inherited by Ray's workers and vLLM's engines.
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.update(
@@ -27,6 +25,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+gc.disable()  # until all is imported: looking for garbage among modules, which stay, takes a sixth of the time
 
 
 @pytest.fixture(scope="session")

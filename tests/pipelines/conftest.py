@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # workers import the stages of these tests by name
 
 from models.weights.bundle import Bundle
 from pipelines.config.job import GenerateJob
-from tests.pipelines import small
+from tests.pipelines import small, worlds
 
 
 @pytest.fixture
@@ -32,6 +33,18 @@ def bundle(tmp_path: Path, kinds: None) -> Bundle:
 def job() -> Callable[..., GenerateJob]:
     """A job of 6 people x 4 views in partitions of 8 samples; `path=value` words change it."""
     return small.job
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[pa.Table]:
+    """The blocks of the tiny world: four people, two views, warm and cold, 32 px, two people a block."""
+    return worlds.render_once(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def tiny_world(rendered: list[pa.Table], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of the tiny world's shards, which no test changes."""
+    return worlds.write(tmp_path_factory.mktemp("world"), rendered)
 
 
 @pytest.fixture(scope="session")

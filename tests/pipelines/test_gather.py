@@ -37,19 +37,13 @@ COUNT = 8
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """Two people, two views, warm and cold, 32 px."""
-    job = worlds.JOB.model_copy(update={"count": COUNT})
-    return world.Renderer(job, [0], threads=1)({"id": np.array([0])})
-
-
-@pytest.fixture(scope="module")
-def folders(rendered: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(rendered: list[pa.Table], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny world's first two people in the layouts of other data sets."""
     made = {}
     for layout in ("tfake", "sejong", "charlotte"):
         job = worlds.JOB.model_copy(update={"count": COUNT, "layout": layout})
         made[layout] = tmp_path_factory.mktemp(layout)
-        write_files(rendered, job, Storage(made[layout]))
+        write_files(rendered[0], job, Storage(made[layout]))
         finish_files(job, Storage(made[layout]))
     return made
 
@@ -224,7 +218,9 @@ def test_tfakes_tables_take_charlotte_with_profiles(
     assert np.isnan(by_person([line], "true", "Full", 1.0)).all()
 
 
-def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(
+    folders: dict[str, Path], rendered: list[pa.Table], tiny_world: str, tmp_path: Path
+) -> None:
     recipe = Recipe(size=32)
     for layout, condition, paired in (("tfake", "", True), ("charlotte", "warm", False), ("sejong", "warm", False)):
         out = tmp_path / layout
@@ -233,9 +229,8 @@ def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(folders: dict[s
     rows = field_rows(str(tmp_path / "tfake"), recipe, frames=False)
     assert set(rows["condition"]) == set(recipe.conditions) and len(rows["visible"]) == len(rows["pose"])
     assert not has_pairs(str(tmp_path / "charlotte"), recipe)
-    world_rows = worlds.write(tmp_path / "world")
-    assert has_pairs(world_rows, recipe) and len(field_rows(world_rows, recipe, frames=False)["thermal"]) > 0
-    assert not has_pairs(worlds.write_record(tmp_path / "made", people=1, held_out=0, size=32), recipe)  # predicted
+    assert has_pairs(tiny_world, recipe) and len(field_rows(tiny_world, recipe, frames=False)["thermal"]) > 0
+    assert not has_pairs(worlds.write_record(tmp_path / "made", rendered, held_out=0), recipe)  # predicted
 
 
 def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from pipelines.rows.shards import Shards
 from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
 from pipelines.world import WorldJob, commit_shard, write_plan
-from tests.pipelines import worlds
 
 
 def test_rows_walk_through_people_views_and_conditions() -> None:
@@ -80,9 +79,9 @@ def filler(job: WorldJob, part: int) -> pa.Table:
     )
 
 
-def test_a_rendered_row_says_what_it_is(tmp_path: Path) -> None:
+def test_a_rendered_row_says_what_it_is(tiny_world: str) -> None:
     """Names as models.columns has them, pictures as `datasets` shows them, and nothing that is only on its way."""
-    table = pq.read_table(Path(worlds.write(tmp_path)) / "data")
+    table = pq.read_table(Path(tiny_world) / "data")
     assert table.schema.names == list(WORLD) and b"huggingface" in table.schema.metadata
     first, cold, turned = table.slice(0, 3).to_pylist()
     assert first["sample_id"] == cold["sample_id"] != turned["sample_id"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import yaml
@@ -32,8 +33,10 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return worlds.write(tmp_path_factory.mktemp("world"))
+def made(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Shards of the record as `generate` writes it: 12 people, 3 of them of validation, 64 px."""
+    job = worlds.JOB.model_copy(update={"count": 48, "size": 64, "partition": 16})
+    return worlds.write_record(tmp_path_factory.mktemp("made"), worlds.render(job), held_out=3)
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +46,12 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def run(shards: str, out: Path, profile: str, *edits: str, **values: Any) -> Card:
+def run(data: str, out: Path, profile: str, *edits: str, **values: Any) -> Card:
     return train.run(
         TASK,
-        shards,
+        data,
         str(out),
-        validation=shards,
+        validation=data,
         validation_split="all",
         overrides=edits,
         profile=profile,
@@ -67,9 +70,9 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shards: str, profile: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(tiny_world: str, profile: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
-    run(shards, out, profile, local=True)
+    run(tiny_world, out, profile, local=True)
     return out
 
 
@@ -94,8 +97,10 @@ def test_the_card_says_what_was_done(undisturbed: Path) -> None:
     assert "| rank1 | 0.5 |" in (undisturbed / "export" / "README.md").read_text()
 
 
-def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, tmp_path: Path) -> None:
-    job = TrainJob(task=TASK, data=shards, validation=shards, validation_split="all", config={}, checkpoint_seconds=1e9)
+def test_a_stopped_run_reaches_the_same_weights(tiny_world: str, undisturbed: Path, tmp_path: Path) -> None:
+    job = TrainJob(
+        task=TASK, data=tiny_world, validation=tiny_world, validation_split="all", config={}, checkpoint_seconds=1e9
+    )
     storage, pool = Storage(tmp_path), Training(threads=1)
     claim(job, job.digest(), storage)
     for steps in (5, 4):
@@ -109,8 +114,11 @@ def test_a_stopped_run_reaches_the_same_weights(shards: str, undisturbed: Path, 
     assert steps == sorted(steps)
 
 
-def test_a_run_may_live_on_object_storage(s3: str, shards: str, undisturbed: Path, tmp_path: Path) -> None:
-    job, storage = TrainJob(task=TASK, data=shards, validation=shards, validation_split="all"), Storage(f"{s3}/train")
+def test_a_run_may_live_on_object_storage(s3: str, tiny_world: str, undisturbed: Path, tmp_path: Path) -> None:
+    job, storage = (
+        TrainJob(task=TASK, data=tiny_world, validation=tiny_world, validation_split="all"),
+        Storage(f"{s3}/train"),
+    )
     claim(job, job.digest(), storage)
     stops = iter([False] * 7 + [True])
     with pytest.raises(Interrupted):
@@ -130,36 +138,36 @@ def test_a_run_may_live_on_object_storage(s3: str, shards: str, undisturbed: Pat
     assert card.title in part.read("README.md").decode()
 
 
-def test_another_run_is_refused_by_what_differs(shards: str, undisturbed: Path, profile: str) -> None:
+def test_another_run_is_refused_by_what_differs(tiny_world: str, undisturbed: Path, profile: str) -> None:
     with pytest.raises(UserError, match=r"another run \(different: lr\)"):
-        run(shards, undisturbed, profile, "lr=0.1", local=True)
+        run(tiny_world, undisturbed, profile, "lr=0.1", local=True)
     with pytest.raises(UserError, match="unknown key; known here"):
-        run(shards, undisturbed, profile, "learning_rate=0.1", local=True)
+        run(tiny_world, undisturbed, profile, "learning_rate=0.1", local=True)
     with pytest.raises(UserError, match="unknown task 'nonsense'; known: recogniser"):
-        train.run("nonsense", shards, str(undisturbed), profile=profile)
+        train.run("nonsense", tiny_world, str(undisturbed), profile=profile)
 
 
-def test_data_that_is_not_there_claims_nothing(shards: str, profile: str, tmp_path: Path) -> None:
+def test_data_that_is_not_there_claims_nothing(tiny_world: str, profile: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(UserError, match="wrong holds no committed shard"):
         run(str(tmp_path / "wrong"), out, profile, local=True)
     with pytest.raises(UserError, match="wrong holds no committed shard"):
-        train.run(TASK, shards, str(out), validation=str(tmp_path / "wrong"), profile=profile, local=True)
+        train.run(TASK, tiny_world, str(out), validation=str(tmp_path / "wrong"), profile=profile, local=True)
     edits = [f"data.thermal_unpaired={tmp_path / 'frames'}", "loss.patches=0.01"]
     with pytest.raises(UserError, match="frames does not exist"):
-        train.run("thermalizer", shards, str(out), overrides=edits, profile=profile, local=True)
+        train.run("thermalizer", tiny_world, str(out), overrides=edits, profile=profile, local=True)
     with pytest.raises(UserError, match="nothing.safetensors does not exist"):
-        run(shards, out, profile, f"init={tmp_path / 'nothing.safetensors'}", local=True)
+        run(tiny_world, out, profile, f"init={tmp_path / 'nothing.safetensors'}", local=True)
     assert not out.exists()
 
 
-def test_weights_that_a_run_reads_are_part_of_it(shards: str, tmp_path: Path) -> None:
+def test_weights_that_a_run_reads_are_part_of_it(tiny_world: str, tmp_path: Path) -> None:
     """Retrained in place, a thermalizer is another one; a new figure on its card changes nothing."""
     part = tmp_path / "part"
     part.mkdir()
     (part / "warm.safetensors").write_bytes(b"one")
     jobs = [
-        TrainJob(task="landmarker", data=shards, config={"thermalizer": str(part)}),
+        TrainJob(task="landmarker", data=tiny_world, config={"thermalizer": str(part)}),
         TrainJob(task="captioner", config={"init": str(part)}),
     ]
     before = [job.digest() for job in jobs]
@@ -169,16 +177,16 @@ def test_weights_that_a_run_reads_are_part_of_it(shards: str, tmp_path: Path) ->
     assert all(job.digest() != known for job, known in zip(jobs, before))
 
 
-def test_a_job_file_says_what_flags_do_not(shards: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
+def test_a_job_file_says_what_flags_do_not(tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
-    file.write_text(yaml.safe_dump({"task": TASK, "data": shards, "config": {"steps": 99, "ema": 0.9}}))
+    file.write_text(yaml.safe_dump({"task": TASK, "data": tiny_world, "config": {"steps": 99, "ema": 0.9}}))
     out = tmp_path / "run"
     card = train.run(
         None,
         None,
         str(out),
         job_file=file,
-        validation=shards,
+        validation=tiny_world,
         validation_split="all",
         overrides=["steps=12"],
         profile=profile,
@@ -189,13 +197,13 @@ def test_a_job_file_says_what_flags_do_not(shards: str, undisturbed: Path, profi
     with pytest.raises(UserError, match="rows: unknown key; known here: .*validation"):
         train.run(None, None, str(out), job_file=file, profile=profile)
     with pytest.raises(UserError, match="name a task"):
-        train.run(None, shards, str(out), profile=profile)
+        train.run(None, tiny_world, str(out), profile=profile)
 
 
-def test_a_bundle_gives_the_first_weights(shards: str, profile: str, tmp_path: Path) -> None:
+def test_a_bundle_gives_the_first_weights(tiny_world: str, profile: str, tmp_path: Path) -> None:
     """At a rate of nearly zero, what comes out is what the starter has."""
     train.run(
-        "thermalizer", shards, str(tmp_path), validation=shards, validation_split="all", bundle="starter",
+        "thermalizer", tiny_world, str(tmp_path), validation=tiny_world, validation_split="all", bundle="starter",
         profile=profile, local=True,
         overrides=["steps=1", "batch=16", "lr=1e-12", "bf16=false", "ema=0"],
     )  # fmt: skip
@@ -204,23 +212,23 @@ def test_a_bundle_gives_the_first_weights(shards: str, profile: str, tmp_path: P
         max(float((found[k] - wanted[k]).abs().max()) for k in wanted if "running" not in k and "num_" not in k) < 1e-6
     )
     with pytest.raises(UserError, match=r"set thermal.low=0 thermal.high=45"):
-        train.run("thermalizer", shards, str(tmp_path / "b"), bundle="starter", profile=profile, local=True,
+        train.run("thermalizer", tiny_world, str(tmp_path / "b"), bundle="starter", profile=profile, local=True,
                   overrides=["thermal.low=20", "thermal.high=40"])  # fmt: skip
     with pytest.raises(UserError, match="a bundle.s are for parser"):
-        train.run("vae", shards, str(tmp_path / "c"), bundle="starter", profile=profile, local=True)
+        train.run("vae", tiny_world, str(tmp_path / "c"), bundle="starter", profile=profile, local=True)
 
 
-def test_workers_that_cannot_share_a_batch_are_refused(shards: str, profile: str, tmp_path: Path) -> None:
+def test_workers_that_cannot_share_a_batch_are_refused(tiny_world: str, profile: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch 8 cannot be shared equally by 3 workers"):
-        run(shards, tmp_path, profile, "profile.training.workers=3")
+        run(tiny_world, tmp_path, profile, "profile.training.workers=3")
 
 
-def test_rows_that_changed_are_refused(shards: str, undisturbed: Path, tmp_path: Path) -> None:
+def test_rows_that_changed_are_refused(tiny_world: str, undisturbed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="trained on other rows"):
         Checkpoints(Storage(undisturbed), "0/0").restore(tmp_path)
 
 
-def test_a_thermalizer_trains_on_a_folder_of_frames(shards: str, tmp_path: Path) -> None:
+def test_a_thermalizer_trains_on_a_folder_of_frames(tiny_world: str, tmp_path: Path) -> None:
     """All three terms on real rows, faces without temperature and a folder of frames; other frames are other rows."""
     frames = tmp_path / "frames"
     frames.mkdir()
@@ -229,9 +237,9 @@ def test_a_thermalizer_trains_on_a_folder_of_frames(shards: str, tmp_path: Path)
     values = {
         "steps": 2, "batch": 8, "unet": {"width": 8, "blocks": [1, 1, 1, 1]},
         "loss": {"patches": 0.01, "prior": 1.0, "sizes": [32, 16], "count": 32},
-        "data": {"thermal_unpaired": str(frames), "faces": shards},
+        "data": {"thermal_unpaired": str(frames), "faces": tiny_world},
     }  # fmt: skip
-    job = TrainJob(task="thermalizer", data=shards, validation=shards, validation_split="all", config=values)
+    job = TrainJob(task="thermalizer", data=tiny_world, validation=tiny_world, validation_split="all", config=values)
     storage = Storage(tmp_path / "run")
     claim(job, job.digest(), storage)
     metrics = fit(job, storage, Training(threads=1))
@@ -243,25 +251,27 @@ def test_a_thermalizer_trains_on_a_folder_of_frames(shards: str, tmp_path: Path)
         fit(job, storage, Training(threads=1))
 
 
-def test_people_of_other_splits_are_not_trained_on(shards: str, profile: str, tmp_path: Path) -> None:
+def test_people_of_other_splits_are_not_trained_on(tiny_world: str, profile: str, tmp_path: Path) -> None:
     """The world's generators are of split train; whoever asks for others learns who is there before anything is claimed."""
     out = tmp_path / "run"
     no_one = r"no row of split 'validation' \(rows there: 16 train\): give --validation-split train\|all"
     with pytest.raises(UserError, match=no_one):
-        train.run(TASK, shards, str(out), validation=shards, profile=profile, local=True)
+        train.run(TASK, tiny_world, str(out), validation=tiny_world, profile=profile, local=True)
     with pytest.raises(UserError, match=r"no row of split 'test' .*: give --split train\|all"):
-        train.run(TASK, shards, str(out), split="test", profile=profile, local=True)
+        train.run(TASK, tiny_world, str(out), split="test", profile=profile, local=True)
     assert not out.exists()
-    mine, everybody = (TrainJob(task=TASK, data=shards, split=split) for split in ("train", "all"))
+    mine, everybody = (TrainJob(task=TASK, data=tiny_world, split=split) for split in ("train", "all"))
     assert mine.digest() != everybody.digest()
     assert len(mine.data_rows()) == len(everybody.data_rows()) == 16
-    run(shards, out, profile, "steps=1", local=True)
+    run(tiny_world, out, profile, "steps=1", local=True)
     with pytest.raises(UserError, match=r"another run \(different: split\)"):
-        run(shards, out, profile, "steps=1", local=True, split="all")
+        run(tiny_world, out, profile, "steps=1", local=True, split="all")
 
 
-def test_tasks_refuse_a_record_without_the_worlds_truth_by_name(shards: str, profile: str, tmp_path: Path) -> None:
-    data = worlds.write_record(tmp_path / "made", people=1, held_out=0, size=32)
+def test_tasks_refuse_a_record_without_the_worlds_truth_by_name(
+    rendered: list[pa.Table], profile: str, tmp_path: Path
+) -> None:
+    data = worlds.write_record(tmp_path / "made", rendered, held_out=0)
     for task in ("recogniser", "visible"):
         with pytest.raises(UserError, match=f"task {task} reads .*world_identity, which .*made has not"):
             train.run(task, data, str(tmp_path / "run"), profile=profile, local=True)
@@ -276,42 +286,55 @@ def test_tasks_refuse_a_record_without_the_worlds_truth_by_name(shards: str, pro
         ("landmarker", {"network": {"size": 32, "width": 0.25, "head": 32, "cells": 1}, "lr": 0.003}),
     ],
 )
-def test_what_generate_makes_teaches_a_network(task: str, values: dict[str, Any], tmp_path: Path, profile: str) -> None:
+def test_what_generate_makes_teaches_a_network(
+    task: str, values: dict[str, Any], made: str, tmp_path: Path, profile: str
+) -> None:
     """A thermalizer and a landmarker on rows of the record: what they say of people held out gets better."""
-    data, file = worlds.write_record(tmp_path / "made", people=12, held_out=3), tmp_path / "job.yaml"
+    file = tmp_path / "job.yaml"
     config = {"steps": 40, "batch": 12, "ema": 0.5, "validate_every": 2, "bf16": False}
-    file.write_text(yaml.safe_dump({"task": task, "data": data, "validation": data, "config": config | values}))
+    file.write_text(yaml.safe_dump({"task": task, "data": made, "validation": made, "config": config | values}))
     train.run(None, None, str(tmp_path / "run"), job_file=file, profile=profile, local=True)
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     errors = [-record["validation/score"] for record in records if "validation/score" in record]
     assert errors[-1] < 0.7 * errors[0]
-    assert len(TrainJob(task=task, data=data).data_rows()) == (36 if task == "thermalizer" else 18)
+    assert len(TrainJob(task=task, data=made).data_rows()) == (36 if task == "thermalizer" else 18)
 
 
 @pytest.mark.slow
 def test_ray_with_one_and_two_workers_equals_this_process(
-    shards: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
+    tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
 ) -> None:
-    run(shards, tmp_path / "one", profile)
+    run(tiny_world, tmp_path / "one", profile)
     assert distance(weights(tmp_path / "one"), weights(undisturbed)) == 0
-    run(shards, tmp_path / "two", profile, "profile.training.workers=2")
+    run(tiny_world, tmp_path / "two", profile, "profile.training.workers=2")
     # Gradients are averaged in another order: AdamW turns that into at most a few float32 roundings of the rate.
     assert distance(weights(tmp_path / "two"), weights(undisturbed)) < 1e-4
 
 
 @pytest.mark.slow
 def test_a_killed_worker_continues_from_the_last_checkpoint(
-    shards: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
+    tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
 ) -> None:
-    run(shards, tmp_path / "run", profile, f"dies={tmp_path / 'died'}")
+    run(tiny_world, tmp_path / "run", profile, f"dies={tmp_path / 'died'}")
     assert (tmp_path / "died").exists()
     assert distance(weights(tmp_path / "run"), weights(undisturbed)) == 0
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_says_how_to_go_on(shards: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
+def test_sigterm_saves_and_says_how_to_go_on(tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "cluster", "train", TASK, "--data", shards, "--validation", shards, "--local"]
+    command = [
+        sys.executable,
+        "-m",
+        "cluster",
+        "train",
+        TASK,
+        "--data",
+        tiny_world,
+        "--validation",
+        tiny_world,
+        "--local",
+    ]
     command += ["--validation-split", "all", "--out", str(out), "--profile", profile, "--set", "steps=100000"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:
