@@ -117,7 +117,7 @@ def run(
     link = faces_link(models)
     work = Job(
         plan=lambda: write_plan(job, models, link, storage),
-        graph=lambda plan, missing: embed_pictures(plan, missing, where).iter_rows(),
+        graph=lambda plan, missing, run: embed_pictures(plan, missing, where).iter_rows(),
         finish=lambda plan, commits: _finish(plan, commits, out, models),
     )
     return run_job(work, storage, where)

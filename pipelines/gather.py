@@ -120,7 +120,7 @@ def run(
     storage = Storage(out)
     work = Job(
         plan=lambda: write_plan(wanted, chosen, storage),
-        graph=lambda plan, missing: gather_partitions(plan, missing, where, local),
+        graph=lambda plan, missing, run: gather_partitions(plan, missing, where, local),
         finish=_finish,
     )
     return run_job(work, storage, where, local=local)

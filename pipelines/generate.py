@@ -1,8 +1,9 @@
 """`thermapair generate`: identities in, a data set of paired visible and thermal faces out.
 
-    plan -> captions -> [the stages that the job's columns need, see `thermapair inspect --chain`] -> write
+    plan -> captions, beside what follows -> [the stages that the job's columns need] -> write
 
-One block is one partition from the first row to the writer, so a partition is the unit of commit, retry and loss.
+`thermapair inspect --chain` shows the stages. One block is one partition from the first row to the writer, so a partition is
+the unit of commit, retry and loss.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from ray.data import Dataset
 
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import fetch
-from pipelines.captions.write import write_captions
+from pipelines.captions.stream import CaptionGate, write_beside
 from pipelines.config.chain import check_profile
 from pipelines.config.generate import parts_in_use, sample_bytes
 from pipelines.config.job import GenerateJob
@@ -21,7 +22,7 @@ from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.summary import Report
 from pipelines.report.write import finish
-from pipelines.run.driver import Job, run_job
+from pipelines.run.driver import Job, Run, run_job
 from pipelines.run.graph import partitions, stage, write_shards
 from pipelines.run.progress import State
 from pipelines.storage.uri import Storage
@@ -55,18 +56,20 @@ def generate(request: Request, out: Storage) -> Report:
 
     job = Job(
         plan=plan,
-        before=lambda plan, state: write_captions(plan, profile.captions, state.write),
-        graph=lambda plan, missing: pairs(plan, missing, profile).iter_rows(),
+        graph=lambda plan, missing, run: pairs(plan, missing, profile, run).iter_rows(),
         check=lambda plan, state: check_rejects(plan.job, state),
         finish=finish,
     )
     return run_job(job, out, profile)
 
 
-def pairs(plan: GeneratePlan, missing: Sequence[int], profile: Profile) -> Dataset:
+def pairs(plan: GeneratePlan, missing: Sequence[int], profile: Profile, run: Run) -> Dataset:
     """Return the job as one chain of Ray Data; its rows are counts of the partitions as they are committed."""
-    rows, attempts = partitions(plan, missing), plan.job.gates.attempts
-    for number, group in enumerate(check_profile(profile, plan.chain, attempts)):
+    attempts = plan.job.gates.attempts
+    groups = check_profile(profile, plan.chain, attempts)
+    waits = write_beside(plan, profile, groups, run)
+    rows = partitions(plan, missing, CaptionGate if waits else None)
+    for number, group in enumerate(groups):
         # The group with the first stage holds the gates, too, and draws again what they refuse.
         rows = stage(rows, group, plan.chain, attempts if number == 0 else 1)
     return write_shards(rows, plan, profile)

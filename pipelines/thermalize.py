@@ -64,7 +64,7 @@ def thermalize(request: ThermalizeRequest, out: str) -> Summary:
             fetch(link.part, link.folder)
         return planned
 
-    work = Job(plan, lambda plan, missing: thermal_pictures(plan, missing, where).iter_rows(), _finish)
+    work = Job(plan, lambda plan, missing, run: thermal_pictures(plan, missing, where).iter_rows(), _finish)
     return run_job(work, storage, where)
 
 

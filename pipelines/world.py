@@ -48,7 +48,7 @@ def run(
     storage, where = Storage(out), load_profile(profile, edits["profile"])
     work = Job(
         plan=lambda: write_plan(job, storage),
-        graph=lambda plan, missing: render_partitions(plan, missing, where).iter_rows(),
+        graph=lambda plan, missing, run: render_partitions(plan, missing, where).iter_rows(),
         finish=_finish,
     )
     return run_job(work, storage, where)

@@ -19,7 +19,7 @@ from ray.serve.schema import ServeDeploySchema
 from models.errors import UserError
 from models.stages import PARTLESS
 from models.weights.bundle import Part, fetch, pin
-from pipelines.captions.vllm import environment
+from pipelines.captions.engine import environment
 from pipelines.config.captions import writer_of
 from pipelines.config.chain import check_profile
 from pipelines.config.profile import Group

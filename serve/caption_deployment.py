@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from models.weights.bundle import Part
+from pipelines.captions.choose import Texts, choose
+from pipelines.captions.engine import EngineSpec, text_seed
 from pipelines.captions.resident import ResidentEngine
-from pipelines.captions.vllm import Engine, Texts
-from pipelines.captions.write import choose
-from pipelines.config.captions import vllm_options
 from pipelines.config.profile import CaptionEngines
 
 
@@ -18,15 +17,17 @@ class CaptionWriter:
     """
 
     async def __init__(self, part: Part, folder: str, engines: CaptionEngines) -> None:  # type: ignore[misc]
-        self.options = vllm_options(part)
-        self.engine = ResidentEngine(Engine(part, folder, engines, self.options))
+        spec = EngineSpec(part, folder, engines)
+        self.options, self.engine = spec.options, ResidentEngine(spec)
 
     async def write(self, asked: Sequence[dict[str, str]], seeds: Sequence[int]) -> tuple[list[str], list[str]]:
         """Return (captions, sources) of the attribute sets `asked`; `sources` say `llm`, or `grammar` in its place."""
         loop = asyncio.get_running_loop()
 
         def texts(wanted: Sequence[tuple[int, int]]) -> Texts:
-            return asyncio.run_coroutine_threadsafe(self.engine.texts(asked, seeds, wanted), loop).result()
+            requests = [(asked[k], text_seed(seeds[k], attempt)) for k, attempt in wanted]
+            written = asyncio.run_coroutine_threadsafe(self.engine.write(requests), loop).result()
+            return {pair: one.text for pair, one in zip(wanted, written, strict=True) if one.text}
 
         return await asyncio.to_thread(choose, asked, seeds, texts, self.options, set())
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.standards import Standard
-from pipelines.captions.write import templates
+from pipelines.captions.choose import templates
 from pipelines.config.captions import GIVEN, TEMPLATE, Source
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob

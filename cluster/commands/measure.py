@@ -30,7 +30,7 @@ def captions(bundle: str, profile: str, overrides: tuple[str, ...], count: int, 
     from models.stages import CAPTIONS
     from models.weights.bundle import Bundle, load_bundle
     from models.weights.store import seal
-    from pipelines.captions.write import measure
+    from pipelines.captions.measure import measure
     from pipelines.config.profile import Profile, load_profile
     from pipelines.run.session import ray_session
 

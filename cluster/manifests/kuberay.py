@@ -133,7 +133,7 @@ def _stage_workers(group: Group, profile: Profile, setup: Setup) -> Manifest:
     cpus, gpus, count = group.cpus, math.ceil(group.gpus), group.actors[1]
     if group.gpus and profile.captions.gpus:
         cpus, gpus = max(cpus, profile.captions.cpus), max(gpus, math.ceil(profile.captions.gpus))
-        count = max(count, profile.captions.engines)
+        count = max(count, profile.captions.engines + group.actors[0])  # engines beside the first actors
     memory = math.ceil((group.memory_mb or MEMORY_MB) * 1.6)  # Ray counts what the object store leaves, less a tenth
     # No pod until the autoscaler finds work for it.
     return {
@@ -151,7 +151,7 @@ def _io_workers(profile: Profile, setup: Setup) -> Manifest:
     """Return the worker group for plans, captions on CPUs, encoding and writing."""
     # As many nodes as the tasks that read and write and, without GPUs, the caption engines need.
     captions = 0 if profile.captions.gpus else profile.captions.engines * profile.captions.cpus
-    cores = max(profile.writer.tasks * profile.writer.cpus, captions) + 2  # two for the tasks that read
+    cores = profile.writer.tasks * profile.writer.cpus + captions + 2  # two for the tasks that read
     return {
         "groupName": "io",
         "replicas": 1,

@@ -1,33 +1,42 @@
-"""The caption engine of the jobs, kept up for a service: same weights, prompts, options, seeds and arguments."""
+"""A vLLM engine in this process, which answers until the process ends: in an actor of a job, in a replica of the service."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from pipelines.captions.vllm import Engine, Texts, renderer, sampling, text_seed
+from pipelines.captions.engine import EngineSpec, sampling
+
+Request = tuple[dict[str, str], int]
+"""Attributes that a text shall state, and its seed (`engine.text_seed`)."""
+
+
+class Written(NamedTuple):
+    """A text as the model wrote it, "" for a request that it cannot take; its tokens; unix seconds of its last one."""
+
+    text: str
+    tokens: int
+    at: float
 
 
 class ResidentEngine:
-    """One vLLM engine that answers until the process ends. It batches what is asked at the same time by itself.
+    """One vLLM engine. It batches what is asked at the same time by itself.
 
-    Make it in a process with the variables of `pipelines.captions.vllm.environment`, inside the event loop that calls it.
+    Make it in a process with the variables of `engine.environment`, inside the event loop that calls it.
 
     Raises EnvironmentFault for weights without a tokenizer; what vLLM raises when it does not start passes through.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, spec: EngineSpec) -> None:
         import vllm
 
-        self.render, self.sampling = renderer(engine.weights), sampling(engine.options)
-        arguments = vllm.AsyncEngineArgs(model=str(engine.weights), disable_log_stats=True, **engine.arguments())
-        self.vllm = vllm.AsyncLLMEngine.from_engine_args(arguments)
+        self.render, self.sampling = spec.renderer(), sampling(spec.options)
+        self.vllm = vllm.AsyncLLMEngine.from_engine_args(vllm.AsyncEngineArgs(**spec.arguments()))
 
-    async def texts(
-        self, asked: Sequence[dict[str, str]], seeds: Sequence[int], wanted: Sequence[tuple[int, int]]
-    ) -> Texts:
-        """Return the texts of `wanted` (sample, attempt) pairs, as `Engine.texts` does."""
-        found = await asyncio.gather(*(self._text(asked[k], text_seed(seeds[k], attempt)) for k, attempt in wanted))
-        return {pair: text for pair, text in zip(wanted, found) if text}
+    async def write(self, requests: Sequence[Request]) -> list[Written]:
+        """Return a text for each request, in order. Raises vLLM's EngineDeadError once the engine's own process has died."""
+        return await asyncio.gather(*(self._text(*request) for request in requests))
 
     async def check(self) -> None:
         """Raise vLLM's error when the engine has died."""
@@ -37,15 +46,14 @@ class ResidentEngine:
         """End the engine's own processes, which would outlive this one."""
         self.vllm.shutdown()
 
-    async def _text(self, attributes: dict[str, str], seed: int) -> str:
+    async def _text(self, attributes: dict[str, str], seed: int) -> Written:
         import vllm
         from vllm.exceptions import VLLMValidationError
 
-        params = vllm.SamplingParams(**self.sampling, seed=seed)
-        text = ""
+        params, tokens, text = vllm.SamplingParams(**self.sampling, seed=seed), 0, ""
         try:
             async for output in self.vllm.generate(self.render(attributes), params, uuid.uuid4().hex):
-                text = output.outputs[0].text
+                text, tokens = output.outputs[0].text, len(output.outputs[0].token_ids)
         except (ValueError, VLLMValidationError):
-            return ""  # a prompt that is too long: the grammar writes the caption, as in a job
-        return text
+            return Written("", 0, time.time())  # a prompt that is too long: the grammar writes the caption
+        return Written(text, tokens, time.time())

@@ -76,6 +76,9 @@ class CaptionEngines(_Section):
     batch: int = Field(default=64, ge=1)
     start_seconds: int = Field(default=300, ge=1)
     """How long an engine may take to start."""
+    stream: bool | None = None
+    """Whether pictures begin with the first captions, or with the last. By default with the first where engines, stages and
+    writer fit the nodes that the cluster has. Say true where nodes come as they are asked for."""
 
 
 class Training(_Section):

@@ -1,10 +1,11 @@
 """The captions of a plan: chunks of partitions, each committed as one file once all of it is written.
 
 _plan/captions/part-00000.parquet   a row group per partition: caption, caption_source
-_plan/captions/part-00000.json      how long it took
+_plan/captions/part-00000.json      how long it took, and when it was committed
 """
 
 import json
+import time
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -45,6 +46,15 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
                 yield chunk, range(first, first + partitions)
                 first += partitions
 
+    def chunk_of(self, partition: int) -> int:
+        """Return the chunk that holds the captions of `partition`."""
+        number, place = self.pieces.home(partition)
+        return self.pieces.found[number].chunk_of(place)[0]
+
+    def is_captioned(self, chunk: int) -> bool:
+        """Whether the captions of `chunk` are committed."""
+        return self.out.exists(_captions(chunk))
+
     def captioned(self) -> set[int]:
         """Return the chunks whose captions are committed."""
         there = set(self.out.list(FOLDER))
@@ -72,21 +82,27 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
                 writer.write_table(table.slice(start, size), row_group_size=size)
                 start += size
         if self.out.create(_captions(chunk), sink.getvalue().to_pybytes()):
-            self.out.write(f"{FOLDER}/part-{chunk:05d}.json", json.dumps({"seconds": seconds}).encode())
+            self.out.write(
+                f"{FOLDER}/part-{chunk:05d}.json", json.dumps({"seconds": seconds, "ended": time.time()}).encode()
+            )
 
-    def caption_seconds(self) -> float:
-        """Return how long the captions took to write, of all runs together. Raises EnvironmentFault for a damaged note."""
-        seconds = 0.0
+    def caption_notes(self) -> dict[int, tuple[float, float]]:
+        """Return chunk -> (seconds that it took, unix seconds at which it was committed) of all runs together.
+
+        Raises EnvironmentFault for a damaged note.
+        """
+        notes = {}
         for name in self.out.list(FOLDER):
             if name.endswith(".json"):
                 try:
-                    seconds += float(json.loads(self.out.read(name))["seconds"])
+                    note = json.loads(self.out.read(name))
+                    notes[int(name[-10:-5])] = float(note["seconds"]), float(note["ended"])
                 except (ValueError, TypeError, KeyError):
                     raise EnvironmentFault(
                         f"{self.out.path(name)} is damaged. Delete it and run the same command again: it only says how long "
                         "captions took."
                     ) from None
-        return seconds
+        return notes
 
 
 def _captions(chunk: int) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pipelines.report.template import load_template
 
 TEMPLATE = Path(__file__).parent / "templates" / "page.html"
 BARS = 24
+WIDE, HIGH = 1000, 120
+"""Of the timeline's box."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,17 @@ class Histogram:
     low: float
     high: float
     bars: list[float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How many were committed by when. `points`: of an SVG polyline in steps, in a box of `WIDE` x `HIGH`."""
+
+    name: str
+    points: str
+    first: float
+    """Seconds at which the first was there."""
+    last: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,7 @@ def render_page(
         palette=data_uri(colour_degrees(palette, degrees), "PNG"),
         people=figures_by_person(samples, degrees),
         charts=[chart for name, values in scores.items() if (chart := histogram(name, values))],
+        curves=draw_curves(report.timeline),
         total_seconds=max(sum(report.seconds.values()), 1e-9),
         links=links(plan.chain),
         rejects=figures_by_person(rejects, degrees),
@@ -96,6 +111,23 @@ def histogram(name: str, values: list[float]) -> Histogram | None:
     found, edges = np.histogram(finite, bins=BARS)
     bars = (found / found.max()).tolist()
     return Histogram(name.replace("_", " "), float(np.median(finite)), float(edges[0]), float(edges[-1]), bars)
+
+
+def draw_curves(timeline: Mapping[str, Sequence[tuple[float, int]]]) -> list[Curve]:
+    """Return the curves of a timeline (`Report.timeline`), each a share of its own total; none for an empty one."""
+    end = max((points[-1][0] for points in timeline.values() if points), default=0.0) or 1.0
+    curves = []
+    for name, points in timeline.items():
+        if not points:
+            continue
+        # A step at every commit: what is there stays until the next.
+        path, before = [f"0,{HIGH}"], 0
+        for seconds, count in points:
+            x = WIDE * seconds / end
+            path += [f"{x:.1f},{HIGH * (1 - share / points[-1][1]):.1f}" for share in (before, count)]
+            before = count
+        curves.append(Curve(name, " ".join([*path, f"{WIDE},0"]), points[0][0], points[-1][0]))
+    return curves
 
 
 def links(chain: ChainSpec) -> list[dict[str, Any]]:

@@ -1,14 +1,16 @@
 """What a run came to, added up from its commit records."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from pipelines.config.captions import AUTHORS
 from pipelines.plan.generate import GeneratePlan
 from pipelines.storage.commits import Commit
 
 PAGE = "report/index.html"
+POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Report:
     captions: dict[str, int]
     """Samples by who wrote their caption."""
     bytes: int
+    timeline: dict[str, list[tuple[float, int]]]
+    """`captions`, `samples` -> (seconds since the first of all, how many were committed by then), at most `POINTS` of each."""
 
     @property
     def shortfall(self) -> int:
@@ -55,6 +59,7 @@ def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
         reasons.update(record.facts["reasons"])
         seconds.update(record.facts["seconds"])
         captions.update(record.facts["captions"])
+    notes = plan.caption_notes()
     samples, rejected = (sum(c.facts[name] for c in commits) for name in ("samples", "rejected"))
     return Report(
         out=plan.out.uri,
@@ -69,7 +74,30 @@ def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
         rejected=rejected,
         redrawn=sum(c.facts["redrawn"] for c in commits),
         reasons=dict(reasons.most_common()),
-        seconds={name: round(value, 2) for name, value in {"captions": plan.caption_seconds(), **seconds}.items()},
+        seconds={
+            name: round(value, 2)
+            for name, value in {"captions": sum(spent for spent, _ in notes.values()), **seconds}.items()
+        },
         captions=dict(captions.most_common()),
         bytes=sum(c.bytes for c in commits),
+        timeline=_timeline(plan, notes, commits),
     )
+
+
+def _timeline(
+    plan: GeneratePlan, notes: dict[int, tuple[float, float]], commits: Sequence[Commit]
+) -> dict[str, list[tuple[float, int]]]:
+    """Return what was committed by when, thinned."""
+    sizes = {chunk: sum(map(plan.rows, partitions)) for chunk, partitions in plan.chunks()}
+    events = {
+        "captions": sorted((notes[chunk][1], size) for chunk, size in sizes.items() if chunk in notes),
+        "samples": sorted((float(c.facts["ended"]), int(c.facts["samples"])) for c in commits),
+    }
+    began = min((ended for found in events.values() for ended, _ in found), default=0.0)
+    curves = {}
+    for name, found in events.items():
+        sums = list(accumulate(size for _, size in found))
+        every = max(1, len(found) // POINTS)
+        kept = [k for k in range(len(found)) if k % every == every - 1 or k == len(found) - 1]
+        curves[name] = [(round(found[k][0] - began, 2), sums[k]) for k in kept]
+    return curves

@@ -48,9 +48,43 @@ class Plan(Protocol):
 
 Planned = TypeVar("Planned", bound=Plan)
 Result = TypeVar("Result")
+STOP_SECONDS = 15.0
+"""How long a run that ends waits for work beside its graph."""
 Counts = Mapping[str, Any]
 """What a sink says of a partition that it has committed: `partition`, `samples`, and where it counts them `rejected`,
 `redrawn` and the seconds of each stage as `seconds_STAGE`."""
+
+
+class Run:
+    """What a graph may use of its driver while it runs."""
+
+    def __init__(self, state: State) -> None:
+        self.state, self.stopped = state, threading.Event()
+        """`stopped` is set once the run ends, for whatever reason."""
+        self._threads: list[threading.Thread] = []
+        self._errors: list[BaseException] = []
+
+    def beside(self, work: Callable[[], object]) -> None:
+        """Run `work` in a thread of its own. What it raises ends the run; it ends itself when `stopped` is set."""
+
+        def body() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._errors.append(error)
+
+        self._threads.append(threading.Thread(target=body, name="beside", daemon=True))
+        self._threads[-1].start()
+
+    def check(self) -> None:
+        """Raise what work beside the graph has raised."""
+        if self._errors and not self.stopped.is_set():
+            raise self._errors[0]
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the work beside the graph."""
+        for thread in self._threads:
+            thread.join(timeout)
 
 
 @dataclass(frozen=True)
@@ -59,12 +93,10 @@ class Job(Generic[Planned, Result]):
 
     plan: Callable[[], Planned]
     """Return the plan that lies in the output, written or extended now."""
-    graph: Callable[[Planned, list[int]], Iterable[Counts]]
+    graph: Callable[[Planned, list[int], Run], Iterable[Counts]]
     """Make the partitions that are asked for, and yield what became of each as it is committed."""
     finish: Callable[[Planned, dict[int, Commit]], Result]
     """Write manifest, card and report of the whole run."""
-    before: Callable[[Planned, State], object] = lambda plan, state: None
-    """What has to be there before the first partition."""
     check: Callable[[Planned, State], None] = lambda plan, state: None
     """Raise to end a run that goes wrong, after every partition."""
 
@@ -104,30 +136,34 @@ def end_run(plan: Planned, finish: Callable[[Planned, dict[int, Commit]], Result
 def _drive(job: Job[Planned, Result], plan: Planned, missing: list[int], lease: Lease, signals: Signals) -> None:
     """Make the missing partitions, watched: by a view of what is committed, by the lease and by signals."""
     before = plan.samples - sum(plan.rows(partition) for partition in missing)
-    state, stopped = State(plan.title, plan.samples, before, before), threading.Event()
+    state = State(plan.title, plan.samples, before, before)
+    run = Run(state)
     with View(state) as view:
 
         def watch() -> None:
             signals.check()
             lease.check()
+            run.check()
             view.show()
 
         def work() -> None:
-            job.before(plan, state)
             state.restart_clock("pictures")
-            for counts in job.graph(plan, missing):
+            for counts in job.graph(plan, missing, run):
                 state.add(counts)
                 job.check(plan, state)
-                if stopped.is_set():
+                if run.stopped.is_set():
                     return
+            run.join()
             state.phase = "done"
 
         try:
             in_thread(work, watch)
+            run.check()
         except Exception as error:
             raise faults.as_fault(error) from error
         finally:
-            stopped.set()
+            run.stopped.set()
+            run.join(STOP_SECONDS)
 
 
 @contextmanager

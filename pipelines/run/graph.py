@@ -20,13 +20,20 @@ RESTARTS = 16
 """How often the process of one actor may die; nodes that are taken away do not count."""
 
 
-def partitions(plan: ChainPlan[Any], missing: Sequence[int]) -> Dataset:
-    """Return the partitions that are asked for: one block each, a row per sample."""
+def partitions(plan: ChainPlan[Any], missing: Sequence[int], gate: type | None = None) -> Dataset:
+    """Return the partitions that are asked for: one block each, a row per sample.
+
+    gate: made of (plan, missing) in an actor without a CPU, it holds a partition's block back until it can be made.
+    """
 
     def samples(block: Columns) -> Columns:
         return plan.partition(missing[int(block["id"][0])])
 
-    return numbers(missing).map_batches(samples, batch_size=None)
+    rows = numbers(missing)
+    if gate is not None:
+        pool = ActorPoolStrategy(size=1)
+        rows = rows.map_batches(gate, fn_constructor_args=(plan, missing), batch_size=None, compute=pool, num_cpus=0)
+    return rows.map_batches(samples, batch_size=None)
 
 
 def numbers(missing: Sequence[int]) -> Dataset:

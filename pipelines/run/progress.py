@@ -34,7 +34,9 @@ class State:
     rejected: int = 0
     redrawn: int = 0
     texts: tuple[int, int] = (0, 0)
-    """Captions written by the language model, and asked for, in phase `captions`."""
+    """Samples that the language model has written a first text for, and those that lacked a caption."""
+    texts_began: float = 0.0
+    """When the first texts came."""
     phase: str = "starting"
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> seconds of all its workers, of what is committed."""
@@ -64,19 +66,23 @@ class State:
         total = sum(self.seconds.values())
         return {stage: seconds / total for stage, seconds in self.seconds.items()} if total else {}
 
-    def write(self, written: int, asked: int) -> None:
-        """Take note of the captions of this phase."""
+    def count_captions(self, written: int, asked: int) -> None:
+        """Take note of captions as they are written."""
         if not self.texts[0]:
-            self.began = time.monotonic()  # the engine has started
+            self.texts_began = time.monotonic()  # the engine has started
         self.texts = (written, asked)
 
     def facts(self) -> list[str]:
         """Return what is counted in this phase, each in a few words."""
+        counts = []
+        written, asked = self.texts
+        if written < asked or self.phase == "captions":
+            since = max(time.monotonic() - self.texts_began, 1e-3)
+            left = since * (asked / written - 1) if written else None
+            counts += [f"captions {written}/{asked}", f"{written / since:.1f}/s", f"left {duration(left)}"]
         if self.phase == "captions":
-            written, asked = self.texts
-            left = self.elapsed * (asked / written - 1) if written else None
-            return [f"{written}/{asked} texts", f"{written / self.elapsed:.1f}/s", f"left {duration(left)}"]
-        counts = [f"{self.done}/{self.total} samples"]
+            return counts
+        counts += [f"{self.done}/{self.total} samples"]
         if self.phase == "pictures":
             counts += [f"{self.rate:.2f}/s", f"left {duration(self.left)}"]
         return [*counts, f"rejected {self.rejected}", f"redrawn {self.redrawn}"]

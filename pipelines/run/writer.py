@@ -95,7 +95,7 @@ def finish_partition(
         facts["captions"] = dict(Counter(rows["caption_source"][rows["final"]].tolist()))
     spent = dict(zip(plan.chain.stages, rows["seconds"].sum(axis=0).round(4).tolist(), strict=True))
     spent["write"] = time.monotonic() - began
-    facts["seconds"] = spent
+    facts |= {"seconds": spent, "ended": time.time()}
     commit(plan.out, partition, replace(record, facts=facts))
     row: dict[str, Any] = {"partition": partition, "pairs": record.rows, "bytes": record.bytes, **counts}
     row |= {f"{SECONDS}{stage}": seconds for stage, seconds in spent.items()}

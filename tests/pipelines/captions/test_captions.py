@@ -1,12 +1,15 @@
-"""Phase 1: which caption a sample takes, what is committed, and real vLLM on real Ray."""
+"""Which caption a sample takes, what is committed, and real vLLM on real Ray."""
 
+import contextlib
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from models.captions.grammar import write_caption
@@ -17,9 +20,10 @@ from models.errors import EnvironmentFault, UserError
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, Part, load_bundle
 from models.weights.store import seal
-from pipelines.captions import write as module
-from pipelines.captions.vllm import Engine, Texts, Written
-from pipelines.captions.write import FEW, choose, cleaned, templates, write_captions
+from pipelines.captions.choose import Texts, choose, clean, templates
+from pipelines.captions.engine import EngineSpec, text_seed
+from pipelines.captions.pool import Engines
+from pipelines.captions.write import write_captions
 from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import CaptionEngines
@@ -56,7 +60,7 @@ def test_a_text_that_states_its_attributes_is_taken() -> None:
     found, sources, calls = written(set(), said)
     assert found == [said(k, 0) for k in range(24)]
     assert set(sources) == {"llm"}
-    assert calls == [72]  # few samples: all attempts at once
+    assert calls == [24]
 
 
 def test_a_text_that_does_not_is_asked_for_again_and_written_by_the_grammar_in_the_end() -> None:
@@ -89,16 +93,13 @@ def test_no_two_samples_share_a_text() -> None:
     assert sources == ["llm"] * 3 + ["grammar"] * 3
 
 
-def test_the_choice_does_not_depend_on_how_many_texts_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_samples_without_a_caption_are_asked_for_again() -> None:
     def answer(sample: int, attempt: int) -> str:
         return said(sample, attempt) if (sample + attempt) % 3 == 0 else "A person."
 
-    at_once = written(set(), answer)
-    monkeypatch.setattr(module, "FEW", 0)
-    one_by_one = written(set(), answer)
-    assert at_once[:2] == one_by_one[:2]
-    assert one_by_one[2] == [24, 16, 8]
-    assert FEW > 0
+    found, sources, calls = written(set(), answer)
+    assert calls == [24, 16, 8]
+    assert found == [said(k, -k % 3) for k in range(24)] and set(sources) == {"llm"}
 
 
 def test_templates_differ_and_state_everything() -> None:
@@ -110,7 +111,7 @@ def test_templates_differ_and_state_everything() -> None:
 
 
 def test_answers_of_chat_models_are_cleaned() -> None:
-    assert cleaned(' "A woman\nwith  green eyes." ') == "A woman with green eyes."
+    assert clean(' "A woman\nwith  green eyes." ') == "A woman with green eyes."
 
 
 def test_a_wrong_option_is_named(bundle: Bundle) -> None:
@@ -166,17 +167,17 @@ def test_vllm_writes_captions_that_state_their_attributes(
     assert written == again
 
 
-def test_a_model_that_answers_nothing_is_a_fault(starter: Bundle) -> None:
-    class Mute(Engine):
-        """An engine whose every request fails, as all that are longer than its context do."""
-
-        def write(self, *rest: Any) -> Iterator[Written]:
-            return iter(())
-
-    with pytest.raises(EnvironmentFault, match=r"answered none of 6 requests .*captions=template"):
-        Mute(starter.part(CAPTIONS), starter.folder, ENGINES, VllmOptions()).texts(
-            PEOPLE, SEEDS, [(k, 0) for k in range(6)]
-        )
+@pytest.mark.slow
+def test_a_model_that_answers_nothing_is_a_fault(
+    local_ray: Any, starter: Bundle, bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
+) -> None:
+    """Every prompt is longer than the context that the bundle gives the engine."""
+    weights = str(starter.main(CAPTIONS))
+    short = {"engine": {"max_model_len": 16}, "max_tokens": 8}
+    mixed = small.with_part(bundle, CAPTIONS, kind="vllm", weights=weights, licence="apache-2.0", options=short)
+    plan = write_plan(job("captions=llm"), mixed, Storage(tmp_path / "out"))
+    with pytest.raises(EnvironmentFault, match=r"answered none of 8 requests .*captions=template"):
+        write_captions(plan, ENGINES)
 
 
 @pytest.mark.slow
@@ -188,11 +189,40 @@ def test_an_engine_that_cannot_start_is_one_message_with_the_way_out(
     (folder / "model.safetensors").write_bytes(b"no weights at all")
     seal(folder)
     part = Part(kind="vllm", weights=str(folder), licence="apache-2.0")
-    with pytest.raises(EnvironmentFault, match=r"vLLM engine for .*captioner failed .*captions=template"):
-        Engine(part, starter.folder, ENGINES, VllmOptions()).texts(PEOPLE[:2], SEEDS[:2], [(0, 0), (1, 0)])
+    with (
+        pytest.raises(EnvironmentFault, match=r"vLLM engine for .*captioner failed .*captions=template"),
+        Engines(EngineSpec(part, starter.folder, ENGINES)),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_an_engine_that_dies_is_started_again_and_asked_again(local_ray: Any, starter: Bundle) -> None:
+    requests = [(PEOPLE[k % 24], text_seed(k, 0)) for k in range(64)]
+    with Engines(EngineSpec(starter.part(CAPTIONS), starter.folder, ENGINES)) as pool:
+        before = pool.collect(pool.submit(requests))
+        asked = pool.submit(requests)
+        for engine in children_named("VLLM::EngineCore"):
+            engine.kill()
+        assert [one.text for one in pool.collect(asked)] == [one.text for one in before]
+        assert all(one.text for one in before)
+    gone = time.monotonic() + 20
+    while children_named("VLLM::EngineCore") and time.monotonic() < gone:
+        time.sleep(0.2)
+    assert not children_named("VLLM::EngineCore")  # the engines' own processes end with them
+
+
+def children_named(name: str) -> list[psutil.Process]:
+    """Processes below this one whose command begins with `name`."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline() and process.cmdline()[0].startswith(name):
+                found.append(process)
+    return found
 
 
 def test_missing_weights_are_one_message_with_the_way_out(bundle: Bundle, tmp_path: Path) -> None:
     part = Part(kind="vllm", weights=str(tmp_path / "nowhere"), licence="apache-2.0")
     with pytest.raises(EnvironmentFault, match=r"nowhere does not exist.*captions=template"):
-        Engine(part, bundle.folder, ENGINES, VllmOptions())
+        EngineSpec(part, bundle.folder, ENGINES)

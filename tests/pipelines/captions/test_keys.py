@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.captions import keys as module
+from pipelines.captions.choose import templates
 from pipelines.captions.keys import Keys
-from pipelines.captions.write import templates
 
 KEYS = st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 40).map(lambda k: k * 1024), st.just(0))
 """Any, and such as meet in one slot."""

@@ -198,7 +198,7 @@ def test_a_table_that_opens_and_cannot_be_read_is_named(bundle: Bundle, job: Job
         plan.partition(0)
     plan.out.write("_plan/captions/part-00000.json", b"{")
     with pytest.raises(EnvironmentFault, match="part-00000.json is damaged. Delete it and run the same command again"):
-        plan.caption_seconds()
+        plan.caption_notes()
 
 
 def test_a_last_piece_that_is_gone_is_named_and_not_written_over(bundle: Bundle, job: Job, tmp_path: Path) -> None:

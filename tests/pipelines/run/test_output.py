@@ -236,16 +236,20 @@ def test_a_run_says_what_it_came_to(plan: GeneratePlan) -> None:
         check_made(dataclasses.replace(report, pairs=0))
 
 
-def test_progress_of_captions_counts_from_the_first_text() -> None:
+def test_progress_shows_captions_alone_or_beside_the_pictures() -> None:
     state = State("demo", total=24, phase="captions")
-    assert state.line() == "demo: captions | 0/0 texts | 0.0/s | left ?"
-    state.began -= 30.0  # the engine takes its time
-    state.write(1, 72)
-    state.began -= 2.0
-    state.write(24, 72)
-    assert "24/72 texts | 12.0/s | left 0:0" in state.line()
+    assert state.line().startswith("demo: captions | captions 0/0")
+    state.count_captions(1, 72)  # however long the engine took to start
+    state.texts_began -= 2.0
+    state.count_captions(24, 72)
+    assert "captions 24/72 | 12.0/s | left 0:0" in state.line() and "samples" not in state.line()
+    state.restart_clock("pictures")
+    state.add({"samples": 8})
+    assert "captions 24/72 | 12.0/s" in state.line() and "| 8/24 samples |" in state.line()
+    state.count_captions(72, 72)
+    assert "captions" not in state.line()
     state.restart_clock("done")
-    assert state.line() == "demo: done | 0/24 samples | rejected 0 | redrawn 0"
+    assert state.line() == "demo: done | 8/24 samples | rejected 0 | redrawn 0"
 
 
 def test_shared_memory_that_is_too_small_is_noticed_before_ray_starts(tmp_path: Path) -> None:
