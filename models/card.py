@@ -61,11 +61,12 @@ class Card(BaseModel):
         except ValueError as error:
             raise UserError(f"{path} has no readable front matter: {error}") from None
 
-    def told(self) -> str:
-        """Return the training as a line of a later card's `history`."""
+    def history_line(self) -> str:
+        """Return this training as a line of a later card's `history`: steps, minutes and command."""
         return f"{self.steps:,} steps, {self.wall_seconds / 60:.0f} min: {self.command}"
 
     def _page(self) -> str:
+        """Return the card as Markdown; facts that are not known are left out."""
         lines = [f"# {self.title}", ""]
         lines += [self.summary, ""] if self.summary else []
         for source, values in self.metrics.items():
@@ -95,7 +96,7 @@ def history(init: Path) -> list[str]:
     for folder in (init, init.parent):
         if (folder / "README.md").is_file():
             earlier = Card.read(folder)
-            return [*earlier.history, earlier.told()] if earlier.steps else earlier.history
+            return [*earlier.history, earlier.history_line()] if earlier.steps else earlier.history
         if (folder / "state.json").is_file():
             state = json.loads((folder / "state.json").read_text())
             before = str(state.get("config", {}).get("init", ""))

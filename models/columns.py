@@ -39,11 +39,13 @@ class Column:
     codec: Codec = ""
 
 
-def _landmarks(count: int, what: str) -> dict[str, Column]:
+def _landmark_points(count: int, what: str) -> dict[str, Column]:
+    """Return the column of a standard's points."""
     return {f"landmarks_{count}": Column("float32", what, (count, 2), unit="px")}
 
 
-def _said_of_landmarks(count: int) -> dict[str, Column]:
+def _landmark_quality(count: int) -> dict[str, Column]:
+    """Return the columns of how sure a standard's points are and whether they are seen, by modality."""
     variance = "how sure {} alone is of each point (NaN without a face)"
     seen = "whether the point's pixel shows the face, not what covers it{}"
     return {
@@ -101,12 +103,12 @@ COLUMNS: dict[str, Column] = {
     "bbox": Column("float32", "x0, y0, x1, y1 of the face", (4,), unit="px"),
     "detection_score": Column("float32", "score of the face"),
     "keypoints": Column("float32", "eyes, nose tip, mouth corners, subject's right first", (5, 2), unit="px"),
-    **_landmarks(5, "as `keypoints`, of a data set"),
-    **_landmarks(70, "iBUG-68 and the pupils; NaN where one is not given"),
-    **_said_of_landmarks(70),
-    **_landmarks(72, "contour points of CHARLOTTE; NaN behind the 43 of a profile"),
-    **_landmarks(478, "the dense mesh of the world (not MediaPipe's)"),
-    **_said_of_landmarks(478),
+    **_landmark_points(5, "as `keypoints`, of a data set"),
+    **_landmark_points(70, "iBUG-68 and the pupils; NaN where one is not given"),
+    **_landmark_quality(70),
+    **_landmark_points(72, "contour points of CHARLOTTE; NaN behind the 43 of a profile"),
+    **_landmark_points(478, "the dense mesh of the world (not MediaPipe's)"),
+    **_landmark_quality(478),
     "points_given": Column("int32", "how many points the data set gives"),
     "face_height": Column("float32", "height of the points' box in the picture as it came", unit="px"),
     "pose": Column("float32", "yaw, pitch, roll", (3,), unit="deg"),

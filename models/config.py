@@ -66,6 +66,7 @@ def apply_edit(content: dict[str, Any], edit: str) -> None:
     key, separator, text = edit.partition("=")
     if not separator or not key.strip():
         raise UserError(f"--set {edit!r}: write it as key=value, for example identities.count=100.")
+    # Walk down to the mapping that holds the last key.
     *levels, last = key.strip().split(".")
     for depth, level in enumerate(levels, 1):
         inner = content.get(level)
@@ -89,12 +90,14 @@ def digest_of(*parts: object) -> str:
 
 
 def _key(location: tuple[int | str, ...]) -> str:
+    """Return a key as a user writes it: a.b.c."""
     return ".".join(str(part) for part in location) or "(top level)"
 
 
 def _problem(item: Any, model: type[BaseModel]) -> str:
+    """Return what is wrong with one key, of an error as pydantic lists it."""
     if item["type"] == "extra_forbidden":
-        known = ", ".join(_known(model, item["loc"][:-1]))
+        known = ", ".join(_field_names(model, item["loc"][:-1]))
         return "unknown key" + (f"; known here: {known}" if known else "")
     if item["type"] == "missing":
         return "is missing"
@@ -102,7 +105,7 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
     return problem if isinstance(item["input"], dict) else f"{problem} (got {item['input']!r})"
 
 
-def _known(model: Any, location: tuple[int | str, ...]) -> list[str]:
+def _field_names(model: Any, location: tuple[int | str, ...]) -> list[str]:
     """Return the field names at `location`, or nothing where that is not a plain nested model."""
     for part in location:
         field = getattr(model, "model_fields", {}).get(part)
@@ -119,10 +122,12 @@ def sort_edits(edits: Sequence[str], models: Mapping[str, type[BaseModel]]) -> d
     result: dict[str, list[str]] = {name: [] for name in models}
     for edit in edits:
         path = edit.partition("=")[0].strip().split(".")
-        if len(path) > 1 and path[0] in models and _depth(models[path[0]], path[1:]):
+        # The file's own name before the key decides.
+        if len(path) > 1 and path[0] in models and _known_levels(models[path[0]], path[1:]):
             result[path[0]].append(edit.strip()[len(path[0]) + 1 :])
             continue
-        depths = {name: _depth(model, path) for name, model in models.items()}
+        # Else the file that has most levels of the key.
+        depths = {name: _known_levels(model, path) for name, model in models.items()}
         home = max(depths, key=lambda name: depths[name])  # of equals the first
         if not depths[home]:
             known = "; ".join(f"{name}: {', '.join(sorted(model.model_fields))}" for name, model in models.items())
@@ -131,16 +136,16 @@ def sort_edits(edits: Sequence[str], models: Mapping[str, type[BaseModel]]) -> d
     return result
 
 
-def _depth(model: Any, path: Sequence[str]) -> int:
+def _known_levels(model: Any, path: Sequence[str]) -> int:
     """Return how many levels of `path` a model, or a mapping, has: 0 for none."""
     if not path:
         return 0
     if model is Any:
         return len(path)
     if get_origin(model) is dict:
-        return 1 + _depth(get_args(model)[1], path[1:])
+        return 1 + _known_levels(get_args(model)[1], path[1:])
     fields, named = getattr(model, "model_fields", {}), getattr(model, "NAMED", None)
     if path[0] in fields:
-        return 1 + _depth(fields[path[0]].annotation, path[1:])
+        return 1 + _known_levels(fields[path[0]].annotation, path[1:])
     # An entry by its name: thermal.weights.
-    return 1 + _depth(named, path[1:]) if named and len(path) > 1 and path[1] in named.model_fields else 0
+    return 1 + _known_levels(named, path[1:]) if named and len(path) > 1 and path[1] in named.model_fields else 0

@@ -29,8 +29,8 @@ class Layer(NamedTuple):
         return f"{self.condition}{'.0' if whole else ''}.{self.draw}"  # draw 5 at 22 degrees is not the room of 22.5
 
 
-def canonical(value: object) -> str:
-    """Return a condition as its one text: 22, 22.0 and "22" are the same. Raises ValueError for what is none."""
+def parse_condition(value: object) -> str:
+    """Return a condition as its one text: 22, 22.0 and "22" are all "22". Raises ValueError for what is no condition."""
     text = str(value).strip()
     if isinstance(value, str) and WORD.match(text):  # not a number that is called nan or inf
         return text
@@ -49,7 +49,7 @@ def degrees_of(condition: str) -> float | None:
 
 
 def _conditions(value: object) -> object:
-    found = [canonical(one) for one in value] if isinstance(value, list | tuple) else []
+    found = [parse_condition(one) for one in value] if isinstance(value, list | tuple) else []
     if not found or len(set(found)) != len(found):
         raise ValueError("name one or more different conditions, as in [warm, cold, 22.5]")
     return found

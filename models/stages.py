@@ -1,6 +1,6 @@
 """Which package makes a stage: stage -> kind -> package, strings only, so that reading this imports nothing.
 
-A package has `settings.py`, light, for whoever checks a job, and `stage.py`, heavy, for whoever runs one:
+A package has `settings.py`, quick to import, to check a job with, and `stage.py`, which imports torch, to run one:
 
     # settings.py
     WEIGHTS: dict[str, bool]             # names of the weights it takes -> whether it cannot do without
@@ -17,7 +17,7 @@ A package has `settings.py`, light, for whoever checks a job, and `stage.py`, he
 Some offer more: `settings.py` of faces `reference` and `recogniser`, of a thermal kind that works by words
 `conditions(files)`; `stage.py` of faces `find` and `embed`, of landmarks `at_boxes`, for pictures of any size.
 
-`module:Name` in place of a package is a class with all five as attributes, in one light file.
+`module:Name` in place of a package is a class with all five as attributes, in one file that is quick to import.
 
 Two fields of a `Settings` are filled by the job and never set by hand: `layers` (its conditions and draws) and `size`
 (side of the bundle's pictures). A setting that a kind does not have is an error, never dropped.
@@ -75,7 +75,7 @@ class Files(Protocol):
     def json(self, name: str) -> dict[str, Any]: ...
 
 
-class Light(Protocol):
+class SettingsModule(Protocol):
     """What `settings.py` of a package offers."""
 
     WEIGHTS: Mapping[str, bool]
@@ -105,31 +105,36 @@ def package_of(stage: str, kind: str, where: str) -> str:
     return STAGES[stage][kind]
 
 
-def light(package: str) -> Light:
-    """Return the names of a package that need no torch."""
-    return _imported(package, "settings")
+def import_settings(package: str) -> SettingsModule:
+    """Return `settings.py` of a package, or the class that stands for it; imports no torch."""
+    return _import(package, "settings")
 
 
-def _imported(package: str, half: str) -> Any:
-    """Return the names of one half of a package, or of the class that is both. A UserError where there is none."""
+def import_stage(package: str) -> Callable[..., Stage]:
+    """Return the class that makes the stage of a package; imports what it computes with."""
+    return _import(package, "stage").Stage
+
+
+def _import(package: str, module_name: str) -> Any:
+    """Return a module of a package, or the class that stands for both of its modules. A UserError where there is none."""
     module, _, name = package.partition(":")
     try:
-        return getattr(importlib.import_module(module), name) if name else importlib.import_module(f"{package}.{half}")
+        if name:
+            return getattr(importlib.import_module(module), name)
+        return importlib.import_module(f"{package}.{module_name}")
     except (ModuleNotFoundError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and not f"{package}.{half}".startswith(str(error.name)):
-            raise  # the package is there, and what it imports is not
+        if isinstance(error, ModuleNotFoundError) and not f"{package}.{module_name}".startswith(str(error.name)):
+            raise  # the package is there, and something that it imports is not
         raise UserError(
             f"models/stages.py names {package!r}, and there is no such package or class: {error}."
         ) from None
 
 
-def heavy(package: str) -> Callable[..., Stage]:
-    """Return the class that makes the stage of a package."""
-    return _imported(package, "stage").Stage
+def parse_settings(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    """Return `values` as `model`, a kind's `Settings` or `Options`.
 
-
-def parsed(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
-    """Return `values` as `model`. Raises a UserError that names every wrong key, what was wrong and what is known."""
+    Raises a UserError that names every wrong key after `where`, what is wrong with it and which are known.
+    """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:

@@ -49,7 +49,7 @@ def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -
 def conditions(chain: ChainSpec) -> list[str] | None:
     """Return the words that the thermal stage knows, None where its kind does not say."""
     link = next(link for link in chain.links if "thermal" in link.flow.writes)
-    tell = getattr(stages.light(link.package), "conditions", None)
+    tell = getattr(stages.import_settings(link.package), "conditions", None)
     return None if tell is None else list(tell(small_files(link.part, link.folder)))
 
 

@@ -169,9 +169,9 @@ def test_nothing_loads_code_with_data() -> None:
 def test_jobs_and_service_share_their_stages() -> None:
     """No stage is written twice: each is a class `Stage` in `models` that the table of kinds leads to, and no room above
     names one otherwise. The service runs the jobs' chain of them, and neither has nor loads a network of its own."""
-    from models.stages import STAGES, heavy, light
+    from models.stages import STAGES, import_settings, import_stage
 
-    found = {heavy(package) for kinds in STAGES.values() for package in kinds.values()}
+    found = {import_stage(package) for kinds in STAGES.values() for package in kinds.values()}
     assert {stage.__qualname__.rpartition(".")[2] for stage in found} == {"Stage"}
     written = [
         str(path.relative_to(ROOT))
@@ -181,7 +181,7 @@ def test_jobs_and_service_share_their_stages() -> None:
     ]
     assert len(written) == len(found) + 1 and all(name.startswith("models/") for name in written)  # and the protocol
     for package in (package for kinds in STAGES.values() for package in kinds.values()):
-        kind = light(package)
+        kind = import_settings(package)
         assert isinstance(kind.WEIGHTS, dict) and kind.Options.model_config["extra"] == "forbid"
         assert kind.Settings.model_config["extra"] == "forbid" and callable(kind.columns)
     alone = {
@@ -199,8 +199,8 @@ def test_jobs_and_service_share_their_stages() -> None:
 def test_a_job_is_checked_without_what_it_runs_on() -> None:
     """Every kind's light half is read, and nothing that takes seconds to import, or is not on a small machine."""
     code = (
-        "import sys; from models.stages import STAGES, light; from pipelines.config.request import load_request; "
-        "load_request('starter', 'laptop', 'demo'); [light(p) for kinds in STAGES.values() for p in kinds.values()]; "
+        "import sys; from models.stages import STAGES, import_settings; from pipelines.config.request import load_request; "
+        "load_request('starter', 'laptop', 'demo'); [import_settings(p) for kinds in STAGES.values() for p in kinds.values()]; "
         "print(sorted({'torch', 'ray', 'diffusers', 'onnxruntime', 'transformers', 'vllm', 'cv2'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -14,10 +14,11 @@ from models.stages import NoOptions
 from models.temperature import from_centikelvin
 
 
-def scores(rows: Columns, layers: Sequence[Layer]) -> list[dict[str, float]]:
+def score_rows(rows: Columns, layers: Sequence[Layer]) -> list[dict[str, float]]:
     """Return each row's measurements: identity (cosine), detection, faces; with classes face_area, and with temperatures
     celsius and clipped of every layer. A face without a pixel or a reading has NaN.
     """
+    # The face: is it one, and whose?
     asked, found = (_unit(rows[name]) for name in ("embedding", "found_embedding"))
     out: list[dict[str, float]] = []
     for row in range(len(asked)):
@@ -28,13 +29,14 @@ def scores(rows: Columns, layers: Sequence[Layer]) -> list[dict[str, float]]:
                 "faces": float(rows["faces"][row]),
             }
         )
-    # Pictures of no pixels (rows alone) have nothing to measure.
+    # Its size, and its temperature in every layer. Rows may have pictures without pixels (the null bundle's).
     if "classes" in rows and rows["classes"].size:
         face = np.isin(rows["classes"], FACE)
         for row, values in enumerate(out):
             values["face_area"] = float(face[row].mean())
             if "thermal" in rows:
                 _add_degrees(values, from_centikelvin(rows["thermal"][row]), face[row], layers)
+    # How much of the person the thermal scale could not hold.
     if "thermal_clipped" in rows:
         for row, values in enumerate(out):
             for index, layer in enumerate(layers):
@@ -43,12 +45,13 @@ def scores(rows: Columns, layers: Sequence[Layer]) -> list[dict[str, float]]:
 
 
 def _add_degrees(values: dict[str, float], celsius: np.ndarray, face: np.ndarray, layers: Sequence[Layer]) -> None:
+    """Add the mean temperature of the face (bool [H, W]) in every layer of celsius float32 [C, H, W]."""
     for index, layer in enumerate(layers):
         pixels = celsius[index][face]
         values[f"celsius_{layer.name}"] = float(pixels.mean()) if pixels.size else float("nan")
 
 
-def reason(values: dict[str, float], gates: Gates) -> str:
+def reject_reason(values: dict[str, float], gates: Gates) -> str:
     """Return why a row with these scores is rejected, or "". A missing number (NaN) never passes.
 
     The kind comes first, then a colon and the numbers: reports count by kind.
@@ -61,6 +64,7 @@ def reason(values: dict[str, float], gates: Gates) -> str:
         return f"detection too low: {values['detection']:.2f}, at least {gates.detection} wanted"
     if not values["identity"] >= gates.identity:
         return f"identity too low: {values['identity']:.2f}, at least {gates.identity} wanted"
+    # A row that was not measured for it (no classes) passes.
     low, high = gates.face_area
     if not low <= values.get("face_area", low) <= high:
         return f"face area out of range: {values['face_area']:.2f}, {low} to {high} wanted"
@@ -82,10 +86,10 @@ class Stage:
     ) -> None: ...
 
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
-        measured = scores(rows, settings.layers)
+        scores = score_rows(rows, settings.layers)
         return {
-            "scores": np.array([json.dumps(values) for values in measured], object),
-            "reject": np.array([reason(values, settings) for values in measured], object),
+            "scores": np.array([json.dumps(values) for values in scores], object),
+            "reject": np.array([reject_reason(values, settings) for values in scores], object),
         }
 
 

@@ -78,11 +78,11 @@ class Part(BaseModel):
 
     @field_validator("weights", mode="before")
     @classmethod
-    def _short(cls, value: object) -> object:
-        return _written_out(value)
+    def _expand(cls, value: object) -> object:
+        return _expand_weights(value)
 
     @model_validator(mode="after")
-    def _licensed(self) -> "Part":
+    def _check_licences(self) -> "Part":
         lacking = [name for name, one in self.weights.items() if not (one.licence or self.licence)]
         if lacking:
             raise ValueError(
@@ -113,7 +113,7 @@ class Bundle(BaseModel):
 
     @field_validator("parts", mode="before")
     @classmethod
-    def _named(cls, value: object) -> object:
+    def _fill_stages(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         return {
@@ -164,8 +164,8 @@ class Bundle(BaseModel):
         return self.fetch(stage)[MAIN]
 
 
-def _written_out(weights: object) -> object:
-    """Return weights as a file or an edit names them, a URI or several by name, as name -> mapping."""
+def _expand_weights(weights: object) -> object:
+    """Return weights as name -> mapping; a file or an edit may give one URI, or URIs by name."""
     if isinstance(weights, str):
         return {MAIN: {"uri": weights}}
     if isinstance(weights, dict):
@@ -240,12 +240,14 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
     Raises:
         UserError: no such bundle, or a stage, kind, weights, option or setting that is not known; named with what is.
     """
-    edits, chosen = _choices([_from_here(_to_part(edit)) for edit in edits])
+    # Edits name a part, the file nests it below `parts`; some only choose one of two parts.
+    edits, chosen = _split_choices([_make_absolute(_add_parts_prefix(edit)) for edit in edits])
 
     def prepare(content: dict[str, Any]) -> None:
-        _spell_out(content)
+        _expand_content(content)
         _check_names(content, edits, name)
 
+    # Read the file where it lies; relative weights are beside it.
     if remote(name):
         bundle = parse_config(Bundle, store.read_uri(name), name, edits, prepare)
         bundle._folder = name.rpartition("/")[0]
@@ -254,6 +256,7 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
         bundle = read_config(Bundle, path, edits, prepare)
         folder = path.resolve().parent
         bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
+    # Refuse what nobody knows, then leave out the parts that were not chosen.
     for part_name, part in bundle.parts.items():
         _check_part(bundle, part_name, part)
     for stage, part_name in chosen.items():
@@ -264,6 +267,7 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
 
 
 def _find(name: str) -> Path:
+    """Return the file of a bundle of this repository, or at a path."""
     choices = [ROOT / "models" / name / "bundle.yaml", ROOT / "models" / "bundles" / f"{name}.yaml",
                Path(name.removeprefix("file://"))]  # fmt: skip
     path = next((choice for choice in choices if choice.is_file()), None)
@@ -283,29 +287,32 @@ def _check_part(bundle: Bundle, name: str, part: Part) -> None:
         return  # its kinds stand in pipelines/captions, which checks it
     if part.stage not in STAGES:
         raise UserError(f"{where}.stage: no stage {part.stage!r}; known: {', '.join([*STAGES, CAPTIONS])}.")
-    kind = stages.light(stages.package_of(part.stage, part.kind, f"{where}.kind"))
+    # Weights: only those that the kind knows, and all that it needs.
+    kind = stages.import_settings(stages.package_of(part.stage, part.kind, f"{where}.kind"))
     known = ", ".join(kind.WEIGHTS) or "none"
     if unknown := sorted(part.weights.keys() - kind.WEIGHTS.keys()):
         raise UserError(f"{where}.weights.{unknown[0]}: kind {part.kind} has no such weights; known here: {known}.")
     if lacking := [one for one, needed in kind.WEIGHTS.items() if needed and one not in part.weights]:
         raise UserError(f"{where}.weights: kind {part.kind} needs {', '.join(lacking)}; known here: {known}.")
-    stages.parsed(kind.Options, part.options, f"{where}.options")
+    # Options and settings: as the kind has them, without what the job fills in.
+    stages.parse_settings(kind.Options, part.options, f"{where}.options")
     if by_job := sorted(part.settings.keys() & set(stages.BY_JOB)):
         raise UserError(f"{where}.settings.{by_job[0]}: the job says it, not the part.")
-    stages.parsed(kind.Settings, part.settings, f"{where}.settings")
+    stages.parse_settings(kind.Settings, part.settings, f"{where}.settings")
 
 
-def _spell_out(content: dict[str, Any]) -> None:
+def _expand_content(content: dict[str, Any]) -> None:
     """Write short weights of a bundle's file as what they stand for, so that an edit reaches below them."""
     parts = content.get("parts")
     for part in parts.values() if isinstance(parts, dict) else ():
         if isinstance(part, dict) and "weights" in part:
-            part["weights"] = _written_out(part["weights"])
+            part["weights"] = _expand_weights(part["weights"])
 
 
 def _check_names(content: Mapping[str, Any], edits: Sequence[str], name: str) -> None:
     """Raise a UserError for an edit of a part that the file of bundle `name` does not have and the edits do not make."""
     there = content.get("parts")
+    # A part is made by an edit that gives it whole, or its kind.
     keys = [edit.partition("=")[0].strip().split(".") for edit in edits]
     made = {key[1] for key in keys if key[0] == "parts" and (len(key) == 2 or key[2:] == ["kind"])}
     for edit, key in zip(edits, keys, strict=True):
@@ -316,13 +323,13 @@ def _check_names(content: Mapping[str, Any], edits: Sequence[str], name: str) ->
             )
 
 
-def _to_part(edit: str) -> str:
+def _add_parts_prefix(edit: str) -> str:
     """Return an edit of a part by its name as an edit of the file."""
     first = edit.strip().partition("=")[0].partition(".")[0]
     return edit.strip() if first in Bundle.model_fields else f"parts.{edit.strip()}"
 
 
-def _choices(edits: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def _split_choices(edits: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return the edits of a bundle's file, and stage -> part of those that choose one: `parts.faces=faces_thermal`."""
     left, chosen = list[str](), dict[str, str]()
     for edit in edits:
@@ -335,7 +342,7 @@ def _choices(edits: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return left, chosen
 
 
-def _from_here(edit: str) -> str:
+def _make_absolute(edit: str) -> str:
     """Return an edit of a part's weights with relative folders made absolute, any other as it is."""
     key, _, text = edit.partition("=")
     levels = key.strip().split(".")

@@ -27,7 +27,7 @@ def accelerator() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_half(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return `state` with its float32 tensors as contiguous float16 (batch-norm counters are kept as they are)."""
     return {key: (value.half() if value.dtype == torch.float32 else value).contiguous() for key, value in state.items()}
 
@@ -36,7 +36,7 @@ def save_network(network: nn.Module, path: Path) -> None:
     """Write `network` (with a pydantic `.config`) to `path` in float16."""
     path.parent.mkdir(parents=True, exist_ok=True)
     config: Any = network.config
-    save_file(halved(network.state_dict()), str(path), metadata={"config": config.model_dump_json()})
+    save_file(to_half(network.state_dict()), str(path), metadata={"config": config.model_dump_json()})
 
 
 def load_network(path: Path, build: Callable[[dict[str, Any]], Network], dtype: str = "float32") -> Network:
@@ -49,6 +49,7 @@ def load_network(path: Path, build: Callable[[dict[str, Any]], Network], dtype: 
         raise EnvironmentFault(
             f"{path}: weights are missing. Train them or point the bundle at a folder that has them."
         )
+    # The file's own configuration says which network it is of.
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}

@@ -70,10 +70,11 @@ def verify(folder: Path) -> None:
 
     Files that this machine found whole before, of the same size and time of change, are not read again.
     """
-    files = listed(folder)
-    seen, now = _seen(folder, files), _stats(folder, files)
-    if seen is not None and seen == now:
+    files = list_files(folder)
+    verified, now = _load_verified(folder, files), _stats(folder, files)
+    if verified is not None and verified == now:
         return
+    # Sizes first: they tell a file that was cut off without reading it.
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
@@ -84,14 +85,14 @@ def verify(folder: Path) -> None:
             )
         if _sha256(path) != expected["sha256"]:
             raise EnvironmentFault(f"{path} is not the file that {SEAL} describes. Fetch it again, or seal the folder.")
-    _remember(folder, files, now)
+    _save_verified(folder, files, now)
 
 
 def weights_digest(place: str | Path) -> str:
     """Return what identifies the bytes of weights: the pinned revision, or the digest of their list of files."""
     if isinstance(place, str) and place.startswith("hub:"):
         return _hub_id(place)[1]
-    return digest_of(listed(place))
+    return digest_of(list_files(place))
 
 
 def contents_digest(path: Path) -> str:
@@ -103,7 +104,7 @@ def contents_digest(path: Path) -> str:
     return digest_of([[str(file.relative_to(path)), _sha256(file)] for file in files])
 
 
-def listed(place: str | Path) -> dict[str, dict[str, Any]]:
+def list_files(place: str | Path) -> dict[str, dict[str, Any]]:
     """Return the files that the seal of a folder or URI lists: name -> size and sha256."""
     if isinstance(place, str):
         return _parse(read_uri(f"{place}/{SEAL}"), place)
@@ -125,34 +126,35 @@ class SmallFiles:
         self.place = place
 
     def __contains__(self, name: str) -> bool:
-        return name in _names(self.place)
+        return name in _file_names(self.place)
 
     def json(self, name: str) -> dict[str, Any]:
         """Return the content of a JSON file. Raises EnvironmentFault where it cannot be read."""
         try:
-            return dict(json.loads(_small(self.place, name)))
+            return dict(json.loads(_read_small(self.place, name)))
         except (ValueError, TypeError) as error:
             raise EnvironmentFault(
                 f"{self.place}/{name} is no JSON object ({error}). Fetch the bundle again."
             ) from None
 
 
-def _names(place: str | Path) -> frozenset[str]:
+def _file_names(place: str | Path) -> frozenset[str]:
     """Return the names of a set of weights; those of remote ones are read once."""
-    return frozenset(listed(place)) if isinstance(place, Path) else _remote_names(place)
+    return frozenset(list_files(place)) if isinstance(place, Path) else _remote_file_names(place)
 
 
 @lru_cache(maxsize=64)
-def _remote_names(place: str) -> frozenset[str]:
+def _remote_file_names(place: str) -> frozenset[str]:
     if not place.startswith("hub:"):
-        return frozenset(listed(place))
+        return frozenset(list_files(place))
     folder = _fetch_hub(place)
     return frozenset(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def _small(place: str | Path, name: str) -> bytes:
+def _read_small(place: str | Path, name: str) -> bytes:
+    """Return a small file of a set of weights; remote ones are read once."""
     if isinstance(place, str):
-        return _remote_small(place, name)
+        return _read_remote_small(place, name)
     _check_there(place)
     try:
         return (place / name).read_bytes()
@@ -161,11 +163,12 @@ def _small(place: str | Path, name: str) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _remote_small(place: str, name: str) -> bytes:
+def _read_remote_small(place: str, name: str) -> bytes:
     return (_fetch_hub(place) / name).read_bytes() if place.startswith("hub:") else read_uri(f"{place}/{name}")
 
 
 def _hub_id(weights: str) -> tuple[str, str]:
+    """Return name and commit of `hub:owner/name@commit`."""
     match = HUB.match(weights)
     if not match:
         raise UserError(f"{weights}: name a hub model as hub:owner/name@ followed by its full 40-digit commit.")
@@ -192,22 +195,23 @@ def _fetch_uri(uri: str) -> Path:
     listing = read_uri(f"{uri}/{SEAL}")
     files = _parse(listing, uri)
     folder = CACHE / hashlib.sha256(listing).hexdigest()[:16]
-    # Whole already, as this machine has seen: nobody waits for the lock.
-    seen = _seen(folder, files)
-    if seen is not None and seen == _stats(folder, files):
+    # Whole already, as this machine has found before: no need to wait for the lock.
+    verified = _load_verified(folder, files)
+    if verified is not None and verified == _stats(folder, files):
         return folder
     from filelock import FileLock
 
+    # One process of this machine copies; the seal goes last, for with it the folder is whole.
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         for name, expected in files.items():
-            if _whole(folder / name, expected):
+            if _is_whole(folder / name, expected):
                 continue
             _copy_uri(f"{uri}/{name}", folder / name)
-            if not _whole(folder / name, expected):
+            if not _is_whole(folder / name, expected):
                 raise EnvironmentFault(f"{uri}/{name} is not the file that {SEAL} describes. Upload the folder again.")
         (folder / SEAL).write_bytes(listing)
-        _remember(folder, files, _stats(folder, files))
+        _save_verified(folder, files, _stats(folder, files))
     return folder
 
 
@@ -226,38 +230,40 @@ def _stats(folder: Path, files: dict[str, Any]) -> Stats:
     return found
 
 
-def _mark(folder: Path, files: dict[str, Any]) -> Path:
+def _verified_path(folder: Path, files: dict[str, Any]) -> Path:
+    """Return where this machine remembers that `folder` was found whole with `files`."""
     return CACHE / "verified" / f"{digest_of(str(folder.resolve()), files)}.json"
 
 
-def _seen(folder: Path, files: dict[str, Any]) -> Stats | None:
-    """Return the files as this machine found them whole, None when it has not."""
+def _load_verified(folder: Path, files: dict[str, Any]) -> Stats | None:
+    """Return the files' stats as they were when this machine found them whole, None when it never has."""
     try:
-        return dict(json.loads(_mark(folder, files).read_bytes()))
+        return dict(json.loads(_verified_path(folder, files).read_bytes()))
     except (OSError, ValueError):
         return None
 
 
-def _remember(folder: Path, files: dict[str, Any], found: Stats) -> None:
-    """Note that `folder` is whole with files as `found`, taken before they were read: a change since then is noticed.
+def _save_verified(folder: Path, files: dict[str, Any], found: Stats) -> None:
+    """Note that `folder` is whole with files as `found`, stats taken before they were read: a change since then is noticed.
 
-    A home that cannot be written costs time and nothing else.
+    Where the home cannot be written, the files are hashed again each time.
     """
-    mark = _mark(folder, files)
+    path = _verified_path(folder, files)
     try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        temporary = mark.with_suffix(f".{secrets.token_hex(4)}.tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
         temporary.write_text(json.dumps(found))
-        temporary.replace(mark)
+        temporary.replace(path)
     except OSError:
         return
 
 
-def _whole(path: Path, expected: dict[str, Any]) -> bool:
+def _is_whole(path: Path, expected: dict[str, Any]) -> bool:
     return path.is_file() and path.stat().st_size == expected["size"] and _sha256(path) == expected["sha256"]
 
 
 def _copy_uri(uri: str, path: Path) -> None:
+    """Copy a file to `path`, which is there whole or not at all."""
     import fsspec
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -282,6 +288,7 @@ def read_uri(uri: str) -> bytes:
 
 
 def _parse(content: bytes, where: str) -> dict[str, dict[str, Any]]:
+    """Return the files that a seal lists: name -> size and sha256. Raises EnvironmentFault for a seal that is damaged."""
     try:
         files = {name: {"size": one["size"], "sha256": one["sha256"]}
                  for name, one in json.loads(content)["files"].items()}  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UserError
-from models.stages import CAPTIONS, NoOptions, parsed
+from models.stages import CAPTIONS, NoOptions, parse_settings
 from models.weights.bundle import MAIN, Bundle, Part
 
 LLM, GRAMMAR, TEMPLATE, GIVEN, NONE = "llm", "grammar", "template", "given", "none"
@@ -48,7 +48,7 @@ def check_captions(bundle: Bundle) -> None:
         options, weights = BACKENDS[part.kind]
         if set(part.weights) != set(weights):
             raise UserError(f"{where}.weights: kind {part.kind} takes {', '.join(weights) or 'none'}.")
-        parsed(options, part.options, f"{where}.options")
+        parse_settings(options, part.options, f"{where}.options")
         if part.settings:
             raise UserError(f"{where}.settings: captions have none; see options.")
 
@@ -61,6 +61,6 @@ def writer_of(bundle: Bundle, source: Source, parts: Mapping[str, str] | None = 
 
 def vllm_options(part: Part) -> VllmOptions:
     """Return the options of a captions part that vLLM runs."""
-    options = parsed(VllmOptions, part.options, "captions.options")
+    options = parse_settings(VllmOptions, part.options, "captions.options")
     assert isinstance(options, VllmOptions)
     return options

@@ -39,8 +39,10 @@ class Link:
 
     def load(self, threads: int) -> Stage:
         """Return the stage, its weights fetched and verified."""
-        options = stages.parsed(stages.light(self.package).Options, self.part.options, f"{self.name}.options")
-        make = stages.heavy(self.package)
+        options = stages.parse_settings(
+            stages.import_settings(self.package).Options, self.part.options, f"{self.name}.options"
+        )
+        make = stages.import_stage(self.package)
         return make(fetch(self.part, self.folder), options, dtype=self.part.dtype, threads=threads)
 
     def batch(self, attempt: int) -> int:
@@ -169,13 +171,13 @@ def _candidates(
 
 def _asked(link: Link, bundle: Bundle, wanted: Mapping[str, Any], layers: Sequence[Layer]) -> Link:
     """Return `link` with the settings that its part and `wanted` make, written out, and the columns that follow."""
-    kind, where = stages.light(link.package), f"settings.{link.stage}"
+    kind, where = stages.import_settings(link.package), f"settings.{link.stage}"
     if by_job := sorted(wanted.keys() & set(BY_JOB)):
         raise UserError(f"{where}.{by_job[0]}: conditions and samples of the job, and the bundle's size, say it.")
     by_job_values = {"layers": tuple(layers), "size": bundle.size}
     own = {name: value for name, value in by_job_values.items() if name in kind.Settings.model_fields}
-    settings = stages.parsed(kind.Settings, {**link.part.settings, **wanted, **own}, where)
-    options = stages.parsed(kind.Options, link.part.options, f"bundle {bundle.name}: {link.name}.options")
+    settings = stages.parse_settings(kind.Settings, {**link.part.settings, **wanted, **own}, where)
+    options = stages.parse_settings(kind.Options, link.part.options, f"bundle {bundle.name}: {link.name}.options")
     flow = kind.columns(options, settings, small_files(link.part, link.folder))
     if unknown := [name for name in (*flow.reads, *flow.reads_if_there, *flow.writes) if name not in COLUMNS]:
         raise UserError(f"stage {link.stage} ({link.part.kind}): no column {unknown[0]!r} in models/columns.py.")

@@ -76,7 +76,9 @@ def stage_recipes(chain: ChainSpec) -> tuple[StageRecipe, ...]:
 
 
 def _stage_recipe(link: Link) -> StageRecipe:
-    options = stages.parsed(stages.light(link.package).Options, link.part.options, f"{link.name}.options")
+    options = stages.parse_settings(
+        stages.import_settings(link.package).Options, link.part.options, f"{link.name}.options"
+    )
     return StageRecipe(
         stage=link.stage,
         part=link.name,
@@ -116,12 +118,12 @@ def chain_of(recipe: Recipe, bundle: Bundle, given: Sequence[str]) -> ChainSpec:
     for one in recipe.stages:
         part = bundle.parts.get(one.part) or Part(kind=one.kind, stage=one.stage)
         package = stages.package_of(one.stage, one.kind, f"the recipe's {one.part}")
-        kind = stages.light(package)
-        settings = stages.parsed(kind.Settings, one.settings, f"the recipe's {one.part}.settings")
+        kind = stages.import_settings(package)
+        settings = stages.parse_settings(kind.Settings, one.settings, f"the recipe's {one.part}.settings")
         part = part.model_copy(
             update={"options": one.options, "batch": one.batch, "redraw_batch": one.redraw_batch, "dtype": one.dtype}
         )
-        options = stages.parsed(kind.Options, one.options, f"the recipe's {one.part}.options")
+        options = stages.parse_settings(kind.Options, one.options, f"the recipe's {one.part}.options")
         flow: Flow = kind.columns(options, settings, small_files(part, bundle.folder))
         links.append(Link(one.stage, one.part, package, part, bundle.folder, settings, flow))
     return chain_spec(links, given)

@@ -25,8 +25,8 @@ KINDS = [(stage, kind) for stage, kinds in STAGES.items() for kind in kinds]
 FRAMEWORKS = ("torch", "diffusers", "transformers", "onnxruntime", "ray", "cv2")
 
 
-def light(stage: str, kind: str) -> stages.Light:
-    return stages.light(stages.package_of(stage, kind, "here"))
+def light(stage: str, kind: str) -> stages.SettingsModule:
+    return stages.import_settings(stages.package_of(stage, kind, "here"))
 
 
 def files_of(stage: str, kind: str) -> Mapping[str, Files]:
@@ -54,13 +54,13 @@ import models.null.kinds, models.weights.bundle, models.weights.store
 from models import stages
 for kinds in stages.STAGES.values():
     for package in kinds.values():
-        kind = stages.light(package)
+        kind = stages.import_settings(package)
         kind.Options(), kind.Settings()
 for name in ("null", "starter", "published"):
     bundle = models.weights.bundle.load_bundle(name)
     for part in bundle.parts.values():
         if name == "starter" and part.stage in stages.STAGES:
-            kind = stages.light(stages.STAGES[part.stage][part.kind])
+            kind = stages.import_settings(stages.STAGES[part.stage][part.kind])
             kind.columns(kind.Options(), kind.Settings(), models.weights.bundle.small_files(part, bundle.folder))
 print(json.dumps([name for name in {FRAMEWORKS} if name in sys.modules]))
 """
@@ -106,7 +106,7 @@ def test_no_column_has_two_writers() -> None:
 
 @pytest.mark.parametrize(("stage", "kind"), KINDS)
 def test_heavy_finds_a_stage_of_the_protocol(stage: str, kind: str) -> None:
-    made = stages.heavy(stages.package_of(stage, kind, "here"))
+    made = stages.import_stage(stages.package_of(stage, kind, "here"))
     inspect.signature(made).bind({}, object(), dtype="float32", threads=1)
     inspect.signature(made.__call__).bind(object(), {}, object(), 8)
 
@@ -129,14 +129,14 @@ class Asked(BaseModel):
 
 def test_values_that_cannot_be_are_named_all_at_once() -> None:
     with pytest.raises(UserError) as told:
-        stages.parsed(Asked, {"stepps": 3, "steps": 0, "guidance": "high"}, "thermal.settings")
+        stages.parse_settings(Asked, {"stepps": 3, "steps": 0, "guidance": "high"}, "thermal.settings")
     text = str(told.value)
     assert "thermal.settings.stepps: unknown key; known here: steps, guidance" in text
     assert "layers" not in text, "what the job says is nothing to set"
     assert "thermal.settings.steps: Input should be greater than or equal to 1" in text
     assert "thermal.settings.guidance: Input should be a valid number" in text
     with pytest.raises(UserError, match=r"x\.a: unknown key; known here: none"):
-        stages.parsed(stages.NoOptions, {"a": 1}, "x")
+        stages.parse_settings(stages.NoOptions, {"a": 1}, "x")
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_the_starters_stages_write_what_the_vocabulary_says() -> None:
         flow = made.columns(
             options, settings, {} if stage in PARTLESS else small_files(bundle.part(stage), bundle.folder)
         )
-        made_by = stages.heavy(STAGES[stage][next(iter(kinds))])(weights, options, dtype="float32", threads=1)
+        made_by = stages.import_stage(STAGES[stage][next(iter(kinds))])(weights, options, dtype="float32", threads=1)
         assert set(flow.reads) <= set(rows), f"{stage} reads what nobody before it writes"
         # Nothing but the columns it says it reads: a stage that looks at more would not notice in a longer chain.
         given = {name: rows[name] for name in (*flow.reads, *flow.reads_if_there) if name in rows}
@@ -177,4 +177,4 @@ def test_a_kind_whose_package_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
     for package in ("nosuch", "models.null.kinds:Nobody", "models.nosuch"):
         monkeypatch.setitem(stages.STAGES["parser"], "other", package)
         with pytest.raises(UserError, match=f"names {package!r}, and there is no such package or class"):
-            stages.light(stages.package_of("parser", "other", "bundle"))
+            stages.import_settings(stages.package_of("parser", "other", "bundle"))

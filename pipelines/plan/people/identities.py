@@ -11,7 +11,7 @@ import pyarrow as pa
 from models.attributes import ATTRIBUTES
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
-from models.stages import light, package_of, parsed
+from models.stages import import_settings, package_of, parse_settings
 from models.weights.bundle import Bundle, fetch
 
 SIZE = 512
@@ -54,8 +54,8 @@ class Reference:
     def find(cls, bundle: Bundle, parts: Mapping[str, str] | None = None) -> "Reference | None":
         """Return the reference distribution of `bundle`'s recogniser, None where it has none."""
         part = bundle.part("faces", parts)
-        kind = light(package_of("faces", part.kind, f"bundle {bundle.name}"))
-        options = parsed(kind.Options, part.options, "faces.options")
+        kind = import_settings(package_of("faces", part.kind, f"bundle {bundle.name}"))
+        options = parse_settings(kind.Options, part.options, "faces.options")
         tensors = kind.reference(options, fetch(part, bundle.folder))  # type: ignore[attr-defined]
         try:
             return None if tensors is None else cls(tensors)
@@ -123,7 +123,7 @@ def people_table(people: Sequence[Identity]) -> pa.Table:
 def recogniser_of(bundle: Bundle, parts: Mapping[str, str] | None = None) -> str:
     """Return the space that the embeddings of `bundle`'s recogniser lie in."""
     part = bundle.part("faces", parts)
-    kind = light(package_of("faces", part.kind, f"bundle {bundle.name}"))
+    kind = import_settings(package_of("faces", part.kind, f"bundle {bundle.name}"))
     return str(kind.recogniser(fetch(part, bundle.folder)))  # type: ignore[attr-defined]
 
 

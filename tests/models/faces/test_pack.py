@@ -18,7 +18,7 @@ from models.faces.pack import Pack
 from models.faces.scrfd import SCRFD, anchors
 from models.faces.settings import Options
 from models.faces.stage import Stage
-from models.stages import NoOptions, parsed
+from models.stages import NoOptions, parse_settings
 from models.weights.store import ROOT
 
 STARTER = ROOT / "models" / "starter" / "faces"
@@ -132,7 +132,7 @@ def test_a_folder_that_is_no_pack_is_named(tmp_path: Path) -> None:
 )
 def test_impossible_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        parsed(Options, options, "faces.options")
+        parse_settings(Options, options, "faces.options")
 
 
 def test_packs_compute_as_they_were_exported(random_pack: Path) -> None:

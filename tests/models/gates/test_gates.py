@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.gates.settings import Gates, Settings
-from models.gates.stage import Stage, reason
+from models.gates.stage import Stage, reject_reason
 from models.layers import Layer, layers_of
 from models.stages import NoOptions
 from models.temperature import to_centikelvin
@@ -16,7 +16,7 @@ GOOD = {"identity": 0.8, "detection": 0.9, "faces": 1.0, "face_area": 0.3, "cels
 
 
 def test_a_good_sample_passes() -> None:
-    assert reason(GOOD, Gates()) == ""
+    assert reject_reason(GOOD, Gates()) == ""
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ def test_a_good_sample_passes() -> None:
     ],
 )
 def test_each_gate_closes(change: dict[str, float], word: str) -> None:
-    assert word in reason({**GOOD, **change}, Gates())
+    assert word in reject_reason({**GOOD, **change}, Gates())
 
 
 def test_reasons_are_counted_by_their_kind_in_whole_words() -> None:
     changes = ({"identity": 0.1}, {"celsius_warm": 55.0}, {"faces": 2.0}, {"clipped_warm": 0.5})
-    told = np.array([reason({**GOOD, **change}, Gates()) for change in changes], object)
+    told = np.array([reject_reason({**GOOD, **change}, Gates()) for change in changes], object)
     assert list(reasons({"reject": told}, np.arange(4))) == [
         "identity too low", "face temperature in warm out of range", "several faces", "person clipped in warm",
     ]  # fmt: skip

@@ -28,11 +28,11 @@ def people(names: Sequence[str]) -> Columns:
 
 def made(stage: str, rows: Columns, batch: int = 4, layers: Sequence[Layer] = LAYERS, **options: Any) -> Columns:
     """Return what the null kind of `stage` writes."""
-    kind = stages.light(STAGES[stage]["null"])
+    kind = stages.import_settings(STAGES[stage]["null"])
     asked = {"size": SIZE, "layers": tuple(layers)}
     settings = kind.Settings(**{name: value for name, value in asked.items() if name in kind.Settings.model_fields})
     loaded = kind.Options(**options)
-    found = stages.heavy(STAGES[stage]["null"])({}, loaded, dtype="float32", threads=1)(rows, settings, batch)
+    found = stages.import_stage(STAGES[stage]["null"])({}, loaded, dtype="float32", threads=1)(rows, settings, batch)
     assert set(found) == set(kind.columns(loaded, settings, {}).writes)
     return found
 

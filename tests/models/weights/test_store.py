@@ -11,7 +11,7 @@ import pytest
 
 from models.errors import EnvironmentFault, UserError
 from models.weights import store
-from models.weights.store import SEAL, SmallFiles, contents_digest, fetch, listed, seal, verify, weights_digest
+from models.weights.store import SEAL, SmallFiles, contents_digest, fetch, list_files, seal, verify, weights_digest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -57,7 +57,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_sealed_folder_is_whole(folder: Path) -> None:
-    assert set(listed(folder)) == {"model.safetensors", "deep/config.json"}
+    assert set(list_files(folder)) == {"model.safetensors", "deep/config.json"}
     assert fetch(folder) == folder
     before = weights_digest(folder)
     (folder / "x.lock").touch()

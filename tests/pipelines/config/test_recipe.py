@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.errors import EnvironmentFault, UserError
-from models.layers import canonical
+from models.layers import parse_condition
 from models.stages import STAGES
 from models.thermal.unet.network import ThermalConfig, new_thermalizer, save_thermalizer
 from models.unet import UNetConfig
@@ -183,8 +183,8 @@ def test_of_two_parts_of_captions_a_job_says_which(bundle: Bundle, job: Job) -> 
 
 
 def test_one_condition_has_one_name(job: Job, tmp_path: Path) -> None:
-    assert {canonical(value) for value in (22, 22.0, "22", " 22.00 ")} == {"22"}
-    assert canonical(-0.0) == "0" and canonical("warm") == "warm" and canonical(22.5) == "22.5"
+    assert {parse_condition(value) for value in (22, 22.0, "22", " 22.00 ")} == {"22"}
+    assert parse_condition(-0.0) == "0" and parse_condition("warm") == "warm" and parse_condition(22.5) == "22.5"
     null = load_bundle("null")
     runs = [digest(job(f"conditions=[{text}]"), null) for text in ("22", "22.0", "'22'", "21.999")]
     assert len({*runs[:3]}) == 1 and runs[3] != runs[0]
