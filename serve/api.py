@@ -12,23 +12,23 @@ from ray import serve as ray_serve
 from models.temperature import from_centikelvin
 from serve import rows
 from serve.http import codecs, problems, schemas
-from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, chosen
-from serve.http.middleware import Guard
-from serve.http.openapi import answers, described, documented
+from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, choose_media
+from serve.http.middleware import AccessMiddleware
+from serve.http.openapi import describe_post, openapi_document, responses
 from serve.http.problems import ProblemError
-from serve.pairs_request import within
-from serve.request_body import body, decoded
+from serve.pairs_request import check_limit
+from serve.request_body import decode_pictures, read_body
 from serve.service import Service
 
 
-def served(request: Request) -> Service:
+def get_service(request: Request) -> Service:
     """Return the service that the application is made over."""
     return request.app.state.service
 
 
-Served = Annotated[Service, Depends(served)]
+InjectedService = Annotated[Service, Depends(get_service)]
 Accept = Annotated[str | None, Header(description="Which of the answers: see the content types of 200.")]
-# `serve.http.middleware.Guard` checks the key before a byte of the body is read; these say so in the OpenAPI document.
+# AccessMiddleware checks the key before a byte of the body is read; these say so in the OpenAPI document.
 KEY = [
     Security(HTTPBearer(auto_error=False, description="Where the service has a key.")),
     Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key.")),
@@ -46,32 +46,32 @@ def create_app(service: Service, key: str) -> FastAPI:
         description="Paired visible and thermal faces. Thermal pictures are predictions of a network, measured on nobody.",
     )
     app.state.service = service
-    app.add_middleware(Guard, key=key, body=service.limits.body_mb * 2**20)
+    app.add_middleware(AccessMiddleware, key=key, body=service.limits.body_mb * 2**20)
     app.include_router(router)
     app.include_router(probes)
     problems.install(app)
-    app.openapi = lambda: documented(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
 
 
-@router.post("/v1/pairs", **described(schemas.PairsRequest, schemas.PairsAnswer, "picture", PNG, CENTIKELVIN, NPY))
-async def pairs(request: Request, service: Served, accept: Accept = None) -> Response:
+@router.post("/v1/pairs", **describe_post(schemas.PairsRequest, schemas.PairsAnswer, "picture", PNG, CENTIKELVIN, NPY))
+async def pairs(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Make pairs of one person: an embedding, a face or a seed in; visible and thermal pictures out.
 
     JSON: rows of the data set's record. PNG: the visible picture of one sample. PNG in centikelvin: the thermal
     picture of one pair. NPY: degrees Celsius float32 [pairs, H, W].
     """
     # What is asked for, and whether its answer has room for it.
-    form = chosen(accept, [JSON, PNG, CENTIKELVIN, NPY])
-    asked = await body(request, schemas.PairsRequest, "picture", service.limits.pictures)
-    order = await service.pairs_order(asked)
-    if form in (PNG, CENTIKELVIN):
-        one_only(form, asked.views * (1 if form == PNG else len(order.job.layers)))
+    media = choose_media(accept, [JSON, PNG, CENTIKELVIN, NPY])
+    body = await read_body(request, schemas.PairsRequest, "picture", service.limits.pictures)
+    resolved = await service.resolve_pairs(body)
+    if media in (PNG, CENTIKELVIN):
+        check_one_picture(media, body.views * (1 if media == PNG else len(resolved.job.layers)))
     # The work, and its answer: all rows, or what was accepted.
-    photo = None if asked.picture is None else codecs.from_base64(asked.picture, 0)
-    done, together = await service.pairs(asked, order, photo)
-    if form == JSON:
-        good, bad = await run_in_threadpool(rows.records, order, done)
+    photo = None if body.picture is None else codecs.from_base64(body.picture, 0)
+    done, batch_rows = await service.pairs(body, resolved, photo)
+    if media == JSON:
+        good, bad = await run_in_threadpool(rows.records, resolved, done)
         scale = codecs.SCALE.model_dump()
         answer = await json_answer(request, {"thermal_scale": scale, "pairs": good, "rejects": bad})
     else:
@@ -79,16 +79,16 @@ async def pairs(request: Request, service: Served, accept: Accept = None) -> Res
         if not len(kept):
             reasons = "; ".join(sorted(set(done["reject"][done["final"]].tolist())))
             raise ProblemError("rejected", reasons, "Ask with another seed, more gates.attempts or wider gates.")
-        answer = picture_answer(form, done["visible"][kept[0]], done["thermal"][kept])
-    answer.headers["X-Batch-Rows"] = str(together)
+        answer = picture_answer(media, done["visible"][kept[0]], done["thermal"][kept])
+    answer.headers["X-Batch-Rows"] = str(batch_rows)
     return answer
 
 
 @router.post(
     "/v1/thermalize",
-    **described(schemas.ThermalizeRequest, schemas.ThermalizeAnswer, "pictures", PNG, CENTIKELVIN, NPY),
+    **describe_post(schemas.ThermalizeRequest, schemas.ThermalizeAnswer, "pictures", PNG, CENTIKELVIN, NPY),
 )
-async def thermalize(request: Request, service: Served, accept: Accept = None) -> Response:
+async def thermalize(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """See pictures in thermal, as `thermapair thermalize` does: padded to squares of the bundle's size.
 
     JSON: a row for every picture, condition and draw. PNG: false colours to look at, of one picture in one condition. PNG
@@ -96,76 +96,76 @@ async def thermalize(request: Request, service: Served, accept: Accept = None) -
     X-Content-Box (x0,y0,x1,y1) says what of the square is the picture.
     """
     # What is asked for, and whether its answer has room for it.
-    form = chosen(accept, [JSON, PNG, CENTIKELVIN, NPY])
-    asked = await body(request, schemas.ThermalizeRequest, "pictures", service.limits.pictures)
-    order = await service.photos_order(asked)
-    if form != JSON:
-        one_only(form, len(asked.pictures) * (1 if form == NPY else len(order.job.layers)))
+    media = choose_media(accept, [JSON, PNG, CENTIKELVIN, NPY])
+    body = await read_body(request, schemas.ThermalizeRequest, "pictures", service.limits.pictures)
+    resolved = await service.resolve_thermalize(body)
+    if media != JSON:
+        check_one_picture(media, len(body.pictures) * (1 if media == NPY else len(resolved.job.layers)))
     # The work, and its answer.
-    done, together = await service.thermalize(order, decoded(asked.pictures))
-    if form == JSON:
-        found = await run_in_threadpool(rows.thermals, order, done)
+    done, batch_rows = await service.thermalize(resolved, decode_pictures(body.pictures))
+    if media == JSON:
+        found = await run_in_threadpool(rows.thermals, resolved, done)
         scale = codecs.SCALE.model_dump()
         answer = await json_answer(request, {"thermal_scale": scale, "thermals": found})
     else:
         counts = done["thermal"][0]
-        answer = codecs.false_colour_response(counts[0]) if form == PNG else picture_answer(form, None, counts[None])
+        answer = codecs.false_colour_response(counts[0]) if media == PNG else picture_answer(media, None, counts[None])
         answer.headers["X-Content-Box"] = ",".join(map(str, done["content_box"][0].tolist()))
-    answer.headers["X-Batch-Rows"] = str(together)
+    answer.headers["X-Batch-Rows"] = str(batch_rows)
     return answer
 
 
-@router.post("/v1/landmarks", **described(schemas.LandmarksRequest, schemas.LandmarksAnswer, "pictures"))
-async def landmarks(request: Request, service: Served, accept: Accept = None) -> Response:
+@router.post("/v1/landmarks", **describe_post(schemas.LandmarksRequest, schemas.LandmarksAnswer, "pictures"))
+async def landmarks(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Find 70 or 478 landmarks, or 5, 68 or 72 converted from them, with their variance on every face.
 
     501 where the bundle has no landmarks.
     """
-    chosen(accept, [JSON])
-    asked = await body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
-    found = await service.landmarks(decoded(asked.pictures), asked.points)
+    choose_media(accept, [JSON])
+    body = await read_body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
+    found = await service.landmarks(decode_pictures(body.pictures), body.points)
     return await json_answer(request, {"landmarks": found})
 
 
-@router.post("/v1/embed", **described(schemas.EmbedRequest, schemas.EmbedAnswer, "pictures", NPY))
-async def embed(request: Request, service: Served, accept: Accept = None) -> Response:
+@router.post("/v1/embed", **describe_post(schemas.EmbedRequest, schemas.EmbedAnswer, "pictures", NPY))
+async def embed(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Find the face of each picture and embed it, as `thermapair embed` does.
 
     JSON: a row for every picture; without exactly one face it has a reason. NPY: unit float32 [pictures, 512], NaN
     where there is no embedding.
     """
-    form = chosen(accept, [JSON, NPY])
-    asked = await body(request, schemas.EmbedRequest, "pictures", service.limits.pictures)
-    found = await service.embed(decoded(asked.pictures))
-    if form == JSON:
+    media = choose_media(accept, [JSON, NPY])
+    body = await read_body(request, schemas.EmbedRequest, "pictures", service.limits.pictures)
+    found = await service.embed(decode_pictures(body.pictures))
+    if media == JSON:
         return await json_answer(request, {"embeddings": found})
     nothing = np.full(512, np.nan, np.float32)
     return codecs.npy_response(np.stack([row.get("embedding", nothing) for row in found]).astype(np.float32))
 
 
-@router.post("/v1/captions", **described(schemas.CaptionsRequest, schemas.CaptionsAnswer))
-async def captions(request: Request, service: Served, accept: Accept = None) -> Response:
+@router.post("/v1/captions", **describe_post(schemas.CaptionsRequest, schemas.CaptionsAnswer))
+async def captions(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Put attributes into words: by the bundle's language model, checked and written again, or by the grammar."""
-    chosen(accept, [JSON])
-    asked = await body(request, schemas.CaptionsRequest)
-    within("attribute sets", len(asked.attributes), service.limits.captions)
-    return await json_answer(request, {"captions": await service.captions(asked)})
+    choose_media(accept, [JSON])
+    body = await read_body(request, schemas.CaptionsRequest)
+    check_limit("attribute sets", len(body.attributes), service.limits.captions)
+    return await json_answer(request, {"captions": await service.captions(body)})
 
 
-@router.get("/v1/models", responses=answers(schemas.ModelsAnswer))
-async def models(request: Request, service: Served) -> Response:
+@router.get("/v1/models", responses=responses(schemas.ModelsAnswer))
+async def models(request: Request, service: InjectedService) -> Response:
     """Which models answer: digests, cards, licences, and what a request may ask for."""
     return await json_answer(request, service.facts)
 
 
-@probes.get("/healthz", responses=answers(schemas.Alive))
+@probes.get("/healthz", responses=responses(schemas.Alive))
 async def healthz(request: Request) -> Response:
     """Whether the HTTP side lives."""
     return await json_answer(request, {"status": "ok"})
 
 
-@probes.get("/readyz", responses=answers(schemas.Ready))
-async def readyz(request: Request, service: Served) -> Response:
+@probes.get("/readyz", responses=responses(schemas.Ready))
+async def readyz(request: Request, service: InjectedService) -> Response:
     """Whether every model is loaded; 503 until then."""
     states = await run_in_threadpool(deployment_states)
     waiting = [f"{name} is {state}" for name, state in states.items() if state != "HEALTHY"]
@@ -175,18 +175,18 @@ async def readyz(request: Request, service: Served) -> Response:
     return await json_answer(request, {"ready": True, "deployments": states})
 
 
-def one_only(form: Media, count: int) -> None:
-    """Raise a ProblemError where a request makes `count` pictures and `form` holds one."""
+def check_one_picture(media: Media, count: int) -> None:
+    """Raise a ProblemError where a request makes `count` pictures and `media` holds one."""
     if count > 1:
         way_out = "Ask for JSON, or for one picture, view and condition."
-        raise ProblemError("not-acceptable", f"{form} holds one picture, this makes {count}", way_out)
+        raise ProblemError("not-acceptable", f"{media} holds one picture, this makes {count}", way_out)
 
 
-def picture_answer(form: Media, visible: np.ndarray | None, thermal: np.ndarray) -> Response:
-    """Return `visible` uint8 [H, W, 3] or `thermal` uint16 [N, C, H, W] centikelvin as `form`."""
-    if form == PNG and visible is not None:
+def picture_answer(media: Media, visible: np.ndarray | None, thermal: np.ndarray) -> Response:
+    """Return `visible` uint8 [H, W, 3] or `thermal` uint16 [N, C, H, W] centikelvin as `media`."""
+    if media == PNG and visible is not None:
         return codecs.png_response(visible)
-    if form == CENTIKELVIN:
+    if media == CENTIKELVIN:
         return codecs.centikelvin_response(thermal[0, 0])
     layers = from_centikelvin(thermal.reshape(-1, *thermal.shape[2:]))
     return codecs.npy_response(layers, **{"X-Thermal-Unit": "degC"})

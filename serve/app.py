@@ -1,4 +1,4 @@
-"""The service as a Ray Serve application: one deployment per stage group of the profile, a writer, and the HTTP side.
+"""The service as a Ray Serve application: one deployment per stage group of the profile, one for captions, and the HTTP side.
 
     serve run serve.app:build bundle=starter profile=laptop
 
@@ -25,15 +25,15 @@ from pipelines.config.chain import check_profile
 from pipelines.config.profile import Group
 from pipelines.config.request import Request, check_request, load_request
 from pipelines.run.session import ENVIRONMENT
-from serve import pairs_request as order
+from serve import pairs_request
 from serve.api import create_app
-from serve.caption_deployment import CaptionWriter
+from serve.caption_deployment import CaptionDeployment
 from serve.http import codecs
 from serve.http.middleware import KEY_VARIABLE, is_loopback
 from serve.http.problems import ProblemError
 from serve.http.schemas import PairsRequest
 from serve.service import Service, call_rows
-from serve.stage_deployment import StageGroup
+from serve.stage_deployment import StageDeployment
 
 NAME = "thermapair"
 SLACK_SECONDS = 30
@@ -72,10 +72,10 @@ class Gateway:
     def __init__(
         self,
         request: Request,
-        groups: Sequence[tuple[Sequence[str], DeploymentHandle]],
-        writer: DeploymentHandle | None,
+        stage_deployments: Sequence[tuple[Sequence[str], DeploymentHandle]],
+        caption_deployment: DeploymentHandle | None,
     ) -> None:
-        self.service = Service(request, groups, writer)
+        self.service = Service(request, stage_deployments, caption_deployment)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Return the application; Ray Serve calls it once, when the replica starts."""
@@ -100,9 +100,11 @@ def build(settings: Settings) -> ray_serve.Application:
     check_defaults(request)
     # A deployment for every group, one for captions if a model writes them, and the HTTP side over all.
     serving = request.profile.serve
-    groups = [(group.stages, stage_group(group, request)) for group in request.profile.assign(request.chain.stages)]
-    writer = caption_writer(request.bundle.parts[captions[0]], request) if captions else None
-    deployment = ray_serve.deployment(Gateway).options(
+    stage_deployments = [
+        (group.stages, bind_stages(group, request)) for group in request.profile.assign(request.chain.stages)
+    ]
+    caption_deployment = bind_captions(request.bundle.parts[captions[0]], request) if captions else None
+    gateway = ray_serve.deployment(Gateway).options(
         name="gateway",
         num_replicas=serving.gateways,
         max_ongoing_requests=16 * serving.queue,
@@ -110,14 +112,14 @@ def build(settings: Settings) -> ray_serve.Application:
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=serving.retry_seconds),
         ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": ENVIRONMENT}},
     )
-    return deployment.bind(request, groups, writer)
+    return gateway.bind(request, stage_deployments, caption_deployment)
 
 
 def check_defaults(request: Request) -> None:
     """Raise a UserError where a request that leaves everything open would be over the service's own limits."""
     limits = request.profile.serve.limits
     try:
-        order.pairs_order(PairsRequest(), request.job, request.chain, request.bundle, limits)
+        pairs_request.resolve_pairs(PairsRequest(), request.job, request.chain, request.bundle, limits)
     except ProblemError as error:
         raise UserError(
             f"requests that leave everything open are over profile.serve.limits: {error.detail}. Raise the limit, or lower "
@@ -125,11 +127,12 @@ def check_defaults(request: Request) -> None:
         ) from None
 
 
-def stage_group(group: Group, request: Request) -> ray_serve.Application:
+def bind_stages(group: Group, request: Request) -> ray_serve.Application:
     """Return the deployment of one stage group, with the replicas and resources that the profile gives its actors."""
     serving, (least, most) = request.profile.serve, group.actors
     rows = call_rows(request.chain)
     ongoing = 2 * rows  # a batch that is computed, and one that gathers
+    # A replica is an actor of the jobs: the same resources on the same nodes, with the same threads.
     actor: dict[str, Any] = {
         "num_cpus": group.cpus,
         "num_gpus": group.gpus,
@@ -138,7 +141,8 @@ def stage_group(group: Group, request: Request) -> ray_serve.Application:
     }
     if group.memory_mb:
         actor["memory"] = group.memory_mb * 2**20
-    deployment = ray_serve.deployment(StageGroup).options(
+    # As many replicas as a job has actors; between the least and the most, by how many requests wait.
+    deployment = ray_serve.deployment(StageDeployment).options(
         name="-".join(group.stages),
         max_ongoing_requests=ongoing,
         max_queued_requests=serving.queue,
@@ -158,10 +162,10 @@ def stage_group(group: Group, request: Request) -> ray_serve.Application:
     return deployment.bind(request.chain.part_of(group.stages), group.threads, rows, wait, pixels)
 
 
-def caption_writer(part: Part, request: Request) -> ray_serve.Application:
+def bind_captions(part: Part, request: Request) -> ray_serve.Application:
     """Return the deployment of the caption model, an engine a replica."""
     engines = request.profile.captions
-    deployment = ray_serve.deployment(CaptionWriter).options(
+    deployment = ray_serve.deployment(CaptionDeployment).options(
         name="captions",
         num_replicas=engines.engines,
         max_ongoing_requests=engines.batch,
@@ -181,6 +185,7 @@ def config(settings: Settings, host: str, port: int) -> dict[str, Any]:
     The API key is no part of it: it is the environment variable of the nodes. `args` may be edited as the command's options.
     """
     profile = settings.load().profile
+    # Every node of a cluster answers; the service gives up on a request before Ray Serve does.
     content = {
         "proxy_location": "EveryNode",
         "http_options": {
@@ -212,6 +217,7 @@ def start(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, wait
     Raises:
         UserError: other machines are to reach it and there is no API key, or a file or the weights are wrong.
     """
+    # Everything that can be refused is refused before Ray Serve starts.
     check_host(host)
     application = build(settings)
     seconds = settings.load().profile.serve.request_seconds + SLACK_SECONDS

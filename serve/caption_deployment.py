@@ -10,7 +10,7 @@ from pipelines.captions.resident import ResidentEngine
 from pipelines.config.profile import CaptionEngines
 
 
-class CaptionWriter:
+class CaptionDeployment:
     """Attribute sets in, captions out, chosen among the engine's texts as a job chooses them.
 
     part: a bundle's captions part that vLLM runs; folder: what its weights are of.

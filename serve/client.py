@@ -67,20 +67,20 @@ class Client:
 
     def thermalize(self, pictures: Sequence[File], **request: Any) -> schemas.ThermalizeAnswer:
         """Return thermal pictures of pictures; further arguments are the fields of `schemas.ThermalizeRequest`."""
-        return self._answer(schemas.ThermalizeAnswer, "/v1/thermalize", {**request, "pictures": _encoded(pictures)})
+        return self._answer(schemas.ThermalizeAnswer, "/v1/thermalize", {**request, "pictures": _encode(pictures)})
 
     def centikelvin(self, picture: File, condition: str | float, **request: Any) -> bytes:
         """Return the 16-bit PNG of one picture in one condition, a square (`thermalize` says what of it is padding)."""
-        content = {**request, "pictures": _encoded([picture]), "conditions": [condition]}
+        content = {**request, "pictures": _encode([picture]), "conditions": [condition]}
         return self._post("/v1/thermalize", content, CENTIKELVIN).content
 
     def embed(self, pictures: Sequence[File]) -> schemas.EmbedAnswer:
         """Return the face and embedding of each picture, or the reason why it has none."""
-        return self._answer(schemas.EmbedAnswer, "/v1/embed", {"pictures": _encoded(pictures)})
+        return self._answer(schemas.EmbedAnswer, "/v1/embed", {"pictures": _encode(pictures)})
 
     def landmarks(self, pictures: Sequence[File], points: Standard = 70) -> schemas.LandmarksAnswer:
         """Return the landmarks of every face of every picture."""
-        content = {"pictures": _encoded(pictures), "points": points}
+        content = {"pictures": _encode(pictures), "points": points}
         return self._answer(schemas.LandmarksAnswer, "/v1/landmarks", content)
 
     def captions(
@@ -103,6 +103,7 @@ class Client:
 
     def _post(self, path: str, content: dict[str, Any] | None, accept: str = "application/json") -> httpx.Response:
         """POST `content`, or GET without any."""
+        # A service that is busy or starts says when to come back.
         for attempt in range(self.retries + 1):
             headers = {"Accept": accept}
             method = "GET" if content is None else "POST"
@@ -110,6 +111,7 @@ class Client:
             if answer.status_code != 503 or attempt == self.retries:
                 break
             time.sleep(float(answer.headers.get("retry-after", 1)))
+        # What it cannot do it says as a problem.
         if answer.is_success:
             return answer
         raise ServiceError(_problem(answer))
@@ -132,10 +134,10 @@ def _problem(answer: httpx.Response) -> schemas.Problem:
 def _with_file(request: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a request as JSON takes them."""
     given = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in request.items()}
-    return {**given, "picture": _encoded([given["picture"]])[0]} if given.get("picture") is not None else given
+    return {**given, "picture": _encode([given["picture"]])[0]} if given.get("picture") is not None else given
 
 
-def _encoded(files: Sequence[File]) -> list[str]:
+def _encode(files: Sequence[File]) -> list[str]:
     """Return pictures (bytes, or paths of files) in base64."""
     read = [file if isinstance(file, bytes) else Path(file).read_bytes() for file in files]
     return [base64.b64encode(data).decode() for data in read]

@@ -11,7 +11,7 @@ from pipelines.config.captions import TEMPLATE
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
-from serve import pairs_request as order
+from serve import pairs_request
 from serve.http.schemas import PairsRequest
 
 
@@ -22,21 +22,21 @@ def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -
         ProblemError: what requests leave open is over the service's own limits.
         EnvironmentFault: weights are missing.
     """
-    asked = order.pairs_order(PairsRequest(), job, chain, bundle, limits)
+    resolved = pairs_request.resolve_pairs(PairsRequest(), job, chain, bundle, limits)
     # The parts in use: of the chain, and of captions if a model writes them.
     used: dict[str, tuple[Part, dict[str, Any]]] = {}
-    for link in asked.chain.links:
+    for link in resolved.chain.links:
         if link.stage not in PARTLESS:
             used[link.name] = link.part, link.settings.model_dump(mode="json", exclude=set(BY_JOB))
-    writer = None if job.captions == TEMPLATE else bundle.part_for(CAPTIONS, job.parts)
-    if writer:
-        used[writer[0]] = writer[1], {}
+    caption_part = None if job.captions == TEMPLATE else bundle.part_for(CAPTIONS, job.parts)
+    if caption_part:
+        used[caption_part[0]] = caption_part[1], {}
     return {
         "bundle": bundle.name,
         "description": bundle.description,
         "size": bundle.size,
         "licence": licence_of(part for part, _ in used.values()),
-        "digest": asked.recipe.digest,
+        "digest": resolved.recipe.digest,
         "conditions": conditions(chain),
         "defaults": list(job.conditions),
         "captions": job.captions,

@@ -1,4 +1,4 @@
-"""From requests to orders: the job that would make the same, resolved and checked as a job is."""
+"""What a request resolves to: the job that would make the same, checked as a job is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Order(Generic[Job]):
+class ResolvedRequest(Generic[Job]):
     """What a request resolved to: the job that would make the same, its chain and its recipe."""
 
     job: Job
@@ -44,10 +44,10 @@ class Order(Generic[Job]):
         return RecordSpec(self.recipe.digest, self.recipe.layers, self.recipe.licence, self.chain, visible)
 
 
-def pairs_order(
+def resolve_pairs(
     request: PairsRequest, defaults: GenerateJob, chain: ChainSpec, bundle: Bundle, limits: Limits
-) -> Order[GenerateJob]:
-    """Return the order of one person's pairs on `chain`; what the request leaves open is as in `defaults`.
+) -> ResolvedRequest[GenerateJob]:
+    """Return what a request resolves to, of one person's pairs on `chain`; what the request leaves open is as in `defaults`.
 
     Raises:
         ProblemError: it asks for more than `limits`, or for words that are not in the vocabulary.
@@ -55,8 +55,8 @@ def pairs_order(
     """
     # What is limited is checked before anything is made of it.
     gates = request.gates or defaults.gates
-    within("views", request.views, limits.views)
-    within("gates.attempts", gates.attempts, limits.attempts)
+    check_limit("views", request.views, limits.views)
+    check_limit("gates.attempts", gates.attempts, limits.attempts)
     # The job of one person.
     drawn = request.embedding is None and request.picture is None
     try:
@@ -70,10 +70,10 @@ def pairs_order(
                     "count": 1,
                 },
                 "views": {"per_identity": request.views, "attributes": request.attributes},
-                **_asked(request, defaults, limits),
+                **_layers(request, defaults, limits),
                 "captions": request.captions or defaults.captions,
                 "parts": defaults.parts,
-                "settings": _merged(defaults.settings, request.settings),
+                "settings": _merge_settings(defaults.settings, request.settings),
                 "gates": gates,
                 "encoding": {"visible": request.encoding},
                 "partition_samples": defaults.partition_samples,
@@ -84,57 +84,60 @@ def pairs_order(
     # Its chain with the settings written out, and the recipe that follows; words that came with the request nobody wrote.
     if "gates" in request.settings:
         raise UserError("settings.gates: the gates have a field of their own, gates.")
-    chain = _resolved(chain, bundle, {**job.settings, "gates": gates.model_dump()}, job.layers, limits)
+    chain = _resolve_chain(chain, bundle, {**job.settings, "gates": gates.model_dump()}, job.layers, limits)
     recipe = generate.recipe_for(job, bundle, chain)
     if request.caption is not None:
         recipe = recipe.model_copy(update={"captions": {"source": GIVEN}})
-    return Order(job, chain, recipe, gates.attempts)
+    return ResolvedRequest(job, chain, recipe, gates.attempts)
 
 
-def photos_order(
+def resolve_thermalize(
     request: ThermalizeRequest, defaults: GenerateJob, chain: ChainSpec, bundle: Bundle, limits: Limits
-) -> Order[ThermalizeJob]:
-    """Return the order of thermal pictures on `chain`. Raises as `pairs_order`."""
-    job = _photos_job(bundle, **_asked(request, defaults, limits))
+) -> ResolvedRequest[ThermalizeJob]:
+    """Return what a request resolves to, of thermal pictures on `chain`. Raises as `resolve_pairs`."""
+    job = _thermalize_job(bundle, **_layers(request, defaults, limits))
+    # Of the service's settings those of stages that this chain has; the request's own win over them.
     own = {stage: values for stage, values in defaults.settings.items() if stage in chain.stages}
-    chain = _resolved(chain, bundle, _merged(own, request.settings), job.layers, limits)
-    return Order(job, chain, thermalize.recipe_for(job, chain))
+    chain = _resolve_chain(chain, bundle, _merge_settings(own, request.settings), job.layers, limits)
+    return ResolvedRequest(job, chain, thermalize.recipe_for(job, chain))
 
 
-def photos_chain(defaults: GenerateJob, chain: ChainSpec, bundle: Bundle) -> ChainSpec:
+def thermalize_chain(defaults: GenerateJob, chain: ChainSpec, bundle: Bundle) -> ChainSpec:
     """Return the stages of a thermalize job, made by the parts of `chain`, that of pairs."""
     used = {link.name: link.part for link in chain.links if link.stage not in PARTLESS}
-    job = _photos_job(bundle, conditions=defaults.conditions, samples=defaults.samples)
+    job = _thermalize_job(bundle, conditions=defaults.conditions, samples=defaults.samples)
     return thermalize.chain_for(job, bundle.model_copy(update={"parts": used}), masked=False)
 
 
-def _photos_job(bundle: Bundle, **asked: Any) -> ThermalizeJob:
+def _thermalize_job(bundle: Bundle, **asked: Any) -> ThermalizeJob:
     return ThermalizeJob(images=REQUEST, size=bundle.size, encoding=Encoding(visible="png"), **asked)
 
 
-def _asked(request: PairsRequest | ThermalizeRequest, defaults: GenerateJob, limits: Limits) -> dict[str, Any]:
+def _layers(request: PairsRequest | ThermalizeRequest, defaults: GenerateJob, limits: Limits) -> dict[str, Any]:
     """Return the conditions and thermal samples of a request, no more than `limits` allow."""
     conditions = request.conditions or defaults.conditions
     draws = request.samples or defaults.samples
-    within("conditions x samples", len(conditions) * draws, limits.layers)
+    check_limit("conditions x samples", len(conditions) * draws, limits.layers)
     return {"conditions": conditions, "samples": draws}
 
 
-def _merged(defaults: Settings, wanted: Settings) -> dict[str, dict[str, Any]]:
+def _merge_settings(defaults: Settings, wanted: Settings) -> dict[str, dict[str, Any]]:
     return {
         stage: {**defaults.get(stage, {}), **wanted.get(stage, {})} for stage in dict.fromkeys([*defaults, *wanted])
     }
 
 
-def _resolved(chain: ChainSpec, bundle: Bundle, wanted: Settings, layers: Sequence[Layer], limits: Limits) -> ChainSpec:
+def _resolve_chain(
+    chain: ChainSpec, bundle: Bundle, wanted: Settings, layers: Sequence[Layer], limits: Limits
+) -> ChainSpec:
     """Return `chain` asked for `wanted`. Raises a UserError for what it does not know, a ProblemError for too many steps."""
     chain = chain.with_settings(bundle, wanted, layers)
     for link in chain.links:
-        within(f"settings.{link.stage}.steps", getattr(link.settings, "steps", 0), limits.steps)
+        check_limit(f"settings.{link.stage}.steps", getattr(link.settings, "steps", 0), limits.steps)
     return chain
 
 
-def within(name: str, value: float, limit: float) -> None:
+def check_limit(name: str, value: float, limit: float) -> None:
     """Raise a ProblemError if `value` is over the service's limit for `name`."""
     if value > limit:
         raise ProblemError(

@@ -11,18 +11,19 @@ from pydantic import BaseModel, ValidationError
 
 from serve.http import codecs, problems
 from serve.http.problems import ProblemError
-from serve.pairs_request import within
+from serve.pairs_request import check_limit
 
 Body = TypeVar("Body", bound=BaseModel)
 BODY_SECONDS = 60
 """How long a body may take to arrive."""
 
 
-async def body(request: Request, model: type[Body], picture: str = "", pictures: int = 0) -> Body:
+async def read_body(request: Request, model: type[Body], picture: str = "", pictures: int = 0) -> Body:
     """Return the request's body as `model`: JSON, or multipart with files `picture` and the rest as JSON in `request`.
 
     picture: the model's field for files, and `pictures` how many it takes at most.
     """
+    # Read as what its type says, within the time that a body may take.
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -37,11 +38,13 @@ async def body(request: Request, model: type[Body], picture: str = "", pictures:
         raise problems.of_validation(error) from None
     except TimeoutError:
         raise ProblemError("slow-body", f"nothing whole within {BODY_SECONDS} s", "Send it faster, or less.") from None
-    within("pictures", len(getattr(asked, "pictures", ())), pictures)
+    # A list of pictures in JSON; files of a form were counted as they came.
+    check_limit("pictures", len(getattr(asked, "pictures", ())), pictures)
     return asked
 
 
 async def _form(request: Request, picture: str, pictures: int) -> dict[str, Any]:
+    """Return the fields of a form: those of its part `request`, JSON, and its files in base64 as the field `picture`."""
     async with request.form(max_files=pictures + 1, max_fields=4) as form:
         unknown = sorted(set(form) - {"picture", "request"})
         if unknown:
@@ -57,12 +60,12 @@ async def _form(request: Request, picture: str, pictures: int) -> dict[str, Any]
             base64.b64encode(part.encode() if isinstance(part, str) else await part.read()).decode()
             for part in form.getlist("picture")
         ]
-    within("pictures", len(files), pictures if picture == "pictures" else 1)
+    check_limit("pictures", len(files), pictures if picture == "pictures" else 1)
     if files:
         content[picture] = files if picture == "pictures" else files[0]
     return content
 
 
-def decoded(pictures: Sequence[str]) -> list[bytes]:
+def decode_pictures(pictures: Sequence[str]) -> list[bytes]:
     """Return the files of base64 pictures."""
     return [codecs.from_base64(text, number) for number, text in enumerate(pictures)]

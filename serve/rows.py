@@ -1,4 +1,4 @@
-"""The rows of an order: what stages take, and rows of the record out of what they return, as the jobs' plans make them."""
+"""The rows of a request: what stages take, and rows of the record out of what they return, as the jobs' plans make them."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from pipelines.rows.record import pairs_of
 from serve.http import codecs
 from serve.http.problems import ProblemError
 from serve.http.schemas import PairsRequest, Thermal
-from serve.pairs_request import Order
+from serve.pairs_request import ResolvedRequest
 
 
 def person_of(request: PairsRequest, embedding: Sequence[float] | None, reference: Reference | None) -> Identity:
@@ -34,6 +34,7 @@ def person_of(request: PairsRequest, embedding: Sequence[float] | None, referenc
     Of a person who exists no words are drawn: what is not given or estimated stays unsaid.
     """
     given = {name: word for name, word in request.attributes.items() if ATTRIBUTES[name][0] == "identity"}
+    # The person: an embedding that was sent or found, else the first that the seed draws.
     if embedding is not None:
         vector = check_embedding(embedding, "embedding")
         name = hashlib.sha256(vector.tobytes()).hexdigest()[:12]
@@ -49,14 +50,14 @@ def person_of(request: PairsRequest, embedding: Sequence[float] | None, referenc
     return Identity(request.identity_id or name, vector, given, estimated, sampled=embedding is None)
 
 
-def sample_table(request: PairsRequest, order: Order[GenerateJob], person: Identity) -> pa.Table:
+def sample_table(request: PairsRequest, resolved: ResolvedRequest[GenerateJob], person: Identity) -> pa.Table:
     """Return the samples as the plan of a job would hold them; a given caption says their attributes."""
-    rows = samples_of(order.job, person)
+    rows = samples_of(resolved.job, person)
     if request.caption is not None:
         stated = {name: word for name, word in read_attributes(request.caption).items() if word != AMBIGUOUS}
         sources = {name: GIVEN if name in stated else NONE for name in ATTRIBUTES}
-        said = {"attributes": json.dumps(stated), "attributes_source": json.dumps(sources)}
-        rows = [{**row, **said} for row in rows]
+        columns = {"attributes": json.dumps(stated), "attributes_source": json.dumps(sources)}
+        rows = [{**row, **columns} for row in rows]
     return pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA)
 
 
@@ -73,29 +74,30 @@ def photo_columns(files: Sequence[bytes], size: int, limits: Limits) -> Columns:
     Raises:
         ProblemError: a picture is not taken; the message says which and why.
     """
-    rows, found = list[dict[str, str]](), list[thermalize.Opened]()
+    rows, opened = list[dict[str, str]](), list[thermalize.Opened]()
     for number, data in enumerate(files):
-        square, box = make_square(codecs.opened(data, number, limits), size)
-        found.append(thermalize.Opened("", square, box=box))
+        square, box = make_square(codecs.open_picture(data, number, limits), size)
+        opened.append(thermalize.Opened("", square, box=box))
         name = hash_id("picture", hashlib.sha256(data).hexdigest())
         rows.append({"sample_id": name, "picture": str(number), "name": str(number), "person": ""})
-    return thermalize.columns_of(rows, found, size, masked=False, partition=0)
+    return thermalize.columns_of(rows, opened, size, masked=False, partition=0)
 
 
-def records(order: Order[GenerateJob], rows: Columns) -> tuple[list[dict], list[dict]]:
+def records(resolved: ResolvedRequest[GenerateJob], rows: Columns) -> tuple[list[dict], list[dict]]:
     """Return (pairs, rejects) of finished rows as rows of the record, pictures encoded."""
 
-    def made(chosen: np.ndarray) -> list[dict[str, Any]]:
-        return [pair for row in chosen for pair in pairs_of(order.record, rows, int(row))]
+    def to_record(chosen: np.ndarray) -> list[dict[str, Any]]:
+        return [pair for row in chosen for pair in pairs_of(resolved.record, rows, int(row))]
 
-    return made(np.flatnonzero(rows["final"] & (rows["reject"] == ""))), made(np.flatnonzero(rows["reject"] != ""))
+    accepted, rejected = rows["final"] & (rows["reject"] == ""), rows["reject"] != ""
+    return to_record(np.flatnonzero(accepted)), to_record(np.flatnonzero(rejected))
 
 
-def thermals(order: Order[ThermalizeJob], rows: Columns) -> list[dict[str, Any]]:
+def thermals(resolved: ResolvedRequest[ThermalizeJob], rows: Columns) -> list[dict[str, Any]]:
     """Return finished pictures as rows of an answer, one for every picture and layer: what it has of the record."""
     names = [name for name in Thermal.model_fields if name != "picture"]
     return [
         {"picture": number, **{name: pair[name] for name in names}}
         for number in range(len(rows["sample_id"]))
-        for pair in pairs_of(order.record, rows, number)
+        for pair in pairs_of(resolved.record, rows, number)
     ]

@@ -12,7 +12,7 @@ from pipelines.run.session import ray_session
 from serve.app import Settings, check_host, start
 
 
-def until_stopped(settings: Settings, host: str, port: int) -> None:
+def serve_until_stopped(settings: Settings, host: str, port: int) -> None:
     """Start the service, say where it is, and stop it on Ctrl-C or SIGTERM.
 
     Raises:
@@ -21,6 +21,7 @@ def until_stopped(settings: Settings, host: str, port: int) -> None:
         Interrupted: stopped before it was ready.
     """
     check_host(host)
+    # On a Ray of its own, or the cluster's that the profile names; a signal ends the start, too.
     profile = settings.load().profile
     with Signals() as signals, ray_session(profile.ray):
         signals.watch()
@@ -34,6 +35,7 @@ def until_stopped(settings: Settings, host: str, port: int) -> None:
         except RuntimeError as error:
             lines = str(cause_of(error)).strip().splitlines()
             raise EnvironmentFault(f"the service did not start: {lines[-1] if lines else error}") from error
+        # It answers until a signal comes.
         click.echo(f"ready: http://{host}:{port}/docs (Ctrl-C stops)")
         while not signals.name:
             time.sleep(0.25)

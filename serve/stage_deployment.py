@@ -46,14 +46,14 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CallResult:
     """The rows of a call after its stages, and how many rows of all callers were computed together."""
 
     rows: Columns
-    together: int
+    batch_rows: int
 
 
-class StageGroup:
+class StageDeployment:
     """The stages of `chain` in one process, one batch at a time.
 
     Rows are gathered over requests until there are `most` or `wait` seconds have passed. Shorter batches are padded by the
@@ -69,37 +69,38 @@ class StageGroup:
         }
         self.batches = {link.stage: link.batch(0) for link in chain.links}
 
+        # Ray Serve gathers calls into batches, whose sizes follow from the parts.
         @ray_serve.batch(max_batch_size=most, batch_wait_timeout_s=wait, batch_size_fn=rows_of)
-        async def together(calls: list[Call]) -> list[Answer | UserError]:
+        async def compute_batch(calls: list[Call]) -> list[CallResult | UserError]:
             return await self._in_worker(lambda: self.compute(calls))
 
         @ray_serve.batch(max_batch_size=self.batches.get("faces", 1), batch_wait_timeout_s=wait)
-        async def looked(photos: list[bytes]) -> list[dict | BadPicture]:
-            return await self._in_worker(lambda: self.look(photos))
+        async def embed_batch(photos: list[bytes]) -> list[dict | BadPicture]:
+            return await self._in_worker(lambda: self.embed_faces(photos))
 
-        self._together, self._looked = together, looked
+        self._compute_batch, self._embed_batch = compute_batch, embed_batch
 
-    async def run(self, call: Call) -> Answer:
+    async def run(self, call: Call) -> CallResult:
         """Return the rows of `call` after its stages.
 
         Raises:
             UserError: the request asks for something that these models do not have.
             EnvironmentFault: memory, disk or weights failed.
         """
-        return raised(await self._together(call))
+        return unwrap(await self._compute_batch(call))
 
     async def embed(self, photo: bytes) -> dict:
         """Return what `pipelines.embed.SCHEMA` says of an encoded picture. Raises BadPicture for one that is not taken."""
-        return raised(await self._looked(photo))
+        return unwrap(await self._embed_batch(photo))
 
     async def find(self, photo: bytes) -> Detections:
         """Return the faces of an encoded picture. Raises BadPicture for one that is not taken."""
 
-        def found() -> Detections:
+        def detect() -> Detections:
             picture = open_photo(photo, max_pixels=self.max_pixels)
             return self.stages["faces"].find([picture], self.batches["faces"])[0]
 
-        return await self._in_worker(found)
+        return await self._in_worker(detect)
 
     async def landmarks(self, photo: bytes, found: Detections, points: Standard) -> list[dict]:
         """Return the landmarks of the faces `found` in an encoded picture, with the columns of the record.
@@ -108,7 +109,7 @@ class StageGroup:
             UserError: the part has no landmarks of so many points.
         """
 
-        def placed() -> list[dict]:
+        def place() -> list[dict]:
             picture = open_photo(photo, max_pixels=self.max_pixels)
             faces = self.stages["landmarks"].at_boxes(picture, found.boxes, points, self.batches["landmarks"])
             return [
@@ -121,28 +122,28 @@ class StageGroup:
                 for box, score, face in zip(found.boxes, found.scores, faces, strict=True)
             ]
 
-        return await self._in_worker(placed)
+        return await self._in_worker(place)
 
-    def compute(self, calls: list[Call]) -> list[Answer | UserError]:
+    def compute(self, calls: list[Call]) -> list[CallResult | UserError]:
         """Run each set of calls that ask the same as one chain over all their rows."""
-        answers: dict[int, Answer | UserError] = {}
+        results: dict[int, CallResult | UserError] = {}
         for key in dict.fromkeys(call.key for call in calls):
             places = [place for place, call in enumerate(calls) if call.key == key]
             try:
-                answers |= zip(places, self._chained([calls[place] for place in places]))
+                results |= zip(places, self._run_chain([calls[place] for place in places]))
             except UserError as error:  # of this request alone; the others of the batch are not to blame
-                answers |= dict.fromkeys(places, error)
-        return [answers[place] for place in range(len(calls))]
+                results |= dict.fromkeys(places, error)
+        return [results[place] for place in range(len(calls))]
 
-    def look(self, photos: list[bytes]) -> list[dict | BadPicture]:
+    def embed_faces(self, photos: list[bytes]) -> list[dict | BadPicture]:
         """Decode pictures and find and embed their faces; those that cannot be taken come back as their reason."""
-        opened = [self._opened(photo) for photo in photos]
+        opened = [self._try_open(photo) for photo in photos]
         good = [picture for picture in opened if not isinstance(picture, BadPicture)]
         rows = iter(find_faces(self.stages["faces"], good, self.batches["faces"]))
         return [picture if isinstance(picture, BadPicture) else next(rows) for picture in opened]
 
-    def _chained(self, calls: list[Call]) -> list[Answer]:
-        """Return the answers to calls of one key, whose rows go through the stages together."""
+    def _run_chain(self, calls: list[Call]) -> list[CallResult]:
+        """Return the results of calls of one key, whose rows go through the stages together."""
         # The chain that all of them ask for, over the stages that are loaded.
         first = calls[0]
         names = first.chain.part_of(first.stages).stages
@@ -150,10 +151,12 @@ class StageGroup:
         marked = [{**call.rows, "call": np.full(len(call.rows["sample_id"]), k)} for k, call in enumerate(calls)]
         rows = chain(stacked(marked))
         # Redraws come back as further rows, so each says whose it is.
-        owner, together = rows.pop("call"), sum(call.size for call in calls)
-        return [Answer({key: values[owner == k] for key, values in rows.items()}, together) for k in range(len(calls))]
+        owner, batch_rows = rows.pop("call"), sum(call.size for call in calls)
+        return [
+            CallResult({key: values[owner == k] for key, values in rows.items()}, batch_rows) for k in range(len(calls))
+        ]
 
-    def _opened(self, photo: bytes) -> np.ndarray | BadPicture:
+    def _try_open(self, photo: bytes) -> np.ndarray | BadPicture:
         try:
             return open_photo(photo, max_pixels=self.max_pixels)
         except BadPicture as error:
@@ -168,7 +171,7 @@ def rows_of(calls: list[Call]) -> int:
     return sum(call.size for call in calls)
 
 
-def raised(result: Result | Exception) -> Result:
+def unwrap(result: Result | Exception) -> Result:
     """Return `result`, or raise it if it is an error: a batch answers each of its calls on its own."""
     if isinstance(result, Exception):
         raise result

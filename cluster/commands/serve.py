@@ -39,4 +39,4 @@ def command(
         return
     from serve import run
 
-    run.until_stopped(settings, host, port)
+    run.serve_until_stopped(settings, host, port)

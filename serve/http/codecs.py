@@ -39,7 +39,7 @@ def from_base64(text: str, number: int) -> bytes:
         ) from None
 
 
-def opened(data: bytes, number: int, limits: Limits) -> np.ndarray:
+def open_picture(data: bytes, number: int, limits: Limits) -> np.ndarray:
     """Return picture `number` of a request upright as uint8 [H, W, 3] RGB.
 
     Raises:
@@ -48,7 +48,7 @@ def opened(data: bytes, number: int, limits: Limits) -> np.ndarray:
     try:
         return open_photo(data, max_pixels=max_pixels(limits))
     except BadPicture as error:
-        raise refused(error, number) from None
+        raise picture_problem(error, number) from None
 
 
 def max_pixels(limits: Limits) -> int:
@@ -56,7 +56,7 @@ def max_pixels(limits: Limits) -> int:
     return int(limits.megapixels * 10**6)
 
 
-def refused(error: BadPicture, number: int) -> ProblemError:
+def picture_problem(error: BadPicture, number: int) -> ProblemError:
     """Return why picture `number` of a request is not taken."""
     kind = "too-many-pixels" if "too large" in str(error) else "bad-picture"
     return ProblemError(kind, f"picture {number}: {error}", "Send another picture, or the same one converted.")
@@ -74,6 +74,7 @@ def png_response(rgb: np.ndarray) -> Response:
 
 def false_colour_response(counts: np.ndarray) -> Response:
     """Return uint16 [H, W] centikelvin as a coloured PNG to look at, its range in the headers. It holds no temperatures."""
+    # The palette spans the picture's own range, at least one degree of it.
     celsius = from_centikelvin(counts)
     low, high = (float(value) for value in (np.nanmin(celsius), np.nanmax(celsius)))
     result = png_response(colour_degrees(celsius, (low, max(high, low + 1))))

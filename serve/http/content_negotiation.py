@@ -18,6 +18,7 @@ class Media:
 
     def fits(self, offer: "Media") -> int:
         """Return how closely this range names `offer`, 0 for not at all. A range without parameters means the plain one."""
+        # From */* over image/* to the type itself, whose parameters have to be the same.
         kind, _, part = self.type.partition("/")
         if self.type != "*/*" and kind != offer.type.partition("/")[0]:
             return 0
@@ -28,7 +29,7 @@ class Media:
         return 3 + len(self.parameters) if self.parameters == offer.parameters else 0
 
 
-def media(text: str) -> Media:
+def parse_media(text: str) -> Media:
     """Parse one entry of an Accept header."""
     first, *rest = (part.strip() for part in text.split(";"))
     pairs = [(name.strip().lower(), value.strip().strip('"')) for name, _, value in (p.partition("=") for p in rest)]
@@ -39,19 +40,20 @@ def media(text: str) -> Media:
     return Media(first.lower(), {name: value.lower() for name, value in pairs if name and name != "q"}, q)
 
 
-JSON = media("application/json")
-PNG = media("image/png")
-CENTIKELVIN = media("image/png; unit=centikelvin")
-NPY = media("application/x-npy")
+JSON = parse_media("application/json")
+PNG = parse_media("image/png")
+CENTIKELVIN = parse_media("image/png; unit=centikelvin")
+NPY = parse_media("application/x-npy")
 
 
-def chosen(accept: str | None, offers: list[Media]) -> Media:
+def choose_media(accept: str | None, offers: list[Media]) -> Media:
     """Return the offer that the header `accept` likes best, the first of equals; the first without a header.
 
     Raises:
         ProblemError: 406 with what there is.
     """
-    ranges = [media(part) for part in (accept or "*/*").split(",") if part.strip()] or [media("*/*")]
+    # Every offer has the quality of the range that names it most closely; zero refuses it.
+    ranges = [parse_media(part) for part in (accept or "*/*").split(",") if part.strip()] or [parse_media("*/*")]
 
     def quality(offer: Media) -> float:
         fitting = [(wanted.fits(offer), wanted.q) for wanted in ranges if wanted.fits(offer)]

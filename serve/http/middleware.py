@@ -22,7 +22,7 @@ OPEN = ("/healthz", "/readyz")
 log = logging.getLogger("ray.serve")
 
 
-class Guard:
+class AccessMiddleware:
     """ASGI middleware around the whole application.
 
     key: what callers must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Without one, only this machine may
@@ -37,6 +37,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # The request's id, which its answer and the log carry.
         headers, begin = Headers(scope=scope), time.perf_counter()
         name = headers.get("x-request-id") or uuid.uuid4().hex  # Ray Serve gives one, and puts it on every answer
         scope.setdefault("state", {})["request_id"] = name
@@ -48,9 +49,10 @@ class Guard:
                 status = message["status"]
             await send(message)
 
+        # Whoever may ask is let through; every error on the way becomes a problem, and what nobody foresaw is logged.
         try:
             self._admit(scope, headers)
-            await self.app(scope, self._counted(receive), answer)
+            await self.app(scope, self._limit_body(receive), answer)
         except Exception as error:
             problem = error if isinstance(error, ProblemError) else problems.defect()
             if problem is not error:
@@ -87,10 +89,11 @@ class Guard:
                 "Send it as Authorization: Bearer KEY, or as X-API-Key.",
             )
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _limit_body(self, receive: Receive) -> Receive:
+        """Return `receive`, but for a ProblemError once more has arrived than a body may have."""
         arrived = 0
 
-        async def counted() -> Message:
+        async def receive_some() -> Message:
             nonlocal arrived
             message = await receive()
             arrived += len(message.get("body", b""))
@@ -98,7 +101,7 @@ class Guard:
                 raise self._too_large()
             return message
 
-        return counted
+        return receive_some
 
     def _too_large(self) -> ProblemError:
         return ProblemError(

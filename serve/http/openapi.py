@@ -15,10 +15,16 @@ ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.LandmarksAnswe
            schemas.ModelsAnswer, schemas.Alive, schemas.Ready, schemas.Problem)  # fmt: skip
 
 
-def described(asked: type[BaseModel], answered: type[BaseModel], picture: str = "", *forms: Media) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a POST: body, examples, answers."""
-    schema = {"$ref": f"#/components/schemas/{asked.__name__}"}
-    content: dict[str, Any] = {"application/json": {"schema": schema, "examples": examples.of(asked)}}
+def describe_post(
+    request: type[BaseModel], answer: type[BaseModel], picture: str = "", *media: Media
+) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a POST: body, examples, answers.
+
+    picture: the field of `request` for files, where it has one; media: what the answer may be beside JSON.
+    """
+    # The body in JSON; where there are pictures also as a form, with them as files.
+    schema = {"$ref": f"#/components/schemas/{request.__name__}"}
+    content: dict[str, Any] = {"application/json": {"schema": schema, "examples": examples.of(request)}}
     if picture:
         file = {"type": "string", "format": "binary"}
         parts = {
@@ -29,29 +35,30 @@ def described(asked: type[BaseModel], answered: type[BaseModel], picture: str = 
             "schema": {"type": "object", "properties": parts, "additionalProperties": False}
         }
     return {
-        "responses": answers(answered, *forms),
+        "responses": responses(answer, *media),
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
 
 
-def answers(answered: type[BaseModel], *forms: Media) -> dict[int | str, dict[str, Any]]:
-    """Return the documented answers: 200 in JSON and in `forms`, and every problem."""
-    found: dict[int | str, dict[str, Any]] = {
+def responses(answer: type[BaseModel], *media: Media) -> dict[int | str, dict[str, Any]]:
+    """Return the documented answers: 200 in JSON and in `media`, and every problem."""
+    described: dict[int | str, dict[str, Any]] = {
         status: {
             "description": "; ".join(title for code, title in problems.KINDS.values() if code == status),
             "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status in sorted({status for status, _ in problems.KINDS.values()})
     }
-    binary = {str(form): {"schema": {"type": "string", "format": "binary"}} for form in forms}
-    schema = {"$ref": f"#/components/schemas/{answered.__name__}"}
-    found[200] = {"description": "The answer", "content": {"application/json": {"schema": schema}, **binary}}
-    return found
+    binary = {str(one): {"schema": {"type": "string", "format": "binary"}} for one in media}
+    schema = {"$ref": f"#/components/schemas/{answer.__name__}"}
+    described[200] = {"description": "The answer", "content": {"application/json": {"schema": schema}, **binary}}
+    return described
 
 
-def documented(app: FastAPI) -> dict[str, Any]:
+def openapi_document(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document, with the models that the paths refer to."""
     if app.openapi_schema is None:
+        # FastAPI's own document, and the models that bodies and answers are read and written with by hand.
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         known: list[Any] = [(model, "validation") for model in REQUESTS] + [
             (model, "serialization") for model in ANSWERS

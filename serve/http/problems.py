@@ -44,7 +44,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "timeout": (504, "The computation took too long"),
 }
 """Kind of a problem -> status and title. The kind is the last part of `type`."""
-SAID = 500
+LONGEST_MESSAGE = 500
 """Characters of what is said of one wrong field: it may quote what was sent."""
 
 
@@ -61,6 +61,7 @@ class ProblemError(Exception):
 def response(problem: ProblemError, request_id: str) -> JSONResponse:
     """Return the answer to a request that ended in `problem`."""
     status, title = KINDS[problem.kind]
+    # RFC 9457, with the way out and the request's id beside its own members.
     body = schemas.Problem(
         type=f"urn:thermapair:{problem.kind}",
         title=title,
@@ -110,7 +111,7 @@ def of_validation(error: ValidationError) -> ProblemError:
 def invalid(found: list[Any]) -> ProblemError:
     """Return the problem that lists every wrong field."""
     lines = [
-        f"{'.'.join(map(str, item['loc'])) or 'request'}: {item['msg'].removeprefix('Value error, ')[:SAID]}"
+        f"{'.'.join(map(str, item['loc'])) or 'request'}: {item['msg'].removeprefix('Value error, ')[:LONGEST_MESSAGE]}"
         for item in found[:20]
     ]
     return ProblemError("invalid", lines[0], "Correct the fields; /docs shows them with examples.", lines)
@@ -121,6 +122,7 @@ def of_failure(error: BaseException, retry: int) -> ProblemError:
 
     Only messages that are written for users are passed on; anything else is logged and told as a defect.
     """
+    # Ray Serve's own: a full queue, no time left, a replica that ended, a deployment that does not start.
     if isinstance(error, BackPressureError):
         return ProblemError("busy", "more requests are waiting than the queue takes", "Ask again later.", retry=retry)
     if isinstance(error, TimeoutError):
@@ -134,6 +136,7 @@ def of_failure(error: BaseException, retry: int) -> ProblemError:
         )
     if isinstance(error, DeploymentUnavailableError):
         return ProblemError("environment", "a deployment cannot be started", "See the service's log.", retry=retry)
+    # What a stage raised: the environment's fault is logged, a wrong request is told, anything else is a defect.
     cause = cause_of(error)
     if isinstance(cause, EnvironmentFault):
         log.error("a deployment failed: %s", cause)

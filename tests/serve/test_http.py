@@ -25,8 +25,7 @@ from pipelines.pictures.codecs import decode
 from serve.api import create_app
 from serve.app import Settings, build, check_host, config
 from serve.http import codecs, examples, problems, schemas
-from serve.http import content_negotiation as accept
-from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, chosen
+from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, choose_media
 from serve.http.middleware import KEY_VARIABLE, is_loopback
 from serve.http.problems import ProblemError
 from serve.service import Service
@@ -39,7 +38,7 @@ LOCAL = ("127.0.0.1", 40000)
 @pytest.fixture(scope="module")
 def quiet() -> Service:
     """The service of the starter without deployments: whatever reaches them is not of these tests."""
-    return Service(SETTINGS.load(), groups=[])
+    return Service(SETTINGS.load(), stage_deployments=[])
 
 
 @pytest.fixture
@@ -151,7 +150,7 @@ class TestRequests:
         bundle = whole.bundle.model_copy(
             update={"parts": {name: part for name, part in whole.bundle.parts.items() if name != "landmarks"}}
         )
-        service = Service(check_request(whole.job, bundle, whole.profile), groups=[])
+        service = Service(check_request(whole.job, bundle, whole.profile), stage_deployments=[])
         with TestClient(create_app(service, ""), base_url="http://127.0.0.1:8000", client=LOCAL) as client:
             found = problem(client.post("/v1/landmarks", json={"pictures": [png(8, 8)]}), 501, "not-in-bundle")
         assert "landmarks" in found.detail
@@ -189,7 +188,7 @@ class TestRequests:
         assert "secret" not in answer.text
 
 
-class TestGuard:
+class TestAccess:
     def test_a_body_is_refused_from_its_length(self, client: TestClient) -> None:
         headers = {"content-length": str(2**20 + 1), "content-type": "application/json"}
         problem(client.post("/v1/pairs", content=b"{}", headers=headers), 413, "too-large")
@@ -290,13 +289,13 @@ class TestAccept:
             ("*/*, application/json;q=0", PNG),
         ],
     )
-    def test_the_best_offer_is_chosen(self, header: str | None, expected: accept.Media) -> None:
-        assert chosen(header, [JSON, PNG, CENTIKELVIN, NPY]) == expected
+    def test_the_best_offer_is_chosen(self, header: str | None, expected: Media) -> None:
+        assert choose_media(header, [JSON, PNG, CENTIKELVIN, NPY]) == expected
 
     @pytest.mark.parametrize("header", ["text/html", "image/png; unit=kelvin", "application/json;q=0", "image/png;q=x"])
     def test_what_there_is_not_is_refused_with_what_there_is(self, header: str) -> None:
         with pytest.raises(ProblemError, match="image/png; unit=centikelvin"):
-            chosen(header, [JSON, PNG, CENTIKELVIN])
+            choose_media(header, [JSON, PNG, CENTIKELVIN])
 
     def test_a_picture_is_one_picture(self, client: TestClient) -> None:
         two = {"pictures": [png(8, 8), png(8, 8)], "conditions": ["warm"]}

@@ -19,7 +19,7 @@ from pipelines.config.generate import chain_for
 from pipelines.config.job import load_job
 from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.pictures.open import BadPicture
-from serve.stage_deployment import StageGroup
+from serve.stage_deployment import StageDeployment
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_every_face_of_a_picture_gets_what_the_stage_of_a_job_says(bundle: Bundl
     scenes = [sample_scene(load_domain("portrait"), person, 0, "warm") for person in people]
     picture = np.concatenate(list(render(scenes, 128).rgb.numpy()), axis=1)
     chain = chain_for(load_job("demo"), bundle).part_of(["faces", "landmarks"])
-    group = StageGroup(chain, threads=1, most=4, wait=0.01, max_pixels=10**6)
+    group = StageDeployment(chain, threads=1, most=4, wait=0.01, max_pixels=10**6)
 
     async def asked(points: int) -> list[dict]:
         photo = encode_png_rgb(picture)

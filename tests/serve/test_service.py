@@ -43,8 +43,7 @@ from pipelines.rows.record import pairs_of
 from pipelines.rows.schema import RECORD, arrow_schema
 from pipelines.run.chain import Chain
 from pipelines.storage.uri import Storage
-from serve import pairs_request as order
-from serve import rows
+from serve import pairs_request, rows
 from serve.app import NAME
 from serve.client import Client, ServiceError
 from serve.http.examples import LOOKS
@@ -111,9 +110,9 @@ def test_pairs_are_what_a_job_makes_of_the_same_seed(client: Client) -> None:
         (0, "warm"), (0, "cold"), (1, "warm"), (1, "cold"),
     ]  # fmt: skip
 
-    service = Service(SETTINGS.load(), groups=[])
+    service = Service(SETTINGS.load(), stage_deployments=[])
     request = PairsRequest(**asked)
-    made = order.pairs_order(request, service.job, service.chain, service.bundle, service.limits)
+    made = pairs_request.resolve_pairs(request, service.job, service.chain, service.bundle, service.limits)
     person = rows.person_of(request, None, service.reference)
     captions = [pair.caption for pair in answer.pairs[::2]]
     samples = rows.sample_columns(rows.sample_table(request, made, person), person, captions, ["template"] * 2)

@@ -16,13 +16,12 @@ from pipelines.plan.people.source import people_of
 from pipelines.plan.samples import samples_of
 from pipelines.rows.schema import RECORD
 from pipelines.run.chain import Chain
-from serve import pairs_request as order
-from serve import rows
+from serve import pairs_request, rows
 from serve.app import Settings
 from serve.http import schemas
 from serve.http.schemas import PairsRequest, ThermalizeRequest
 from serve.service import Service
-from serve.stage_deployment import Call, StageGroup
+from serve.stage_deployment import Call, StageDeployment
 from tests.serve.conftest import NULL, SETTINGS
 
 LIMITS = Limits()
@@ -31,17 +30,17 @@ LIMITS = Limits()
 @pytest.fixture(scope="module")
 def quiet() -> Service:
     """The service of the starter without deployments."""
-    return Service(SETTINGS.load(), groups=[])
+    return Service(SETTINGS.load(), stage_deployments=[])
 
 
 @pytest.fixture(scope="module")
 def null() -> Service:
-    return Service(NULL.load(), groups=[])
+    return Service(NULL.load(), stage_deployments=[])
 
 
-def asked(service: Service, **fields: object) -> tuple[PairsRequest, order.Order]:
+def asked(service: Service, **fields: object) -> tuple[PairsRequest, pairs_request.ResolvedRequest]:
     request = PairsRequest.model_validate(fields)
-    return request, order.pairs_order(request, service.job, service.chain, service.bundle, LIMITS)
+    return request, pairs_request.resolve_pairs(request, service.job, service.chain, service.bundle, LIMITS)
 
 
 def attributes(service: Service, embedding: list[float] | None = None, **fields: object) -> list[tuple[dict, dict]]:
@@ -59,7 +58,7 @@ def test_a_row_of_an_answer_is_a_row_of_the_record() -> None:
 
 def test_a_seed_is_the_person_samples_and_recipe_of_a_job() -> None:
     demo = load_job("demo").model_copy(update={"captions": "template", "encoding": Encoding(visible="png")})
-    service = Service(Settings(overrides=["captions=template"]).load(), groups=[])
+    service = Service(Settings(overrides=["captions=template"]).load(), stage_deployments=[])
     request, made = asked(service, seed=7, views=4)
     person = rows.person_of(request, None, service.reference)
     first = next(people_of(demo.identities, service.bundle, demo.seed).blocks(0, 1))[0]
@@ -93,7 +92,7 @@ def test_conditions_and_samples_are_layers(null: Service) -> None:
     assert made.recipe.layers[:3] == (Layer("warm"), Layer("warm", 1), Layer("20"))
     assert made.chain.link("thermal").settings.layers == made.recipe.layers  # type: ignore[attr-defined]
     photo = ThermalizeRequest(pictures=["AA=="], conditions=["20"], samples=2)
-    made = order.photos_order(photo, null.job, null.photos_chain, null.bundle, LIMITS)
+    made = pairs_request.resolve_thermalize(photo, null.job, null.thermalize_chain, null.bundle, LIMITS)
     assert made.chain.link("thermal").settings.layers == (Layer("20"), Layer("20", 1))  # type: ignore[attr-defined]
 
 
@@ -133,7 +132,7 @@ def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service)
         "celsius": (33.99, 34.01),
         "clipped": 1,
     }
-    group = StageGroup(null.chain, threads=1, most=64, wait=0.01, max_pixels=10**6)
+    group = StageDeployment(null.chain, threads=1, most=64, wait=0.01, max_pixels=10**6)
     calls, alone = list[Call](), list[dict]()
     for seed, layer in ((1, "warm"), (2, "warm"), (3, "cold"), (4, "warm")):
         request, made = asked(null, seed=seed, views=2, conditions=[layer], gates=strict)
@@ -143,7 +142,7 @@ def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service)
         calls.append(Call(made.chain, made.chain.stages, made.attempts, columns))
         alone.append(Chain(made.chain, made.chain.stages, made.attempts)(columns))
     answers = group.compute(calls)
-    assert [answer.together for answer in answers] == [6, 6, 2, 6]  # type: ignore[union-attr]
+    assert [answer.batch_rows for answer in answers] == [6, 6, 2, 6]  # type: ignore[union-attr]
     for answer, expected in zip(answers, alone):
         found = answer.rows  # type: ignore[union-attr]
         assert set(found) == set(expected)
