@@ -50,9 +50,11 @@ def estimate_from_temperatures(frames: Sequence[np.ndarray]) -> Estimate:
     frames = [np.asarray(frame, np.float64) for frame in frames if min(frame.shape) >= 32]
     if not frames:
         raise ValueError("no frame has 32 x 32 pixels")
+    # What the values themselves tell: the size of a count, and where the range ends.
     count = count_kelvin(frames)
     low, high = limits(frames, count)
     whole = [np.where(np.isfinite(frame), frame, np.nanmedian(frame)) for frame in frames]
+    # Noise: of each pixel, of whole rows, of whole columns.
     pixel = pixel_noise(whole)
     rows = pattern_noise(whole, pixel)
     columns = pattern_noise([frame.T for frame in whole], pixel)
@@ -94,6 +96,7 @@ def limits(frames: Sequence[np.ndarray], count: float | None) -> tuple[float | N
 
 
 def _range_end(values: np.ndarray, end: float, count: float) -> float | None:
+    """Return `end` (degC) if the range ends there: more values pile up at it than at the next counts. Else None."""
     away = np.abs(values - end) / count
     at, beside = float(np.mean(away < 0.5)), float(np.mean((away >= 0.5) & (away < 4.5)))
     return end if at > SATURATED and at > 2 * beside else None
@@ -121,16 +124,19 @@ def pattern_noise(frames: Sequence[np.ndarray], pixel: float) -> float:
     """
     means, share = [], []
     for frame in frames:
+        # Rows are compared where a pixel and its neighbours above and below are smooth.
         smooth = _smooth_pixels(frame)
         keep = smooth[:-2] & smooth[1:-1] & smooth[2:]
         count = keep.sum(axis=1)
         rows = count >= frame.shape[1] // 8
+        # The mean second difference of each row that has enough of such pixels.
         total = np.where(keep, frame[:-2] - 2 * frame[1:-1] + frame[2:], 0.0).sum(axis=1)
         means.append(total[rows] / count[rows])
         share.append(1 / count[rows])
     values = np.concatenate(means)
     if len(values) < 8:
         return 0.0
+    # What the noise of single pixels adds to the means is taken off again.
     return float(
         np.sqrt(max(_clipped_deviation(values) ** 2 / 6 - pixel**2 * float(np.concatenate(share).mean()), 0.0))
     )
@@ -150,10 +156,13 @@ def blur_width(frames: Sequence[np.ndarray], pixel: float) -> float | None:
 
 def _edge_widths(frame: np.ndarray, pixel: float, count: int) -> list[float]:
     """Return the widths of edges that run mostly down the frame: an error function fitted across each, slant removed."""
+    # Slopes across the frame and down it, in kelvin a pixel.
     across, down = (sobel(gaussian_filter(frame, 1.0), axis=axis) / 8 for axis in (1, 0))
     strong = np.abs(across)
+    # An edge is a peak of the slope across: far above the noise, and slanted little.
     peak = (strong[:, 1:-1] >= strong[:, :-2]) & (strong[:, 1:-1] > strong[:, 2:])
     peak &= (np.abs(across) > 2 * np.abs(down))[:, 1:-1] & (strong[:, 1:-1] > 4 * pixel)
+    # The strongest of them, far enough from the border for a whole profile.
     ys, xs = np.nonzero(peak)
     inside = (xs + 1 >= EDGE) & (xs + 1 < frame.shape[1] - EDGE)
     ys, xs = ys[inside], xs[inside] + 1
@@ -162,6 +171,7 @@ def _edge_widths(frame: np.ndarray, pixel: float, count: int) -> list[float]:
     for y, x in zip(ys[order], xs[order], strict=True):
         width = _fitted_width(frame[y, x - EDGE : x + EDGE + 1], pixel)
         if width is not None:
+            # A slanted edge looks wider across than it is.
             slope = across[y, x] / np.hypot(across[y, x], down[y, x])
             found.append(float(width * abs(slope)))
     return found
@@ -169,10 +179,12 @@ def _edge_widths(frame: np.ndarray, pixel: float, count: int) -> list[float]:
 
 def _fitted_width(profile: np.ndarray, pixel: float) -> float | None:
     """Return the standard deviation of the edge in a profile, or None where it is no lone step between two levels."""
+    # The profile must be level on both sides, and the step far above the noise.
     left, right = profile[:3], profile[-3:]
     height = float(right.mean() - left.mean())
     if abs(height) < 30 * pixel or max(np.ptp(left), np.ptp(right)) > 0.05 * abs(height) + 4 * pixel:
         return None
+    # Fit a blurred step: the error function.
     x = np.arange(len(profile)) - EDGE
 
     def edge(x: np.ndarray, middle: float, size: float, place: float, width: float) -> np.ndarray:
@@ -183,6 +195,7 @@ def _fitted_width(profile: np.ndarray, pixel: float) -> float | None:
         best, _ = curve_fit(edge, x, profile, start, maxfev=200)
     except RuntimeError:  # it did not settle: no lone step
         return None
+    # Another step beside it would not fit.
     off = float(np.abs(edge(x, *best) - profile).max())
     return abs(float(best[3])) if off < 0.05 * abs(height) + 4 * pixel else None
 

@@ -97,19 +97,24 @@ def measure(apparent: Tensor, valid: Tensor, camera: Camera, *name: object) -> T
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=rng)
 
+    # Optics: blur, and a fall-off towards the corners.
     signal = blur(apparent, camera.mtf_px)
     y = torch.linspace(-1.0, 1.0, height)[:, None]
     x = torch.linspace(-1.0, 1.0, width)[None, :]
     fall = camera.vignetting_k / 10.0 * 0.5 * (x**2 + y**2)
     signal = signal - fall * (signal - camera.housing_c)
+    # Calibration: an offset of the frame, and shading that drifts since the last shutter.
     offset = (camera.offset_k * normal(1)).clamp(-2.0, 2.0)
     a, b, c = (camera.drift_k * normal(3) / 1.3).unbind()  # a tilted, bowed plane with about drift_k of spread
     signal = signal + offset + a * x + b * y + c * (x**2 - y**2)
+    # Noise: of rows, of columns, of pixels.
     signal = signal + (camera.row_mk * normal(height, 1) + camera.column_mk * normal(1, width)) / 1000.0
     signal = signal + camera.netd_mk * normal(height, width) / 1000.0
+    # Dead pixels are filled, and what lies out of range is cut off.
     dead = torch.rand(height, width, generator=rng) < camera.dead
     signal = fill_dead(signal, dead)
     saturated = (signal <= camera.low_c) | (signal >= camera.high_c)
+    # The file holds whole counts.
     counts = ((signal.clamp(camera.low_c, camera.high_c) - ABSOLUTE_ZERO).double() / camera.count_k).round()
     kelvin = counts * camera.count_k + ABSOLUTE_ZERO
     return ThermalFrame(kelvin.float(), valid & ~saturated & ~dead, int(saturated.sum()))
@@ -131,9 +136,11 @@ def plateau_agc(image: Tensor, plateau: float = 0.02, bins: int = 1024) -> Tenso
     low, high = image.min().item(), image.max().item()
     if high <= low:
         return torch.zeros_like(image, dtype=torch.uint8)
+    # Histogram of the frame between its extremes, each bin cut at the plateau.
     place = ((image - low) / (high - low) * (bins - 1)).long().clamp(0, bins - 1)
     histogram = torch.bincount(place.flatten(), minlength=bins).float()
     clipped = histogram.clamp(max=max(1.0, plateau * image.numel()))
+    # A grey level is the share of counted pixels that are colder.
     levels = (clipped.cumsum(0) - clipped[0]) / (clipped.sum() - clipped[0]).clamp(min=1e-6)
     return (levels[place] * 255.0).round().clamp(0, 255).to(torch.uint8)
 

@@ -69,10 +69,12 @@ class HiddenState:
 
 def draw_hidden_state(scene: Scene) -> HiddenState:
     """Return the hidden state of a scene: habit from the identity, the rest from the session (the view's seed)."""
+    # A person has a habit; every session adds to it.
     habit = torch.randn(2 + len(REGIONS), generator=generator("habit", scene.person.identity))
     today = torch.randn(
         3 + len(REGIONS), generator=generator("thermal session", scene.person.identity, scene.view.seed)
     )
+    # Offsets of the regions: of this world, and of the person and the day (weights 0.5 and 0.866: variances add up to 1).
     spread = torch.tensor([region.spread for region in REGIONS.values()])
     own = torch.tensor(list(region_bias().values())[: len(REGIONS)])
     return HiddenState(
@@ -104,6 +106,7 @@ def memberships(position: Tensor, scene: Scene) -> Tensor:
         "ear": ((q.ear_x + 0.10, q.ear_y, q.ear_z), (0.085, 0.30, 0.22), 3.0),
         "neck": ((0.0, -1.30, 0.0), (0.75, 0.30, 0.60), 3.0),
     }
+    # Gaussian weights about the centres; plain skin has a constant one.
     x, y, z = position[:, 0].abs(), position[:, 1], position[:, 2]
     columns = [torch.full_like(x, 0.3)]
     for centre, radii, weight in table.values():
@@ -111,6 +114,7 @@ def memberships(position: Tensor, scene: Scene) -> Tensor:
             ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 + ((z - centre[2]) / radii[2]) ** 2
         )
         columns.append(weight * torch.exp(-0.5 * square))
+    # Weights become shares.
     stacked = torch.stack(columns, -1)
     return stacked / stacked.sum(-1, keepdim=True)
 
@@ -121,10 +125,12 @@ def vessels(position: Tensor, identity: int, waves: int = 24) -> Tensor:
     Broad mottling plus a few warm lines (superficial veins), fixed on the head of this person.
     """
     rng = generator("vessels", identity)
+    # Waves in random directions over the head.
     direction = torch.nn.functional.normalize(torch.randn(waves, 3, generator=rng), dim=-1)
     frequency = 3.0 + 9.0 * torch.rand(waves, 1, generator=rng) ** 1.5
     phase = 2.0 * math.pi * torch.rand(waves, generator=rng)
     waved = torch.cos(position @ (direction * frequency).T + phase)
+    # Their sum is mottled skin; where the sum of every third is near zero, a vein runs.
     mottle = waved.mean(-1) * math.sqrt(2.0 * waves)
     line = waved[:, ::3].sum(-1) / math.sqrt(waves / 6.0)
     veins = torch.exp(-((line / 0.22) ** 2)) - 0.15

@@ -47,6 +47,7 @@ def background(scene: Scene, size: int) -> Tensor:
     wall = scene.environment.background_c + _clouds(x, y, rng)
     if outdoors(scene.environment):
         return _landscape(wall, x, y, scene.environment, rng)
+    # A wall is warmer towards the ceiling (y = 0), and sometimes there is a box on it.
     wall = wall + (0.5 - y) * float(0.8 * torch.rand(1, generator=rng))
     kind, left, top, width, height, strength = torch.rand(6, generator=rng).tolist()
     inside = _box(x, y, left * 1.2 - 0.3, top * 0.7 - 0.1, 0.2 + 0.4 * width, 0.3 + 0.5 * height)
@@ -66,8 +67,10 @@ def _clouds(x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _landscape(ground: Tensor, x: Tensor, y: Tensor, environment: Environment, rng: torch.Generator) -> Tensor:
+    """Return the temperature of an open place, float32 [S, S] degC: `ground` below a horizon, sky above it, perhaps a tree."""
     horizon, tree, place, width = torch.rand(4, generator=rng).tolist()
     line = 0.15 + 0.6 * horizon + 0.05 * torch.sin(7.0 * x + 6.0 * tree)
+    # The sky is colder the higher.
     above = torch.sigmoid((line - y) / 0.02)
     sky = environment.sky_c + (environment.ambient_c - environment.sky_c) * 0.5 * (y / 0.75).clamp(max=1.0)
     scene = ground + (sky - ground) * above

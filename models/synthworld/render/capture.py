@@ -42,17 +42,21 @@ def capture(apparent: Tensor, valid: Tensor, face: float, domain: Domain, *name:
     if how.thermal == "none":
         raise UserError(f"domain {domain.name!r} delivers no thermal picture (capture.thermal: none)")
     rng = generator("capture", *name)
+    # Resolution of the thermal frame, from the height that the face shall have in it.
     wanted, amount, angle, delay = torch.rand(4, generator=rng).tolist()
     size = sensor.native_size(apparent.shape[0], face, _interpolate(how.native_face_px, wanted))
     scale = size / apparent.shape[0]
+    # It is shifted against the colour picture: by misregistration, and by the head that moves between the shutters.
     sway = SWAY_M_PER_S * max(0.0, _interpolate(how.delay_s, delay)) * face * scale / FACE_M
     distance = max(0.0, _interpolate(how.misregistration_px, amount)) + sway
     direction = torch.tensor(angle * 2.0 * torch.pi)
     shift = (distance * float(direction.cos()), distance * float(direction.sin()))
+    # After resampling, pixels made of valid readings alone are valid.
     seen = _shift(sensor.resample(apparent, size), shift)
     known = _shift(sensor.resample(valid.float(), size), shift) > 0.999
     if how.thermal == "apparent":
         return ThermalPicture("apparent", seen, ThermalFrame(seen, known, 0), shift)
+    # The camera measures; grey pictures are made of what it measured.
     twin = sensor.measure(seen, known, how.camera, *name)
     if how.thermal == "measured":
         return ThermalPicture("measured", twin.temperature, twin, shift)

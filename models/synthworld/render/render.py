@@ -55,6 +55,7 @@ def render(scenes: Sequence[Scene], size: int) -> Rendering:
 
     Neighbours that differ in their surroundings only (the conditions of one view) are traced once.
     """
+    # Trace and shade each view once.
     ones: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for k, scene in enumerate(scenes):
         before = scenes[k - 1] if k else None
@@ -64,6 +65,7 @@ def render(scenes: Sequence[Scene], size: int) -> Rendering:
             before.domain,
         )
         ones.append(ones[-1] if again else _render_one(scene, size))
+    # Temperatures of all scenes, from their geometry and surroundings.
     buffer = GBuffer(*(torch.stack([one[0][f.name] for one in ones]) for f in fields(GBuffer)))
     kinetic, apparent, valid = balance.temperature(buffer, scenes)
     found = {name: torch.stack([one[1][name] for one in ones]) for name in ones[0][1]}
@@ -74,6 +76,8 @@ def render(scenes: Sequence[Scene], size: int) -> Rendering:
 
 
 def _render_one(scene: Scene, size: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the G-buffer of one scene by its names in `GBuffer`, and what else is true of it by its names in `Rendering`."""
+    # The figure, its camera, and where the rays meet it.
     q = figure(scene)
     covers.add_covers(scene, q)
     frame = framing(scene.view, size)
@@ -81,16 +85,20 @@ def _render_one(scene: Scene, size: int) -> tuple[dict[str, Tensor], dict[str, T
     x, y, z = (way[k] * t + frame.origin[k] for k in range(3))
     p = (x, y, z)
     n = normals(x, y, z, max(0.004, 0.35 * frame.pixel), q)
+    # What is there, and how light reaches it.
     classes, layers = classify(x, y, z, q)
     light = lighting(scene, frame)
     sky, open_key = occlusion(p, n, light, q)
     facing = n[0] * light[0] + n[1] * light[1] + n[2] * light[2]
+    # Colour in that light, with spectacle lenses in front.
     colour = albedo(p, classes, layers, frame.pixel, scene, q)
     lit = shade(colour, n, way, classes, sky, open_key, facing, light, frame.up, scene)
     glass = lenses(scene, q, frame.origin, way, t, p, n, classes, lit)
+    # Normals in the camera frame, and the cosine of the view angle.
     normal = torch.stack(glass.normal, -1) @ frame.turn.T
     cosine = -(glass.normal[0] * way[0] + glass.normal[1] * way[1] + glass.normal[2] * way[2])
 
+    # Values of hits become pictures that are 0 off the person.
     def picture(values: Tensor) -> Tensor:
         flat = torch.zeros(size * size, *values.shape[1:], dtype=values.dtype)
         flat[index] = values
@@ -103,6 +111,7 @@ def _render_one(scene: Scene, size: int) -> tuple[dict[str, Tensor], dict[str, T
         **{name: picture(layers[name]) for name in ("hair", "beard", "cloth", "headwear", "facewear")},
         "sun": picture(facing.clamp(min=0.0) * open_key), "sky": picture(sky),
     }  # fmt: skip
+    # Person before background, developed; landmarks last.
     linear = torch.where(buffer["hit"][..., None], picture(glass.colour), background(scene, size))
     found = locate_landmarks(scene, q, frame, buffer, picture(t * 0.1))
     found["rgb"] = develop(linear, scene)

@@ -33,9 +33,11 @@ def load_domain(name: str | Path, gap: float = 1.0) -> Domain:
     """
     if not 0.0 <= gap <= 1.5:
         raise UserError(f"gap must lie in 0..1.5, not {gap}")
+    # One of the world's own domains, or the path of a YAML file.
     path = FOLDER / f"{name}.yaml" if str(name) in NAMES else Path(name)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         raise UserError(f"no domain {str(name)!r}: give one of {', '.join(NAMES)} or the path of a YAML file")
+    # The file overrides the reference; `gap` says how far to go from the reference towards it.
     common = _load_yaml(FOLDER / "reference.yaml")
     try:
         reference = Domain.model_validate(common)
@@ -74,6 +76,7 @@ def digest(domain: Domain) -> str:
 
 
 def _load_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file. Raises UserError for anything else."""
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -88,6 +91,7 @@ _WHOLE = {"expressions", "clothes", "patterns", "colours", "lightings", "backgro
 
 
 def _override(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return `common` with the values of `own`, key by key down to the leaves and to tables of weights."""
     merged = dict(common)
     for key, value in own.items():
         nested = isinstance(value, dict) and isinstance(common.get(key), dict) and key not in _WHOLE
@@ -100,6 +104,7 @@ def _mix(reference: M, own: M, gap: float) -> M:
     values: dict[str, Any] = {}
     for name, info in type(reference).model_fields.items():
         a, b = getattr(reference, name), getattr(own, name)
+        # Numbers blend, wherever they stand: in parts, in weights (as shares), in ranges. Names and words switch.
         if isinstance(a, BaseModel):
             values[name] = _mix(a, b, gap)
         elif isinstance(a, dict):

@@ -41,9 +41,11 @@ _SEX_SHIFT = {
 def sample_person(identity: int) -> Person:
     """Return the person with this number: always the same, and different in shape from every other."""
     draws = NamedDraws("person", identity)
+    # Sex and age come first: shape and colours depend on them.
     sex = math.tanh(1.6 * draws.normal("sex") + (1.1 if draws.uniform("side") < 0.5 else -1.1))
     age = 18.0 + 64.0 * draws.uniform("age") ** 1.25
     tone = draws.uniform("tone")
+    # Colours, of which some are rarer on dark skin.
     hair = _hair_colour(draws, tone, age)
     iris_weights = (1.0, 0.6, 0.1, 0.05, 0.03, 0.02) if tone < 0.5 else (0.7, 0.8, 0.6, 0.6, 1.0, 0.5)
     iris = draws.choice("iris", IRIS_COLOURS, iris_weights)
@@ -83,6 +85,7 @@ def _shape(draws: NamedDraws, sex: float, age: float) -> Shape:
 
 
 def _hair_colour(draws: NamedDraws, tone: float, age: float) -> str:
+    """Return the word for the person's hair: grey or white with age, else dark more often on dark skin."""
     greying = max(0.0, min(1.0, (age - 42.0) / 30.0 + draws.normal("greying", 0.25)))
     if age > 35 and draws.uniform("is_grey") < greying:
         return "white" if greying > 0.9 and draws.uniform("is_white") < 0.6 else "grey"
@@ -107,6 +110,7 @@ def measure_person(person: Person) -> np.ndarray:
 
 def person_from_measures(values: np.ndarray) -> Person:
     """Return the person whose measures, float32 [58] as `measure_person` gives them, are `values`; the rest is average."""
+    # The order of `measure_person`: shape, the rest, colours as logarithms.
     names = [name for name in Shape.names() if name != "asymmetry"]
     shape, rest = values[: len(names)], values[len(names) :]
     sex, age, tone, undertone, freckles, brow, density = (float(value) for value in rest[:7])

@@ -21,6 +21,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _weights(vocabulary: tuple[str, ...]) -> AfterValidator:
+    """Return a validator of weights by words of `vocabulary`: none negative, one of them positive."""
+
     def check(weights: dict[str, float]) -> dict[str, float]:
         unknown = sorted(set(weights) - set(vocabulary))
         if unknown:

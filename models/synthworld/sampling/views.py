@@ -42,6 +42,7 @@ def draw_view(domain: Domain, person: Person, index: int) -> View:
     """Return picture number `index` of `person`: pose, framing, session, light and clothes."""
     draws = NamedDraws("view", person.identity, index)
     pose, framing, looks, setting = domain.pose, domain.framing, domain.looks, domain.setting
+    # Draws that two fields need.
     yaw = pose.far_yaw if draws.uniform("far") < pose.far else pose.yaw
     glasses = draws.uniform("glasses")
     lighting = _choose(draws, "lighting", setting.lightings)
@@ -104,6 +105,7 @@ def _choose(draws: NamedDraws, name: str, weights: dict[str, float]) -> str:
 
 
 def _cut(value: float, limit: float) -> float:
+    """Return `value` clipped to +- `limit`."""
     return max(-limit, min(limit, value))
 
 
@@ -134,12 +136,14 @@ def _beard(draws: NamedDraws, person: Person, share: float) -> str:
 
 
 def _frame(draws: NamedDraws) -> tuple[float, float, float]:
+    """Return the linear RGB of spectacle frames: dark, mostly."""
     red, green, blue = colorsys.hsv_to_rgb(draws.uniform("frame_hue"), 0.7 * draws.uniform("frame_depth"), 1.0)
     value = 0.015 + 0.25 * draws.uniform("frame_value") ** 3
     return red * value, green * value, blue * value
 
 
 def _light(draws: NamedDraws, lighting: str, setting: Setting) -> Light:
+    """Return the key light and the dome of a word of `_LIGHTS`, coloured and dimmed within the domain's setting."""
     azimuth, elevation, strength, ambient, softness = _LIGHTS[lighting]
     side = 1.0 if draws.uniform("light_side") < 0.5 else -1.0
     tint = setting.tint * draws.uniform("tint", -1.0, 1.0)

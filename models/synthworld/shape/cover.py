@@ -31,7 +31,7 @@ _HAIR: dict[str, tuple[float, float, float, float] | None] = {
 
 
 def add_covers(scene: Scene, q: SimpleNamespace) -> None:
-    """Add to the figure's numbers what this view wears; `q.wears` names the kinds, everything else is a number."""
+    """Add to the figure's numbers what this view wears; `q.wears` names the kinds ("" for none), everything else is a number."""
     view = scene.view
     style = "bald" if view.headwear == "headscarf" else view.hair_style
     q.wears = {
@@ -50,13 +50,16 @@ def add_covers(scene: Scene, q: SimpleNamespace) -> None:
 
 
 def _hair_numbers(q: SimpleNamespace, scene: Scene, style: str) -> None:
+    """Add the numbers of hair, hat and tail to the figure: of a style, a person (hairline, baldness) and a view (volume)."""
     view, person = scene.view, scene.person
     q.h_thick, q.h_low, q.h_up, q.h_curl = _HAIR[style] or (0.0, 0.0, 0.0, 0.0)
     q.h_thick *= 1 + 0.3 * view.hair_volume
     q.h_ear = 0.42 if q.h_thick < 0.15 else 0.10  # thick hair covers the ears
+    # Hairline: higher on men and with baldness.
     q.h_line = 0.66 + 0.05 * person.shape.head_height + 0.02 * person.sex + 0.20 * person.baldness
     q.h_temple = 0.10 + 0.12 * max(0.0, person.sex) + 0.30 * person.baldness
     q.h_phase = (person.identity * 0.618034 % 1.0) * 6.28
+    # Parting, lift over the forehead, and waves.
     parted = style in ("side part", "bob", "long")
     q.h_part = (0.30 if view.seed % 2 else -0.30) if parted else 0.0
     q.h_gap = 0.9 if parted else 0.0
@@ -64,10 +67,12 @@ def _hair_numbers(q: SimpleNamespace, scene: Scene, style: str) -> None:
     q.h_wave = {"curly": 17.0, "afro": 26.0}.get(style, 13.0)
     # Thick hair ends steeply and curls add to the slope: shorter steps, or rays jump through.
     q.h_step = min(0.6, 1.0 / (1.0 + 5.2 * q.h_thick + 0.065 * q.h_curl * q.h_wave))
+    # Curtains of long hair, and what a hat presses flat.
     q.h_bottom, q.h_rise, q.h_open = (-1.55, 0.0, 1.6) if style == "long" else (-0.72, 0.25, 1.05)
     hatted = view.headwear in ("cap", "beanie")
     q.hat_edge, q.hat_slope = (0.47, 0.30) if view.headwear == "cap" else (0.34, 0.36)
     q.hat_press = 0.035 if hatted else 9.0
+    # A tail or a bun is a capsule from (ax, ay, az) to (bx, by, bz).
     sway = 0.18 * math.sin(q.h_phase)
     tail = (0.0, 0.55, -1.08, sway, -0.75, -1.22, 0.20, 0.09)
     bun = (0.0, 0.98, -0.72, 0.0, 0.93, -0.80, 0.28, 0.27)
@@ -88,16 +93,20 @@ def hair_region(ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
 def hair(x: Tensor, y: Tensor, z: Tensor, base: Tensor, q: SimpleNamespace, kind: str) -> Tensor:
     """Return the distance to hair of a kind (shell | falls | tail), given the distance `base` to the featureless head."""
     ax = x.abs()
+    # A shell whose thickness grows from the edge of the region inwards.
     inside = hair_region(ax, y, z, q)
     thick = ramp(inside, -0.03, 0.26) * (q.h_thick + 0.02) - 0.02 + inside.clamp(max=0.0) * 0.35
     full = thick.clamp(min=0.0)
+    # Lifted over the forehead, but for the parting.
     away = x - q.h_part
     gap = 1.0 - torch.exp(away * away * -90.0) * q.h_gap
     thick = thick + full * gap * q.h_lift * ramp(z, -0.3, 0.7) * ramp(y, 0.5, 1.0)
+    # Curls: a product of waves, deeper where hair is thick.
     a, phase = q.h_wave, q.h_phase
     lump = torch.sin(x * a + phase) * torch.sin(y * a + 1.3) * torch.sin(z * a + 0.7 * phase)
     lump = lump + 0.6 * torch.sin((x + y) * (0.6 * a)) * torch.sin((z - y) * (0.55 * a) + phase)
     thick = thick + lump * thick.clamp(0.0, 0.06) * (0.7 * q.h_curl)
+    # A hat presses it flat.
     thick = torch.minimum(thick, 3.0 * (-_hat_height(y, z, q)).clamp(min=0.0) + q.hat_press)
     d = (base - thick) * q.h_step
     if kind == "falls":
@@ -109,7 +118,8 @@ def hair(x: Tensor, y: Tensor, z: Tensor, base: Tensor, q: SimpleNamespace, kind
 
 
 def _falling(d: Tensor, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
-    """Curtains beside and behind the face."""
+    """Return the distance to hair that falls beside and behind the face, given the distance `d` to the shell of hair."""
+    # A wavy curtain around the head, cut below and above, open at the face, hollow for the neck.
     wave = torch.sin(y * 6.0 + q.h_phase) * 0.025
     fall = ellipsoid(x + wave, y - 0.2, z + 0.16, q.cw + q.h_thick, 2.8, q.cd * 0.94 + 0.5 * q.h_thick)
     fall = smooth_max(fall, q.h_bottom + (0.3 - z) * q.h_rise - y, 0.10)
@@ -122,6 +132,7 @@ def _falling(d: Tensor, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNa
 
 def beard_thickness(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace, kind: str) -> Tensor:
     """Return the beard's thickness over the skin in head units; negative where none grows."""
+    # Height over the mouth, with a ragged edge.
     line, _ = mouth_curve(x, q)
     ax = x.abs()
     dy = y - line
@@ -130,6 +141,7 @@ def beard_thickness(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace, kind: s
         * torch.sin(x * 41.0 + q.h_phase + 3.0 * torch.sin(z * 13.0))
         * torch.sin(y * 37.0 + 2.0 * torch.sin(z * 17.0))
     )
+    # Regions, each from 0 to 1: moustache, goatee, mouth corners, lips, front of the head.
     droop = 0.30 * ax
     moustache = (
         ramp(dy + ragged, 0.00, 0.06) * ramp(dy + droop + ragged, 0.235, 0.13) * ramp(ax, q.m_w + 0.06, q.m_w - 0.06)
@@ -139,6 +151,7 @@ def beard_thickness(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace, kind: s
     corner = ramp(ax, q.m_w - 0.01, q.m_w + 0.03) * ramp(ax, q.m_w + 0.11, q.m_w + 0.05) * ramp(dy, 0.14, 0.05)
     lips = ramp(bump(x, dy + 0.015, 1.1 * q.m_w, 0.075), 0.50, 0.75)
     front = ramp(z, 0.0, 0.12) if kind == "full" else ramp(z, 0.45, 0.6)
+    # Which of them a kind covers, and how thick it is.
     if kind == "moustache":
         amount, top = moustache, 0.038
     elif kind == "goatee":
@@ -161,17 +174,20 @@ def _hat_height(y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
 def headwear(x: Tensor, y: Tensor, z: Tensor, base: Tensor, q: SimpleNamespace, kind: str) -> Tensor:
     """Return the distance to the cap, beanie or headscarf."""
     if kind == "headscarf":
+        # Headscarf: over head and neck, with room for the ears, folds, and an opening for the face.
         shell = smooth_min(base, capsule(x, y, z, (0.0, -0.55, -0.15), (0.0, -1.5, -0.35), 0.52, 0.75), 0.30) - 0.065
         lobes = ellipsoid(x.abs() - q.ear_x + 0.02, y - q.ear_y, z - q.ear_z + 0.14, 0.16, 0.40 * q.ear, 0.30)
         shell = smooth_min(shell, lobes, 0.20)
         fold = torch.sin((y * 1.4 + x.abs()) * 9.0 + q.h_phase) * 0.012
         opening = ellipsoid(x, y + 0.16, z - 0.95, q.fw * 0.99, 0.86, 0.85)
         return smooth_max(shell - fold, -opening, 0.06)
+    # Beanie: ribbed, with a cuff.
     height = _hat_height(y, z, q)
     if kind == "beanie":
         rib = torch.sin(torch.atan2(x, z + 0.13) * 40.0) * 0.006
         cuff = ramp(height, 0.26, 0.22) * 0.045
         return smooth_max(base - 0.075 - cuff - rib + ramp(y, 0.8, 1.5) * -0.10, -height, 0.03)
+    # Cap: a smooth shell and a brim.
     shell = smooth_max(base - 0.095, -height, 0.02)
     tilt = y - 0.50 + (z - 0.7) * 0.16 + 0.25 * x * x
     brim = smooth_max(ellipsoid(x, tilt * 0.0, z - 0.72, 0.60, 1.0, 0.72), tilt.abs() - 0.022, 0.03)
@@ -196,6 +212,7 @@ def lens_plane(ax: Tensor, y: Tensor, q: SimpleNamespace) -> Tensor:
     big = q.g_big
     half_x, half_y = 0.225 + big, 0.150 + 0.035 * q.g_round + 1.3 * big
     corner = 0.09 + 0.05 * q.g_round
+    # Distance to a rectangle with round corners.
     u = (ax - q.ex * 1.01).abs() - (half_x - corner)
     v = (y - q.ey + 0.015).abs() - (half_y - corner)
     over_u, over_v = u.clamp(min=0.0), v.clamp(min=0.0)
@@ -207,6 +224,7 @@ def frames(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
     ax = x.abs()
     zp = z - q.g_z + 0.16 * (ax - 0.1).clamp(min=0.0)
     edge = lens_plane(ax, y, q)
+    # A rim around the outline, a bridge over the nose, temples back to the ears.
     rim = (edge * edge + zp * zp).sqrt() - q.g_r
     inner = q.ex * 1.01 - 0.225
     bridge = capsule(ax, y, z, (0.0, q.ey + 0.075, q.g_z + 0.01), (inner, q.ey + 0.05, q.g_z), q.g_r, q.g_r)
@@ -219,15 +237,19 @@ def frames(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
 def clothing(x: Tensor, y: Tensor, z: Tensor, body: Tensor, q: SimpleNamespace, kind: str) -> Tensor:
     """Return the distance to the clothes, given the torso's distance `body`: cut out at the neck, with a collar."""
     bx, by, bz = in_body_frame(x, y, z, q)
+    # Distance from the neck, and height over its base.
     ring = (bx * bx + (bz + 0.06) * (bz + 0.06)).sqrt()
     edge = by + 0.22 - 0.22 * bz
+    # Crew: a round collar.
     if kind == "crew":
         slope = (ring - q.neck * 1.16 + 0.85 * (edge + 0.10)) * 0.75
         return smooth_min(body, smooth_max(slope, edge + 0.10, 0.06), 0.10)
+    # Collar: a standing wall, open in a V at the front.
     if kind == "collar":
         vee = (bx.abs() - 0.16 - 0.9 * (by + 0.28)) * 0.7
         wall = smooth_max((ring - q.neck * 1.20 - 0.10 * (0.1 - by)).abs() - 0.03, (edge + 0.10).abs() - 0.17, 0.03)
         wall = smooth_max(wall, torch.minimum(-vee, bz - 0.1), 0.02)
         return smooth_min(body, wall, 0.03)
+    # Hood: a thick roll around the neck.
     rim = ((ring - q.neck * 1.45) ** 2 + edge**2).sqrt() - 0.15
     return smooth_min(body, rim, 0.12)

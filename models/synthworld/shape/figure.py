@@ -1,4 +1,9 @@
-"""Turn a scene into the numbers that the distance field is made of: one namespace of floats in head units."""
+"""Turn a scene into the numbers that the distance field is made of: one namespace of floats in head units.
+
+Their first letters say what they belong to: c the cranium, f the face, e the eyes, brow_ the brows, n_ the nose, m_ the lips,
+o_ the open mouth, chin_, jaw_, ear_, neck_ what they name, body_ the body's frame; `cover` adds h_ hair, hat_, tail_ and
+g_ glasses. Along x, y and z they are half widths (w, h, d), radii (r) and places (x, y, z).
+"""
 
 import math
 from types import SimpleNamespace
@@ -52,8 +57,10 @@ def figure(scene: Scene) -> SimpleNamespace:
 
 
 def _skull(q: SimpleNamespace, scene: Scene) -> None:
+    """Add skull, jaw, chin, ears and neck to the figure."""
     s, person = scene.person.shape, scene.person
     sag = max(0.0, (person.age - 45.0) / 40.0)
+    # Skull and forehead.
     q.asym = 0.035 * s.asymmetry
     q.cw = 0.745 * (1 + 0.075 * s.head_width)
     q.ch = 0.84 * (1 + 0.07 * s.head_height)
@@ -62,6 +69,7 @@ def _skull(q: SimpleNamespace, scene: Scene) -> None:
     q.cz = -0.13
     q.forehead_in = 0.07 * s.forehead_slope
     q.forehead_out = 0.030 * s.forehead_bulge
+    # Face, brow ridge, temples, cheeks.
     q.fw = 0.585 * (1 + 0.085 * s.face_width)
     q.fl = 0.80 * (1 + 0.055 * s.face_length)
     q.ridge = 0.020 + 0.030 * max(s.brow_ridge, -0.6)
@@ -69,6 +77,7 @@ def _skull(q: SimpleNamespace, scene: Scene) -> None:
     q.bone = -0.005 + 0.040 * s.cheekbone
     q.bone_y = -0.13 + 0.06 * s.cheekbone_height
     q.fat = 0.055 * s.cheek_fat - 0.015 * sag
+    # Jaw and chin.
     q.jaw_x = q.fw * (0.53 + 0.10 * s.jaw_width)
     q.jaw_y = -0.60 - 0.08 * s.jaw_angle
     q.jaw_r = 0.135 + 0.035 * s.jaw_width + 0.02 * sag
@@ -76,6 +85,7 @@ def _skull(q: SimpleNamespace, scene: Scene) -> None:
     q.chin_z = 0.615 + 0.075 * s.chin_forward
     q.chin_w = 0.20 * (1 + 0.38 * s.chin_width)
     q.cleft = 0.028 * max(0.0, s.chin_cleft - 0.2)
+    # Ears and neck.
     q.ear = 1 + 0.16 * s.ear_size
     flare = math.radians(24 + 13 * s.ear_out)
     q.ear_c, q.ear_s = math.cos(flare), math.sin(flare)
@@ -86,8 +96,10 @@ def _skull(q: SimpleNamespace, scene: Scene) -> None:
 
 
 def _eyes(q: SimpleNamespace, scene: Scene) -> None:
+    """Add eyes, lids, brows and the lines that cheeks and forehead make to the figure."""
     s, person = scene.person.shape, scene.person
     _, _, _, _, smirk, inner, outer, lids, cheek, _ = _amounts(scene)
+    # Eyeballs and the opening between the lids.
     q.ex = 0.312 * (1 + 0.085 * s.eye_spacing) * (1 + 0.03 * s.face_width)
     q.ey = 0.075 + 0.035 * s.eye_height
     q.ez = 0.590 - 0.035 * s.eye_depth
@@ -95,10 +107,12 @@ def _eyes(q: SimpleNamespace, scene: Scene) -> None:
     q.ew = 0.158 * (1 + 0.13 * s.eye_size)
     q.eh_up = 0.066 * (1 + 0.30 * s.eye_size) * lids
     q.eh_low = 0.036 * (1 + 0.2 * s.eye_size) * min(lids, 1.15) - 0.012 * max(cheek, 0.0)
+    # Slant, sockets, the lid's crease, gaze.
     q.tilt = math.tan(math.radians(3.5 + 5.5 * s.eye_tilt))
     q.socket = 0.080 + 0.045 * s.eye_depth
     q.fold = 0.050 - 0.020 * s.eye_fold
     q.gaze_x, q.gaze_y = 0.42 * scene.view.gaze_x, 0.30 * scene.view.gaze_y
+    # Brows, raised and lowered by the expression.
     q.brow_y = q.ey + 0.215 + 0.035 * s.brow_height
     q.brow_in = 0.055 * inner
     q.brow_out = 0.050 * outer - 0.03 * s.brow_tilt
@@ -106,12 +120,14 @@ def _eyes(q: SimpleNamespace, scene: Scene) -> None:
     q.brow_thick = 0.042 * (1 + 0.42 * person.brow_thickness)
     q.brow_side = 0.045 * smirk
     q.frown = max(0.0, -inner)
+    # Lines on the forehead; cheeks raised by a smile.
     q.forehead_lines = max(0.0, inner) * 0.6 + max(0.0, outer) * 0.4
     q.cheek_up = 0.055 * max(cheek, 0.0)
     q.crow = max(0.0, cheek)
 
 
 def _nose(q: SimpleNamespace, scene: Scene) -> None:
+    """Add the nose to the figure: bridge, tip, wings, nostrils; `wrinkle` lifts its base."""
     s = scene.person.shape
     wrinkle = _amounts(scene)[9]
     q.n_top = q.ey + 0.07
@@ -129,12 +145,15 @@ def _nose(q: SimpleNamespace, scene: Scene) -> None:
 
 
 def _mouth(q: SimpleNamespace, scene: Scene) -> None:
+    """Add lips and mouth to the figure, open, stretched and curved by the expression."""
     s = scene.person.shape
     corner, opening, stretch, pucker, smirk, *_ = _amounts(scene)
+    # Lips: width, height, thickness.
     q.m_w = 0.255 * (1 + 0.15 * s.mouth_width) * (1 + stretch)
     q.m_y = 0.5 * (q.n_bot - 0.09) + 0.5 * (-0.79) - 0.030 * s.mouth_height - 0.030 * s.philtrum
     q.m_up = 0.074 * (1 + 0.45 * s.upper_lip) * (1 - 0.15 * max(stretch, 0)) * (1 + 0.25 * pucker)
     q.m_low = 0.094 * (1 + 0.38 * s.lower_lip) * (1 - 0.15 * max(stretch, 0)) * (1 + 0.20 * pucker)
+    # Their curve, and how far the mouth is open (the jaw drops with it).
     q.m_curve = 0.075 * corner + 0.018 * s.lip_curve
     q.m_smirk = 0.060 * smirk
     q.o_up = 0.045 * opening + 0.012 * max(corner, 0.0) * opening
@@ -147,8 +166,12 @@ def _mouth(q: SimpleNamespace, scene: Scene) -> None:
 
 
 def _body(q: SimpleNamespace, scene: Scene) -> None:
-    """The body follows the head's turns only in part; `body` takes head-frame offsets from NECK_BASE to its frame."""
+    """Add neck and body to the figure: the body follows the head's turns only in part.
+
+    `body_xx` to `body_zz` are the matrix that takes head-frame offsets from NECK_BASE to the body's frame.
+    """
     view = scene.view
+    # From the head frame to the body frame.
     head = rotation(view.yaw, view.pitch, view.roll)
     body = rotation(0.62 * view.yaw, 0.12 * view.pitch, 0.15 * view.roll)
     back = [[body[j][i] for j in range(3)] for i in range(3)]
@@ -156,6 +179,7 @@ def _body(q: SimpleNamespace, scene: Scene) -> None:
     for row, i in zip(turn, "xyz", strict=True):
         for value, k in zip(row, "xyz", strict=True):
             setattr(q, f"body_{i}{k}", value)
+    # The lower end of the neck, in the head frame.
     q.neck_x, q.neck_y, q.neck_z = (turn[1][k] * -0.60 + turn[2][k] * -0.05 + NECK_BASE[k] for k in range(3))
     q.shoulder = 1.38 + 0.22 * scene.person.sex + 0.06 * scene.person.shape.neck_width
     q.chest = 0.52 + 0.05 * scene.person.shape.cheek_fat

@@ -60,6 +60,7 @@ def can_compile() -> bool:
 
 
 def _may_build() -> bool:
+    """Return whether a missing kernel is built here."""
     return os.environ.get("THERMAPAIR_COMPILE") == "1" or _expected >= BUILD_FROM
 
 
@@ -102,6 +103,7 @@ def _load(function: Callable[..., Any], kind: str, names: tuple[str, ...], count
 
 
 def _folder(names: tuple[str, ...]) -> Path:
+    """Return the folder of kernels built from these sources, with this torch, for this processor and these names of numbers."""
     digest = hashlib.sha256()
     for source in _SOURCES:
         tree = ast.parse((Path(__file__).parent / source).read_text())
@@ -125,6 +127,7 @@ class _Flat(nn.Module):
 
 
 def _build(function: Callable[..., Any], kind: str, names: tuple[str, ...], count: int, path: Path) -> None:
+    """Build a kernel at `path`, once for all processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
@@ -132,6 +135,7 @@ def _build(function: Callable[..., Any], kind: str, names: tuple[str, ...], coun
 
 
 def _build_alone(function: Callable[..., Any], kind: str, names: tuple[str, ...], count: int, path: Path) -> None:
+    """Build a kernel at `path`: export it for any multiple of PAD points, compile it, move it into place whole."""
     size = torch.export.Dim("size", min=2, max=1 << 20)
     example = (torch.ones(len(names)), *(torch.rand(PAD * 4) for _ in range(count)))
     shapes = {"numbers": None, "coordinates": tuple({0: size * PAD} for _ in range(count))}

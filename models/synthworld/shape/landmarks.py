@@ -36,6 +36,7 @@ def landmarks(q: SimpleNamespace) -> tuple[Tensor, Tensor]:
 
 
 def _seventy(q: SimpleNamespace) -> Tensor:
+    """Return the 70 points, float32 [70, 3]: jaw and frontal points dropped onto the head, and the pupils."""
     rays: Rays = [*_jaw(), *(((x, y, 3.0), (0.0, 0.0, -1.0)) for x, y in _frontal(q))]
     pupils = torch.tensor([_pupil(q, -1.0), _pupil(q, 1.0)])
     return torch.cat([cast(rays, q), pupils])
@@ -49,6 +50,7 @@ def cast(rays: Rays, q: SimpleNamespace) -> Tensor:
 
 
 def _drop(start: Tensor, way: Tensor, q: SimpleNamespace) -> Tensor:
+    """Return where rays [N, 3] from `start` along unit `way` meet the bare head: 28 steps of sphere tracing."""
     t = torch.zeros(len(start))
     for _ in range(28):
         x, y, z = (start + way * t[:, None]).T.contiguous()
@@ -60,12 +62,14 @@ def _jaw() -> Rays:
     """Points 0-16: along the edge of the face from the subject's right ear by the chin to the left ear."""
     rays: Rays = []
     for k in range(17):
+        # s goes from 1 at the right ear by 0 at the chin to -1 at the left ear.
         s = (8 - k) / 8
         angle = (1 - abs(s)) * math.pi / 2
         side = -1.0 if s > 0 else 1.0
         way = (side * math.cos(angle), -0.78 * math.sin(angle), 0.62 * math.sin(angle) + 0.30 * math.sin(2 * angle))
         if k == 8:
             way = (0.0, way[1], way[2])
+        # Rays run inwards along that direction from outside the head.
         length = math.sqrt(sum(c * c for c in way))
         out = (way[0] / length, way[1] / length, way[2] / length)
         centre = (0.0, 0.02 - 0.62 * (1 - abs(s)), 0.12 + 0.10 * (1 - abs(s)))
@@ -77,31 +81,37 @@ def _jaw() -> Rays:
 def _frontal(q: SimpleNamespace) -> list[tuple[float, float]]:
     """Points 17-67 as (x, y) in the head frame, before they are dropped onto the skin along z."""
     points: list[tuple[float, float]] = []
+    # 17-26: brows.
     for side, order in ((-1.0, (1.0, 0.5, 0.0, -0.5, -0.95)), (1.0, (-0.95, -0.5, 0.0, 0.5, 1.0))):
         for t in order:
             x = side * (q.ex + 0.22 * t)
             y = float(brow_line(torch.tensor([t]), torch.tensor([x]), q)) + 0.3 * q.brow_thick
             points.append((x, y))
+    # 27-35: bridge and base of the nose.
     tip = q.n_bot + 0.075 + q.n_up
     points += [(0.0, q.n_top + (tip - q.n_top) * k / 3) for k in range(4)]
     base, wide = q.n_bot - 0.02, q.n_ala + 0.35 * q.n_wing
     points += [(-wide, base + 0.02), (-0.55 * wide, base), (0.0, base - 0.012)]
     points += [(0.55 * wide, base), (wide, base + 0.02)]
+    # 36-47: eyes, along the upper lid and back along the lower.
     for side in (-1.0, 1.0):
         along = [side * t for t in (-1.0, -0.36, 0.36, 1.0)]
         points += [_lid(q, side, t, True) for t in along]
         points += [_lid(q, side, t, False) for t in (along[2], along[1])]
+    # 48-67: lips. Then the face's asymmetry.
     points += _lips(q)
     warp = [q.asym * float(_ramp(y)) for _, y in points]
     return [(x - w, y) for (x, y), w in zip(points, warp, strict=True)]
 
 
 def _ramp(y: float) -> float:
+    """Return how much of the face's asymmetry applies at height y, from 0 at 0.5 to 1 at -1: as in `sdf.skin`."""
     t = min(1.0, max(0.0, (y - 0.5) / -1.5))
     return t * t * (3 - 2 * t)
 
 
 def _lid(q: SimpleNamespace, side: float, t: float, upper: bool) -> tuple[float, float]:
+    """Return a point (x, y) on a lid: t in [-1, 1] runs along the eye, outwards for positive t."""
     arc = 1 - t * t
     height = arc * (1 - 0.22 * t) * q.eh_up if upper else -arc * (1 + 0.25 * t) * q.eh_low
     return side * (q.ex + t * q.ew), q.ey + t * q.ew * q.tilt + height
@@ -160,6 +170,7 @@ def _spline(known: Tensor, wanted: Tensor) -> Tensor:
         r2 = (a[:, None] - b[None]).square().sum(-1).double()
         return 0.5 * r2 * torch.log(r2 + 1e-12)
 
+    # Smoothed thin-plate spline (Wahba): kernel and affine part in one linear system.
     n = len(known)
     ones = torch.ones(n, 1)
     affine = torch.cat([ones, known], 1).double()
@@ -167,11 +178,13 @@ def _spline(known: Tensor, wanted: Tensor) -> Tensor:
     system[:n, :n] = kernel(known, known) + 2e-3 * torch.eye(n, dtype=torch.float64)
     system[:n, n:], system[n:, :n] = affine, affine.T
     solved = torch.linalg.inv(system)[:, :n]
+    # Its solution, read at the wanted places, is linear in the values.
     at = torch.cat([kernel(wanted, known), torch.ones(len(wanted), 1, dtype=torch.float64), wanted.double()], 1)
     return (at @ solved).float()
 
 
 def _dense(seventy: Tensor, q: SimpleNamespace) -> Tensor:
+    """Return the 478 points, float32 [478, 3]: the pattern laid around the person's face, dropped onto the skin."""
     flat = _pattern() @ _flatten(seventy)
     angle, height = flat[:, 0], flat[:, 1] / 1.1
     way = torch.stack([torch.sin(angle), torch.zeros_like(angle), torch.cos(angle)], -1)

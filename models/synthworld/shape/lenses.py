@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from models.classes import GLASSES
 from models.synthworld.sampling.scene import Scene
 from models.synthworld.shape.cover import lens_plane
 
@@ -37,13 +38,16 @@ def lenses(
         return result
     opaque = scene.view.glasses == "opaque"
     for side in (-1.0, 1.0):
+        # Where each ray meets the plane of this lens.
         slope = torch.tensor([side * TILT, 0.0, 1.0])
         unit = slope / slope.norm()
         nx, nz = float(unit[0]), float(unit[2])
         offset = (q.g_z + TILT * 0.1) * nz
         s = (offset - origin[0] * nx - origin[2] * nz) / (way[0] * nx + way[2] * nz)
         x, y, z = (way[k] * s + origin[k] for k in range(3))
-        on = (lens_plane(x.abs(), y, q) < 0) & (x * side > 0) & (s < result.t) & (s > 0) & (classes != 16)
+        # On the glass, and before anything else.
+        on = (lens_plane(x.abs(), y, q) < 0) & (x * side > 0) & (s < result.t) & (s > 0) & (classes != GLASSES)
+        # Glass tints what is behind it; a band of sheen lies on its front.
         front = (way[0] * nx + way[2] * nz) < 0
         tint = torch.tensor((0.010, 0.010, 0.012)) if opaque else torch.tensor((0.90, 0.92, 0.92))
         band = torch.exp(-((x * 0.8 + y * 1.1 - 0.15 * side) * 7).square()) * (0.10 if opaque else 0.05)
@@ -51,7 +55,8 @@ def lenses(
         glass = (tint.expand_as(lit) if opaque else lit * tint) + sheen * front[:, None]
         result.colour = torch.where(on[:, None], glass, result.colour)
         if opaque:
-            result.classes = torch.where(on, torch.full_like(classes, 16), result.classes)
+            result.classes = torch.where(on, torch.full_like(classes, GLASSES), result.classes)
+        # What is seen first is the lens now: normal (towards the viewer), position, distance.
         flip = torch.where(front, 1.0, -1.0)
         result.normal = _put(on, (nx * flip, 0.0 * flip, nz * flip), result.normal)
         result.position = _put(on, (x, y, z), result.position)

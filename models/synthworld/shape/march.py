@@ -98,9 +98,11 @@ def trace(
     index = torch.arange(dx.numel())
     t = near.clone()
     for step in range(steps):
+        # Step by a little less than the distance to the nearest surface; after many steps a ray may stop farther from it.
         d = distance(dx * t + ox, dy * t + oy, dz * t + oz, q)
         converged = d.abs() < tolerance * (1.0 + max(0, step - 16) / 14)
         t = t + d * 0.88
+        # Every other step takes out the rays that have arrived or left.
         done = converged | (t > far)
         if step % 2 or step == steps - 1:
             result[index[converged]] = t[converged]
@@ -113,6 +115,7 @@ def trace(
 
 def hits(frame: Framing, q: SimpleNamespace) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Return which pixels of the picture meet the person [N], how far along their rays, and those rays."""
+    # A ray through the middle of each pixel, from just before the person.
     axis = torch.arange(frame.size) + 0.5
     py, px = (g.reshape(-1) for g in torch.meshgrid(axis, axis, indexing="ij"))
     rays = frame.rays(px, py)

@@ -31,22 +31,27 @@ def skull(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
 
 def skin(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[Tensor, Tensor, Tensor]:
     """Return the distances to the skin with eye and mouth openings cut, to the eyeballs, and to the skull."""
+    # The lower face leans to one side (asymmetry), and what lies below the mouth drops with the jaw.
     x = x + ramp(y, 0.5, -1.0) * q.asym
     ax = x.abs()
     yd = y + ramp(y, q.m_y + 0.05, q.m_y - 0.22) * q.drop
+    # Skull and jaw, then relief of bone and soft tissue on the front.
     d = _lower_face(skull(x, yd, z, q), ax, yd, z, q)
     d = base = d - _relief(x, ax, y, yd, q) * ramp(z, 0.05, 0.45)
+    # Lids around the eyeball, nose, mouth, ears.
     eye_x, eye_y, ball = _eyeball(ax, y, z, q)
     d = smooth_min(d, ball - 0.026, 0.07)
     d = _nose(d, x, ax, y, z, q)
     d = _mouth(d, x, ax, y, z, q)
     d = smooth_min(d, ear_plate(ax, y, z, q), 0.05)
+    # Cut the opening between the lids.
     slit = lid_opening(eye_x, eye_y, q)
     d = smooth_max(d, torch.minimum(z - 0.3, -slit), 0.014)
     return d, ball, base
 
 
 def _lower_face(d: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
+    """Return the distance with jaw, chin and cheekbones blended in."""
     jaw = ellipsoid(ax - q.jaw_x, y - q.jaw_y, z - 0.14, q.jaw_r, 0.22, 0.32)
     d = smooth_min(d, jaw, 0.20)
     chin = ellipsoid(ax, y - q.chin_y, z - q.chin_z, q.chin_w, 0.16, 0.20)
@@ -58,17 +63,22 @@ def _lower_face(d: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace)
 def _relief(x: Tensor, ax: Tensor, y: Tensor, yd: Tensor, q: SimpleNamespace) -> Tensor:
     """Return how far soft tissue and bone stand out (positive) from the plain face."""
     dx = ax - q.ex
+    # Brow ridge, sockets, inner corners of the eyes.
     out = bump(dx + 0.03, y - q.brow_y + 0.03, 0.17, 0.060) * q.ridge
     out = out - bump(dx + 0.02, y - q.ey, 0.14, 0.095) * (q.socket)
     out = out - bump(ax - 0.12, y - q.ey - 0.02, 0.06, 0.10) * (0.035)
+    # Cheeks and temples.
     out = out + bump(ax - 0.33, y + 0.48, 0.17, 0.17) * (q.fat - 0.015)
     out = out + bump(ax - 0.34, y + 0.20 - q.cheek_up, 0.12, 0.09) * (0.022 + 0.55 * q.cheek_up)
     out = out - bump(ax - 0.66, y - 0.28, 0.13, 0.16) * (q.temple)
+    # Forehead.
     out = out + bump(x, y - 0.52, 0.30, 0.18) * (q.forehead_out)
     out = out - bump(x, y - 0.78, 0.50, 0.26) * (q.forehead_in)
+    # Under the lower lip, between nose and lip, cleft of the chin.
     out = out - bump(x, yd + 0.775 - 0.4 * (q.m_y + 0.60), 0.17, 0.055) * (0.035)
     out = out - bump(x, y - 0.5 * (q.m_y + q.n_bot) - 0.01, 0.032, 0.06) * (0.018)
     out = out - bump(x, yd - q.chin_y, 0.025, 0.09) * (q.cleft)
+    # Folds from nose to mouth, and a frown.
     fold = ax - 0.215 + (y - q.n_bot) * 0.36
     out = out - bump(fold, y - q.n_bot + 0.15, 0.022, 0.13) * (q.fold_line)
     out = out + bump(fold - 0.06, y - q.n_bot + 0.13, 0.05, 0.13) * (1.2 * q.fold_line)
@@ -92,12 +102,15 @@ def lid_opening(ex: Tensor, ey: Tensor, q: SimpleNamespace) -> Tensor:
 
 
 def _nose(d: Tensor, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
+    """Return the distance with the nose blended in and the nostrils cut."""
+    # Bridge and tip.
     tip_y, tip_z = q.n_bot + 0.075 + q.n_up, q.n_tip_z
     bridge = capsule(x, y, z, (0.0, q.n_top, q.n_root_z), (0.0, tip_y, tip_z), q.n_r * 0.85, q.n_r * 1.05)
     middle = 0.5 * (q.n_top + tip_y)
     bridge = bridge - groove(y - middle - 0.04, 0.09) * q.n_hump
     d = smooth_min(d, bridge, 0.11)
     d = smooth_min(d, ellipsoid(x, y - tip_y, z - tip_z, q.n_ball * 1.05, q.n_ball * 0.88, q.n_ball), 0.06)
+    # Wings, and nostrils in them.
     wing = ellipsoid(ax - q.n_ala, y - q.n_bot - 0.035, z - tip_z + 0.125, q.n_wing * 0.85, q.n_wing, 0.105)
     d = smooth_min(d, wing, 0.055)
     hole = ellipsoid(ax - 0.52 * q.n_ala, y - q.n_bot + 0.022 - 0.3 * q.n_up, z - tip_z + 0.065, q.n_hole, 0.034, 0.06)
@@ -124,9 +137,12 @@ def lip_edges(x: Tensor, q: SimpleNamespace) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def _mouth(d: Tensor, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> Tensor:
+    """Return the distance with rounded lips and the opening between them, `m_deep` deep."""
+    # The part of the face that lips and teeth push forward.
     line, arc = mouth_curve(x, q)
     muzzle = ellipsoid(x, y - q.m_y, z - 0.60, 0.30, 0.21, 0.26)
     d = smooth_min(d, muzzle - 0.3 * q.m_out, 0.16)
+    # Two rolls: the lips.
     front = ramp(z, 0.35, 0.6)
     a = arc.clamp(min=1e-9)
     full = a.pow(0.7) * front
@@ -134,6 +150,7 @@ def _mouth(d: Tensor, x: Tensor, ax: Tensor, y: Tensor, z: Tensor, q: SimpleName
     low = y - line + a * (q.o_low + 0.42 * q.m_low)
     d = d - full * (_roll(up, 0.50 * q.m_up) * (0.014 + 0.34 * q.m_up + q.m_out))
     d = d - full * (_roll(low, 0.48 * q.m_low) * (0.016 + 0.34 * q.m_low + q.m_out))
+    # The opening between them.
     gap_up, gap_low = line + a * q.o_up, line - a * q.o_low
     slit = torch.maximum(y - gap_up - 0.003, gap_low - y - 0.003) * 0.7
     slit = torch.maximum(slit, ax - q.m_w)
