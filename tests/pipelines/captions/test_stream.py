@@ -15,11 +15,14 @@ import pytest
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import ROOT
+from pipelines.captions import stream
 from pipelines.captions.stream import CaptionGate, demands, fit
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import load_profile
 from pipelines.plan.extend import write_plan
+from pipelines.run.driver import Run
+from pipelines.run.progress import State
 from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -67,6 +70,36 @@ def _waits(gate: CaptionGate, block: dict[str, np.ndarray]) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("edits", "waits", "line"),
+    [
+        ((), True, ""),
+        (
+            ("captions.cpus=5",),
+            False,
+            "captions are written first: the engines, stages and writer of profile test do not fit",
+        ),
+        (("captions.stream=false",), False, ""),
+        (("captions.cpus=5", "captions.stream=true"), True, ""),
+    ],
+)
+def test_captions_come_first_where_both_do_not_fit(
+    edits: tuple[str, ...], waits: bool, line: str, local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Of eight CPUs, stages, reading and writing take three or four."""
+    plan, profile = write_plan(job("captions=llm"), bundle, Storage(tmp_path / "out")), small.profile(*edits)
+    run, phases = Run(State("test", plan.samples)), list[str]()
+    monkeypatch.setattr(stream, "write_captions", lambda *_: phases.append(run.state.phase))
+    groups = [profile.groups[0].model_copy(update={"actors": (2, 2)})]
+    assert stream.write_beside(plan, profile, groups, run) is waits
+    run.join()
+    assert phases == ["starting" if waits else "captions"]
+    said = capsys.readouterr().out
+    assert (line in said) if line else not said
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -137,6 +170,8 @@ from models.weights.bundle import load_bundle
 from pipelines.captions import stream
 from pipelines.captions.choose import templates
 from pipelines.run.interrupts import leave
+from pipelines.run.driver import Run
+from pipelines.run.progress import State
 from pipelines.storage.commits import list_finished
 from tests.pipelines import small
 

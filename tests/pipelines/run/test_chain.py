@@ -21,6 +21,7 @@ from pipelines.config.job import GenerateJob
 from pipelines.plan.extend import write_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.rows import record
+from pipelines.rows.schema import RECORD, arrow_schema
 from pipelines.run import chain, faults
 from pipelines.run.writer import encoded, whole_partition, write_partition
 from pipelines.storage.uri import Storage
@@ -206,7 +207,7 @@ def test_the_same_rows_in_any_order_become_the_same_file(plan: GeneratePlan) -> 
 def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:
     from datasets import Features
 
-    schema = record.schema(record.RECORD)
+    schema = arrow_schema(RECORD)
     features = Features.from_arrow_schema(schema)
     assert features.arrow_schema.metadata == schema.metadata
     assert features.arrow_schema.types == schema.types
