@@ -330,11 +330,11 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
     assert 18 < np.nanmedian(rows["thermal"]) < 38
     front = rows["points_given"] == 72
     assert np.isfinite(rows["landmarks_72"][front]).all() and np.isnan(rows["landmarks_72"][~front][:, 43:]).all()
-    from models.evaluation.landmarks import detector
+    from models.landmarks.detect import load_detector
     from models.landmarks.metrics import nme
     from models.weights.store import ROOT
 
-    finder = detector(ROOT / "models" / "starter" / "landmarks" / "70")
+    finder = load_detector(ROOT / "models" / "starter" / "landmarks" / "70")
     grey = landmarker.levels(rows["thermal"][front])
     found = np.stack(
         [finder.at_boxes(p, box[None])[0].points for p, box in zip(grey, rows["bbox"][front], strict=True)]
