@@ -9,17 +9,16 @@ import pyarrow.compute as pc
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.config import apply_edit, check, sort_edits
-from models.errors import UserError
 from models.synthworld.sampling.domain import load_domain
 from pipelines.config.profile import RENDER, Profile, load_profile
-from pipelines.plan.claim import claim
-from pipelines.plan.world import WorldJob, choose_identities
+from pipelines.config.world import WorldJob
+from pipelines.plan.world import WorldPlan, write_world_plan
 from pipelines.readers.world_layouts import finish_files, write_files
 from pipelines.rows.encode import encode_parquet, encode_rendered, name_rendered
 from pipelines.rows.schema import WORLD, arrow_schema
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
-from pipelines.storage.commits import Commit, commit, read_commits, write_manifest, write_shard
+from pipelines.storage.commits import Commit, commit, write_manifest, write_shard
 from pipelines.storage.uri import Storage
 
 PICTURE = 128 * 128
@@ -47,57 +46,11 @@ def run(
     job = check(WorldJob, values, "world")
     storage, where = Storage(out), load_profile(profile, edits["profile"])
     work = Job(
-        plan=lambda: write_plan(job, storage),
+        plan=lambda: write_world_plan(job, storage),
         graph=lambda plan, missing, run: render_partitions(plan, missing, where).iter_rows(),
         finish=_finish,
     )
     return run_job(work, storage, where)
-
-
-class WorldPlan:
-    """The pictures of a world job, which is its own plan: row k is a function of the job and k alone."""
-
-    def __init__(self, out: Storage, job: WorldJob, digest: str) -> None:
-        self.out, self.job, self.digest = out, job, digest
-
-    @property
-    def title(self) -> str:
-        """What the run is called."""
-        return f"world {self.job.domain}"
-
-    @property
-    def partitions(self) -> int:
-        """Number of partitions."""
-        return self.job.partitions
-
-    @property
-    def samples(self) -> int:
-        """Number of pictures."""
-        return self.job.count
-
-    def rows(self, partition: int) -> int:
-        """Number of pictures of `partition`."""
-        return len(self.job.rows_of(partition))
-
-
-def write_plan(job: WorldJob, out: Storage) -> WorldPlan:
-    """Return the plan of a job. Raises UserError when `out` holds another one, or ends in a part shard and cannot grow."""
-    choose_identities(job)  # refuses a split or a first person that is not there
-    thermal = load_domain(job.domain, job.gap).capture.thermal
-    if thermal == "none" and job.layout not in ("record", "facesynthetics"):
-        raise UserError(
-            f"domain {job.domain} has no thermal picture: it fills --layout facesynthetics, not {job.layout}"
-        )
-    recipe = job.recipe()
-    claim(out, recipe, None, job.model_dump(mode="json"))
-    done = read_commits(out)
-    short = [part for part, record in done.items() if part < job.partitions and record.rows != len(job.rows_of(part))]
-    if short:
-        raise UserError(
-            f"{out.uri} ends in a part shard ({done[short[0]].rows} of {len(job.rows_of(short[0]))} rows) and cannot "
-            f"grow: give a count that is a multiple of {job.rows} from the start, or another --out"
-        )
-    return WorldPlan(out, job, recipe.digest)
 
 
 def _finish(plan: WorldPlan, commits: dict[int, Commit]) -> Storage:

@@ -106,7 +106,7 @@ def thermalize_chain(defaults: GenerateJob, chain: ChainSpec, bundle: Bundle) ->
     """Return the stages of a thermalize job, made by the parts of `chain`, that of pairs."""
     used = {link.name: link.part for link in chain.links if link.stage not in PARTLESS}
     job = _thermalize_job(bundle, conditions=defaults.conditions, samples=defaults.samples)
-    return thermalize.chain_for(job, bundle.model_copy(update={"parts": used}), masked=False)
+    return thermalize.chain_for(job, bundle.model_copy(update={"parts": used}), has_classes=False)
 
 
 def _thermalize_job(bundle: Bundle, **asked: Any) -> ThermalizeJob:

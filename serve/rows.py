@@ -74,13 +74,13 @@ def photo_columns(files: Sequence[bytes], size: int, limits: Limits) -> Columns:
     Raises:
         ProblemError: a picture is not taken; the message says which and why.
     """
-    rows, opened = list[dict[str, str]](), list[thermalize.Opened]()
+    rows, pictures = list[dict[str, str]](), list[thermalize.Photo]()
     for number, data in enumerate(files):
         square, box = make_square(codecs.open_picture(data, number, limits), size)
-        opened.append(thermalize.Opened("", square, box=box))
+        pictures.append(thermalize.Photo("", square, box=box))
         name = hash_id("picture", hashlib.sha256(data).hexdigest())
         rows.append({"sample_id": name, "picture": str(number), "name": str(number), "person": ""})
-    return thermalize.columns_of(rows, opened, size, masked=False, partition=0)
+    return thermalize.columns_of(rows, pictures, size, has_classes=False, partition=0)
 
 
 def records(resolved: ResolvedRequest[GenerateJob], rows: Columns) -> tuple[list[dict], list[dict]]:

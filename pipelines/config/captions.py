@@ -1,4 +1,4 @@
-"""Who may write captions: kind of a bundle's captions part -> what it is loaded with. Strings and models alone."""
+"""Who may write captions: kind of a bundle's captions part -> what it is loaded with. Nothing here loads a model."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

@@ -78,13 +78,16 @@ class ChainSpec:
         """Return the same stages asked for something else. Raises a UserError for another stage, or what one does not know."""
         if unknown := [stage for stage in wanted if stage not in self.stages]:
             raise UserError(f"settings.{unknown[0]}: no stage {unknown[0]!r} here; known: {', '.join(self.stages)}.")
-        return chain_spec([_asked(link, bundle, wanted.get(link.stage, {}), layers) for link in self.links], self.given)
+        return chain_spec(
+            [_apply_settings(link, bundle, wanted.get(link.stage, {}), layers) for link in self.links], self.given
+        )
 
     @property
     def pipes(self) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
         """(stage, part, kind, [(column read, who writes it)]) of every stage in order."""
         writers = dict.fromkeys(self.given, SOURCE)
         found = []
+        # In the order of the chain, so that a column's writer so far is the one that is read.
         for link in self.links:
             there = [name for name in link.flow.reads_if_there if name in writers]
             read = [(name, writers[name]) for name in (*link.flow.reads, *there)]
@@ -132,17 +135,19 @@ def resolve_chain(
             does not know.
         EnvironmentFault: the small files of weights that say so cannot be read.
     """
+    # Names of stages that nobody knows are refused first: they are most often misspelt.
     parts, settings = parts or {}, settings or {}
     for key, names in (("parts", parts), ("settings", settings)):
         for stage in names:
             if stage not in STAGES:
                 raise UserError(f"{key}.{stage}: no stage {stage!r}; known: {', '.join(STAGES)}.")
+    # What could be made, what of it is needed, and in which order.
     candidates, failures = _candidates(bundle, parts, settings, layers)
-    chosen = _needed(bundle, candidates, failures, given, wanted, optional)
+    chosen = _choose_links(bundle, candidates, failures, given, wanted, optional)
     if idle := [stage for stage in (*parts, *settings) if stage not in chosen]:
         raise UserError(f"{idle[0]} is asked for something, and no column of this job needs that stage.")
     _check_writers(chosen, given)
-    return chain_spec(_ordered(chosen), given)
+    return chain_spec(_order_links(chosen), given)
 
 
 def _candidates(
@@ -155,28 +160,32 @@ def _candidates(
     found, failures = dict[str, Link](), dict[str, UserError]()
     for stage in STAGES:
         try:
+            # The part that makes the stage: the bundle's, or a stand-in for a stage that needs none.
             entry = bundle.part_for(stage, parts)
             if entry is None and stage in PARTLESS:
                 entry = stage, Part(kind=PARTLESS[stage], stage=stage)
             if entry is None:
                 continue
+            # Its link, bare at first: what it reads and writes follows from the settings.
             name, part = entry
             package = stages.package_of(stage, part.kind, f"bundle {bundle.name}: {name}.kind")
             bare = Link(stage, name, package, part, bundle.folder, NoOptions(), Flow((), ()))
-            found[stage] = _asked(bare, bundle, settings.get(stage, {}), layers)
+            found[stage] = _apply_settings(bare, bundle, settings.get(stage, {}), layers)
         except UserError as error:
             failures[stage] = error
     return found, failures
 
 
-def _asked(link: Link, bundle: Bundle, wanted: Mapping[str, Any], layers: Sequence[Layer]) -> Link:
+def _apply_settings(link: Link, bundle: Bundle, wanted: Mapping[str, Any], layers: Sequence[Layer]) -> Link:
     """Return `link` with the settings that its part and `wanted` make, written out, and the columns that follow."""
     kind, where = stages.import_settings(link.package), f"settings.{link.stage}"
+    # The part's settings under those that are wanted; layers and size come from the job alone.
     if by_job := sorted(wanted.keys() & set(BY_JOB)):
         raise UserError(f"{where}.{by_job[0]}: conditions and samples of the job, and the bundle's size, say it.")
     by_job_values = {"layers": tuple(layers), "size": bundle.size}
     own = {name: value for name, value in by_job_values.items() if name in kind.Settings.model_fields}
     settings = stages.parse_settings(kind.Settings, {**link.part.settings, **wanted, **own}, where)
+    # The columns that follow: the small files of the weights may decide on them.
     options = stages.parse_settings(kind.Options, link.part.options, f"bundle {bundle.name}: {link.name}.options")
     flow = kind.columns(options, settings, small_files(link.part, link.folder))
     if unknown := [name for name in (*flow.reads, *flow.reads_if_there, *flow.writes) if name not in COLUMNS]:
@@ -184,7 +193,7 @@ def _asked(link: Link, bundle: Bundle, wanted: Mapping[str, Any], layers: Sequen
     return replace(link, settings=settings, flow=flow)
 
 
-def _needed(
+def _choose_links(
     bundle: Bundle,
     candidates: Mapping[str, Link],
     failures: Mapping[str, UserError],
@@ -194,19 +203,21 @@ def _needed(
 ) -> dict[str, Link]:
     """Return the links that `wanted`, and what they read in turn, needs."""
     chosen, there = dict[str, Link](), set(given)
-    # Column, who wants it, and whether the job can do without.
+    # Columns that are still to be had: name, who wants it, and whether the job can do without.
     open_ = [(name, "the job", False) for name in wanted] + [(name, "the job", True) for name in optional]
     while open_:
         column, who, spare = open_.pop(0)
         if column in there:
             continue
+        # Exactly one stage must write it.
         writers = [link for link in candidates.values() if column in link.flow.writes]
         if len(writers) > 1:
             raise UserError(f"column {column} is written by two stages, {' and '.join(w.stage for w in writers)}.")
         if not writers:
             if spare and not failures:
                 continue
-            raise _nobody(bundle, failures, column, who)
+            raise _no_writer(bundle, failures, column, who)
+        # Take that stage, and go on with what it reads.
         link = writers[0]
         chosen[link.stage] = link
         there |= set(link.flow.writes)
@@ -214,7 +225,7 @@ def _needed(
     return chosen
 
 
-def _nobody(bundle: Bundle, failures: Mapping[str, UserError], column: str, who: str) -> UserError:
+def _no_writer(bundle: Bundle, failures: Mapping[str, UserError], column: str, who: str) -> UserError:
     """Return why nobody writes a column: what went wrong with a stage, else that no part of the bundle does."""
     if failures:
         return next(iter(failures.values()))
@@ -238,10 +249,11 @@ def _check_writers(chosen: Mapping[str, Link], given: Iterable[str]) -> None:
             writers[column] = f"stage {link.stage}"
 
 
-def _ordered(chosen: Mapping[str, Link]) -> tuple[Link, ...]:
+def _order_links(chosen: Mapping[str, Link]) -> tuple[Link, ...]:
     """Return links so that every one comes after those that write what it reads; the table's order breaks ties."""
     left = [chosen[stage] for stage in STAGES if stage in chosen]
     done: list[Link] = []
+    # Again and again the first stage that reads nothing of those that are still to come.
     while left:
         missing = {column for link in left for column in link.flow.writes}
         ready = [link for link in left if not missing & {*link.flow.reads, *link.flow.reads_if_there}]
@@ -264,12 +276,14 @@ def check_profile(
             redraws off from the gates.
     """
     groups = profile.assign(chain.stages)
+    # Bytes must not depend on a number of threads.
     for group in groups:
         if group.threads > 1 and not group.gpus:
             raise UserError(
                 f"profile.groups: {', '.join(group.stages)} would compute on a CPU in {group.threads} threads, and bytes "
                 "would depend on that number. Set threads: 1 and raise actors instead; it is faster, too."
             )
+    # Redraws stay in one actor.
     if attempts > 1 and "gates" in chain.stages and "gates" not in groups[0].stages:
         together = ", ".join(chain.stages[: chain.stages.index("gates") + 1])
         raise UserError(

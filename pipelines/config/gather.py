@@ -53,7 +53,7 @@ class GatherJob(BaseModel):
     limit: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
-    def _of_its_layout(self) -> "GatherJob":
+    def _check_layout(self) -> "GatherJob":
         if self.thermal and self.layout != "tfake":
             raise ValueError("thermal is T-FAKE's folder; the other layouts have all files below images")
         own = {

@@ -75,8 +75,10 @@ def identities_per_partition(job: GenerateJob, bundle: Bundle, chain: ChainSpec)
     As many as `partition_samples` and `PARTITION_BYTES` of columns, attempts included, allow, at least one, and if possible so
     that the samples fill the first stage's batches.
     """
+    # As many people as fit.
     each = job.views.per_identity * job.views.draws
     count = max(1, min(job.partition_samples // each, PARTITION_BYTES // (sample_bytes(job, bundle, chain) * each)))
+    # Rounded down to a number whose samples fill whole batches, where that leaves anybody.
     batch = chain.links[0].part.batch
     full = batch // gcd(batch, each)
     return count // full * full or count

@@ -42,14 +42,14 @@ class Views(_Section):
 
     @field_validator("attributes", mode="before")
     @classmethod
-    def _single_words(cls, value: object) -> object:
+    def _list_words(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         return {key: words if isinstance(words, list) else [str(words)] for key, words in value.items()}
 
     @field_validator("attributes")
     @classmethod
-    def _vocabulary(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+    def _check_words(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
         for name, words in value.items():
             if name not in ATTRIBUTES:
                 raise ValueError(f"no attribute {name!r}; known: {', '.join(ATTRIBUTES)}")
@@ -102,7 +102,7 @@ class GenerateJob(_Section):
     """Make only the first so many samples of the plan; a larger one goes on from there."""
 
     @model_validator(mode="after")
-    def _counted(self) -> "GenerateJob":
+    def _check_count(self) -> "GenerateJob":
         if self.identities.source == "reference" and self.identities.count is None:
             raise ValueError("identities.count is needed when identities are sampled from the reference distribution")
         return self

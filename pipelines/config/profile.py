@@ -52,7 +52,7 @@ class Group(_Section):
 
     @field_validator("actors")
     @classmethod
-    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
+    def _check_actors(cls, value: tuple[int, int]) -> tuple[int, int]:
         if not 1 <= value[0] <= value[1]:
             raise ValueError("give the smallest and the largest number of actors, at least 1")
         return value
@@ -141,7 +141,7 @@ class Profile(_Section):
     """How long the first actors may take to start."""
 
     @model_validator(mode="after")
-    def _one_home_each(self) -> "Profile":
+    def _check_groups(self) -> "Profile":
         named = [stage for group in self.groups for stage in group.stages]
         twice = sorted({stage for stage in named if named.count(stage) > 1})
         if twice:
@@ -158,6 +158,7 @@ class Profile(_Section):
         homes = {stage: group for group in self.groups for stage in group.stages}
         home, result = self.groups[0], list[Group]()
         for stage in stages:
+            # A stage that no group names lives with the one before it.
             group = homes.get(stage, home)
             if result and group is home:
                 result[-1] = result[-1].model_copy(update={"stages": [*result[-1].stages, stage]})

@@ -15,6 +15,7 @@ from models.errors import UserError
 from models.layers import Layer
 from models.stages import Flow
 from models.weights.bundle import Bundle, Part, digests, small_files
+from pipelines.config.captions import vllm_options
 from pipelines.config.chain import ChainSpec, Link, chain_spec
 
 VERSION = 3
@@ -96,8 +97,6 @@ def caption_recipe(part: Part | None, folder: str, source: str) -> dict[str, Any
     """Return what captions are written with: by a language model, its weights and options; else by the grammar."""
     if part is None:
         return {"source": source}
-    from pipelines.config.captions import vllm_options
-
     options = vllm_options(part).model_dump(mode="json")
     return {
         "source": source,
@@ -116,10 +115,12 @@ def chain_of(recipe: Recipe, bundle: Bundle, given: Sequence[str]) -> ChainSpec:
     """
     links = []
     for one in recipe.stages:
+        # The stage's package and settings, as the recipe has them written out.
         part = bundle.parts.get(one.part) or Part(kind=one.kind, stage=one.stage)
         package = stages.package_of(one.stage, one.kind, f"the recipe's {one.part}")
         kind = stages.import_settings(package)
         settings = stages.parse_settings(kind.Settings, one.settings, f"the recipe's {one.part}.settings")
+        # The part as it was then: the bundle has the weights, the recipe everything else.
         part = part.model_copy(
             update={"options": one.options, "batch": one.batch, "redraw_batch": one.redraw_batch, "dtype": one.dtype}
         )

@@ -72,13 +72,15 @@ def load_thermalize(
 
     overrides: `key.key=value` edits of the job, the bundle or the profile. Raises what `load_request` raises.
     """
+    # The files with their edits.
     edits = sort_edits(overrides, {"job": ThermalizeJob, "profile": Profile, "bundle": Bundle})
     chosen, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
+    # The job: defaults, what the command says, and edits of it.
     wanted = {"size": chosen.size, "images": images, **{key: one for key, one in values.items() if one is not None}}
     for edit in edits["job"]:
         apply_edit(wanted, edit)
     job = check(ThermalizeJob, wanted, "thermalize")
     # Without a part that finds classes they may still come in a Parquet: the plan, which lists it, has the last word.
-    masked = bool(job.masks) or not any(part.stage == "parser" for part in chosen.parts.values())
-    check_profile(where, thermalize_chain(job, chosen, masked))
+    has_classes = bool(job.masks) or not any(part.stage == "parser" for part in chosen.parts.values())
+    check_profile(where, thermalize_chain(job, chosen, has_classes))
     return ThermalizeRequest(job, chosen, where)

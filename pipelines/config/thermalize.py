@@ -41,7 +41,7 @@ class ThermalizeJob(BaseModel):
 
     @field_validator("person")
     @classmethod
-    def _said(cls, value: str) -> str:
+    def _check_person(cls, value: str) -> str:
         parse_person(value)
         return value
 
@@ -51,16 +51,16 @@ class ThermalizeJob(BaseModel):
         return layers_of(self.conditions, self.samples)
 
 
-def given_columns(masked: bool) -> tuple[str, ...]:
-    """Return the columns that a plan brings; masked: its pictures come with classes."""
-    return (*BRINGS, "classes") if masked else BRINGS
+def source_columns(has_classes: bool) -> tuple[str, ...]:
+    """Return the columns that a plan brings; has_classes: its pictures come with classes."""
+    return (*BRINGS, "classes") if has_classes else BRINGS
 
 
-def chain_for(job: ThermalizeJob, bundle: Bundle, masked: bool) -> ChainSpec:
+def chain_for(job: ThermalizeJob, bundle: Bundle, has_classes: bool) -> ChainSpec:
     """Return the stages of a thermalize job. Raises what `resolve_chain` raises; imports neither torch nor diffusers."""
     return resolve_chain(
         bundle,
-        given=given_columns(masked),
+        given=source_columns(has_classes),
         wanted=("thermal",),
         layers=job.layers,
         parts=job.parts,

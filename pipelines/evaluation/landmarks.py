@@ -13,7 +13,7 @@ from models.synthworld.sampling.ranges import Domain
 from models.weights.bundle import Bundle
 from models.weights.store import seal
 from pipelines.evaluation.bundle import batches
-from pipelines.plan.world import world_of
+from pipelines.plan.world import read_world
 from pipelines.rows.shards import Shards
 from pipelines.storage.uri import Storage
 
@@ -64,7 +64,7 @@ def measure_landmarks(
 
 def domain_of(uri: str) -> Domain | None:
     """Return the domain that the rows at `uri` were rendered in, None for gathered ones."""
-    found = world_of(Storage(uri))
+    found = read_world(Storage(uri))
     return load_domain(found[0].domain, found[0].gap) if found else None
 
 

@@ -1,4 +1,4 @@
-"""What a view shows, in words: drawn for each sample by seed, the `identity` words constant over a person's views."""
+"""The words of what a view shows, drawn by seed; those of scope `identity` are constant over a person's views."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ FREQUENT: dict[str, dict[str, float]] = {
     "lighting": {"soft": 4, "hard": 2, "dim": 0.5, "backlit": 0.5},
     "hair_style": {"short": 3, "side part": 2, "curly": 2, "long": 2},
 }  # fmt: skip
-"""Weights of words that are not equally frequent (1 where nothing is said)."""
+"""Weights of words that are not equally frequent; 1 for words that are not named here."""
 
 BY_SEX: dict[str, dict[str, tuple[str, ...]]] = {
     "woman": {"beard": ("none",), "hair_style": ("short", "curly", "afro", "bob", "long", "ponytail", "bun")},
@@ -36,7 +36,7 @@ USUAL = ("hair_style", "beard")
 
 
 class Vocabulary:
-    """The words that a job chooses from, each with its share of the numbers in [0, 1).
+    """The words that a job chooses from, each with its share of [0, 1).
 
     allowed: the job's choice, by attribute; where it has none all words, as frequent as `FREQUENT` says.
     """
@@ -46,20 +46,22 @@ class Vocabulary:
         self._shares: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def words(self, name: str, sexes: Sequence[str], numbers: np.ndarray) -> np.ndarray:
-        """Return the words (object [P, ...]) of an attribute that `numbers` [P, ...] fall to.
+        """Return the words (object [P, ...]) of an attribute whose shares `numbers` [P, ...] lie in.
 
         sexes: of the P people, empty where unknown.
         """
+        # Most attributes do not depend on the sex.
         if not any(name in words for words in BY_SEX.values()):
-            return self._fall(name, "", numbers)
-        found = np.empty(numbers.shape, object)
+            return self._choose(name, "", numbers)
+        # The others are chosen for the people of each sex in turn.
+        chosen = np.empty(numbers.shape, object)
         for sex in set(sexes):
-            theirs = [row for row, one in enumerate(sexes) if one == sex]
-            found[theirs] = self._fall(name, sex, numbers[theirs])
-        return found
+            rows = [row for row, one in enumerate(sexes) if one == sex]
+            chosen[rows] = self._choose(name, sex, numbers[rows])
+        return chosen
 
-    def _fall(self, name: str, sex: str, numbers: np.ndarray) -> np.ndarray:
-        """Return the words of people of one sex."""
+    def _choose(self, name: str, sex: str, numbers: np.ndarray) -> np.ndarray:
+        """Return the words of people of one sex: each word has a share of [0, 1) as large as its weight."""
         if (name, sex) not in self._shares:
             choices = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
             weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])

@@ -23,10 +23,14 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
     """A plan whose samples have captions, which are written after it, chunk by chunk."""
 
     def captions(self, partition: int) -> pa.Table:
-        """Return caption and caption_source (llm | grammar | template) of `partition`, in the order of its samples."""
+        """Return caption and caption_source (llm | grammar | template) of `partition`, in the order of its samples.
+
+        Raises:
+            EnvironmentFault: their file is missing or damaged.
+        """
         number, place = self.pieces.home(partition)
         chunk, row_group = self.pieces.found[number].chunk_of(place)
-        path = self.out.path(_captions(chunk))
+        path = self.out.path(_chunk_file(chunk))
         try:
             with pq.ParquetFile(path, filesystem=self.out.arrow) as file:
                 return file.read_row_group(row_group)
@@ -53,12 +57,12 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
 
     def is_captioned(self, chunk: int) -> bool:
         """Whether the captions of `chunk` are committed."""
-        return self.out.exists(_captions(chunk))
+        return self.out.exists(_chunk_file(chunk))
 
     def captioned(self) -> set[int]:
         """Return the chunks whose captions are committed."""
         there = set(self.out.list(FOLDER))
-        return {chunk for chunk, _ in self.chunks() if _captions(chunk) in there}
+        return {chunk for chunk, _ in self.chunks() if _chunk_file(chunk) in there}
 
     def uncaptioned(self) -> Iterator[tuple[int, pa.Table]]:
         """Yield (chunk, sample table) of the chunks that have no captions yet."""
@@ -72,16 +76,19 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
 
         The first to commit wins.
         """
+        # One row for every sample of the chunk's partitions.
         sizes = [self.rows(k) for k in dict(self.chunks())[chunk]]
         if len(captions) != sum(sizes):
             raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
+        # A row group for each partition, so that workers read theirs alone.
         columns = {"caption": pa.array(captions, pa.string()), "caption_source": pa.array(sources, pa.string())}
         table, sink, start = pa.table(columns), pa.BufferOutputStream(), 0
         with pq.ParquetWriter(sink, table.schema) as writer:
             for size in sizes:
                 writer.write_table(table.slice(start, size), row_group_size=size)
                 start += size
-        if self.out.create(_captions(chunk), sink.getvalue().to_pybytes()):
+        # Of two drivers the first wins, and only the winner notes its time.
+        if self.out.create(_chunk_file(chunk), sink.getvalue().to_pybytes()):
             self.out.write(
                 f"{FOLDER}/part-{chunk:05d}.json", json.dumps({"seconds": seconds, "ended": time.time()}).encode()
             )
@@ -105,5 +112,5 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
         return notes
 
 
-def _captions(chunk: int) -> str:
+def _chunk_file(chunk: int) -> str:
     return f"{FOLDER}/part-{chunk:05d}.parquet"

@@ -18,9 +18,9 @@ def read_chain(out: Storage) -> ChainSpec:
     if recipe.kind == "generate":
         return chain_of(recipe, bundle, generate.BRINGS)
     if recipe.kind == "thermalize":
-        found = chain_of(recipe, bundle, thermalize.given_columns(masked=False))
-        masked = bool(recipe.source["masks"]) or _lacks(found, "classes")
-        return chain_of(recipe, bundle, thermalize.given_columns(masked))
+        found = chain_of(recipe, bundle, thermalize.source_columns(has_classes=False))
+        has_classes = bool(recipe.source["masks"]) or _lacks(found, "classes")
+        return chain_of(recipe, bundle, thermalize.source_columns(has_classes))
     raise UserError(f"{out.uri} is the output of `thermapair {recipe.kind}`, which is no chain of stages.")
 
 

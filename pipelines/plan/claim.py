@@ -30,9 +30,11 @@ def claim(out: Storage, recipe: Recipe, bundle: Bundle | None, job: Mapping[str,
         UserError: `out` holds something else: another recipe (what differs is named), another version, or files of others.
         EnvironmentFault: what says whose output it is is damaged.
     """
+    # A folder with files of others is left alone.
     there = out.exists(RUN)
     if not there and (foreign := [name for name in out.list() if not name.startswith(("_plan/", "_lease/"))]):
         raise UserError(f"{out.uri} is not empty ({foreign[0]}, ...) and no output of ours; choose another --out.")
+    # A free one is claimed.
     if not there or _is_blank(out):
         run = {
             "version": VERSION,
@@ -43,6 +45,7 @@ def claim(out: Storage, recipe: Recipe, bundle: Bundle | None, job: Mapping[str,
             "bundle_folder": bundle.folder if bundle else "",
         }
         out.write(RUN, (json.dumps(run, indent=1) + "\n").encode())
+    # What is there now must be this run.
     before = read_run(out)
     if before["job"]["kind"] != recipe.kind:
         raise UserError(f"{out.uri} is the output of `thermapair {before['job']['kind']}`, not of {recipe.kind}.")
@@ -63,7 +66,8 @@ def read_run(out: Storage) -> dict[str, Any]:
     """
     try:
         run = dict(json.loads(out.read(RUN)))
-        _ = run["digest"], run["job"]["kind"]  # what all readers rely on
+        # What all readers rely on must be there.
+        _ = run["digest"], run["job"]["kind"]
         if run.get("version") == VERSION:
             _ = run["recipe"]["version"], [one["stage"] for one in run["recipe"]["stages"]]
         return run

@@ -37,13 +37,15 @@ def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> GeneratePlan:
         UserError: `out` holds something else (what differs is named), people that are planned have changed, or fewer are
             asked for than are planned.
     """
+    # The folder first: nobody is looked at for an output that belongs to another run.
     chain = chain_for(job, bundle)
     recipe = recipe_for(job, bundle, chain)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
+    # Then the people: those who are planned must still be who they were.
     pieces = read_pieces(out)
     people = people_of(job.identities, bundle, job.seed, job.parts)
     _check_unchanged(pieces, job, people, out)
-    return GeneratePlan(out, job, bundle, recipe, chain, _extended(pieces, job, recipe, people, out))
+    return GeneratePlan(out, job, bundle, recipe, chain, _extend(pieces, job, recipe, people, out))
 
 
 def _check_unchanged(pieces: Pieces, job: GenerateJob, people: People, out: Storage) -> None:
@@ -60,7 +62,9 @@ def _check_unchanged(pieces: Pieces, job: GenerateJob, people: People, out: Stor
     for piece in pieces.found:
         if people.digest(piece.start, piece.stop) == piece.digest:
             continue
-        changed = _changed(pieces, piece, job, itertools.chain.from_iterable(people.blocks(piece.start, piece.stop)))
+        changed = _find_changed(
+            pieces, piece, job, itertools.chain.from_iterable(people.blocks(piece.start, piece.stop))
+        )
         if changed is not None:
             raise UserError(
                 f"{out.uri}: person {changed!r}, who is planned, has changed in the source (another place, embedding or "
@@ -68,28 +72,30 @@ def _check_unchanged(pieces: Pieces, job: GenerateJob, people: People, out: Stor
             )
 
 
-def _changed(pieces: Pieces, piece: Piece, job: GenerateJob, now: Iterator[Identity]) -> str | None:
+def _find_changed(pieces: Pieces, piece: Piece, job: GenerateJob, now: Iterator[Identity]) -> str | None:
     """Return the first person of a piece in whose place another stands now, or whose embedding or words are others."""
-    told = ("sample_id", "attributes", "attributes_source")
+    names = ("sample_id", "attributes", "attributes_source")
     for partition in range(piece.first, piece.first + piece.partitions):
+        # Who and what is planned for the partition; a limit may have cut the samples of the last person.
         people, rows = pieces.table(partition, IDENTITIES), pieces.table(partition)
-        planned = set(zip(*(rows[name].to_pylist() for name in told)))
+        planned = set(zip(*(rows[name].to_pylist() for name in names)))
         samples = {sample for sample, _, _ in planned}
         embeddings = np.asarray(people["embedding"].combine_chunks().flatten()).reshape(len(people), -1)
+        # The people who stand in the same places now.
         for name, embedding, person in zip(people["identity_id"].to_pylist(), embeddings, now):
-            own = {tuple(row[key] for key in told) for row in samples_of(job, person) if row["sample_id"] in samples}
+            own = {tuple(row[key] for key in names) for row in samples_of(job, person) if row["sample_id"] in samples}
             if person.id != name or abs(embedding - person.embedding).max() > SAME or not own <= planned:
                 return str(name)
     return None
 
 
-def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, out: Storage) -> Pieces:
+def _extend(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, out: Storage) -> Pieces:
     """Return the pieces with further ones where the job asks for samples that are not planned yet.
 
     A piece holds some `PIECE_SAMPLES` at most. Of a run that is stopped between two, the same ones follow.
     """
     each = job.views.per_identity * job.views.draws
-    # From where to where.
+    # How many samples are wanted and how many are planned.
     wanted, planned = min(len(people) * each, job.limit or len(people) * each), pieces.samples
     if wanted < planned:
         raise UserError(
@@ -98,11 +104,12 @@ def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, 
         )
     if wanted == planned:
         return pieces
+    # How many people a piece may hold: whole partitions.
     extent = {"name": job.name, "count": job.identities.count, "limit": job.limit, "stop": job.stop.model_dump()}
     most = max(1, PIECE_SAMPLES // (each * recipe.partition)) * recipe.partition
     first, end = planned // each, -(-wanted // each)
-    source, words = itertools.chain.from_iterable(people.blocks(first, end)), Vocabulary(job.views.attributes)
     # Piece after piece, all off one stream of people, none of whom is held longer than their partition.
+    source, words = itertools.chain.from_iterable(people.blocks(first, end)), Vocabulary(job.views.attributes)
     for start in range(first, end, most):
         stop = min(start + most, end)
         groups, same = itertools.tee(_groups(source, start, stop, recipe.partition))
@@ -110,7 +117,7 @@ def _extended(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, 
             {
                 IDENTITIES: (people_table(group) for _, group in groups),
                 # Those samples of a partition's people that lie between what is planned and what is wanted.
-                SAMPLES: (_between(sample_rows(job, group, words), at * each, planned, wanted) for at, group in same),
+                SAMPLES: (_cut(sample_rows(job, group, words), at * each, planned, wanted) for at, group in same),
             },
             start=start,
             stop=stop,
@@ -127,6 +134,6 @@ def _groups(people: Iterator[Identity], start: int, stop: int, size: int) -> Ite
         yield first, list(itertools.islice(people, min(size, stop - first)))
 
 
-def _between(rows: pa.Table, first: int, start: int, stop: int) -> pa.Table:
+def _cut(rows: pa.Table, first: int, start: int, stop: int) -> pa.Table:
     """Return those of `rows`, of which the first has number `first`, whose numbers lie in [start, stop)."""
     return rows.slice(max(0, start - first), stop - max(start, first))

@@ -41,6 +41,7 @@ def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partitio
 
     The tables are those that `GeneratePlan` keeps of a partition: `sample_table`, `identity_table` and `captions`.
     """
+    # The embedding of each sample's person.
     embeddings = np.asarray(people["embedding"].combine_chunks().flatten(), np.float32).reshape(len(people), -1)
     order = {name: row for row, name in enumerate(people["identity_id"].to_pylist())}
     rows = np.array([order[name] for name in samples["identity_id"].to_pylist()])
@@ -74,6 +75,7 @@ def _strings(values: list[str]) -> np.ndarray:
 
 
 def _numpy(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column as an array, texts as objects."""
     if pa.types.is_string(column.type):
         return _strings(column.to_pylist())
     return column.to_numpy()

@@ -26,10 +26,12 @@ def new_rows(
     Raises:
         UserError: a planned row has changed, or is gone once all rows have been seen.
     """
+    # What is planned, by its key.
     planned: dict[tuple[Any, ...], Row] = {}
     for number in range(len(pieces.found)):
         for before in pieces.whole_table(number, SAMPLES).to_pylist():
             planned[tuple(before[name] for name in key)] = before
+    # Each row of the source is new, or planned and the same.
     for row in rows:
         before = planned.pop(tuple(row[name] for name in key), None)
         if before is None:
@@ -39,6 +41,7 @@ def new_rows(
                 f"{pieces.out.uri}: {row[key[0]]} is planned and has changed since (it, or what belongs to it). Put it back as "
                 "it was, or choose another --out."
             )
+    # What is left over is no longer there.
     if planned:
         raise UserError(
             f"{pieces.out.uri}: {next(iter(planned))[0]} is planned and no longer there: a run can grow, not shrink. Put it "

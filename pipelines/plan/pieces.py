@@ -105,8 +105,8 @@ class Pieces:
 
     @contextmanager
     def _read(self, number: int, name: str) -> Iterator[pq.ParquetFile]:
-        """Give a table's file, opened once; whatever shows it to be damaged is an EnvironmentFault with the way out."""
-        path = self.out.path(_table(number, name))
+        """Open a table's file, once. Raises an EnvironmentFault, with the way out, for one that is missing or damaged."""
+        path = self.out.path(_table_name(number, name))
         try:
             if (number, name) not in self._files:
                 there = self.out.arrow.get_file_info(path)
@@ -138,6 +138,7 @@ class Pieces:
         Raises:
             EnvironmentFault: partitions are finished that no piece plans, so the last one is gone; it is not written over.
         """
+        # A piece that has been lost must not be written over.
         check_planned(list_finished(self.out), self)
         number, sizes = len(self.found), list[int]()
         # All tables at once, a row group as it comes: what was read for a partition is let go before the next.
@@ -147,14 +148,14 @@ class Pieces:
             return self
         with contextlib.ExitStack() as stack:
             writers = []
-            for name, part in zip(tables, first):
-                file = stack.enter_context(self.out.stream(_table(number, name)))
-                writers.append(stack.enter_context(pq.ParquetWriter(file, part.schema, **WRITTEN)))
-            for parts in itertools.chain([first], partitions):
-                for writer, part in zip(writers, parts):
-                    writer.write_table(part, row_group_size=len(part))
-                sizes.append(len(parts[list(tables).index(SAMPLES)]))
-        # With the piece's own file it is whole.
+            for name, group in zip(tables, first):
+                file = stack.enter_context(self.out.stream(_table_name(number, name)))
+                writers.append(stack.enter_context(pq.ParquetWriter(file, group.schema, **WRITTEN)))
+            for groups in itertools.chain([first], partitions):
+                for writer, group in zip(writers, groups):
+                    writer.write_table(group, row_group_size=len(group))
+                sizes.append(len(groups[list(tables).index(SAMPLES)]))
+        # With the piece's own file it is whole: it comes after all others.
         last = self.found[-1] if self.found else Piece(0, 0, 0, 0, 0, "")
         piece = Piece(
             first=self.partitions,
@@ -237,5 +238,5 @@ def _open(out: Storage, path: str, size: int | None, changed: int | None) -> pq.
     return pq.ParquetFile(path, filesystem=out.arrow)
 
 
-def _table(number: int, name: str) -> str:
+def _table_name(number: int, name: str) -> str:
     return f"{FOLDER}/{number:05d}-{name}.parquet"

@@ -54,11 +54,12 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
         """Return the pictures of `partition` as the columns that stages take; a picture that is not taken has its reason."""
         samples = self.sample_table(partition).to_pylist()
         with ThreadPoolExecutor(4, "open") as pool:
-            found = list(pool.map(self._opened, samples))
+            found = list(pool.map(self._open, samples))
         return columns_of(samples, found, self.job.size, self.has_classes, partition)
 
-    def _opened(self, sample: dict[str, Any]) -> "Opened":
+    def _open(self, sample: dict[str, Any]) -> "Photo":
         """Return a picture and its classes as squares; a picture that is not taken has a reason in their place."""
+        # A picture has a person where people are said, and its mask where masks are given.
         try:
             if self.by_person and not sample["person"]:
                 raise BadPicture(
@@ -71,23 +72,26 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
                 raise BadPicture(f"not square: {width} x {height} px, and T-FAKE pairs pixel by pixel; crop it first")
             classes = None if mask is None else open_classes(mask, picture.shape[:2])
         except BadPicture as error:
-            return Opened(str(error))
+            return Photo(str(error))
         except (OSError, EnvironmentFault) as error:
-            return Opened(own_reason(error))
+            return Photo(own_reason(error))
         except pa.ArrowException as error:
-            return Opened(f"cannot be read: {error}")
+            return Photo(f"cannot be read: {error}")
+        # Both become squares in the same way; the file itself is kept where it fits as it is.
         square, box = make_square(picture, self.job.size)
         own = None if classes is None else make_square(classes, self.job.size)[0]
-        return Opened("", square, own, box, keep_bytes(data, self.job.size) or b"")
+        return Photo("", square, own, box, keep_bytes(data, self.job.size) or b"")
 
     def _bytes(self, sample: dict[str, Any]) -> tuple[bytes, bytes | None, str]:
         """Return the encoded picture, its mask where masks are given, and a file name of the picture."""
+        # A file and the mask beside it.
         images, picture, mask = Storage(self.job.images), sample["picture"], sample["mask"]
         if sample["row"] < 0:
             if mask == MISSING:
                 raise BadPicture(f"no mask: {self.job.masks} has none for it")
             return images.read(picture), Storage(self.job.masks).read(mask) if mask else None, picture
-        table = _row_group(images, picture.rpartition("#")[0], sample["group"], bool(mask))
+        # Or the cells of a row of a Parquet file: bytes, or a struct that holds them.
+        table = _read_row_group(images, picture.rpartition("#")[0], sample["group"], bool(mask))
         cells = [table.column(name)[sample["row"]].as_py() for name in table.column_names]
         content: list[Any] = [cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells]
         if not all(isinstance(data, bytes) for data in content):
@@ -95,8 +99,12 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
         return content[0], content[1] if mask else None, file_name(content[0])
 
 
-class Opened(NamedTuple):
-    """A picture as the chain takes it: uint8 [S, S, 3], classes uint8 [S, S], what is not padding, its bytes where they fit."""
+class Photo(NamedTuple):
+    """A picture as the chain takes it, or the `reason` why it is not taken.
+
+    picture: uint8 [S, S, 3]. classes: uint8 [S, S], where they are given. box: what of the square is no padding. came: the
+    encoded picture where it can be stored as it came.
+    """
 
     reason: str
     picture: np.ndarray | None = None
@@ -106,11 +114,11 @@ class Opened(NamedTuple):
 
 
 def columns_of(
-    samples: Sequence[Mapping[str, Any]], found: Sequence[Opened], side: int, masked: bool, partition: int
+    samples: Sequence[Mapping[str, Any]], found: Sequence[Photo], side: int, has_classes: bool, partition: int
 ) -> Columns:
     """Return pictures as the columns that stages take, attempt 0.
 
-    samples: `sample_id`, `picture`, `name` and `person` of each, as in `PHOTO_SCHEMA`. masked: `found` has their classes.
+    samples: `sample_id`, `picture`, `name` and `person` of each, as in `PHOTO_SCHEMA`. has_classes: `found` has their classes.
     """
     count = len(samples)
     # Who and what they are, and why some are not taken.
@@ -125,7 +133,7 @@ def columns_of(
     # Their pixels, black where there are none.
     blank = np.zeros((side, side, 3), np.uint8)
     pixels = {"visible": np.stack([blank if one.picture is None else one.picture for one in found])}
-    if masked:
+    if has_classes:
         pixels["classes"] = np.stack([blank[..., 0] if one.classes is None else one.classes for one in found])
     return {
         **{name: np.array([*values, None], object)[:-1] for name, values in texts.items()},
@@ -138,10 +146,10 @@ def columns_of(
 
 
 @lru_cache(4)
-def _row_group(storage: Storage, name: str, group: int, masked: bool) -> pa.Table:
+def _read_row_group(storage: Storage, name: str, group: int, has_classes: bool) -> pa.Table:
     with storage.arrow.open_input_file(storage.path(name)) as source:
         file = pq.ParquetFile(source)
-        return file.read_row_group(group, columns=[picture_column(file, name), *(["classes"] if masked else [])])
+        return file.read_row_group(group, columns=[picture_column(file, name), *(["classes"] if has_classes else [])])
 
 
 def write_thermalize_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> ThermalizePlan:
@@ -151,6 +159,7 @@ def write_thermalize_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> T
         UserError: no picture is there, `out` holds another run (what differs is named), or pictures that are planned have
             changed or gone.
     """
+    # The listing says which stages are needed, and these what the run is.
     photos = list_photos(job)
     chain = chain_for(job, bundle, photos.has_classes)
     recipe = recipe_for(job, chain, photos.person)
@@ -161,6 +170,7 @@ def write_thermalize_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> T
             f"{out.uri} is planned for {pieces.samples} pictures, and {job.limit} are asked for: a run can grow, not shrink. "
             "Choose another --out for fewer."
         )
+    # New pictures come in a new piece, planned as they are listed.
     facts = ListDigest()
     pieces = extend_by_rows(
         pieces,

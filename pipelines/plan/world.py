@@ -1,90 +1,83 @@
-"""What to render of the world, and which row is which person."""
+"""The plan of a world job, its recipe, and which world the rows of an output show."""
 
 import contextlib
 import json
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UserError
-from models.synthworld.sampling import splits
 from models.synthworld.sampling.domain import digest as domain_digest
 from models.synthworld.sampling.domain import load_domain
 from models.weights.bundle import LICENCES
 from pipelines.config.recipe import Recipe
-from pipelines.plan.claim import read_run
+from pipelines.config.world import WorldJob, choose_identities
+from pipelines.plan.claim import claim, read_run
 from pipelines.rows.schema import WORLD
-from pipelines.storage.commits import MANIFEST
+from pipelines.storage.commits import MANIFEST, read_commits
 from pipelines.storage.uri import Storage
 
 
-class WorldJob(BaseModel):
-    """What to render. Row k is a function of these values and k alone: asking for more keeps what is there."""
+def recipe_for(job: WorldJob) -> Recipe:
+    """Return what decides a row: the job, its domain's file, and the columns; `count` does not."""
+    source = job.model_dump(mode="json", exclude={"count", "render_batch", "partition", "size"})
+    source |= {"domain_file": domain_digest(load_domain(job.domain, job.gap)), "columns": list(WORLD)}
+    return Recipe(
+        kind="world", source=source, size=job.size, layers=(), stages=(), encoding={}, partition=job.partition_rows,
+        licence=LICENCES[0],
+    )  # fmt: skip
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["world"] = "world"
-    domain: str
-    split: str
-    count: int = Field(gt=0, description="pictures")
-    size: int = Field(128, ge=32, le=1024)
-    views: int = Field(4, gt=0, description="views of a person")
-    conditions: tuple[Literal["warm", "cold"], ...] = ("warm",)
-    gap: float = Field(1.0, ge=0, le=1.5, description="scale of the domain's differences from the common reference")
-    first: int = Field(0, ge=0, description="people of the split that are left out before the first")
-    partition: int = Field(64, gt=0, description="rows of a shard, rounded to whole people")
-    layout: Literal["record", "facesynthetics", "tfake", "sejong", "charlotte"] = Field(
-        "record", description="shards with all ground truth, or files as the data set of this name has them"
-    )
-    render_batch: int = Field(16, gt=0, description="pictures of 128 x 128 that are marched together")
+class WorldPlan:
+    """The pictures of a world job, which is its own plan: row k is a function of the job and k alone."""
+
+    def __init__(self, out: Storage, job: WorldJob, digest: str) -> None:
+        self.out, self.job, self.digest = out, job, digest
 
     @property
-    def person(self) -> int:
-        """Rows of one person in a row."""
-        return self.views * len(self.conditions)
-
-    @property
-    def rows(self) -> int:
-        """Rows of a full partition: whole people."""
-        return max(1, round(self.partition / self.person)) * self.person
+    def title(self) -> str:
+        """What the run is called."""
+        return f"world {self.job.domain}"
 
     @property
     def partitions(self) -> int:
-        return -(-self.count // self.rows)
+        """Number of partitions."""
+        return self.job.partitions
 
-    def rows_of(self, part: int) -> range:
-        return range(part * self.rows, min((part + 1) * self.rows, self.count))
+    @property
+    def samples(self) -> int:
+        """Number of pictures."""
+        return self.job.count
 
-    def picture(self, row: int) -> tuple[int, int, str]:
-        """Return (identity, view, condition) of a row: a person's views are neighbours, and so are a view's conditions.
-
-        A domain of few people (`people.count`) is walked through again with further views.
-        """
-        people = choose_identities(self)
-        turn, inside = divmod(row, self.person)
-        again, place = divmod(turn, len(people))
-        view, condition = divmod(inside, len(self.conditions))
-        return people[place], again * self.views + view, self.conditions[condition]
-
-    def recipe(self) -> Recipe:
-        """Return what decides a row: the job, its domain's file, and the columns; `count` does not."""
-        source = self.model_dump(mode="json", exclude={"count", "render_batch", "partition", "size"})
-        source |= {"domain_file": domain_digest(load_domain(self.domain, self.gap)), "columns": list(WORLD)}
-        return Recipe(
-            kind="world", source=source, size=self.size, layers=(), stages=(), encoding={}, partition=self.rows,
-            licence=LICENCES[0],
-        )  # fmt: skip
+    def rows(self, partition: int) -> int:
+        """Number of pictures of `partition`."""
+        return len(self.job.rows_of(partition))
 
 
-def choose_identities(job: WorldJob) -> range:
-    """Return the people that a job draws."""
-    everyone = splits.identities(job.split)[job.first :]
-    if not everyone:
-        raise UserError(f"split {job.split} has no person {job.first}")
-    return everyone[: load_domain(job.domain, job.gap).people.count or None]
+def write_world_plan(job: WorldJob, out: Storage) -> WorldPlan:
+    """Return the plan of a job, whose output `out` becomes.
+
+    Raises:
+        UserError: the split has no such person, the domain no thermal picture for the layout, or `out` holds another job, or
+            ends in a shard that is not full and cannot grow.
+    """
+    # The people and pictures that are asked for must exist.
+    choose_identities(job)
+    thermal = load_domain(job.domain, job.gap).capture.thermal
+    if thermal == "none" and job.layout not in ("record", "facesynthetics"):
+        raise UserError(
+            f"domain {job.domain} has no thermal picture: it fills --layout facesynthetics, not {job.layout}"
+        )
+    recipe = recipe_for(job)
+    claim(out, recipe, None, job.model_dump(mode="json"))
+    # A last partition that was short would have to become longer.
+    for partition, record in read_commits(out).items():
+        if partition < job.partitions and record.rows != (rows := len(job.rows_of(partition))):
+            raise UserError(
+                f"{out.uri} ends in a part shard ({record.rows} of {rows} rows) and cannot grow: give a count that is a "
+                f"multiple of {job.partition_rows} from the start, or another --out"
+            )
+    return WorldPlan(out, job, recipe.digest)
 
 
-def world_of(out: Storage) -> tuple[WorldJob, str] | None:
+def read_world(out: Storage) -> tuple[WorldJob, str] | None:
     """Return (job, digest) of the rendered rows in `out`, None for rows of another kind."""
     try:
         run = read_run(out)

@@ -25,8 +25,8 @@ from models.synthworld.render.capture import ThermalPicture, annotate, capture
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.ranges import Domain
 from models.temperature import from_centikelvin, to_centikelvin
+from pipelines.config.world import WorldJob, choose_identities
 from pipelines.pictures.codecs import decode, encode_jpeg, encode_png, encode_png_rgb
-from pipelines.plan.world import WorldJob, choose_identities
 from pipelines.readers.charlotte import SLOTS
 from pipelines.readers.tfake import DENSE, NPZ
 from pipelines.readers.unpickle import npz_of

@@ -12,7 +12,7 @@ from models.card import Card, history
 from models.errors import UserError
 from models.training.loop import start
 from models.weights.store import SEAL, seal
-from pipelines.plan.world import world_of
+from pipelines.plan.world import read_world
 from pipelines.run.provenance import hardware
 from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
@@ -77,7 +77,7 @@ def described(uris: str) -> str:
 
 
 def _described(uri: str) -> str:
-    found = world_of(Storage(uri))
+    found = read_world(Storage(uri))
     if found is None:
         return shown(uri)
     job, digest = found

@@ -20,7 +20,7 @@ from pipelines import landmarks, train, world
 from pipelines.config.gather import GatherJob
 from pipelines.config.request import load_thermalize
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.plan.world import WorldJob
+from pipelines.config.world import WorldJob
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:

@@ -134,9 +134,9 @@ def test_a_row_group_is_read_once_for_its_pictures(
     )  # two at once may both read it
     masks = pa.array([cv2.imencode(".png", mask())[1].tobytes()] * 6, pa.binary())
     plan = planned(images=parquet(tmp_path / "six", 6, classes=masks), masks="")
-    thermalize_plan._row_group.cache_clear()
+    thermalize_plan._read_row_group.cache_clear()
     assert set(plan.partition(0)["reject"]) == {""}
-    assert thermalize_plan._row_group.cache_info().misses == 1
+    assert thermalize_plan._read_row_group.cache_info().misses == 1
 
 
 def test_parquet_files_without_a_row_are_refused(tmp_path: Path, planned: Callable[..., ThermalizePlan]) -> None:

@@ -11,12 +11,14 @@ import pytest
 from models.errors import UserError
 from models.synthworld.sampling import splits
 from pipelines import world
+from pipelines.config.world import WorldJob
 from pipelines.pictures.codecs import decode
+from pipelines.plan.world import recipe_for, write_world_plan
 from pipelines.rows.schema import SEEN, WORLD
 from pipelines.rows.shards import Shards
 from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
-from pipelines.world import WorldJob, commit_shard, write_plan
+from pipelines.world import commit_shard
 
 
 def test_rows_walk_through_people_views_and_conditions() -> None:
@@ -37,33 +39,33 @@ def test_few_people_are_seen_again_with_further_views() -> None:
 
 def test_partitions_hold_whole_people_and_all_rows() -> None:
     job = WorldJob(domain="portrait", split="test", count=70, views=3, conditions=("warm", "cold"), partition=16)
-    assert job.rows == 18
+    assert job.partition_rows == 18
     assert [row for part in range(job.partitions) for row in job.rows_of(part)] == list(range(70))
 
 
 def test_the_digest_ignores_the_count_alone() -> None:
     job = WorldJob(domain="portrait", split="test", count=70)
-    assert job.model_copy(update={"count": 700}).recipe().digest == job.recipe().digest
+    assert recipe_for(job.model_copy(update={"count": 700})) == recipe_for(job)
     for change in ({"size": 64}, {"gap": 0.5}, {"domain": "lab"}, {"views": 2}, {"first": 3}):
-        assert job.model_copy(update=change).recipe().digest != job.recipe().digest
+        assert recipe_for(job.model_copy(update=change)).digest != recipe_for(job).digest
 
 
 def test_another_world_and_a_part_shard_are_refused(tmp_path: Path) -> None:
     job = WorldJob(domain="portrait", split="test", count=10, views=1, partition=4)
     storage = Storage(tmp_path)
-    assert write_plan(job, storage).partitions == 3
+    assert write_world_plan(job, storage).partitions == 3
     with pytest.raises(UserError, match="no person 100000"):
-        write_plan(WorldJob(domain="portrait", split="test", count=1, first=100_000), Storage(tmp_path / "x"))
+        write_world_plan(WorldJob(domain="portrait", split="test", count=1, first=100_000), Storage(tmp_path / "x"))
     with pytest.raises(
         UserError, match="domain fake has no thermal picture: it fills --layout facesynthetics, not sejong"
     ):
-        write_plan(WorldJob(domain="fake", split="test", count=1, layout="sejong"), Storage(tmp_path / "y"))
+        write_world_plan(WorldJob(domain="fake", split="test", count=1, layout="sejong"), Storage(tmp_path / "y"))
     commit_shard(filler(job, 2), job, storage)
-    assert write_plan(job, storage).samples == 10
+    assert write_world_plan(job, storage).samples == 10
     with pytest.raises(UserError, match=r"belongs to another run; what differs: size: 128 -> 64"):
-        write_plan(job.model_copy(update={"size": 64}), storage)
+        write_world_plan(job.model_copy(update={"size": 64}), storage)
     with pytest.raises(UserError, match=r"part shard \(2 of 4 rows\).*multiple of 4"):
-        write_plan(job.model_copy(update={"count": 20}), storage)
+        write_world_plan(job.model_copy(update={"count": 20}), storage)
 
 
 def test_the_writer_takes_whole_partitions_only(tmp_path: Path) -> None:

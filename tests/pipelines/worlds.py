@@ -8,11 +8,13 @@ import pytest
 from pyarrow import feather
 
 from pipelines.config.profile import Group, Profile
+from pipelines.config.world import WorldJob
+from pipelines.plan.world import write_world_plan
 from pipelines.rows.encode import encode_parquet
 from pipelines.rows.schema import RECORD, arrow_schema
 from pipelines.storage.commits import Commit, commit, write_shard
 from pipelines.storage.uri import Storage
-from pipelines.world import Renderer, WorldJob, commit_shard, write_plan
+from pipelines.world import Renderer, commit_shard
 from tests.once import make_once
 
 JOB = WorldJob(
@@ -42,7 +44,7 @@ def render_once(factory: pytest.TempPathFactory) -> list[pa.Table]:
 def write(folder: Path, blocks: list[pa.Table], job: WorldJob = JOB) -> str:
     """Write the rendered blocks of a job into `folder`, as Ray Data's last stage does; returns the folder."""
     storage = Storage(folder)
-    write_plan(job, storage)
+    write_world_plan(job, storage)
     for block in blocks:
         commit_shard(block, job, storage)
     return storage.uri

@@ -1,4 +1,4 @@
-"""How many people a distribution of embeddings holds at a distance from each other, told before they are all drawn.
+"""How many people a distribution of embeddings holds at a distance from each other, estimated before they are all drawn.
 
 People are y / |y| of y = m + L z, z standard normal: an ellipsoid of directions. Two questions are answered of it: whether
 any two of n are ever too near, by a bound (then nobody has to be compared), and about how many find room, by trying with

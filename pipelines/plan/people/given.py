@@ -1,4 +1,4 @@
-"""People who are given: embeddings, and perhaps words, from a Parquet file or a folder of them, a block at a time."""
+"""People from a Parquet file or a folder of them, read a block at a time: embeddings, and words where there are any."""
 
 import contextlib
 import hashlib
@@ -54,8 +54,8 @@ class GivenPeople:
                 raise UserError(f"{uri} has no column {column!r}; it has {', '.join(schema.names)}.")
         self.columns = [name for name in ("identity_id", "embedding", "attributes", "reason") if name in schema.names]
         if bundle:
-            _same_recogniser(schema.metadata or {}, uri, bundle, parts)
-        self._digests = self._checked()
+            _check_recogniser(schema.metadata or {}, uri, bundle, parts)
+        self._digests = self._check_people()
 
     def __len__(self) -> int:
         return len(self._digests) // DIGEST
@@ -67,6 +67,7 @@ class GivenPeople:
     def blocks(self, start: int, stop: int) -> Iterator[list[Identity]]:
         """Yield people [start, stop) in order."""
         for rows in self._rows():
+            # The part of this block that lies in [start, stop).
             first, last = max(0, start - rows.first), stop - rows.first
             yield [
                 Identity(name, embedding, given, self.reference.words(embedding) if self.reference else {})
@@ -77,13 +78,13 @@ class GivenPeople:
 
     def _files(self) -> tuple[list[str], pa.Schema]:
         """Return the files and what columns they have."""
-        with self._told():
+        with self._explain_errors():
             found = ds.dataset(self.storage.path(), filesystem=self.storage.arrow, format="parquet")
             return list(found.files), found.schema
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Raise what goes wrong in reading as one message."""
+    def _explain_errors(self) -> Iterator[None]:
+        """Raise what goes wrong in reading, inside the block, as one message."""
         try:
             yield
         except FileNotFoundError:
@@ -93,9 +94,9 @@ class GivenPeople:
                 raise fault(error, self.uri, "read") from error
             raise UserError(f"{self.uri} is no readable Parquet file: {error}") from None
 
-    def _checked(self) -> bytes:
+    def _check_people(self) -> bytes:
         """Return `DIGEST` bytes of each person. Raises a UserError where something is wrong with one, or with the number."""
-        # Each person: who they are, once, and what stands for them.
+        # Each person has a name of their own, and a digest that stands for them.
         names, digests = set[str](), bytearray()
         for rows in self._rows():
             for row, (name, raw, given) in enumerate(zip(rows.names, rows.raw, rows.given), rows.first):
@@ -108,7 +109,7 @@ class GivenPeople:
                 names.add(name)
                 words = json.dumps(given, sort_keys=True) if given else ""
                 digests += hashlib.blake2b(raw.tobytes() + f"{name}\0{words}".encode(), digest_size=DIGEST).digest()
-        # All of them: as many as are wanted.
+        # There are as many as are wanted.
         if not names:
             raise UserError(f"{self.uri} holds no identity.")
         if self.count is not None and len(names) < self.count:
@@ -121,35 +122,36 @@ class GivenPeople:
         """Yield the rows that are people, up to `count` of them, checked but for their names."""
         first = 0
         for name in self.files:
-            with self._told(), self.storage.arrow.open_input_file(name) as source:
+            with self._explain_errors(), self.storage.arrow.open_input_file(name) as source:
                 # Pages as they are needed, and let go: a row group may hold all of a large file.
                 file = pq.ParquetFile(source, buffer_size=2**20, pre_buffer=False)
                 for batch in file.iter_batches(BLOCK, columns=self.columns):
-                    found = self._people(batch, first)
+                    found = self._take_people(batch, first)
                     if found.names:
                         yield found
                     first += len(found.names)
                     if first == self.count:
                         return
 
-    def _people(self, batch: pa.RecordBatch, first: int) -> "FileRows":
+    def _take_people(self, batch: pa.RecordBatch, first: int) -> "FileRows":
         """Return the rows of a batch that are people, no more than are still wanted."""
-        # Who is one: rows without a reason against it.
+        # Rows with a reason against them are no people.
         if "reason" in self.columns:
             reason = batch.column("reason")
             batch = batch.filter(pc.or_(pc.is_null(reason), pc.equal(reason.cast(pa.string()), "")))
         if self.count is not None:
             batch = batch.slice(0, self.count - first)
         names = ["" if name is None else str(name) for name in batch.column("identity_id").to_pylist()]
-        # What is given with them.
-        told = batch.column("attributes").to_pylist() if "attributes" in self.columns else [None] * len(names)
-        given = [_given(words, name) for words, name in zip(told, names)]
-        # Their embeddings: all at once where nothing is wrong with any, else one by one to say with which.
-        raw = _vectors(batch.column("embedding"))
+        # The words that are given with each.
+        texts = batch.column("attributes").to_pylist() if "attributes" in self.columns else [None] * len(names)
+        given = [_parse_words(words, name) for words, name in zip(texts, names)]
+        # Their embeddings: all at once where nothing is wrong with any.
+        raw = _read_vectors(batch.column("embedding"))
         if raw is not None and (abs(raw) <= HUGE).all():  # nor is NaN
             lengths = np.array([np.sqrt(row.dot(row)) for row in raw], np.float32)
             if (lengths >= 1e-6).all():
                 return FileRows(first, names, raw, raw / lengths[:, None], given)
+        # Else one by one, to say which is wrong.
         where = [f"{self.uri}: identity {name!r} (row {row})" for row, name in enumerate(names, first)]
         values = batch.column("embedding").to_pylist()
         embeddings = np.array([check_embedding(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
@@ -166,8 +168,9 @@ class FileRows(NamedTuple):
     given: list[dict[str, str]]
 
 
-def _vectors(column: pa.Array) -> np.ndarray | None:
+def _read_vectors(column: pa.Array) -> np.ndarray | None:
     """Return float32 [N, 512] of a column of lists of 512 numbers; None where it, or a value in it, is something else."""
+    # The column must hold lists, as many numbers in all as they would have, and none empty.
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         return None
@@ -175,12 +178,13 @@ def _vectors(column: pa.Array) -> np.ndarray | None:
     whole = not column.null_count and not values.null_count and len(values) == len(column) * SIZE
     if not whole or not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
         return None
+    # Then no list is shorter than another either.
     if len(column) and pc.min(pc.list_value_length(column)).as_py() != SIZE:
         return None
     return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, SIZE)
 
 
-def _same_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, parts: Mapping[str, str] | None) -> None:
+def _check_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, parts: Mapping[str, str] | None) -> None:
     """Raise a UserError if a file's metadata say that its embeddings come from another recogniser than `bundle`'s."""
     made = facts.get(RECOGNISER.encode())
     if made is None:
@@ -194,7 +198,7 @@ def _same_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, par
         )
 
 
-def _given(value: Any, name: str) -> dict[str, str]:
+def _parse_words(value: Any, name: str) -> dict[str, str]:
     """Return the words of `value`: JSON text, a struct as a dict or a map as pairs; what is null is not given."""
     try:
         found = json.loads(value) if isinstance(value, str) and value else dict(value or {})

@@ -1,4 +1,4 @@
-"""The people of a job: a person as an embedding and words, and the distribution that a bundle's recogniser showed of people."""
+"""A person as an embedding and words, and the distribution of people that a bundle's recogniser showed."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,6 +83,7 @@ class Reference:
         """Return the normal numbers float32 [N, K] that candidates `indices` are made of."""
         import torch
 
+        # A generator's stream per candidate, so that nobody depends on who is drawn beside them.
         own = torch.Generator()
         seeds = (seed_of(seed, "identity", index) for index in indices)
         drawn = [torch.randn(len(self.scales), generator=own.manual_seed(one)).numpy() for one in seeds]
@@ -129,6 +130,7 @@ def recogniser_of(bundle: Bundle, parts: Mapping[str, str] | None = None) -> str
 
 def check_embedding(values: Sequence[float] | None, where: str) -> np.ndarray:
     """Return the embedding `values` at length one, float32 [512]; a UserError that begins with `where` if it is none."""
+    # Any list of numbers may come from a file or a request.
     try:
         embedding = np.asarray(values if values is not None else [], np.float32)
     except (ValueError, TypeError):
@@ -137,6 +139,7 @@ def check_embedding(values: Sequence[float] | None, where: str) -> np.ndarray:
         raise UserError(f"{where}: its embedding has {embedding.size} values instead of {SIZE}.")
     if not np.isfinite(embedding).all():
         raise UserError(f"{where}: its embedding has values that are not finite.")
+    # Large values are scaled down first, so that their squares do not overflow.
     if (largest := np.abs(embedding).max()) > HUGE:
         embedding = embedding / largest
     if np.linalg.norm(embedding) < 1e-6:

@@ -1,4 +1,4 @@
-"""People who do not exist, drawn from a reference distribution, any two of them a minimum angle apart.
+"""People who do not exist, drawn from a distribution of embeddings, any two of them a minimum angle apart.
 
 Candidates are drawn in a fixed order, and one is taken unless it is too near to somebody who was: asking for more keeps the
 first. They are compared in as many numbers as the distribution has directions, not in the embedding's 512, and not at all
@@ -93,7 +93,7 @@ def choose_candidates(reference: Reference, count: int, minimum_angle: float, se
         return float(reference.sample(seed, one) @ reference.sample(seed, other))
 
     # Else one after the other, until all are there or hardly anybody finds room.
-    limit, told, capacity = float(np.cos(np.radians(minimum_angle))), 0, None
+    limit, room, capacity = float(np.cos(np.radians(minimum_angle))), 0, None
     crowd = Crowd(draw, limit, exactly)
     while len(crowd.chosen) < count and crowd.refused <= PATIENCE:
         before = len(crowd.chosen)
@@ -102,12 +102,12 @@ def choose_candidates(reference: Reference, count: int, minimum_angle: float, se
         if capacity is None and before >= EARLY and len(crowd.chosen) - before < BLOCK / 2:
             capacity = directions.capacity()
             if capacity.at(minimum_angle) * DOUBT < count:
-                told = max(int(capacity.at(minimum_angle)), len(crowd.chosen))
+                room = max(int(capacity.at(minimum_angle)), len(crowd.chosen))
                 break
-    # What is said when they do not.
+    # Too few: the message names an angle that would do, where one can be estimated.
     if len(crowd.chosen) < count:
-        found = f"about {told}" if told else f"only {len(crowd.chosen)}"
-        why = "" if told else f" ({PATIENCE} candidates in a row were too near)"
+        found = f"about {room}" if room else f"only {len(crowd.chosen)}"
+        why = "" if room else f" ({PATIENCE} candidates in a row were too near)"
         lower = f" to {capacity.angle(count):g}" if capacity else ""
         raise UserError(
             f"{found} of {count} identities are {minimum_angle:g} degrees apart in this bundle's reference "
@@ -175,15 +175,17 @@ class Crowd:
         """Judge a further block of candidates, up to the one who makes `count` or has had too many refused before it."""
         block = self.draw(self.seen, BLOCK)
         open_, doubts = self._compare(block)
-        # Those who are left are judged in order, beside each other.
+        # Those who are clear of all before this block are judged in order, also against each other.
         among, taken = block[open_] @ block[open_].T, list[int]()
         near = np.zeros(len(open_), bool)
         last = -1 - self.refused
         for row, place in enumerate(open_):
+            # Whoever is too near to somebody is refused; where it is too close to call, by their embeddings.
             if near[row] or any(self._near(self.seen + int(place), other) for other in doubts.get(int(place), ())):
                 continue
             if place - last - 1 > PATIENCE:
                 break
+            # The next one is taken, and those behind who are near to it are marked.
             last = int(place)
             taken.append(last)
             self.chosen.append(self.seen + last)
@@ -193,13 +195,14 @@ class Crowd:
             for later in np.flatnonzero(~near & (among[row] > self.limit - self.margin)):
                 if later > row:
                     doubts.setdefault(int(open_[later]), []).append(self.seen + last)
-        # What is remembered for the next block.
+        # The next block goes on from here.
         self.refused = BLOCK - 1 - last
         self.seen += BLOCK
         self._keep(block[taken])
 
     def _compare(self, block: np.ndarray) -> tuple[np.ndarray, dict[int, list[int]]]:
         """Return the places of a block that are clear of all who are taken, and with whom of them it is too close to call."""
+        # Chunk by chunk of those who were taken, fewer and fewer are still clear.
         open_, doubts, first = np.arange(len(block)), dict[int, list[int]](), 0
         for chunk in self._chunks:
             cosines = block[open_] @ chunk.T

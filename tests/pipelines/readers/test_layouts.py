@@ -25,9 +25,9 @@ from models.synthworld.render.capture import annotate, capture
 from models.synthworld.sampling.domain import load_domain
 from models.temperature import UNITS, from_centikelvin, from_unit, to_centikelvin
 from pipelines.config.gather import GatherJob
+from pipelines.config.world import WorldJob
 from pipelines.pictures.codecs import decode
 from pipelines.pictures.open import BadPicture
-from pipelines.plan.world import WorldJob
 from pipelines.readers import layout_of, list_files, list_items, read_row
 from pipelines.readers.item import Item, Sample
 from pipelines.readers.shape import make_row
