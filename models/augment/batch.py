@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 class Geometry(BaseModel):
-    """Ranges of a random similarity transform. Shifts are in fractions of the picture's side."""
+    """Ranges of a random similarity transform.
+
+    rotation: degrees. scale: factor on the size. shift: share of the picture's side. flip: probability.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,7 +24,11 @@ class Geometry(BaseModel):
 
 
 class Photometry(BaseModel):
-    """Ranges of random changes of light, colour and sharpness, on pictures in [0, 1]."""
+    """Ranges of random changes of light, colour and sharpness, on pictures in [0, 1].
+
+    brightness, contrast, saturation: factors of 1 +- this. grey (no colour), blur: probabilities. noise: largest standard
+    deviation.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,9 +60,11 @@ class RowDraws:
 
 def draw_transforms(geometry: Geometry, draws: RowDraws) -> tuple[Tensor, Tensor]:
     """Draw a transform per row: sampling matrices float32 [B, 2, 3] for `warp`, and which rows are flipped, bool [B]."""
+    # Sampling runs from the result to the source: a larger face is a smaller scale.
     angle = draws.uniform(-geometry.rotation, geometry.rotation) * math.pi / 180
     scale = 1 / draws.uniform(*geometry.scale)
     flipped = draws.uniform() < geometry.flip
+    # The sampling grid goes from -1 to 1: a side is 2.
     reach = 2 * geometry.shift
     shift = torch.stack([draws.uniform(-reach, reach), draws.uniform(-reach, reach)], dim=-1)
     cos, sin = scale * angle.cos(), scale * angle.sin()
@@ -72,6 +81,7 @@ def warp(pictures: Tensor, matrices: Tensor, *, nearest: bool = False) -> Tensor
 
 
 def _soften(pictures: Tensor) -> Tensor:
+    """Return pictures [B, 3, H, W] blurred by two 3 x 3 means (a standard deviation of about 1.2 px)."""
     for _ in range(2):
         pictures = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return pictures
@@ -83,11 +93,14 @@ def relight(pictures: Tensor, photometry: Photometry, draws: RowDraws) -> Tensor
     def factor(spread: float) -> Tensor:
         return draws.uniform(1 - spread, 1 + spread).view(-1, 1, 1, 1)
 
+    # Contrast about the mean, brightness of the mean.
     mean = pictures.mean(dim=(1, 2, 3), keepdim=True)
     out = (pictures - mean) * factor(photometry.contrast) + mean * factor(photometry.brightness)
+    # Saturation, or no colour at all.
     grey = out.mean(dim=1, keepdim=True)
     coloured = (draws.uniform() >= photometry.grey).float().view(-1, 1, 1, 1)
     out = grey + (out - grey) * factor(photometry.saturation) * coloured
+    # Sharpness and noise.
     blurred = (draws.uniform() < photometry.blur).view(-1, 1, 1, 1)
     out = torch.where(blurred, _soften(out), out)
     level = draws.uniform(0.0, photometry.noise).view(-1, 1, 1, 1)

@@ -33,6 +33,7 @@ def compose(picture: np.ndarray, box: np.ndarray, points: np.ndarray, side: int,
     the canvas; the rest hold none, but pieces and shuffled tiles of the picture.
     """
     rng = np.random.default_rng(int(seed))
+    # What it shall show, and its ground: textured, or flat (black or the grey of a letterbox).
     kind = rng.choice(3, p=(0.46, 0.4, 0.14))
     canvas = Canvas(
         paint_texture(side, rng)
@@ -42,6 +43,7 @@ def compose(picture: np.ndarray, box: np.ndarray, points: np.ndarray, side: int,
         np.zeros((FACES, 5, 2), np.float32),
         np.zeros(FACES, bool),
     )
+    # One portrait, pasted faces, or decoys.
     if kind == 0:
         _place_portrait(canvas, picture, box, points, rng)
     elif kind == 1:
@@ -49,6 +51,7 @@ def compose(picture: np.ndarray, box: np.ndarray, points: np.ndarray, side: int,
             _paste(canvas, index, picture, box, points, rng)
     else:
         _paste_decoys(canvas.picture, picture, box, rng)
+    # Light, sharpness and noise of the whole.
     canvas.picture = vary_tone(canvas.picture, rng, ToneRanges())
     if rng.random() < 0.2:
         canvas.picture = cv2.GaussianBlur(canvas.picture, (0, 0), float(rng.uniform(0.4, 1.2)))
@@ -63,11 +66,13 @@ def _place_portrait(
     """Fill the canvas with the whole picture, nearly in place; letterbox a fifth of them (black right or below)."""
     side = canvas.picture.shape[0]
     scale = side / picture.shape[0]
+    # Letterbox: smaller, at the upper left, black elsewhere.
     if rng.random() < 0.2:
         canvas.picture[:] = 0
         matrix = np.array([[scale * rng.uniform(0.5, 1.0), 0, 0], [0, 0, 0]])
         matrix[1, 1] = matrix[0, 0]
     else:
+        # Else nearly in place: scaled, turned and shifted a little.
         scale *= float(np.exp(rng.uniform(-0.35, 0.5)))
         matrix = cv2.getRotationMatrix2D((picture.shape[1] / 2, picture.shape[0] / 2), rng.uniform(-12, 12), scale)
         matrix[:, 2] += side / 2 - np.array(picture.shape[1::-1]) / 2 + rng.uniform(-0.12, 0.12, 2) * side
@@ -79,10 +84,12 @@ def _paste(
 ) -> None:
     """Paste the head, or the picture's whole rectangle, with its face at a size drawn over all octaves."""
     side = canvas.picture.shape[0]
+    # A size drawn evenly over octaves.
     face = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
     scale = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(side * 0.95)))) / max(face, 1.0)
     middle = (box[:2] + box[2:]) / 2
     matrix = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), rng.uniform(-15, 15), scale)
+    # A place where it lies within the canvas, clear of the faces that are there: else it is left out.
     reach = scale * face * 0.55
     low, high = min(reach, side / 2), max(side - reach, side / 2)
     centre = rng.uniform(low, high, 2)
@@ -91,6 +98,7 @@ def _paste(
     if len(taken) and (gap < reach * 1.4 + (taken[:, 2:] - taken[:, :2]).max(axis=1) * 0.75).any():
         return
     matrix[:, 2] += centre - middle
+    # Sometimes only the head, with a soft edge.
     mask = None
     if rng.random() < 0.6:
         mask = np.zeros(picture.shape[:2], np.uint8)
@@ -114,6 +122,7 @@ def _place(
 
     mask: uint8 [H, W], how much of each pixel to lay over the canvas; None for the whole rectangle.
     """
+    # Mirror.
     if rng.random() < 0.5:
         width = picture.shape[1]
         picture, mask = picture[:, ::-1], mask[:, ::-1] if mask is not None else None
@@ -130,6 +139,7 @@ def _place(
         box, points = box * np.tile(shrink, 2), points * shrink
         matrix = matrix @ np.diag([1 / shrink[0], 1 / shrink[1], 1.0])
     _warp_onto(canvas.picture, np.ascontiguousarray(picture), mask, from_centres(matrix))
+    # Write down where the face lies, and whether more than 60 % of its box show.
     placed = _warp_box(box, matrix)
     shown = np.clip(placed, 0, side)
     area = max(float((placed[2:] - placed[:2]).prod()), 1e-6)
@@ -144,10 +154,12 @@ def _warp_onto(canvas: np.ndarray, picture: np.ndarray, mask: np.ndarray | None,
     if mask is None:
         cv2.warpAffine(picture, matrix, (side, side), dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
         return
+    # The rectangle of the canvas that the picture reaches.
     height, width = picture.shape[:2]
     corners = move_points(np.array([[0, 0], [width, 0], [0, height], [width, height]]), matrix)
     low = np.clip(np.floor(corners.min(axis=0)), 0, side - 1).astype(int)
     high = np.clip(np.ceil(corners.max(axis=0)) + 1, low + 1, side).astype(int)
+    # Blend in it by the mask, in whole numbers.
     moved = matrix.copy()
     moved[:, 2] -= low
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
@@ -171,10 +183,12 @@ def _paste_decoys(canvas: np.ndarray, picture: np.ndarray, box: np.ndarray, rng:
     face = picture[y0 : max(y1, y0 + 16), x0 : max(x1, x0 + 16)]
     if face.shape[0] < 16 or face.shape[1] < 16:
         return
+    # A piece of the face, magnified over all of the canvas.
     if rng.random() < 0.6:
         height, width = max(face.shape[0] // 4, 4), max(face.shape[1] // 4, 4)
         top, left = rng.integers(0, face.shape[0] - height), rng.integers(0, face.shape[1] - width)
         canvas[:] = cv2.resize(face[top : top + height, left : left + width], (side, side))
+    # Its 16 tiles in random order, pasted at some places.
     for _ in range(int(rng.integers(1, 4))):
         tile = face.shape[0] // 4, face.shape[1] // 4
         tiles = [
@@ -189,12 +203,14 @@ def _paste_decoys(canvas: np.ndarray, picture: np.ndarray, box: np.ndarray, rng:
 
 def paint_texture(side: int, rng: np.random.Generator) -> np.ndarray:
     """Return a background uint8 [side, side, 3]: noise of several octaves, then some ellipses, rectangles and lines."""
+    # Noise of five octaves about a colour.
     base = np.zeros((1, 1, 3), np.float32) + rng.uniform(20, 235, 3).astype(np.float32)
     for octave in range(1, 6):
         cells = 2**octave
         grain = rng.standard_normal((cells, cells, 3), dtype=np.float32) * np.float32(rng.uniform(0, 60) / octave)
         base = cv2.resize(base, (cells, cells), interpolation=cv2.INTER_LINEAR) + grain
     out = cv2.resize(np.clip(base, 0, 255).astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
+    # Shapes on it.
     for _ in range(int(rng.integers(0, 8))):
         colour = rng.integers(0, 256, 3).tolist()
         start, end = rng.integers(0, side, 2).tolist(), rng.integers(0, side, 2).tolist()

@@ -9,7 +9,11 @@ from models.faces.align import CROP, crop, fit_similarities
 
 
 class CropAugmentation(BaseModel):
-    """Ranges and probabilities. Jitter of the points is in fractions of the distance between the eyes."""
+    """Ranges and probabilities.
+
+    point_jitter: standard deviation, in halves of the distance between the eyes. shift: px of the crop. rotation: degrees.
+    scale, contrast: factors of 1 +- this. brightness, cast: grey levels. The others are probabilities.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,17 +38,20 @@ def augment_crop(picture: np.ndarray, points: np.ndarray, seed: int, ranges: Cro
     Everything is drawn from `seed` alone.
     """
     rng = np.random.default_rng(int(seed))
+    # Alignment: jittered points, then a small rotation, scale and shift of the crop; mirrored half of the times.
     span = float(np.linalg.norm(points[1] - points[0]))
     noisy = points + rng.normal(0.0, ranges.point_jitter * max(span, 4.0) / 2, points.shape)
     matrix = _jitter_alignment(fit_similarities(noisy[None])[0], rng, ranges)
     out = crop(picture, matrix)
     if rng.random() < 0.5:
         out = out[:, ::-1]
+    # Light, sharpness, noise.
     out = vary_tone(out, rng, ToneRanges(ranges.grey, ranges.contrast, ranges.brightness, ranges.cast))
     if rng.random() < ranges.soften:
         out = _soften(out, rng)
     if rng.random() < ranges.noise:
         out = add_noise(out, rng.uniform(1.0, 8.0), rng)
+    # What covers the face: a rectangle, a hat, a mask.
     if rng.random() < ranges.occlusion:
         out = _occlude(out, rng)
     if rng.random() < ranges.headwear:
@@ -87,9 +94,11 @@ def _occlude(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _cover_with_cloth(crop: np.ndarray, rng: np.random.Generator, *, upper: bool) -> np.ndarray:
     """Cover hair and forehead, or mouth and chin, with a cloth of one colour under a slanted, bowed edge.
 
-    In an aligned crop the eyes lie at y = 52 and the mouth at 92. Who wears a hat in one view must be known without hair.
+    In an aligned crop the eyes lie at y = 52 and the mouth at 92. A person who wears a hat in one view must be recognised
+    without hair.
     """
     columns, rows = np.meshgrid(np.arange(CROP), np.arange(CROP))
+    # The edge of the cloth, slanted and bowed.
     level = rng.uniform(14, 36) if upper else rng.uniform(72, 88)
     bow = rng.uniform(-10, 10) * ((columns - CROP / 2) / (CROP / 2)) ** 2
     edge = level + rng.uniform(-0.12, 0.12) * (columns - CROP / 2) + bow

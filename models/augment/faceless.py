@@ -23,12 +23,13 @@ Colour = tuple[int, int, int]
 def augment_negative(
     picture: np.ndarray, classes: np.ndarray, side: int, rng: np.random.Generator, ranges: Augmentation
 ) -> np.ndarray:
-    """Return uint8 [side, side, 3] without a face. picture: the row's, [S, S, 3] visible or [S, S] thermal (see `crops`)."""
+    """Return uint8 [side, side, 3] without a face. picture: the row's, [S, S, 3] visible or [S, S] thermal (stretched)."""
     thermal = picture.ndim == 2
     if rng.random() < 0.15 and not (classes == IGNORE).any():  # a face that no mask shows cannot be covered
         turned = paint_back_of_head(picture, classes, rng)
         out = warp(turned, draw_affine(picture.shape[0], side, rng, ranges), side, replicate=bool(rng.random() < 0.5))
         return vary_photometry(out, rng, ranges)
+    # A texture, with or without things on it.
     out = paint_texture(side, rng)
     if rng.random() < 0.3:  # a plain wall
         out = cv2.GaussianBlur(out, (0, 0), side / 6)
@@ -41,10 +42,12 @@ def augment_negative(
 
 def paint_back_of_head(picture: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return `picture` with its face (ears stay) under hair: the person turned away."""
+    # Strands: noise stretched to the size of the picture.
     covered = _COVERED[classes]
     hair = picture[classes == HAIR]
     spread = rng.standard_normal((classes.shape[0] // 4, classes.shape[1] // 4), dtype=np.float32)
     strands = cv2.resize(spread, classes.shape[::-1], interpolation=cv2.INTER_CUBIC) * 12
+    # In the colour of the person's hair.
     if len(hair) > 20:
         colour = np.median(hair, axis=0)
     else:  # a bald head: the skin goes on
@@ -67,6 +70,7 @@ def paint_hand(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         cv2.line(mask, _to_pixel(start), _to_pixel(end), 255, max(1, round(thick)), cv2.LINE_AA)
         return end
 
+    # Palm and wrist.
     cv2.ellipse(
         mask,
         _to_pixel(at),
@@ -78,6 +82,7 @@ def paint_hand(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         -1,
     )
     segment(at, heading + math.pi, length * 0.6, length * 0.34)
+    # Four fingers, bent at one joint, and a thumb.
     spread = rng.uniform(0.1, 0.35)
     for k in range(4):
         angle = heading + (k - 1.5) * spread
@@ -95,6 +100,7 @@ def paint_radiator(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     width, height = rng.uniform(0.3, 1.0, 2) * side
     left, top = rng.uniform(-0.2, 0.7, 2) * side
     mask = np.zeros((side, side), np.uint8)
+    # Ribs, and a pipe along their upper and lower ends.
     count = int(rng.integers(4, 16))
     for k in range(count):
         x = left + width * (k + 0.2) / count
@@ -110,6 +116,7 @@ def paint_cup(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     at, size, _ = _draw_placement(side, rng)
     wide, tall, taper = size * rng.uniform(0.35, 0.6), size * rng.uniform(0.4, 0.8), rng.uniform(0.6, 1.0)
     mask = np.zeros((side, side), np.uint8)
+    # Handle and body.
     grip = at + np.array([rng.choice([-1, 1]) * wide, 0])
     cv2.ellipse(
         mask,
@@ -126,6 +133,7 @@ def paint_cup(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     )
     cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 255)
     out = _fill(canvas, mask, _draw_colour(rng), rng)
+    # What is in it has a colour of its own.
     rim = np.zeros((side, side), np.uint8)
     cv2.ellipse(
         rim, _to_pixel(at - np.array([0, tall / 2])), (_to_length(wide), _to_length(wide * 0.25)), 0, 0, 360, 255, -1
@@ -139,6 +147,7 @@ def paint_animal(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     at, size, _ = _draw_placement(side, rng)
     way = float(rng.choice([-1, 1]))
     mask = np.zeros((side, side), np.uint8)
+    # Body and legs.
     body = at + np.array([-way * size * 0.45, size * 0.25])
     cv2.ellipse(
         mask,
@@ -153,6 +162,7 @@ def paint_animal(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for k in (-0.35, -0.2, 0.25, 0.38):
         foot = body + np.array([k * size, size * rng.uniform(0.4, 0.55)])
         cv2.line(mask, _to_pixel(body + np.array([k * size, 0])), _to_pixel(foot), 255, max(1, round(size * 0.09)))
+    # Head, pointed ears, muzzle.
     radius = size * rng.uniform(0.18, 0.28)
     cv2.circle(mask, _to_pixel(at), _to_length(radius), 255, -1)
     for ear in (-1, 1):
@@ -162,6 +172,7 @@ def paint_animal(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     muzzle = at + radius * np.array([way * 0.5, 0.45])
     cv2.ellipse(mask, _to_pixel(muzzle), (_to_length(radius * 0.6), _to_length(radius * 0.4)), 0, 0, 360, 255, -1)
     out = _fill(canvas, mask, _draw_colour(rng), rng, grain=18)
+    # Eyes and nose.
     for x, y, r in ((-0.35, -0.2, 0.12), (0.35, -0.2, 0.12), (way * 0.75, 0.35, 0.15)):
         cv2.circle(out, _to_pixel(at + radius * np.array([x, y])), _to_length(radius * r), _draw_colour(rng), -1)
     return out
@@ -194,9 +205,11 @@ def _fill(
 
 
 def _to_pixel(point: object) -> tuple[int, int]:
+    """Return a point (x, y) in whole pixels."""
     x, y = np.rint(np.asarray(point, np.float64)).astype(int).tolist()
     return x, y
 
 
 def _to_length(value: float) -> int:
+    """Return a length in whole pixels, at least 1."""
     return max(1, round(value))

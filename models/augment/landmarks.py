@@ -70,15 +70,18 @@ class Crop(NamedTuple):
 
 def draw_affine(size: int, side: int, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
     """Return the affine [2, 3] from pixels of a `size` px picture to pixels of a `side` px crop: turn, shear, crop."""
+    # Turn and shear about the middle of the picture.
     angle = math.radians(rng.uniform(-ranges.rotation, ranges.rotation))
     slant = math.tan(math.radians(rng.uniform(-ranges.shear, ranges.shear)))
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, slant], [0.0, 1.0]])
+    # A window of some area and aspect, anywhere in the picture or around it.
     area, bend = rng.uniform(*ranges.area), math.log(ranges.aspect)
     ratio = math.exp(rng.uniform(-bend, bend) / 2)
     window = size * math.sqrt(area) * np.array([ratio, 1 / ratio])
     room = size - window  # negative: the picture lies somewhere inside the crop
     corner = np.minimum(room, 0) + np.abs(room) * rng.random(2)
+    # From the window to the crop.
     scale = np.diag(side / window)
     middle = np.full(2, size / 2)
     return np.hstack([scale @ turn, (scale @ (middle - turn @ middle - corner))[:, None]])
@@ -104,11 +107,13 @@ def augment_face(
     person. points: float32 [L, 2], pixels.
     """
     thermal = picture.ndim == 2
+    # Geometry: mirror, turn, shear, crop.
     if rng.random() < ranges.flip and len(points) == len(MIRROR_70):
         picture, person = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(person[:, ::-1])
         points = mirror_points(points, picture.shape[1], MIRROR_70)
     matrix = draw_affine(picture.shape[0], side, rng, ranges)
     out = warp(picture, matrix, side, replicate=rng.random() < 0.5)
+    # Background: replaced by a texture or by zero.
     behind = rng.random()
     textured = ranges.texture if thermal else ranges.rgb_texture
     if behind < textured + (ranges.zeroed if thermal else 0.0):
@@ -128,12 +133,19 @@ def vary_photometry(picture: np.ndarray, rng: np.random.Generator, ranges: Augme
 
 
 def _vary_thermal(grey: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+    """Return uint8 [S, S] blurred, shifted, weakened, inverted and with noise, each by chance.
+
+    Where the crop reaches beyond the picture (0), it is neither weakened nor inverted.
+    """
     values = _blur(grey, rng.uniform(0.01, ranges.thermal_blur)).astype(np.float32) / 255
+    # Offset of all values.
     if rng.random() < ranges.jitter[0]:
         values = values + rng.uniform(-ranges.jitter[1], ranges.jitter[1])
+    # Something hotter in the frame takes a part of the grey levels away.
     if ranges.gain:
         gain = 1 - rng.random() * ranges.gain
         values = np.where(grey > 0, values * gain + rng.random() * (1 - gain), values)
+    # Black-hot display.
     if rng.random() < ranges.inversion:
         values = np.where(grey > 0, 1 - values, values)
     if rng.random() < ranges.thermal_noise[0]:
@@ -142,6 +154,7 @@ def _vary_thermal(grey: np.ndarray, rng: np.random.Generator, ranges: Augmentati
 
 
 def _vary_visible(picture: np.ndarray, rng: np.random.Generator, ranges: Augmentation) -> np.ndarray:
+    """Return uint8 [S, S, 3] with another contrast, colour, sharpness, noise, or grey, each by chance."""
     if rng.random() < ranges.autocontrast:
         picture = stretch_channels(picture)
     picture = vary_colour(picture, rng, ranges.colour, ranges.hue)
@@ -157,5 +170,6 @@ def _vary_visible(picture: np.ndarray, rng: np.random.Generator, ranges: Augment
 
 
 def _blur(picture: np.ndarray, sigma: float) -> np.ndarray:
+    """Return a picture blurred by a standard deviation of `sigma` px of the published crop; as it is below 0.2 px."""
     sigma *= picture.shape[0] / PUBLISHED_SIDE
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma)) if sigma > 0.2 else picture

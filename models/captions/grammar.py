@@ -53,9 +53,11 @@ def write_caption(attributes: Mapping[str, str], seed: int) -> str:
     member on, and the groups are dealt out over the sentences. An accessory that is not there is not mentioned.
     """
     rng = random.Random(seed_of("caption", seed))
+    # Who it is.
     said = {name: value for name, value in statable(attributes).items() if value != UNSAID}
     pronoun, her = PRONOUNS.get(said.get("sex", ""), ("they", "their"))
     person = _person(said, rng)
+    # What is said of looks and doings; an expression can be either.
     hair = "hair" if "hair_style" in said or "hair_colour" in said else ""
     others = sorted(name for name in said if name not in (*PERSON, *LOOK, *WEAR, *DOING, *SETTING))
     look = [name for name in (*LOOK, *others) if name in said or name == hair]
@@ -64,19 +66,23 @@ def write_caption(attributes: Mapping[str, str], seed: int) -> str:
     if not its and "expression" in doing and rng.random() < 0.5:
         doing.remove("expression")
         look.append("expression")
+    # Words for each group.
     groups = {
         "look": _say_all(look, "its" if its else "with", said, rng),
         "wear": _say_all([name for name in WEAR if name in said], "wear", said, rng),
         "doing": _say_all(doing, "doing", said, rng),
     }
+    # Deal the groups out over the first and the following sentences.
     order = [name for name in groups if groups[name]]
     rng.shuffle(order)
     if its and "look" in order:  # "Her eyes are ..." cannot stand in the first sentence
         order.append(order.pop(order.index("look")))
     cut = rng.randint(1, len(order)) if order else 0
     cut = min(cut, len(order) - 1) if its and "look" in order else cut
+    # The setting closes one of them.
     setting = ", ".join(_say_all([name for name in SETTING if name in said], "setting", said, rng))
     early = cut == len(order) or rng.random() < 0.4
+    # Put it together.
     text = _first_sentence(person, {name: groups[name] for name in order[:cut]}, setting if early else "", rng)
     rest = {name: groups[name] for name in order[cut:]}
     text += _later_sentences(rest, pronoun, her, "" if early else setting, its)
@@ -113,6 +119,7 @@ def _say(name: str, frame: str, said: Mapping[str, str], rng: random.Random) -> 
 
 def _say_hair(frame: str, said: Mapping[str, str], rng: random.Random) -> str:
     """Return style and colour of the hair in one form; without a style the colour alone."""
+    # A word for the colour, and a form of the style that takes it.
     style, colour = said.get("hair_style", ""), said.get("hair_colour", "")
     word = rng.choice(HAIR_COLOURS.get(colour, (colour,)))
     forms = HAIR_STYLES.get(style, {"with": (f"{style} {{hair}} hair",), "its": (f"hair is {style} {{hair}}",)})[frame]
@@ -138,6 +145,7 @@ def _later_sentences(groups: Mapping[str, list[str]], pronoun: str, her: str, se
     verbs = {"look": has, "wear": wears, "doing": is_}
     told = [f"{verbs[name]} {_join(words)}" for name, words in groups.items() if not (its and name == "look")]
     text = ""
+    # One sentence of what the person has, wears and does, one of the looks.
     if told:
         text += f" {pronoun.capitalize()} {_join(told)}{', ' if setting else ''}{setting}."
     elif setting:

@@ -1,7 +1,7 @@
 """The one prompt of every caption model: a chat message that lists the attributes, one "- name: value" a line.
 
 A chat model from a hub reads the instruction; the starter's tokenizer carries `COMPACT_TEMPLATE`, which keeps the list
-alone and turns each line into one token. Both go through `apply_chat_template`, so the captioning stage knows no difference.
+alone and turns each line into one token. Both go through `apply_chat_template`, so the captioning stage treats both alike.
 """
 
 from collections.abc import Mapping

@@ -33,29 +33,35 @@ _TO = f"(?:to (?:the|{_HER}) )?"
 
 
 def _any(*words: str) -> str:
+    """Return a pattern for any of `words`."""
     return f"(?:{'|'.join(words)})"
 
 
 def _hair_colour(*words: str) -> str:
+    """Return a pattern for hair of a colour, before or after its noun."""
     said = _any(*words)
     return rf"{said}{_GAP}{_HAIR}|(?:hair(?:line)?|curls|bob|bun|ponytail|afro) (?:is|are)(?: [\w-]+,?){{0,3}}? {said}"
 
 
 def _skin(*words: str) -> str:
+    """Return a pattern for skin of a tone."""
     said = _any(*words)
     return rf"{said}(?:[ -]toned)?[ -](?:skin|skinned|complexion|complexioned)|(?:skin|complexion)(?: tone)? is {said}"
 
 
 def _eyes(*words: str) -> str:
+    """Return a pattern for eyes of a colour."""
     said = _any(*words)
     return rf"{said}[ -](?:eyes|eyed|irises)|(?:eyes|irises) are {said}"
 
 
 def _decade(*words: str) -> str:
+    """Return a pattern for an age in decades."""
     return rf"in {_HER} (?:early |late |mid-?)?{_any(*words)}"
 
 
 def _turn_patterns(side: str) -> dict[str, str]:
+    """Return the patterns of a head that turns to `side`."""
     turned, slightly = "(?:turn(?:ed|ing)|facing|looking|angled)", "(?:slightly|a little)"
     return {
         f"turned slightly {side}": rf"{turned} {slightly} {_TO}{side}|{slightly} {turned} {_TO}{side}",
@@ -184,6 +190,7 @@ def disagreements(text: str, attributes: Mapping[str, str]) -> dict[str, str]:
     """
     found, wrong = read_attributes(text), {}
     for name, value in statable(attributes).items():
+        # Words of the vocabulary are read back; others are looked for as they are.
         known = value in PATTERNS.get(name, {}) or (name in IMPLIED and value == UNSAID)
         if not known:
             said = value if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) else ""

@@ -20,9 +20,11 @@ VOCABULARY = 1280
 @lru_cache(maxsize=1)
 def caption_tokenizer(captions: int = 12_000) -> PreTrainedTokenizerFast:
     """Train the tokenizer on `captions` captions of the grammar (seconds; the same result every time)."""
+    # Bytes as the alphabet: any text can be written.
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    # The prompt's tokens are special, so that each is one.
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[PAD, END, CAPTION, *attribute_tokens()],
@@ -42,6 +44,7 @@ def caption_tokenizer(captions: int = 12_000) -> PreTrainedTokenizerFast:
 
 
 def _corpus(captions: int) -> Iterator[str]:
+    """Yield captions of the grammar, the same every time."""
     for k in range(captions):
         seed = seed_of("tokenizer", k)
         yield write_caption(draw_attributes(random.Random(seed)), seed)

@@ -53,8 +53,10 @@ def candidates(outputs: list[np.ndarray], row: int, size: tuple[int, int], scale
     """
     boxes, scores, points = [], [], []
     for index, stride in enumerate(STRIDES):
+        # The anchors of this stride that score enough.
         score = outputs[index][row, :, 0]
         chosen = np.flatnonzero(score >= least)
+        # Distances and offsets count from the anchor, in strides.
         centre = _centres(size[1], size[0], stride)[chosen]
         reach = outputs[index + 3][row, chosen] * stride
         offset = outputs[index + 6][row, chosen].reshape(-1, 5, 2) * stride
@@ -92,6 +94,7 @@ def suppress_overlaps(boxes: np.ndarray, overlap: float) -> list[int]:
     left = np.arange(len(boxes))
     keep: list[int] = []
     while left.size:
+        # The best of those left stays; who overlaps it too much goes.
         first, rest = left[0], left[1:]
         keep.append(int(first))
         corner = np.maximum(boxes[first, :2], boxes[rest, :2])

@@ -40,6 +40,7 @@ def verification(
     Each bootstrap round draws identities with replacement; a pair counts as often as both its people were drawn, and
     threshold and rate are computed anew.
     """
+    # Similarities of all pairs, and which are of one person.
     vectors = unit_vectors(embeddings)
     _, people = np.unique(identities, return_inverse=True)
     first, second = np.triu_indices(len(vectors), 1)
@@ -47,8 +48,10 @@ def verification(
     same = people[first] == people[second]
     if not same.any() or same.all():
         raise ValueError("verification needs at least two people and one person with two pictures")
+    # The rate itself.
     threshold = threshold_at(similarity[~same], far)
     tar = float((similarity[same] > threshold).mean())
+    # Its interval: impostor pairs are sorted once; a round then only changes how often each pair counts.
     order = np.argsort(-similarity[~same], kind="stable")
     ranked, left, right = similarity[~same][order], people[first][~same][order], people[second][~same][order]
     genuine, owner = similarity[same], people[first][same]
@@ -56,8 +59,10 @@ def verification(
     count = int(people.max()) + 1
     rates = []
     for _ in range(rounds):
+        # Draw people with replacement; a pair weighs as often as both its people were drawn.
         weight = np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float32)
         passed = np.cumsum(weight[left] * weight[right], dtype=np.float64)
+        # The similarity that a share `far` of the weight of impostor pairs exceeds.
         limit = ranked[min(int(np.searchsorted(passed, far * passed[-1], side="right")), len(ranked) - 1)]
         share = weight[owner]
         if share.sum() > 0:
@@ -94,6 +99,7 @@ def count_recalled(found: np.ndarray, truth: np.ndarray, at: float = 0.5) -> int
     """Return how many true boxes [T, 4] the found boxes [F, 4], best first, match one to one at IoU >= `at`."""
     if not len(found) or not len(truth):
         return 0
+    # Each found box, best first, takes the free true box that it overlaps most.
     overlaps = iou(found, truth)
     free = np.ones(len(truth), bool)
     for row in overlaps:

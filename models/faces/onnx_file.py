@@ -48,6 +48,7 @@ def _export(network: nn.Module, path: Path, example: torch.Tensor, axes: dict[st
             opset_version=17,
             dynamo=False,
         )
+    # Halve the weights, check, write again.
     model = onnx.load_model(str(path))
     store_half_precision(model)
     onnx.checker.check_model(model)

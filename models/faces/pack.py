@@ -49,6 +49,7 @@ class Pack:
         parts: list[list[Detections]] = [[] for _ in pictures]
         for size in sizes:
             for rows, missing in chunks(len(pictures), batch if self._batched else 1):
+                # Shorter batches are padded with their last picture.
                 boxed = [letterbox(picture, size) for picture in pictures[rows]]
                 outputs = self._detect(np.stack([p for p, _ in boxed] + [boxed[-1][0]] * missing))
                 for row, (_, scale) in enumerate(boxed):

@@ -39,6 +39,7 @@ def fit_principal(people: np.ndarray, explained: float) -> dict[str, np.ndarray]
 
 def fit_probe(embeddings: np.ndarray, words: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Fit softmax regression from unit embeddings [N, 512] to word indices [N] below `count`; returns weight and bias."""
+    # Weights and biases start at zero; L-BFGS goes all the way, in float64.
     features, targets = torch.from_numpy(embeddings).double(), torch.from_numpy(words).long()
     weight = torch.zeros(count, features.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
@@ -56,6 +57,7 @@ def fit_probe(embeddings: np.ndarray, words: np.ndarray, count: int) -> tuple[np
 
 def fit_ridge(embeddings: np.ndarray, measures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return weight float32 [M, 512] and bias [M] of the linear map from unit embeddings [N, 512] to measures [N, M]."""
+    # Centre both sides, solve the regularised normal equations, and put the means into the bias.
     centre, middle = embeddings.mean(0, dtype=np.float64), measures.mean(0, dtype=np.float64)
     x, y = embeddings - centre, measures - middle
     gram = x.T @ x / len(x) + RIDGE / x.shape[1] * np.eye(x.shape[1])
@@ -100,9 +102,11 @@ def fit(
     words: attribute -> word per row. Each probe is measured on every fifth person, who took no part in fitting it, beside
     the share of the commonest word (`<attribute>_prior`), and fitted again on all.
     """
+    # The distribution of people.
     people = mean_embeddings(embeddings, identity)
     tensors = fit_principal(people, explained)
     metrics = {"people": float(len(people)), "components": float(len(tensors["scales"]))}
+    # A probe for each attribute: measured on people held out, then fitted on all.
     held = np.isin(identity, np.unique(identity)[::5])
     for name, said in words.items():
         index = np.array([vocabulary[name].index(str(word)) for word in said])

@@ -21,13 +21,16 @@ def assign(boxes: Tensor, present: Tensor, height: int, width: int) -> tuple[Ten
     boxes: float [B, M, 4] px; present: bool [B, M]. An anchor answers for a face of about its size whose centre is
     near: within a fifth of the face, or 0.7 of the stride. Of two such faces, the nearer.
     """
+    # How far each anchor lies from the middle of each face, in shares of what is near enough.
     centres, strides, sizes = anchors(height, width)
     middle, extent = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).clamp(min=1)
     reach = torch.maximum(0.2 * extent[:, None], 0.7 * strides[None, :, None, None])
     offset = ((centres[None, :, None] - middle[:, None]).abs() / reach).amax(dim=-1)
+    # How many octaves its size is off; faces beyond all anchors belong to the outermost ones.
     smallest, largest = SIZES[0][0], SIZES[-1][-1]
     side = extent.prod(dim=-1).sqrt().clamp(smallest, largest)
     octaves = (torch.log2(side)[:, None] - torch.log2(sizes)[None, :, None]).abs()
+    # Of the faces that an anchor answers for, the nearest; what is nearly right is left out of the loss.
     near = (offset <= 1.5) & present[:, None]
     mine = (offset <= 1.0) & (octaves <= SAME_SIZE) & present[:, None]
     best = torch.where(mine, offset, torch.inf).min(dim=-1)
@@ -61,6 +64,7 @@ def detection_loss(
     """
     scores, distances, offsets = (torch.cat([part.float() for part in parts], 1) for parts in network.logits(pictures))
     with torch.autocast(pictures.device.type, enabled=False):
+        # Which anchors answer for a face, and for which.
         height, width = pictures.shape[-2:]
         centres, strides, _ = (value.to(pictures.device) for value in anchors(height, width))
         face, left_out = assign(boxes, present, height, width)
@@ -68,13 +72,16 @@ def detection_loss(
         chosen = face[row, anchor]
         count = max(len(row), 1)
         centre, stride = centres[anchor], strides[anchor, None]
+        # Boxes: found against true ones.
         reach = distances[row, anchor] * stride
         found = torch.cat([centre - reach[:, :2], centre + reach[:, 2:]], dim=1)
         truth = boxes[row, chosen]
         overlap, generalized = giou(found, truth)
+        # Scores: of all anchors, against the overlap.
         quality = torch.zeros(scores.shape[:2], device=scores.device)
         quality[row, anchor] = overlap.detach().clamp(min=0.5)
         classification = (quality_focal(scores[..., 0], quality) * ~left_out).sum() / count
+        # Points: error as a share of the face.
         side = (truth[:, 2:] - truth[:, :2]).prod(dim=1).sqrt().clamp(min=1)[:, None, None]
         located = offsets[row, anchor].view(-1, 5, 2) * stride[:, None] + centre[:, None]
         error = (located - points[row, chosen]) / side

@@ -1,4 +1,4 @@
-"""The faces stage: where is the face in a picture, and whose is it; for jobs and, picture by picture, for the service."""
+"""The faces stage: finds the face in each picture and embeds it; the service gives it single photographs of any size."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

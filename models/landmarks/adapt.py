@@ -1,7 +1,7 @@
 """Label adaptation: a landmark standard in, another out, learnt from coordinates alone (T-FAKE, section 3).
 
-The published facts name five fully connected layers and no pictures, and nothing else. Width, activation, normalisation and
-loss are our choice: points are centred and divided by the size of the face, ReLU between layers, mean squared error. Where
+The paper says five fully connected layers on coordinates alone. Width, activation, normalisation and loss are our choice:
+points are centred and divided by the size of the face, ReLU between layers, mean squared error. Where
 the target's points are known means of the source's (`standards.conversion_weights`), the layers learn what differs from that.
 """
 
@@ -47,6 +47,7 @@ class Adapter(nn.Module):
         for inside, out in pairwise(widths):
             layers += [nn.Linear(inside, out), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
+        # What is known of the target: the last layer starts at zero, so that the adapter starts there.
         known = conversion_weights(config.source, config.target)
         weights = torch.zeros(config.target, config.source) if known is None else torch.from_numpy(known).float()
         self.register_buffer("rule", weights, persistent=False)
@@ -111,6 +112,7 @@ def fit_adapter(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     given, wanted = (torch.from_numpy(np.asarray(v, np.float32)) for v in (source, target))
     for _ in range(steps):
+        # A batch of faces, each turned a little.
         rows = torch.randint(len(given), (min(64, len(given)),), generator=rng)
         angle = (torch.rand(len(rows), generator=rng) - 0.5) * (torch.pi / 6)
         turn = torch.stack(
@@ -155,6 +157,7 @@ def leave_subject_out(
     people = np.unique(subjects)
     out = np.zeros((len(source), config.target, 2), np.float32)
     for fold in range(min(folds, len(people))):
+        # Fit on the others, convert those that were left out.
         held = np.isin(subjects, people[fold::folds])
         model = fit_adapter(config, source[~held], target[~held], seed=fold, **options)
         out[held] = adapt_points(model, source[held])

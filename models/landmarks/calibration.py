@@ -1,4 +1,4 @@
-"""Is a landmarker as sure as it should be? Coverage, sharpness and risk against coverage, and the factor that mends it.
+"""How well a landmarker's variances fit its errors: coverage, sharpness, risk against coverage, and a factor that corrects them.
 
 A landmark's error is two numbers of the same normal distribution, so its squared distance over the variance is chi-square
 with two degrees of freedom: a share q of all points must lie within the circle of radius sqrt(-2 ln(1 - q)) deviations.

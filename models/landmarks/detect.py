@@ -81,8 +81,8 @@ class Detector:
     """Finds faces with a landmarker.
 
     threshold: mean variance, (crop units)^2, below which a window shows a face; T-FAKE's is 6e-4. margin: side of the crop
-    about a given box over the box's larger side. dtype: `bfloat16` looks
-    at all windows in it and at those that could be chosen in float32. batch: windows of one forward pass.
+    about a given box over the box's larger side. dtype: with `bfloat16` all windows are computed in it, and those that could
+    be chosen again in float32. batch: windows of one forward pass.
     """
 
     def __init__(
@@ -121,11 +121,14 @@ class Detector:
         then becomes the whole one, or none. overlap: of two faces whose boxes share more than this part of the smaller box,
         the surer stays. most: at most so many.
         """
+        # Look at every window.
         values = unit_values(check_frame(image), mode)
         scan = self._scan(values, keep_below=LIKELY * self.threshold)
         scores = scan.scores()
+        # Of windows sure enough, the best of each place.
         order = [k for k in np.argsort(scores, kind="stable") if scores[k] < LIKELY * self.threshold]
         likely = suppress_overlaps([scan.face(int(k)) for k in order], overlap)
+        # A second look about the points that were found, and only what is sure then.
         again = self._look(values, [box_window(face.box, self.config.size, self.framed) for face in likely])
         sure = [face for face in again if face.uncertainty < self.threshold]
         return suppress_overlaps(sorted(sure, key=lambda face: face.uncertainty), overlap, most)
@@ -150,6 +153,7 @@ class Detector:
         crops, windows = cut_windows(values, self.config.size, self.search)
         if self.quick is None:
             return _Scan(self._run(self.exact, crops), windows, self.config.size)
+        # All windows in bfloat16, those that may be chosen again in float32.
         outputs = self._run(self.quick, crops, torch.bfloat16)
         scores = outputs[..., 2].mean(axis=1)
         limit = max(DOUBT * scores.min(), scores.min() + 1e-5, DOUBT * keep_below)
@@ -273,10 +277,12 @@ def cut_windows(values: np.ndarray, side: int, search: Search) -> tuple[list[np.
     height, width = values.shape[:2]
     crops, windows = [], []
     for rows, columns in pyramid_sizes(height, width, side, search):
+        # A level of the pyramid, padded to whole windows.
         level = values if (rows, columns) == (height, width) else cv2.resize(values, (columns, rows))
         short = [side - length % side for length in (rows, columns)]
         top, left = short[0] // 2, short[1] // 2
         padded = np.pad(level, ((top, short[0] - top), (left, short[1] - left), (0, 0)))
+        # Its windows are views into it.
         view = np.lib.stride_tricks.sliding_window_view(padded, (side, side, 3))[::step, ::step, 0]
         scale = (width / columns, height / rows)
         for row in range(view.shape[0]):
@@ -296,6 +302,7 @@ def box_window(box: np.ndarray, side: int, margin: float = MARGIN) -> Window:
 def cut(values: np.ndarray, window: Window, side: int) -> np.ndarray:
     """Return the crop float32 [side, side, 3] of a frame; outside is black. Strong reduction averages, not skips."""
     shrink = min(window.scale)
+    # Reduce by area first: bilinear sampling alone would skip pixels.
     if shrink > 1.5:
         small = (max(1, round(values.shape[1] / shrink)), max(1, round(values.shape[0] / shrink)))
         ratio = (values.shape[1] / small[0], values.shape[0] / small[1])

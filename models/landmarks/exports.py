@@ -21,6 +21,7 @@ def pts_text(points: np.ndarray) -> str:
 
 def parse_pts(text: str) -> np.ndarray:
     """Return the landmarks of a `.pts` file's text, float32 [L, 2] pixels. Raises UserError that says what is wrong with it."""
+    # The block in braces: a point a line.
     head, _, rest = text.partition("{")
     body, closed, _ = rest.partition("}")
     try:
@@ -29,6 +30,7 @@ def parse_pts(text: str) -> np.ndarray:
         points = np.array([[float(v) for v in line.split()] for line in body.strip().splitlines()], np.float32)
     except ValueError as error:
         raise UserError(f"not a .pts file ({error})") from None
+    # It must hold what the head says.
     stated = [line.partition(":")[2].strip() for line in head.splitlines() if line.startswith("n_points")]
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise UserError("every line must hold two finite numbers")
@@ -51,6 +53,7 @@ def coco(pictures: list[dict[str, Any]], names: list[str] | None = None) -> dict
             {"id": number, "file_name": picture["file"], "width": picture["width"], "height": picture["height"]}
         )
         for face in picture["faces"]:
+            # One annotation a face: flags, box and points rounded to a thousandth of a pixel.
             points = np.asarray(face["points"], np.float64)
             count = len(points)
             flags = np.where(face.get("seen", np.ones(count, bool)), 2, 1)

@@ -33,6 +33,7 @@ def unit_values(image: np.ndarray, mode: Mode = "auto") -> np.ndarray:
     """
     if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
         raise UserError(f"an image must be [height, width] or [height, width, 3], got {image.shape}")
+    # Each kind of values has its own way to [0, 1].
     kind = guess_mode(image) if mode == "auto" else mode
     if kind == "temperature":
         values = stretch(np.clip(_degrees(image), *CELSIUS))

@@ -27,9 +27,9 @@ class _Clamp(torch.autograd.Function):
 def nll(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss of each row [B], and the share of variances that were clamped (a scalar without gradient).
 
-    found: [B, L, 3] of `Landmarker`, variance last; truth: [B, L, 2] in crop units, NaN for a point that is not known
-    (every row needs one that is): it counts nothing. With `outputs: softplus` no variance
-    lies below the floor, so nothing is ever clamped.
+    found: [B, L, 3] of `Landmarker`, variance last. truth: [B, L, 2] in crop units; a point that is not known is NaN and does
+    not count, and every row needs one that is known. With `outputs: softplus` no variance lies below the floor, so none is
+    clamped.
     """
     variance = _Clamp.apply(found[..., 2:])
     clipped = (found[..., 2] < FLOOR).float().mean().detach()

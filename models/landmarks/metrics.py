@@ -1,4 +1,4 @@
-"""How landmarks are read: normalised mean errors by name."""
+"""Errors of landmarks, normalised by the size of the face or of the picture."""
 
 from typing import Literal
 
@@ -17,6 +17,7 @@ def errors(
     box-size: distance / sqrt(W H). inter-ocular: distance / distance of the outer eye corners (70 or 68 points alone).
     image: distance / the diagonal of the picture, whose (height, width) is `image`.
     """
+    # Box of the true points that are known.
     difference = np.asarray(found, np.float64)[..., :2] - truth
     sides = np.maximum(np.fmax.reduce(truth, axis=-2) - np.fmin.reduce(truth, axis=-2), 1e-6)
     distance = np.linalg.norm(difference, axis=-1)
@@ -28,6 +29,7 @@ def errors(
         if image is None:
             raise ValueError("normaliser image needs the size of the picture")
         return distance / float(np.hypot(*image))
+    # Inter-ocular: only these standards have eye corners at known places.
     if truth.shape[-2] not in (68, 70):
         raise ValueError(f"{truth.shape[-2]} landmarks have no known eye corners; normalise by box-wh")
     left, right = (truth[..., k, :] for k in OUTER_EYES)

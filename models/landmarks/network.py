@@ -96,6 +96,7 @@ class _Features(nn.Module):
         inside = channels(32, config.width)
         self.conv_stem = nn.Conv2d(3, inside, 3, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inside)
+        # Seven stages; the first block of each changes channels and size.
         stages = []
         for expansion, base, count, stride in STAGES:
             out, blocks = channels(base, config.width), list[nn.Module]()

@@ -14,6 +14,7 @@ def paint_landmarks(picture: np.ndarray, points: np.ndarray, variance: np.ndarra
     points: [L, 2] px of `picture`; variance: [L] px^2, a circle of one standard deviation. Points that are not finite are
     left out.
     """
+    # The picture in colour at the size asked for.
     zoom = side / picture.shape[0]
     colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
     out = cv2.resize(colour, (side, side), interpolation=cv2.INTER_LINEAR)
@@ -21,6 +22,7 @@ def paint_landmarks(picture: np.ndarray, points: np.ndarray, variance: np.ndarra
     for (x, y), spread in zip(points, np.sqrt(np.maximum(variance, 0)), strict=True):
         if not np.isfinite([x, y, spread]).all():
             continue
+        # A ring of one standard deviation, and the point.
         centre = tuple(round((float(v) * zoom - 0.5) * 2**fraction) for v in (x, y))
         ring = SURE if spread < LIMIT * picture.shape[0] else UNSURE
         cv2.circle(out, centre, round(float(spread) * zoom * 2**fraction), ring, 1, cv2.LINE_AA, fraction)

@@ -26,7 +26,7 @@ def estimate_pose(points: np.ndarray) -> np.ndarray:
     """Return yaw, pitch and roll in degrees, float32 [N, 3], of landmarks [N, 70, 2] in pixels.
 
     Scaled orthography (POSIT's first step): the least-squares affine camera of the rigid points, its rows made orthonormal.
-    Signs are the world's (`synthworld.scene.View`). NaN where points are.
+    Signs are the world's (`synthworld.sampling.scene.View`). NaN where points are.
     """
     model = average_head()[list(RIGID)]
     centred = model - model.mean(axis=0)
@@ -34,6 +34,7 @@ def estimate_pose(points: np.ndarray) -> np.ndarray:
     out = np.full((len(points), 3), np.nan, np.float32)
     for row, face in enumerate(np.asarray(points, np.float64)[:, list(RIGID)]):
         if np.isfinite(face).all():
+            # Least squares, then the nearest matrix with orthonormal rows.
             camera = (solve @ (face - face.mean(axis=0)) * np.array([1, -1])).T  # rows: right and up of the picture
             left, _, right = np.linalg.svd(camera, full_matrices=False)
             across, up = left @ right
@@ -42,7 +43,7 @@ def estimate_pose(points: np.ndarray) -> np.ndarray:
 
 
 def euler_angles(turn: np.ndarray) -> np.ndarray:
-    """Return yaw, pitch and roll in degrees of a rotation [3, 3] from head to camera (`synthworld.figure.rotation`)."""
+    """Return yaw, pitch and roll in degrees of a rotation [3, 3] from head to camera (`synthworld.shape.figure.rotation`)."""
     pitch = np.arcsin(np.clip(-turn[2, 1], -1, 1))
     yaw, roll = np.arctan2(-turn[2, 0], turn[2, 2]), np.arctan2(turn[0, 1], turn[1, 1])
     return np.degrees([yaw, pitch, roll])

@@ -59,11 +59,13 @@ class Stage:
             raise EnvironmentFault(f"{part} holds no landmarker: neither 70/ nor 478/ is there. Train one.")
 
     def __call__(self, rows: Columns, settings: NoOptions, batch: int) -> Columns:
+        """Return the columns above."""
         visible, boxes = rows["visible"], np.asarray(rows["bbox"], np.float64)
         found = np.flatnonzero(np.isfinite(boxes).all(axis=1))
         celsius = from_centikelvin(rows["thermal"])
         columns: Columns = {}
         for number in self.models:
+            # Look at each face in the visible picture and in each thermal layer; rows without a face stay NaN.
             count, layers = celsius.shape[:2]
             points = np.full((count, number, 2), np.nan, np.float32)
             spread = np.full((count, 1 + layers, number), np.nan, np.float32)
@@ -72,6 +74,7 @@ class Stage:
                 faces = self._look(number, pictures, boxes[row], batch)
                 points[row] = faces[0].points
                 spread[row] = [face.variance for face in faces]
+            # Variances calibrated by modality.
             spread[:, 0] *= self.factors[number].get("visible", 1.0)
             spread[:, 1:] *= self.factors[number].get("thermal", 1.0)
             columns |= {
@@ -122,6 +125,7 @@ def shows_face(points: np.ndarray, classes: np.ndarray, modality: Literal["visib
     Hair, clothes, hats, masks and the background cover a point, glasses only for thermal; a beard covers nothing, its skin
     line stays readable. A point turned away whose pixel shows another part of the face counts as seen: the classes cannot tell.
     """
+    # The class of the pixel that each point lies in.
     size = classes.shape[1:]
     inside = np.isfinite(points).all(axis=-1) & (points >= 0).all(axis=-1) & (points < size[::-1]).all(axis=-1)
     column, row = np.moveaxis(np.where(inside[..., None], points, 0).astype(np.int64), -1, 0)

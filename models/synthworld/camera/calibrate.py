@@ -1,4 +1,4 @@
-"""The parameters of a thermal camera, estimated from frames that it took: the inverse of `camera.measure`.
+"""The parameters of a thermal camera, estimated from frames that it took: the inverse of `sensor.measure`.
 
 Nothing of the scene is known. Noise is read where frames are smooth, after differences that leave no smooth scene; blur at
 the sharpest edges, which a scene's own softness can only widen; range and counts from the values themselves. Drift, the

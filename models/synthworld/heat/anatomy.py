@@ -17,9 +17,10 @@ from models.synthworld.shape.figure import figure
 
 @dataclass(frozen=True)
 class Region:
-    """conductance core to surface, W/m2K, at ease; constrict: share of it lost in the cold; minutes to 63 % of a change;
+    """Blood supply of a region of the head.
 
-    spread: SD over pictures of its own offset, degC, at 23 degC ambient.
+    conductance: core to surface, W/m2K, at ease. constrict: share of it that is lost in the cold. minutes: time to 63 % of a
+    change. spread: standard deviation over pictures of the region's own offset, degC, at 23 degC ambient.
     """
 
     conductance: float
@@ -56,9 +57,10 @@ def region_bias() -> dict[str, float]:
 
 @dataclass(frozen=True)
 class HiddenState:
-    """What neither picture nor words say: `person` offset (degC), `offsets` [R] of the regions, factor on constriction,
+    """What neither picture nor words say.
 
-    `lens` share of the skin's excess that spectacles take on.
+    person: offset of the whole person, degC. offsets: float32 [R] of the regions, degC. constriction: factor on it. lens: share
+    of the skin's excess that spectacles take on.
     """
 
     person: float

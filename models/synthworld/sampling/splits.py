@@ -1,4 +1,4 @@
-"""Who may be drawn for what: disjoint ranges of identity numbers, read from `splits.yaml`."""
+"""Which people may be drawn for which purpose: disjoint ranges of identity numbers, read from `splits.yaml`."""
 
 from functools import cache
 from itertools import pairwise
