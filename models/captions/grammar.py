@@ -131,6 +131,7 @@ def _say_hair(frame: str, said: Mapping[str, str], rng: random.Random) -> str:
 
 def _first_sentence(person: str, groups: Mapping[str, list[str]], setting: str, rng: random.Random) -> str:
     """Return the first sentence: the person with `groups`, in their order."""
+    # How each group begins, and a comma between them.
     begin = {"look": "with ", "wear": rng.choice(("wearing ", "wearing ", "in ")), "doing": ""}
     text = rng.choice(OPENINGS) + person
     for place, (name, words) in enumerate(groups.items()):

@@ -36,6 +36,7 @@ def words(name: str) -> str:
 def messages(attributes: Mapping[str, str]) -> list[dict[str, str]]:
     """Return the chat that asks for a caption: those of `ATTRIBUTES` first, in their order, then the caller's own."""
     said = statable(attributes)
+    # The vocabulary's own order first, so that a prompt depends on the attributes alone.
     names = [name for name in ATTRIBUTES if name in said] + sorted(name for name in said if name not in ATTRIBUTES)
     listing = "\n".join(f"- {words(name)}: {' '.join(said[name].split())}" for name in names)
     return [{"role": "user", "content": f"{INSTRUCTION}\n\n{listing}"}]

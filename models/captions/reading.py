@@ -177,6 +177,7 @@ def read_attributes(text: str) -> dict[str, str]:
     """Return the attributes that `text` states, `AMBIGUOUS` where it says two values; unstated ones are absent."""
     found: dict[str, str] = {}
     for name, (values, pattern) in _COMPILED.items():
+        # All values that the text says of this attribute.
         said = {values[int(str(match.lastgroup)[1:])] for match in pattern.finditer(text)}
         if said:
             found[name] = said.pop() if len(said) == 1 else AMBIGUOUS

@@ -30,11 +30,13 @@ def fit_similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.
     Closed form in the plane (Umeyama 1991 without reflection): with centred p, q as complex numbers, the transform is
     multiplication by sum(conj(p) q) / sum(|p|^2).
     """
+    # Points and template as complex numbers, centred.
     p = points[..., 0].astype(np.float64) + 1j * points[..., 1]
     q = template[:, 0].astype(np.float64) + 1j * template[:, 1]
     p_mean, q_mean = p.mean(axis=1, keepdims=True), q.mean()
     p_centred = p - p_mean
     spread = np.maximum((np.abs(p_centred) ** 2).sum(axis=1), 1e-9)
+    # Rotation and scale, then the shift.
     a = (p_centred.conj() * (q - q_mean)).sum(axis=1) / spread
     t = q_mean - a * p_mean[:, 0]
     return np.stack([np.stack([a.real, -a.imag, t.real], -1), np.stack([a.imag, a.real, t.imag], -1)], axis=-2)

@@ -28,6 +28,7 @@ class Detections:
 def letterbox(picture: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
     """Scale `picture` uint8 [H, W, 3] into the top left of a black `size` = (width, height); return it and the scale."""
     height, width = picture.shape[:2]
+    # The longer side fills the input; rounding as insightface does it.
     if height / width > size[1] / size[0]:
         new_height = size[1]
         new_width = max(int(new_height / (height / width)), 1)
@@ -69,6 +70,7 @@ def candidates(outputs: list[np.ndarray], row: int, size: tuple[int, int], scale
 
 def merge_scales(parts: list[Detections], overlap: float = 0.4) -> Detections:
     """Return the candidates of several scales as one list; of those that overlap by more than `overlap`, the best."""
+    # All candidates, best first.
     joined = _sort_by_score(
         Detections(
             np.concatenate([part.boxes for part in parts]).astype(np.float32),

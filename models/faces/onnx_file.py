@@ -62,6 +62,7 @@ def store_half_precision(model: onnx.ModelProto, smallest: int = 256) -> None:
     """
     graph = model.graph
     casts = []
+    # Replace each large tensor by its float16 copy and a cast back to its name.
     for tensor in list(graph.initializer):
         if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < smallest:
             continue
@@ -70,5 +71,6 @@ def store_half_precision(model: onnx.ModelProto, smallest: int = 256) -> None:
         graph.initializer.remove(tensor)
         graph.initializer.append(halved)
         casts.append(helper.make_node("Cast", [halved.name], [name], name=f"Cast.{name}", to=TensorProto.FLOAT))
+    # Casts come first in the graph, in their order.
     for cast in reversed(casts):
         graph.node.insert(0, cast)

@@ -87,6 +87,7 @@ def _open_files(folder: Path, threads: int) -> tuple[PackFile, PackFile]:
     detector: PackFile = None, None
     recogniser: PackFile = None, None
     for path in sorted(Path(folder).glob("*.onnx")):
+        # A file is told by its inputs and outputs; the first of each kind counts.
         found = open_session(path, threads)
         if len(found.get_outputs()) == 9:
             detector = detector if detector[0] else (path, found)
@@ -100,6 +101,7 @@ def embed(recogniser: ort.InferenceSession, crops: np.ndarray, batch: int) -> np
     name = recogniser.get_inputs()[0].name
     out = [np.zeros((0, EMBEDDING), np.float32)]
     for rows, missing in chunks(len(crops), batch):
+        # The last batch is padded with its last crop.
         part = np.concatenate([crops[rows], np.repeat(crops[rows][-1:], missing, axis=0)])
         found = recogniser.run(None, {name: to_blob(part, RECOGNISER_SCALE)})[0]
         out.append(found[: len(part) - missing])
@@ -108,6 +110,7 @@ def embed(recogniser: ort.InferenceSession, crops: np.ndarray, batch: int) -> np
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:
     """Open an ONNX file on the GPU if the runtime has one, else with `threads` CPU threads that do not spin."""
+    # Threads that spin while they wait would take the processor from other actors.
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

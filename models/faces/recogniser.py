@@ -41,11 +41,13 @@ def residual_trunk() -> nn.Sequential:
     depthwise convolution (MobileFaceNet, arXiv 1804.07573): it keeps where a feature was, as an average would not.
     """
     layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)]
+    # Three widths; the first block of each halves the side.
     channels = 32
     for width, depth in ((64, 1), (112, 2), (224, 1)):
         for index in range(depth):
             layers.append(ResidualBlock(channels, width, 2 if index == 0 else 1))
             channels = width
+    # One number a channel from the last 7 x 7 map.
     head = [nn.Conv2d(channels, channels, 7, groups=channels, bias=False), nn.BatchNorm2d(channels), nn.Flatten()]
     return nn.Sequential(*layers, *head, nn.Linear(channels, EMBEDDING, bias=False))
 
@@ -93,6 +95,7 @@ class ArcFace(nn.Module):
     def forward(self, x: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
         embedding = self.embedder(x)
         with torch.autocast(x.device.type, enabled=False):
+            # Cosines to all centres; the margin makes the row's own class harder.
             embedding = F.normalize(embedding)
             cosines = F.linear(embedding, F.normalize(self.centres.float()))
             loss = F.cross_entropy(arcface_logits(cosines, labels, margin, self.scale), labels)
@@ -105,6 +108,7 @@ def arcface_logits(cosines: Tensor, labels: Tensor, margin: float, scale: float)
     cosines float [B, classes], labels int64 [B]. Where theta + margin would pass pi, the published code's
     cos(theta) - margin * sin(margin) keeps the target monotonic.
     """
+    # cos(theta + m) by the addition theorem.
     target = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
     sine = (1 - target**2).sqrt()
     moved = target * math.cos(margin) - sine * math.sin(margin)

@@ -32,6 +32,7 @@ def fit_principal(people: np.ndarray, explained: float) -> dict[str, np.ndarray]
     mean = people.mean(0)
     _, values, directions = np.linalg.svd(people - mean, full_matrices=False)
     variance = values**2 / max(len(people) - 1, 1)
+    # The fewest components that explain enough.
     count = int(np.searchsorted(np.cumsum(variance) / variance.sum(), explained)) + 1
     found = {"mean": mean, "components": directions[:count], "scales": np.sqrt(variance[:count])}
     return {name: np.ascontiguousarray(array, np.float32) for name, array in found.items()}
@@ -77,16 +78,16 @@ def fit_measures(
     names, first = np.unique(identity, return_index=True)
     held = np.isin(identity, names[::5])
 
-    def fitted(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def fit_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         _, start = np.unique(identity[rows], return_index=True)
         both = np.concatenate([embeddings[rows], mean_embeddings(embeddings[rows], identity[rows])])
         return fit_ridge(both, np.concatenate([measures[rows], measures[rows][start]]))
 
-    weight, bias = fitted(~held)
+    weight, bias = fit_rows(~held)
     truth = measures[first][::5]
     error = mean_embeddings(embeddings, identity)[::5] @ weight.T + bias - truth
     explained = 1 - (error**2).mean(0) / truth.var(0)
-    weight, bias = fitted(np.ones(len(identity), bool))
+    weight, bias = fit_rows(np.ones(len(identity), bool))
     return {"measures.weight": weight, "measures.bias": bias}, {"measures_explained": float(explained.mean())}
 
 

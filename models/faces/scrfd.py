@@ -45,9 +45,13 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.trunk(x)
-        return self._rows(self.score(x), 1), self._scaled(self.box, x, 4), self._scaled(self.points, x, 10)
+        return (
+            self._rows(self.score(x), 1),
+            self._scale_by_anchor(self.box, x, 4),
+            self._scale_by_anchor(self.points, x, 10),
+        )
 
-    def _scaled(self, layer: nn.Conv2d, x: Tensor, values: int) -> Tensor:
+    def _scale_by_anchor(self, layer: nn.Conv2d, x: Tensor, values: int) -> Tensor:
         """Return bias + reach * weight * x, rows of `values` numbers."""
         reach = self.reach.repeat_interleave(values)
         return self._rows(F.conv2d(x, layer.weight * reach[:, None, None, None], layer.bias), values)
@@ -73,11 +77,13 @@ class SCRFD(nn.Module):
 
     def logits(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Return score logits, boxes and points, a tensor for each stride."""
+        # Bottom up: a level for each stride.
         x = self.stem(x)
         levels = []
         for stage, lateral in zip(self.stages, self.lateral, strict=True):
             x = stage(x)
             levels.append(lateral(x))
+        # Top down: coarse levels are added to finer ones.
         for index in (1, 0):
             levels[index] = levels[index] + F.interpolate(levels[index + 1], scale_factor=2.0, mode="nearest")
         scores, boxes, points = zip(*(h(level) for h, level in zip(self.heads, levels, strict=True)), strict=True)
@@ -94,6 +100,7 @@ def anchors(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     centres, strides, sizes = [], [], []
     for stride, pair in zip(STRIDES, SIZES, strict=True):
         rows, columns = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
+        # An anchor lies on the corner of its cell; two of different sizes share it.
         cells = torch.stack([columns, rows], dim=-1).reshape(-1, 2).float() * stride
         centres.append(cells.repeat_interleave(ANCHORS, dim=0))
         strides.append(torch.full((len(cells) * ANCHORS,), float(stride)))

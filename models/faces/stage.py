@@ -63,6 +63,7 @@ class Stage:
         faces = self.pack.find(pictures, sizes, batch)
         if not closer:
             return faces
+        # Small detectors miss small faces: look closer where none is large.
         again = [row for row, found in enumerate(faces) if _largest(found) < LARGE * max(pictures[row].shape[:2])]
         for row, found in zip(again, self.pack.find([pictures[row] for row in again], (*sizes, *closer), batch)):
             faces[row] = found

@@ -85,6 +85,7 @@ def load_adapter(part: Path, target: Standard, sources: Sequence[Standard]) -> A
         path = folder / f"{source}-{target}" / FILE
         if path.is_file():
             return load_network(path, build_adapter)
+    # What there is instead, for the message.
     there = " and ".join(map(str, sources))
     known = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{FILE}")))
     also = f", and the conversions {known}" if known else ""
@@ -118,6 +119,7 @@ def fit_adapter(
         turn = torch.stack(
             [torch.stack([angle.cos(), angle.sin()], -1), torch.stack([-angle.sin(), angle.cos()], -1)], -2
         )
+        # The pair is turned together, so that the adapter learns every tilt of the head.
         value = adaptation_loss(model, given[rows] @ turn, wanted[rows] @ turn)
         optimizer.zero_grad()
         value.backward()
@@ -135,6 +137,7 @@ def adapt_points(model: Adapter, points: np.ndarray) -> np.ndarray:
 def adapt_face(model: Adapter, face: Face) -> Face:
     """Return `face` in the target's standard, its variances to first order, the errors of its points being independent."""
     points, variance = torch.from_numpy(face.points), torch.from_numpy(face.variance)
+    # First-order propagation: the sum over source points of squared slope times variance.
     slopes = torch.func.jacrev(lambda one: model(one[None])[0])(points)  # [L', 2, L, 2]
     spread = (slopes.detach().square().sum(dim=3).mean(dim=1) * variance).sum(dim=1)
     return replace(face, points=adapt_points(model, face.points[None])[0], variance=spread.numpy())

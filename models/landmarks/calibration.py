@@ -61,6 +61,7 @@ def summary(errors: np.ndarray, variance: np.ndarray) -> dict[str, float]:
 
     `excess_points` orders points, `excess_faces` faces by their mean variance (what detection uses). NaN: not known.
     """
+    # Points without a truth do not count.
     known = np.isfinite(errors)
     each, spread = errors[known], variance[known]
     found = {f"coverage_{level:g}": coverage(each, spread, level) for level in LEVELS}

@@ -99,6 +99,7 @@ class Detector:
             raise UserError(f"a detector computes in float32 or bfloat16, not {dtype!r}")
         self.config, self.threshold, self.search = model.config, threshold, search or Search()
         self.margin, self.framed = margin, FRAMED[model.config.standard]
+        # Inference alone: batch norms folded; on a CPU also the activations.
         self.model = fold_batch_norms(model.float()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.quick = _to_bfloat16(self.model) if dtype == "bfloat16" else None
         self.batch = batch
@@ -226,6 +227,7 @@ class _Scan:
 
 def decode_face(output: np.ndarray, window: Window, side: int) -> Face:
     """Return the face of one window's output [L, 3] (crop units) in pixels of the frame."""
+    # Crop units to pixels of the crop, then of the frame.
     scale = np.asarray(window.scale)
     points = output[:, :2] * side * scale + np.asarray(window.origin)
     variance = output[:, 2] * side**2 * float((scale**2).mean())
@@ -255,6 +257,7 @@ def pyramid_sizes(height: int, width: int, side: int, search: Search) -> list[tu
 
     A frame smaller than the window has the levels from the finest to 0.
     """
+    # Shrink while a window fits.
     coarsest = 0
     while min(_level_size(height, width, search.eta, coarsest + 1)) >= side:
         coarsest += 1

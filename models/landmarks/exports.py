@@ -49,6 +49,7 @@ def coco(pictures: list[dict[str, Any]], names: list[str] | None = None) -> dict
     images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     count = 0
     for number, picture in enumerate(pictures, 1):
+        # One image each, numbered from 1.
         images.append(
             {"id": number, "file_name": picture["file"], "width": picture["width"], "height": picture["height"]}
         )
@@ -71,6 +72,7 @@ def coco(pictures: list[dict[str, Any]], names: list[str] | None = None) -> dict
             if "variance" in face:
                 entry["keypoint_sigmas_px"] = np.round(np.sqrt(face["variance"]), 3).tolist()
             annotations.append(entry)
+    # One category: all faces of a document have the same points.
     keypoints = names or [f"point_{k}" for k in range(count)]
     category = {"id": 1, "name": "face", "supercategory": "person", "keypoints": keypoints, "skeleton": []}
     return {"images": images, "annotations": annotations, "categories": [category]}
@@ -81,6 +83,7 @@ def yolo_face(points: np.ndarray, width: int, height: int, seen: np.ndarray | No
 
     points: [L, 2]; with L = 5 (see `standards`) it is what YOLO-face detectors train on. v: 2 seen, 1 not.
     """
+    # Everything is a share of the picture.
     size = np.array([width, height], np.float64)
     shares = np.asarray(points, np.float64) / size
     low, high = shares.min(axis=0), shares.max(axis=0)

@@ -57,6 +57,7 @@ def guess_mode(image: np.ndarray) -> Mode:
 def stretch(values: np.ndarray) -> np.ndarray:
     """Return float values [..., H, W] with the frame's 0.1 and 99.9 percentiles at 0 and 1, clipped; a flat frame is 0."""
     low, high = _percentiles(values, PERCENTILES)
+    # A flat frame has nothing to stretch.
     if high - low < 1e-6 * max(1.0, abs(high)):
         return np.zeros(values.shape, np.float32)
     return np.clip(np.nan_to_num((values - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0), 0, 1).astype(
@@ -66,6 +67,7 @@ def stretch(values: np.ndarray) -> np.ndarray:
 
 def _degrees(image: np.ndarray) -> np.ndarray:
     """Return `image` as float32 if its values can be degrees Celsius: floats with a plausible median."""
+    # Grey levels and counts are no temperatures.
     if image.dtype == np.uint8:
         raise UserError("an 8-bit image holds grey levels, not degrees Celsius: use mode pixel, or auto")
     if image.dtype.kind != "f":
@@ -73,6 +75,7 @@ def _degrees(image: np.ndarray) -> np.ndarray:
             f"{image.dtype} values are counts, not degrees Celsius{hint(image, 'celsius')}: convert them to floats of "
             "degrees, or use mode pixel, or auto"
         )
+    # Neither are values whose median no scene has: kelvin, tenths, counts as floats.
     median, _ = _percentiles(image, (50, 50))
     if not PLAUSIBLE[0] <= median <= PLAUSIBLE[1]:
         raise UserError(

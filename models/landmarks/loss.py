@@ -31,8 +31,10 @@ def nll(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     not count, and every row needs one that is known. With `outputs: softplus` no variance lies below the floor, so none is
     clamped.
     """
+    # Variances below the floor count as the floor.
     variance = _Clamp.apply(found[..., 2:])
     clipped = (found[..., 2] < FLOOR).float().mean().detach()
+    # Mean over the points that are known.
     known = torch.isfinite(truth).all(dim=2)
     each = 0.5 * (variance.log() + (found[..., :2] - truth.nan_to_num()) ** 2 / variance).mean(dim=2)
     return (each * known).sum(dim=1) / known.sum(dim=1), clipped

@@ -180,6 +180,7 @@ def load_landmarker(path: Path, dtype: str = "float32") -> Landmarker:
 def load_published(path: Path) -> Landmarker:
     """Read the authors' checkpoint strictly, with or without DataParallel's `module.` prefix. Never unpickles code."""
     state = read_checkpoint(path)
+    # The number of outputs says which of the two networks it is.
     rows = [len(value) for key, value in state.items() if key.removeprefix("module.") == "fc.bias"]
     standard: Literal[70, 478] = 478 if rows == [3 * 478] else 70
     model = Landmarker(LandmarkerConfig(standard=standard))
@@ -190,6 +191,7 @@ def load_published(path: Path) -> Landmarker:
 def fold_batch_norms(model: Landmarker) -> Landmarker:
     """Return a copy for inference with every batch norm folded into the convolution before it."""
     model = copy.deepcopy(model).eval()
+    # Stem and head, then every block.
     pairs = (("conv_stem", "bn1"), ("conv_head", "bn2"))
     _fold(model.feature_network, pairs)
     for block in model.feature_network.modules():
@@ -206,6 +208,7 @@ def fuse_activations(model: Landmarker, batch: int) -> Callable[[Tensor], Tensor
     It takes batches of `batch` crops. The answers are the model's up to rounding, in about half the time.
     """
     example = torch.zeros(batch, 3, model.config.size, model.config.size).contiguous(memory_format=torch.channels_last)
+    # Tracing freezes shapes and weights; the optimiser then fuses.
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"

@@ -49,6 +49,7 @@ class Stage:
     ) -> None:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
+        # One model for each standard in the part, with its margin and its calibration.
         part = weights["model"]
         self.part, self.adapters = part, dict[Standard, Adapter]()
         folders = {number: folder for number in TRAINED if (folder := part / str(number)).is_dir()}
@@ -93,11 +94,13 @@ class Stage:
 
         What no landmarker places is converted by an adapter of the part. Raises a UserError where there is neither.
         """
+        # No landmarker of these points: convert those of another.
         if number not in self.models:
             if number not in self.adapters:
                 self.adapters[number] = load_adapter(self.part, number, tuple(self.models))
             adapter = self.adapters[number]
             return [adapt_face(adapter, face) for face in self.at_boxes(picture, boxes, adapter.config.source, batch)]
+        # A look per box, its variances calibrated.
         values = unit_values(picture)
         faces = [self._look(number, [values], box, batch)[0] for box in np.asarray(boxes, np.float64)]
         factor = self.factors[number].get("visible", 1.0)
@@ -108,6 +111,7 @@ class Stage:
         """Return the face in `box` as each of `pictures` float32 [S, S, 3] shows it."""
         model = self.models[number]
         side = model.config.size
+        # Cut the face out of each picture and run them as one batch.
         window = box_window(box, side, self.margins[number])
         crops = torch.from_numpy(np.stack([cut(picture, window, side) for picture in pictures]))
 

@@ -51,5 +51,6 @@ def conversion_weights(source: Standard, target: Standard) -> np.ndarray | None:
         return np.eye(478) if source == target else None
     each = np.repeat(np.eye(70)[..., None], 2, axis=-1)  # one of the 70 at a time is 1
     given, wanted = (to_standard(each, np.zeros((70, 478, 2)), name)[..., 0].T for name in (source, target))
+    # Least squares: exact where every target point is a mean of source points.
     weights = wanted @ np.linalg.pinv(given)
     return weights if np.allclose(weights @ given, wanted, atol=1e-6) else None

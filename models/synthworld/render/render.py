@@ -58,6 +58,7 @@ def render(scenes: Sequence[Scene], size: int) -> Rendering:
     # Trace and shade each view once.
     ones: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for k, scene in enumerate(scenes):
+        # The same view in other surroundings has been traced already.
         before = scenes[k - 1] if k else None
         again = before is not None and (scene.person, scene.view, scene.domain) == (
             before.person,

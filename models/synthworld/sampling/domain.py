@@ -58,6 +58,7 @@ def sample_scene(domain: Domain, identity: int, view: int, condition: str) -> Sc
     if condition not in CONDITIONS:
         raise UserError(f"unknown condition {condition!r}; known: {', '.join(CONDITIONS)}")
     person = sample_person(identity)
+    # The domain covers a part of all skin tones.
     low, high = domain.people.tone
     person = replace(person, tone=min(1.0, max(0.0, low + (high - low) * person.tone)))
     surround = getattr(domain.conditions, condition)
@@ -114,6 +115,7 @@ def _mix(reference: M, own: M, gap: float) -> M:
         elif isinstance(a, tuple):
             values[name] = tuple(sorted(_blend(x, y, gap) for x, y in zip(a, b, strict=True)))
         elif isinstance(a, int | float):
+            # Beyond a gap of 1, numbers stay within their bounds.
             mixed = _blend(a, b, gap)
             for bound in info.metadata:
                 mixed = max(mixed, cast(float, bound.ge)) if isinstance(bound, Ge) else mixed

@@ -33,6 +33,7 @@ _HAIR: dict[str, tuple[float, float, float, float] | None] = {
 def add_covers(scene: Scene, q: SimpleNamespace) -> None:
     """Add to the figure's numbers what this view wears; `q.wears` names the kinds ("" for none), everything else is a number."""
     view = scene.view
+    # A headscarf hides all hair.
     style = "bald" if view.headwear == "headscarf" else view.hair_style
     q.wears = {
         "hair": {"bald": "", "bob": "falls", "long": "falls", "ponytail": "tail", "bun": "tail"}.get(style, "shell"),
@@ -43,6 +44,7 @@ def add_covers(scene: Scene, q: SimpleNamespace) -> None:
         "clothes": view.clothes,
     }
     _hair_numbers(q, scene, style)
+    # Spectacles: shape, place before the eyes, size and thickness of the rims.
     q.g_round = view.glasses_shape
     q.g_z = max(q.n_root_z + 0.10, q.ez + q.er + 0.09)
     q.g_big = 0.030 if view.glasses == "opaque" else 0.0
@@ -162,6 +164,7 @@ def beard_thickness(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace, kind: s
         amount = torch.maximum(torch.maximum(moustache, ramp(dy, -0.09, -0.13)), side)
         amount = amount * ramp(y, -1.18, -1.02)
         top = 0.055 if kind == "full" else 0.010
+    # None on the lips nor behind the front of the head; below the skin where nothing grows.
     amount = amount * (1.0 - lips) * front
     return amount * (top + 0.012) - 0.012
 

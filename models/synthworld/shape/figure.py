@@ -130,6 +130,7 @@ def _nose(q: SimpleNamespace, scene: Scene) -> None:
     """Add the nose to the figure: bridge, tip, wings, nostrils; `wrinkle` lifts its base."""
     s = scene.person.shape
     wrinkle = _amounts(scene)[9]
+    # Bridge: from between the eyes to the tip.
     q.n_top = q.ey + 0.07
     q.n_bot = -0.275 - 0.065 * s.nose_length + 0.025 * wrinkle
     q.n_root_z = 0.715 + 0.045 * s.nose_bridge
@@ -138,6 +139,7 @@ def _nose(q: SimpleNamespace, scene: Scene) -> None:
     q.n_hump = 0.045 * s.nose_hump
     q.n_ball = 0.088 * (1 + 0.22 * s.nose_tip)
     q.n_up = 0.055 * s.nose_upturn
+    # Wings and nostrils.
     q.n_ala = 0.118 * (1 + 0.26 * s.nose_width) + 0.008 * wrinkle
     q.n_hole = 0.034 * (1 + 0.35 * s.nostril)
     q.n_wing = 0.070 * (1 + 0.20 * s.nostril)

@@ -75,9 +75,11 @@ def kernel(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
     def call(q: SimpleNamespace, *coordinates: Tensor) -> Any:
         if _eager.get():
             return eager(q, *coordinates)
+        # Load on the first call: only then the names of the numbers are known.
         names, numbers = pack_numbers(q)
         if not loaded:
             loaded.append(_load(function, kind, names, len(coordinates)) or (lambda *_: None))
+        # Compiled code sees multiples of PAD alone.
         n = coordinates[0].numel()
         padded = [nn.functional.pad(c, (0, -n % PAD)) for c in coordinates] if n % PAD else coordinates
         found = loaded[0](numbers, *padded)

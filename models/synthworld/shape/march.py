@@ -19,6 +19,7 @@ REACH = 2.35
 
 def surfaces(x: Tensor, y: Tensor, z: Tensor, q: SimpleNamespace) -> tuple[list[Tensor | None], Tensor]:
     """Return the distance to each kind of surface (None where this view has none), and to the bare skin of the head."""
+    # Everybody has skin, eyes and clothes; the rest where it is worn.
     skin, eye, base, bare, cloth = kernel(_core, q.wears["clothes"])(q, x, y, z)
     found: list[Tensor | None] = [skin, eye, None, cloth, None, None, None]
     if q.wears["hair"]:
