@@ -29,6 +29,7 @@ def encode_png(values: np.ndarray) -> bytes:
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Return uint8 [H, W, 3] RGB, or uint8 / uint16 [H, W] as stored. Raises UserError for what is no sane picture."""
+    # The size, from the header alone.
     try:
         with Image.open(io.BytesIO(data)) as header:
             width, height = header.size
@@ -38,6 +39,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise UserError(f"not a picture: {error}") from None
     if width * height > max_pixels:
         raise UserError(f"picture of {width} x {height} pixels is over the limit of {max_pixels} pixels")
+    # The pixels, colours in the order red, green, blue.
     values = _pixels(data)
     if values is None:
         raise UserError(f"picture of {width} x {height} pixels cannot be decoded (truncated?)")

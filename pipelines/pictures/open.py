@@ -67,6 +67,7 @@ def open_any(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXELS)
 
 def open_classes(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """Return class ids uint8 of a mask. Raises BadPicture for one of another size, and for classes that do not exist."""
+    # One class id a pixel, of a picture of the right size.
     try:
         ids = open_any(data)
     except BadPicture as error:
@@ -75,6 +76,7 @@ def open_classes(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
         raise BadPicture("mask: it must hold one 8-bit class id a pixel")
     if ids.shape != shape:
         raise BadPicture(f"mask: {ids.shape[1]} x {ids.shape[0]} px beside a picture of {shape[1]} x {shape[0]} px")
+    # What is to be ignored counts as background; all others must exist.
     ids = np.where(ids == IGNORE, BACKGROUND, ids).astype(np.uint8)
     if ids.max() >= len(CLASSES):
         raise BadPicture(f"mask: class {ids.max()} is unknown; there are 0 to {len(CLASSES) - 1}, and {IGNORE}")
@@ -106,11 +108,13 @@ def _says_more(picture: Image.Image) -> bool:
 
 def _open(data: bytes, name: str | None, max_pixels: int, deep: bool) -> Image.Image:
     """Return the picture in `data`, decoded and upright; deep: grey of 16 bits and floats are taken. Raises BadPicture."""
+    # What can be said without a look inside.
     if not data:
         raise BadPicture("empty: the file has no bytes")
     wanted = None if name is None else FORMATS.get(PurePath(name).suffix.lower(), ())
     if len(data) > MAX_BYTES:
         raise BadPicture(f"too large: {len(data)} bytes; the limit is {MAX_BYTES}")
+    # The header, and the pixels only if it is fine.
     try:
         with Image.open(io.BytesIO(data), formats=READERS) as picture:
             _check(picture, wanted, max_pixels)

@@ -47,6 +47,7 @@ def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> d
 
     name: the pair's id. thermal: what the domain's camera delivers; "none" leaves the thermal pictures empty.
     """
+    # What every domain has.
     columns: dict[str, Any] = {
         "visible": picture(name, "visible", encode_jpeg(arrays["rgb"]), "jpg"),
         "visible_kind": "rgb",
@@ -55,6 +56,7 @@ def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> d
         "classes": picture(name, "classes", encode_png(arrays["classes"])),
         "size": arrays["rgb"].shape[0],
     }
+    # Temperatures, where the domain has a thermal camera.
     if thermal != "none":
         columns["thermal"] = picture(name, "thermal", encode_png(to_centikelvin(arrays["apparent"])))
         columns["kinetic"] = picture(name, "kinetic", encode_png(to_centikelvin(arrays["kinetic"])))
@@ -65,8 +67,10 @@ def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes],
     """Return a row of `readers.read_row` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`,
     unless its file fits as it came.
     """
+    # Ids hash the name in the data set, so they stay when rows are added.
     sample = hash_id(row["domain"], row["name"])
     name = hash_id("pair", sample, row["condition"], 0)
+    # The thermal picture: grey levels as they are, degrees as centikelvin.
     thermal, came = row["thermal"], row[VISIBLE_BYTES]
     if thermal is not None:
         thermal = encode_png(thermal if thermal.dtype == np.uint8 else to_centikelvin(thermal))

@@ -21,7 +21,8 @@ from pipelines.rows.ids import hash_id, split_of
 from pipelines.rows.schema import RECORD, arrow_schema
 
 PREDICTED = "predicted"
-STAGED = ("view", "draw", "seed", "attempt")
+"""The kind of a thermal picture that a network made."""
+NUMBERS = ("view", "draw", "seed", "attempt")
 TEXTS = ("name", "caption", "caption_source", "attributes", "attributes_source", "scores", "reject")
 
 
@@ -56,27 +57,30 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
 
     Columns that no stage filled (the row failed before), and pictures without a pixel, come out empty.
     """
+    # What all layers of the sample share: ids, texts, its visible picture.
     value = _Row(spec.chain, columns, row)
     sample, person = str(value["sample_id"]), str(value["identity_id"])
     shared = {
         "sample_id": sample,
         "identity_id": person,
         "split": spec.split or split_of(person),
-        **{name: int(value[name]) for name in STAGED},
+        **{name: int(value[name]) for name in NUMBERS},
         **{name: str(value[name]) for name in TEXTS if name in columns},
         **_pictures(spec, value, sample),
         "visible_kind": "rgb",
         "licence": spec.licence,
         "provenance": json.dumps(_provenance(spec, value)),
     }
-    # The rest of the vocabulary: numbers and lists of the sample, and those of each layer.
+    # The other numbers and lists of the sample.
     for name in RECORD:
         if name not in shared and COLUMNS[name].codec == "" and COLUMNS[name].per != "layer":
-            shared[name] = _plain(value.get(name))
+            shared[name] = _to_value(value.get(name))
+    # A pair for each layer, with the numbers and the thermal picture that are its own.
     pairs = []
     for index, layer in enumerate(spec.layers):
         name = pair_id(sample, layer)
-        own = {column: _plain(value.get(column), index) for column in RECORD if _per_layer(column)}
+        own = {column: _to_value(value.get(column), index) for column in RECORD if _per_layer(column)}
+        thermal = value.get("thermal")
         pairs.append(
             {
                 **shared,
@@ -84,7 +88,7 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
                 "pair_id": name,
                 "condition": layer.condition,
                 "thermal_draw": layer.draw,
-                **thermal_pictures(name, None if (all_ := value.get("thermal")) is None else all_[index]),
+                **thermal_pictures(name, None if thermal is None else thermal[index]),
             }
         )
     return pairs
@@ -151,7 +155,7 @@ def _per_layer(name: str) -> bool:
     return COLUMNS[name].per == "layer" and COLUMNS[name].codec == "" and COLUMNS[name].dtype != "text"
 
 
-def _plain(values: Any, layer: int | None = None) -> Any:
+def _to_value(values: Any, layer: int | None = None) -> Any:
     """Return a value as the schema holds it: lists flat, texts as texts."""
     if values is None:
         return None

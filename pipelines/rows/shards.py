@@ -27,16 +27,16 @@ from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
 
-TEMPERATURES = tuple(name for name, column in COLUMNS.items() if column.codec == "centikelvin")
-PICTURES = tuple(name for name, column in COLUMNS.items() if column.codec in ("picture", "png", "centikelvin"))
+TEMPERATURE_COLUMNS = tuple(name for name, column in COLUMNS.items() if column.codec == "centikelvin")
+PICTURE_COLUMNS = tuple(name for name, column in COLUMNS.items() if column.codec in ("picture", "png", "centikelvin"))
 CHUNK = 256
 """Rows that are decoded and prepared together: fixed, so that what is kept does not depend on what is asked first."""
-LOOKED_AT = ("split", "sample_id", "visible_kind", "size")
+CHOOSING_COLUMNS = ("split", "sample_id", "visible_kind", "size")
 """Columns that decide which rows are taken, beside those that are asked for."""
 
 
 class NoData:
-    """The rows of a task that reads no data set: numbers alone, from which the task draws what it needs."""
+    """In place of `Shards` for a task that reads no data set: rows without a column, as many as it likes to draw."""
 
     digest = "drawn"
 
@@ -84,7 +84,7 @@ class Shards:
         self.skipped: list[str] = []
         self._split, self._colour, self._reader, self._option = split, colour, reader, option
         self._once = not any(name in COLUMNS and COLUMNS[name].per == "layer" for name in columns)
-        self._left = Counter[str]()
+        self._left_out = Counter[str]()
         self._splits = Counter[str]()
         self._prepare = prepare
         self._pool = ThreadPoolExecutor(threads, "decode")
@@ -102,13 +102,13 @@ class Shards:
         """Return the rows of `indices` (int [B], each below `len`), decoded and prepared."""
         indices = np.asarray(indices, np.int64)
         rows = self._load(indices) if self._kept is None else {k: v[indices] for k, v in self._kept.items()}
-        return rows if self._prepare else _degrees(rows)
+        return rows if self._prepare else _to_celsius(rows)
 
     def _load(self, indices: np.ndarray) -> Columns:
         """Decode rows, and prepare them if that is asked for; else temperatures stay counts (half the memory)."""
         decoded = list(self._pool.map(self._row, indices.tolist()))
         rows = {name: np.stack([row[name] for row in decoded]) for name in self.columns}
-        return self._prepare(_degrees(rows)) if self._prepare else rows
+        return self._prepare(_to_celsius(rows)) if self._prepare else rows
 
     def _row(self, index: int) -> dict[str, Any]:
         """Return row `index`, or the next one that can be decoded."""
@@ -117,39 +117,40 @@ class Shards:
             shard = int(np.searchsorted(self._starts, row, "right")) - 1
             place = row - int(self._starts[shard])
             try:
-                return {name: _value(name, self._shards[shard].column(name)[place]) for name in self.columns}
+                return {name: _decode_cell(name, self._shards[shard].column(name)[place]) for name in self.columns}
             except UserError as error:
                 self._skip(f"row {place} of shard {shard}: {error}")
         raise UserError(f"{self.uri}: 64 rows in sequence from row {index} cannot be decoded; last: {self.skipped[-1]}")
 
     def _open(self, storages: list[Storage], limit: int | None) -> list[pa.Table]:
         """Read the encoded rows that are wanted of every committed shard; the bad shards are skipped."""
+        # The shards of all data sets in the order of their partitions, so that an index means the same row everywhere.
         commits = list[tuple[int, Storage, int, Commit]]()
-        for number, storage in enumerate(storages):
-            commits += [
-                (number, storage, part, commit) for part, commit in require_commits(storage).items() if commit.rows
-            ]
+        for source, storage in enumerate(storages):
+            found = require_commits(storage).items()
+            commits += [(source, storage, partition, commit) for partition, commit in found if commit.rows]
         facts = hashlib.sha256(f"{self._split} {self._once} {self._colour} {sorted(self.columns)}\n".encode())
         tables, sizes, seen, read = list[pa.Table](), dict[int, str](), [set[str]() for _ in storages], 0
         with tempfile.TemporaryDirectory(prefix="shards-") as scratch:
-            for number, (source, storage, part, commit) in enumerate(commits):
+            for number, (source, storage, partition, commit) in enumerate(commits):
                 # Read and check a shard, then keep the rows that are wanted of it.
                 try:
                     table = self._read(storage, commit, sizes)
                 except (pa.ArrowException, OSError, ValueError) as error:
-                    self._skip(f"shard {storage.path(commit.file)}: {error}{remake_advice(part)}")
+                    self._skip(f"shard {storage.path(commit.file)}: {error}{remake_advice(partition)}")
                     continue
-                table, read = self._chosen(table, seen[source]), read + 1
-                facts.update(f"{part} {commit.rows} {commit.digest}\n".encode())
+                table, read = self._choose(table, seen[source]), read + 1
+                facts.update(f"{partition} {commit.rows} {commit.digest}\n".encode())
                 if len(table):
-                    tables.append(_mapped(table, Path(scratch) / f"{number}.arrow"))
+                    tables.append(_map_file(table, Path(scratch) / f"{number}.arrow"))
                 if limit and sum(len(t) for t in tables) >= limit:
                     break
         if not read:
             raise UserError(f"no shard of {self.uri} can be read; first: {self.skipped[0]}")
+        # What was read decides the digest, and which optional columns there are.
         self._refuse_nothing(tables)
         self.digest = facts.hexdigest()[:16]
-        self.columns = tuple(name for name in self.columns if name not in self._optional or _whole(tables, name))
+        self.columns = tuple(name for name in self.columns if name not in self._optional or _is_whole(tables, name))
         return tables
 
     def _read(self, storage: Storage, commit: Commit, sizes: dict[int, str]) -> pa.Table:
@@ -157,6 +158,7 @@ class Shards:
 
         sizes: side of the pictures seen so far, and where.
         """
+        # The bytes that were committed, with the columns that are asked for.
         content = storage.read(commit.file)
         if hashlib.sha256(content).hexdigest() != commit.digest:
             raise ValueError(f"damaged: its {len(content)} bytes are not those that were committed")
@@ -166,13 +168,14 @@ class Shards:
         if missing:
             there = ", ".join(parquet.schema_arrow.names)
             raise UserError(
-                f"{self._says(missing)}, which {storage.uri} has not: {storage.path(commit.file)} has {there}"
+                f"{self._name_reader(missing)}, which {storage.uri} has not: {storage.path(commit.file)} has {there}"
             )
-        wanted = (*self.columns, *(name for name in LOOKED_AT if name not in self.columns))
+        # As many rows as were committed, their pictures as large as those of all other shards.
+        wanted = (*self.columns, *(name for name in CHOOSING_COLUMNS if name not in self.columns))
         table = parquet.read(columns=[name for name in wanted if name in have])
         if len(table) != commit.rows:
             raise ValueError(f"{len(table)} rows where the commit record says {commit.rows}")
-        if "size" in have and set(PICTURES) & set(self.columns):
+        if "size" in have and set(PICTURE_COLUMNS) & set(self.columns):
             for side in table["size"].unique().drop_null().to_pylist():
                 sizes.setdefault(side, storage.uri)
         if len(sizes) > 1:
@@ -180,7 +183,7 @@ class Shards:
             raise UserError(f"pictures of different sizes make no batch ({found}): make them anew with one --size")
         return table
 
-    def _chosen(self, table: pa.Table, seen: set[str]) -> pa.Table:
+    def _choose(self, table: pa.Table, seen: set[str]) -> pa.Table:
         """Return the rows of a shard that are wanted, in order, with the columns that are asked for.
 
         seen: samples that the data set has brought so far, extended here.
@@ -193,10 +196,10 @@ class Shards:
             keep &= splits == self._split
         # Pictures in colour, and a value in every column.
         if self._colour and "visible_kind" in table.column_names:
-            keep &= self._counted(keep, _texts(table, "visible_kind") != "thermal", "visible_kind")
+            keep &= self._count_left(keep, _texts(table, "visible_kind") != "thermal", "visible_kind")
         for name in self.columns:
             if name not in self._optional and table.column(name).null_count:
-                keep &= self._counted(keep, table.column(name).is_valid().to_numpy(), name)
+                keep &= self._count_left(keep, table.column(name).is_valid().to_numpy(), name)
         # Each sample once, where its layers would be the same rows.
         if self._once and "sample_id" in table.column_names:
             for row, name in enumerate(table.column("sample_id").to_pylist()):
@@ -207,19 +210,21 @@ class Shards:
             table.select([n for n in self.columns if n in table.column_names]).filter(pa.array(keep)).combine_chunks()
         )
 
-    def _counted(self, keep: np.ndarray, good: np.ndarray, name: str) -> np.ndarray:
+    def _count_left(self, keep: np.ndarray, good: np.ndarray, name: str) -> np.ndarray:
         """Return `good` and count the kept rows that column `name` costs."""
-        self._left[name] += int((keep & ~good).sum())
+        self._left_out[name] += int((keep & ~good).sum())
         return good
 
     def _refuse_nothing(self, tables: list[pa.Table]) -> None:
         """Say how many rows were left out and why; raise UserError when none is left."""
-        left = {name: count for name, count in self._left.items() if count}
+        # Whatever is left out is said.
+        left = {name: count for name, count in self._left_out.items() if count}
         for name, count in left.items():
             why = "show the thermal picture in grey, no colours" if name == "visible_kind" else f"have no {name}"
             log.info("%s: %d rows are left out: they %s", self.uri, count, why)
         if tables:
             return
+        # Nothing is left: because of the split, of grey pictures, or of a column that is empty in all rows.
         if self._split is not None and not self._splits[self._split]:
             there = ", ".join(f"{count} {name or 'without one'}" for name, count in sorted(self._splits.items()))
             others = "|".join([*(name for name in sorted(self._splits) if name), "all"])
@@ -231,9 +236,9 @@ class Shards:
             raise UserError(
                 f"{self._reader or 'this'} takes colours, and {self.uri} has none: its visible pictures are thermal"
             )
-        raise UserError(f"{self._says([name])}, which {self.uri} has not: column {name} is empty in all rows")
+        raise UserError(f"{self._name_reader([name])}, which {self.uri} has not: column {name} is empty in all rows")
 
-    def _says(self, names: Sequence[str]) -> str:
+    def _name_reader(self, names: Sequence[str]) -> str:
         return f"{self._reader + ' reads' if self._reader else 'asked for'} {', '.join(names)}"
 
     def _skip(self, what: str) -> None:
@@ -245,6 +250,7 @@ class Shards:
         return sum(values.nbytes for values in self._load(np.arange(1)).values())
 
     def _keep(self) -> Columns:
+        # Chunk by chunk into arrays of the whole length, which exist once.
         kept: Columns = {}
         for begin in range(0, self._count, CHUNK):
             for name, values in self._load(np.arange(begin, min(begin + CHUNK, self._count))).items():
@@ -254,7 +260,7 @@ class Shards:
         return kept
 
 
-def _whole(tables: list[pa.Table], name: str) -> bool:
+def _is_whole(tables: list[pa.Table], name: str) -> bool:
     """Return whether every row has a value in a column."""
     return all(name in table.column_names and not table.column(name).null_count for table in tables)
 
@@ -277,8 +283,9 @@ def require_commits(storage: Storage) -> dict[int, Commit]:
     return found
 
 
-def _value(name: str, scalar: pa.Scalar) -> Any:
+def _decode_cell(name: str, scalar: pa.Scalar) -> Any:
     """Decode one cell."""
+    # Pictures are structs of bytes and a path, or bare bytes.
     if pa.types.is_struct(scalar.type):
         scalar = scalar["bytes"]
     if not scalar.is_valid:
@@ -289,6 +296,7 @@ def _value(name: str, scalar: pa.Scalar) -> Any:
         except UserError as error:
             raise UserError(f"column {name}: {error}") from None
         return values > 127 if name == "valid" else values
+    # Lists are flat on disk.
     if isinstance(scalar, pa.ListScalar):
         values = scalar.values.to_numpy(zero_copy_only=False)
         return values.reshape(COLUMNS[name].shape) if name in COLUMNS else values
@@ -296,11 +304,11 @@ def _value(name: str, scalar: pa.Scalar) -> Any:
     return np.array(value, object) if isinstance(value, str) else np.array(value)
 
 
-def _degrees(rows: Columns) -> Columns:
-    return {k: from_centikelvin(v) if k in TEMPERATURES and v.dtype == np.uint16 else v for k, v in rows.items()}
+def _to_celsius(rows: Columns) -> Columns:
+    return {k: from_centikelvin(v) if k in TEMPERATURE_COLUMNS and v.dtype == np.uint16 else v for k, v in rows.items()}
 
 
-def _mapped(table: pa.Table, path: Path) -> pa.Table:
+def _map_file(table: pa.Table, path: Path) -> pa.Table:
     """Return `table` as a mapping of an uncompressed file: its memory is the system's page cache.
 
     The file may be deleted afterwards, the mapping keeps its bytes until the process ends.

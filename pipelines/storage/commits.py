@@ -85,6 +85,7 @@ def read_commits(out: Storage, planned: int | None = None) -> dict[int, Commit]:
     Raises:
         EnvironmentFault: a record is damaged, or fewer are there than planned: some were deleted while the run went on.
     """
+    # Small files, each a request of its own on object storage.
     with ThreadPoolExecutor(16) as threads:
         records = dict(sorted(threads.map(lambda name: _read(out, name), _records(out))))
     if planned is not None and (lost := [k for k in range(planned) if k not in records]):

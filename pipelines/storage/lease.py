@@ -32,17 +32,20 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
+        # Nobody who lives may hold it.
         number, holder = self._newest()
         if holder and self._alive(holder):
             raise UserError(
                 f"{self.out.uri} is being written by process {holder['pid']} on {holder['host']} (last seen "
                 f"{time.time() - holder['seen']:.0f} s ago). Wait for it, stop it, or choose another --out."
             )
+        # Of several who take over only one can create the next number.
         self.number = number + 1
         if not self.out.create(_name(self.number), self._content()):
             raise UserError(
                 f"{self.out.uri} was taken by another driver just now. Wait for it or choose another --out."
             )
+        # Leases of those who are gone are cleared away.
         for older in self._numbers():
             if older < self.number:
                 self.out.remove(_name(older))
@@ -64,6 +67,7 @@ class Lease:
     def _beat(self) -> None:
         last = time.time()
         while not self._ended.wait(self.heartbeat):
+            # A higher number means that another driver has taken over; else the time of this one is renewed.
             try:
                 if max(self._numbers(), default=self.number) > self.number:
                     self.lost = f"{self.out.uri} was taken over by another driver; this one stops."

@@ -17,7 +17,7 @@ from models.errors import EnvironmentFault, UserError
 from pipelines.storage.address import resolve_uri
 
 
-def views(uri: str) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFileSystem, str]:
+def open_filesystems(uri: str) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFileSystem, str]:
     """Return (pyarrow file system, fsspec file system, path on both) of `uri`.
 
     S3 takes its endpoint and credentials from the usual AWS environment (`AWS_ENDPOINT_URL` for other servers).
@@ -53,18 +53,18 @@ class Storage:
         return hash(self.uri)
 
     @cached_property
-    def _views(self) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFileSystem, str]:
-        return views(self.uri)
+    def _filesystems(self) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFileSystem, str]:
+        return open_filesystems(self.uri)
 
     @property
     def arrow(self) -> arrow_fs.FileSystem:
         """The pyarrow file system; paths on it come from `path`."""
-        return self._views[0]
+        return self._filesystems[0]
 
     @property
     def fsspec(self) -> fsspec.AbstractFileSystem:
         """The fsspec file system; paths on it come from `path`."""
-        return self._views[1]
+        return self._filesystems[1]
 
     @property
     def local(self) -> bool:
@@ -73,7 +73,7 @@ class Storage:
 
     def path(self, name: str = "") -> str:
         """Return the path of `name` on both file systems."""
-        return f"{self._views[2]}/{name}" if name else self._views[2]
+        return f"{self._filesystems[2]}/{name}" if name else self._filesystems[2]
 
     def read(self, name: str) -> bytes:
         """Return the content of `name`; FileNotFoundError when it is not there."""
@@ -217,15 +217,17 @@ def fault(error: BaseException, path: str, doing: str = "written") -> UserError:
     A bucket that is not there is a UserError: the words of the command are wrong, or everything it made is gone. All else
     can be repaired while finished work lies there, and is an EnvironmentFault.
     """
+    # What the server's own code says.
     code = code_of(error)
     if code == "NoSuchBucket":
         return UserError(f"{path}: the bucket does not exist (any more). Create it, or correct the address.")
     for codes, way_out in REASONS.values():
         if code in codes:
             return EnvironmentFault(f"{path} cannot be {doing}: {way_out}")
+    # What the system says of a local file.
     number = error.errno if isinstance(error, OSError) and not remote(error) else None
     if doing == "written" and number in (errno.ENOTDIR, errno.EISDIR):
-        return UserError(f"{path} cannot be written: {_in_the_way(Path(path))}. Choose another place.")
+        return UserError(f"{path} cannot be written: {_name_obstacle(Path(path))}. Choose another place.")
     reason = os.strerror(number) if number else str(error).strip() or type(error).__name__
     return EnvironmentFault(
         f"{path} cannot be {doing}: {reason}. Finished partitions are kept; make room or repair the storage and "
@@ -233,7 +235,7 @@ def fault(error: BaseException, path: str, doing: str = "written") -> UserError:
     )
 
 
-def _in_the_way(path: Path) -> str:
+def _name_obstacle(path: Path) -> str:
     """Return which file stands where a folder is needed, or that a folder stands where `path` is to be a file."""
     file = next((folder for folder in path.parents if folder.is_file()), None)
     return f"{file} is a file, and a folder is needed" if file else f"{path} is a folder, and a file is needed"
