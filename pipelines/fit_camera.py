@@ -18,7 +18,7 @@ from models.synthworld.camera.sensor import Camera
 from models.synthworld.sampling.domain import load_domain
 from models.temperature import Unit
 from pipelines.pictures.open import BadPicture
-from pipelines.readers.frames import frame_names, open_frame, temperatures
+from pipelines.readers.frames import list_frames, open_frame, read_temperatures
 from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {out}: a domain file is YAML; give it a name that ends in .yaml")
     folder = Storage(images)
-    names = frame_names(folder)
+    names = list_frames(folder)
     chosen = [names[k] for k in np.unique(np.linspace(0, len(names) - 1, min(len(names), FRAMES)).round().astype(int))]
     thermal, grey, qualities, skipped = list[np.ndarray](), list[np.ndarray](), list[int](), list[str]()
     for file in chosen:
@@ -73,7 +73,7 @@ def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -
                 grey.append(frame)
                 qualities.append(jpeg_quality(data))
             else:
-                thermal.append(temperatures(frame, unit))
+                thermal.append(read_temperatures(frame, unit))
         except BadPicture as error:
             skipped.append(f"{file}: {error}")
             log.warning("skipped %s", skipped[-1])

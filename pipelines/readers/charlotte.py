@@ -18,7 +18,7 @@ import numpy as np
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import BadPicture
-from pipelines.readers.item import Item, Sample, thermal_frame
+from pipelines.readers.item import Item, Sample, open_thermal
 from pipelines.storage.uri import Storage
 
 SLOTS, PROFILE = 72, 43
@@ -31,6 +31,7 @@ CENTRE = 0.5
 
 def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every ID of a table or a frame."""
+    # The frames by their ID; it may be there twice.
     frames: dict[str, list[str]] = {}
     for name in files:
         if found := FRAME.fullmatch(PurePath(name).name):
@@ -38,16 +39,18 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
     tables = [name for name in files if TABLE.fullmatch(PurePath(name).name)]
     if not frames or not tables:
         raise UserError(f"{job.images} holds no CHARLOTTE: no R<ID>.tiff with S<subject>.csv")
+    # What the tables note of each ID, likewise.
     noted: dict[str, list[Item]] = {}
     for name in tables:
-        for item in _table(Storage(job.images), name, job):
+        for item in _read_table(Storage(job.images), name, job):
             noted.setdefault(item.name, []).append(item)
     for number in sorted(noted.keys() | frames.keys()):
-        yield _one(number, noted.get(number, []), frames.get(number, []), files, job)
+        yield _pair_up(number, noted.get(number, []), frames.get(number, []), files, job)
 
 
-def _one(number: str, rows: list[Item], names: list[str], files: dict[str, int], job: GatherJob) -> Item:
+def _pair_up(number: str, rows: list[Item], names: list[str], files: dict[str, int], job: GatherJob) -> Item:
     """Return the row of an ID, refused unless it has exactly one line and one frame."""
+    # Of two lines or frames nobody knows which is right.
     if len(rows) > 1 or len(names) > 1:
         where = f"{len(rows)} rows of tables" if len(rows) > 1 else " and ".join(names)
         return Item(number, reason=f"duplicated: {where} have the ID R{number}")
@@ -55,6 +58,7 @@ def _one(number: str, rows: list[Item], names: list[str], files: dict[str, int],
         return Item(number, reason=f"no picture: R{number}.tiff of {rows[0].points} is not there")
     if not rows:
         return Item(number, thermal=names[0], reason=f"no landmarks: no table has the ID R{number}")
+    # The grey view lies beside the frame, if there is one.
     beside = [str(PurePath(names[0]).with_name(f"N{number}{end}")) for end in (".jpg", ".JPG", ".jpeg")]
     grey = next((name for name in beside if name in files), "")
     row = rows[0]
@@ -62,7 +66,7 @@ def _one(number: str, rows: list[Item], names: list[str], files: dict[str, int],
                 facts=row.facts, reason=row.reason)  # fmt: skip
 
 
-def _table(images: Storage, name: str, job: GatherJob) -> Iterator[Item]:
+def _read_table(images: Storage, name: str, job: GatherJob) -> Iterator[Item]:
     """Yield the rows of one subject's table; a row whose points make no sense has its reason."""
     try:
         lines = csv.DictReader(io.StringIO(images.read(name).decode("utf-8-sig")), skipinitialspace=True)
@@ -73,12 +77,13 @@ def _table(images: Storage, name: str, job: GatherJob) -> Iterator[Item]:
         if identifier is None or len(slots) < PROFILE:
             raise UserError(f"{images.path(name)}: it needs the columns ID, x0, y0 and so on; it has {columns[:8]}")
         for row in lines:
-            yield _row(row, identifier, slots, name, job)
+            yield _read_line(row, identifier, slots, name, job)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{images.path(name)} is no table of text: {error}") from None
 
 
-def _row(row: dict[str, str | None], identifier: str, slots: list[int], table: str, job: GatherJob) -> Item:
+def _read_line(row: dict[str, str | None], identifier: str, slots: list[int], table: str, job: GatherJob) -> Item:
+    # The ID is a subject's number and four digits; all other columns but the points are facts.
     number = (row[identifier] or "").strip().lstrip("RrNn")
     facts = {k: v.strip() for k, v in row.items() if k and isinstance(v, str) and not POINT.fullmatch(k) and v.strip()}
     found = {(k or "").lower(): v for k, v in row.items()}
@@ -96,6 +101,7 @@ def _row(row: dict[str, str | None], identifier: str, slots: list[int], table: s
 
 def _points(cells: list[tuple[str | None, str | None]]) -> list[float]:
     """Return x, y of the 72 slots, NaN in those that a profile leaves. Raises ValueError for any other number of points."""
+    # A face from the front fills all slots, a profile the first ones, and nothing lies between.
     points = [(_number(x), _number(y)) for x, y in cells]
     there = [not (math.isnan(x) or math.isnan(y)) for x, y in points]
     count = sum(there)
@@ -114,13 +120,13 @@ def _number(cell: str | None) -> float:
 def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return temperature, the grey view if it is there, and the points as 72 slots."""
     images = Storage(job.images)
-    found = thermal_frame(images.read(item.thermal), item.thermal, "centikelvin")
+    found = open_thermal(images.read(item.thermal), item.thermal, "centikelvin")
     assert found.celsius is not None
     if item.visible:
         found.visible_kind = "thermal"
         found.look(images.read(item.visible), item.visible)
-        if found.reference != found.celsius.shape:
-            (height, width), (high, wide) = found.reference, found.celsius.shape
+        if found.frame_shape != found.celsius.shape:
+            (height, width), (high, wide) = found.frame_shape, found.celsius.shape
             raise BadPicture(f"mismatched: {item.visible} is {width} x {height} px, the frame {wide} x {high}")
     found.points[SLOTS] = np.array(item.given, np.float32).reshape(SLOTS, 2)
     return found

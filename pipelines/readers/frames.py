@@ -29,6 +29,7 @@ def open_frame(data: bytes, name: str, floats: bool = False) -> np.ndarray:
     Raises:
         BadPicture: not a picture, too large, a colour palette, or damaged; the message begins with the kind and a colon.
     """
+    # Grey may be stored in three equal channels; colours are a palette.
     values = open_any(data, name)
     if values.ndim == 3:
         if (values[..., :1] != values[..., 1:3]).any():
@@ -39,7 +40,7 @@ def open_frame(data: bytes, name: str, floats: bool = False) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def temperatures(
+def read_temperatures(
     frame: np.ndarray, unit: Unit = "centikelvin", plausible: tuple[float, float] = PLAUSIBLE
 ) -> np.ndarray:
     """Return degrees Celsius float32 [H, W] of an opened frame, NaN without a reading.
@@ -48,6 +49,7 @@ def temperatures(
     """
     if frame.dtype == np.uint8:
         raise BadPicture(f"8-bit: grey levels are no temperatures; export 16-bit {unit}")
+    # In the right unit the middle of the values is a temperature that may be.
     celsius = from_unit(frame, unit)
     known = celsius[np.isfinite(celsius)]
     if not known.size:
@@ -68,7 +70,7 @@ def _flat(celsius: np.ndarray) -> bool:
     return bool(high - low < 1 and 27.7 < low < 30)
 
 
-def frame_names(folder: Storage) -> list[str]:
+def list_frames(folder: Storage) -> list[str]:
     """Return the frames below a folder, sorted, masks left out. Raises UserError when there are none."""
     if not folder.exists():
         raise UserError(f"{folder.uri} does not exist (a folder of thermal frames is asked for)")
@@ -89,10 +91,10 @@ class Frames:
         self.folder, self.unit, self.skipped = Storage(uri), unit, list[str]()
         found = set(self.folder.list())
         rows = []
-        for name in frame_names(self.folder):
+        for name in list_frames(self.folder):
             mask = f"{PurePath(name).with_suffix('')}{MASK}"
             try:
-                rows.append(self._row(name, mask if mask in found else "", size))
+                rows.append(self._read(name, mask if mask in found else "", size))
             except BadPicture as error:
                 self._skip(name, str(error))
             except (OSError, EnvironmentFault) as error:
@@ -112,12 +114,15 @@ class Frames:
         self.skipped.append(f"{name}: {reason}")
         log.warning("skipped %s", self.skipped[-1])
 
-    def _row(self, name: str, mask: str, size: int) -> np.ndarray:
-        celsius = temperatures(open_frame(self.folder.read(name), name, floats=True), self.unit)
-        person = self._person(celsius, mask)
+    def _read(self, name: str, mask: str, size: int) -> np.ndarray:
+        """Return a frame as a row, float32 [S, S] degrees Celsius."""
+        # The pixels of the person that have a reading.
+        celsius = read_temperatures(open_frame(self.folder.read(name), name, floats=True), self.unit)
+        person = self._find_person(celsius, mask)
         known = np.isfinite(celsius) & person
         if not known.any():
             raise BadPicture("no person: nothing is marked or warm")
+        # The middle square, each new pixel the mean of the known ones under it where these are most of it.
         side = min(celsius.shape)
         top, left = (celsius.shape[0] - side) // 2, (celsius.shape[1] - side) // 2
         middle = slice(top, top + side), slice(left, left + side)
@@ -126,16 +131,18 @@ class Frames:
         total = cv2.resize(total, (size, size), interpolation=cv2.INTER_AREA)
         return np.where(share > 0.5, total / np.maximum(share, 0.5), np.nan).astype(np.float32)
 
-    def _person(self, celsius: np.ndarray, mask: str) -> np.ndarray:
+    def _find_person(self, celsius: np.ndarray, mask: str) -> np.ndarray:
+        """Return where the person is, bool [H, W]."""
+        # Without a mask: what is warmer than Otsu's threshold.
         if not mask:
             known = celsius[np.isfinite(celsius)]
             grey = np.clip((known - known.min()) / max(float(np.ptp(known)), 1e-6) * 65535, 0, 65535).astype(np.uint16)
             threshold, _ = cv2.threshold(grey, 0, 65535, cv2.THRESH_OTSU)
             return celsius > known.min() + threshold / 65535 * np.ptp(known)
-        drawn = open_frame(self.folder.read(mask), mask)
-        if drawn.shape != celsius.shape:
-            raise BadPicture(f"mask: {mask} is {drawn.shape[1]} x {drawn.shape[0]} px, the frame is not")
-        return drawn > 0
+        marked = open_frame(self.folder.read(mask), mask)
+        if marked.shape != celsius.shape:
+            raise BadPicture(f"mask: {mask} is {marked.shape[1]} x {marked.shape[0]} px, the frame is not")
+        return marked > 0
 
     @property
     def digest(self) -> str:

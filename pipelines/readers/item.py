@@ -11,7 +11,7 @@ import pyarrow as pa
 from models.temperature import Unit
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import BadPicture, open_photo
-from pipelines.readers.frames import open_frame, temperatures
+from pipelines.readers.frames import open_frame, read_temperatures
 from pipelines.storage.uri import Storage
 
 PLAUSIBLE = (-40.0, 80.0)
@@ -63,7 +63,7 @@ ITEM_SCHEMA = pa.schema(
 
 @dataclass
 class Sample:
-    """The content of one item. Points are in pixels of the picture that `reference` names, centres at .5.
+    """The content of one item. Points are in pixels of the picture whose size `frame_shape` is, centres at .5.
 
     visible: uint8 [H, W, 3], colours ("rgb") or the thermal picture in grey ("thermal"). celsius: float32 [h, w], NaN
     without a reading. grey: uint8 [h, w], levels of the picture's own scale. classes: uint8 [H, W]. points: by standard,
@@ -89,7 +89,7 @@ class Sample:
         return self.grey if self.celsius is None else self.celsius
 
     @property
-    def reference(self) -> tuple[int, int]:
+    def frame_shape(self) -> tuple[int, int]:
         """Height and width of the picture that points and classes lie on: the visible one, without it the thermal one."""
         picture = self.thermal if self.visible is None else self.visible
         assert picture is not None, "a sample has a picture"
@@ -110,12 +110,14 @@ class Layout(Protocol):
         """Return what is in an item's files. Raises BadPicture for what cannot be taken."""
 
 
-def thermal_frame(data: bytes, name: str, unit: Unit | Literal["grey"]) -> Sample:
+def open_thermal(data: bytes, name: str, unit: Unit | Literal["grey"]) -> Sample:
     """Return a thermal picture in `unit` as a sample. Raises BadPicture when the values cannot be in it."""
+    # Grey levels, also of raw counts of an unknown scale.
     frame = open_frame(data, name, floats=unit != "grey")
     if unit == "grey":
         return Sample(grey=frame if frame.dtype == np.uint8 else _levels(frame))
-    celsius = temperatures(frame, unit, PLAUSIBLE)
+    # Temperatures: a scene with a face has few pixels that are hot.
+    celsius = read_temperatures(frame, unit, PLAUSIBLE)
     if float(np.nanpercentile(celsius, 95)) > HOT:
         raise BadPicture(
             f"not {unit}: a twentieth of the pixels would be hotter than {HOT:.0f} degC; convert the values"

@@ -13,7 +13,7 @@ from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import FORMATS, BadPicture, open_classes
 from pipelines.plan.photos import file_name
-from pipelines.readers.item import Item, Sample, stem, thermal_frame
+from pipelines.readers.item import Item, Sample, open_thermal, stem
 from pipelines.readers.points import check_points, read_points
 from pipelines.readers.sejong import check_proportions
 from pipelines.storage.uri import Storage
@@ -35,17 +35,20 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
 
 
 def _file_items(patterns: dict[str, str], files: dict[str, int], job: GatherJob) -> Iterator[Item]:
+    """Yield a row for every name that fits a pattern."""
     found: dict[str, dict[str, str]] = {}
     for role, pattern in patterns.items():
         if NAME not in pattern:
             raise UserError(f"columns.{role}: {pattern!r} lacks the word NAME, for which the pictures' names stand")
+    # name -> role -> file; a name that two files have in one role is noted.
     for file in sorted(files):
-        for role, name in _roles(file, patterns):
+        for role, name in _match_roles(file, patterns):
             if role in found.setdefault(name, {}):
                 found[name]["twice"] = file
             found[name].setdefault(role, file)
     if not any(have.keys() & {"visible", "thermal"} for have in found.values()):
         raise UserError(f"{job.images} holds no file like {' or '.join(patterns.values())}")
+    # A row needs a file in every role.
     for name, have in sorted(found.items()):
         lacking = [role for role in patterns if role not in have]
         reason = f"no {lacking[0]}: no file like {patterns[lacking[0]]}" if lacking else ""
@@ -55,8 +58,9 @@ def _file_items(patterns: dict[str, str], files: dict[str, int], job: GatherJob)
         yield Item(name, name, job.condition, **own, reason=reason)  # type: ignore[arg-type]
 
 
-def _roles(file: str, patterns: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _match_roles(file: str, patterns: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Yield (role, name) of the pattern that a file fits; of several the most particular: NAME_seg.png before NAME.png."""
+    # All patterns that the file fits, with how many letters they name.
     fitting = []
     for role, pattern in patterns.items():
         before, _, after = pattern.partition(NAME)
@@ -70,6 +74,7 @@ def _roles(file: str, patterns: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _table_items(images: Storage, tables: list[str], columns: dict[str, str], job: GatherJob) -> Iterator[Item]:
+    """Yield a row for every row of the Parquet files, and one with a reason for a file that is none."""
     for table in sorted(tables):
         with images.arrow.open_input_file(images.path(table)) as source:
             try:
@@ -82,37 +87,40 @@ def _table_items(images: Storage, tables: list[str], columns: dict[str, str], jo
                 raise UserError(f"{images.path(table)} has no column {', '.join(missing)}; it has: {', '.join(have)}")
             number = 0
             for group in range(file.num_row_groups):
-                said = _said(file, group)
+                said = _read_given(file, group)
                 for row in range(file.metadata.row_group(group).num_rows):
-                    person, condition = (said[name][row] if name in said else None for name in SAID)
+                    person, condition = (said[name][row] if name in said else None for name in GIVEN_COLUMNS)
                     name = f"{table}#{number}"
                     who = name if person is None else str(person)
                     yield Item(name, who, condition or job.condition, table, group=group, row=row)
                     number += 1
 
 
-SAID = ("identity_id", "condition")
+GIVEN_COLUMNS = ("identity_id", "condition")
 """Columns that are taken over where a Parquet file has them."""
 
 
-def _said(file: pq.ParquetFile, group: int) -> dict[str, list[Any]]:
-    have = [name for name in SAID if name in file.schema_arrow.names]
+def _read_given(file: pq.ParquetFile, group: int) -> dict[str, list[Any]]:
+    have = [name for name in GIVEN_COLUMNS if name in file.schema_arrow.names]
     table = file.read_row_group(group, columns=have) if have else pa.table({})
     return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
 def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return what an item's files, or its row's cells, hold."""
+    # The encoded files or cells by their role.
     images = Storage(job.images)
-    cells = _cells(images, item, job) if item.row >= 0 else _contents(images, item)
+    cells = _read_cells(images, item, job) if item.row >= 0 else _read_files(images, item)
+    # The pictures, which have to be of one view.
     found = Sample()
     if "thermal" in cells:
-        found = thermal_frame(*cells["thermal"], job.unit)
+        found = open_thermal(*cells["thermal"], job.unit)
     if "visible" in cells:
         found.look(*cells["visible"])
     check_proportions(found)
+    # What lies on them.
     if "mask" in cells:
-        found.classes = open_classes(cells["mask"][0], found.reference)
+        found.classes = open_classes(cells["mask"][0], found.frame_shape)
     if "landmarks" in cells:
         content, name = cells["landmarks"]
         standards = (68, 70) if job.standard == 70 else (job.standard,)  # iBUG's 68 are the 70 without the pupils
@@ -122,21 +130,21 @@ def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     return found
 
 
-def _contents(images: Storage, item: Item) -> dict[str, tuple[Any, str]]:
+def _read_files(images: Storage, item: Item) -> dict[str, tuple[Any, str]]:
     names = {"visible": item.visible, "thermal": item.thermal, "mask": item.mask, "landmarks": item.points}
     return {role: (images.read(name), name) for role, name in names.items() if name}
 
 
-def _cells(images: Storage, item: Item, job: GatherJob) -> dict[str, tuple[Any, str]]:
+def _read_cells(images: Storage, item: Item, job: GatherJob) -> dict[str, tuple[Any, str]]:
     """Return the cells of a Parquet row: encoded pictures, bare or in a struct, and lists of numbers."""
     columns = {role: column for role in ROLES if (column := getattr(job.columns, role))}
-    table = _group(images.uri, item.visible, item.group, tuple(columns.values()))
+    table = _read_row_group(images.uri, item.visible, item.group, tuple(columns.values()))
     cells = dict[str, tuple[Any, str]]()
     for role, column in columns.items():
         value = table.column(column)[item.row].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
         if role == "landmarks" and isinstance(content, list):
-            cells[role] = _flat_points(content), column
+            cells[role] = _parse_points(content), column
         elif isinstance(content, bytes):
             cells[role] = content, "landmarks.txt" if role == "landmarks" else file_name(content)
         else:
@@ -144,7 +152,7 @@ def _cells(images: Storage, item: Item, job: GatherJob) -> dict[str, tuple[Any, 
     return cells
 
 
-def _flat_points(values: list[Any]) -> np.ndarray:
+def _parse_points(values: list[Any]) -> np.ndarray:
     try:
         return np.array(values, np.float32).reshape(-1, 2)
     except ValueError as error:
@@ -152,7 +160,7 @@ def _flat_points(values: list[Any]) -> np.ndarray:
 
 
 @lru_cache(4)
-def _group(images: str, table: str, group: int, columns: tuple[str, ...]) -> pa.Table:
+def _read_row_group(images: str, table: str, group: int, columns: tuple[str, ...]) -> pa.Table:
     storage = Storage(images)
     with storage.arrow.open_input_file(storage.path(table)) as source:
         return pq.ParquetFile(source).read_row_group(group, columns=list(dict.fromkeys(columns)))

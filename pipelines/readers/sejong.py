@@ -6,7 +6,7 @@ from pathlib import PurePath
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import BadPicture
-from pipelines.readers.item import Item, Sample, thermal_frame
+from pipelines.readers.item import Item, Sample, open_thermal
 from pipelines.storage.uri import Storage
 
 VISIBLE, THERMAL = "_v", "_t"
@@ -16,6 +16,7 @@ ASPECT = 0.05
 
 def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every name that has either picture; the folder it lies in is the person."""
+    # name -> which of the pair -> file
     found: dict[str, dict[str, str]] = {}
     for name in files:
         path = PurePath(name)
@@ -35,7 +36,7 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
 def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return both pictures as they are: they are registered as well as the data set is."""
     images = Storage(job.images)
-    found = thermal_frame(images.read(item.thermal), item.thermal, "grey")
+    found = open_thermal(images.read(item.thermal), item.thermal, "grey")
     found.look(images.read(item.visible), item.visible)
     check_proportions(found)
     return found

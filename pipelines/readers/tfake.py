@@ -16,7 +16,7 @@ from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import BadPicture
 from pipelines.readers import facesynthetics
-from pipelines.readers.item import Item, Sample, thermal_frame
+from pipelines.readers.item import Item, Sample, open_thermal
 from pipelines.readers.unpickle import MAX_BYTES, arrays, npz_of
 from pipelines.storage.uri import Storage
 
@@ -27,14 +27,17 @@ CONVERTED = f"_plan/{NPZ}"
 
 def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every picture and condition; pairs are found by the number that the names stand for."""
+    # Dense points must be readable before a picture is opened.
     convert(job, files, out)
-    thermal, twice = _thermal(job, files)
+    thermal, twice = _list_thermal(job, files)
+    # FaceSynthetics' rows, once for every condition that there is.
     for item in facesynthetics.list_items(job, files, out):
-        own = thermal.pop(_key(item.name), {})
+        own = thermal.pop(_pair_key(item.name), {})
         if not own:
             yield replace(item, reason=item.reason or f"no thermal picture: none is called {item.name}{THERMAL}")
         for condition, name in own.items():
             yield replace(item, condition=condition, thermal=name)
+    # Thermal pictures that found no partner, or two of them.
     for own in thermal.values():
         for condition, name in own.items():
             lone = name.removesuffix(THERMAL)
@@ -45,20 +48,21 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
         )
 
 
-def _thermal(job: GatherJob, files: dict[str, int]) -> tuple[dict[str, dict[str, str]], list[str]]:
+def _list_thermal(job: GatherJob, files: dict[str, int]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Return number -> condition -> file, and files that repeat one; the folder says which condition a file is of."""
     names = [name for name in (Storage(job.thermal).list() if job.thermal else files) if name.endswith(THERMAL)]
     if not names:
         raise UserError(f"{job.thermal or job.images} holds no T-FAKE: no ID{THERMAL} (--set thermal=DIR says where)")
+    # By number and condition; names of a number may differ in leading zeros.
     found, twice = dict[str, dict[str, str]](), list[str]()
     for name in sorted(names):
-        condition = _said(name, job)
+        condition = _find_condition(name, job)
         if not condition:
             raise UserError(
                 f"{name}: no folder of its path says warm or cold (and not both); "
                 "give one condition's folder as thermal and its name with --condition"
             )
-        own = found.setdefault(_key(name.removesuffix(THERMAL)), {})
+        own = found.setdefault(_pair_key(name.removesuffix(THERMAL)), {})
         if condition in own:
             twice.append(name)
         else:
@@ -66,7 +70,7 @@ def _thermal(job: GatherJob, files: dict[str, int]) -> tuple[dict[str, dict[str,
     return {key: dict(sorted(own.items(), reverse=True)) for key, own in found.items()}, twice
 
 
-def _said(name: str, job: GatherJob) -> str:
+def _find_condition(name: str, job: GatherJob) -> str:
     """Return the condition that the nearest folder of a path names, else the job's."""
     for folder in reversed((PurePath(job.thermal or job.images).name, *PurePath(name).parent.parts)):
         said = [condition for condition in CONDITIONS if condition in folder.lower()]
@@ -75,7 +79,7 @@ def _said(name: str, job: GatherJob) -> str:
     return job.condition
 
 
-def _key(name: str) -> str:
+def _pair_key(name: str) -> str:
     """Return what pairs names: the number, where the name is one."""
     last = PurePath(name).name
     return str(int(last)) if last.isdigit() else last
@@ -83,6 +87,7 @@ def _key(name: str) -> str:
 
 def convert(job: GatherJob, files: dict[str, int], out: Storage | None) -> None:
     """Write the dense points of `annotations.pkl` as an .npz into `out`, once; nothing without a pickle or beside an .npz."""
+    # Nothing to do, or done already.
     if PICKLE not in files or NPZ in files:
         return
     images = Storage(job.images)
@@ -99,22 +104,24 @@ def convert(job: GatherJob, files: dict[str, int], out: Storage | None) -> None:
 
 def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     """Return FaceSynthetics' sample with the temperature of its condition and, where they are known, 478 points."""
+    # The thermal picture lies on the visible one, pixel by pixel.
     found = facesynthetics.read_sample(item, job, out)
     folder = Storage(job.thermal or job.images)
-    found.celsius = thermal_frame(folder.read(item.thermal), item.thermal, "tfake").celsius
+    found.celsius = open_thermal(folder.read(item.thermal), item.thermal, "tfake").celsius
     assert found.celsius is not None and found.visible is not None
     height, width = found.visible.shape[:2]
     if found.celsius.shape != (height, width):
         high, wide = found.celsius.shape
         raise BadPicture(f"mismatched: {wide} x {high} px thermal beside {width} x {height} px visible")
-    dense = _dense(item, job, out)
+    # Dense points are shares of the picture.
+    dense = _read_dense(item, job, out)
     if dense is not None:
         found.points[DENSE] = dense * np.array([width, height], np.float32)
     return found
 
 
-def _dense(item: Item, job: GatherJob, out: Storage | None) -> np.ndarray | None:
-    known = _opened(Storage(job.images).uri, out.uri if out else "")
+def _read_dense(item: Item, job: GatherJob, out: Storage | None) -> np.ndarray | None:
+    known = _open_dense(Storage(job.images).uri, out.uri if out else "")
     name = f"{PurePath(item.name).name}.png"
     if known is None or name not in known:
         return None
@@ -125,7 +132,7 @@ def _dense(item: Item, job: GatherJob, out: Storage | None) -> np.ndarray | None
 
 
 @lru_cache(2)
-def _opened(images: str, out: str) -> np.lib.npyio.NpzFile | None:
+def _open_dense(images: str, out: str) -> np.lib.npyio.NpzFile | None:
     """Return the dense points, read member by member; those beside the pictures before converted ones."""
     for uri, name in ((images, NPZ), (out, CONVERTED)):
         if uri and (storage := Storage(uri)).exists(name):

@@ -45,7 +45,10 @@ Files = Iterator[tuple[str, bytes]]
 
 
 class RenderedRow(NamedTuple):
-    """One rendered row, decoded. name: its number among the pictures of the job; conditions share a visible picture."""
+    """One rendered row, decoded. name: its number among the pictures of the job; conditions share a visible picture.
+
+    row: its columns as they are stored. visible: uint8 [S, S, 3]. seventy: 70 points float32 [70, 2] px.
+    """
 
     row: dict[str, Any]
     name: str
@@ -56,6 +59,7 @@ class RenderedRow(NamedTuple):
 
     @property
     def who(self) -> tuple[int, int, str]:
+        """(identity, view, condition), from which the world draws everything."""
         return self.row["world_identity"], self.row["view"], self.row["condition"]
 
     @property
@@ -78,32 +82,37 @@ class RenderedRow(NamedTuple):
 
 def write_files(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     """Write one whole partition of rendered rows as files of `job.layout` and commit it; returns the record as a row."""
-    part, domain = block.column("partition")[0].as_py(), load_domain(job.domain, job.gap)
-    rows = job.rows_of(part)
-    if block.column("partition").to_pylist() != [part] * len(rows):
-        raise RuntimeError(f"the writer got {len(block)} rows for partition {part} of {len(rows)} rows")
-    told, size, lines = list[str](), 0, list[dict[str, Any]]()
+    # The block must be one whole partition.
+    partition, domain = block.column("partition")[0].as_py(), load_domain(job.domain, job.gap)
+    rows = job.rows_of(partition)
+    if block.column("partition").to_pylist() != [partition] * len(rows):
+        raise RuntimeError(f"the writer got {len(block)} rows for partition {partition} of {len(rows)} rows")
+    # The files of each row; what belongs into tables is collected in `lines`.
+    written, size, lines = list[str](), 0, list[dict[str, Any]]()
     for number, row in zip(rows, block.to_pylist(), strict=True):
         name = f"{number // len(job.conditions):06d}"
         points = np.array(row["landmarks_70"], np.float32).reshape(70, 2)
-        view = RenderedRow(row, name, decode(row["visible"]["bytes"]), points, domain, job)
-        for file, content in WRITERS[job.layout](view, lines):
+        rendered = RenderedRow(row, name, decode(row["visible"]["bytes"]), points, domain, job)
+        for file, content in WRITERS[job.layout](rendered, lines):
             storage.write(file, content)
-            told.append(f"{file} {hashlib.sha256(content).hexdigest()}")
+            written.append(f"{file} {hashlib.sha256(content).hexdigest()}")
             size += len(content)
+    # The lines wait for those of the other partitions, and the record comes last.
     if lines:
-        storage.write(_lines(part), encode_parquet(pa.Table.from_pylist(lines, schema=LINE_SCHEMA)))
-    digest = hashlib.sha256("\n".join(told).encode()).hexdigest()
-    commit(storage, part, Commit("", len(rows), digest, size))
-    return pa.table({"partition": [part], "samples": [len(rows)]})
+        storage.write(_lines_file(partition), encode_parquet(pa.Table.from_pylist(lines, schema=LINE_SCHEMA)))
+    digest = hashlib.sha256("\n".join(written).encode()).hexdigest()
+    commit(storage, partition, Commit("", len(rows), digest, size))
+    return pa.table({"partition": [partition], "samples": [len(rows)]})
 
 
 def finish_files(job: WorldJob, storage: Storage) -> None:
     """Write the tables that belong to all partitions: S<subject>.csv, annotations.npz."""
     if job.layout not in ("charlotte", "tfake"):
         return
-    names = [_lines(part) for part in read_commits(storage)]
+    # The lines of all partitions.
+    names = [_lines_file(partition) for partition in read_commits(storage)]
     lines = pa.concat_tables(pq.read_table(pa.BufferReader(storage.read(name))) for name in names).to_pylist()
+    # T-FAKE has one file of points, CHARLOTTE a table of each subject.
     if job.layout == "tfake":
         dense = {line["name"]: np.array(line["values"], np.float32).reshape(DENSE, 2) for line in lines}
         storage.write(NPZ, npz_of(dense))
@@ -118,52 +127,61 @@ LINE_SCHEMA = pa.schema(
 )
 
 
-def _lines(part: int) -> str:
-    return f"{TABLES}/part-{part:05d}.parquet"
+def _lines_file(partition: int) -> str:
+    return f"{TABLES}/part-{partition:05d}.parquet"
 
 
-def _facesynthetics(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
-    if view.row["condition"] != view.job.conditions[0]:
+def _facesynthetics(rendered: RenderedRow, lines: list[dict[str, Any]]) -> Files:
+    """The picture, its classes and 70 points."""
+    if rendered.row["condition"] != rendered.job.conditions[0]:
         return  # the conditions of a view share their visible picture
-    yield f"{view.name}.png", encode_png_rgb(view.visible)
-    yield f"{view.name}_seg.png", view.row["classes"]["bytes"]
-    yield f"{view.name}_ldmks.txt", "".join(f"{x:.4f} {y:.4f}\n" for x, y in view.seventy).encode()
+    yield f"{rendered.name}.png", encode_png_rgb(rendered.visible)
+    yield f"{rendered.name}_seg.png", rendered.row["classes"]["bytes"]
+    yield f"{rendered.name}_ldmks.txt", "".join(f"{x:.4f} {y:.4f}\n" for x, y in rendered.seventy).encode()
 
 
-def _tfake(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
-    if view.row["condition"] == view.job.conditions[0]:
-        shares = np.array(view.row["landmarks_478"], np.float32) / view.job.size
-        lines.append({"name": f"{view.name}.png", "values": shares.tolist()})
-    yield from _facesynthetics(view, lines)
-    yield f"{view.row['condition']}/{view.name}_thermal.png", encode_png(tfake_values(view.apparent()))
+def _tfake(rendered: RenderedRow, lines: list[dict[str, Any]]) -> Files:
+    """FaceSynthetics' files, a thermal picture of each condition, and 478 points as shares of the picture."""
+    if rendered.row["condition"] == rendered.job.conditions[0]:
+        shares = np.array(rendered.row["landmarks_478"], np.float32) / rendered.job.size
+        lines.append({"name": f"{rendered.name}.png", "values": shares.tolist()})
+    yield from _facesynthetics(rendered, lines)
+    yield f"{rendered.row['condition']}/{rendered.name}_thermal.png", encode_png(tfake_values(rendered.apparent()))
 
 
-def _sejong(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
-    taken = view.capture()
+def _sejong(rendered: RenderedRow, lines: list[dict[str, Any]]) -> Files:
+    """A pair of JPEGs: the thermal one in grey levels, the camera's own or its range stretched."""
+    taken = rendered.capture()
     grey = taken.picture if taken.picture.dtype == torch.uint8 else minmax(taken.twin.temperature)
-    name = f"{view.row['identity_id']}/{view.name}_{view.row['condition']}"
-    yield f"{name}_v.jpg", encode_jpeg(view.visible)
+    name = f"{rendered.row['identity_id']}/{rendered.name}_{rendered.row['condition']}"
+    yield f"{name}_v.jpg", encode_jpeg(rendered.visible)
     yield f"{name}_t.jpg", _grey_jpeg(grey.numpy())
 
 
-def _charlotte(view: RenderedRow, lines: list[dict[str, Any]]) -> Files:
+def _charlotte(rendered: RenderedRow, lines: list[dict[str, Any]]) -> Files:
     """Pictures of the native camera; points moved with its picture, off by the annotators' noise, in whole pixels."""
-    identity, turn, condition = view.who
-    subject = identity - choose_identities(view.job).start + 1
-    frame = turn * len(view.job.conditions) + view.job.conditions.index(condition)
+    # What the frame is called: a subject and a frame number.
+    identity, turn, condition = rendered.who
+    subject = identity - choose_identities(rendered.job).start + 1
+    frame = turn * len(rendered.job.conditions) + rendered.job.conditions.index(condition)
     if frame > 9999:
         raise UserError(f"CHARLOTTE counts 10,000 frames a person; give fewer views than {turn}")
-    taken = view.capture()
-    number, scale = f"{subject}{frame:04d}", taken.twin.temperature.shape[0] / view.job.size
+    # The frame in centikelvin, and the same in grey.
+    taken = rendered.capture()
+    number, scale = f"{subject}{frame:04d}", taken.twin.temperature.shape[0] / rendered.job.size
     counts = to_centikelvin(taken.twin.temperature.numpy())
     yield f"S{subject}/R{number}.tiff", bytes(cv2.imencode(".tiff", counts)[1])
     yield f"S{subject}/N{number}.jpg", _grey_jpeg(minmax(taken.twin.temperature).numpy())
-    yaw = float(view.row["pose"][0])
-    points = profile43(view.seventy, right=yaw > 0) if abs(yaw) > PROFILE_YAW else contour72(view.seventy)
-    named = annotate(torch.from_numpy(np.ascontiguousarray(points)), view.face, view.domain, *view.who).numpy()
+    # The points that annotators would have set, moved with the picture.
+    yaw = float(rendered.row["pose"][0])
+    points = profile43(rendered.seventy, right=yaw > 0) if abs(yaw) > PROFILE_YAW else contour72(rendered.seventy)
+    named = annotate(
+        torch.from_numpy(np.ascontiguousarray(points)), rendered.face, rendered.domain, *rendered.who
+    ).numpy()
     placed = np.full((SLOTS, 2), np.nan, np.float32)
     placed[: len(named)] = np.floor(named * scale + np.array(taken.shift, np.float32))
-    scene = sample_scene(view.domain, identity, turn, condition)
+    # The line of the table, with what the data set notes of a frame.
+    scene = sample_scene(rendered.domain, identity, turn, condition)
     facts: dict[str, Any] = {"Subject": subject, "Distance": round(scene.view.distance_m, 2), "Sensation": 0}
     facts |= {"AirTemp": round(scene.environment.ambient_c, 2), "Condition": condition}
     lines.append(

@@ -14,7 +14,7 @@ from models.errors import UserError
 from models.tasks import TASKS, Side, Task, TrainConfig, load
 from models.weights.bundle import load_bundle
 from models.weights.store import contents_digest
-from pipelines.readers.frames import frame_names
+from pipelines.readers.frames import list_frames
 from pipelines.rows.shards import Shards, require_commits
 from pipelines.run.provenance import commit_of
 from pipelines.storage.uri import Storage
@@ -90,7 +90,7 @@ class TrainJob(BaseModel):
             self.validation_rows(limit=1, memory=0)
         for side in sides_of(*self.parsed()).values():
             if not side.columns:
-                frame_names(Storage(side.uri))
+                list_frames(Storage(side.uri))
 
 
 def _committed_rows(uris: str) -> list[list[Any]]:
