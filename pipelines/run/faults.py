@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import torch
 
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
@@ -24,9 +23,12 @@ def kind_of(error: BaseException) -> Kind:
     engine, or a request that no row can satisfy. row: anything else, so one of the rows is to blame.
     """
     text = str(error).lower()
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in text or "can't allocate" in text:
+    torch = sys.modules.get("torch")  # slow to import, and a process that has not raises no error of its
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
         return "memory"
-    if isinstance(error, torch.AcceleratorError) or "cuda error" in text or "cudnn_status" in text:
+    if torch and isinstance(error, torch.OutOfMemoryError):
+        return "memory"
+    if "cuda error" in text or "cudnn_status" in text or (torch and isinstance(error, torch.AcceleratorError)):
         return "device"
     if isinstance(error, OSError | UserError | ImportError):
         return "environment"
@@ -36,7 +38,8 @@ def kind_of(error: BaseException) -> Kind:
 def free_memory() -> None:
     """Return to the system what Python and the accelerator's allocator hold without need."""
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
