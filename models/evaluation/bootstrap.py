@@ -16,11 +16,6 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
-    @property
-    def nonzero(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
 
 def interval(
     statistic: Callable[..., np.ndarray], samples: Sequence[np.ndarray], *, draws: int = DRAWS, seed: int = 0

@@ -18,8 +18,8 @@ class Verification:
 
 
 def unit_vectors(embeddings: np.ndarray) -> np.ndarray:
-    """Return embeddings [N, D] with length 1, float32."""
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    """Return embeddings [..., D] with length 1, float32; a zero vector stays one."""
+    norms = np.linalg.norm(embeddings, axis=-1, keepdims=True)
     return (embeddings / np.maximum(norms, 1e-12)).astype(np.float32)
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from models.classes import CLASSES
 from models.errors import EnvironmentFault
 from models.faces.align import CROP, align, five_points
+from models.faces.metrics import unit_vectors
 from models.faces.pack import open_session
 from models.padding import in_batches
 from models.visible.autoencoder import Vae, encode, load_autoencoder
@@ -63,7 +64,7 @@ def embed_crops(crops: np.ndarray, folder: str) -> np.ndarray:
     values = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
     name = network.get_inputs()[0].name
     batches = [network.run(None, {name: values[k : k + BATCH]})[0] for k in range(0, len(values), BATCH)]
-    return _unit(np.concatenate(batches).astype(np.float32))
+    return unit_vectors(np.concatenate(batches).astype(np.float32))
 
 
 def embeddings_of_others(
@@ -80,7 +81,7 @@ def embeddings_of_others(
     for row in range(len(embedding)):
         others = np.flatnonzero((identity == identity[row]) & (view != view[row]))
         if len(others):
-            mean[row] = _unit(embedding[others].sum(axis=0))
+            mean[row] = unit_vectors(embedding[others].sum(axis=0))
             one[row] = embedding[others[row % len(others)]]
     return mean, one
 
@@ -92,7 +93,3 @@ def face_weight(classes: np.ndarray, side: int, face: float) -> np.ndarray:
     """
     share = F.adaptive_avg_pool2d(torch.from_numpy(FACE[classes].astype(np.float32))[:, None], side)[:, 0]
     return (1 + (face - 1) * share).half().numpy()
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)

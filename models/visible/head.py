@@ -19,6 +19,7 @@ from torch import Tensor
 from models.attributes import EXPRESSIONS
 from models.captions.reading import read_attributes
 from models.errors import EnvironmentFault
+from models.faces.metrics import unit_vectors
 from models.synthworld.sampling.domain import load_domain
 from models.synthworld.sampling.draws import NamedDraws
 from models.synthworld.sampling.person import person_from_measures
@@ -64,8 +65,7 @@ class HeadReader:
 
     def __call__(self, embedding: np.ndarray) -> np.ndarray:
         """Return measures float32 [B, 58] of embeddings [B, 512] of any length."""
-        unit = embedding / np.maximum(np.linalg.norm(embedding, axis=-1, keepdims=True), 1e-12)
-        measures: np.ndarray = (unit @ self.weight.T + self.bias).astype(np.float32)
+        measures: np.ndarray = (unit_vectors(embedding) @ self.weight.T + self.bias).astype(np.float32)
         return measures
 
 

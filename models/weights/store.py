@@ -10,7 +10,6 @@ import posixpath
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -297,11 +296,6 @@ def _parse(content: bytes, where: str) -> dict[str, dict[str, Any]]:
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise EnvironmentFault(f"{where}/{SEAL} names files outside its folder.")
     return files
-
-
-def sealed_folders(below: Path) -> Iterator[Path]:
-    """Yield the sealed folders below a folder."""
-    yield from (path.parent for path in sorted(below.rglob(SEAL)))
 
 
 def _sha256(path: Path) -> str:

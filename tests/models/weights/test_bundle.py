@@ -18,6 +18,7 @@ from models.weights.bundle import (
     fetch,
     licence_of,
     load_bundle,
+    pin,
     places,
     small_files,
     strictest,
@@ -81,6 +82,17 @@ def test_several_weights_by_name(tmp_path: Path) -> None:
         "tokenizer": str(tmp_path / "home" / ".." / "beside"),
         "scheduler": "/elsewhere",
     }
+
+
+def test_several_weights_are_fetched_and_told_apart_by_name(tmp_path: Path) -> None:
+    folders = {name: sealed(tmp_path / "home" / name, json.dumps({"of": name})) for name in ("model", "vae", "unet")}
+    parts = "visible: {kind: latent-diffusion, licence: mit, weights: {model: model, vae: vae}}"
+    found = bundle(tmp_path, parts)
+    assert found.fetch("visible") == {name: folders[name] for name in ("model", "vae")}
+    known = {name: weights_digest(folders[name]) for name in ("model", "vae")}
+    assert digests(found.part("visible"), found.folder) == known and len(set(known.values())) == 2
+    with_unet = bundle(tmp_path, parts, f"visible.weights.unet={folders['unet']}")
+    assert with_unet.fetch("visible") == folders
 
 
 def test_weights_of_a_bundle_at_a_uri_lie_beside_it() -> None:
@@ -236,6 +248,10 @@ def test_the_strictest_licence_wins(tmp_path: Path) -> None:
         ('parser: {kind: "null", batches: 3}', r"parts\.parser\.batches: unknown key"),
         ("parser: {weights: a, licence: mit}", r"parts\.parser\.kind: is missing"),
         ("parser: {kind: unet, weights: {model: {url: a}}, licence: mit}", r"parts\.parser\.weights\.model\.uri: is missing"),
+        (
+            "parser: {kind: unet, weights: {model: {uri: a, sha: b}}, licence: mit}",
+            r"parts\.parser\.weights\.model\.sha: unknown key",
+        ),
         ("parser: unet", r"parts\.parser: "),
     ],
 )  # fmt: skip
@@ -269,6 +285,18 @@ def test_digests_are_those_the_bundle_wants(tmp_path: Path) -> None:
         found.fetch("parser")
 
 
+def test_other_bytes_in_the_place_of_pinned_weights_are_refused(tmp_path: Path) -> None:
+    weights = sealed(tmp_path / "home" / "parser")
+    found = bundle(tmp_path, "parser: {kind: unet, weights: parser, licence: mit}")
+    pinned = pin(found, ["parser"])
+    assert digests(pinned.part("parser"), pinned.folder) == digests(found.part("parser"), found.folder)
+    assert pinned.fetch("parser") == {"model": weights}
+    sealed(weights, '{"other": 1}')
+    found.fetch("parser")  # a bundle that names no digest takes what is there
+    with pytest.raises(EnvironmentFault, match="the bundle wants"):
+        pinned.fetch("parser")
+
+
 def test_small_files_are_read_where_the_weights_lie(tmp_path: Path) -> None:
     sealed(tmp_path / "home" / "a", '{"here": 1}')
     found = bundle(tmp_path, "parser: {kind: unet, weights: a, licence: mit}")
@@ -279,6 +307,14 @@ def test_small_files_are_read_where_the_weights_lie(tmp_path: Path) -> None:
 def test_a_part_survives_its_own_text() -> None:
     part = Part(kind="unet", stage="parser", weights={"model": Weights(uri="a", licence="mit")}, redraw_batch=2)
     assert Part.model_validate(json.loads(part.model_dump_json())) == part
+
+
+def test_a_commit_stands_for_the_bytes_of_hub_weights(tmp_path: Path) -> None:
+    """Nothing is fetched to know them."""
+    found = bundle(
+        tmp_path, 'parser: {kind: unet, licence: mit, weights: "hub:a/b"}', f"parser.weights.model.revision={COMMIT}"
+    )
+    assert digests(found.part("parser"), found.folder) == {"model": COMMIT}
 
 
 def test_hub_weights_need_a_commit(tmp_path: Path) -> None:

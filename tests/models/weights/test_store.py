@@ -130,8 +130,17 @@ def test_a_folder_is_read_once_on_a_machine(folder: Path, read: list[str], cache
     verify(folder)
     assert sorted(read) == ["config.json", "model.safetensors"]
     verify(folder)
+    weights_digest(folder)
     assert len(read) == 2
-    os.utime(folder / "model.safetensors", ns=(1, 1))  # touched: read again, and remembered again
+    # Size and time of change are all that is looked at: other bytes with both unchanged go unnoticed.
+    path, right = folder / "model.safetensors", (folder / "model.safetensors").read_bytes()
+    time = path.stat().st_mtime_ns
+    path.write_bytes(b"#" * len(right))
+    os.utime(path, ns=(time, time))
+    verify(folder)
+    assert len(read) == 2
+    path.write_bytes(right)
+    os.utime(path, ns=(1, 1))  # touched: read again, and remembered again
     verify(folder)
     verify(folder)
     assert len(read) == 4
@@ -179,7 +188,15 @@ def test_weights_at_a_uri_are_copied_once(
     monkeypatch.setattr(store, "_copy_uri", lambda uri, path: copied.append(path.name) or copy(uri, path))
     before = len(read)
     assert fetch(uri) == first and not copied and len(read) == before
-    (first / "model.safetensors").write_bytes(b"rotten")  # what rotted comes again, the rest stays
+    (first / "model.safetensors").write_bytes(
+        b"rotten"
+    )  # what rotted comes again, if it is still there; the rest stays
+    right = (folder / "model.safetensors").read_bytes()
+    fsspec.filesystem("memory").rm(f"{uri}/model.safetensors".removeprefix("memory://"))
+    with pytest.raises(EnvironmentFault, match=r"weights/model\.safetensors cannot be fetched"):
+        fetch(uri)
+    upload(f"{uri}/model.safetensors", right)
+    copied.clear()
     assert fetch(uri) == first and copied == ["model.safetensors"]
     verify(first)
 
