@@ -23,7 +23,7 @@ from models.weights.bundle import Bundle, fetch, licence_of, load_bundle
 from pipelines.config.chain import Link, chain_spec, resolve_chain
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.recipe import Recipe, stage_recipes
-from pipelines.pictures.open import FORMATS, BadPicture, open_photo
+from pipelines.pictures.open import FORMATS, BadPicture, open_pages
 from pipelines.plan.claim import claim
 from pipelines.plan.listing import ListDigest, extend_by_rows, new_rows
 from pipelines.plan.people.identities import RECOGNISER, recogniser_of
@@ -54,7 +54,8 @@ FACE_SCHEMA = pa.schema(
         ("embedding", pa.list_(pa.float32(), 512)),
     ]
 )
-"""`picture` is the path below the folder and the identity's id; `reason` is empty for a picture with one face."""
+"""`picture` is the path below the folder, with `#1` and so on for further pages, and the identity's id; `reason` is empty for
+a picture with one face."""
 PICTURE_SCHEMA = pa.schema({"picture": pa.string(), "bytes": pa.int64()})
 """The plan: names, and sizes by which a changed picture is noticed."""
 
@@ -201,28 +202,30 @@ class PhotoEmbedder:
         name, digest = write_shard(self.plan.out, "data", partition, content)
         refused = sum(bool(reason) for reason in table["reason"].to_pylist())
         commit(self.plan.out, partition, Commit(name, len(table), digest, len(content), {"rejected": refused}))
-        counts: dict[str, float] = {"partition": partition, "samples": len(table), "rejected": refused}
+        samples = self.plan.rows(partition)
+        counts: dict[str, float] = {"partition": partition, "samples": samples, "rejected": refused}
         counts[f"{SECONDS}faces"] = time.monotonic() - began
         return {name: np.array([value]) for name, value in counts.items()}
 
     def table(self, names: Sequence[str]) -> pa.Table:
-        """Return rows of `FACE_SCHEMA`, one for each picture."""
-        rows = [self._opened(name) for name in names]
+        """Return rows of `FACE_SCHEMA`, one for each page of each picture."""
+        rows = [page for name in names for page in self._open(name)]
         good = [(row, picture) for row, picture in rows if picture is not None]
         for (row, _), seen in zip(good, find_faces(self.stage, [picture for _, picture in good], self.batch)):
             row |= seen
         return pa.Table.from_pylist([row for row, _ in rows], schema=FACE_SCHEMA)
 
-    def _opened(self, name: str) -> tuple[dict, np.ndarray | None]:
-        """Return the row of a picture, and the picture unless the row has a reason."""
+    def _open(self, name: str) -> list[tuple[dict, np.ndarray | None]]:
+        """Return the row of each page of a picture (`NAME`, `NAME#1`, ...), and its pixels unless the row has a reason."""
         row: dict = {"picture": name, "identity_id": name, "reason": "", "faces": 0}
         try:
-            picture = open_photo(self.source.read(name), name)
+            pages = open_pages(self.source.read(name), name)
         except BadPicture as error:
-            return row | {"reason": str(error)}, None
+            return [(row | {"reason": str(error)}, None)]
         except (OSError, EnvironmentFault) as error:
-            return row | {"reason": own_reason(error)}, None
-        return row, picture
+            return [(row | {"reason": own_reason(error)}, None)]
+        names = [name, *(f"{name}#{page}" for page in range(1, len(pages)))]
+        return [(row | {"picture": own, "identity_id": own}, page) for own, page in zip(names, pages, strict=True)]
 
 
 def find_faces(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from pipelines.plan.stored import ChainPlan
 from pipelines.plan.thermalize import read_thermalize_plan
 from pipelines.report.sheet import colour_degrees
 from pipelines.rows.encode import VISIBLE_BYTES
-from pipelines.rows.ids import noise_id
+from pipelines.rows.ids import noise_id, planned_id
 from pipelines.rows.record import pair_id
 from pipelines.run.chain import Chain
 from pipelines.storage.commits import read_commit, read_commits, read_shard
@@ -95,13 +95,17 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
     return result
 
 
-def find(plan: ChainPlan[Any], pair: str) -> tuple[dict[str, Any], tuple[int, int]]:
-    """Return the stored row of `pair` and its place in the plan (partition, row)."""
+def find(plan: ChainPlan[Any], pair: str) -> tuple[dict[str, Any], tuple[int, str]]:
+    """Return the stored row of `pair`, and which sample it is of: (partition, its id)."""
     for partition in range(plan.partitions):
-        samples = plan.sample_table(partition)["sample_id"].to_pylist()
-        for row, sample in enumerate(samples):
+        for sample in plan.sample_table(partition)["sample_id"].to_pylist():
             if pair in (pair_id(sample, layer) for layer in plan.recipe.layers):
-                return _stored(plan, partition, pair), (partition, row)
+                return _stored(plan, partition, pair), (partition, sample)
+    # A further page of a planned picture: only its row knows.
+    sample = str(_anywhere(plan.out, pair)["sample_id"])
+    for partition in range(plan.partitions):
+        if planned_id(sample) in plan.sample_table(partition)["sample_id"].to_pylist():
+            return _stored(plan, partition, pair), (partition, sample)
     raise _unknown(plan.out, pair)
 
 
@@ -119,10 +123,12 @@ def _unknown(out: Storage, pair: str) -> UserError:
     return UserError(f"{out.uri} has no pair {pair!r}. Their ids are in the column pair_id of data/*.parquet.")
 
 
-def remake(plan: ChainPlan[Any], place: tuple[int, int], attempt: int) -> Columns:
+def remake(plan: ChainPlan[Any], place: tuple[int, str], attempt: int) -> Columns:
     """Run all stages of the job for one sample in this process; returns its columns, one row each."""
-    partition, row = place
-    columns = {key: values[row : row + 1].copy() for key, values in plan.partition(partition).items()}
+    partition, sample = place
+    whole = plan.partition(partition)
+    row = whole["sample_id"].tolist().index(sample)
+    columns = {key: values[row : row + 1].copy() for key, values in whole.items()}
     columns["attempt"][:] = attempt
     columns["noise_id"][:] = noise_id(str(columns["sample_id"][0]), attempt)
     return Chain(plan.chain, plan.chain.stages)(columns)

@@ -27,7 +27,7 @@ from pipelines.storage.uri import Storage
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of the pictures; `reasons` counts those that were not taken by the kind of their reason."""
+    """What became of the pictures, every page one; `reasons` counts those that were not taken by the kind of their reason."""
 
     out: str
     pictures: int
@@ -82,8 +82,8 @@ def _finish(plan: ThermalizePlan, commits: dict[int, Commit]) -> Summary:
     reasons = Counter[str]()
     for record in commits.values():
         reasons.update(record.facts["reasons"])
-    rejected = sum(record.facts["rejected"] for record in commits.values())
-    summary = Summary(plan.out.uri, plan.samples, plan.samples - rejected, dict(reasons))
+    samples, rejected = (sum(record.facts[name] for record in commits.values()) for name in ("samples", "rejected"))
+    summary = Summary(plan.out.uri, samples, samples - rejected, dict(reasons))
     plan.out.write("README.md", _card(plan, summary).encode())
     return summary
 

@@ -31,6 +31,8 @@ ORIENTATION, UPRIGHT, GPS = 0x0112, 1, 0x8825
 """EXIF's tags of how a picture is to be turned and of where it was taken, and the value that says not at all."""
 
 MAX_BYTES = 200 * 2**20
+MAX_PAGES = 64
+"""Of one file; all of them together may have as many pixels as one picture."""
 MAX_SIDE = 16_384
 
 
@@ -46,7 +48,16 @@ def open_photo(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXEL
     Raises:
         BadPicture: empty, not a picture, wrong extension, too large, several frames, CMYK, 16-bit, truncated.
     """
-    return np.array(_open(data, name, max_pixels, deep=False).convert("RGB"))
+    return np.array(_open(data, name, max_pixels, deep=False)[0].convert("RGB"))
+
+
+def open_pages(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> list[np.ndarray]:
+    """Return the pages of a TIFF file as `open_photo` returns a picture; any other file has one.
+
+    Raises BadPicture as `open_photo` does, and for over `MAX_PAGES` pages or `max_pixels` pixels of all pages.
+    """
+    pages = _open(data, name, max_pixels, deep=False, pages=MAX_PAGES)
+    return [np.array(page.convert("RGB")) for page in pages]
 
 
 def open_any(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -57,7 +68,7 @@ def open_any(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXELS)
     Raises:
         BadPicture: what `open_photo` refuses, but for grey of 16 bits or floats; signed and 32-bit whole numbers.
     """
-    picture = _open(data, name, max_pixels, deep=True)
+    picture = _open(data, name, max_pixels, deep=True)[0]
     if picture.mode in ("1", "L"):
         return np.array(picture.convert("L"))
     if picture.mode in DEEP:
@@ -106,20 +117,29 @@ def _says_more(picture: Image.Image) -> bool:
     return coordinates or exif.get(ORIENTATION, UPRIGHT) != UPRIGHT
 
 
-def _open(data: bytes, name: str | None, max_pixels: int, deep: bool) -> Image.Image:
-    """Return the picture in `data`, decoded and upright; deep: grey of 16 bits and floats are taken. Raises BadPicture."""
+def _open(data: bytes, name: str | None, max_pixels: int, deep: bool, pages: int = 1) -> list[Image.Image]:
+    """Return the pictures in `data`, decoded and upright.
+
+    deep: grey of 16 bits and floats are taken. pages: how many a TIFF may have. Raises BadPicture.
+    """
     # What can be said without a look inside.
     if not data:
         raise BadPicture("empty: the file has no bytes")
     wanted = None if name is None else FORMATS.get(PurePath(name).suffix.lower(), ())
     if len(data) > MAX_BYTES:
         raise BadPicture(f"too large: {len(data)} bytes; the limit is {MAX_BYTES}")
-    # The header, and the pixels only if it is fine.
     try:
         with Image.open(io.BytesIO(data), formats=READERS) as picture:
-            _check(picture, wanted, max_pixels)
-            _check_depth(picture, data, deep)
-            return _decode(picture)
+            count = _count_pages(picture, pages)
+            # Every header, and the pixels only if all are fine.
+            left = max_pixels
+            for page in range(count):
+                if count > 1:
+                    picture.seek(page)
+                _check(picture, wanted, left)
+                _check_depth(picture, data, deep)
+                left -= picture.size[0] * picture.size[1]
+            return [_decode(picture, page if count > 1 else None) for page in range(count)]
     except (BadPicture, MemoryError):
         raise
     except Image.DecompressionBombError:  # Pillow's own limit is far above ours
@@ -128,6 +148,16 @@ def _open(data: bytes, name: str | None, max_pixels: int, deep: bool) -> Image.I
         raise BadPicture(f"not a picture: none of {', '.join(READERS)}") from None
     except Exception as error:  # damaged bytes lead a decoder anywhere
         raise BadPicture(f"not a picture: {_first_line(error)}") from None
+
+
+def _count_pages(picture: Image.Image, most: int) -> int:
+    """Return how many pictures a file holds. Raises BadPicture for over `most`, and for an animation."""
+    count = 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))  # MPO's others are previews
+    if count > 1 and (most == 1 or picture.format != "TIFF"):
+        raise BadPicture(f"animated: {count} frames; save the one you mean")
+    if count > most:
+        raise BadPicture(f"too many pages: {count}; the limit is {most}, so split the file")
+    return count
 
 
 def _check(picture: Image.Image, wanted: tuple[str, ...] | None, max_pixels: int) -> None:
@@ -139,8 +169,6 @@ def _check(picture: Image.Image, wanted: tuple[str, ...] | None, max_pixels: int
         )
     if wanted is not None and picture.format not in wanted:
         raise BadPicture(f"wrong extension: the content is {picture.format}; rename the file")
-    if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-        raise BadPicture(f"animated: {picture.n_frames} frames; save the one you mean")  # type: ignore[attr-defined]
     if picture.mode == "CMYK":
         raise BadPicture("CMYK: printing colours; convert it to RGB")
 
@@ -169,14 +197,18 @@ def _depth(picture: Image.Image, data: bytes) -> int:
     return 8
 
 
-def _decode(picture: Image.Image) -> Image.Image:
+def _decode(picture: Image.Image, page: int | None) -> Image.Image:
+    """Return the picture upright, its `page` where it has several. Raises BadPicture for one that ends too early."""
     try:
+        if page is not None:
+            picture.seek(page)
         picture.load()
     except MemoryError:
         raise
     except Exception as error:
         raise BadPicture(f"truncated: {_first_line(error)}") from None
-    return ImageOps.exif_transpose(picture) or picture
+    upright = ImageOps.exif_transpose(picture) or picture
+    return upright.copy() if page is not None else upright  # the next page takes the place of this one
 
 
 def _first_line(error: BaseException) -> str:

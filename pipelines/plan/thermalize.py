@@ -14,7 +14,7 @@ from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
 from pipelines.config.thermalize import ThermalizeJob, chain_for, recipe_for
-from pipelines.pictures.open import BadPicture, keep_bytes, open_classes, open_photo
+from pipelines.pictures.open import BadPicture, keep_bytes, open_classes, open_pages
 from pipelines.pictures.square import Box, make_square
 from pipelines.plan.chains import read_chain
 from pipelines.plan.claim import claim, read_recipe, read_run
@@ -23,7 +23,7 @@ from pipelines.plan.photos import FACTS, MISSING, PHOTO_SCHEMA, file_name, list_
 from pipelines.plan.pieces import read_pieces, read_whole_pieces
 from pipelines.plan.stored import ChainPlan
 from pipelines.rows.encode import VISIBLE_BYTES
-from pipelines.rows.ids import noise_id
+from pipelines.rows.ids import noise_id, page_id
 from pipelines.storage.uri import Storage, own_reason
 
 
@@ -52,13 +52,17 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
 
     def partition(self, partition: int) -> Columns:
         """Return the pictures of `partition` as the columns that stages take; a picture that is not taken has its reason."""
-        samples = self.sample_table(partition).to_pylist()
+        planned = self.sample_table(partition).to_pylist()
         with ThreadPoolExecutor(4, "open") as pool:
-            found = list(pool.map(self._open, samples))
-        return columns_of(samples, found, self.job.size, self.has_classes, partition)
+            found = list(pool.map(self._open, planned))
+        # A row for every page: the first has the file's name and id, the others' say which they are.
+        pages = [(page_of(row, k), one) for row, opened in zip(planned, found) for k, one in enumerate(opened)]
+        return columns_of(
+            [row for row, _ in pages], [one for _, one in pages], self.job.size, self.has_classes, partition
+        )
 
-    def _open(self, sample: dict[str, Any]) -> "Photo":
-        """Return a picture and its classes as squares; a picture that is not taken has a reason in their place."""
+    def _open(self, sample: dict[str, Any]) -> "list[Photo]":
+        """Return the pages of a picture and their classes as squares; one that is not taken has a reason in their place."""
         # A picture has a person where people are said, and its mask where masks are given.
         try:
             if self.by_person and not sample["person"]:
@@ -66,21 +70,25 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
                     f"no person: {self.recipe.source['person']} does not say who {sample['picture']} shows"
                 )
             data, mask, name = self._bytes(sample)
-            picture = open_photo(data, name)
-            height, width = picture.shape[:2]
-            if self.job.layout == "tfake" and height != width:
-                raise BadPicture(f"not square: {width} x {height} px, and T-FAKE pairs pixel by pixel; crop it first")
-            classes = None if mask is None else open_classes(mask, picture.shape[:2])
+            pictures = open_pages(data, name)
+            for height, width, _ in (picture.shape for picture in pictures):
+                if self.job.layout == "tfake" and height != width:
+                    raise BadPicture(
+                        f"not square: {width} x {height} px, and T-FAKE pairs pixel by pixel; crop it first"
+                    )
+            if mask is not None and len(pictures) > 1:
+                raise BadPicture(f"mask: one beside {len(pictures)} pages; split the file")
+            classes = None if mask is None else open_classes(mask, pictures[0].shape[:2])
         except BadPicture as error:
-            return Photo(str(error))
+            return [Photo(str(error))]
         except (OSError, EnvironmentFault) as error:
-            return Photo(own_reason(error))
+            return [Photo(own_reason(error))]
         except pa.ArrowException as error:
-            return Photo(f"cannot be read: {error}")
-        # Both become squares in the same way; the file itself is kept where it fits as it is.
-        square, box = make_square(picture, self.job.size)
+            return [Photo(f"cannot be read: {error}")]
+        # All become squares in the same way; the file itself is kept where it fits as it is.
         own = None if classes is None else make_square(classes, self.job.size)[0]
-        return Photo("", square, own, box, keep_bytes(data, self.job.size) or b"")
+        came = (keep_bytes(data, self.job.size) if len(pictures) == 1 else None) or b""
+        return [Photo("", square, own, box, came) for square, box in (make_square(p, self.job.size) for p in pictures)]
 
     def _bytes(self, sample: dict[str, Any]) -> tuple[bytes, bytes | None, str]:
         """Return the encoded picture, its mask where masks are given, and a file name of the picture."""
@@ -97,6 +105,13 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
         if not all(isinstance(data, bytes) for data in content):
             raise BadPicture("empty: a cell of the row holds no encoded picture")
         return content[0], content[1] if mask else None, file_name(content[0])
+
+
+def page_of(sample: Mapping[str, Any], page: int) -> dict[str, Any]:
+    """Return the row of a page of a planned picture: the first page's is the picture's."""
+    if not page:
+        return dict(sample)
+    return {**sample, "sample_id": page_id(sample["sample_id"], page), "name": f"{sample['name']}-page{page}"}
 
 
 class Photo(NamedTuple):

@@ -20,6 +20,16 @@ def split_of_world(world_split: str) -> str:
     return world_split if world_split in ("validation", "test") else "train"
 
 
+def page_id(sample: str, page: int) -> str:
+    """Return the id of a further page (1, 2, ...) of a planned picture, whose own id is that of its first."""
+    return f"{sample}-{page}"
+
+
+def planned_id(sample: str) -> str:
+    """Return the id of the planned picture that a sample is a page of: its own, but for further pages."""
+    return sample.partition("-")[0]
+
+
 def noise_id(sample: str, attempt: int) -> str:
     """Return what the noise of one attempt at a sample is drawn from."""
     return f"{sample}/{attempt}"

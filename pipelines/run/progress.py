@@ -53,7 +53,7 @@ class State:
 
     def add(self, counts: Mapping[str, Any]) -> None:
         """Take note of a partition that was committed (`pipelines.run.driver.Counts`)."""
-        self.done += int(counts["samples"])
+        self.done += int(counts.get("items", counts["samples"]))  # of what is planned
         self.rejected += int(counts.get("rejected", 0))
         self.redrawn += int(counts.get("redrawn", 0))
         for name, value in counts.items():

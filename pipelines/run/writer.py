@@ -16,6 +16,7 @@ from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import encode_png
 from pipelines.plan.stored import ChainPlan
 from pipelines.plan.thermalize import ThermalizePlan
+from pipelines.rows.ids import planned_id
 from pipelines.rows.record import encode_pairs, reasons
 from pipelines.rows.schema import PICTURE
 from pipelines.run.chain import stacked
@@ -86,6 +87,7 @@ def finish_partition(
     with ThreadPoolExecutor(threads) as pool:
         rejects, _, _ = _written(plan, "rejects", partition, encode_pairs(plan.record, rows, refused, pool))
     counts = {
+        "items": len({planned_id(str(name)) for name in rows["sample_id"]}),
         "samples": int(rows["final"].sum()),
         "rejected": int(rows["final"][refused].sum()),
         "redrawn": int((rows["attempt"][rows["final"]] > 0).sum()),
@@ -103,19 +105,27 @@ def finish_partition(
 
 
 def whole_partition(block: Columns, plan: ChainPlan[Any]) -> tuple[int, Columns]:
-    """Return (partition, rows in plan order, failed attempts after them) if `block` is exactly one partition."""
+    """Return (partition, rows in plan order, failed attempts after them) if `block` is exactly one partition.
+
+    The source may have made several rows of a planned item (`rows.ids.page_id`).
+    """
     partitions = set(np.asarray(block["partition"]).tolist())
     assert len(partitions) == 1, f"the writer was given rows of partitions {sorted(partitions)}; a block must hold one"
     partition = partitions.pop()
-    wanted = plan.sample_table(partition)["sample_id"].to_pylist()
+    planned = plan.sample_table(partition)["sample_id"].to_pylist()
     names = [str(name) for name in block["sample_id"]]
     final = np.asarray(block["final"])
-    given = sorted(name for name, last in zip(names, final) if last)
-    assert given == sorted(wanted), (
-        f"partition {partition} has {len(wanted)} samples, the writer was given {len(given)}"
+    # Every planned item is there, by as many rows as the source made of it, and no row is there twice.
+    given = [name for name, last in zip(names, final) if last]
+    items = {planned_id(name) for name in given}
+    assert items == set(planned) and len(set(given)) == len(given), (
+        f"partition {partition} has {len(planned)} items, the writer was given {len(given)} rows of {len(items)}"
     )
-    place = {name: index for index, name in enumerate(wanted)}
-    order = sorted(range(len(names)), key=lambda k: (not final[k], place[names[k]], block["attempt"][k]))
+    place = {name: index for index, name in enumerate(planned)}
+    key = [
+        (not final[k], place[planned_id(name)], len(name), name, block["attempt"][k]) for k, name in enumerate(names)
+    ]
+    order = sorted(range(len(names)), key=key.__getitem__)
     rows = {key: _objects(np.asarray(values))[order] for key, values in block.items()}
     return partition, stacked([rows])
 

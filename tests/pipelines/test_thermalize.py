@@ -23,6 +23,7 @@ from pipelines import inspect, thermalize
 from pipelines.config.request import load_thermalize
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
+from pipelines.pictures.square import make_square
 from pipelines.plan import thermalize as thermalize_plan
 from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
 from pipelines.rows.ids import split_of
@@ -278,6 +279,30 @@ def thermalized(images: Path, out: Path, **values: Any) -> list[dict[str, Any]]:
     whole_run(plan, write_partition)
     end_run(plan, thermalize._finish)
     return pq.read_table(out / "data").to_pylist()
+
+
+def test_every_page_of_a_file_is_a_row_and_one_that_is_not_taken_says_why(tmp_path: Path) -> None:
+    """A source may make several rows of a planned picture; the writer sees that every picture is covered."""
+    folder, pages = tmp_path / "pages", [Image.fromarray(picture(seed, (40 + 8 * seed, 64))) for seed in range(3)]
+    folder.mkdir()
+    pages[0].save(folder / "a.tif", save_all=True, append_images=pages[1:])
+    pages[1].save(folder / "b.tif")
+    pages[0].save(folder / "c.tif", save_all=True, append_images=[pages[1]] * 64)
+    rows = thermalized(folder, tmp_path / "out")
+    assert [row["identity_id"] for row in rows] == ["a.tif"] * 3 + ["b.tif"]
+    first = rows[0]["sample_id"]
+    assert [row["sample_id"] for row in rows[:3]] == [first, f"{first}-1", f"{first}-2"]
+    assert len({row["visible"]["bytes"] for row in rows}) == 3  # b.tif is a's second page
+    assert len({row["pair_id"] for row in rows}) == 4
+    squares = [make_square(np.asarray(page), SIZE) for page in pages]
+    for number, row in enumerate(rows[:3]):
+        assert tuple(row["content_box"]) == squares[number][1]
+        far = [np.abs(decode(row["visible"]["bytes"]).astype(int) - square).mean() for square, _ in squares]
+        assert int(np.argmin(far)) == number
+    (refused,) = pq.read_table(tmp_path / "out" / "rejects").to_pylist()
+    assert refused["reject"] == "too many pages: 65; the limit is 64, so split the file"
+    remade = inspect.run(str(tmp_path / "out"), rows[2]["pair_id"])
+    assert remade is not None and remade.same
 
 
 def test_a_row_is_made_again_from_its_photograph(album: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from pipelines.pictures.codecs import decode
-from pipelines.pictures.open import BadPicture, keep_bytes, open_any, open_classes, open_photo
+from pipelines.pictures.open import BadPicture, keep_bytes, open_any, open_classes, open_pages, open_photo
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (64, 48), **options: object) -> bytes:
@@ -46,6 +46,22 @@ def torn_tiff() -> bytes:
     data = encoded("TIFF", size=(8, 6))
     end = 10 + 12 * struct.unpack_from("<H", data, 8)[0]
     return data[:end] + struct.pack("<I", len(data)) + data[end + 4 :] + bytes(6)
+
+
+def test_pages_of_a_tiff_are_pictures_within_the_limits_of_one() -> None:
+    pages = open_pages(animation("TIFF"), "a.tif")
+    assert [page[0, 0].tolist() for page in pages] == [[255, 0, 0], [0, 128, 0], [0, 0, 255]]
+    assert all(page.shape == (40, 40, 3) for page in pages)
+    with pytest.raises(BadPicture, match="too large: 40 x 40 px"):
+        open_pages(animation("TIFF"), "a.tif", max_pixels=2 * 1600)
+    with pytest.raises(BadPicture, match="animated: 3 frames"):
+        open_pages(animation("GIF"), "a.gif")
+    with pytest.raises(BadPicture, match="not a picture|truncated"):
+        open_pages(torn_tiff(), "a.tif")
+    cut = animation("TIFF")
+    with pytest.raises(BadPicture):
+        open_pages(cut[:200] + bytes(len(cut) - 200), "a.tif")
+    assert len(open_pages(encoded("PNG"), "a.png")) == 1
 
 
 HOSTILE = {

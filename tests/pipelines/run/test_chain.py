@@ -187,8 +187,12 @@ def test_a_stage_runs_on_the_rows_that_lack_what_it_writes(plan: GeneratePlan) -
 def test_the_writer_takes_nothing_but_whole_partitions(plan: GeneratePlan) -> None:
     rows = run(plan)
     half = {key: values[:5] for key, values in rows.items()}
-    with pytest.raises(AssertionError, match="partition 0 has 8 samples, the writer was given 5"):
+    with pytest.raises(AssertionError, match="partition 0 has 8 items, the writer was given 5 rows of 5"):
         whole_partition(half, plan)
+    twice = {key: np.concatenate([values, values[:1]]) for key, values in rows.items()}
+    twice["final"][-1] = True
+    with pytest.raises(AssertionError, match="8 items, the writer was given 9 rows of 8"):
+        whole_partition(twice, plan)
     mixed = {**rows, "partition": np.arange(len(rows["sample_id"])) % 2}
     with pytest.raises(AssertionError, match="rows of partitions"):
         whole_partition(mixed, plan)
