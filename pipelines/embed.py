@@ -7,38 +7,28 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.columns import Columns
 from models.config import sort_edits
-from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import Bundle, fetch, licence_of, load_bundle
-from pipelines.config.chain import Link, chain_spec, resolve_chain
+from models.errors import EnvironmentFault
+from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.profile import Profile, load_profile
-from pipelines.config.recipe import Recipe, stage_recipes
-from pipelines.pictures.open import FORMATS, BadPicture, open_pages
-from pipelines.plan.claim import claim
-from pipelines.plan.listing import ListDigest, extend_by_rows, new_rows
+from pipelines.pictures.open import BadPicture, open_pages
+from pipelines.plan.embed import EmbedJob, EmbedPlan, faces_link, list_pictures, write_embed_plan
 from pipelines.plan.people.identities import RECOGNISER, recogniser_of
-from pipelines.plan.photos import sizes
-from pipelines.plan.pieces import Pieces, read_pieces
-from pipelines.plan.stored import StoredPlan
 from pipelines.rows.encode import encode_parquet
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
 from pipelines.run.progress import SECONDS
 from pipelines.storage.commits import Commit, commit, read_shard, write_shard
 from pipelines.storage.uri import Storage, own_reason
-
-BATCH = 32
-"""Pictures of a partition."""
 
 FACE_SCHEMA = pa.schema(
     [
@@ -56,8 +46,6 @@ FACE_SCHEMA = pa.schema(
 )
 """`picture` is the path below the folder, with `#1` and so on for further pages, and the identity's id; `reason` is empty for
 a picture with one face."""
-PICTURE_SCHEMA = pa.schema({"picture": pa.string(), "bytes": pa.int64()})
-"""The plan: names, and sizes by which a changed picture is noticed."""
 
 
 @dataclass(frozen=True)
@@ -77,29 +65,6 @@ class Summary:
         return "\n".join(lines)
 
 
-class EmbedJob(BaseModel):
-    """Pictures in, identities out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["embed"] = "embed"
-    name: str = "embed"
-    images: str
-
-
-class EmbedPlan(StoredPlan[EmbedJob]):
-    """The pictures of a folder, a partition of `BATCH` at a time; a run can be extended by pictures that are added."""
-
-    def __init__(self, out: Storage, job: EmbedJob, link: Link, recipe: Recipe, pieces: Pieces) -> None:
-        super().__init__(out, job, recipe, pieces)
-        self.link = link
-
-    @property
-    def title(self) -> str:
-        """What the run is called."""
-        return self.job.name
-
-
 def run(
     images: str, out: str, *, bundle: str = "starter", profile: str = "laptop", overrides: Sequence[str] = ()
 ) -> Summary:
@@ -112,66 +77,27 @@ def run(
         UserError: the folder is missing or holds no picture, or pictures that were embedded have changed or gone.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
+    # The files with their edits.
     edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
     job, storage = EmbedJob(images=Storage(images).uri), Storage(f"{out}.run")
     link = faces_link(models)
+    # What the driver runs.
     work = Job(
-        plan=lambda: write_plan(job, models, link, storage),
+        plan=lambda: write_embed_plan(job, models, link, storage),
         graph=lambda plan, missing, run: embed_pictures(plan, missing, where).iter_rows(),
         finish=lambda plan, commits: _finish(plan, commits, out, models),
     )
     return run_job(work, storage, where)
 
 
-def write_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) -> EmbedPlan:
-    """Return the plan that lies in `out`, written now if there is none, and extended by pictures that were added."""
-    names, _ = list_pictures(Storage(job.images))
-    files = sizes(Storage(job.images))
-    fetch(link.part, link.folder)  # before anything starts: a missing pack is said at once
-    recipe = Recipe(
-        kind="embed",
-        source={"images": job.images},
-        size=0,
-        layers=(),
-        stages=stage_recipes(chain_spec([link], ("visible",))),
-        encoding={},
-        partition=BATCH,
-        licence=licence_of([link.part]),
-    )
-    claim(out, recipe, bundle, job.model_dump(mode="json"))
-    pieces = read_pieces(out)
-    rows = ({"picture": name, "bytes": files[name]} for name in names)
-    facts = ListDigest()
-    pieces = extend_by_rows(
-        pieces, new_rows(pieces, rows, ["picture"]), PICTURE_SCHEMA, BATCH, note=facts.add, digest=facts.hexdigest
-    )
-    return EmbedPlan(out, job, link, recipe, pieces)
-
-
 def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundle) -> Summary:
     """Write the rows of all partitions into one file, whose metadata name the recogniser, and say what came of them."""
     tables = [read_shard(plan.out, partition, record.file) for partition, record in commits.items()]
     table = pa.concat_tables(tables).sort_by("picture")
-    _write(table, out, {"bundle": bundle.name, RECOGNISER: recogniser_of(bundle)})
+    _write_people(table, out, {"bundle": bundle.name, RECOGNISER: recogniser_of(bundle)})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
     return Summary(len(table), len(table) - reasons.total(), dict(reasons), list_pictures(Storage(plan.job.images))[1])
-
-
-def faces_link(bundle: Bundle) -> Link:
-    """Return the stage that finds and embeds faces."""
-    return resolve_chain(bundle, given=("visible",), wanted=("found_embedding",)).link("faces")
-
-
-def list_pictures(source: Storage) -> tuple[list[str], int]:
-    """Return the pictures below a folder (by extension, sorted) and how many other files there are."""
-    if not source.exists():
-        raise UserError(f"{source.uri} does not exist (--images names a folder of pictures).")
-    files = source.list()
-    names = [name for name in files if PurePath(name).suffix.lower() in FORMATS]
-    if not names:
-        raise UserError(f"{source.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}.")
-    return names, len(files) - len(names)
 
 
 def embed_pictures(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dataset:
@@ -197,11 +123,13 @@ class PhotoEmbedder:
 
     def __call__(self, batch: Columns) -> Columns:
         partition, began = self.missing[int(batch["id"][0])], time.monotonic()
+        # The rows of the partition, written and committed.
         table = self.table(self.plan.sample_table(partition)["picture"].to_pylist())
         content = encode_parquet(table)
         name, digest = write_shard(self.plan.out, "data", partition, content)
         refused = sum(bool(reason) for reason in table["reason"].to_pylist())
         commit(self.plan.out, partition, Commit(name, len(table), digest, len(content), {"rejected": refused}))
+        # What the driver is told.
         samples = self.plan.rows(partition)
         counts: dict[str, float] = {"partition": partition, "samples": samples, "rejected": refused}
         counts[f"{SECONDS}faces"] = time.monotonic() - began
@@ -209,6 +137,7 @@ class PhotoEmbedder:
 
     def table(self, names: Sequence[str]) -> pa.Table:
         """Return rows of `FACE_SCHEMA`, one for each page of each picture."""
+        # A row for every page, whatever becomes of it, and the faces of those that can be opened.
         rows = [page for name in names for page in self._open(name)]
         good = [(row, picture) for row, picture in rows if picture is not None]
         for (row, _), seen in zip(good, find_faces(self.stage, [picture for _, picture in good], self.batch)):
@@ -233,13 +162,14 @@ def find_faces(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[d
 
     stage: of the bundle's faces part. One with exactly one face has a unit `embedding` float32 [512], any other a `reason`.
     """
+    # What was found in each picture; one with exactly one face is good.
     rows, good = list[dict[str, Any]](), list[int]()
     found = stage.find(pictures, batch) if pictures else []
     for number, (picture, faces) in enumerate(zip(pictures, found, strict=True)):
         height, width = picture.shape[:2]
         rows.append(row := {"reason": "", "faces": len(faces.scores), "width": width, "height": height})
         if len(faces.scores) != 1:
-            row["reason"] = _count(len(faces.scores))
+            row["reason"] = _say_count(len(faces.scores))
             continue
         good.append(number)
         row |= {
@@ -247,6 +177,7 @@ def find_faces(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[d
             "bbox": faces.boxes[0],
             "keypoints": faces.points[0].ravel(),
         }
+    # The embeddings of the good ones, all at once.
     if good:
         points = np.stack([found[number].points[0] for number in good])
         for number, vector in zip(good, stage.embed([pictures[number] for number in good], points, batch)):
@@ -254,11 +185,11 @@ def find_faces(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[d
     return rows
 
 
-def _count(faces: int) -> str:
+def _say_count(faces: int) -> str:
     return "no face: none was found" if faces == 0 else f"several faces: {faces} were found; crop the picture to one"
 
 
-def _write(table: pa.Table, out: str, facts: dict[str, str]) -> None:
+def _write_people(table: pa.Table, out: str, facts: dict[str, str]) -> None:
     """Write `table` whole or not at all; its metadata `facts` name the recogniser that the embeddings belong to."""
     folder, _, name = (out if "://" in out else str(Path(out).absolute())).rpartition("/")
     sink = pa.BufferOutputStream()

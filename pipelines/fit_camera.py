@@ -61,9 +61,11 @@ def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {out}: a domain file is YAML; give it a name that ends in .yaml")
+    # Frames that are evenly spread over the folder.
     folder = Storage(images)
     names = list_frames(folder)
     chosen = [names[k] for k in np.unique(np.linspace(0, len(names) - 1, min(len(names), FRAMES)).round().astype(int))]
+    # Degrees and grey levels apart; of grey ones it counts how they were compressed.
     thermal, grey, qualities, skipped = list[np.ndarray](), list[np.ndarray](), list[int](), list[str]()
     for file in chosen:
         try:
@@ -77,16 +79,16 @@ def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -
         except BadPicture as error:
             skipped.append(f"{file}: {error}")
             log.warning("skipped %s", skipped[-1])
-    fit = _fitted(folder.uri, thermal, grey, qualities, skipped)
+    # The domain file, and whether the world can read it: else it is a defect, no result.
+    fit = _fit(folder.uri, thermal, grey, qualities, skipped)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(domain_text(fit, name or out.stem, folder.uri), encoding="utf-8")
-    load_domain(out)  # a file that the world cannot read is a defect, not a result
+    load_domain(out)
     return fit
 
 
-def _fitted(
-    uri: str, thermal: list[np.ndarray], grey: list[np.ndarray], qualities: list[int], skipped: list[str]
-) -> Fit:
+def _fit(uri: str, thermal: list[np.ndarray], grey: list[np.ndarray], qualities: list[int], skipped: list[str]) -> Fit:
+    """Return the camera behind frames float32 [H, W] in degrees, or, where there are none, behind grey ones uint8 [H, W]."""
     try:
         if thermal:
             found, kind, jpeg, count = calibrate.estimate_from_temperatures(thermal), "measured", 0, len(thermal)
@@ -124,11 +126,12 @@ def jpeg_quality(data: bytes) -> int:
     if not tables:
         return 0
     table = np.asarray(tables[0])
-    return min(_tables(), key=lambda quality: int(np.abs(_tables()[quality] - table).sum()))
+    return min(_luminance_tables(), key=lambda quality: int(np.abs(_luminance_tables()[quality] - table).sum()))
 
 
 @cache
-def _tables() -> dict[int, np.ndarray]:
+def _luminance_tables() -> dict[int, np.ndarray]:
+    """Return libjpeg's quantisation of luminance for each quality."""
     found = {}
     for quality in range(1, 101):
         buffer = io.BytesIO()

@@ -6,12 +6,10 @@ A partition is the unit of commit, retry and loss, as everywhere: the same comma
 `rejects/` with its reason.
 """
 
-import hashlib
-import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,22 +20,17 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy
 
 from models.classes import IGNORE
+from models.columns import Columns
 from models.config import apply_edit, check, sort_edits
 from models.errors import UserError
-from models.weights.bundle import Bundle, licence_of, load_bundle
-from pipelines.config.chain import Link, chain_spec, resolve_chain
+from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.gather import GatherJob
 from pipelines.config.profile import Profile, load_profile
-from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
-from pipelines.plan.claim import claim
-from pipelines.plan.listing import extend_by_rows, new_rows
-from pipelines.plan.photos import sizes
-from pipelines.plan.pieces import Pieces, read_pieces
-from pipelines.plan.stored import StoredPlan
-from pipelines.readers import list_files, list_items, read_row
-from pipelines.readers.item import ITEM_SCHEMA, Item
+from pipelines.readers import read_row
+from pipelines.readers.item import Item
+from pipelines.readers.plan import GatherPlan, parser_link, write_gather_plan
 from pipelines.report.card import front_matter
 from pipelines.rows.encode import encode_gathered, encode_parquet
 from pipelines.rows.schema import GATHERED, arrow_schema
@@ -47,8 +40,6 @@ from pipelines.run.progress import SECONDS
 from pipelines.storage.commits import Commit, commit, write_manifest, write_shard
 from pipelines.storage.uri import Storage
 
-FIRST = 16
-"""When none of the first so many rows can be taken, the folder or the options are wrong: nothing is written."""
 REJECT_SCHEMA = pa.schema({"name": pa.string(), "reason": pa.string()})
 
 
@@ -63,27 +54,9 @@ class Summary:
 
     def __str__(self) -> str:
         lines = [f"{self.gathered} of {self.rows} rows gathered: {self.out}"]
-        told = sorted(self.reasons.items(), key=lambda entry: (-entry[1][0], entry[0]))
-        lines += [f"  {count} not: {kind} (first: {first})" for kind, (count, first) in told]
+        reasons = sorted(self.reasons.items(), key=lambda entry: (-entry[1][0], entry[0]))
+        lines += [f"  {count} not: {kind} (first: {first})" for kind, (count, first) in reasons]
         return "\n".join(lines)
-
-
-class GatherPlan(StoredPlan[GatherJob]):
-    """The rows to be of a data set; workers read the files of their partition themselves. bundle: of the parser, if any."""
-
-    def __init__(self, out: Storage, job: GatherJob, bundle: Bundle | None, recipe: Recipe, pieces: Pieces) -> None:
-        super().__init__(out, job, recipe, pieces)
-        self.bundle = bundle
-
-    @property
-    def title(self) -> str:
-        """What the run is called."""
-        return f"gather {self.job.layout}"
-
-    def items(self, part: int) -> list[Item]:
-        """Return the rows to be of a partition."""
-        table = self.sample_table(part).drop_columns([BYTES])
-        return [Item(**row) for row in table.to_pylist()]
 
 
 def run(
@@ -106,6 +79,7 @@ def run(
             that belongs to another run or has a live driver.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
+    # The three files with their edits.
     edits = sort_edits(overrides, {"job": GatherJob, "profile": Profile, "bundle": Bundle})
     if edits["bundle"] and not bundle:
         raise UserError(
@@ -117,90 +91,14 @@ def run(
     values |= {key: Storage(values[key]).uri for key in ("images", "thermal") if values.get(key)}
     wanted, where = check(GatherJob, values, "gather"), load_profile(profile, edits["profile"])
     chosen = load_bundle(bundle, edits["bundle"]) if bundle else None
+    # What the driver runs.
     storage = Storage(out)
     work = Job(
-        plan=lambda: write_plan(wanted, chosen, storage),
+        plan=lambda: write_gather_plan(wanted, chosen, storage),
         graph=lambda plan, missing, run: gather_partitions(plan, missing, where, local),
         finish=_finish,
     )
     return run_job(work, storage, where, local=local)
-
-
-BYTES = "bytes"
-"""Beside the columns of an item: the size of its files together, by which a changed one is noticed."""
-
-
-def write_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> GatherPlan:
-    """Return the plan that lies in `out`, written now if there is none, and extended by rows that the folder has gained.
-
-    Raises UserError when the folder is not of the layout, none of its first rows can be taken, `out` holds another run, or
-    rows that are planned have changed or gone.
-    """
-    if Storage(job.images).uri == out.uri:
-        raise UserError(f"--out {out.uri} is the folder of the data set itself: give another")
-    files = list_files(job)
-    beside = sizes(Storage(job.thermal)) if job.thermal else {}
-    parser = parser_link(bundle) if bundle else None
-    recipe = Recipe(
-        kind="gather",
-        source=job.model_dump(mode="json", exclude={"limit", "encoding", "partition", "size"}),
-        size=job.size,
-        layers=(),
-        stages=stage_recipes(chain_spec([parser], ("visible",))) if parser else (),
-        encoding=job.encoding.model_dump(mode="json"),
-        partition=job.partition,
-        licence=licence_of([parser.part]) if parser else "",
-    )
-    found, pieces = list_items(job, files, out), read_pieces(out)
-    if not pieces.found:
-        found = _looked_at(found, job, out)
-    claim(out, recipe, bundle, job.model_dump(mode="json"))
-    new = new_rows(pieces, _rows(found, files | beside), ("name", "condition", "thermal"))
-    content = hashlib.sha256()
-    pieces = extend_by_rows(
-        pieces,
-        new,
-        ITEM_SCHEMA.append(pa.field(BYTES, pa.int64())),
-        job.partition,
-        note=lambda rows: content.update(json.dumps(rows, sort_keys=True).encode()),
-        digest=content.hexdigest,
-        extent={"limit": job.limit},
-    )
-    return GatherPlan(out, job, bundle, recipe, pieces)
-
-
-def parser_link(bundle: Bundle) -> Link:
-    """Return the stage that finds the classes of pictures without a mask."""
-    return resolve_chain(bundle, given=("visible",), wanted=("classes",)).link("parser")
-
-
-def _rows(found: Iterable[Item], files: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    """Yield rows to be as the plan keeps them."""
-    for item in found:
-        size = sum(files.get(name, 0) for name in (item.visible, item.thermal, item.mask, item.points))
-        yield {**vars(item), BYTES: size}
-
-
-def _looked_at(found: Iterator[Item], job: GatherJob, out: Storage) -> Iterator[Item]:
-    """Return all of `found` once one of the first that have all their files was taken."""
-    first, openable = list[Item](), 0
-    while openable < FIRST and (item := next(found, None)):
-        first.append(item)
-        openable += not item.reason
-    _look(first, job, out)
-    return itertools.chain(first, found)
-
-
-def _look(first: list[Item], job: GatherJob, out: Storage) -> None:
-    reasons = []
-    for item in first:
-        try:
-            read_row(item, job, out)
-            return
-        except BadPicture as error:
-            reasons.append(f"  {item.name}: {error}")
-    told = "\n".join(dict.fromkeys(reasons[:4] + reasons[-2:]))
-    raise UserError(f"none of the first {len(first)} rows of {job.images} can be taken as {job.layout}:\n{told}")
 
 
 def gather_partitions(plan: GatherPlan, missing: list[int], profile: Profile, local: bool) -> Iterator[dict[str, Any]]:
@@ -229,23 +127,26 @@ class Gatherer:
         self.parser = parser_link(plan.bundle) if plan.bundle else None
         self.stage = self.parser.load(threads=1) if self.parser else None
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        part, began = self.pending[int(batch["id"][0])], time.monotonic()
-        found = list(self.threads.map(self._opened, self.plan.items(part)))
+    def __call__(self, batch: Columns) -> Columns:
+        partition, began = self.pending[int(batch["id"][0])], time.monotonic()
+        # Rows, or why there is none; the place in the listing tells pictures of a person apart.
+        found = list(self.threads.map(self._read, self.plan.items(partition)))
         for place, (row, _, _) in enumerate(found):
             if row is not None:
-                row["view"] = part * self.plan.job.partition + place  # the place in the listing tells pictures apart
+                row["view"] = partition * self.plan.job.partition + place
         rows = [row for row, _, _ in found if row is not None]
+        refused = [(name, reason) for row, name, reason in found if row is None]
+        # Classes where the data set has none, then all pictures encoded.
         self._parse(rows)
         encode, suffix = (encode_png_rgb, "png") if self.plan.job.encoding.visible == "png" else (encode_jpeg, "jpg")
         encoded = list(self.threads.map(partial(encode_gathered, visible=encode, suffix=suffix), rows))
-        refused = [(name, reason) for row, name, reason in found if row is None]
-        self._commit(part, encoded, refused)
-        counts: dict[str, float] = {"partition": part, "samples": len(found), "rejected": len(refused)}
+        self._commit(partition, encoded, refused)
+        counts: dict[str, float] = {"partition": partition, "samples": len(found), "rejected": len(refused)}
         counts[f"{SECONDS}gather"] = time.monotonic() - began
         return {name: np.array([value]) for name, value in counts.items()}
 
-    def _opened(self, item: Item) -> tuple[dict[str, Any] | None, str, str]:
+    def _read(self, item: Item) -> tuple[dict[str, Any] | None, str, str]:
+        """Return (row, name, ""), or (None, name, reason) of an item that cannot be taken."""
         try:
             return read_row(item, self.plan.job, self.plan.out), item.name, ""
         except BadPicture as error:
@@ -260,23 +161,26 @@ class Gatherer:
             for row, classes in zip(bare, found["classes"], strict=True):
                 row["classes"] = classes
 
-    def _commit(self, part: int, rows: list[dict[str, Any]], refused: list[tuple[str, str]]) -> None:
+    def _commit(self, partition: int, rows: list[dict[str, Any]], refused: list[tuple[str, str]]) -> None:
+        """Write a partition's rows and rejects, where there are any, and its record."""
         out, file, digest, size, rejects = self.plan.out, "", "", 0, ""
         if rows:
             content = encode_parquet(pa.Table.from_pylist(rows, schema=arrow_schema(GATHERED)))
-            file, digest = write_shard(out, "data", part, content)
+            file, digest = write_shard(out, "data", partition, content)
             size = len(content)
         if refused:
             table = pa.Table.from_pylist([{"name": n, "reason": r} for n, r in refused], schema=REJECT_SCHEMA)
-            rejects, _ = write_shard(out, "rejects", part, encode_parquet(table))
+            rejects, _ = write_shard(out, "rejects", partition, encode_parquet(table))
+        # Reasons by their kind, each with its first case in words.
         kinds = Counter(reason.split(":")[0] for _, reason in refused)
         first = {reason.split(":")[0]: f"{name}: {reason}" for name, reason in reversed(refused)}
         facts = {"rejected": len(refused), "rejects": rejects, "reasons": dict(kinds), "first": first}
-        commit(out, part, Commit(file, len(rows), digest, size, facts))
+        commit(out, partition, Commit(file, len(rows), digest, size, facts))
 
 
 def _finish(plan: GatherPlan, commits: dict[int, Commit]) -> Summary:
     """Write manifest and card of a finished run and return what it came to."""
+    # Kinds of reasons of all partitions, each with the first case.
     reasons = dict[str, tuple[int, str]]()
     for record in commits.values():
         for kind, count in record.facts["reasons"].items():

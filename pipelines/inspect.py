@@ -39,7 +39,7 @@ SHOWN = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "th
 
 
 @dataclass(frozen=True)
-class Remade:
+class Comparison:
     """How a row that was made again compares with the one that is stored."""
 
     visible: float
@@ -63,7 +63,7 @@ class Remade:
         )
 
 
-def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
+def run(out: str, pair: str, *, picture: str | None = None) -> Comparison | None:
     """Print the row `pair` of the output at `out`, make it again and print how they compare.
 
     picture: file for a PNG with the stored row above the remade one. Returns None for a row without pictures.
@@ -71,19 +71,22 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
     Raises:
         UserError: there is no such pair, or it is not finished yet.
     """
+    # A row that no chain made is shown and no more.
     storage, kind = Storage(out), read_run(Storage(out))["job"]["kind"]
     if kind not in ("generate", "thermalize"):
-        show(_anywhere(storage, pair))
+        show(_find_in_shards(storage, pair))
         print(f"a row of `thermapair {kind}` is shown as it is: nothing here makes it again")
         return None
+    # The stored row, and whether it can still come out the same.
     plan = read_plan(storage) if kind == "generate" else read_thermalize_plan(storage)
-    row, place = find(plan, pair)
+    row, place = find_pair(plan, pair)
     show(row)
     if changed := changed_weights(plan):
         print(f"the weights of {', '.join(changed)} have changed since: the row may come out differently")
     if row["visible"] is None:
         print("this row has no picture to compare: " + row["reject"])
         return None
+    # The same made again, and how far it is from what is stored.
     columns = remake(plan, place, int(row["attempt"]))
     layer = plan.recipe.layers.index(Layer(row["condition"], row["thermal_draw"]))
     result = compare(plan, row, columns, layer)
@@ -95,31 +98,31 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Remade | None:
     return result
 
 
-def find(plan: ChainPlan[Any], pair: str) -> tuple[dict[str, Any], tuple[int, str]]:
+def find_pair(plan: ChainPlan[Any], pair: str) -> tuple[dict[str, Any], tuple[int, str]]:
     """Return the stored row of `pair`, and which sample it is of: (partition, its id)."""
     for partition in range(plan.partitions):
         for sample in plan.sample_table(partition)["sample_id"].to_pylist():
             if pair in (pair_id(sample, layer) for layer in plan.recipe.layers):
-                return _stored(plan, partition, pair), (partition, sample)
+                return _read_stored(plan, partition, pair), (partition, sample)
     # A further page of a planned picture: only its row knows.
-    sample = str(_anywhere(plan.out, pair)["sample_id"])
+    sample = str(_find_in_shards(plan.out, pair)["sample_id"])
     for partition in range(plan.partitions):
         if planned_id(sample) in plan.sample_table(partition)["sample_id"].to_pylist():
-            return _stored(plan, partition, pair), (partition, sample)
-    raise _unknown(plan.out, pair)
+            return _read_stored(plan, partition, pair), (partition, sample)
+    raise _no_such_pair(plan.out, pair)
 
 
-def _anywhere(out: Storage, pair: str) -> dict[str, Any]:
-    """Return the row of `pair` in the shards of rows that no chain made."""
+def _find_in_shards(out: Storage, pair: str) -> dict[str, Any]:
+    """Return the row of `pair` from the shards of a run that is no chain of stages: rendered or gathered."""
     for partition, record in read_commits(out).items():
         for name in (name for name in record.files() if name.startswith("data/")):
             table = read_shard(out, partition, name, filters=[("pair_id", "=", pair)])
             if len(table):
                 return dict(table.to_pylist()[0])
-    raise _unknown(out, pair)
+    raise _no_such_pair(out, pair)
 
 
-def _unknown(out: Storage, pair: str) -> UserError:
+def _no_such_pair(out: Storage, pair: str) -> UserError:
     return UserError(f"{out.uri} has no pair {pair!r}. Their ids are in the column pair_id of data/*.parquet.")
 
 
@@ -134,19 +137,21 @@ def remake(plan: ChainPlan[Any], place: tuple[int, str], attempt: int) -> Column
     return Chain(plan.chain, plan.chain.stages)(columns)
 
 
-def compare(plan: ChainPlan[Any], row: Mapping[str, Any], columns: Columns, layer: int) -> Remade:
+def compare(plan: ChainPlan[Any], row: Mapping[str, Any], columns: Columns, layer: int) -> Comparison:
     """Return how far the pictures in `columns` are from those stored in `row`."""
     if "thermal" not in columns:
         raise UserError(f"the row cannot be made again: {columns['reject'][0]}")
+    # The visible picture as it would be stored: encoded, unless it is kept as it came.
     visible = columns["visible"][0]
-    kept = VISIBLE_BYTES in columns and bool(columns[VISIBLE_BYTES][0])  # as it came, and not encoded anew
+    kept = VISIBLE_BYTES in columns and bool(columns[VISIBLE_BYTES][0])
     if plan.record.visible == "jpeg" and not kept:
         visible = decode(encode_jpeg(visible))
-    other = 0.0  # a bundle may have nothing that finds classes
+    # Classes, which a bundle may have nothing to find with, and the layer's temperatures.
+    other = 0.0
     if row["classes"]:
         other = float((decode(row["classes"]["bytes"]) != columns["classes"][0]).mean())
     counts = decode(row["thermal"]["bytes"]).astype(int) - columns["thermal"][0, layer].astype(int)
-    return Remade(
+    return Comparison(
         visible=float(np.abs(decode(row["visible"]["bytes"]).astype(int) - visible.astype(int)).max()),
         thermal=float(np.abs(counts).max()) / 100,
         classes=other,
@@ -183,6 +188,7 @@ def _weights(link: Link) -> dict[str, str] | None:
 
 def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
     """Return a PNG: visible, thermal, and classes where there are any, as stored, and below as made again."""
+    # Thermal pictures share a scale, that of the stored one.
     stored = {name: decode(row[name]["bytes"]) for name in ("visible", "thermal", "classes") if row[name]}
     remade = {name: columns[name][0, layer] if name == "thermal" else columns[name][0] for name in stored}
     degrees = from_centikelvin(stored["thermal"])
@@ -196,7 +202,7 @@ def side_by_side(row: Mapping[str, Any], columns: Columns, layer: int) -> bytes:
     return sink.getvalue()
 
 
-def _stored(plan: ChainPlan[Any], partition: int, pair: str) -> dict[str, Any]:
+def _read_stored(plan: ChainPlan[Any], partition: int, pair: str) -> dict[str, Any]:
     """Return the accepted row of `pair`, else its last rejected attempt."""
     record = read_commit(plan.out, partition)
     if record is None:

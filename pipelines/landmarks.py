@@ -40,14 +40,17 @@ def find(
     standard: points that the bundle has no landmarker for are converted by one of its adapters. overrides:
     `key.key=value` edits of the bundle. A picture that cannot be read or searched is named in `skipped.json` and left out.
 
-    Raises UserError when no picture can be taken, or two would be written to one file.
+    Raises:
+        UserError: no picture can be taken, or two would be written to one file.
     """
+    # What finds faces, and what turns its points into the standard that is wanted.
     chosen = load_bundle(bundle, sort_edits(overrides, {"bundle": Bundle})["bundle"])
-    finder, adapter = _finder(chosen.main("landmarks"), standard)
+    finder, adapter = _load_detector(chosen.main("landmarks"), standard)
     finder.threshold, finder.search = threshold or finder.threshold, Search(finest=finest)
     source, target, skipped, pictures = Storage(images), Storage(out), dict[str, str](), list[dict[str, Any]]()
-    names = _names(source, formats)
+    names = _list_pictures(source, formats)
     for name in names:
+        # A picture that cannot be read or searched costs no other.
         try:
             image = open_any(source.read(name), name)
             faces = finder.find(image, mode, most=most)
@@ -59,10 +62,12 @@ def find(
             continue
         if adapter:
             faces = [adapt_face(adapter, face) for face in faces]
+        # Its points, in the formats that are one file a face or a picture.
         height, width = image.shape[:2]
         shown = [{"points": face.points, "variance": face.variance} for face in faces]
         pictures.append({"file": name, "width": width, "height": height, "faces": shown})
         _write(target, name, faces, (width, height), formats)
+    # What is one file for all pictures.
     if "coco" in formats:
         target.write("landmarks.json", json.dumps(exports.coco(pictures)).encode())
     if skipped:
@@ -75,7 +80,7 @@ def find(
     return {"pictures": len(pictures), "faces": faces_found, "skipped": len(skipped)}
 
 
-def _finder(part: Path, standard: Standard) -> tuple[Detector, Adapter | None]:
+def _load_detector(part: Path, standard: Standard) -> tuple[Detector, Adapter | None]:
     """Return what finds faces, and what turns its points into those of `standard` where it has others."""
     trained = [number for number in TRAINED if (part / str(number)).is_dir()]
     if standard in trained:
@@ -85,6 +90,7 @@ def _finder(part: Path, standard: Standard) -> tuple[Detector, Adapter | None]:
 
 
 def _write(target: Storage, name: str, faces: list[Face], size: tuple[int, int], formats: Sequence[str]) -> None:
+    """Write the faces of one picture: a `.pts` a face, a line of YOLO's a face."""
     stem = _stem(name)
     if "pts" in formats:
         for number, face in enumerate(faces):
@@ -95,7 +101,7 @@ def _write(target: Storage, name: str, faces: list[Face], size: tuple[int, int],
         target.write(f"{stem}.txt", lines.encode())
 
 
-def _names(source: Storage, formats: Sequence[str]) -> list[str]:
+def _list_pictures(source: Storage, formats: Sequence[str]) -> list[str]:
     """Return the pictures of a folder, sorted; those that differ in their extension alone would share a .pts or .txt."""
     names = sorted(name for name in source.list() if name.lower().endswith(SUFFIXES))
     if not names:

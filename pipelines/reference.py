@@ -31,27 +31,23 @@ def run(data: str, faces: str, *, count: int | None = None, threads: int = 2) ->
     Raises:
         UserError: too few people whose face is found.
     """
+    # Pictures of people whose measures and words are known, embedded.
     folder = Path(faces)
     shards = Shards(data, COLUMNS, memory=0, limit=count)
     stage = Stage({"model": folder}, Options(), threads=threads)
-    embeddings, identity, texts = [], [], []
-    for start in range(0, len(shards), BATCH):
-        rows = shards.rows(np.arange(start, min(start + BATCH, len(shards))))
-        found = stage({"visible": rows["visible"]}, NoOptions(), BATCH)
-        seen = found["faces"] == 1
-        embeddings.append(found["found_embedding"][seen])
-        identity.append(rows["world_identity"][seen])
-        texts.extend(rows["attributes"][seen].tolist())
-    names = np.concatenate(identity)
+    embeddings, names, texts = _embed_faces(shards, stage)
     if len(np.unique(names)) < 50:
         raise UserError(f"{data}: faces of only {len(np.unique(names))} people were found; a distribution needs 50.")
-    said = [json.loads(str(text)) for text in texts]
-    words = {name: np.array([row[name] for row in said]) for name in IDENTITY}
-    tensors, metrics = fit(np.concatenate(embeddings), names, words, {name: ATTRIBUTES[name][2] for name in IDENTITY})
+    # Their distribution, with probes that read words off an embedding.
+    attributes = [json.loads(text) for text in texts]
+    words = {name: np.array([row[name] for row in attributes]) for name in IDENTITY}
+    tensors, metrics = fit(embeddings, names, words, {name: ATTRIBUTES[name][2] for name in IDENTITY})
     metrics["found"] = len(names) / len(shards)
+    # What an embedding tells of a person's measures.
     known = {name: measure_person(sample_person(int(name))) for name in np.unique(names)}
-    more, explained = fit_measures(np.concatenate(embeddings), names, np.stack([known[name] for name in names]))
+    more, explained = fit_measures(embeddings, names, np.stack([known[name] for name in names]))
     tensors, metrics = tensors | more, metrics | explained
+    # Into the part: its card says how well this works, its seal that it has changed.
     save_file(tensors, folder / FILE)
     if (folder / "README.md").is_file():
         update_metrics(folder, "reference", metrics)
@@ -59,3 +55,16 @@ def run(data: str, faces: str, *, count: int | None = None, threads: int = 2) ->
     for name, value in metrics.items():
         print(f"{name:24} {value:.4g}")
     return metrics
+
+
+def _embed_faces(shards: Shards, stage: Stage) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return of the pictures with exactly one face: unit embeddings float32 [N, 512], who they show [N], their words (JSON)."""
+    embeddings, identity, texts = list[np.ndarray](), list[np.ndarray](), list[str]()
+    for start in range(0, len(shards), BATCH):
+        rows = shards.rows(np.arange(start, min(start + BATCH, len(shards))))
+        found = stage({"visible": rows["visible"]}, NoOptions(), BATCH)
+        single = found["faces"] == 1
+        embeddings.append(found["found_embedding"][single])
+        identity.append(rows["world_identity"][single])
+        texts += map(str, rows["attributes"][single])
+    return np.concatenate(embeddings), np.concatenate(identity), texts

@@ -53,8 +53,8 @@ def thermalize(request: ThermalizeRequest, out: str) -> Summary:
         UserError: no picture, or an output that belongs to another run or has a live driver.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
+    # What the request names; workers have other working directories, so places are addresses.
     models, where, storage = request.bundle, request.profile, Storage(out)
-    # Workers have other working directories.
     places = {"images": request.job.images, "masks": request.job.masks}
     job = request.job.model_copy(update={name: Storage(uri).uri for name, uri in places.items() if uri})
 
@@ -78,6 +78,7 @@ def thermal_pictures(plan: ThermalizePlan, missing: Sequence[int], profile: Prof
 
 def _finish(plan: ThermalizePlan, commits: dict[int, Commit]) -> Summary:
     """Write manifest and card of a finished run and return what it came to."""
+    # The manifest, and how many pictures were not taken for which reason.
     write_manifest(plan.out, commits, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
     reasons = Counter[str]()
     for record in commits.values():

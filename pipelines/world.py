@@ -39,11 +39,13 @@ def run(
     **values: Any,
 ) -> Storage:
     """Render what is missing of a job into `out`. overrides: `key=value` edits of the job or the profile."""
+    # The job and the profile with their edits.
     edits = sort_edits(overrides, {"job": WorldJob, "profile": Profile})
     values |= {"domain": domain, "split": split, "count": count, "size": size}
     for edit in edits["job"]:
         apply_edit(values, edit)
     job = check(WorldJob, values, "world")
+    # What the driver runs.
     storage, where = Storage(out), load_profile(profile, edits["profile"])
     work = Job(
         plan=lambda: write_world_plan(job, storage),
@@ -100,36 +102,38 @@ class Renderer:
         self.batch = max(1, job.render_batch * PICTURE // job.size**2)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        part = self.pending[int(batch["id"][0])]
-        return pa.Table.from_pylist(list(self.rows(part)), schema=BLOCK_SCHEMA)
+        partition = self.pending[int(batch["id"][0])]
+        return pa.Table.from_pylist(list(self.rows(partition)), schema=BLOCK_SCHEMA)
 
-    def rows(self, part: int) -> Iterator[dict[str, Any]]:
+    def rows(self, partition: int) -> Iterator[dict[str, Any]]:
         """Render the rows of one partition, `self.batch` pictures at a time."""
         from models.synthworld.render.render import render
         from models.synthworld.sampling.domain import sample_scene
         from models.synthworld.sampling.scene import attributes
 
-        numbers = self.job.rows_of(part)
+        # Pictures that are marched together.
+        numbers = self.job.rows_of(partition)
         for begin in range(0, len(numbers), self.batch):
             pictures = [self.job.picture(row) for row in numbers[begin : begin + self.batch]]
             scenes = [sample_scene(self.domain, *picture) for picture in pictures]
             rendered = render(scenes, self.job.size)
             arrays = {name: value.numpy() for name, value in vars(rendered).items() if hasattr(value, "numpy")}
+            # Each with its names, encoded.
             for k, (identity, view, condition) in enumerate(pictures):
                 shown = {name: values[k] for name, values in arrays.items()}
                 where = (self.domain.name, self.job.gap, self.job.split)
                 names = name_rendered(*where, identity, view, condition, attributes(scenes[k]))
                 encoded = encode_rendered(names["pair_id"], shown, self.domain.capture.thermal)
-                yield {"partition": part, **names, **encoded}
+                yield {"partition": partition, **names, **encoded}
 
 
 def commit_shard(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:
     """Write one whole partition and its record; returns the record as a row."""
-    part = block.column("partition")[0].as_py()
-    rows = len(job.rows_of(part))
+    partition = block.column("partition")[0].as_py()
+    rows = len(job.rows_of(partition))
     if len(block) != rows or pc.count_distinct(block.column("partition")).as_py() != 1:
-        raise RuntimeError(f"the writer got {len(block)} rows for partition {part} of {rows} rows")
+        raise RuntimeError(f"the writer got {len(block)} rows for partition {partition} of {rows} rows")
     content = encode_parquet(block.drop(["partition"]))
-    name, digest = write_shard(storage, "data", part, content)
-    commit(storage, part, Commit(name, rows, digest, len(content)))
-    return pa.table({"partition": [part], "samples": [rows]})
+    name, digest = write_shard(storage, "data", partition, content)
+    commit(storage, partition, Commit(name, rows, digest, len(content)))
+    return pa.table({"partition": [partition], "samples": [rows]})

@@ -15,6 +15,7 @@ from models.faces.scrfd import SCRFD
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines import embed
+from pipelines.plan.embed import EmbedJob, faces_link, write_embed_plan
 from pipelines.plan.people.given import GivenPeople
 from pipelines.run.driver import end_run
 from pipelines.storage.commits import list_finished, read_commits
@@ -111,8 +112,8 @@ def test_a_file_that_is_there_and_cannot_be_read_keeps_its_row(tmp_path: Path) -
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
     bundle = load_bundle("null")
-    job, link = embed.EmbedJob(images=str(tmp_path)), embed.faces_link(bundle)
-    plan = embed.write_plan(job, bundle, link, Storage(tmp_path / "out.run"))
+    job, link = EmbedJob(images=str(tmp_path)), faces_link(bundle)
+    plan = write_embed_plan(job, bundle, link, Storage(tmp_path / "out.run"))
     rows = embed.PhotoEmbedder(plan, [0], threads=1).table(["loop.png", "gone.png"]).to_pylist()
     assert [row["reason"] for row in rows] == [
         "cannot be read: Too many levels of symbolic links", "cannot be read: No such file or directory",
@@ -127,7 +128,7 @@ def test_a_run_goes_on_and_grows_with_its_folder(tmp_path: Path) -> None:
         Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"b{number}.png")
 
     def embedded() -> embed.EmbedPlan:
-        plan = embed.write_plan(embed.EmbedJob(images=str(folder)), bundle, embed.faces_link(bundle), out)
+        plan = write_embed_plan(EmbedJob(images=str(folder)), bundle, faces_link(bundle), out)
         missing = [part for part in range(plan.partitions) if part not in list_finished(out)]
         embedder = embed.PhotoEmbedder(plan, missing, threads=1)
         for place in range(len(missing)):

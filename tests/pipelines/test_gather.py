@@ -24,7 +24,8 @@ from models.tasks import landmarker, parser, thermalizer
 from pipelines import gather, train, world
 from pipelines.config.gather import GatherJob
 from pipelines.evaluation.shards import field_rows, has_pairs
-from pipelines.gather import Gatherer, write_plan
+from pipelines.gather import Gatherer
+from pipelines.readers.plan import write_gather_plan
 from pipelines.readers.world_layouts import finish_files, write_files
 from pipelines.rows.shards import Shards
 from pipelines.run.clean import run as clean
@@ -292,7 +293,7 @@ def test_a_partition_is_the_same_whoever_makes_it(folders: dict[str, Path], tmp_
     job = GatherJob(layout="charlotte", images=str(folders["charlotte"]), size=48, partition=8)
     digests = []
     for name, threads in (("one", 1), ("two", 4)):
-        plan = write_plan(job, None, Storage(tmp_path / name))
+        plan = write_gather_plan(job, None, Storage(tmp_path / name))
         for _ in range(2):
             Gatherer(plan, [0], threads)({"id": np.array([0])})
         digests.append(read_commits(plan.out)[0].digest)

@@ -1,0 +1,94 @@
+"""The plan of an embed job: the pictures of a folder."""
+
+from pathlib import PurePath
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from models.errors import UserError
+from models.weights.bundle import Bundle, fetch, licence_of
+from pipelines.config.chain import Link, chain_spec, resolve_chain
+from pipelines.config.recipe import Recipe, stage_recipes
+from pipelines.pictures.open import FORMATS
+from pipelines.plan.claim import claim
+from pipelines.plan.listing import ListDigest, extend_by_rows, new_rows
+from pipelines.plan.photos import sizes
+from pipelines.plan.pieces import Pieces, read_pieces
+from pipelines.plan.stored import StoredPlan
+from pipelines.storage.uri import Storage
+
+BATCH = 32
+"""Pictures of a partition."""
+PICTURE_SCHEMA = pa.schema({"picture": pa.string(), "bytes": pa.int64()})
+"""The plan: names, and sizes by which a changed picture is noticed."""
+
+
+class EmbedJob(BaseModel):
+    """Pictures in, identities out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["embed"] = "embed"
+    name: str = "embed"
+    images: str
+
+
+class EmbedPlan(StoredPlan[EmbedJob]):
+    """The pictures of a folder, a partition of `BATCH` at a time; a run can be extended by pictures that are added."""
+
+    def __init__(self, out: Storage, job: EmbedJob, link: Link, recipe: Recipe, pieces: Pieces) -> None:
+        super().__init__(out, job, recipe, pieces)
+        self.link = link
+
+    @property
+    def title(self) -> str:
+        """What the run is called."""
+        return self.job.name
+
+
+def write_embed_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) -> EmbedPlan:
+    """Return the plan that lies in `out`, written now if there is none, and extended by pictures that were added.
+
+    Raises:
+        UserError: the folder is missing or holds no picture, `out` is another run's, or planned pictures have changed or gone.
+    """
+    # What there is to embed, and by what; a missing pack is said before anything starts.
+    names, _ = list_pictures(Storage(job.images))
+    files = sizes(Storage(job.images))
+    fetch(link.part, link.folder)
+    recipe = Recipe(
+        kind="embed",
+        source={"images": job.images},
+        size=0,
+        layers=(),
+        stages=stage_recipes(chain_spec([link], ("visible",))),
+        encoding={},
+        partition=BATCH,
+        licence=licence_of([link.part]),
+    )
+    claim(out, recipe, bundle, job.model_dump(mode="json"))
+    pieces = read_pieces(out)
+    # New pictures come in a new piece.
+    rows = ({"picture": name, "bytes": files[name]} for name in names)
+    facts = ListDigest()
+    pieces = extend_by_rows(
+        pieces, new_rows(pieces, rows, ["picture"]), PICTURE_SCHEMA, BATCH, note=facts.add, digest=facts.hexdigest
+    )
+    return EmbedPlan(out, job, link, recipe, pieces)
+
+
+def faces_link(bundle: Bundle) -> Link:
+    """Return the stage that finds and embeds faces."""
+    return resolve_chain(bundle, given=("visible",), wanted=("found_embedding",)).link("faces")
+
+
+def list_pictures(source: Storage) -> tuple[list[str], int]:
+    """Return the pictures below a folder (by extension, sorted) and how many other files there are."""
+    if not source.exists():
+        raise UserError(f"{source.uri} does not exist (--images names a folder of pictures).")
+    files = source.list()
+    names = [name for name in files if PurePath(name).suffix.lower() in FORMATS]
+    if not names:
+        raise UserError(f"{source.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}.")
+    return names, len(files) - len(names)
