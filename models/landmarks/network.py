@@ -9,7 +9,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -190,7 +190,7 @@ def load_published(path: Path) -> Landmarker:
 
 def fold_batch_norms(model: Landmarker) -> Landmarker:
     """Return a copy for inference with every batch norm folded into the convolution before it."""
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model).eval().requires_grad_(False)
     # Stem and head, then every block.
     pairs = (("conv_stem", "bn1"), ("conv_head", "bn2"))
     _fold(model.feature_network, pairs)
@@ -207,13 +207,20 @@ def fuse_activations(model: Landmarker, batch: int) -> Callable[[Tensor], Tensor
 
     It takes batches of `batch` crops. The answers are the model's up to rounding, in about half the time.
     """
+
+    class Whole(nn.Module):
+        """To the tracer one module with constants: to build each of the model's hundreds anew takes longer than the rest."""
+
+        def forward(self, crops: Tensor) -> Tensor:
+            return cast(Tensor, model(crops))
+
     example = torch.zeros(batch, 3, model.config.size, model.config.size).contiguous(memory_format=torch.channels_last)
     # Tracing freezes shapes and weights; the optimiser then fuses.
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # scripting is deprecated, and nothing else fuses without compiling for a minute
-        traced = torch.jit.trace(model, example, check_trace=False)
+        traced = torch.jit.trace(Whole().eval(), example, check_trace=False)
         return torch.jit.optimize_for_inference(torch.jit.freeze(traced))
 
 
