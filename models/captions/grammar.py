@@ -49,8 +49,8 @@ def statable(attributes: Mapping[str, str]) -> dict[str, str]:
 def write_caption(attributes: Mapping[str, str], seed: int) -> str:
     """Return an English caption that states `attributes` (of `models.attributes.ATTRIBUTES`), varied by `seed`.
 
-    The words come in groups (looks, clothes, what the face does, the setting), each told as a whole from a random
-    member on, and the groups are dealt out over the sentences. An accessory that is not there is not mentioned.
+    The words come in groups (looks, clothes, what the face does, the setting), each said in its order, starting at a
+    random member; the groups are dealt out over the sentences. An accessory that is not there is not mentioned.
     """
     rng = random.Random(seed_of("caption", seed))
     # Who it is.
@@ -144,11 +144,11 @@ def _later_sentences(groups: Mapping[str, list[str]], pronoun: str, her: str, se
     """Return what follows: "She has ..., wears ... and is smiling, in soft light. Her eyes are ..."."""
     has, wears, is_ = ("have", "wear", "are") if pronoun == "they" else ("has", "wears", "is")
     verbs = {"look": has, "wear": wears, "doing": is_}
-    told = [f"{verbs[name]} {_join(words)}" for name, words in groups.items() if not (its and name == "look")]
+    clauses = [f"{verbs[name]} {_join(words)}" for name, words in groups.items() if not (its and name == "look")]
     text = ""
     # One sentence of what the person has, wears and does, one of the looks.
-    if told:
-        text += f" {pronoun.capitalize()} {_join(told)}{', ' if setting else ''}{setting}."
+    if clauses:
+        text += f" {pronoun.capitalize()} {_join(clauses)}{', ' if setting else ''}{setting}."
     elif setting:
         text += f" {pronoun.capitalize()} {is_} seen {setting}."
     if its and "look" in groups:

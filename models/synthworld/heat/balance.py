@@ -38,7 +38,7 @@ def temperature(gbuffer: GBuffer, scenes: Sequence[Scene]) -> tuple[Tensor, Tens
     """Return (kinetic, apparent, valid) of B pictures: float32 degC, float32 degC, bool, each [B,S,S].
 
     Kinetic is the temperature of the surfaces; apparent what an ideal radiometer reads (see `heat.apparent`). An ideal
-    radiometer never saturates, so `valid` says where both are finite; cameras narrow it (see `camera`).
+    radiometer never saturates, so `valid` says where both are finite; cameras narrow it (see `camera.sensor`).
     """
     # Temperature of the surfaces, and of what is mirrored in them.
     kinetic, mirrored = [], []

@@ -1,7 +1,7 @@
 """The bare head as a signed distance field: skull, jaw, features and expression, in the head frame.
 
-`skin` and `base` take coordinates x, y, z, float32 [N] in head units, and the numbers of `figure`.
-They return approximate distances (never much above the true one), negative inside.
+Every function takes coordinates x, y, z, float32 [N] in head units, and the numbers of `figure`.
+Distances are approximate (never much above the true one) and negative inside.
 """
 
 from types import SimpleNamespace
