@@ -7,7 +7,8 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from pipelines.storage.uri import Storage
 log = logging.getLogger(__name__)
 
 POOLS_IN_MEMORY = 24
+"""Pools of rows that are kept in memory, of all gaps."""
 
 
 def run(out: Path, overrides: Sequence[str] = (), chosen: Sequence[str] = (), threads: int = 1) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def run(out: Path, overrides: Sequence[str] = (), chosen: Sequence[str] = (), th
             lease.check()
             return bool(signals.name)
 
+        # The cells that the ledger lacks, one after the other; each is kept as soon as it is measured.
         bench = Bench(recipe, out, stop)
         missing = bench.missing(tuple(chosen) or TABLES)
         log.info("%d cells to measure", len(missing))
@@ -63,6 +66,7 @@ def run(out: Path, overrides: Sequence[str] = (), chosen: Sequence[str] = (), th
             signals.check()
             line = bench.measure(cell)
             log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
+        # All tables are made anew from the whole ledger.
         lines = bench.ledger.lines(bench.digest)
         found = tables(lines, recipe)
         command = " ".join(["thermapair", *sys.argv[1:]])
@@ -89,7 +93,7 @@ class Bench:
         self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work"
         thermal_only = recipe.field and not has_pairs(recipe.field, recipe)
         self.readable = tuple(name for name in TEST_POOLS if not (thermal_only and name == "field"))
-        self.pool = lru_cache(POOLS_IN_MEMORY)(self._pool)
+        self.pool = lru_cache(POOLS_IN_MEMORY)(self._load_pool)
 
     def missing(self, chosen: tuple[str, ...]) -> list[Cell]:
         """Return the cells of tables that are not in the ledger, in order."""
@@ -100,36 +104,41 @@ class Bench:
         """Train and read one cell, append its line and return it."""
         before = time.process_time()
         self.rendering = 0.0
-        facts = self._facts(cell)
+        facts = self._measure(cell)
         seconds = round(time.process_time() - before - self.rendering, 2)
-        return self._keep(cell, seconds, facts)
+        return self._append(cell, seconds, facts)
 
-    def _keep(self, cell: Cell, seconds: float, facts: dict[str, Any]) -> dict[str, Any]:
+    def _append(self, cell: Cell, seconds: float, facts: dict[str, Any]) -> dict[str, Any]:
         line = {"digest": self.digest, **cell._asdict(), "seconds": seconds, "commit": self.commit, **facts}
         self.ledger.append(line)
         return line
 
-    def _facts(self, cell: Cell) -> dict[str, Any]:
+    def _measure(self, cell: Cell) -> dict[str, Any]:
+        """Return what a line of the ledger says of `cell`, `measures` above all: pool -> figures by person."""
+        # The truth itself, and baselines: nothing is trained.
         if cell.row == TRUTH:
             pools = {name: self.pool(name, cell.gap) for name in self.readable}
             truth = {name: {TRUTH: thermal.measure(rows["thermal"], rows, self.recipe)} for name, rows in pools.items()}
-            return {"measures": _rounded(truth)}
+            return {"measures": _round(truth)}
         if cell.table == "baselines":
             lab = self.pool("lab", cell.gap)
             found = {name: thermal.baselines(lab, self.pool(name, cell.gap), self.recipe) for name in self.readable}
-            return {"measures": _rounded(found)}
+            return {"measures": _round(found)}
         if cell.table in ("landmarks", "reached"):
-            return self._landmarks(cell)
+            return self._measure_landmarks(cell)
+        # A thermalizer, read on the pools that it is compared on.
         folder = self.thermalizer(cell)
         names = ("chooser",) if cell.table == "weight" else self.readable
-        measures = {name: self._read(folder, cell, name) for name in names}
-        facts: dict[str, Any] = {"measures": _rounded(measures)}
+        measures = {name: self._measure_thermalizer(folder, cell, name) for name in names}
+        facts: dict[str, Any] = {"measures": _round(measures)}
+        # The released code's patch term has no gradient: its weights must be those of the plain loss.
         if cell.table == "controls" and thermal_row(*cell[:2]).fidelity == "code":
             plain = self.thermalizer(Cell("loss", "supervised", cell.gap, cell.seed))
             facts["parameters_apart"] = thermal.parameters_apart(folder, plain)
         return facts
 
-    def _read(self, folder: Path, cell: Cell, name: str) -> thermal.Values:
+    def _measure_thermalizer(self, folder: Path, cell: Cell, name: str) -> thermal.Values:
+        """Return the figures of a thermalizer on the pool `name`; one of min-max pairs is calibrated on lab people first."""
         model, rows = load_thermalizer(folder), self.pool(name, cell.gap)
         raw = thermal.predict(model, rows)
         if thermal_row(*cell[:2]).pairs == "radiometric":
@@ -137,13 +146,14 @@ class Bench:
         degrees = thermal.predict_calibrated(model, self.pool("calibration", cell.gap), rows)
         return thermal.measure(degrees, rows, self.recipe) | {"mae_raw": thermal.measure(raw, rows, self.recipe)["mae"]}
 
-    def _landmarks(self, cell: Cell) -> dict[str, Any]:
+    def _measure_landmarks(self, cell: Cell) -> dict[str, Any]:
         """Train a landmarker on what a thermalizer of the same seed makes, and look for faces with it."""
+        # `reached` compares thermalizers by the joint landmarker that is trained on what they make.
         joint = cell.table == "reached"
         source = Cell("loss", cell.row if joint else "full", cell.gap, cell.seed)
         folder, faces = self.thermalizer(source), self.pool("faces", cell.gap)
         row = LANDMARKS[JOINT if joint else cell.row]
-        with self._hooks() as hooks:
+        with scratch_hooks(self.stop) as hooks:
             model, threshold = landmarks.train_row(
                 row, cell.seed, self.recipe, faces, self.pool("checker", cell.gap), folder.resolve(), hooks
             )
@@ -157,8 +167,9 @@ class Bench:
         folder = self.work / "thermalizers" / self.digest / name
         if (folder / "thermal.json").is_file():
             return folder
-        row, weight = thermal_row(*cell[:2]), self._weight(cell)
-        with self._hooks() as hooks:
+        row, weight = thermal_row(*cell[:2]), self._patch_weight(cell)
+        # Under its name once it is whole: a killed run leaves no half of one.
+        with scratch_hooks(self.stop) as hooks:
             model = thermal.train_row(row, weight, cell.seed, cell.gap, self.recipe, self.pool, hooks)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -166,7 +177,7 @@ class Bench:
             (Path(scratch) / name).rename(folder)
         return folder
 
-    def _weight(self, cell: Cell) -> float:
+    def _patch_weight(self, cell: Cell) -> float:
         """Return the weight of the patch term: the row's own where it is being chosen, else the chosen one."""
         if cell.table == "weight":
             return {weight_row(weight): weight for weight in self.recipe.weights}[cell.row]
@@ -177,21 +188,19 @@ class Bench:
             raise UserError(f"{self.ledger.path}: the weight of the patch term is not chosen yet")
         return chosen
 
-    def _hooks(self) -> "_Scratch":
-        return _Scratch(self.stop)
-
-    def _pool(self, name: str, gap: float) -> Columns:
+    def _load_pool(self, name: str, gap: float) -> Columns:
         """Return a pool's rows, of the recipe's conditions alone where these matter."""
-        rows = self._whole_pool(name, gap)
+        rows = self._load_whole_pool(name, gap)
         if name in ROOMLESS:
             return rows
         chosen = np.isin(rows["condition"], self.recipe.conditions)
         return {column: values[chosen] for column, values in rows.items()}
 
-    def _whole_pool(self, name: str, gap: float) -> Columns:
+    def _load_whole_pool(self, name: str, gap: float) -> Columns:
         """Return kept rows, or render and keep them."""
         if self.recipe.field and name in ("field", "frames"):
             return field_rows(self.recipe.field, self.recipe, frames=name == "frames")
+        # Rendered before, with the same people, size, domain and columns?
         pool = self.recipe.pool(name)
         size = self.recipe.frame if pool.detailed else self.recipe.size
         digest = digest_of(list(pool), gap, size, domain_digest(load_domain(pool.domain, gap)), RENDERED_COLUMNS)
@@ -199,6 +208,7 @@ class Bench:
         if path.is_file():
             with np.load(path) as kept:
                 return dict(kept)
+        # Rendering is no cost of the cell that needs the rows first: it has a line of its own.
         before = time.process_time()
         rows = render_pool(pool, gap, size)
         seconds = round(time.process_time() - before, 2)
@@ -207,29 +217,22 @@ class Bench:
         scratch = path.with_suffix(".part.npz")
         np.savez_compressed(scratch, **rows)  # type: ignore[arg-type]
         scratch.rename(path)
-        self._keep(Cell("pools", name, gap, 0), seconds, {"measures": {"pictures": len(rows["visible"])}})
+        self._append(Cell("pools", name, gap, 0), seconds, {"measures": {"pictures": len(rows["visible"])}})
         log.info("pool %s at gap %g: %d pictures, %.0f s", name, gap, len(rows["visible"]), seconds)
         return rows
 
 
-class _Scratch:
-    """Hooks of a run that keeps nothing but its model."""
-
-    def __init__(self, stop: Callable[[], bool]) -> None:
-        self.folder, self.stop = tempfile.TemporaryDirectory(prefix="evaluate-"), stop
-
-    def __enter__(self) -> Hooks:
-        scratch = Path(self.folder.__enter__())
-        return Hooks(scratch, lambda *_: None, lambda _: None, stop=self.stop, checkpoint_seconds=1e9)
-
-    def __exit__(self, *error: Any) -> None:
-        self.folder.__exit__(*error)
+@contextmanager
+def scratch_hooks(stop: Callable[[], bool]) -> Iterator[Hooks]:
+    """Give a block the hooks of a training that keeps nothing but its model."""
+    with tempfile.TemporaryDirectory(prefix="evaluate-") as scratch:
+        yield Hooks(Path(scratch), lambda *_: None, lambda _: None, stop=stop, checkpoint_seconds=1e9)
 
 
-def _rounded(values: Any) -> Any:
+def _round(values: Any) -> Any:
     """Return nested values with four decimals: what is read off people is not known better."""
     if isinstance(values, dict):
-        return {name: _rounded(value) for name, value in values.items()}
+        return {name: _round(value) for name, value in values.items()}
     if isinstance(values, list):
-        return [_rounded(value) for value in values]
+        return [_round(value) for value in values]
     return round(values, 4) if isinstance(values, float) else values

@@ -29,7 +29,7 @@ from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.export import export_part
 from pipelines.training.job import TrainJob, claim, resolve_job, sides_of, split_edits
-from pipelines.training.metrics import Metrics, read
+from pipelines.training.metrics import Metrics, read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def run(
     of the profile as `profile.key=value` and of the bundle as `bundle.key=value`.
     local: in this process, without Ray. export: URI of the folder of the bundle part, by default `out/export`.
     """
+    # The job: from its file, and from what is given here. Nothing is claimed before its rows are found.
     storage = Storage(out)
     given = {
         "task": task,
@@ -79,12 +80,13 @@ def run(
     job.check_rows()
     where = load_profile(profile, edits["profile"])
     pool = where.training.model_copy(update={"threads": threads} if threads else {})
+    # The run, by one driver: in this process or on Ray; then its export.
     with Signals() as signals, Lease(storage) as lease:
         if fresh:
             Checkpoints(storage).forget()
         claim(job, digest, storage)
         if local:
-            fit(job, storage, pool, stop=lambda: bool(signals.name) or bool(lease.lost), say=_say)
+            fit(job, storage, pool, stop=lambda: bool(signals.name) or bool(lease.lost), say=_print_record)
         else:
             _fit_on_ray(job, storage, where.model_copy(update={"training": pool}), digest, signals, lease)
         return export_part(job, storage, Storage(export) if export else Storage(f"{storage.uri}/export"))
@@ -101,8 +103,9 @@ def fit(
     say: Callable[[dict[str, float]], None] = lambda record: None,
 ) -> dict[str, float]:
     """One worker's whole run, in any process: rows, loop, checkpoints. Returns step and last validation metrics."""
+    # The rows: of the main data, which some tasks draw themselves, of its further sources, and to validate on.
     torch.set_num_threads(pool.threads)
-    task, config = job.parsed()
+    task, config = job.load_task()
     memory = pool.memory_mb * 2**20
     prepare = getattr(task, "prepare", None)
     begin = time.monotonic()
@@ -110,16 +113,18 @@ def fit(
     if job.data:
         prepare = prepare and partial(prepare, config=config)
         data = job.data_rows(prepare=prepare, memory=memory, threads=pool.threads, limit=job.limit)
-    sides = opened_sides(sides_of(task, config), data, memory, pool.threads)
+    sides = open_sides(sides_of(task, config), data, memory, pool.threads)
     validation: Shards | NoData | None = None if job.data else data
     if job.validation and rank == 0:
         validation = job.validation_rows(memory=memory, threads=pool.threads, limit=config.validate_rows)
     log.info("%d rows in %.1f s", len(data), time.monotonic() - begin)
+    # Checkpoints know the rows that they are of: a run does not go on with others.
     seen = "".join(f"/{side.digest}/{len(side)}" for side in sides.values())
     checkpoints = Checkpoints(storage, f"{data.digest}/{len(data)}{seen}", getattr(data, "skipped", ()))
     with tempfile.TemporaryDirectory(prefix="train-") as folder:
         scratch = Path(folder)
         resume = checkpoints.restore(scratch)
+        # The first worker alone writes.
         if rank > 0:
             hooks = Hooks(scratch, lambda *_: None, lambda *_: None)
             return _facts(train(task, config, data, None, hooks, sides=sides, resume=resume, device=device))
@@ -138,9 +143,7 @@ def fit(
             return _facts(train(task, config, data, validation, hooks, sides=sides, resume=resume, device=device))
 
 
-def opened_sides(
-    sides: dict[str, Side], data: Shards | NoData, memory: int, threads: int
-) -> dict[str, Shards | Frames]:
+def open_sides(sides: dict[str, Side], data: Shards | NoData, memory: int, threads: int) -> dict[str, Shards | Frames]:
     """Open a task's further sources; thermal frames are resized to the pictures of `data`."""
     opened: dict[str, Shards | Frames] = {}
     for name, side in sides.items():
@@ -186,8 +189,9 @@ def _fit_on_ray(job: TrainJob, storage: Storage, profile: Profile, digest: str, 
     """Run the workers. A lost worker ends its group; the group starts again from the last checkpoint."""
     from pipelines.run.session import ray_session
 
-    pool, seen = profile.training, len(read(storage))
-    batch = job.parsed()[1].batch
+    # What is watched while the workers run: the lease, a signal, and their records, which are printed here.
+    pool, seen = profile.training, len(read_metrics(storage))
+    batch = job.load_task()[1].batch
     if batch % pool.workers:
         raise UserError(f"batch {batch} cannot be shared equally by {pool.workers} workers (profile.training.workers)")
     patience = 0
@@ -202,11 +206,12 @@ def _fit_on_ray(job: TrainJob, storage: Storage, profile: Profile, digest: str, 
             if patience > 90:
                 signals.check()
         if storage.local:
-            said = read(storage)
-            for record in said[seen:]:
-                _say(record)
-            seen = len(said)
+            records = read_metrics(storage)
+            for record in records[seen:]:
+                _print_record(record)
+            seen = len(records)
 
+    # A group that ends is started again as often as the profile allows, unless what ended it is the user's to mend.
     storage.remove(STOP)
     # Ray's own limit of a minute is short for a node that starts, or a laptop that does something else.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(profile.start_seconds))
@@ -252,7 +257,7 @@ def _worker_error(error: BaseException) -> BaseException:
     return next((cause for cause in causes if isinstance(cause, UserError)), causes[0])
 
 
-def _say(record: dict[str, float]) -> None:
+def _print_record(record: dict[str, float]) -> None:
     """Print one record as a line, its first values only."""
     values = " ".join(f"{name}={value:.4g}" for name, value in list(record.items())[:10] if name != "step")
     print(f"step {record['step']:>6}  {values}", flush=True)

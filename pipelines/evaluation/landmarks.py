@@ -44,18 +44,18 @@ def measure_landmarks(
     if calibration:
         known = domain_of(calibration)
         source = thermalizer if known else ""
-        evaluate.fit_margin(folder, _spread(calibration, known), source)
-        evaluate.calibrate(folder, _rows(calibration, known, limit), source)
+        evaluate.fit_margin(folder, _spread_rows(calibration, known), source)
+        evaluate.calibrate(folder, _read_rows(calibration, known, limit), source)
         if frames and known:
-            crowds.fit_threshold(folder, _spread(calibration, known), frames)
+            crowds.fit_threshold(folder, _spread_rows(calibration, known), frames)
         seal(part)
     # What is read on the test pictures: one look into each true box, whole pictures, crowded frames.
     domain = domain_of(test)
-    found = evaluate.evaluate_landmarker(folder, _rows(test, domain, limit), thermalizer if domain else "", domain)
+    found = evaluate.evaluate_landmarker(folder, _read_rows(test, domain, limit), thermalizer if domain else "", domain)
     if domain and domain.capture.thermal not in ("none", "apparent"):
-        found |= evaluate.measure_search(folder, _rows(test, domain, limit), domain)
+        found |= evaluate.measure_search(folder, _read_rows(test, domain, limit), domain)
     if frames and domain:
-        found |= crowds.measure_detection(folder, _spread(test, domain), frames)
+        found |= crowds.measure_detection(folder, _spread_rows(test, domain), frames)
     if card:
         update_metrics(folder, f"{test}, one look into the true box", found)
         seal(part)
@@ -73,10 +73,10 @@ def _shards(uri: str, domain: Domain | None, limit: int | None = None) -> Shards
     return Shards(uri, evaluate.columns(domain), optional=optional, memory=0, limit=limit)
 
 
-def _rows(uri: str, domain: Domain | None, limit: int | None) -> Iterator[Columns]:
+def _read_rows(uri: str, domain: Domain | None, limit: int | None) -> Iterator[Columns]:
     return batches(_shards(uri, domain, limit))
 
 
-def _spread(uri: str, domain: Domain | None) -> Columns:
+def _spread_rows(uri: str, domain: Domain | None) -> Columns:
     shards = _shards(uri, domain)
     return shards.rows(np.linspace(0, len(shards) - 1, min(CROWD, len(shards))).astype(int))

@@ -20,7 +20,7 @@ class Ledger:
         """Return the finished lines of the recipe `digest`; those of another recipe are left alone."""
         if not self.path.is_file():
             return []
-        found = [_parsed(text) for text in self.path.read_text(encoding="utf-8").splitlines()]
+        found = [_parse(text) for text in self.path.read_text(encoding="utf-8").splitlines()]
         return [line for line in found if line and line["digest"] == digest]
 
     def append(self, line: Line) -> None:
@@ -41,7 +41,7 @@ def cell_of(line: Line) -> Cell:
     return Cell(line["table"], line["row"], line["gap"], line["seed"])
 
 
-def _parsed(text: str) -> Line:
+def _parse(text: str) -> Line:
     try:
         line = json.loads(text)
     except ValueError:

@@ -25,14 +25,16 @@ MOST = 2000
 
 
 def has_pairs(uri: str, recipe: Recipe) -> bool:
-    """Return whether the shards hold pairs that a thermalizer is read on; see `_paired`."""
+    """Return whether the shards hold pairs that a thermalizer is read on; see `_find_pairs`."""
     have = _columns(uri)
     if not set(PAIRS) <= have:
         return False
-    return bool(_paired(_rows(uri, ("classes", "condition", *(name for name in KINDS if name in have))), recipe).any())
+    return bool(
+        _find_pairs(_rows(uri, ("classes", "condition", *(name for name in KINDS if name in have))), recipe).any()
+    )
 
 
-def _paired(rows: Columns, recipe: Recipe) -> np.ndarray:
+def _find_pairs(rows: Columns, recipe: Recipe) -> np.ndarray:
     """Return bool [N]: visible pictures in colour, with classes, beside degrees in one of the recipe's conditions."""
     known = np.isin(rows["condition"].astype(str), recipe.conditions) & (rows["classes"] != IGNORE).any(axis=(1, 2))
     for name, kinds in KINDS.items():
@@ -46,10 +48,11 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
 
     frames: pictures at most `recipe.frame` px wide, with `points` (column landmarks_70; NaN without) and `labels`
     (landmarks_72; NaN without) on them. `annotated` says that the 72 are a data set's own. The shards' temperature is the
-    truth and the frame at once: no camera stands between. Else pairs alone (`_paired`).
+    truth and the frame at once: no camera stands between. Else pairs alone (`_find_pairs`).
 
     Raises a UserError for shards without points or without people to resample, and for pictures that do not fit.
     """
+    # What there is: points to compare with, people to resample, and of pairs everything that they are made of.
     have = _columns(uri)
     points = tuple(name for name in POINTS if name in have)
     if not points:
@@ -58,12 +61,13 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
     size = rows["thermal"].shape[1]
     if len(np.unique(rows["identity_id"])) < 2:
         raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity_id)")
+    # Frames that are searched, or pairs that a thermalizer is read on.
     if frames:
         return _frames(rows, points, min(size, recipe.frame), size)
     if size % 32:
         raise UserError(f"{uri}: pictures of {size} px; the thermalizer takes multiples of 32")
     rows |= {"condition": rows["condition"].astype(str)}
-    chosen = _paired(rows, recipe)
+    chosen = _find_pairs(rows, recipe)
     return {name: values[chosen] for name, values in rows.items()}
 
 
@@ -71,7 +75,7 @@ def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Col
     """Return rows of pictures of `size` px as frames of `side` px."""
     count = len(rows["identity_id"])
 
-    def placed(name: str) -> np.ndarray:
+    def scale_points(name: str) -> np.ndarray:
         length = int(name.rpartition("_")[2])
         if name not in points:
             return np.full((count, length, 2), np.nan, np.float32)
@@ -83,8 +87,8 @@ def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Col
         "frame": np.stack([fit_frame(picture, side) for picture in rows["thermal"]]),
         "side": np.full(count, side),
         "height": rows.get("face_height", (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * (side / size)),
-        "points": placed("landmarks_70"),
-        "labels": placed("landmarks_72"),
+        "points": scale_points("landmarks_70"),
+        "labels": scale_points("landmarks_72"),
         "annotated": np.full(count, "landmarks_72" in points and bool(np.isfinite(rows["landmarks_72"]).any())),
     }
 

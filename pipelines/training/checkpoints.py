@@ -35,6 +35,7 @@ class Checkpoints:
 
     def save(self, folder: Path, step: int, score: float | None) -> None:
         """Keep a checkpoint folder; it becomes the last, and the best if `score` is the highest so far."""
+        # Its files first: the pointer names only what is whole.
         before = self.pointer()
         name = f"checkpoints/{folder.name}"
         for file in sorted(folder.iterdir()):
@@ -43,6 +44,7 @@ class Checkpoints:
         if score is not None and score > before.get("score", float("-inf")):
             after |= {"best": name, "score": score}
         self.out.write(POINTER, json.dumps(after, indent=1).encode())
+        # What neither is the last nor the best is not needed any more.
         shutil.rmtree(folder)
         kept = {after["last"], after.get("best")}
         for old in {str(Path(file).parent) for file in self.out.list("checkpoints")} - kept:
@@ -53,6 +55,7 @@ class Checkpoints:
         pointer = self.pointer()
         if which not in pointer:
             return None
+        # Other rows would make another model of it: because some cannot be read now, or because the data set changed.
         if self.data and pointer["data"] != self.data:
             if self.unread:
                 raise EnvironmentFault(

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
     """Write the bundle part of the best checkpoint (the last, without validation) and its card into `target`."""
-    task, config = job.parsed()
+    # The weights as they are used: those of the best checkpoint, averaged over steps.
+    task, config = job.load_task()
     checkpoints = Checkpoints(storage)
     with tempfile.TemporaryDirectory(prefix="export-") as scratch:
         restored = checkpoints.restore(Path(scratch), "best") or checkpoints.restore(Path(scratch))
@@ -33,16 +34,19 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
     state.use_average()
     # Exporters see plain memory order: safetensors and ONNX know no other.
     state.model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    # The card: what it was trained on, how, where and by whom, and what came out.
     facts = json.loads(storage.read("run.json"))
     card = Card(
         title=f"{job.task} of thermapair",
         task=job.task,
         seed=config.seed,
-        data=shown(job.data) if job.data else "drawn as needed, from the seed",
+        data=relative_paths(job.data) if job.data else "drawn as needed, from the seed",
         data_digest=facts["digest"],
-        splits=({"train": f"{described(job.data)}; rows of {job.split}"} if job.data else {})
-        | ({"validation": f"{described(job.validation)}; rows of {job.validation_split}"} if job.validation else {}),
-        config=facts["config"] | {"init": shown(config.init)},
+        splits=({"train": f"{describe_rows(job.data)}; rows of {job.split}"} if job.data else {})
+        | (
+            {"validation": f"{describe_rows(job.validation)}; rows of {job.validation_split}"} if job.validation else {}
+        ),
+        config=facts["config"] | {"init": relative_paths(config.init)},
         config_digest=facts["digest"],
         steps=state.step,
         wall_seconds=state.seconds,
@@ -53,6 +57,7 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
         history=history(Path(config.init)) if config.init else [],
         metrics={"validation": state.metrics} if state.metrics else {},
     )
+    # The part, sealed; elsewhere its list of files goes last.
     with tempfile.TemporaryDirectory(prefix="export-") as scratch:
         folder = Path(target.path()) if target.local else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,15 +76,15 @@ def _upload(folder: Path, target: Storage) -> None:
         target.write(name, (folder / name).read_bytes())
 
 
-def described(uris: str) -> str:
+def describe_rows(uris: str) -> str:
     """Return which rows rendered data sets hold, in words."""
-    return "; ".join(_described(uri) for uri in uris.split(","))
+    return "; ".join(_describe(uri) for uri in uris.split(","))
 
 
-def _described(uri: str) -> str:
+def _describe(uri: str) -> str:
     found = read_world(Storage(uri))
     if found is None:
-        return shown(uri)
+        return relative_paths(uri)
     job, digest = found
     gap = f" (gap {job.gap:g})" if job.gap != 1 else ""
     return (
@@ -88,7 +93,7 @@ def _described(uri: str) -> str:
     )
 
 
-def shown(uris: str) -> str:
+def relative_paths(uris: str) -> str:
     """Return local paths below the working directory as relative ones: a card is read on other machines."""
     here = f"{os.getcwd()}/"
     return ",".join(os.path.relpath(uri) if uri.startswith(here) else uri for uri in uris.split(","))

@@ -38,7 +38,7 @@ class TrainJob(BaseModel):
     """Use only so many rows of the data."""
     checkpoint_seconds: float = 180.0
 
-    def parsed(self) -> tuple[Task, TrainConfig]:
+    def load_task(self) -> tuple[Task, TrainConfig]:
         """Return the task's module and its full config; raises UserError for an unknown key or a wrong value."""
         task = load(self.task)
         if task.COLUMNS and not self.data:
@@ -52,9 +52,11 @@ class TrainJob(BaseModel):
 
         Raises UserError for data or weights that are not there.
         """
-        task, config = self.parsed()
+        # The committed rows, of the main data and of every further source.
+        task, config = self.load_task()
         rows = [_committed_rows(self.data)] if self.data else [[]]
         rows += [_committed_rows(side.uri) for side in sides_of(task, config).values() if side.columns]
+        # The weights that it begins with or looks at, by their bytes.
         paths = [Path(config.init)] if config.init else []
         paths += getattr(task, "weights", lambda config: [])(config)
         known = [contents_digest(path) for path in paths]
@@ -62,33 +64,38 @@ class TrainJob(BaseModel):
 
     def data_rows(self, **how: Any) -> Shards:
         """Return the rows that are trained on; `how` they are kept is for `Shards`. Raises UserError where there are none."""
-        task, config = self.parsed()
-        return Shards(self.data, task.COLUMNS, **self._asks(task, config, self.split, "--split"), **how)
+        task, config = self.load_task()
+        return Shards(self.data, task.COLUMNS, **self._row_options(task, config, self.split, "--split"), **how)
 
     def validation_rows(self, **how: Any) -> Shards:
         """Return the rows that score the weights; see `data_rows`."""
-        task, config = self.parsed()
+        task, config = self.load_task()
         columns, optional = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), getattr(task, "VALIDATION_OPTIONAL", ())
-        asked = self._asks(task, config, self.validation_split, "--validation-split")
-        return Shards(self.validation or "", columns, optional=optional, **asked, **how)
+        options = self._row_options(task, config, self.validation_split, "--validation-split")
+        return Shards(self.validation or "", columns, optional=optional, **options, **how)
 
-    def _asks(self, task: Task, config: TrainConfig, split: str, option: str) -> dict[str, Any]:
-        """Return which rows the task takes, and who asks for them."""
+    def _row_options(self, task: Task, config: TrainConfig, split: str, option: str) -> dict[str, Any]:
+        """Return which rows the task takes, and who asks for them, as options of `Shards`."""
         takes_grey = getattr(task, "takes_grey", lambda config: False)
         colour = "visible" in task.COLUMNS and not takes_grey(config)
-        own = None if split == "all" else split
-        return {"split": own, "colour": colour, "reader": f"task {self.task}", "option": option}
+        return {
+            "split": None if split == "all" else split,
+            "colour": colour,
+            "reader": f"task {self.task}",
+            "option": option,
+        }
 
     def check_rows(self) -> None:
         """Raise a UserError for rows or frames that are not there or not as the task reads them, before anything is claimed.
 
         Of data sets it looks until it finds one row.
         """
-        if self.data and self.parsed()[0].COLUMNS:
+        task, config = self.load_task()
+        if self.data and task.COLUMNS:
             self.data_rows(limit=1, memory=0)
         if self.validation:
             self.validation_rows(limit=1, memory=0)
-        for side in sides_of(*self.parsed()).values():
+        for side in sides_of(task, config).values():
             if not side.columns:
                 list_frames(Storage(side.uri))
 
@@ -193,7 +200,8 @@ def defaults(model: type[TrainConfig]) -> dict[str, Any]:
 
 def claim(job: TrainJob, digest: str, storage: Storage) -> None:
     """Write `run.json`, or check that the job of this digest is the one it names."""
-    config = job.parsed()[1]
+    # What the run is, and beside it who started it when.
+    config = job.load_task()[1]
     facts: dict[str, Any] = {"digest": digest, "task": job.task, "config": config.model_dump(mode="json")}
     facts |= job.model_dump(include={"data", "split", "validation", "validation_split", "limit"})
     facts |= {
@@ -201,6 +209,7 @@ def claim(job: TrainJob, digest: str, storage: Storage) -> None:
         "command": " ".join(["thermapair", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
+    # The first to claim the output wins; the same job goes on, and of another one what differs is named.
     if not storage.create("run.json", json.dumps(facts, indent=1).encode()):
         before = json.loads(storage.read("run.json"))
         if before["digest"] != facts["digest"]:

@@ -22,7 +22,7 @@ class Metrics:
         from torch.utils.tensorboard import SummaryWriter
 
         self.out = out
-        self.records = [record for record in read(out) if record["step"] <= step]
+        self.records = [record for record in read_metrics(out) if record["step"] <= step]
         self._scratch = tempfile.TemporaryDirectory(prefix="tensorboard-")
         folder = out.path("tensorboard") if out.local else self._scratch.name
         self._board = SummaryWriter(folder, purge_step=step + 1, flush_secs=30)
@@ -72,7 +72,7 @@ class Metrics:
         self.out.write("curve.png", buffer.getvalue())
 
 
-def read(out: Storage) -> list[dict[str, float]]:
+def read_metrics(out: Storage) -> list[dict[str, float]]:
     """Return the records of the run at `out`; a line cut short by a kill is dropped."""
     records = []
     with contextlib.suppress(FileNotFoundError):
