@@ -164,6 +164,7 @@ def bind_stages(group: Group, request: Request) -> ray_serve.Application:
 
 def bind_captions(part: Part, request: Request) -> ray_serve.Application:
     """Return the deployment of the caption model, an engine a replica."""
+    # An engine takes as many attribute sets at once as its batch; Ray Serve keeps the others waiting.
     engines = request.profile.captions
     deployment = ray_serve.deployment(CaptionDeployment).options(
         name="captions",

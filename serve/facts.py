@@ -31,6 +31,7 @@ def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -
     caption_part = None if job.captions == TEMPLATE else bundle.part_for(CAPTIONS, job.parts)
     if caption_part:
         used[caption_part[0]] = caption_part[1], {}
+    # What a request may ask for, and what holds where it says nothing.
     return {
         "bundle": bundle.name,
         "description": bundle.description,

@@ -46,6 +46,7 @@ async def read_body(request: Request, model: type[Body], picture: str = "", pict
 async def _form(request: Request, picture: str, pictures: int) -> dict[str, Any]:
     """Return the fields of a form: those of its part `request`, JSON, and its files in base64 as the field `picture`."""
     async with request.form(max_files=pictures + 1, max_fields=4) as form:
+        # Two parts are known; any other is a field in the wrong place.
         unknown = sorted(set(form) - {"picture", "request"})
         if unknown:
             detail = f"unknown part {unknown[0]!r}"
@@ -56,6 +57,7 @@ async def _form(request: Request, picture: str, pictures: int) -> dict[str, Any]
             raise ProblemError("bad-json", "the part `request` is not JSON", "Send a JSON object in it.") from None
         if not isinstance(content, dict):
             raise ProblemError("bad-json", "the part `request` is not a JSON object", "Send a JSON object in it.")
+        # Files become what the JSON form holds, so that one model checks both.
         files = [
             base64.b64encode(part.encode() if isinstance(part, str) else await part.read()).decode()
             for part in form.getlist("picture")

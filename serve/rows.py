@@ -46,6 +46,7 @@ def person_of(request: PairsRequest, embedding: Sequence[float] | None, referenc
             "this bundle has no distribution to draw people from",
             "Send an embedding, or a picture with one face.",
         )
+    # What the reference reads off an embedding; what was asked for goes before it.
     estimated = reference.words(vector) if reference else {}
     return Identity(request.identity_id or name, vector, given, estimated, sampled=embedding is None)
 

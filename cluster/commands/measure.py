@@ -34,6 +34,7 @@ def captions(bundle: str, profile: str, overrides: tuple[str, ...], count: int, 
     from pipelines.config.profile import Profile, load_profile
     from pipelines.run.session import ray_session
 
+    # The caption model on an engine of its own, as the profile says.
     edits = sort_edits(overrides, {"bundle": Bundle, "profile": Profile})
     chosen, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
     with ray_session(where.ray):

@@ -30,6 +30,7 @@ def command(
     load_request(bundle, profile, job, overrides)  # a wrong one is refused before Ray is imported
     from serve import app
 
+    # The file that a cluster takes, or the service itself until it is stopped.
     settings = app.Settings(bundle=bundle, profile=profile, job=job, overrides=list(overrides))
     if config_out:
         text = app.config_text(settings, host, port)

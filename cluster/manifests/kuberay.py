@@ -71,6 +71,7 @@ def ray_job(profile: Profile, setup: Setup, words: Sequence[str], deadline: int 
     """
     import shlex
 
+    # The cluster goes when the job ends; a job that is stopped gets the time that a run needs to release its output.
     spec = {
         "entrypoint": shlex.join(["thermapair", *words]),
         "submissionMode": "K8sJobMode",
@@ -107,6 +108,7 @@ def config_map(setup: Setup) -> Manifest:
 
 def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
     """Return the spec of a cluster that grows with what `profile` asks for: RayCluster's, and part of a job's or service's."""
+    # A worker group for each stage group, one that reads and writes, and a head that computes nothing.
     workers = [_stage_workers(group, profile, setup) for group in profile.groups]
     return {
         "rayVersion": version("ray"),

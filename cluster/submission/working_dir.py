@@ -73,8 +73,10 @@ def _check_is_there(option: str, value: str, metavar: str) -> None:
     """Raise a UserError where the place `value` of an option is not there for a job. metavar: what the option takes."""
     from models.weights.store import ROOT, remote
 
+    # Every node sees object storage, and an absolute path is the user's word that every node mounts it.
     if remote(value) or os.path.isabs(value.removeprefix("file://")):
         return
+    # A folder of this checkout would be the copy's, and a file has to be part of what is copied.
     if metavar == "URI":
         raise UserError(
             f"{option} {value}: a job runs in a copy of the repository that is deleted after it. Give an s3:// address, "

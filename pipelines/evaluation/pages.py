@@ -41,6 +41,7 @@ def write_pages(out: Path, found: dict[str, Any], facts: dict[str, Any]) -> None
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any], *, figure: bool = False) -> str:
     """Return the tables as Markdown, by `templates/tables.md`. figure: whether gain.png lies beside the page."""
+    # The template holds titles and notes; rows are formatted here, a list of cells each.
     return load_template(TEMPLATE).render(
         **facts,
         figure=figure,
@@ -141,6 +142,7 @@ def draw_gain(rows: Sequence[Table], path: Path) -> None:
     """Draw the gain of the full loss over the gap, with its intervals."""
     from matplotlib.figure import Figure
 
+    # A panel for each domain; the two figures of a gap stand side by side.
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, domain in zip(figure.subplots(1, 2), ("field", "outdoor"), strict=True):
         mine = sorted((r for r in rows if r["domain"] == domain), key=lambda r: r["gap"])

@@ -73,6 +73,7 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
 
 def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Columns:
     """Return rows of pictures of `size` px as frames of `side` px."""
+    # Points and boxes shrink with the picture; points that the shards have not are NaN.
     count = len(rows["identity_id"])
 
     def scale_points(name: str) -> np.ndarray:

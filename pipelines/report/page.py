@@ -61,6 +61,7 @@ def render_page(
     scores: dict[str, list[float]],
 ) -> str:
     """Return the report as HTML. scores: name -> values over the accepted samples, NaN for none."""
+    # One palette for all thermal pictures of the page, the refused ones too.
     degrees = degree_range(samples)
     palette = np.linspace(*degrees, 256, dtype=np.float32)[None].repeat(8, axis=0)
     return load_template(TEMPLATE).render(

@@ -53,6 +53,7 @@ class Report:
 
 def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
     """Add up the commit records."""
+    # Counts by name over all partitions, the most frequent first.
     commits = list(commits)
     reasons, seconds, captions = Counter[str](), Counter[str](), Counter[str]()
     for record in commits:

@@ -80,6 +80,7 @@ def response(problem: ProblemError, request_id: str) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Make `app` answer its own and the framework's errors as problems."""
 
+    # Ours as they are; the framework's, of paths and of headers, in the same form.
     async def own(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ProblemError)
         return response(error, request.state.request_id)

@@ -256,8 +256,8 @@ def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_i
     """What is in use survives the damage; the next start names the shard and waits for it; made anew, the run continues."""
     from models.errors import EnvironmentFault, Interrupted
     from pipelines.config.profile import Training
-    from pipelines.train import fit
     from pipelines.training.checkpoints import Checkpoints
+    from pipelines.training.fit import fit
     from pipelines.training.job import claim
 
     out, pool = tmp_path / "rows", Training(threads=1)

@@ -22,9 +22,9 @@ from models.weights.store import verify
 from pipelines import train
 from pipelines.config.profile import Training
 from pipelines.storage.uri import Storage
-from pipelines.train import fit
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.export import export_part
+from pipelines.training.fit import fit
 from pipelines.training.job import TrainJob, claim
 from tests.pipelines import worlds
 
