@@ -133,7 +133,7 @@ def test_a_right_request_is_resolved_without_anything_heavy_and_ray_comes_after(
     )
     assert (known.code, known.heavy) == (0, set())
     assert right.code == 2 and "no-such does not exist" in right.text
-    assert {"ray", "torch"} <= right.heavy
+    assert {"ray", "pyarrow"} <= right.heavy
 
 
 def test_edits_reach_each_set_of_weights() -> None:
