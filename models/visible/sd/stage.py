@@ -53,30 +53,34 @@ class Stage:
                 [str(rows["caption"][row]) if self.options.captions else "" for row in padded],
                 torch.from_numpy(np.stack([rows["embedding"][row] for row in padded]).astype(np.float32)),
                 [str(rows["noise_id"][row]) for row in padded],
+                len(padded) - missing,
                 side,
                 settings,
             )
             pictures[chunk] = batch_pictures.numpy()[: chunk.stop - chunk.start]
         return {"visible": pictures}
 
-    def _heads(self, captions: list[str], embedding: Tensor, names: list[str], side: int) -> Tensor | None:
+    def _heads(self, captions: list[str], embedding: Tensor, names: list[str], count: int, side: int) -> Tensor | None:
         """Return the heads float32 [B, 96, side, side] that the U-Net is shown, None for one that is shown none.
 
+        Rows after the first `count` repeat the last of these, and so do their heads, which take long to draw.
         Drawn without compiled kernels: not every machine has built them, and the numbers must be the same on each.
         """
         if self.parts.reader is None:
             return None
         with eagerly():
-            heads = draw_heads(self.parts.reader(embedding.numpy()), views_of(captions, names), side)
+            measures, views = self.parts.reader(embedding.numpy()), views_of(captions, names)
+            heads = draw_heads(measures[:count], views[:count], side)
+        heads = np.concatenate([heads, np.repeat(heads[-1:], len(names) - count, axis=0)])
         return fold_heads(heads).to(self.device)
 
     @torch.inference_mode()
     def _pictures(
-        self, captions: list[str], embedding: Tensor, names: list[str], side: int, settings: Settings
+        self, captions: list[str], embedding: Tensor, names: list[str], count: int, side: int, settings: Settings
     ) -> Tensor:
-        """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch of latents of `side`."""
+        """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch of latents of `side`, `count` of them wanted."""
         # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
-        head = self._heads(captions, embedding, names, side)
+        head = self._heads(captions, embedding, names, count, side)
         ids = tokenize(self.parts.tokenizer, prompts(captions)).to(self.device)
         embedding = F.normalize(embedding, dim=-1).to(self.device)
         # Noise belongs to the names of the rows, whoever computes them.

@@ -105,6 +105,12 @@ def made(folder, dtype="float32", **options):
     return Stage(weights, Options(**options), dtype=dtype, threads=1)
 
 
+@pytest.fixture(scope="module")
+def stage(starter):
+    """The stage on the starter's layout, which no test changes."""
+    return made(starter)
+
+
 THREE = Settings(steps=3)
 
 
@@ -112,8 +118,7 @@ def cut(batch, wanted):
     return {name: values[wanted] for name, values in batch.items()}
 
 
-def test_rows_do_not_depend_on_their_batch(starter):
-    stage = made(starter)
+def test_rows_do_not_depend_on_their_batch(stage, starter):
     batch = rows(5)
     found = stage(batch, THREE, 4)
     assert set(found) == set(columns(Options(), THREE, {}).writes)
@@ -123,8 +128,7 @@ def test_rows_do_not_depend_on_their_batch(starter):
     assert np.array_equal(made(starter)(cut(batch, [3]), THREE, 4)["visible"], whole[[3]])
 
 
-def test_caption_identity_and_noise_each_matter(starter):
-    stage = made(starter)
+def test_caption_identity_and_noise_each_matter(stage):
     batch = rows(2)
     first = stage(batch, THREE, 2)["visible"]
     for name, value in (("caption", "An old woman."), ("embedding", -batch["embedding"][0]), ("noise_id", "another")):
@@ -137,8 +141,8 @@ def test_caption_identity_and_noise_each_matter(starter):
         assert np.array_equal(found[1], first[1]), name
 
 
-def test_steps_guidance_and_size_are_the_calls(starter):
-    stage, batch = made(starter), rows(2)
+def test_steps_guidance_and_size_are_the_calls(stage):
+    batch = rows(2)
     first = stage(batch, THREE, 2)["visible"]
     for other in (Settings(steps=2), Settings(steps=3, guidance=5.0)):
         assert not np.array_equal(stage(batch, other, 2)["visible"], first)
