@@ -133,7 +133,8 @@ def test_a_right_request_is_resolved_without_anything_heavy_and_ray_comes_after(
     )
     assert (known.code, known.heavy) == (0, set())
     assert right.code == 2 and "no-such does not exist" in right.text
-    assert {"ray", "pyarrow"} <= right.heavy
+    assert {"ray", "pyarrow", "fsspec"} <= right.heavy
+    assert "torch" not in right.heavy  # a driver has no use for it, nor has a worker that plans or writes
 
 
 def test_edits_reach_each_set_of_weights() -> None:
