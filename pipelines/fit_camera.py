@@ -89,6 +89,7 @@ def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -
 
 def _fit(uri: str, thermal: list[np.ndarray], grey: list[np.ndarray], qualities: list[int], skipped: list[str]) -> Fit:
     """Return the camera behind frames float32 [H, W] in degrees, or, where there are none, behind grey ones uint8 [H, W]."""
+    # Degrees say more than grey levels, whose range and compression are part of the camera.
     try:
         if thermal:
             found, kind, jpeg, count = calibrate.estimate_from_temperatures(thermal), "measured", 0, len(thermal)

@@ -108,6 +108,7 @@ def gather_partitions(plan: GatherPlan, missing: list[int], profile: Profile, lo
         for place in range(len(missing)):
             yield {name: values[0] for name, values in gatherer({"id": np.array([place])}).items()}
         return
+    # A pool of actors, for a parser is loaded once and files are read in threads.
     rows = numbers(missing).map_batches(
         Gatherer,
         fn_constructor_args=(plan, missing, profile.writer.threads),

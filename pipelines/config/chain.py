@@ -204,9 +204,9 @@ def _choose_links(
     """Return the links that `wanted`, and what they read in turn, needs."""
     chosen, there = dict[str, Link](), set(given)
     # Columns that are still to be had: name, who wants it, and whether the job can do without.
-    open_ = [(name, "the job", False) for name in wanted] + [(name, "the job", True) for name in optional]
-    while open_:
-        column, who, spare = open_.pop(0)
+    wanted_columns = [(name, "the job", False) for name in wanted] + [(name, "the job", True) for name in optional]
+    while wanted_columns:
+        column, who, spare = wanted_columns.pop(0)
         if column in there:
             continue
         # Exactly one stage must write it.
@@ -221,7 +221,7 @@ def _choose_links(
         link = writers[0]
         chosen[link.stage] = link
         there |= set(link.flow.writes)
-        open_ += [(name, f"stage {link.stage}", False) for name in link.flow.reads]
+        wanted_columns += [(name, f"stage {link.stage}", False) for name in link.flow.reads]
     return chosen
 
 

@@ -11,6 +11,7 @@ def parse_person(text: str) -> tuple[str, str]:
     """Return (kind, value) of `folder:1`, `pattern:REGEX`, `column:NAME`; ("", "") for nothing. ValueError for anything else."""
     if not text:
         return "", ""
+    # The kind, and a value that this kind can have.
     kind, _, value = text.partition(":")
     if kind == "folder" and value.isdigit() and int(value) > 0:
         return kind, value

@@ -71,36 +71,36 @@ class Vocabulary:
 
 
 def draw_words(seed: int, people: Sequence[Identity], views: int, vocabulary: Vocabulary) -> list[list[dict[str, str]]]:
-    """Return the words of each of `views` views of each of `people`: of every attribute for a sampled person.
+    """Return attribute -> word of each of `views` views of each of `people`.
 
-    What is given with a person or estimated from the embedding wins. What a person who exists looks like is theirs:
-    nothing is drawn of it but what the job names.
+    Words that are given with a person, or estimated from the embedding, win over drawn ones. A sampled person has a word of
+    every attribute; of a person who exists, appearance is drawn only where the job names words for it.
     """
-    # The numbers that decide: once a person, and for each view.
+    # The numbers that decide: once for each person, and once for each view.
     once = _uniform(seed, people, [name.encode() for name in (*IDENTITY, *USUAL)])
     keys = [f"{view}\x1f{name}".encode() for view in range(views) for name in VIEW]
     each = _uniform(seed, people, keys).reshape(len(people), views, len(VIEW))
-    # What stays over a person's views.
+    # The words that stay over a person's views.
     constant, known = [dict[str, str]() for _ in people], [person.words for person in people]
     for name, numbers in zip(IDENTITY, once.T):
-        drawn = vocabulary.words(name, [said.get("sex", "") for said in constant], numbers)
-        for person, given, said, word in zip(people, known, constant, drawn.tolist()):
+        drawn = vocabulary.words(name, [words.get("sex", "") for words in constant], numbers)
+        for person, given, words, word in zip(people, known, constant, drawn.tolist()):
             if name in given or person.sampled or name in vocabulary.allowed:
-                said[name] = given.get(name, word)
-    # What is drawn for each view; most often hair and beard are as the person usually wears them.
-    sexes = [said.get("sex", "") for said in constant]
+                words[name] = given.get(name, word)
+    # The words of each view; most often hair and beard are as the person usually wears them.
+    sexes = [words.get("sex", "") for words in constant]
     shown = np.empty(each.shape, object)
     for place, name in enumerate(VIEW):
         shown[..., place] = vocabulary.words(name, sexes, each[..., place])
         if name in USUAL:
             habit = vocabulary.words(name, sexes, once[:, len(IDENTITY) + USUAL.index(name)])
             shown[..., place] = np.where(each[..., place] < HABIT, habit[:, None], shown[..., place])
-    found = [[said | dict(zip(VIEW, words)) for words in rows] for said, rows in zip(constant, shown.tolist())]
-    # Of people who exist, how they wear hair and beard is not drawn.
+    views_of = [[words | dict(zip(VIEW, row)) for row in rows] for words, rows in zip(constant, shown.tolist())]
+    # How people who exist wear hair and beard is not drawn.
     for name in set(USUAL) - vocabulary.allowed.keys():
-        for said in (said for person, rows in zip(people, found) if not person.sampled for said in rows):
-            del said[name]
-    return found
+        for words in (words for person, all_ in zip(people, views_of) if not person.sampled for words in all_):
+            del words[name]
+    return views_of
 
 
 def _uniform(seed: int, people: Sequence[Identity], keys: Sequence[bytes]) -> np.ndarray:

@@ -54,11 +54,13 @@ def _check_unchanged(pieces: Pieces, job: GenerateJob, people: People, out: Stor
     A piece's digest says that nobody has changed without a look at anybody. Where it differs, what is planned decides: a
     file may have been written anew, or the piece be an earlier version's, with the same people.
     """
+    # A run never shrinks.
     if len(people) < pieces.items:
         raise UserError(
             f"{out.uri} is planned for {pieces.items} people, and {len(people)} are asked for: a run can grow, not shrink. "
             "Choose another --out for fewer."
         )
+    # Everybody who is planned is who they were.
     for piece in pieces.found:
         if people.digest(piece.start, piece.stop) == piece.digest:
             continue

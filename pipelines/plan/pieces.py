@@ -108,6 +108,7 @@ class Pieces:
         """Open a table's file, once. Raises an EnvironmentFault, with the way out, for one that is missing or damaged."""
         path = self.out.path(_table_name(number, name))
         try:
+            # Of a file of the same size and time of change the process may have the row groups already.
             if (number, name) not in self._files:
                 there = self.out.arrow.get_file_info(path)
                 self._files[number, name] = _open(self.out, path, there.size, there.mtime_ns)

@@ -42,11 +42,11 @@ def sample_rows(job: GenerateJob, people: Sequence[Identity], vocabulary: Vocabu
     draws = range(job.views.draws)
     # A row for every view and draw, those of a person together.
     places = [(view, draw) for view in range(job.views.per_identity) for draw in draws]
-    for person, said in zip(people, draw_words(job.seed, people, job.views.per_identity, vocabulary)):
-        sources = _sources(tuple(said[0]), tuple(person.given), tuple(person.estimated))
+    for person, words_of in zip(people, draw_words(job.seed, people, job.views.per_identity, vocabulary)):
+        sources = _sources(tuple(words_of[0]), tuple(person.given), tuple(person.estimated))
         columns["sample_id"] += [sample_id(job.seed, person.id, view, draw) for view, draw in places]
         columns["seed"] += [seed_of(job.seed, person.id, view, draw) for view, draw in places]
-        columns["attributes"] += [text for words in said for text in [json.dumps(words)] * len(draws)]
+        columns["attributes"] += [text for words in words_of for text in [json.dumps(words)] * len(draws)]
         columns["attributes_source"] += [sources] * len(places)
         columns["identity_id"] += [person.id] * len(places)
     columns["view"], columns["draw"] = map(list, zip(*places * len(people)))
@@ -54,9 +54,12 @@ def sample_rows(job: GenerateJob, people: Sequence[Identity], vocabulary: Vocabu
 
 
 @lru_cache(64)
-def _sources(said: tuple[str, ...], given: tuple[str, ...], estimated: tuple[str, ...]) -> str:
-    """Return (JSON) where the word of each attribute comes from: given with the person, estimated, asked for by the job."""
-    where = {name: "given" if name in given else "estimated" if name in estimated else "asked" for name in said}
+def _sources(names: tuple[str, ...], given: tuple[str, ...], estimated: tuple[str, ...]) -> str:
+    """Return (JSON) where the word of each attribute comes from: given with the person, estimated, asked for by the job, none.
+
+    names: of the attributes that have a word.
+    """
+    where = {name: "given" if name in given else "estimated" if name in estimated else "asked" for name in names}
     return json.dumps({name: where.get(name, "none") for name in ATTRIBUTES})
 
 

@@ -86,9 +86,12 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
         except pa.ArrowException as error:
             return [Photo(f"cannot be read: {error}")]
         # All become squares in the same way; the file itself is kept where it fits as it is.
-        own = None if classes is None else make_square(classes, self.job.size)[0]
+        square_classes = None if classes is None else make_square(classes, self.job.size)[0]
         came = (keep_bytes(data, self.job.size) if len(pictures) == 1 else None) or b""
-        return [Photo("", square, own, box, came) for square, box in (make_square(p, self.job.size) for p in pictures)]
+        return [
+            Photo("", square, square_classes, box, came)
+            for square, box in (make_square(p, self.job.size) for p in pictures)
+        ]
 
     def _bytes(self, sample: dict[str, Any]) -> tuple[bytes, bytes | None, str]:
         """Return the encoded picture, its mask where masks are given, and a file name of the picture."""

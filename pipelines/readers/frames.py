@@ -89,6 +89,7 @@ class Frames:
 
     def __init__(self, uri: str, size: int, unit: Unit = "centikelvin") -> None:
         self.folder, self.unit, self.skipped = Storage(uri), unit, list[str]()
+        # Frames are small beside pictures: all are read at once, and what cannot be used is left out.
         found = set(self.folder.list())
         rows = []
         for name in list_frames(self.folder):

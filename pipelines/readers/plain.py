@@ -87,9 +87,9 @@ def _table_items(images: Storage, tables: list[str], columns: dict[str, str], jo
                 raise UserError(f"{images.path(table)} has no column {', '.join(missing)}; it has: {', '.join(have)}")
             number = 0
             for group in range(file.num_row_groups):
-                said = _read_given(file, group)
+                given = _read_given(file, group)
                 for row in range(file.metadata.row_group(group).num_rows):
-                    person, condition = (said[name][row] if name in said else None for name in GIVEN_COLUMNS)
+                    person, condition = (given[name][row] if name in given else None for name in GIVEN_COLUMNS)
                     name = f"{table}#{number}"
                     who = name if person is None else str(person)
                     yield Item(name, who, condition or job.condition, table, group=group, row=row)
@@ -138,6 +138,7 @@ def _read_files(images: Storage, item: Item) -> dict[str, tuple[Any, str]]:
 def _read_cells(images: Storage, item: Item, job: GatherJob) -> dict[str, tuple[Any, str]]:
     """Return the cells of a Parquet row: encoded pictures, bare or in a struct, and lists of numbers."""
     columns = {role: column for role in ROLES if (column := getattr(job.columns, role))}
+    # Pictures are bytes, bare or in a struct; landmarks may be a flat list of numbers.
     table = _read_row_group(images.uri, item.visible, item.group, tuple(columns.values()))
     cells = dict[str, tuple[Any, str]]()
     for role, column in columns.items():

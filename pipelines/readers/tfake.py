@@ -32,14 +32,14 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
     thermal, twice = _list_thermal(job, files)
     # FaceSynthetics' rows, once for every condition that there is.
     for item in facesynthetics.list_items(job, files, out):
-        own = thermal.pop(_pair_key(item.name), {})
-        if not own:
+        conditions = thermal.pop(_pair_key(item.name), {})
+        if not conditions:
             yield replace(item, reason=item.reason or f"no thermal picture: none is called {item.name}{THERMAL}")
-        for condition, name in own.items():
+        for condition, name in conditions.items():
             yield replace(item, condition=condition, thermal=name)
     # Thermal pictures that found no partner, or two of them.
-    for own in thermal.values():
-        for condition, name in own.items():
+    for conditions in thermal.values():
+        for condition, name in conditions.items():
             lone = name.removesuffix(THERMAL)
             yield Item(lone, condition=condition, thermal=name, reason="no picture: FaceSynthetics' one is not there")
     for name in twice:
@@ -73,9 +73,9 @@ def _list_thermal(job: GatherJob, files: dict[str, int]) -> tuple[dict[str, dict
 def _find_condition(name: str, job: GatherJob) -> str:
     """Return the condition that the nearest folder of a path names, else the job's."""
     for folder in reversed((PurePath(job.thermal or job.images).name, *PurePath(name).parent.parts)):
-        said = [condition for condition in CONDITIONS if condition in folder.lower()]
-        if len(said) == 1:
-            return said[0]
+        named = [condition for condition in CONDITIONS if condition in folder.lower()]
+        if len(named) == 1:
+            return named[0]
     return job.condition
 
 

@@ -87,6 +87,7 @@ class Shards:
         self._left_out = Counter[str]()
         self._splits = Counter[str]()
         self._prepare = prepare
+        # The encoded rows, mapped from disk; decoded ones are kept where they fit.
         self._pool = ThreadPoolExecutor(threads, "decode")
         self._shards = self._open([Storage(part) for part in uri.split(",")], limit)
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])

@@ -138,6 +138,7 @@ class Storage:
         """
         try:
             with explain_errors(self.path(name), "written"):
+                # Object storage refuses a name that is there; locally a link does.
                 if not self.local:
                     self.fsspec.pipe_file(self.path(name), content, mode="create")
                     return True

@@ -84,9 +84,9 @@ class Reference:
         import torch
 
         # A generator's stream per candidate, so that nobody depends on who is drawn beside them.
-        own = torch.Generator()
+        generator = torch.Generator()
         seeds = (seed_of(seed, "identity", index) for index in indices)
-        drawn = [torch.randn(len(self.scales), generator=own.manual_seed(one)).numpy() for one in seeds]
+        drawn = [torch.randn(len(self.scales), generator=generator.manual_seed(one)).numpy() for one in seeds]
         return np.array(drawn, np.float32).reshape(-1, len(self.scales))
 
     def embedding(self, numbers: np.ndarray) -> np.ndarray:

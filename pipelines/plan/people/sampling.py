@@ -79,7 +79,7 @@ def choose_candidates(reference: Reference, count: int, minimum_angle: float, se
     """Return the numbers int64 [count] of the first candidates that are `minimum_angle` degrees from those before them.
 
     Raises:
-        UserError: fewer find room. It is said as soon as it can be told, with how many do and which angle would do.
+        UserError: fewer find room, with how many do and which angle would do; as soon as that can be estimated.
     """
     directions = Directions(reference)
     # Where no two of so many can be near, nobody is compared.
@@ -174,12 +174,12 @@ class Crowd:
     def grow(self, count: int | None = None) -> None:
         """Judge a further block of candidates, up to the one who makes `count` or has had too many refused before it."""
         block = self.draw(self.seen, BLOCK)
-        open_, doubts = self._compare(block)
+        clear, doubts = self._compare(block)
         # Those who are clear of all before this block are judged in order, also against each other.
-        among, taken = block[open_] @ block[open_].T, list[int]()
-        near = np.zeros(len(open_), bool)
+        among, taken = block[clear] @ block[clear].T, list[int]()
+        near = np.zeros(len(clear), bool)
         last = -1 - self.refused
-        for row, place in enumerate(open_):
+        for row, place in enumerate(clear):
             # Whoever is too near to somebody is refused; where it is too close to call, by their embeddings.
             if near[row] or any(self._near(self.seen + int(place), other) for other in doubts.get(int(place), ())):
                 continue
@@ -194,7 +194,7 @@ class Crowd:
             near |= among[row] > self.limit + self.margin
             for later in np.flatnonzero(~near & (among[row] > self.limit - self.margin)):
                 if later > row:
-                    doubts.setdefault(int(open_[later]), []).append(self.seen + last)
+                    doubts.setdefault(int(clear[later]), []).append(self.seen + last)
         # The next block goes on from here.
         self.refused = BLOCK - 1 - last
         self.seen += BLOCK
@@ -203,15 +203,15 @@ class Crowd:
     def _compare(self, block: np.ndarray) -> tuple[np.ndarray, dict[int, list[int]]]:
         """Return the places of a block that are clear of all who are taken, and with whom of them it is too close to call."""
         # Chunk by chunk of those who were taken, fewer and fewer are still clear.
-        open_, doubts, first = np.arange(len(block)), dict[int, list[int]](), 0
+        clear, doubts, first = np.arange(len(block)), dict[int, list[int]](), 0
         for chunk in self._chunks:
-            cosines = block[open_] @ chunk.T
+            cosines = block[clear] @ chunk.T
             nearest = cosines.max(axis=1, initial=-1)
             for row in np.flatnonzero(abs(nearest - self.limit) <= self.margin):
                 close = np.flatnonzero(cosines[row] > self.limit - self.margin)
-                doubts.setdefault(int(open_[row]), []).extend(self.chosen[first + k] for k in close)
-            open_, first = open_[nearest <= self.limit + self.margin], first + len(chunk)
-        return open_, doubts
+                doubts.setdefault(int(clear[row]), []).extend(self.chosen[first + k] for k in close)
+            clear, first = clear[nearest <= self.limit + self.margin], first + len(chunk)
+        return clear, doubts
 
     def _near(self, one: int, other: int) -> bool:
         return self.exactly is not None and self.exactly(one, other) > self.limit
