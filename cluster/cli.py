@@ -88,7 +88,7 @@ def report(error: BaseException) -> int:
             f"{where}: {error.strerror}. Free some space, then repeat the same command: it resumes."
         )
     elif not isinstance(error, UserError):
-        from pipelines.storage.uri import fault, remote
+        from pipelines.storage.errors import fault, remote
 
         if remote(error):
             error = fault(error, "the storage", "used")

@@ -28,7 +28,8 @@ from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
 from pipelines.run.progress import SECONDS
 from pipelines.storage.commits import Commit, commit, read_shard, write_shard
-from pipelines.storage.uri import Storage, own_reason
+from pipelines.storage.errors import own_reason
+from pipelines.storage.uri import Storage
 
 FACE_SCHEMA = pa.schema(
     [

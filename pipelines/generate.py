@@ -18,7 +18,7 @@ from pipelines.config.generate import parts_in_use, sample_bytes
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import Request
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.summary import Report
 from pipelines.report.write import finish
@@ -50,7 +50,7 @@ def generate(request: Request, out: Storage) -> Report:
         fetch(part, bundle.folder)
 
     def plan() -> GeneratePlan:
-        planned = write_plan(request.job, bundle, out)
+        planned = write_generate_plan(request.job, bundle, out)
         tell_small_store(planned, profile)
         return planned
 

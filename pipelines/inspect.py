@@ -22,7 +22,7 @@ from models.weights.bundle import digests
 from pipelines.config.chain import Link
 from pipelines.pictures.codecs import decode, encode_jpeg
 from pipelines.plan.claim import read_run
-from pipelines.plan.generate import read_plan
+from pipelines.plan.generate import read_generate_plan
 from pipelines.plan.stored import ChainPlan
 from pipelines.plan.thermalize import read_thermalize_plan
 from pipelines.report.sheet import colour_degrees
@@ -78,7 +78,7 @@ def run(out: str, pair: str, *, picture: str | None = None) -> Comparison | None
         print(f"a row of `thermapair {kind}` is shown as it is: nothing here makes it again")
         return None
     # The stored row, and whether it can still come out the same.
-    plan = read_plan(storage) if kind == "generate" else read_thermalize_plan(storage)
+    plan = read_generate_plan(storage) if kind == "generate" else read_thermalize_plan(storage)
     row, place = find_pair(plan, pair)
     show(row)
     if changed := changed_weights(plan):

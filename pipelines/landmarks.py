@@ -16,7 +16,8 @@ from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.pictures.open import BadPicture, open_any
-from pipelines.storage.uri import Storage, own_reason
+from pipelines.storage.errors import own_reason
+from pipelines.storage.uri import Storage
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 

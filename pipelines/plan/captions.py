@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from models.errors import EnvironmentFault
 from pipelines.config.job import GenerateJob
 from pipelines.plan.stored import ChainPlan
-from pipelines.storage.uri import fault, remote
+from pipelines.storage.errors import fault, remote
 
 FOLDER = "_plan/captions"
 

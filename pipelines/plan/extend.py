@@ -30,7 +30,7 @@ SAME = 1e-6
 """Two processors may differ so much in a number of a unit embedding."""
 
 
-def write_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> GeneratePlan:
+def write_generate_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> GeneratePlan:
     """Return the plan that lies in `out`, written now if there is none, and extended if the job asks for more.
 
     Raises:

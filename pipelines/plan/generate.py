@@ -56,7 +56,7 @@ def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partitio
     }
 
 
-def read_plan(out: Storage) -> GeneratePlan:
+def read_generate_plan(out: Storage) -> GeneratePlan:
     """Return the plan in `out`, with the recipe that it was made from.
 
     Raises:

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from models.errors import EnvironmentFault, UserError
 from pipelines.storage.commits import list_finished
-from pipelines.storage.uri import Storage, fault, remote
+from pipelines.storage.errors import fault, remote
+from pipelines.storage.uri import Storage
 
 WRITTEN = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 """How tables are written: a row group is small, and read whole: no dictionaries and no bounds."""

@@ -24,7 +24,8 @@ from pipelines.plan.pieces import read_pieces, read_whole_pieces
 from pipelines.plan.stored import ChainPlan
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import noise_id, page_id
-from pipelines.storage.uri import Storage, own_reason
+from pipelines.storage.errors import own_reason
+from pipelines.storage.uri import Storage
 
 
 class ThermalizePlan(ChainPlan[ThermalizeJob]):

@@ -15,7 +15,8 @@ from pipelines.readers import charlotte, facesynthetics, plain, sejong, tfake
 from pipelines.readers.item import Item, Layout
 from pipelines.readers.shape import make_row
 from pipelines.run.faults import kind_of
-from pipelines.storage.uri import Storage, own_reason
+from pipelines.storage.errors import own_reason
+from pipelines.storage.uri import Storage
 
 LAYOUTS: dict[LayoutName, ModuleType] = {
     "facesynthetics": facesynthetics,

@@ -10,7 +10,8 @@ import numpy as np
 from models.errors import EnvironmentFault, UserError
 from models.temperature import UNITS, Unit, from_unit, hint
 from pipelines.pictures.open import FORMATS, BadPicture, open_any
-from pipelines.storage.uri import Storage, own_reason
+from pipelines.storage.errors import own_reason
+from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
-from pipelines.storage.uri import fault, remote
+from pipelines.storage.errors import fault, remote
 
 Kind = Literal["row", "memory", "environment", "device"]
 

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import EnvironmentFault
-from pipelines.storage.uri import Storage, fault, remote
+from pipelines.storage.errors import fault, remote
+from pipelines.storage.uri import Storage
 
 COMMITS, MANIFEST = "_commits", "manifest.json"
 

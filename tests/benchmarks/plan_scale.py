@@ -88,12 +88,12 @@ def plan(out: str, people: str, views: str, source: str) -> dict[str, Any]:
     """Write or read again the plan in `out`."""
     from models.weights.bundle import load_bundle
     from pipelines.config.job import load_job
-    from pipelines.plan.extend import write_plan
+    from pipelines.plan.extend import write_generate_plan
     from pipelines.storage.uri import Storage
 
     edits = [f"identities.source={source}", f"identities.count={people}", f"views.per_identity={views}"]
     job, bundle, begin = load_job("pairs", [*edits, "captions=template"]), load_bundle("null"), time.perf_counter()
-    made = write_plan(job, bundle, Storage(out))
+    made = write_generate_plan(job, bundle, Storage(out))
     seconds = time.perf_counter() - begin
     return {"samples": made.samples, "pieces": len(made.pieces.found), "seconds": seconds,
             "identities_per_second": int(people) / seconds}  # fmt: skip

@@ -15,7 +15,7 @@ from models.weights.bundle import load_bundle
 from models.weights.store import ROOT
 from pipelines.config.job import load_job
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.thermalize import write_thermalize_plan
 from pipelines.storage.uri import Storage
 
@@ -167,7 +167,7 @@ def test_the_chain_of_files_follows_from_them(capsys: pytest.CaptureFixture[str]
 def test_the_chain_of_an_output_is_that_of_its_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     bundle = load_bundle("null")
     job = load_job("demo", ["identities.count=1", "identities.minimum_angle=0"])
-    write_plan(job, bundle, Storage(tmp_path / "pairs"))
+    write_generate_plan(job, bundle, Storage(tmp_path / "pairs"))
     assert chain(capsys, "--out", str(tmp_path / "pairs")) == chain(capsys, "--bundle", "null")
 
     (tmp_path / "photos").mkdir()

@@ -25,7 +25,7 @@ from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import check_request
 from pipelines.generate import generate
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.plan.thermalize import ThermalizePlan
 from pipelines.report.summary import Report
@@ -271,7 +271,7 @@ def finish(plan: GeneratePlan) -> Report:
 
 def make_here(wanted: GenerateJob, bundle: Bundle, out: Path | str) -> GeneratePlan:
     """Run what a job lacks in this process, by the same stages and the same writer."""
-    plan = write_plan(wanted, bundle, Storage(out))
+    plan = write_generate_plan(wanted, bundle, Storage(out))
     write_captions(plan, profile().captions)
     write_missing(plan, chain_of(plan))
     return plan

@@ -16,7 +16,8 @@ from models.attributes import ATTRIBUTES
 from models.errors import UserError
 from models.weights.bundle import Bundle
 from pipelines.plan.people.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, check_embedding, recogniser_of
-from pipelines.storage.uri import Storage, fault, remote
+from pipelines.storage.errors import fault, remote
+from pipelines.storage.uri import Storage
 
 BLOCK = 1024
 """Rows that are read at a time."""

@@ -27,7 +27,7 @@ from pipelines.captions.write import write_captions
 from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import CaptionEngines
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -121,7 +121,7 @@ def test_a_wrong_option_is_named(bundle: Bundle) -> None:
 
 
 def test_captions_are_committed_once(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> None:
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     assert write_captions(plan, ENGINES) == {"template": plan.samples}
     assert list(plan.uncaptioned()) == []
     assert write_captions(plan, ENGINES) == {}
@@ -143,7 +143,7 @@ def llm_plan(starter: Bundle, job: Callable[..., GenerateJob], bundle: Bundle, o
     """A plan of the small bundle whose captions the starter's model writes."""
     weights = str(starter.main(CAPTIONS))
     mixed = small.with_part(bundle, CAPTIONS, kind="vllm", weights=weights, licence="apache-2.0")
-    return write_plan(job("captions=llm"), mixed, Storage(out))
+    return write_generate_plan(job("captions=llm"), mixed, Storage(out))
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ def test_a_model_that_answers_nothing_is_a_fault(
     weights = str(starter.main(CAPTIONS))
     short = {"engine": {"max_model_len": 16}, "max_tokens": 8}
     mixed = small.with_part(bundle, CAPTIONS, kind="vllm", weights=weights, licence="apache-2.0", options=short)
-    plan = write_plan(job("captions=llm"), mixed, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job("captions=llm"), mixed, Storage(tmp_path / "out"))
     with pytest.raises(EnvironmentFault, match=r"answered none of 8 requests .*captions=template"):
         write_captions(plan, ENGINES)
 

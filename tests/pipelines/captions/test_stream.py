@@ -20,7 +20,7 @@ from pipelines.captions.stream import CaptionGate, demands, fit
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import load_profile
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.run.driver import Run
 from pipelines.run.progress import State
 from pipelines.storage.commits import list_finished
@@ -50,7 +50,7 @@ def test_what_does_not_fit_a_cluster_together_is_found_node_by_node() -> None:
 
 
 def test_the_gate_waits_for_a_chunk_and_for_no_other(bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     missing = [1, 2]  # the second chunk's
     plan.save_captions(1, ["a caption"] * 16, ["template"] * 16)
     gate, block = CaptionGate(plan, missing), {"id": np.array([1])}
@@ -91,7 +91,7 @@ def test_captions_come_first_where_both_do_not_fit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Of eight CPUs, stages, reading and writing take three or four."""
-    plan, profile = write_plan(job("captions=llm"), bundle, Storage(tmp_path / "out")), small.profile(*edits)
+    plan, profile = write_generate_plan(job("captions=llm"), bundle, Storage(tmp_path / "out")), small.profile(*edits)
     run, phases = Run(State("test", plan.samples)), list[str]()
     monkeypatch.setattr(stream, "write_captions", lambda *_: phases.append(run.state.phase))
     groups = [profile.groups[0].model_copy(update={"actors": (2, 2)})]
@@ -131,7 +131,7 @@ def test_pairs_come_before_the_last_caption_and_a_killed_run_keeps_every_caption
     rows = pq.read_table(out.path("data")).to_pylist() + pq.read_table(out.path("rejects")).to_pylist()
     captions = {row["sample_id"]: row["caption"] for row in rows}
     assert len(captions) == len(set(captions.values())) == 160
-    plan = write_plan(job(PEOPLE, "captions=llm"), bundle, out)
+    plan = write_generate_plan(job(PEOPLE, "captions=llm"), bundle, out)
     planned = [row["sample_id"] for k in range(plan.partitions) for row in plan.sample_table(k).to_pylist()]
     assert sorted(captions) == sorted(planned)
     assert write_captions(plan, small.profile().captions) == {}

@@ -24,8 +24,8 @@ from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
 from pipelines.plan.chains import read_chain
 from pipelines.plan.claim import RUN
-from pipelines.plan.extend import write_plan
-from pipelines.plan.generate import GeneratePlan, read_plan
+from pipelines.plan.extend import write_generate_plan
+from pipelines.plan.generate import GeneratePlan, read_generate_plan
 from pipelines.report.card import render_card
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -57,17 +57,17 @@ def test_a_file_of_people_is_the_same_by_any_path_to_it(
 def test_a_changed_default_cannot_slip_into_a_run(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     monkeypatch.setitem(STAGES["visible"], small.KIND, f"{__name__}:Patient")
     with pytest.raises(
         UserError, match=r"what differs: stages\.visible\.settings\.steps: 4 -> 8\. Choose another --out"
     ):
-        write_plan(job(), bundle, plan.out)
+        write_generate_plan(job(), bundle, plan.out)
     # Said by the job or by the part it is the same run; and what was made is made again as it was.
-    assert write_plan(job("settings.visible.steps=4"), bundle, plan.out).digest == plan.digest
+    assert write_generate_plan(job("settings.visible.steps=4"), bundle, plan.out).digest == plan.digest
     part = load_bundle(f"{bundle.folder}/bundle.yaml", ["visible.settings.steps=4"])
-    assert write_plan(job(), part, plan.out).digest == plan.digest
-    assert read_plan(plan.out).chain.link("visible").settings.model_dump()["steps"] == 4
+    assert write_generate_plan(job(), part, plan.out).digest == plan.digest
+    assert read_generate_plan(plan.out).chain.link("visible").settings.model_dump()["steps"] == 4
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_what_may_change_a_byte_makes_another_run(
     edits: list[str], told: str, bundle: Bundle, job: Job, tmp_path: Path
 ) -> None:
     out = Storage(tmp_path / "out")
-    write_plan(job(), bundle, out)
+    write_generate_plan(job(), bundle, out)
     with pytest.raises(UserError, match="belongs to another run; what differs: ") as error:
-        write_plan(job(*edits), bundle, out)
+        write_generate_plan(job(*edits), bundle, out)
     assert told in str(error.value)
 
 
@@ -123,34 +123,38 @@ def test_how_much_is_made_is_in_no_digest_and_in_no_row(bundle: Bundle, job: Job
 def test_an_output_of_an_older_layout_is_refused_with_what_to_do(
     before: dict[str, object], bundle: Bundle, job: Job, tmp_path: Path
 ) -> None:
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     old = {"digest": "0123456789abcdef", "partitions": 3, "samples": 24, "job": {"kind": "generate"}, **before}
     plan.out.write("_plan/run.json", json.dumps(old).encode())
     with pytest.raises(UserError, match=r"made by another version \(layout 1, this is 3\): go on with the version that began "
                                         r"it, or choose another --out"):  # fmt: skip
-        write_plan(job(), bundle, plan.out)
+        write_generate_plan(job(), bundle, plan.out)
     with pytest.raises(UserError, match="made by another version: read it with the version that made it"):
-        read_plan(plan.out)
+        read_generate_plan(plan.out)
 
 
 @pytest.mark.parametrize(
     "damage", [{"recipe": None}, {"recipe": {"version": VERSION, "stages": [{"part": "x"}]}}, {"recipe": []}]
 )
 def test_a_recipe_that_is_damaged_is_named(damage: dict[str, object], bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    out = write_plan(job(), bundle, Storage(tmp_path / "out")).out
+    out = write_generate_plan(job(), bundle, Storage(tmp_path / "out")).out
     out.write(RUN, json.dumps(json.loads(out.read(RUN)) | damage).encode())
-    for read in (lambda: write_plan(job(), bundle, out), lambda: read_plan(out), lambda: read_chain(out)):
+    for read in (
+        lambda: write_generate_plan(job(), bundle, out),
+        lambda: read_generate_plan(out),
+        lambda: read_chain(out),
+    ):
         with pytest.raises(EnvironmentFault, match="run.json is damaged: without it nothing tells what this output is"):
             read()
 
 
 def test_a_recipe_with_values_that_are_none_is_damaged(bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    out = write_plan(job(), bundle, Storage(tmp_path / "out")).out
+    out = write_generate_plan(job(), bundle, Storage(tmp_path / "out")).out
     run = json.loads(out.read(RUN))
     run["recipe"]["size"] = "large"
     out.write(RUN, json.dumps(run).encode())
     with pytest.raises(EnvironmentFault, match="run.json is damaged"):
-        read_plan(out)
+        read_generate_plan(out)
 
 
 def test_the_licence_is_that_of_the_parts_in_use(bundle: Bundle, job: Job, tmp_path: Path) -> None:

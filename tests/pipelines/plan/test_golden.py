@@ -9,7 +9,7 @@ import pytest
 
 from models.weights.bundle import load_bundle
 from pipelines.config.job import GenerateJob, load_job
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -60,7 +60,7 @@ EMBEDDINGS = {
 
 @pytest.mark.parametrize(("job", "bundle"), [(DEMO, "starter"), (PAIRS, "null"), (CHOSEN, "null")])
 def test_a_plan_is_the_one_that_earlier_versions_wrote(job: GenerateJob, bundle: str, tmp_path: Path) -> None:
-    plan = write_plan(job, load_bundle(bundle), Storage(tmp_path))
+    plan = write_generate_plan(job, load_bundle(bundle), Storage(tmp_path))
     samples = [row for k in range(plan.partitions) for row in plan.sample_table(k).to_pylist()]
     people = [row for k in range(plan.partitions) for row in plan.identity_table(k).to_pylist()]
     found = {name: digest([row[name] for row in samples]) for name in samples[0]}

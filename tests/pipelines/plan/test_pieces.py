@@ -16,7 +16,7 @@ from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
 from pipelines.config.job import GenerateJob
 from pipelines.plan import extend
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.plan.people.identities import Identity, Reference
 from pipelines.plan.people.sampling import SampledPeople
@@ -42,13 +42,13 @@ def files(out: Storage) -> dict[str, bytes]:
 def test_a_large_plan_is_several_pieces_of_the_same_samples(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = write_plan(job("identities.count=11", "limit=41"), bundle, Storage(tmp_path / "many"))
+    many = write_generate_plan(job("identities.count=11", "limit=41"), bundle, Storage(tmp_path / "many"))
     assert [(piece.start, piece.stop) for piece in many.pieces.found] == [(0, 4), (4, 8), (8, 11)]
     assert [many.rows(k) for k in range(many.partitions)] == [8, 8, 8, 8, 8, 1]
     chunks = [k for _, partitions in many.chunks() for k in partitions]
     assert chunks == list(range(6))
     monkeypatch.setattr(extend, "PIECE_SAMPLES", 10**6)
-    one = write_plan(job("identities.count=11", "limit=41"), bundle, Storage(tmp_path / "one"))
+    one = write_generate_plan(job("identities.count=11", "limit=41"), bundle, Storage(tmp_path / "one"))
     assert len(one.pieces.found) == 1 and rows(one) == rows(many)
     for k in range(6):
         assert one.identity_table(k) == many.identity_table(k)
@@ -57,7 +57,7 @@ def test_a_large_plan_is_several_pieces_of_the_same_samples(
 def test_a_plan_that_was_stopped_between_two_pieces_goes_on_with_the_same(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = write_plan(job("identities.count=11"), bundle, Storage(tmp_path / "whole"))
+    whole = write_generate_plan(job("identities.count=11"), bundle, Storage(tmp_path / "whole"))
     out, people_table = Storage(tmp_path / "out"), extend.people_table
 
     def broken(people: list[Identity]) -> pa.Table:
@@ -67,35 +67,35 @@ def test_a_plan_that_was_stopped_between_two_pieces_goes_on_with_the_same(
 
     monkeypatch.setattr(extend, "people_table", broken)
     with pytest.raises(KeyboardInterrupt):
-        write_plan(job("identities.count=11"), bundle, out)
+        write_generate_plan(job("identities.count=11"), bundle, out)
     assert [name for name in out.list() if "pieces" in name] == [
         f"_plan/pieces/00000{end}" for end in ("-identities.parquet", "-samples.parquet", ".json")
     ]
     monkeypatch.setattr(extend, "people_table", people_table)
-    again = write_plan(job("identities.count=11"), bundle, out)
+    again = write_generate_plan(job("identities.count=11"), bundle, out)
     assert rows(again) == rows(whole) and files(again.out) == files(whole.out)
 
 
 def test_a_plan_is_read_again_without_drawing_anybody(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = write_plan(job("identities.count=11"), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job("identities.count=11"), bundle, Storage(tmp_path / "out"))
     monkeypatch.setattr(Reference, "numbers", lambda *_: pytest.fail("drawn"))
-    again = write_plan(job("identities.count=11"), bundle, plan.out)
+    again = write_generate_plan(job("identities.count=11"), bundle, plan.out)
     assert rows(again) == rows(plan)
     with pytest.raises(pytest.fail.Exception, match="drawn"):
-        write_plan(job("identities.count=12"), bundle, plan.out)
+        write_generate_plan(job("identities.count=12"), bundle, plan.out)
 
 
 def test_a_digest_of_another_kind_is_no_proof_that_somebody_changed(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As an earlier version's is, or that of a file with other bits: what is planned decides, to a processor's last bit."""
-    plan = write_plan(job("identities.count=11"), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job("identities.count=11"), bundle, Storage(tmp_path / "out"))
     name = "_plan/pieces/00001.json"
     plan.out.write(name, json.dumps(json.loads(plan.out.read(name)) | {"digest": "0" * 16}).encode())
     before, blocks = files(plan.out), SampledPeople.blocks
-    write_plan(job("identities.count=11"), bundle, plan.out)
+    write_generate_plan(job("identities.count=11"), bundle, plan.out)
     assert files(plan.out) == before
 
     def moved(by: float) -> Callable[..., Iterator[list[Identity]]]:
@@ -107,10 +107,10 @@ def test_a_digest_of_another_kind_is_no_proof_that_somebody_changed(
         return found
 
     monkeypatch.setattr(SampledPeople, "blocks", moved(2e-7))
-    write_plan(job("identities.count=11"), bundle, plan.out)
+    write_generate_plan(job("identities.count=11"), bundle, plan.out)
     monkeypatch.setattr(SampledPeople, "blocks", moved(1e-4))
     with pytest.raises(UserError, match=f"person {plan.identity_table(3)['identity_id'][0].as_py()!r}, who is planned"):
-        write_plan(job("identities.count=11"), bundle, plan.out)
+        write_generate_plan(job("identities.count=11"), bundle, plan.out)
 
 
 def test_tables_are_let_go_as_they_are_written(tmp_path: Path) -> None:
@@ -133,18 +133,18 @@ def test_tables_are_let_go_as_they_are_written(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_whole_is_not_there(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = write_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(EnvironmentFault, match="cannot be written: No space left.*run the same command again"):
-        write_plan(job(), bundle, plan.out)
+        write_generate_plan(job(), bundle, plan.out)
     monkeypatch.undo()
     assert not [name for name in plan.out.list() if "00001" in name]
     assert len(read_pieces(plan.out).found) == 1
-    assert write_plan(job(), bundle, plan.out).samples == 24
+    assert write_generate_plan(job(), bundle, plan.out).samples == 24
 
 
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 5))

@@ -21,8 +21,8 @@ from pipelines.config.generate import chain_for, identities_per_partition
 from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.request import check_request
-from pipelines.plan.extend import write_plan
-from pipelines.plan.generate import read_plan
+from pipelines.plan.extend import write_generate_plan
+from pipelines.plan.generate import read_generate_plan
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.people.identities import RECOGNISER, Identity, Reference
 from pipelines.plan.people.sampling import sample_people
@@ -33,8 +33,8 @@ Job = Callable[..., GenerateJob]
 
 
 def test_a_larger_plan_begins_with_the_same_samples(bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    few = write_plan(job(), bundle, Storage(tmp_path / "few"))
-    more = write_plan(job("identities.count=9", "seed=3"), bundle, Storage(tmp_path / "more"))
+    few = write_generate_plan(job(), bundle, Storage(tmp_path / "few"))
+    more = write_generate_plan(job("identities.count=9", "seed=3"), bundle, Storage(tmp_path / "more"))
     for k in range(few.partitions):
         assert few.sample_table(k) == more.sample_table(k)
         assert few.identity_table(k) == more.identity_table(k)
@@ -44,7 +44,7 @@ def test_views_and_draws_are_added_without_changing_the_ids_that_were_there(
     bundle: Bundle, job: Job, tmp_path: Path
 ) -> None:
     def ids(name: str, *edits: str) -> set[str]:
-        plan = write_plan(job(*edits), bundle, Storage(tmp_path / name))
+        plan = write_generate_plan(job(*edits), bundle, Storage(tmp_path / name))
         return {i for k in range(plan.partitions) for i in plan.sample_table(k)["sample_id"].to_pylist()}
 
     few = ids("few")
@@ -55,7 +55,7 @@ def test_views_and_draws_are_added_without_changing_the_ids_that_were_there(
 
 
 def test_identity_words_are_constant_and_agree_with_the_embedding(bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     reference = Reference.of(bundle)
     words: dict[str, set[tuple[str, ...]]] = {}
     for k in range(plan.partitions):
@@ -71,7 +71,9 @@ def test_identity_words_are_constant_and_agree_with_the_embedding(bundle: Bundle
 
 
 def test_a_job_may_choose_its_words(bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    plan = write_plan(job("views.attributes={glasses: clear, pose: [frontal]}"), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(
+        job("views.attributes={glasses: clear, pose: [frontal]}"), bundle, Storage(tmp_path / "out")
+    )
     drawn = [json.loads(text) for text in plan.sample_table(0)["attributes"].to_pylist()]
     assert {(words["glasses"], words["pose"]) for words in drawn} == {("clear", "frontal")}
 
@@ -150,7 +152,9 @@ def test_people_from_a_file_bring_their_words(bundle: Bundle, job: Job, tmp_path
         ["a", "b", "c"], random, attributes=['{"sex": "man", "pose": "frontal"}', "", None], reason=["", "", "no face"]
     )
     pq.write_table(given, tmp_path / "people.parquet")
-    plan = write_plan(job(f"identities={{source: {tmp_path}/people.parquet}}"), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(
+        job(f"identities={{source: {tmp_path}/people.parquet}}"), bundle, Storage(tmp_path / "out")
+    )
     assert plan.samples == 8
     rows = plan.sample_table(0).to_pylist()
     assert {json.loads(row["attributes"])["sex"] for row in rows[:4]} == {"man"}
@@ -179,7 +183,7 @@ def test_of_a_person_who_exists_nothing_is_drawn_that_nobody_knows(job: Job, tmp
         assert not {name for name, word in said.items() if name in theirs and word != UNSAID}, row["caption"]
         assert disagreements(row["caption"], words) == {}
     asked = job(f"identities={{source: {tmp_path}/people.parquet}}", "views.attributes={beard: full}")
-    plan = write_plan(asked, load_bundle("null"), Storage(tmp_path / "asked"))
+    plan = write_generate_plan(asked, load_bundle("null"), Storage(tmp_path / "asked"))
     row = plan.sample_table(0).to_pylist()[0]
     assert json.loads(row["attributes"])["beard"] == "full" and json.loads(row["attributes_source"])["beard"] == "asked"
 
@@ -210,22 +214,22 @@ def test_embeddings_of_another_recogniser_are_refused(tmp_path: Path) -> None:
 def test_an_output_of_something_else_is_left_alone(bundle: Bundle, job: Job, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
-        write_plan(job(), bundle, Storage(tmp_path))
+        write_generate_plan(job(), bundle, Storage(tmp_path))
 
 
 def test_what_differs_from_the_run_that_is_there_is_told_and_nothing_else(
     bundle: Bundle, job: Job, tmp_path: Path
 ) -> None:
-    write_plan(job(), bundle, Storage(tmp_path / "out"))
+    write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     with pytest.raises(UserError, match=r"; what differs: seed: 3 -> 4\. Choose"):
-        write_plan(job("seed=4"), bundle, Storage(tmp_path / "out"))
+        write_generate_plan(job("seed=4"), bundle, Storage(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("content", ['{"digest": "0', "{}", "[]", '{"digest": "0", "partitions": 1, "job": []}'])
 def test_a_damaged_plan_names_itself_and_the_way_out(content: str, bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     plan.out.write("_plan/run.json", content.encode())
-    for again in (lambda: write_plan(job(), bundle, plan.out), lambda: read_plan(plan.out)):
+    for again in (lambda: write_generate_plan(job(), bundle, plan.out), lambda: read_generate_plan(plan.out)):
         with pytest.raises(EnvironmentFault, match=r"run\.json is damaged.*another --out"):
             again()
 

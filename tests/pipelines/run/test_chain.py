@@ -18,7 +18,7 @@ from models.weights.bundle import Bundle, Part, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.chain import Link
 from pipelines.config.job import GenerateJob
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.rows import record
 from pipelines.rows.schema import RECORD, arrow_schema
@@ -32,7 +32,7 @@ Job = Callable[..., GenerateJob]
 
 @pytest.fixture
 def plan(bundle: Bundle, job: Job, tmp_path: Path) -> GeneratePlan:
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     write_captions(plan, small.profile().captions)
     return plan
 

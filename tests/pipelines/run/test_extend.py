@@ -19,8 +19,8 @@ from pipelines.config import generate
 from pipelines.config.job import GenerateJob
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.plan import pieces
-from pipelines.plan.extend import write_plan
-from pipelines.plan.generate import GeneratePlan, read_plan
+from pipelines.plan.extend import write_generate_plan
+from pipelines.plan.generate import GeneratePlan, read_generate_plan
 from pipelines.plan.pieces import read_pieces
 from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
 from pipelines.storage.commits import read_commits
@@ -79,7 +79,7 @@ def test_a_limit_may_cut_a_person_and_be_raised(bundle: Bundle, job: Job, tmp_pa
         assert [plan.rows(k) for k in range(plan.partitions)] == rows
         assert before.items() <= kept(out).items()
         before = kept(out)
-    whole = write_plan(job(), bundle, Storage(tmp_path / "whole"))
+    whole = write_generate_plan(job(), bundle, Storage(tmp_path / "whole"))
     assert ids(plan) == ids(whole)
     # A person who was cut is in every partition with a row of theirs.
     for k in range(plan.partitions):
@@ -94,25 +94,27 @@ def test_captions_of_a_piece_that_begins_small_share_no_file_larger_than_others(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generate, "CHUNK_SAMPLES", 16)
-    write_plan(job("limit=7"), bundle, Storage(tmp_path / "out"))
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))  # its first partition has what is left of two people
+    write_generate_plan(job("limit=7"), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(
+        job(), bundle, Storage(tmp_path / "out")
+    )  # its first partition has what is left of two people
     assert [plan.rows(k) for k in range(plan.partitions)] == [7, 5, 8, 4]
     assert max(sum(plan.rows(k) for k in partitions) for _, partitions in plan.chunks()) <= 16
 
 
 def test_a_run_that_was_stopped_may_be_extended_before_it_is_finished(bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    write_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))  # and no row of it
+    write_generate_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))  # and no row of it
     plan = small.make_here(job("identities.count=5"), bundle, tmp_path / "out")
     assert len(read_commits(plan.out, plan.partitions)) == 3 and plan.samples == 20
 
 
 def test_fewer_than_planned_is_refused(bundle: Bundle, job: Job, tmp_path: Path) -> None:
     out = Storage(tmp_path / "out")
-    write_plan(job("limit=20"), bundle, out)
+    write_generate_plan(job("limit=20"), bundle, out)
     with pytest.raises(UserError, match="is planned for 20 samples, and 19 are asked for: a run can grow, not shrink"):
-        write_plan(job("limit=19"), bundle, out)
+        write_generate_plan(job("limit=19"), bundle, out)
     with pytest.raises(UserError, match="is planned for 5 people, and 4 are asked for: a run can grow, not shrink"):
-        write_plan(job("identities.count=4"), bundle, out)
+        write_generate_plan(job("identities.count=4"), bundle, out)
     assert len(read_pieces(out).found) == 1
 
 
@@ -143,32 +145,32 @@ def test_a_file_of_people_may_grow(bundle: Bundle, job: Job, people: Callable[..
         ([1, 2, 3, 4, 5], {"p2": "man"}, "person 'p2'"),  # other words
     ):
         with pytest.raises(UserError, match=named):
-            write_plan(job(people(numbers, **words)), bundle, Storage(out))
+            write_generate_plan(job(people(numbers, **words)), bundle, Storage(out))
     with pytest.raises(UserError, match="planned for 5 people, and 4 are asked for"):
-        write_plan(job(people([1, 2, 3, 4])), bundle, Storage(out))
-    write_plan(job(people([1, 2, 3, 4, 5])), bundle, Storage(out))
+        write_generate_plan(job(people([1, 2, 3, 4])), bundle, Storage(out))
+    write_generate_plan(job(people([1, 2, 3, 4, 5])), bundle, Storage(out))
 
 
 def test_a_plan_that_is_damaged_or_has_a_hole_is_named(bundle: Bundle, job: Job, tmp_path: Path) -> None:
-    plan = write_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))
-    write_plan(job(), bundle, plan.out)
+    plan = write_generate_plan(job("identities.count=3"), bundle, Storage(tmp_path / "out"))
+    write_generate_plan(job(), bundle, plan.out)
     first, table = ("_plan/pieces/00000.json", "_plan/pieces/00000-samples.parquet")
     whole = plan.out.read(first)
     plan.out.remove(first)
     with pytest.raises(EnvironmentFault, match="a piece of the plan is damaged or missing"):
-        write_plan(job(), bundle, plan.out)
+        write_generate_plan(job(), bundle, plan.out)
     plan.out.write(first, whole[:40])
     with pytest.raises(EnvironmentFault, match="a piece of the plan is damaged or missing"):
-        write_plan(job(), bundle, plan.out)
+        write_generate_plan(job(), bundle, plan.out)
     plan.out.write(first, whole)
     plan.out.write(table, plan.out.read(table)[:-50])
     with pytest.raises(EnvironmentFault, match="00000-samples.parquet is damaged or missing"):
-        write_plan(job(), bundle, plan.out).rows(0)
+        write_generate_plan(job(), bundle, plan.out).rows(0)
 
 
 def test_tasks_of_a_process_open_a_table_once(bundle: Bundle, job: Job, tmp_path: Path) -> None:
     """Its list of row groups grows with the run; every task has its own copy of the plan."""
-    plan = write_plan(job(), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     pieces._open.cache_clear()
     copies = [deepcopy(plan) for _ in range(plan.partitions)]
     found = [own.sample_table(k)["sample_id"].to_pylist() for k, own in enumerate(copies)]
@@ -191,7 +193,7 @@ def test_a_table_that_opens_and_cannot_be_read_is_named(bundle: Bundle, job: Job
         whole = plan.out.read(name)
         plan.out.write(name, whole[:4] + bytes(200) + whole[204:])
         with pytest.raises(EnvironmentFault, match=f"{name} is damaged or missing: .*{way_out}"):
-            read_plan(plan.out).partition(0)
+            read_generate_plan(plan.out).partition(0)
         plan.out.write(name, whole)
     plan.out.remove("_plan/captions/part-00000.parquet")
     with pytest.raises(EnvironmentFault, match="part-00000.parquet is damaged or missing: it holds the captions"):
@@ -210,17 +212,17 @@ def test_a_last_piece_that_is_gone_is_named_and_not_written_over(bundle: Bundle,
     out.remove("_plan/pieces/00001.json")
     for limit in (6, 13, 20):
         with pytest.raises(EnvironmentFault, match="partition 2 is finished, and the pieces of the plan end before 1"):
-            write_plan(job(f"limit={limit}"), bundle, out)
+            write_generate_plan(job(f"limit={limit}"), bundle, out)
     with pytest.raises(EnvironmentFault, match="the last one is missing. Restore it from a copy"):
-        read_plan(out)
+        read_generate_plan(out)
     assert out.read("_plan/pieces/00001-samples.parquet") == table
     out.write("_plan/pieces/00001.json", piece)
-    assert write_plan(job("limit=20"), bundle, out).samples == 20
+    assert write_generate_plan(job("limit=20"), bundle, out).samples == 20
     # The same of the only one.
     for number in range(len(read_pieces(out).found)):
         out.remove(f"_plan/pieces/0000{number}.json")
     with pytest.raises(EnvironmentFault, match="is finished, and the pieces of the plan end before 0"):
-        write_plan(job("limit=20"), bundle, out)
+        write_generate_plan(job("limit=20"), bundle, out)
 
 
 def test_a_run_that_failed_before_it_planned_leaves_its_place_free(
@@ -228,10 +230,10 @@ def test_a_run_that_failed_before_it_planned_leaves_its_place_free(
 ) -> None:
     out = Storage(tmp_path / "out")
     with pytest.raises(UserError, match="does not exist"):
-        write_plan(job("identities={source: nowhere.parquet}"), bundle, out)
-    assert write_plan(job(people([1, 2])), bundle, out).samples == 8
+        write_generate_plan(job("identities={source: nowhere.parquet}"), bundle, out)
+    assert write_generate_plan(job(people([1, 2])), bundle, out).samples == 8
     with pytest.raises(UserError, match="belongs to another run"):
-        write_plan(job("identities={source: nowhere.parquet}"), bundle, out)
+        write_generate_plan(job("identities={source: nowhere.parquet}"), bundle, out)
 
 
 def picture(seed: int) -> np.ndarray:

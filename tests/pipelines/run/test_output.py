@@ -20,7 +20,7 @@ from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import check_request
 from pipelines.generate import check_made
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.page import render_page
 from pipelines.report.sheet import ShownSample, colour_degrees, degree_range, tiles
@@ -37,7 +37,7 @@ from tests.pipelines import small
 @pytest.fixture
 def plan(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> GeneratePlan:
     """An output whose first two of three partitions are finished."""
-    plan = write_plan(job("encoding.visible=jpeg"), bundle, Storage(tmp_path / "out"))
+    plan = write_generate_plan(job("encoding.visible=jpeg"), bundle, Storage(tmp_path / "out"))
     write_captions(plan, small.profile().captions)
     chain = small.chain_of(plan)
     for partition in range(2):
@@ -125,7 +125,7 @@ def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
             use()
 
 
-@pytest.mark.parametrize("phase", ["write_plan", "finish"])
+@pytest.mark.parametrize("phase", ["write_generate_plan", "finish"])
 def test_a_signal_while_planning_or_reporting_stops_the_run(
     phase: str, plan: GeneratePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from models.weights import store
 from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
-from pipelines.plan.extend import write_plan
+from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.people.identities import people_table
 from pipelines.plan.people.source import people_of
@@ -120,7 +120,7 @@ def test_a_run_says_once_that_its_credentials_expired(
 def test_a_bucket_that_vanishes_and_a_token_that_expires_in_a_run(bundle: Bundle, job: Job, faulty: Faulty) -> None:
     client = boto3.client("s3")
     client.create_bucket(Bucket="short-lived")
-    plan = write_plan(job("identities.count=2"), bundle, Storage("s3://short-lived/run"))
+    plan = write_generate_plan(job("identities.count=2"), bundle, Storage("s3://short-lived/run"))
     write_captions(plan, small.profile().captions)
     block = small.chain_of(plan)(plan.partition(0))
     faulty.answer("400 Bad Request", "ExpiredToken")
