@@ -16,6 +16,7 @@ from models.columns import Columns
 from models.config import apply_edit, check
 from models.errors import UserError
 from models.layers import Layer, check_words
+from models.null import kinds
 from models.seeds import seed_of
 from models.stages import STAGES, Files, Flow, NoOptions
 from models.weights.bundle import Bundle, load_bundle
@@ -75,21 +76,10 @@ class Visible:
             return {"visible": np.stack([disc(str(name), settings.size) for name in rows["noise_id"]])}
 
 
-class Parser:
-    """Bright pixels are skin."""
+class Parser(kinds.Parser):
+    """The null parser, with weights."""
 
     WEIGHTS = WEIGHTS
-    Options, Settings = NoOptions, NoOptions
-
-    @staticmethod
-    def columns(options: NoOptions, settings: NoOptions, files: Mapping[str, Files]) -> Flow:
-        return Flow(reads=("visible",), writes=("classes",))
-
-    class Stage:
-        def __init__(self, weights: Mapping[str, Path], options: NoOptions, **_: Any) -> None: ...
-
-        def __call__(self, rows: Columns, settings: NoOptions, batch: int) -> Columns:
-            return {"classes": (rows["visible"].mean(-1) > 50).astype(np.uint8)}
 
 
 class Thermal:
