@@ -67,6 +67,7 @@ class Card(BaseModel):
 
     def _page(self) -> str:
         """Return the card as Markdown; facts that are not known are left out."""
+        # What it is, what it measured, how it was trained, what it cannot do.
         lines = [f"# {self.title}", ""]
         lines += [self.summary, ""] if self.summary else []
         for source, values in self.metrics.items():

@@ -36,6 +36,7 @@ def evaluate_recogniser(
     if recogniser is None:
         raise EnvironmentFault(f"{folder} holds no recogniser (an ONNX file of 112 px crops). Train it first.")
     pack = Pack(folder, threads=threads) if detector else None
+    # Embed every picture: aligned on the true points, in grey, and on the detector's own points.
     names, vectors, finds = [], [], []
     for batch in batches:
         pictures, points = batch["visible"], five_points(np.asarray(batch["landmarks_70"]).reshape(-1, 70, 2))
@@ -48,6 +49,7 @@ def evaluate_recogniser(
         vectors.append(found)
     if not names:
         raise UserError("there are no rows to evaluate on")
+    # Compare all pictures with each other.
     known, people = np.unique(np.concatenate(names), return_inverse=True)
     result: dict[str, float] = {"pictures": float(len(people)), "people": float(len(known))}
     for prefix in vectors[0]:
@@ -70,6 +72,7 @@ def recognition_metrics(embeddings: np.ndarray, identity: np.ndarray, rounds: in
         "threshold": found.threshold,
         "impostor_pairs": float(found.impostor),
     }
+    # Galleries of one picture a person, where there are so many people.
     for size in GALLERIES:
         if len(np.unique(identity)) >= size:
             gallery, probes = gallery_split(identity, size)

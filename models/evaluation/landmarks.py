@@ -76,6 +76,7 @@ def predict(
     row lacks some, truth is NaN.
     """
     standard = finder.config.standard
+    # Rows that do not give their points have nothing to compare with.
     collected: dict[str, dict[str, list[np.ndarray]]] = {}
     for whole in test:
         known = is_annotated(np.asarray(whole[f"landmarks_{standard}"]))
@@ -83,6 +84,7 @@ def predict(
             continue
         rows = {name: values[known] for name, values in whole.items()}
         for name, row_looks in looks(rows, standard, thermalizer, domain):
+            # The size of a face is the side of a square as large as its box.
             faces = [finder.at_boxes(look.picture, look.box[None])[0] for look in row_looks]
             batch = {
                 "truth": np.stack([look.points for look in row_looks]),
@@ -199,6 +201,7 @@ def measure_search(folder: Path, test: Iterable[Columns], domain: Domain) -> dic
     side = finder.config.size
     for rows in test:
         for row in range(len(rows["bbox"])):
+            # The camera's frame, enlarged by finer levels of the pyramid where the window would not fit.
             look = photograph(rows, row, finder.config.standard, domain)
             short = 1.5 * side / min(look.picture.shape)
             finder.search = Search(finest=min(0, -math.ceil(math.log(short) / -math.log(Search.eta))))

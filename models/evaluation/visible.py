@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
     try:
+        # Pictures of the size that the U-Net was trained for.
         stage = Stage({"model": given.visible}, Options(), threads=given.threads)
         side = stage.parts.unet.config.sample_size * stage.factor
         shown = people(given.people, given.views, side, given.split)
@@ -149,6 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name:24} {value:.4g}")
     if given.split != "test":
         return
+    # The card is part of the sealed folder.
     update_metrics(given.visible, "judge", values)
     if (given.visible / SEAL).is_file():
         seal(given.visible)

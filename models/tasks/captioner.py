@@ -57,6 +57,7 @@ class Config(TrainConfig):
 def build(config: Config) -> nn.Module:
     """Return a Llama with tied embeddings over the grammar's tokenizer."""
     tokenizer = caption_tokenizer()
+    # The vocabulary is padded to a multiple of 64, as vLLM pads it.
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=-(-len(tokenizer) // 64) * 64,

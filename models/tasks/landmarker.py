@@ -291,8 +291,10 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write `STANDARD/landmarker.safetensors` (float16), its detection threshold and card, so both standards share a part."""
     assert isinstance(model, Landmarker)
     standard = config.network.standard
+    # Each standard has a folder of its own in the part.
     own = folder / str(standard)
     save_network(model, own / "landmarker.safetensors")
+    # What the training began with keeps its margin and calibration; the threshold is measured anew.
     if config.init:
         _copy_settings(Path(config.init).parent, own)
     threshold = {key: value for key, value in card.metrics.get("validation", {}).items() if key == "threshold"}

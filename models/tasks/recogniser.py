@@ -79,6 +79,7 @@ def build(config: Config) -> nn.Module:
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Keep the picture, its five points, its class and its person's measures."""
+    # A class is a person's place in the split.
     first = identities(config.split).start
     labels = rows["world_identity"].astype(np.int64) - first
     if labels.min() < 0 or labels.max() >= config.classes:

@@ -236,6 +236,7 @@ def _unpaired_terms(
 
     A user's frames have no condition: as in T-FAKE, all conditions are compared with the same ones.
     """
+    # Every condition has a network and a prior of its own, so the terms are taken condition by condition.
     patches = prior = prediction.new_zeros(())
     span = config.thermal.high - config.thermal.low
     for condition in config.thermal.conditions:
@@ -258,6 +259,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     `clipped`, the share of the person at an end of the network's scale.
     """
     assert isinstance(model, Thermalizer)
+    # Errors need degrees, and rows of conditions that the thermalizer has.
     errors, clipped = Errors(), list[float]()
     low, high = config.thermal.low, config.thermal.high
     for batch in rows:
@@ -285,6 +287,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8: pictures, what is predicted and what is true, on one colour scale of the person's range."""
     assert isinstance(model, Thermalizer)
     few = {name: values[:8] for name, values in rows.items()}
+    # What is predicted and, where it is a temperature, what is true.
     layers, person = [predict(model, few)], few["classes"] != BACKGROUND
     if not is_grey(few):
         layers.append(few["thermal"])

@@ -98,6 +98,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
     """
     latents = cache.encode_latents(rows["visible"], config.vae)
     mirrored = cache.encode_latents(rows["visible"][:, :, ::-1], config.vae) if config.flip else latents
+    # Who is shown is taken from other pictures than the row's own; the head is drawn from their mean.
     own = cache.embed_pictures(rows["visible"], rows["landmarks_70"], config.faces)
     mean, one = cache.embeddings_of_others(own, rows["world_identity"], rows["view"])
     heads = {"heads": _draw_heads(rows, mean, config)} if config.shape.head else {}
@@ -153,6 +154,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
 def _flip(batch: Columns, rngs: list[np.random.Generator], share: float) -> Columns:
     """Return the rows with `share` of them mirrored: latents, weights, heads and the side that the pose's word names."""
+    # Latents of the mirrored picture are prepared; all else is mirrored here.
     flip = np.array([rng.random() < share for rng in rngs])
     of_row = flip[:, None, None]
     heads = batch.get("heads")
@@ -260,6 +262,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8: eight pictures, and below each what the model makes of its embedding and caption."""
     assert isinstance(model, VisibleModel)
+    # Conditions as sampling has them.
     few = {name: values[:8] for name, values in rows.items()}
     batch = prepare(few, config)
     device = device_of(model)
@@ -267,6 +270,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     texts = prompts([write_caption(json.loads(str(text)), 0) for text in batch["attributes"]])
     prompt_embeds = model.text(tokenize(model.tokenizer, texts).to(device), embedding)
     empty_prompt_embeds = model.text(tokenize(model.tokenizer, [""]).to(device))
+    # The same noise in every sheet, so that sheets can be compared.
     noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0)).to(device)
     head = _head_input(batch)
     latents = sample(

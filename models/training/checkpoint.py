@@ -61,11 +61,13 @@ def save_checkpoint(scratch: Path, state: Checkpoint, config: TrainConfig) -> Pa
     folder = scratch / f"step-{state.step:07d}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    # Weights, their average, and AdamW's moments under `INDEX.NAME`.
     save_file(_flat(state.model.state_dict()), folder / "model.safetensors")
     save_file(_flat(state.average), folder / "average.safetensors")
     moments = state.optimizer.state_dict()["state"]
     flat = {f"{index}.{name}": value for index, entry in moments.items() for name, value in entry.items()}
     save_file(_flat(flat), folder / "moments.safetensors")
+    # Position and config, to be resumed and refused by.
     facts = {
         "step": state.step,
         "seconds": round(state.seconds, 1),

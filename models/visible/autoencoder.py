@@ -179,6 +179,7 @@ def load_part(kind: Any, folder: Path, dtype: str = "float32") -> Any:
     Raises:
         EnvironmentFault: the folder is missing, half-written or not of this kind.
     """
+    # The libraries would speak of a hub here, which is never asked.
     if not (folder / "config.json").is_file():
         raise EnvironmentFault(
             f"{folder} has no config.json: not a {kind.__name__}. Train it, or fetch the bundle again."

@@ -77,6 +77,7 @@ def embeddings_of_others(
 
     A picture is conditioned on other pictures of the person so that the embedding carries who it is, not its light or pose.
     """
+    # Which of the other views stands alone follows from the row, so the same rows give the same pair.
     mean, one = embedding.copy(), embedding.copy()
     for row in range(len(embedding)):
         others = np.flatnonzero((identity == identity[row]) & (view != view[row]))

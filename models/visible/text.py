@@ -83,6 +83,7 @@ def new_text(
     vocabulary: int, hidden: int, layers: int, heads: int, length: int, special: tuple[int, int]
 ) -> CLIPTextModel:
     """Return a fresh transformer; special: ids of start and end."""
+    # Padding is the end token, as CLIP has it.
     config = CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,

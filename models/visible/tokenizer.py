@@ -47,6 +47,7 @@ def new_tokenizer(texts: list[str], vocabulary: int, length: int) -> CLIPTokeniz
         show_progress=False,
     )
     learner.train_from_iterator(texts, trainer)
+    # CLIP's own class around what was learned.
     learned = json.loads(learner.to_str())["model"]
     merges = [tuple(pair) for pair in learned["merges"]]
     return CLIPTokenizer(vocab=dict(learned["vocab"]), merges=merges, model_max_length=length)

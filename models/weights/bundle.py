@@ -133,6 +133,7 @@ class Bundle(BaseModel):
             UserError: two parts make it and none is chosen, or the chosen one is not there or makes another stage.
         """
         wanted = (chosen or {}).get(stage)
+        # Of several parts a choice is needed; of one it may be given.
         serving = {name: part for name, part in self.parts.items() if part.stage == stage}
         if wanted is not None:
             if wanted not in serving:

@@ -79,6 +79,7 @@ def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> N
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
     wanted = network.state_dict()
+    # All that differs is named at once: names, then shapes of the names that both have.
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     shapes = [
         f"{key}: {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"

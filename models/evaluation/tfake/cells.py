@@ -92,6 +92,7 @@ def cells(recipe: Recipe, tables: tuple[str, ...]) -> Iterator[Cell]:
 def _cells_of(table: str, seed: int, recipe: Recipe) -> Iterator[Cell]:
     """Yield the cells of one table with one seed, if the table has that seed."""
     if seed in recipe.seeds:
+        # Tables of all seeds.
         if table == "loss":
             yield from (Cell("loss", row, 1.0, seed) for row in LOSSES)
         if table == "gap":
@@ -101,6 +102,7 @@ def _cells_of(table: str, seed: int, recipe: Recipe) -> Iterator[Cell]:
         if table == "landmarks":
             yield from (Cell("landmarks", row, 1.0, seed) for row in LANDMARKS)
     if seed in recipe.few_seeds:
+        # Tables of a few.
         if table == "minmax":
             yield from (Cell("minmax", row, 1.0, seed) for row in MINMAX)
         if table == "reached":

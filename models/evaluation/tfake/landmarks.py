@@ -35,6 +35,7 @@ def train_row(
 
     faces: rows of `fake`. folder: the thermalizer that makes thermal rows. True temperature is read by the upper bound alone.
     """
+    # The task's own configuration, at the recipe's size.
     config = landmarker.Config(
         seed=seed,
         steps=recipe.landmark_steps,

@@ -135,6 +135,7 @@ def by_person(lines: list[Line], figure: str, subset: str, missed: float | None)
     """
     means = []
     for line in lines:
+        # A face above the threshold is missed; it counts as `missed` says.
         faces = {name: np.array(values) for name, values in line["measures"]["frames"].items()}
         values = np.array(faces[figure], float)
         if missed is not None:
@@ -144,6 +145,7 @@ def by_person(lines: list[Line], figure: str, subset: str, missed: float | None)
             "High": faces["high"], "Low": ~faces["high"], "Side": faces["side"], "Front": ~faces["side"],
             "Full": np.ones(len(values), bool),
         }[subset]  # fmt: skip
+        # Every person weighs the same, however many faces they have.
         people = np.unique(faces["identity"])
         means.append([float(mean(values[None, chosen & (faces["identity"] == who)])) for who in people])
     return np.array(means)
@@ -160,6 +162,7 @@ def _temperature_table(ledger: Lines, table: str, rows: list[str], domains: tupl
             known = ledger.baseline("class_condition", domain, "mae"), ledger.baseline("oracle", domain, "mae")
             entry: Table = {"row": row, "domain": domain, "seeds": len(values["mae"])}
             entry |= {figure: _estimate(mean, value) for figure, value in values.items()}
+            # Skill is placed between the class table and the oracle of the same people.
             entry["skill"] = _estimate(_skill, values["mae"], *known)
             raw = ledger.values(table, row, domain, "mae_raw") if table == "minmax" else None
             entries.append(entry | ({"mae_raw": _estimate(mean, raw)} if raw is not None else {}))
@@ -230,6 +233,7 @@ def controls_table(ledger: Lines) -> list[Table]:
 
 def reached_table(ledger: Lines) -> list[Table]:
     """Return the NME of joint landmarkers by the loss of the thermalizer that made their thermal rows."""
+    # The landmarker of the full loss is the joint one of the landmarks' table.
     named = {row: ("reached", row) for row in REACHED} | {"full": ("landmarks", JOINT)}
     base, entries = ledger.of(*named["supervised"]), []
     for row, key in named.items():
