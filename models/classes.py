@@ -10,7 +10,7 @@ CLASSES: tuple[str, ...] = (
 
 BACKGROUND, SKIN, NOSE, GLASSES = 0, 1, 2, 16
 IGNORE = 255
-"""FaceSynthetics' class of pixels that nobody labelled. In its masks they count as background; a whole picture of them has
+"""FaceSynthetics' class of pixels without a label. In its masks they count as background; a whole picture of them has
 no mask, and counts as a person."""
 FACE: tuple[int, ...] = tuple(range(1, 12))
 """Classes of the bare face: skin, nose, eyes, brows, ears and mouth."""

@@ -25,7 +25,7 @@ def seeds_of(parts: Sequence[object], names: Sequence[bytes]) -> np.ndarray:
 
 def generator(*parts: object) -> "torch.Generator":
     """Return a CPU generator seeded by `parts`."""
-    import torch  # slow to import, and whoever only names seeds needs none
+    import torch  # slow to import, and not needed for seeds alone
 
     return torch.Generator().manual_seed(seed_of(*parts))
 

@@ -1,4 +1,4 @@
-"""Measure a face part on people it has never seen: are they found, told apart, and told apart without colour?"""
+"""Measure a face part on people it has never seen: are they found, and recognised with and without colour?"""
 
 from collections.abc import Iterable
 from pathlib import Path

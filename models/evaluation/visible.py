@@ -5,8 +5,8 @@
 People of the test split are rendered in a few views. The bundle's recogniser embeds all but the last; the model makes a
 picture of their mean and of the last view's caption; the judge looks the made picture up in a gallery of true renders.
 The true last view is looked up too: no generator can be expected to do better. A made picture in which no face is found
-counts as a failure. The result goes on the model's card; with `--split validation`, on whose people guidance is chosen, it is
-only printed.
+counts as a failure. The result goes on the model's card. With `--split validation` it is only
+printed: guidance is chosen on those people.
 """
 
 import argparse

@@ -80,7 +80,7 @@ class Side:
 class Task(Protocol):
     """What a module in `models/tasks` offers.
 
-    Seven further names are optional, and found by name:
+    The following names are optional, and found by name:
 
     `prepare(rows: Columns, config) -> Columns`
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
@@ -138,7 +138,7 @@ class Task(Protocol):
 
 
 def load(name: str) -> Task:
-    """Return the task's module: a name of `TASKS`, or the dotted path of a module of one's own."""
+    """Return the task's module: a name of `TASKS`, or the dotted path of any module."""
     path = TASKS.get(name, name)
     try:
         return cast(Task, importlib.import_module(path))

@@ -85,7 +85,7 @@ def weights(config: Config) -> list[Path]:
 
 
 def takes_grey(config: Config) -> bool:
-    """Whether thermal pictures in grey may stand in `visible`: annotated ones of one's own, without predicted ones beside."""
+    """Whether rows may have a user's annotated thermal pictures, in grey, in `visible`: only if none are predicted beside."""
     return not config.thermal
 
 
@@ -94,7 +94,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
     predicted.
     """
     kept = keep_columns(rows, config)
-    if not config.thermal:  # annotated thermal pictures of one's own stand in `visible`
+    if not config.thermal:  # a user's annotated thermal pictures may be in `visible`
         return {**kept, "thermal_pictures": np.zeros((len(rows["classes"]), 0, *rows["classes"].shape[1:]), np.uint8)}
     return {**kept, "thermal_pictures": predict_thermal(rows, config.thermalizer)}
 
@@ -150,7 +150,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
             "them with a label adapter, or set network.standard)"
         )
 
-    # A crop of each row, and the truth: points of a face, random places for what is none.
+    # A crop of each row, and the truth: points of a face, random places where there is none.
     crops, faces = zip(*(example({k: batch[k][row] for k in batch}, config) for row in rows), strict=True)
     pictures = normalise(to_unit_tensor(np.stack([crop.picture for crop in crops])))
     truth = torch.from_numpy(np.stack([crop.points for crop in crops]))

@@ -26,7 +26,7 @@ class Defects(NamedTuple):
     person_masked: bool
     """The mask of the synthetic side is inverted: patches come from the background, the person is set to zero."""
     mask_interpolated: bool
-    """Class ids are shrunk bilinearly, which makes classes along borders that nobody put there."""
+    """Class ids are shrunk bilinearly, which makes pixels between two classes look like a third."""
     grey_as_temperature: bool
     """Pictures stretched from their own minimum to their maximum are taken for 20 to 40 degrees Celsius."""
     background_in_prior: bool

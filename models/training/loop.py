@@ -140,7 +140,7 @@ def train(
                 if rank == 0:
                     hooks.save(save_checkpoint(hooks.scratch, state, config), state.step, None)
                 if world > 1:
-                    dist.barrier()  # whoever leaves first takes the group along
+                    dist.barrier()  # the first process that leaves would end the group
                 raise Interrupted(f"stopped at step {state.step} of {config.steps}; the same command continues")
     state.use_average()
     return Result(state.model, state.step, state.seconds, state.metrics)

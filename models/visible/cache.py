@@ -12,7 +12,7 @@ from models.classes import CLASSES
 from models.errors import EnvironmentFault
 from models.faces.align import CROP, align, five_points
 from models.faces.metrics import unit_vectors
-from models.faces.pack import open_session
+from models.faces.pack import embed, open_sessions
 from models.padding import in_batches
 from models.visible.autoencoder import Vae, encode, load_autoencoder
 from models.weights.store import ROOT
@@ -35,14 +35,13 @@ def autoencoder(folder: str) -> Vae:
 
 @lru_cache(maxsize=2)
 def recogniser(folder: str) -> onnxruntime.InferenceSession:
-    """Return the session of the recogniser in an insightface pack: the network that takes 112 px crops."""
-    for path in sorted(from_root(folder).glob("*.onnx")):
-        network = open_session(path, threads=torch.get_num_threads())
-        if len(network.get_outputs()) == 1 and network.get_inputs()[0].shape[2:] == [CROP, CROP]:
-            return network
-    raise EnvironmentFault(
-        f"{from_root(folder)} holds no recogniser (an ONNX file that takes {CROP} px crops). Train it first."
-    )
+    """Return the session of the recogniser in an insightface pack. Raises EnvironmentFault for a folder without one."""
+    session = open_sessions(from_root(folder), threads=torch.get_num_threads())[1]
+    if session is None:
+        raise EnvironmentFault(
+            f"{from_root(folder)} holds no recogniser (an ONNX file that takes {CROP} px crops). Train it first."
+        )
+    return session
 
 
 def encode_latents(pictures: np.ndarray, folder: str) -> np.ndarray:
@@ -60,11 +59,7 @@ def embed_pictures(pictures: np.ndarray, landmarks_70: np.ndarray, folder: str) 
 
 def embed_crops(crops: np.ndarray, folder: str) -> np.ndarray:
     """Return unit embeddings float32 [B, 512] of aligned crops uint8 [B, 112, 112, 3]; folder: of the insightface pack."""
-    network = recogniser(folder)
-    values = (crops.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
-    name = network.get_inputs()[0].name
-    batches = [network.run(None, {name: values[k : k + BATCH]})[0] for k in range(0, len(values), BATCH)]
-    return unit_vectors(np.concatenate(batches).astype(np.float32))
+    return unit_vectors(embed(recogniser(folder), crops, BATCH))
 
 
 def embeddings_of_others(

@@ -257,7 +257,7 @@ def load_bundle(name: str, edits: Sequence[str] = ()) -> Bundle:
         bundle = read_config(Bundle, path, edits, prepare)
         folder = path.resolve().parent
         bundle._folder = str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
-    # Refuse what nobody knows, then leave out the parts that were not chosen.
+    # Refuse what is not known, then leave out the parts that were not chosen.
     for part_name, part in bundle.parts.items():
         _check_part(bundle, part_name, part)
     for stage, part_name in chosen.items():
@@ -282,7 +282,7 @@ def _find(name: str) -> Path:
 
 
 def _check_part(bundle: Bundle, name: str, part: Part) -> None:
-    """Raise a UserError for a part whose stage, kind, weights, options or settings nobody knows; imports no torch."""
+    """Raise a UserError for a part of an unknown stage, kind, weights, option or setting; imports no torch."""
     where = f"bundle {bundle.name}: {name}"
     if part.stage == CAPTIONS:
         return  # its kinds stand in pipelines/captions, which checks it
@@ -303,7 +303,7 @@ def _check_part(bundle: Bundle, name: str, part: Part) -> None:
 
 
 def _expand_content(content: dict[str, Any]) -> None:
-    """Write short weights of a bundle's file as what they stand for, so that an edit reaches below them."""
+    """Expand the weights in the content of a bundle's file, in place, so that an edit can name one of their keys."""
     parts = content.get("parts")
     for part in parts.values() if isinstance(parts, dict) else ():
         if isinstance(part, dict) and "weights" in part:

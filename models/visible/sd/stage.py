@@ -83,7 +83,7 @@ class Stage:
         head = self._heads(captions, embedding, names, count, side)
         ids = tokenize(self.parts.tokenizer, prompts(captions)).to(self.device)
         embedding = F.normalize(embedding, dim=-1).to(self.device)
-        # Noise belongs to the names of the rows, whoever computes them.
+        # Noise follows from the names of the rows alone: the same on any actor, in any batch.
         initial_noise = noise(names, "visible", 0, (self.parts.unet.config.out_channels, side, side)).to(self.device)
         latents = sample(
             self.parts.unet,
