@@ -25,8 +25,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 gc.disable()  # until all is imported: looking for garbage among modules, which stay, takes a sixth of the time
+settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def test_a_row_depends_on_its_own_seed_alone() -> None:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**40))
 def test_relight_stays_in_range(seed: int) -> None:
     out = relight(torch.rand(1, 3, 16, 16), Photometry(), RowDraws(np.array([seed])))

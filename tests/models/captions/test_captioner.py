@@ -44,7 +44,7 @@ def test_compact_prompt_is_one_token_a_value(tokenizer: PreTrainedTokenizerFast)
     ]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**31), st.text(max_size=40))
 def test_tokenizer_round_trip(seed: int, text: str) -> None:
     tokenizer = caption_tokenizer()

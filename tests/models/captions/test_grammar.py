@@ -13,7 +13,7 @@ people = st.fixed_dictionaries({}, optional=values)
 seeds = st.integers(0, 2**63 - 1)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(people, seeds)
 def test_reader_finds_what_the_grammar_said(attributes: dict[str, str], seed: int) -> None:
     text = write_caption(attributes, seed)
@@ -22,7 +22,7 @@ def test_reader_finds_what_the_grammar_said(attributes: dict[str, str], seed: in
     assert set(read_attributes(text)) - {"sex"} == said - {"sex"}, text  # and nothing else; pronouns may tell the sex
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(people, seeds)
 def test_captions_are_sentences_of_moderate_length(attributes: dict[str, str], seed: int) -> None:
     text = write_caption(attributes, seed)

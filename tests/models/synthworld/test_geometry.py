@@ -17,7 +17,7 @@ from models.synthworld.shape.march import distance, trace
 ANGLE = st.floats(-90, 90)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ANGLE, st.floats(-35, 35), st.floats(-20, 20), st.floats(0.2, 0.9), st.floats(-0.2, 0.2), st.floats(0.6, 6.6))
 def test_rays_and_projection_are_inverse(
     yaw: float, pitch: float, roll: float, scale: float, shift: float, away: float
@@ -32,7 +32,7 @@ def test_rays_and_projection_are_inverse(
     assert torch.allclose(distances, torch.full((3,), away * 10), rtol=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(5, 80))
 def test_signs_of_the_pose(angle: float) -> None:
     nose = torch.tensor([[0.0, -0.05, 1.0]])

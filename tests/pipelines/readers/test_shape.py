@@ -14,7 +14,7 @@ from pipelines.readers.shape import make_row
 
 
 @pytest.mark.parametrize("crop", ["whole", "face"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     width=st.integers(60, 200), height=st.integers(60, 200), x=st.floats(0.3, 0.7), y=st.floats(0.3, 0.7),
     size=st.sampled_from([64, 96, 150]),

@@ -21,7 +21,7 @@ def read(content: bytes) -> dict[str, np.ndarray]:
     return unpickle.arrays(io.BytesIO(content), "annotations.pkl")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(0, 5), st.booleans())
 def test_arrays_come_out_as_they_went_in(data: st.DataObject, protocol: int, fortran: bool) -> None:
     kind = np.dtype(data.draw(NUMBERS))
