@@ -15,7 +15,8 @@ from models.tasks import TASKS, Side, Task, TrainConfig, load
 from models.weights.bundle import load_bundle
 from models.weights.store import contents_digest
 from pipelines.readers.frames import list_frames
-from pipelines.rows.shards import Shards, require_commits
+from pipelines.rows.selection import require_commits
+from pipelines.rows.shards import Shards
 from pipelines.run.provenance import commit_of
 from pipelines.storage.uri import Storage
 
