@@ -18,7 +18,7 @@ def command(context: click.Context, address: str) -> None:
     from cluster.submission import ray_jobs
 
     with ray_jobs.cluster(address) as client:
-        for job in ray_jobs.ours(client):
+        for job in ray_jobs.list_jobs(client):
             began = time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1000))
             click.echo(f"{job.submission_id}  {job.status.value:9}  {began}  {(job.metadata or {})['thermapair']}")
 

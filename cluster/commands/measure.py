@@ -25,13 +25,12 @@ def command() -> None:
 @options.card
 def captions(bundle: str, profile: str, overrides: tuple[str, ...], count: int, card: bool) -> None:
     """How often captions state what was asked and differ from each other, and how fast they are written."""
-    from models.card import update_metrics
     from models.config import sort_edits
     from models.stages import CAPTIONS
     from models.weights.bundle import Bundle, load_bundle
-    from models.weights.store import seal
     from pipelines.captions.measure import measure
     from pipelines.config.profile import Profile, load_profile
+    from pipelines.evaluation.bundle import write_card
     from pipelines.run.session import ray_session
 
     # The caption model on an engine of its own, as the profile says.
@@ -41,9 +40,7 @@ def captions(bundle: str, profile: str, overrides: tuple[str, ...], count: int, 
         metrics = measure(chosen, where.captions, count)
     _show(metrics)
     if card:
-        folder = chosen.main(CAPTIONS)
-        update_metrics(folder, f"vLLM, {count} attribute sets", metrics)
-        seal(folder)
+        write_card(chosen.main(CAPTIONS), f"vLLM, {count} attribute sets", metrics)
 
 
 @command.command("thermal")

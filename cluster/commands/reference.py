@@ -1,4 +1,4 @@
-"""`thermapair reference`: whom a bundle samples when no people are given."""
+"""`thermapair reference`: the distribution that a bundle draws people from when none are given."""
 
 import click
 

@@ -138,7 +138,7 @@ def onnxruntime() -> Finding:
 
 
 def insightface() -> Finding:
-    """insightface, whose packs the faces part of a bundle is."""
+    """insightface: the faces part of a bundle is one of its packs."""
     return check_import("insightface", "insightface", "insightface.app", "any insightface pack can be the faces part")
 
 

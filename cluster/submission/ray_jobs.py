@@ -72,7 +72,7 @@ def submit(
     from pipelines.run.provenance import COMMIT, commit_of
 
     # Two jobs of one output would only wait for each other's lease.
-    for job in ours(client):
+    for job in list_jobs(client):
         if out and (job.metadata or {}).get("out") == out and not job.status.is_terminal():
             raise UserError(
                 f"job {job.submission_id} already writes to {out}. Watch it: thermapair jobs follow {job.submission_id}"
@@ -91,7 +91,7 @@ def submit(
         raise EnvironmentFault(f"the cluster did not take the job: {str(error).strip().splitlines()[-1]}") from error
 
 
-def ours(client: "JobSubmissionClient") -> list["JobDetails"]:
+def list_jobs(client: "JobSubmissionClient") -> list["JobDetails"]:
     """Return the jobs that `submit` made, the newest first."""
     jobs = [job for job in client.list_jobs() if "thermapair" in (job.metadata or {})]
     return sorted(jobs, key=lambda job: job.start_time or 0, reverse=True)

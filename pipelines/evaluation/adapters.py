@@ -7,7 +7,7 @@ import torch
 
 from models.card import update_metrics
 from models.columns import Columns
-from models.evaluation import adapters as conversion
+from models.evaluation.adapters import errors_on_predictions, errors_on_truth
 from models.landmarks import adapt
 from models.landmarks.detect import load_detector
 from models.landmarks.standards import Standard, to_standard
@@ -43,8 +43,8 @@ def measure_adapters(bundle: Bundle, training: str, test: str, *, card: bool = F
         # Errors on true points, on predicted ones, and against the labels of annotators.
         true_points = pairs[1]
         labels = _label(true_points, rows)
-        figures = conversion.errors_on_truth(model, training_pairs, pairs)
-        figures |= conversion.errors_on_predictions(model, points, true_points, labels, rows["identity_id"])
+        figures = errors_on_truth(model, training_pairs, pairs)
+        figures |= errors_on_predictions(model, points, true_points, labels, rows["identity_id"])
         found[path.parent.name] = figures
         if card:
             update_metrics(path.parent, f"{test}, {len(true_points)} faces", figures)

@@ -7,7 +7,14 @@ import numpy as np
 from models.card import update_metrics
 from models.columns import Columns
 from models.evaluation import crowds
-from models.evaluation import landmarks as evaluate
+from models.evaluation.landmarks import (
+    THERMAL,
+    calibrate,
+    columns,
+    evaluate_landmarker,
+    fit_margin,
+    measure_search,
+)
 from models.synthworld.sampling.domain import load_domain
 from models.synthworld.sampling.ranges import Domain
 from models.weights.bundle import Bundle
@@ -44,16 +51,16 @@ def measure_landmarks(
     if calibration:
         known = domain_of(calibration)
         source = thermalizer if known else ""
-        evaluate.fit_margin(folder, _spread_rows(calibration, known), source)
-        evaluate.calibrate(folder, _read_rows(calibration, known, limit), source)
+        fit_margin(folder, _spread_rows(calibration, known), source)
+        calibrate(folder, _read_rows(calibration, known, limit), source)
         if frames and known:
             crowds.fit_threshold(folder, _spread_rows(calibration, known), frames)
         seal(part)
     # What is read on the test pictures: one look into each true box, whole pictures, crowded frames.
     domain = domain_of(test)
-    found = evaluate.evaluate_landmarker(folder, _read_rows(test, domain, limit), thermalizer if domain else "", domain)
+    found = evaluate_landmarker(folder, _read_rows(test, domain, limit), thermalizer if domain else "", domain)
     if domain and domain.capture.thermal not in ("none", "apparent"):
-        found |= evaluate.measure_search(folder, _read_rows(test, domain, limit), domain)
+        found |= measure_search(folder, _read_rows(test, domain, limit), domain)
     if frames and domain:
         found |= crowds.measure_detection(folder, _spread_rows(test, domain), frames)
     if card:
@@ -69,8 +76,8 @@ def domain_of(uri: str) -> Domain | None:
 
 
 def _shards(uri: str, domain: Domain | None, limit: int | None = None) -> Shards:
-    optional = () if domain else evaluate.THERMAL
-    return Shards(uri, evaluate.columns(domain), optional=optional, memory=0, limit=limit)
+    optional = () if domain else THERMAL
+    return Shards(uri, columns(domain), optional=optional, memory=0, limit=limit)
 
 
 def _read_rows(uri: str, domain: Domain | None, limit: int | None) -> Iterator[Columns]:

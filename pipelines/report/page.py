@@ -25,7 +25,7 @@ WIDE, HIGH = 1000, 120
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often the values of one score are where. `bars`: counts of equal steps from `low` to `high`, 1 for the most."""
+    """The distribution of one score. `bars`: counts in equal steps from `low` to `high`, as shares of the largest."""
 
     name: str
     median: float

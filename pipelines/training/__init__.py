@@ -1,1 +1,1 @@
-"""What a training run keeps: its job, its checkpoints, its metrics, and the part that it exports."""
+"""A training run: its job, one worker of it, Ray Train, checkpoints, metrics, and the part that it exports."""

@@ -73,7 +73,7 @@ class Checkpoints:
         return folder
 
     def forget(self) -> None:
-        """Delete everything of the run but its name."""
+        """Delete everything of the run but its lease, which the caller holds."""
         for name in self.out.list():
             if not name.startswith("_lease/"):
                 self.out.remove(name)

@@ -63,9 +63,9 @@ def fit_on_ray(
     lease: Lease,
     say: Callable[[dict[str, float]], None],
 ) -> None:
-    """Train with the workers of `profile.training`. A lost worker ends its group; the group starts again from the last
-    checkpoint.
+    """Train with the workers of `profile.training`.
 
+    A lost worker ends its group; the group starts again from the last checkpoint.
     digest: of the job. say: takes every record of the metrics, where the storage is local.
 
     Raises:
