@@ -50,7 +50,7 @@ def geomloss_solver(scaling: float) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda x, y: torch.stack([2 * loss(*clouds) for clouds in zip(x, y, strict=True)])
 
 
-def measured(
+def measure(
     name: str, solve: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, truth: Tensor, rounds: int
 ) -> None:
     """Print error, time of the value and time with the gradient, per problem; the best of `rounds`."""
@@ -91,15 +91,15 @@ def main() -> None:
         f"{platform.machine()}, torch {torch.__version__}, POT {ot.__version__}, {args.threads} threads, {args.device};"
         f" {len(x)} problems of {args.count} x {args.count} patches of {x.shape[-1]} values, per problem:"
     )
-    measured("exact (POT emd)", exact, x, y, truth, args.rounds)
+    measure("exact (POT emd)", exact, x, y, truth, args.rounds)
     for sweeps in args.sweeps:
         solve = partial(sinkhorn, sweeps=sweeps)
-        measured(f"sinkhorn sweeps={sweeps}", solve, x, y, truth, args.rounds)
+        measure(f"sinkhorn sweeps={sweeps}", solve, x, y, truth, args.rounds)
     if not importlib.util.find_spec("geomloss"):
         print("geomloss is not installed: not measured")
         return
     for scaling in args.scaling:
-        measured(f"geomloss scaling={scaling}", geomloss_solver(scaling), x, y, truth, args.rounds)
+        measure(f"geomloss scaling={scaling}", geomloss_solver(scaling), x, y, truth, args.rounds)
 
 
 if __name__ == "__main__":

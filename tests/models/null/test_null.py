@@ -26,7 +26,7 @@ def people(names: Sequence[str]) -> Columns:
     }
 
 
-def made(stage: str, rows: Columns, batch: int = 4, layers: Sequence[Layer] = LAYERS, **options: Any) -> Columns:
+def run_stage(stage: str, rows: Columns, batch: int = 4, layers: Sequence[Layer] = LAYERS, **options: Any) -> Columns:
     """Return what the null kind of `stage` writes."""
     kind = stages.import_settings(STAGES[stage]["null"])
     asked = {"size": SIZE, "layers": tuple(layers)}
@@ -41,7 +41,7 @@ def chain(names: Sequence[str], batch: int = 4) -> Columns:
     """Return rows through every null stage."""
     rows = people(names)
     for stage in NULL:
-        rows = rows | made(stage, rows, batch)
+        rows = rows | run_stage(stage, rows, batch)
     return rows
 
 
@@ -49,7 +49,7 @@ def chain(names: Sequence[str], batch: int = 4) -> Columns:
 def test_every_stage_writes_what_the_vocabulary_says(count: int) -> None:
     rows = people([f"row-{number}" for number in range(count)])
     for stage in NULL:
-        found = made(stage, rows)
+        found = run_stage(stage, rows)
         check_columns(found, found, rows=count, layers=len(LAYERS), size=SIZE)
         rows |= found
 
@@ -67,11 +67,11 @@ def test_rows_are_of_their_names_and_of_nothing_else() -> None:
 
 def test_layers_of_a_row_differ_and_are_their_own() -> None:
     rows = people(["a"])
-    rows |= made("visible", rows)
-    found = made("thermal", rows)["thermal"][0]
+    rows |= run_stage("visible", rows)
+    found = run_stage("thermal", rows)["thermal"][0]
     pairs = [(k, other) for k in range(len(LAYERS)) for other in range(k)]
     assert not [(k, other) for k, other in pairs if np.array_equal(found[k], found[other])]
-    alone = made("thermal", rows, layers=LAYERS[2:3])["thermal"][0]
+    alone = run_stage("thermal", rows, layers=LAYERS[2:3])["thermal"][0]
     np.testing.assert_array_equal(found[2], alone[0])
     face = found[:, SIZE // 2, SIZE // 2] / 100 - 273.15
     np.testing.assert_allclose(face, [34, 29, 27 + 22.5 / 4, 34], atol=0.3)
@@ -79,23 +79,23 @@ def test_layers_of_a_row_differ_and_are_their_own() -> None:
 
 def test_thermal_pictures_of_pictures_without_names_follow_from_the_pictures() -> None:
     rows = people(["a", "b"])
-    visible = made("visible", rows)["visible"]
-    both = made("thermal", {"visible": visible})["thermal"]
-    alone = made("thermal", {"visible": visible[1:]})["thermal"]
+    visible = run_stage("visible", rows)["visible"]
+    both = run_stage("thermal", {"visible": visible})["thermal"]
+    alone = run_stage("thermal", {"visible": visible[1:]})["thermal"]
     np.testing.assert_array_equal(both[1], alone[0])
     assert not np.array_equal(both[0], both[1])
 
 
 def test_the_recogniser_echoes_who_was_asked_for() -> None:
     rows = people(["a", "b"])
-    rows |= made("visible", rows)
-    np.testing.assert_array_equal(made("faces", rows)["found_embedding"], rows["embedding"])
+    rows |= run_stage("visible", rows)
+    np.testing.assert_array_equal(run_stage("faces", rows)["found_embedding"], rows["embedding"])
 
 
 def test_the_recogniser_tells_pictures_apart_by_every_pixel() -> None:
     same = np.zeros((3, SIZE, SIZE, 3), np.uint8)
     same[1, -1, -1] = 1
-    found = made("faces", {"visible": same})["found_embedding"]
+    found = run_stage("faces", {"visible": same})["found_embedding"]
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(found[0], found[2])
     assert abs(float(found[0] @ found[1])) < 0.3
@@ -114,9 +114,9 @@ def test_points_lie_in_the_face_and_the_face_in_the_classes() -> None:
 
 def test_rows_alone_have_pictures_without_pixels() -> None:
     rows = people(["a", "b"])
-    rows |= made("visible", rows, pictures=False)
+    rows |= run_stage("visible", rows, pictures=False)
     for stage in NULL[1:]:
-        found = made(stage, rows)
+        found = run_stage(stage, rows)
         check_columns(found, found, rows=2, layers=len(LAYERS), size=0)
         rows |= found
 

@@ -25,7 +25,7 @@ def pictures(count: int = 3, size: int = 32, seed: int = 0) -> tuple[Tensor, Ten
     return values, classes
 
 
-def seeded() -> torch.Generator:
+def new_generator() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
@@ -92,13 +92,13 @@ def test_grey_pairs_fight_the_prior_in_the_released_code_alone(scale: str) -> No
 
 def test_patches_come_from_where_the_person_is() -> None:
     values, classes = pictures()
-    found = cut(values, classes != 0, 8, 10_000, seeded())
+    found = cut(values, classes != 0, 8, 10_000, new_generator())
     assert found is not None and found.shape == (10_000, 64)
     assert (found.amax(dim=1) > 0).all()  # none of background alone
     windows = values.where(classes != 0, 0.0).unfold(1, 8, 1).unfold(2, 8, 1).reshape(-1, 64)
     known = {row.numpy().tobytes() for row in windows}
     assert all(row.numpy().tobytes() in known for row in found[:300])
-    assert cut(values, classes > 30, 8, 4, seeded()) is None
+    assert cut(values, classes > 30, 8, 4, new_generator()) is None
 
 
 def test_shrinking_does_not_mix_person_and_background() -> None:
@@ -115,13 +115,13 @@ def test_patch_distance_falls_as_distributions_meet(solver: str) -> None:
     real, _ = pictures(seed=2)
     person = classes != 0
     distances = [
-        patch_distance(found + shift, classes, real, person, config, seeded()).item() for shift in (0.4, 0.2, 0)
+        patch_distance(found + shift, classes, real, person, config, new_generator()).item() for shift in (0.4, 0.2, 0)
     ]
     assert distances[0] > distances[1] > distances[2] > 0
     # Two constants, `shift` apart, are shift^2 apart per pixel at every size: T-FAKE's divisors are undone.
     flat = torch.full_like(found, 0.5)
     everywhere = torch.ones_like(classes)
-    constant = patch_distance(flat, everywhere, flat + 0.3, everywhere > 0, config, seeded())
+    constant = patch_distance(flat, everywhere, flat + 0.3, everywhere > 0, config, new_generator())
     assert constant.item() == pytest.approx(0.09, rel=1e-3)
 
 
@@ -130,7 +130,7 @@ def test_on_a_cpu_the_default_solver_is_exact() -> None:
     real, person = pictures(seed=2)[0], classes != 0
     values = {
         solver: patch_distance(
-            found, classes, real, person, FULL.model_copy(update={"solver": solver}), seeded()
+            found, classes, real, person, FULL.model_copy(update={"solver": solver}), new_generator()
         ).item()
         for solver in ("auto", "exact", "sinkhorn")
     }
@@ -141,11 +141,11 @@ def test_on_a_cpu_the_default_solver_is_exact() -> None:
 def test_the_patch_term_moves_the_person_in_the_paper_and_nothing_in_the_code() -> None:
     real, classes = pictures(seed=2)
     found = pictures(seed=1)[0].requires_grad_()
-    patch_distance(found, classes, real, classes != 0, FULL, seeded()).backward()
+    patch_distance(found, classes, real, classes != 0, FULL, new_generator()).backward()
     assert found.grad is not None
     assert found.grad[classes != 0].abs().sum() > 0 and found.grad[classes == 0].abs().sum() == 0
     code = FULL.model_copy(update={"fidelity": "code"})
-    assert not patch_distance(found, classes, real, classes != 0, code, seeded()).requires_grad
+    assert not patch_distance(found, classes, real, classes != 0, code, new_generator()).requires_grad
 
 
 @pytest.mark.parametrize("defect", losses.Defects._fields)
@@ -160,7 +160,7 @@ def test_every_defect_can_be_told_from_the_paper(defect: str, monkeypatch: pytes
 
     def everything(fidelity: str) -> tuple[float, ...]:
         config = FULL.model_copy(update={"fidelity": fidelity, "paired_scale": "minmax"})
-        distance = patch_distance(found, classes, real, classes != 0, config, seeded())
+        distance = patch_distance(found, classes, real, classes != 0, config, new_generator())
         pairs = paired_error(found, real, torch.ones_like(found), config)
         wanted = torch.full((19,), 0.5)
         rest = prior.temperature_prior(found, classes, wanted, background=config.defects.background_in_prior)

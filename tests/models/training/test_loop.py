@@ -121,7 +121,7 @@ def test_the_first_save_brings_a_picture_and_no_later_one(tmp_path: Path) -> Non
     assert shown == [1, 60]
 
 
-def _stopped(rank: int, folder: Path) -> None:
+def _train_until_stopped(rank: int, folder: Path) -> None:
     """One of two workers, of which the second alone is asked to stop; it leaves the step it stopped at."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
@@ -134,7 +134,7 @@ def _stopped(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_stop_at_the_same_step(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_stopped, (tmp_path,), nprocs=2)
+    torch.multiprocessing.spawn(_train_until_stopped, (tmp_path,), nprocs=2)
     assert all((tmp_path / name).read_text().startswith("stopped at step 4 of 60") for name in "01")
     assert (tmp_path / "step-0000004").is_dir()
 

@@ -99,7 +99,7 @@ def rows(count, seed=0):
     }
 
 
-def made(folder, dtype="float32", **options):
+def load_stage(folder, dtype="float32", **options):
     """The stage on weights: a folder, or several by name."""
     weights = folder if isinstance(folder, dict) else {"model": folder}
     return Stage(weights, Options(**options), dtype=dtype, threads=1)
@@ -108,7 +108,7 @@ def made(folder, dtype="float32", **options):
 @pytest.fixture(scope="module")
 def stage(starter):
     """The stage on the starter's layout, which no test changes."""
-    return made(starter)
+    return load_stage(starter)
 
 
 THREE = Settings(steps=3)
@@ -125,7 +125,7 @@ def test_rows_do_not_depend_on_their_batch(stage, starter):
     whole = found["visible"]
     assert whole.shape == (5, 32, 32, 3) and whole.dtype == np.uint8
     assert np.array_equal(stage(cut(batch, [4, 2, 0]), THREE, 4)["visible"], whole[[4, 2, 0]])
-    assert np.array_equal(made(starter)(cut(batch, [3]), THREE, 4)["visible"], whole[[3]])
+    assert np.array_equal(load_stage(starter)(cut(batch, [3]), THREE, 4)["visible"], whole[[3]])
 
 
 def test_caption_identity_and_noise_each_matter(stage):
@@ -155,7 +155,7 @@ def test_the_published_layout_runs_in_the_same_class(published):
     base = folder / "stable-diffusion"
     # Weights of a part of their own are the part itself, or a folder with the part below it.
     where = {"model": folder, "vae": base / "vae", "tokenizer": base, "scheduler": base}
-    stage, settings = made(where, captions=False), Settings(steps=3, guidance=3.0)
+    stage, settings = load_stage(where, captions=False), Settings(steps=3, guidance=3.0)
     assert stage.parts.text.project is None
     assert isinstance(stage.parts.scheduler, DPMSolverMultistepScheduler)
     loaded = stage.parts.text.text.state_dict()
@@ -185,18 +185,18 @@ def test_missing_weights_are_not_made_up(starter, tmp_path):
 
 
 def test_the_head_matters_and_follows_the_caption(starter, tmp_path):
-    stage, batch, settings = made(starter), cut(rows(1), [0]), Settings(steps=2, guidance=1.0)
+    stage, batch, settings = load_stage(starter), cut(rows(1), [0]), Settings(steps=2, guidance=1.0)
     whole = stage(batch, settings, 1)["visible"]
     stage.parts.reader.bias[:] += 1  # another shape, all else alike
     assert not np.array_equal(stage(batch, settings, 1)["visible"], whole)
     shutil.copytree(starter, tmp_path, dirs_exist_ok=True)
     (tmp_path / "head.safetensors").unlink()
     with pytest.raises(EnvironmentFault, match=r"no head\.safetensors .* takes 108"):
-        made(tmp_path)
+        load_stage(tmp_path)
 
 
 def test_bfloat16_runs(starter):
-    assert made(starter, dtype="bfloat16")(rows(2), Settings(steps=2), 2)["visible"].any()
+    assert load_stage(starter, dtype="bfloat16")(rows(2), Settings(steps=2), 2)["visible"].any()
 
 
 def test_latents_of_a_kl_autoencoder_are_scaled_both_ways():

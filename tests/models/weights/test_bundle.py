@@ -42,7 +42,7 @@ def bundle(tmp_path: Path, parts: str, *edits: str) -> Bundle:
     return load_bundle(str(path), edits)
 
 
-def sealed(folder: Path, content: str = "{}") -> Path:
+def write_sealed(folder: Path, content: str = "{}") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(content)
     seal(folder)
@@ -85,7 +85,9 @@ def test_several_weights_by_name(tmp_path: Path) -> None:
 
 
 def test_several_weights_are_fetched_and_told_apart_by_name(tmp_path: Path) -> None:
-    folders = {name: sealed(tmp_path / "home" / name, json.dumps({"of": name})) for name in ("model", "vae", "unet")}
+    folders = {
+        name: write_sealed(tmp_path / "home" / name, json.dumps({"of": name})) for name in ("model", "vae", "unet")
+    }
     parts = "visible: {kind: latent-diffusion, licence: mit, weights: {model: model, vae: vae}}"
     found = bundle(tmp_path, parts)
     assert found.fetch("visible") == {name: folders[name] for name in ("model", "vae")}
@@ -272,13 +274,13 @@ def test_unknown_bundles_and_wrong_sizes_are_named(tmp_path: Path) -> None:
 
 
 def test_digests_are_those_the_bundle_wants(tmp_path: Path) -> None:
-    weights = sealed(tmp_path / "home" / "parser")
+    weights = write_sealed(tmp_path / "home" / "parser")
     right = weights_digest(weights)
     told = "parser: {kind: unet, licence: mit, weights: {model: {uri: parser, digest: %s}}}"
     found = bundle(tmp_path, told % right)
     assert digests(found.part("parser"), found.folder) == {"model": right}
     assert found.fetch("parser") == {"model": weights} and found.main("parser") == weights
-    sealed(weights, '{"other": 1}')
+    write_sealed(weights, '{"other": 1}')
     with pytest.raises(
         EnvironmentFault, match=f"its digest is {weights_digest(weights)}, and the bundle wants {right}"
     ):
@@ -286,19 +288,19 @@ def test_digests_are_those_the_bundle_wants(tmp_path: Path) -> None:
 
 
 def test_other_bytes_in_the_place_of_pinned_weights_are_refused(tmp_path: Path) -> None:
-    weights = sealed(tmp_path / "home" / "parser")
+    weights = write_sealed(tmp_path / "home" / "parser")
     found = bundle(tmp_path, "parser: {kind: unet, weights: parser, licence: mit}")
     pinned = pin(found, ["parser"])
     assert digests(pinned.part("parser"), pinned.folder) == digests(found.part("parser"), found.folder)
     assert pinned.fetch("parser") == {"model": weights}
-    sealed(weights, '{"other": 1}')
+    write_sealed(weights, '{"other": 1}')
     found.fetch("parser")  # a bundle that names no digest takes what is there
     with pytest.raises(EnvironmentFault, match="the bundle wants"):
         pinned.fetch("parser")
 
 
 def test_small_files_are_read_where_the_weights_lie(tmp_path: Path) -> None:
-    sealed(tmp_path / "home" / "a", '{"here": 1}')
+    write_sealed(tmp_path / "home" / "a", '{"here": 1}')
     found = bundle(tmp_path, "parser: {kind: unet, weights: a, licence: mit}")
     files = small_files(found.part("parser"), found.folder)["model"]
     assert "config.json" in files and "other.json" not in files and files.json("config.json") == {"here": 1}

@@ -48,7 +48,7 @@ def upload(uri: str, content: bytes) -> None:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def hashed_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files whose bytes are hashed, as they are."""
     names: list[str] = []
     hashed = store._sha256
@@ -126,28 +126,28 @@ def test_names_outside_of_the_folder_are_refused(folder: Path, uri: str, name: s
     assert not cache.exists()
 
 
-def test_a_folder_is_read_once_on_a_machine(folder: Path, read: list[str], cache: Path) -> None:
+def test_a_folder_is_read_once_on_a_machine(folder: Path, hashed_files: list[str], cache: Path) -> None:
     verify(folder)
-    assert sorted(read) == ["config.json", "model.safetensors"]
+    assert sorted(hashed_files) == ["config.json", "model.safetensors"]
     verify(folder)
     weights_digest(folder)
-    assert len(read) == 2
+    assert len(hashed_files) == 2
     # Size and time of change are all that is looked at: other bytes with both unchanged go unnoticed.
     path, right = folder / "model.safetensors", (folder / "model.safetensors").read_bytes()
     time = path.stat().st_mtime_ns
     path.write_bytes(b"#" * len(right))
     os.utime(path, ns=(time, time))
     verify(folder)
-    assert len(read) == 2
+    assert len(hashed_files) == 2
     path.write_bytes(right)
     os.utime(path, ns=(1, 1))  # touched: read again, and remembered again
     verify(folder)
     verify(folder)
-    assert len(read) == 4
+    assert len(hashed_files) == 4
     for mark in (cache / "verified").iterdir():
         mark.write_text("{")
     verify(folder)
-    assert len(read) == 6, "a damaged note is no note"
+    assert len(hashed_files) == 6, "a damaged note is no note"
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(
@@ -169,15 +169,17 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
         verify(folder)
 
 
-def test_a_machine_without_a_place_for_notes_verifies_every_time(folder: Path, read: list[str], cache: Path) -> None:
+def test_a_machine_without_a_place_for_notes_verifies_every_time(
+    folder: Path, hashed_files: list[str], cache: Path
+) -> None:
     cache.write_text("a file where the folder should be")
     verify(folder)
     verify(folder)
-    assert len(read) == 4
+    assert len(hashed_files) == 4
 
 
 def test_weights_at_a_uri_are_copied_once(
-    folder: Path, uri: str, read: list[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, uri: str, hashed_files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert weights_digest(uri) == weights_digest(folder)
     first = fetch(uri)
@@ -186,8 +188,8 @@ def test_weights_at_a_uri_are_copied_once(
     copied: list[str] = []
     copy = store._copy_uri
     monkeypatch.setattr(store, "_copy_uri", lambda uri, path: copied.append(path.name) or copy(uri, path))
-    before = len(read)
-    assert fetch(uri) == first and not copied and len(read) == before
+    before = len(hashed_files)
+    assert fetch(uri) == first and not copied and len(hashed_files) == before
     (first / "model.safetensors").write_bytes(
         b"rotten"
     )  # what rotted comes again, if it is still there; the rest stays
