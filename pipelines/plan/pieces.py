@@ -25,7 +25,7 @@ from pipelines.storage.commits import list_finished
 from pipelines.storage.errors import fault, remote
 from pipelines.storage.uri import Storage
 
-WRITTEN = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+PARQUET_OPTIONS = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 """How tables are written: a row group is small, and read whole: no dictionaries and no bounds."""
 FOLDER, SAMPLES = "_plan/pieces", "samples"
 
@@ -152,7 +152,7 @@ class Pieces:
             writers = []
             for name, group in zip(tables, first):
                 file = stack.enter_context(self.out.stream(_table_name(number, name)))
-                writers.append(stack.enter_context(pq.ParquetWriter(file, group.schema, **WRITTEN)))
+                writers.append(stack.enter_context(pq.ParquetWriter(file, group.schema, **PARQUET_OPTIONS)))
             for groups in itertools.chain([first], partitions):
                 for writer, group in zip(writers, groups):
                     writer.write_table(group, row_group_size=len(group))
