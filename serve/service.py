@@ -16,7 +16,7 @@ from pipelines.config.request import Request
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.people.identities import Reference
-from pipelines.run.chain import stacked
+from pipelines.run.chain import stack_rows
 from serve import facts, pairs_request, rows
 from serve.http import codecs, problems
 from serve.http.problems import ProblemError
@@ -171,7 +171,7 @@ class Service:
         size, count = call_rows(self.chain), len(samples["sample_id"])
         calls = [{key: values[k : k + size] for key, values in samples.items()} for k in range(0, count, size)]
         done = await self._call(asyncio.gather(*(self._run_call(chain, attempts, call) for call in calls)))
-        return stacked([result.rows for result in done]), max(result.batch_rows for result in done)
+        return stack_rows([result.rows for result in done]), max(result.batch_rows for result in done)
 
     async def _run_call(self, chain: ChainSpec, attempts: int, samples: Columns) -> CallResult:
         """Run one call through the deployments; the first holds the gates where there are several attempts."""

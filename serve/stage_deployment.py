@@ -17,7 +17,7 @@ from models.landmarks.standards import Standard
 from pipelines.config.chain import ChainSpec
 from pipelines.embed import find_faces
 from pipelines.pictures.open import BadPicture, open_photo
-from pipelines.run.chain import Chain, stacked
+from pipelines.run.chain import Chain, stack_rows
 
 Result = TypeVar("Result")
 
@@ -149,7 +149,7 @@ class StageDeployment:
         names = first.chain.part_of(first.stages).stages
         chain = Chain(first.chain, names, first.attempts, loaded=[self.stages[name] for name in names])
         marked = [{**call.rows, "call": np.full(len(call.rows["sample_id"]), k)} for k, call in enumerate(calls)]
-        rows = chain(stacked(marked))
+        rows = chain(stack_rows(marked))
         # Redraws come back as further rows, so each says whose it is.
         owner, batch_rows = rows.pop("call"), sum(call.size for call in calls)
         return [

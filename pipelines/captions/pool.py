@@ -88,10 +88,10 @@ class Engines:
         """Whether every engine has enough to do for a while."""
         return sum(self._open) >= AHEAD * self.spec.engines.batch * len(self._actors)
 
-    def submit(self, requests: Sequence[Request], told: Callable[[int], None] = lambda answered: None) -> Answers:
+    def submit(self, requests: Sequence[Request], progress: Callable[[int], None] = lambda answered: None) -> Answers:
         """Give requests to the engines in batches, each to the one with the least to do; return what will hold the answers.
 
-        told: called with the size of each batch when it is answered, in a thread of its own.
+        progress: called with the size of each batch when it is answered, in a thread of its own.
         """
         futures, size = [], self.spec.engines.batch
         for start in range(0, len(requests), size):
@@ -100,7 +100,7 @@ class Engines:
                 engine = min(range(len(self._open)), key=self._open.__getitem__)
                 self._open[engine] += len(batch)
             future = self._actors[engine].write.remote(batch).future()
-            future.add_done_callback(partial(self._answered, engine, len(batch), told))
+            future.add_done_callback(partial(self._count_answer, engine, len(batch), progress))
             futures.append(future)
         return futures
 
@@ -109,10 +109,10 @@ class Engines:
         self._wait(answers)
         return [text for future in answers for text in future.result()]
 
-    def _answered(self, engine: int, count: int, told: Callable[[int], None], future: Future[Any]) -> None:
+    def _count_answer(self, engine: int, count: int, progress: Callable[[int], None], future: Future[Any]) -> None:
         with self._lock:
             self._open[engine] -= count
-        told(count)
+        progress(count)
 
     def _wait(self, futures: Sequence[Future[Any]], until: float = float("inf")) -> None:
         """Wait for all of `futures`; raises what an engine failed by as a fault, and Interrupted when the run has ended."""
@@ -125,7 +125,7 @@ class Engines:
                 raise self._fault(error) from error
             if left and time.monotonic() > until:
                 seconds = self.spec.engines.start_seconds
-                raise self._told(
+                raise self._describe(
                     f"did not start within {seconds} s (the machine is short of CPUs or GPUs, or raise "
                     "profile.captions.start_seconds)"
                 )
@@ -137,9 +137,9 @@ class Engines:
             return cause
         lines = [line for line in str(cause).splitlines() if line.strip()]
         named = [line for line in lines if re.match(r"\s*[\w.]*(Error|Exception|Fault)\b", line)] or lines
-        return self._told(f"failed ({type(cause).__name__}: {named[-1].strip()[:300] if named else 'no message'})")
+        return self._describe(f"failed ({type(cause).__name__}: {named[-1].strip()[:300] if named else 'no message'})")
 
-    def _told(self, what: str) -> EnvironmentFault:
+    def _describe(self, what: str) -> EnvironmentFault:
         return EnvironmentFault(f"captions: the vLLM engine for {self.spec.weights} {what}. {WAY_OUT}")
 
     def _end(self) -> None:

@@ -44,7 +44,7 @@ def write_beside(plan: GeneratePlan, profile: Profile, groups: Sequence[Group], 
     They are written at once where no engine is needed, and where engines and pools do not fit the cluster together or the
     profile says so (`captions.stream`): then pictures begin when the last caption is there.
     """
-    there = plan.captioned()
+    there = plan.list_captioned()
     if all(chunk in there for chunk, _ in plan.chunks()):
         return False
 

@@ -24,11 +24,11 @@ from pipelines.config.captions import TEMPLATE, writer_of
 from pipelines.config.profile import CaptionEngines
 from pipelines.plan.generate import GeneratePlan
 
-Told = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 """Called with (first texts written, samples that lacked a caption): at once, and with every batch."""
 
 
-def silent(written: int, asked: int) -> None:
+def ignore_progress(written: int, asked: int) -> None:
     """Tell nobody."""
 
 
@@ -48,7 +48,10 @@ class Chunk:
 
 
 def write_captions(
-    plan: GeneratePlan, engines: CaptionEngines, told: Told = silent, stopped: threading.Event | None = None
+    plan: GeneratePlan,
+    engines: CaptionEngines,
+    progress: Progress = ignore_progress,
+    stopped: threading.Event | None = None,
 ) -> dict[str, int]:
     """Write the captions that `plan` lacks and return how many came from where (`llm`, `grammar`, `template`).
 
@@ -58,17 +61,18 @@ def write_captions(
         EnvironmentFault: the weights are missing or the engine fails or answers nothing; chunks before are kept.
         UserError: the bundle's options are wrong.
     """
-    if all(chunk in plan.captioned() for chunk, _ in plan.chunks()):
+    there = plan.list_captioned()
+    if all(chunk in there for chunk, _ in plan.chunks()):
         return {}
     part, taken = writer_of(plan.bundle, plan.job.captions, plan.job.parts), read_taken(plan)
     if part is None:
         return _write_templates(plan, taken)
-    there = plan.captioned()
+    # The engines start now, which takes a while.
     missing = sum(plan.rows(k) for chunk, partitions in plan.chunks() if chunk not in there for k in partitions)
-    told(0, missing)  # the engines start now, which takes a while
+    progress(0, missing)
     began = time.monotonic()
     with Engines(EngineSpec(part, plan.bundle.folder, engines), stopped) as pool:
-        return _write_texts(plan, pool, taken, began, lambda written: told(written, missing))
+        return write_texts(plan, pool, taken, began, lambda written: progress(written, missing))
 
 
 def _write_templates(plan: GeneratePlan, taken: Keys) -> dict[str, int]:
@@ -81,15 +85,16 @@ def _write_templates(plan: GeneratePlan, taken: Keys) -> dict[str, int]:
     return {TEMPLATE: count}
 
 
-def _write_texts(
-    plan: GeneratePlan, pool: Engines, taken: Keys, began: float, told: Callable[[int], None]
+def write_texts(
+    plan: GeneratePlan, pool: Engines, taken: Keys, began: float, progress: Callable[[int], None]
 ) -> dict[str, int]:
     """Write what is missing by a pool of engines: asked ahead, chosen and committed in order.
 
-    began: monotonic seconds at which the engines were started. told: called with the first texts so far.
+    began: monotonic seconds at which the engines were started. progress: called with the first texts so far.
     """
+    # Chunk after chunk: what one takes, no later one may.
     counts, options = Counter[str](), pool.spec.options
-    for chunk in _ask_ahead(plan, pool, told):
+    for chunk in _ask_ahead(plan, pool, progress):
 
         def write(wanted: Sequence[tuple[int, int]], chunk: Chunk = chunk) -> Texts:
             first = wanted[0][1] == 0
@@ -109,7 +114,7 @@ def _write_texts(
     return dict(counts)
 
 
-def _ask_ahead(plan: GeneratePlan, pool: Engines, told: Callable[[int], None]) -> Iterator[Chunk]:
+def _ask_ahead(plan: GeneratePlan, pool: Engines, progress: Callable[[int], None]) -> Iterator[Chunk]:
     """Yield the chunks in order, their first texts asked for so far ahead that no engine waits while others are chosen."""
     lock, done = threading.Lock(), 0
 
@@ -117,8 +122,9 @@ def _ask_ahead(plan: GeneratePlan, pool: Engines, told: Callable[[int], None]) -
         nonlocal done
         with lock:
             done += answered
-            told(done)
+            progress(done)
 
+    # Ask until every engine has enough to do; only then is the first chunk waited for, chosen and committed.
     ahead = deque[Chunk]()
     for chunk in _chunks(plan):
         chunk.first = pool.submit(chunk.requests((k, 0) for k in range(len(chunk.asked))), count)
@@ -130,7 +136,7 @@ def _ask_ahead(plan: GeneratePlan, pool: Engines, told: Callable[[int], None]) -
 
 def _chunks(plan: GeneratePlan) -> Iterator[Chunk]:
     """Yield what is asked for in each chunk that has no captions yet."""
-    for number, samples in plan.uncaptioned():
+    for number, samples in plan.read_uncaptioned():
         yield Chunk(
             number, [json.loads(text) for text in samples["attributes"].to_pylist()], samples["seed"].to_pylist(), []
         )
@@ -138,7 +144,7 @@ def _chunks(plan: GeneratePlan) -> Iterator[Chunk]:
 
 def read_taken(plan: GeneratePlan) -> Keys:
     """Return the keys of the captions that are committed already."""
-    keys, there = Keys(), plan.captioned()
+    keys, there = Keys(), plan.list_captioned()
     for partition in (k for chunk, partitions in plan.chunks() if chunk in there for k in partitions):
         for text in plan.captions(partition)["caption"].to_pylist():
             keys.add(seed_of(normalise_text(text)))

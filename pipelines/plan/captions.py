@@ -59,14 +59,14 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
         """Whether the captions of `chunk` are committed."""
         return self.out.exists(_chunk_file(chunk))
 
-    def captioned(self) -> set[int]:
+    def list_captioned(self) -> set[int]:
         """Return the chunks whose captions are committed."""
         there = set(self.out.list(FOLDER))
         return {chunk for chunk, _ in self.chunks() if _chunk_file(chunk) in there}
 
-    def uncaptioned(self) -> Iterator[tuple[int, pa.Table]]:
+    def read_uncaptioned(self) -> Iterator[tuple[int, pa.Table]]:
         """Yield (chunk, sample table) of the chunks that have no captions yet."""
-        done = self.captioned()
+        done = self.list_captioned()
         for chunk, partitions in self.chunks():
             if chunk not in done:
                 yield chunk, pa.concat_tables(self.sample_table(k) for k in partitions)

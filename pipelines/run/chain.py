@@ -79,20 +79,22 @@ class Chain:
         state, failed = State.of(block, len(self.place)), list[Columns]()
         if not len(state.final):
             return state.block()
-        self._mark_given(state)
+        self._note_given(state)
         for attempt in range(self.attempts):
+            # From the second attempt on: samples that the gates refused, with the noise of this attempt.
             if attempt > 0:
                 failed.append(reopen(state, attempt, self._mask(self.whole.given)))
+            # Rows still wanted: not rejected, not a failed attempt, and of this attempt where there are several.
             wanted = (state.rows["reject"] == "") & state.final
             open_ = np.flatnonzero(wanted & (state.rows["attempt"] == attempt) if self.attempts > 1 else wanted)
             for link, stage in zip(self.links, self.stages):
                 open_ = self._run(link, stage, state, open_)
-        return stacked([state.block(), *failed])
+        return stack_rows([state.block(), *failed])
 
     def _mask(self, names: Sequence[str]) -> np.uint64:
         return np.uint64(sum(int(self.bits[name]) for name in names if name in self.bits))
 
-    def _mark_given(self, state: State) -> None:
+    def _note_given(self, state: State) -> None:
         """Note what the source brought, of rows that it did not reject."""
         good = state.rows["reject"] == ""
         for name in self.whole.given:
@@ -112,10 +114,12 @@ class Chain:
 
     def _batch(self, link: Link, stage: Stage, state: State, chosen: np.ndarray, size: int) -> None:
         """Run one stage over rows `chosen`, at most `size`, and note what it took and what became of them."""
+        # The columns that the stage says it reads, and no others.
         rows, place, began, smaller = state.rows, self.place[link.stage], time.perf_counter(), list[int]()
-        names = ("sample_id", *link.flow.reads, *link.flow.reads_if_there)  # and nothing that it does not say
+        names = ("sample_id", *link.flow.reads, *link.flow.reads_if_there)
         given = {name: rows[name][chosen] for name in dict.fromkeys(names) if name in rows}
-        result, found, reasons = faults.survivors(partial(called, stage, link, size, smaller), given, link.stage)
+        result, found, reasons = faults.survivors(partial(call_stage, stage, link, size, smaller), given, link.stage)
+        # What survived is written back; the others keep their reason.
         put(rows, chosen[found], result)
         state.reached[chosen[found]] |= self._mask(link.flow.writes)
         for row, reason in zip(chosen, reasons):
@@ -125,7 +129,7 @@ class Chain:
         state.seconds[place] += time.perf_counter() - began
 
 
-def called(stage: Stage, link: Link, batch: int, smaller: list[int], rows: Columns) -> Columns:
+def call_stage(stage: Stage, link: Link, batch: int, smaller: list[int], rows: Columns) -> Columns:
     """Call `stage`; when memory runs out once more, then with half its compute batch, a quarter, ...
 
     A batch that had to shrink is added to `smaller`: its rows may differ in the last digits, so they are marked.
@@ -133,14 +137,16 @@ def called(stage: Stage, link: Link, batch: int, smaller: list[int], rows: Colum
     """
     size, again = batch, True
     while True:
+        # A device that failed, and a row that is to blame, are no matter of memory.
         try:
-            return checked(stage(rows, link.settings, size), len(rows["sample_id"]), link)
+            return check_result(stage(rows, link.settings, size), len(rows["sample_id"]), link)
         except Exception as error:
             kind = faults.kind_of(error)
             if kind == "device":
                 faults.leave(error)
             if kind != "memory" or (size == 1 and not again):
                 raise
+        # The whole batch once more with what was freed, then halves.
         faults.free_memory()
         if not again:
             size = max(1, size // 2)
@@ -153,12 +159,15 @@ def reopen(state: State, attempt: int, given: np.uint64) -> Columns:
 
     given: bits of the columns that the source brought, which a new attempt keeps.
     """
+    # Samples whose last attempt the gates refused; what a stage could not take would fail again.
     rows = state.rows
     failing = np.array([bool(text) and not str(text).startswith(ERROR) for text in rows["reject"]], bool)
     chosen = np.flatnonzero(failing & state.final & (rows["attempt"] == attempt - 1))
+    # Their rows leave as failed attempts ...
     failed = {name: values[chosen] for name, values in State.block(state).items()}
     failed["final"] = np.zeros(len(chosen), bool)
     failed["seconds"] = np.zeros_like(failed["seconds"])
+    # ... and begin anew with nothing but what the source gave.
     rows["attempt"][chosen] = attempt
     rows["reject"][chosen] = ""
     state.reached[chosen] &= given
@@ -179,7 +188,7 @@ def put(rows: Columns, chosen: np.ndarray, result: Columns) -> None:
         rows[name][chosen] = values
 
 
-def stacked(parts: Sequence[Columns]) -> Columns:
+def stack_rows(parts: Sequence[Columns]) -> Columns:
     """Return the rows of several blocks under each other; a column that a block lacks is blank there."""
     kept = [part for part in parts if len(part["sample_id"])] or list(parts[:1])
     like = {name: values for part in reversed(kept) for name, values in part.items()}
@@ -196,7 +205,7 @@ def _blank(dtype: np.dtype) -> object:
     return "" if dtype.kind == "O" else 0
 
 
-def checked(result: Columns, count: int, link: Link) -> Columns:
+def check_result(result: Columns, count: int, link: Link) -> Columns:
     """Return `result` if it holds the columns that the stage writes, each of `count` rows.
 
     Raises:

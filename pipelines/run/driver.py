@@ -109,10 +109,12 @@ def run_job(job: Job[Planned, Result], out: Storage, profile: Profile, *, local:
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     with Lease(out) as lease, Signals() as signals:
+        # What is to be made, and what of it is there.
         plan = in_thread(job.plan, signals.check)
         provenance.write_launch(plan.out, plan.job, profile)
         done = list_finished(out)
         missing = [partition for partition in range(plan.partitions) if partition not in done]
+        # Ray only if something is missing: a finished run needs no GPU to be looked at.
         if missing:
             with (
                 nullcontext() if local else ray_session(profile.ray),
@@ -139,13 +141,14 @@ def _drive(job: Job[Planned, Result], plan: Planned, missing: list[int], lease: 
     state = State(plan.title, plan.samples, before, before)
     run = Run(state)
     with View(state) as view:
-
+        # Called in this thread every moment: whatever it raises ends the wait for the other one.
         def watch() -> None:
             signals.check()
             lease.check()
             run.check()
             view.show()
 
+        # The graph, in a thread of its own, for Ray's waits in C heed no signal.
         def work() -> None:
             state.restart_clock("pictures")
             for counts in job.graph(plan, missing, run):
@@ -162,6 +165,7 @@ def _drive(job: Job[Planned, Result], plan: Planned, missing: list[int], lease: 
         except Exception as error:
             raise faults.as_fault(error) from error
         finally:
+            # Whatever happened: work beside the graph is told, and given a while.
             run.stopped.set()
             run.join(STOP_SECONDS)
 

@@ -79,7 +79,7 @@ def in_thread(work: Callable[[], Result], watch: Callable[[], None], interval: f
     return results[0]
 
 
-def abandoned() -> bool:
+def has_abandoned_work() -> bool:
     """Return whether work whose wait was ended still runs in a thread of its own."""
     return any(thread.name == RUN and thread is not threading.current_thread() for thread in threading.enumerate())
 
@@ -90,7 +90,7 @@ def leave(code: int) -> NoReturn:
     Ray must not be shut down, nor Python, under a thread that is inside Ray: that ends in a segmentation fault instead of
     the exit code that says "resume". Ray's processes and actors end with their driver by themselves.
     """
-    if abandoned():
+    if has_abandoned_work():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

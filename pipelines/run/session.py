@@ -13,7 +13,7 @@ import ray
 from models.errors import EnvironmentFault
 from models.weights.store import ROOT
 from pipelines.config.profile import RayStart
-from pipelines.run.interrupts import abandoned
+from pipelines.run.interrupts import has_abandoned_work
 
 SHM = Path("/dev/shm")
 
@@ -40,9 +40,11 @@ def ray_session(start: RayStart) -> Iterator[None]:
     Raises:
         EnvironmentFault: shared memory is too small, or the cluster does not answer.
     """
+    # Whoever started Ray in this process ends it, too.
     if ray.is_initialized():
         yield
         return
+    # A cluster by address, else a Ray of our own; whatever Ray says of a failure becomes one message.
     address = start.address or os.environ.get("RAY_ADDRESS")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -61,7 +63,7 @@ def ray_session(start: RayStart) -> Iterator[None]:
     try:
         yield
     finally:
-        if not abandoned():
+        if not has_abandoned_work():
             ray.shutdown()
 
 

@@ -19,7 +19,7 @@ from pipelines.plan.thermalize import ThermalizePlan
 from pipelines.rows.ids import planned_id
 from pipelines.rows.record import encode_pairs, reasons
 from pipelines.rows.schema import PICTURE
-from pipelines.run.chain import stacked
+from pipelines.run.chain import stack_rows
 from pipelines.run.progress import SECONDS
 from pipelines.storage.commits import Commit, commit, write_shard
 
@@ -36,11 +36,12 @@ def write_partition(block: Columns, plan: ChainPlan[Any], threads: int) -> Colum
         AssertionError: the block is not exactly one partition. That would be a fault of the graph, never of data.
         EnvironmentFault: the storage failed.
     """
+    # Whole and in plan order, then the accepted pairs as a shard under its digest's name.
     began = time.monotonic()
     partition, rows = whole_partition(block, plan)
     accepted = np.flatnonzero(rows["final"] & (rows["reject"] == ""))
     with ThreadPoolExecutor(threads) as pool:
-        file, digest, size = _written(plan, "data", partition, encode_pairs(plan.record, rows, accepted, pool))
+        file, digest, size = _write_rows(plan, "data", partition, encode_pairs(plan.record, rows, accepted, pool))
     pairs = len(accepted) * len(plan.record.layers)
     return finish_partition(partition, rows, plan, threads, Commit(file, pairs, digest, size), began)
 
@@ -62,6 +63,7 @@ def write_thermal_files(block: Columns, plan: ThermalizePlan, threads: int) -> C
         plan.out.write(name, content)
         return len(content), f"{name} {hashlib.sha256(content).hexdigest()}"
 
+    # Every layer of every accepted row; the record's digest is of all files together.
     places = [(int(row), index) for row in accepted for index in range(len(layers))]
     with ThreadPoolExecutor(threads) as pool:
         written = list(pool.map(write, places))
@@ -83,9 +85,11 @@ def finish_partition(
 
     began: monotonic seconds at which writing began.
     """
+    # What was refused, failed attempts among it, as a shard of its own.
     refused = np.flatnonzero(rows["reject"] != "")
     with ThreadPoolExecutor(threads) as pool:
-        rejects, _, _ = _written(plan, "rejects", partition, encode_pairs(plan.record, rows, refused, pool))
+        rejects, _, _ = _write_rows(plan, "rejects", partition, encode_pairs(plan.record, rows, refused, pool))
+    # What became of the partition, for the report and for the view.
     counts = {
         "items": len({planned_id(str(name)) for name in rows["sample_id"]}),
         "samples": int(rows["final"].sum()),
@@ -98,6 +102,7 @@ def finish_partition(
     spent = dict(zip(plan.chain.stages, rows["seconds"].sum(axis=0).round(4).tolist(), strict=True))
     spent["write"] = time.monotonic() - began
     facts |= {"seconds": spent, "ended": time.time()}
+    # With its record the partition is finished; the first writer's counts.
     commit(plan.out, partition, replace(record, facts=facts))
     row: dict[str, Any] = {"partition": partition, "pairs": record.rows, "bytes": record.bytes, **counts}
     row |= {f"{SECONDS}{stage}": seconds for stage, seconds in spent.items()}
@@ -109,6 +114,7 @@ def whole_partition(block: Columns, plan: ChainPlan[Any]) -> tuple[int, Columns]
 
     The source may have made several rows of a planned item (`rows.ids.page_id`).
     """
+    # One partition, and no other's rows.
     partitions = set(np.asarray(block["partition"]).tolist())
     assert len(partitions) == 1, f"the writer was given rows of partitions {sorted(partitions)}; a block must hold one"
     partition = partitions.pop()
@@ -121,16 +127,17 @@ def whole_partition(block: Columns, plan: ChainPlan[Any]) -> tuple[int, Columns]
     assert items == set(planned) and len(set(given)) == len(given), (
         f"partition {partition} has {len(planned)} items, the writer was given {len(given)} rows of {len(items)}"
     )
+    # Plan order: final rows first, pages of an item behind each other, then failed attempts.
     place = {name: index for index, name in enumerate(planned)}
     key = [
         (not final[k], place[planned_id(name)], len(name), name, block["attempt"][k]) for k, name in enumerate(names)
     ]
     order = sorted(range(len(names)), key=key.__getitem__)
     rows = {key: _objects(np.asarray(values))[order] for key, values in block.items()}
-    return partition, stacked([rows])
+    return partition, stack_rows([rows])
 
 
-def encoded(table: pa.Table) -> bytes:
+def encode_table(table: pa.Table) -> bytes:
     """Return `table` as the bytes of a Parquet file; pictures are neither compressed again nor counted in statistics."""
     pictures = [name for name in table.column_names if table.schema.field(name).type == PICTURE]
     plain = [f"{name}.{part}" for name in pictures for part in ("bytes", "path")]
@@ -147,10 +154,10 @@ def encoded(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _written(plan: ChainPlan[Any], folder: str, partition: int, table: pa.Table) -> tuple[str, str, int]:
+def _write_rows(plan: ChainPlan[Any], folder: str, partition: int, table: pa.Table) -> tuple[str, str, int]:
     if not len(table):
         return "", "", 0
-    content = encoded(table)
+    content = encode_table(table)
     name, digest = write_shard(plan.out, folder, partition, content)
     return name, digest, len(content)
 

@@ -5,7 +5,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from models.weights.bundle import Bundle, Part, load_bundle
 from models.weights.store import seal
 from pipelines.captions.choose import Texts, choose, clean, templates
 from pipelines.captions.engine import EngineSpec, text_seed
+from pipelines.captions.keys import Keys
 from pipelines.captions.pool import Engines
-from pipelines.captions.write import write_captions
+from pipelines.captions.write import Chunk, write_captions, write_texts
 from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import CaptionEngines
@@ -123,7 +124,7 @@ def test_a_wrong_option_is_named(bundle: Bundle) -> None:
 def test_captions_are_committed_once(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> None:
     plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
     assert write_captions(plan, ENGINES) == {"template": plan.samples}
-    assert list(plan.uncaptioned()) == []
+    assert list(plan.read_uncaptioned()) == []
     assert write_captions(plan, ENGINES) == {}
     for k in range(plan.partitions):
         table = plan.captions(k)
@@ -147,40 +148,6 @@ def llm_plan(starter: Bundle, job: Callable[..., GenerateJob], bundle: Bundle, o
 
 
 @pytest.mark.slow
-def test_vllm_writes_captions_that_state_their_attributes(
-    local_ray: Any, starter: Bundle, bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
-) -> None:
-    plans = [llm_plan(starter, job, bundle, tmp_path / name) for name in ("first", "second")]
-    counts = write_captions(plans[0], ENGINES)
-    assert counts["llm"] >= 0.9 * plans[0].samples
-    written = [row for k in range(plans[0].partitions) for row in plans[0].captions(k).to_pylist()]
-    asked = [
-        json.loads(text)
-        for k in range(plans[0].partitions)
-        for text in plans[0].sample_table(k)["attributes"].to_pylist()
-    ]
-    for row, attributes in zip(written, asked, strict=True):
-        assert disagreements(row["caption"], attributes) == {}
-    assert len({row["caption"] for row in written}) == len(written)
-    write_captions(plans[1], ENGINES.model_copy(update={"batch": 8}))
-    again = [row for k in range(plans[1].partitions) for row in plans[1].captions(k).to_pylist()]
-    assert written == again
-
-
-@pytest.mark.slow
-def test_a_model_that_answers_nothing_is_a_fault(
-    local_ray: Any, starter: Bundle, bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
-) -> None:
-    """Every prompt is longer than the context that the bundle gives the engine."""
-    weights = str(starter.main(CAPTIONS))
-    short = {"engine": {"max_model_len": 16}, "max_tokens": 8}
-    mixed = small.with_part(bundle, CAPTIONS, kind="vllm", weights=weights, licence="apache-2.0", options=short)
-    plan = write_generate_plan(job("captions=llm"), mixed, Storage(tmp_path / "out"))
-    with pytest.raises(EnvironmentFault, match=r"answered none of 8 requests .*captions=template"):
-        write_captions(plan, ENGINES)
-
-
-@pytest.mark.slow
 def test_an_engine_that_cannot_start_is_one_message_with_the_way_out(
     local_ray: Any, starter: Bundle, tmp_path: Path
 ) -> None:
@@ -196,20 +163,68 @@ def test_an_engine_that_cannot_start_is_one_message_with_the_way_out(
         pass
 
 
+@pytest.fixture(scope="module")
+def pool(local_ray: Any, starter: Bundle) -> Iterator[Engines]:
+    """The starter's engine, for several tests: each start takes half a minute."""
+    with Engines(EngineSpec(starter.part(CAPTIONS), starter.folder, ENGINES)) as engines:
+        yield engines
+
+
+def write_by(pool: Engines, plan: GeneratePlan) -> dict[str, int]:
+    """Write the captions of a plan by engines that run already."""
+    return write_texts(plan, pool, Keys(), time.monotonic(), lambda written: None)
+
+
 @pytest.mark.slow
-def test_an_engine_that_dies_is_started_again_and_asked_again(local_ray: Any, starter: Bundle) -> None:
+def test_vllm_writes_captions_that_state_their_attributes(
+    pool: Engines, starter: Bundle, bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    plans = [llm_plan(starter, job, bundle, tmp_path / name) for name in ("first", "second")]
+    counts = write_by(pool, plans[0])
+    assert counts["llm"] >= 0.9 * plans[0].samples
+    written = [row for k in range(plans[0].partitions) for row in plans[0].captions(k).to_pylist()]
+    asked = [
+        json.loads(text)
+        for k in range(plans[0].partitions)
+        for text in plans[0].sample_table(k)["attributes"].to_pylist()
+    ]
+    for row, attributes in zip(written, asked, strict=True):
+        assert disagreements(row["caption"], attributes) == {}
+    assert len({row["caption"] for row in written}) == len(written)
+    monkeypatch.setattr(pool.spec, "engines", ENGINES.model_copy(update={"batch": 8}))
+    write_by(pool, plans[1])
+    again = [row for k in range(plans[1].partitions) for row in plans[1].captions(k).to_pylist()]
+    assert written == again
+
+
+@pytest.mark.slow
+def test_a_model_that_answers_nothing_is_a_fault(
+    pool: Engines, starter: Bundle, bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Every prompt is longer than the engine's context."""
+    plan = llm_plan(starter, job, bundle, tmp_path / "out")
+    monkeypatch.setattr(Chunk, "requests", lambda self, pairs: [({"sex": "woman " * 2000}, 1) for _ in pairs])
+    with pytest.raises(EnvironmentFault, match=r"answered none of 8 requests .*captions=template"):
+        write_by(pool, plan)
+
+
+@pytest.mark.slow
+def test_an_engine_that_dies_is_started_again_and_asked_again(pool: Engines) -> None:
     requests = [(PEOPLE[k % 24], text_seed(k, 0)) for k in range(64)]
-    with Engines(EngineSpec(starter.part(CAPTIONS), starter.folder, ENGINES)) as pool:
-        before = pool.collect(pool.submit(requests))
-        asked = pool.submit(requests)
-        for engine in children_named("VLLM::EngineCore"):
-            engine.kill()
-        assert [one.text for one in pool.collect(asked)] == [one.text for one in before]
-        assert all(one.text for one in before)
+    before = pool.collect(pool.submit(requests))
+    asked = pool.submit(requests)
+    for engine in children_named("VLLM::EngineCore"):
+        engine.kill()
+    assert [one.text for one in pool.collect(asked)] == [one.text for one in before]
+    assert all(one.text for one in before)
+    # Engines' own processes end with them. No later test needs these.
+    pool.__exit__(None, None, None)
     gone = time.monotonic() + 20
     while children_named("VLLM::EngineCore") and time.monotonic() < gone:
         time.sleep(0.2)
-    assert not children_named("VLLM::EngineCore")  # the engines' own processes end with them
+    assert not children_named("VLLM::EngineCore")
 
 
 def children_named(name: str) -> list[psutil.Process]:

@@ -176,7 +176,7 @@ from pipelines.storage.commits import list_finished
 from tests.pipelines import small
 
 def write(plan, engines, told, stopped):
-    chunk, samples = next(plan.uncaptioned())
+    chunk, samples = next(plan.read_uncaptioned())
     plan.save_captions(chunk, [f"caption {k}." for k in range(len(samples))], ["llm"] * len(samples))
     while not list_finished(plan.out):
         time.sleep(0.05)

@@ -23,7 +23,7 @@ from pipelines.plan.generate import GeneratePlan
 from pipelines.rows import record
 from pipelines.rows.schema import RECORD, arrow_schema
 from pipelines.run import chain, faults
-from pipelines.run.writer import encoded, whole_partition, write_partition
+from pipelines.run.writer import encode_table, whole_partition, write_partition
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -168,7 +168,7 @@ def test_memory_that_runs_out_halves_the_batch_and_marks_the_rows() -> None:
 
     link = Link("visible", "visible", "nowhere", Part(kind="greedy"), "", NoOptions(), Flow((), ("seed",)))
     smaller = list[int]()
-    result = chain.called(Greedy(), link, 8, smaller, {"sample_id": np.arange(8)})
+    result = chain.call_stage(Greedy(), link, 8, smaller, {"sample_id": np.arange(8)})
     assert result["seed"].tolist() == list(range(8))
     assert smaller == [4, 2]
     assert batches == [8, 8, 4, 2]  # once more as it was: what filled the memory may have been freed
@@ -215,10 +215,10 @@ def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:
     features = Features.from_arrow_schema(schema)
     assert features.arrow_schema.metadata == schema.metadata
     assert features.arrow_schema.types == schema.types
-    rows = chain.stacked([run(plan)])
+    rows = chain.stack_rows([run(plan)])
     with ThreadPoolExecutor(1) as threads:
         table = record.encode_pairs(plan.record, rows, np.arange(2), threads)
-    again = pq.read_table(io.BytesIO(encoded(table)))
+    again = pq.read_table(io.BytesIO(encode_table(table)))
     assert again.schema.metadata[b"huggingface"] == schema.metadata[b"huggingface"]
     thermal = rows["thermal"][0, 1]
     from pipelines.pictures.codecs import decode
