@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from models.config import parse_yaml
 from models.errors import UserError
 
 
@@ -55,10 +56,10 @@ class Card(BaseModel):
         path = folder / "README.md"
         try:
             _, front, _ = path.read_text(encoding="utf-8").split("---\n", 2)
-            return Card.model_validate(yaml.safe_load(front))
+            return Card.model_validate(parse_yaml(front))
         except FileNotFoundError:
             raise UserError(f"{path} is missing: this folder holds no trained part") from None
-        except ValueError as error:
+        except (ValueError, yaml.YAMLError) as error:
             raise UserError(f"{path} has no readable front matter: {error}") from None
 
     def history_line(self) -> str:

@@ -40,7 +40,7 @@ def parse_config(
 ) -> Model:
     """Return YAML `text` with `edits` applied, checked as `model`; errors name `where` it comes from."""
     try:
-        content = yaml.safe_load(text)
+        content = parse_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where} is not YAML: {error}") from None
     if not isinstance(content, dict):
@@ -79,9 +79,25 @@ def apply_edit(content: dict[str, Any], edit: str) -> None:
             raise UserError(f"--set {edit}: {level} is a single value and has no key {last!r}.")
         content = inner
     try:
-        content[last] = yaml.safe_load(text) if text else ""
+        content[last] = parse_yaml(text) if text else ""
     except yaml.YAMLError:
         raise UserError(f"--set {edit}: {text!r} is not YAML; put it in quotes: {key}='\"...\"'") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON `text` holds. Raises a ValueError for what is none, or is nested deeper than Python counts."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Return what YAML `text` holds. Raises a YAMLError for what is none, or is nested deeper than Python counts."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deep") from None
 
 
 def digest_of(*parts: object) -> str:

@@ -11,6 +11,7 @@ from models.errors import EnvironmentFault
 from models.faces.align import CROP
 from models.faces.decode import Detections, candidates, letterbox, merge_scales
 from models.faces.inputs import DETECTOR_SCALE, RECOGNISER_SCALE, to_blob
+from models.faces.onnx_limits import check_sizes
 from models.faces.recogniser import EMBEDDING
 from models.padding import chunks
 
@@ -110,6 +111,7 @@ def embed(recogniser: ort.InferenceSession, crops: np.ndarray, batch: int) -> np
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:
     """Open an ONNX file on the GPU if the runtime has one, else with `threads` CPU threads that do not spin."""
+    check_sizes(path)
     # Threads that spin while they wait would take the processor from other actors.
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

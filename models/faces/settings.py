@@ -53,7 +53,7 @@ def reference(options: Options, weights: Mapping[str, Path]) -> dict[str, np.nda
         return None
     try:
         return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:  # also for types that numpy has not
         raise EnvironmentFault(f"{path} is no readable safetensors file: {error}. Fetch the bundle again.") from None
 
 

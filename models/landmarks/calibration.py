@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.config import parse_json
 from models.errors import EnvironmentFault
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -86,6 +87,6 @@ def read_calibration(folder: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     try:
-        return {str(name): float(value) for name, value in json.loads(path.read_text()).items()}
+        return {str(name): float(value) for name, value in parse_json(path.read_text()).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise EnvironmentFault(f"{path}: not a list of factors ({error}). Calibrate again.") from error

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 
+from models.config import parse_json
 from models.errors import EnvironmentFault
 from models.weights.networks import DTYPES
 
@@ -157,7 +158,7 @@ def load_autoencoder(folder: Path, dtype: str = "float32") -> Vae:
     """Return the autoencoder of `folder`, of the class that its config.json names. Raises as `load_part` does."""
     path = folder / "config.json"
     try:
-        tiny = path.is_file() and json.loads(path.read_text())["_class_name"] == AutoencoderTiny.__name__
+        tiny = path.is_file() and parse_json(path.read_text())["_class_name"] == AutoencoderTiny.__name__
     except (ValueError, KeyError, TypeError) as error:
         raise EnvironmentFault(f"{path} is damaged: {error!r}. Fetch the bundle again.") from error
     loaded: Vae = load_part(AutoencoderTiny if tiny else AutoencoderKL, folder, dtype)
@@ -168,7 +169,7 @@ def save_autoencoder(vae: AutoencoderTiny, folder: Path) -> None:
     """Write `folder` as diffusers does, less a value that diffusers saves and then warns of when it loads it."""
     vae.save_pretrained(str(folder))
     path = folder / "config.json"
-    config = json.loads(path.read_text())
+    config = parse_json(path.read_text())
     config.pop("block_out_channels", None)
     path.write_text(json.dumps(config, indent=2) + "\n")
 

@@ -27,6 +27,8 @@ from models.synthworld.sampling.scene import Scene, View
 from models.synthworld.shape.bare import render_bare_head
 
 FILE = "head.safetensors"
+SIZE = 512
+"""Numbers of an embedding."""
 NAMES = ("measures.weight", "measures.bias")
 FOLD = 4
 """Pixels of a drawn head, down and across, to a latent cell: as fine as 12 cosines of 8 x 8 pixels are."""
@@ -51,8 +53,11 @@ class HeadReader:
         """Read the two tensors of a file that holds them. Raises EnvironmentFault when it does not."""
         try:
             tensors = load_file(path)
-            return cls(*(tensors[name].astype(np.float32) for name in NAMES))
-        except (OSError, SafetensorError) as error:
+            weight, bias = (tensors[name].astype(np.float32) for name in NAMES)
+            if weight.ndim != 2 or weight.shape[1] != SIZE or bias.shape != weight.shape[:1]:
+                raise ValueError(f"{NAMES[0]} has shape {weight.shape}, {NAMES[1]} {bias.shape}")
+            return cls(weight, bias)
+        except (OSError, SafetensorError, ValueError, TypeError) as error:
             raise EnvironmentFault(f"{path} is not readable: {error}. Fetch the bundle again.") from None
         except KeyError as error:
             raise EnvironmentFault(f"{path} has no tensor {error}: run `thermapair reference` again.") from None

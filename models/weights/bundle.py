@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from models import stages
-from models.config import parse_config, read_config
+from models.config import parse_config, parse_yaml, read_config
 from models.errors import EnvironmentFault, UserError
 from models.stages import CAPTIONS, STAGES, Dtype
 from models.weights import store
@@ -350,7 +350,7 @@ def _make_absolute(edit: str) -> str:
     if levels[0] != "parts" or levels[2:3] != ["weights"]:
         return edit
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
     except yaml.YAMLError:
         return edit  # who applies it names what is wrong
     if not value or (len(levels) > 4 and levels[-1] != "uri"):  # nothing, or a digest, licence or revision

@@ -1,6 +1,5 @@
 """Networks on disk: one safetensors file whose metadata holds the network's configuration, stored as float16."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.config import parse_json
 from models.errors import EnvironmentFault
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -56,7 +56,10 @@ def load_network(path: Path, build: Callable[[dict[str, Any]], Network], dtype: 
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
         raise EnvironmentFault(f"{path}: not a whole safetensors file ({error}). Fetch or train it again.") from error
-    network = build(json.loads(metadata.get("config", "{}")))
+    try:
+        network = build(parse_json(metadata.get("config", "{}")))
+    except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+        raise EnvironmentFault(f"{path}: its configuration is of no such network ({error}). Fetch it again.") from None
     load_strictly(network, state, path)
     return network.to(dtype=DTYPES[dtype], memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from models.config import digest_of
+from models.config import digest_of, parse_json
 from models.errors import EnvironmentFault, UserError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -130,7 +130,7 @@ class SmallFiles:
     def json(self, name: str) -> dict[str, Any]:
         """Return the content of a JSON file. Raises EnvironmentFault where it cannot be read."""
         try:
-            return dict(json.loads(_read_small(self.place, name)))
+            return dict(parse_json(_read_small(self.place, name)))
         except (ValueError, TypeError) as error:
             raise EnvironmentFault(
                 f"{self.place}/{name} is no JSON object ({error}). Fetch the bundle again."
@@ -237,7 +237,7 @@ def _verified_path(folder: Path, files: dict[str, Any]) -> Path:
 def _load_verified(folder: Path, files: dict[str, Any]) -> Stats | None:
     """Return the files' stats as they were when this machine found them whole, None when it never has."""
     try:
-        return dict(json.loads(_verified_path(folder, files).read_bytes()))
+        return dict(parse_json(_verified_path(folder, files).read_bytes()))
     except (OSError, ValueError):
         return None
 
@@ -290,7 +290,7 @@ def _parse(content: bytes, where: str) -> dict[str, dict[str, Any]]:
     """Return the files that a seal lists: name -> size and sha256. Raises EnvironmentFault for a seal that is damaged."""
     try:
         files = {name: {"size": one["size"], "sha256": one["sha256"]}
-                 for name, one in json.loads(content)["files"].items()}  # fmt: skip
+                 for name, one in parse_json(content)["files"].items()}  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):
         raise EnvironmentFault(f"{where}/{SEAL} is not a list of files. Fetch or export the folder again.") from None
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):

@@ -1,7 +1,6 @@
 """Test people of the `field` domain from shards instead of the world: what a user's own annotated data are read with."""
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from models.classes import IGNORE
 from models.columns import Columns
@@ -11,6 +10,7 @@ from models.evaluation.tfake.recipe import Recipe
 from pipelines.readers.charlotte import PROFILE
 from pipelines.rows.shards import Shards
 from pipelines.storage.commits import read_commits
+from pipelines.storage.tables import open_table
 from pipelines.storage.uri import Storage
 
 PAIRS = ("visible", "classes", "condition", "valid")
@@ -112,6 +112,6 @@ def _rows(uri: str, columns: tuple[str, ...]) -> Columns:
 def _columns(uri: str) -> set[str]:
     storage = Storage(uri)
     for commit in read_commits(storage).values():
-        with storage.arrow.open_input_file(storage.path(commit.file)) as source:
-            return set(pq.ParquetFile(source).schema_arrow.names)
+        with open_table(storage, commit.file) as file:
+            return set(file.schema_arrow.names)
     raise UserError(f"{uri} holds no committed shard: give what `thermapair gather` or `world` wrote, as its --out")

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from models.config import parse_json
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import Bundle
 from pipelines.config.recipe import VERSION, Recipe, check_same
@@ -65,7 +66,7 @@ def read_run(out: Storage) -> dict[str, Any]:
         UserError: there is none. EnvironmentFault: it is damaged.
     """
     try:
-        run = dict(json.loads(out.read(RUN)))
+        run = dict(parse_json(out.read(RUN)))
         # What all readers rely on must be there.
         _ = run["digest"], run["job"]["kind"]
         if run.get("version") == VERSION:

@@ -1,6 +1,5 @@
 """What a thermalize job lists: every picture of a folder, or of Parquet files, as a row with its id."""
 
-import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,15 @@ from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import FORMATS
 from pipelines.plan.listing import Row
 from pipelines.rows.ids import hash_id
+from pipelines.storage.tables import open_table, read_group, require_columns, require_groups
 from pipelines.storage.uri import Storage
 
 SEGMENTS = "_seg.png"
 """FaceSynthetics' name of the class picture beside `ID.png`."""
 PICTURES = ("visible", "image", "picture")
 """Columns of a Parquet file that are looked at, in this order."""
+BLOCK = 4096
+"""Rows of which who they show is read at a time."""
 MISSING = "-"
 """In place of a mask that a picture lacks though others have one."""
 PHOTO_SCHEMA = pa.schema(
@@ -150,24 +152,28 @@ def _list_tables(images: Storage, names: list[str], job: ThermalizeJob) -> Photo
 
 
 def _check_table(images: Storage, name: str, job: ThermalizeJob) -> _Table:
-    """Return what a Parquet file holds by its footer. Raises a UserError for one that lacks a column."""
+    """Return what a Parquet file holds by its footer. Raises a UserError for one that is damaged or lacks a column."""
     kind, column = parse_person(job.person)
-    with _open_table(images, name) as file:
-        have = file.schema_arrow.names
-        picture_column(file, name)  # refuses a file without one
-        if kind == "column" and column not in have:
-            raise UserError(f"{name} has no column {column!r} (--person); it has: {', '.join(have)}")
-        who = column if kind == "column" else COLUMN if not kind and COLUMN in have else ""
-        return _Table(name, file.metadata.num_rows, "classes" in have, who)
+    with open_table(images, name) as file:
+        # The columns that are read of it, each of them once.
+        pictures = [picture_column(file, name), *(["classes"] if "classes" in file.schema_arrow.names else [])]
+        require_columns(file, pictures, name)
+        if kind == "column":
+            require_columns(file, [column], name, ask="--person")
+        who = column if kind == "column" else COLUMN if not kind and COLUMN in file.schema_arrow.names else ""
+        if who:
+            require_columns(file, [who], name)
+        # A row group is held whole when its pictures are read.
+        require_groups(file, pictures, name)
+        return _Table(name, file.metadata.num_rows, "classes" in pictures, who)
 
 
 def _any_person(images: Storage, tables: Sequence[_Table]) -> bool:
     """Whether any row says who is shown; reads no further than to the first that does."""
     for table in (table for table in tables if table.who):
-        with _open_table(images, table.name) as file:
-            for group in range(file.num_row_groups):
-                people = file.read_row_group(group, columns=[table.who])[table.who]
-                if any(str(person) for person in people.to_pylist() if person is not None):
+        with open_table(images, table.name) as file:
+            for batch in file.iter_batches(BLOCK, columns=[table.who]):
+                if any(str(person) for person in batch.column(0).to_pylist() if person is not None):
                     return True
     return False
 
@@ -175,10 +181,10 @@ def _any_person(images: Storage, tables: Sequence[_Table]) -> bool:
 def _table_rows(images: Storage, table: _Table, job: ThermalizeJob) -> Iterator[Row]:
     """Yield a row for every row of a Parquet file."""
     number, stem = itertools.count(), _stem(table.name)
-    with _open_table(images, table.name) as file:
+    with open_table(images, table.name) as file:
         for group in range(file.num_row_groups):
             facts = file.metadata.row_group(group)
-            people = file.read_row_group(group, columns=[table.who])[table.who].to_pylist() if table.who else []
+            people = read_group(file, group, [table.who])[table.who].to_pylist() if table.who else []
             for row, place in zip(range(facts.num_rows), number):
                 picture = f"{table.name}#{place}"
                 person = people[row] if table.who else person_of(job.person, picture)
@@ -193,17 +199,6 @@ def _table_rows(images: Storage, table: _Table, job: ThermalizeJob) -> Iterator[
                     "bytes": facts.total_byte_size,
                     "mask_bytes": 0,
                 }
-
-
-@contextlib.contextmanager
-def _open_table(images: Storage, name: str) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file. Raises a UserError where it is none."""
-    with images.arrow.open_input_file(images.path(name)) as source:
-        try:
-            file = pq.ParquetFile(source)
-        except pa.ArrowException as error:
-            raise UserError(f"{images.path(name)} cannot be read: {error}") from None
-        yield file
 
 
 def file_name(data: bytes) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.config import parse_json
 from models.errors import EnvironmentFault, UserError
 from pipelines.storage.commits import list_finished
 from pipelines.storage.errors import fault, remote
@@ -198,7 +199,7 @@ def read_pieces(out: Storage) -> Pieces:
         try:
             if name != f"{FOLDER}/{number:05d}.json":
                 raise ValueError(f"piece {number} is missing")
-            found.append(_piece(json.loads(out.read(name))))
+            found.append(_piece(parse_json(out.read(name))))
         except (ValueError, TypeError, KeyError) as error:
             raise EnvironmentFault(
                 f"{out.path(name)}: a piece of the plan is damaged or missing ({error}). Restore it from a copy, or make the "

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
@@ -25,6 +24,7 @@ from pipelines.plan.stored import ChainPlan
 from pipelines.rows.encode import VISIBLE_BYTES
 from pipelines.rows.ids import noise_id, page_id
 from pipelines.storage.errors import own_reason
+from pipelines.storage.tables import BadTableError, open_table, read_group
 from pipelines.storage.uri import Storage
 
 
@@ -82,10 +82,10 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
             classes = None if mask is None else open_classes(mask, pictures[0].shape[:2])
         except BadPicture as error:
             return [Photo(str(error))]
+        except BadTableError as error:
+            return [Photo(f"cannot be read: {error}")]
         except (OSError, EnvironmentFault) as error:
             return [Photo(own_reason(error))]
-        except pa.ArrowException as error:
-            return [Photo(f"cannot be read: {error}")]
         # All become squares in the same way; the file itself is kept where it fits as it is.
         square_classes = None if classes is None else make_square(classes, self.job.size)[0]
         came = (keep_bytes(data, self.job.size) if len(pictures) == 1 else None) or b""
@@ -166,9 +166,8 @@ def columns_of(
 
 @lru_cache(4)
 def _read_row_group(storage: Storage, name: str, group: int, has_classes: bool) -> pa.Table:
-    with storage.arrow.open_input_file(storage.path(name)) as source:
-        file = pq.ParquetFile(source)
-        return file.read_row_group(group, columns=[picture_column(file, name), *(["classes"] if has_classes else [])])
+    with open_table(storage, name) as file:
+        return read_group(file, group, [picture_column(file, name), *(["classes"] if has_classes else [])])
 
 
 def write_thermalize_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> ThermalizePlan:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
@@ -16,6 +15,7 @@ from pipelines.plan.photos import file_name
 from pipelines.readers.item import Item, Sample, open_thermal, stem
 from pipelines.readers.points import check_points, read_points
 from pipelines.readers.sejong import check_proportions
+from pipelines.storage.tables import BadTableError, open_table, read_group, require_columns, require_groups
 from pipelines.storage.uri import Storage
 
 NAME = "NAME"
@@ -74,36 +74,41 @@ def _match_roles(file: str, patterns: dict[str, str]) -> Iterator[tuple[str, str
 
 
 def _table_items(images: Storage, tables: list[str], columns: dict[str, str], job: GatherJob) -> Iterator[Item]:
-    """Yield a row for every row of the Parquet files, and one with a reason for a file that is none."""
+    """Yield a row for every row of the Parquet files, and one with a reason for a file that cannot be read."""
+    any_row = False
     for table in sorted(tables):
-        with images.arrow.open_input_file(images.path(table)) as source:
-            try:
-                file = pq.ParquetFile(source)
-            except pa.ArrowException as error:
-                yield Item(table, reason=f"not Parquet: {error}")
-                continue
-            have = file.schema_arrow.names
-            if missing := sorted(set(columns.values()) - set(have)):
-                raise UserError(f"{images.path(table)} has no column {', '.join(missing)}; it has: {', '.join(have)}")
-            number = 0
-            for group in range(file.num_row_groups):
-                given = _read_given(file, group)
-                for row in range(file.metadata.row_group(group).num_rows):
-                    person, condition = (given[name][row] if name in given else None for name in GIVEN_COLUMNS)
-                    name = f"{table}#{number}"
-                    who = name if person is None else str(person)
-                    yield Item(name, who, condition or job.condition, table, group=group, row=row)
-                    number += 1
+        try:
+            for item in _rows_of(images, table, list(columns.values()), job):
+                any_row = True
+                yield item
+        except BadTableError as error:
+            any_row = True
+            yield Item(table, reason=f"not Parquet: {error}")
+    if not any_row:
+        raise UserError(f"{images.uri} holds no row: its Parquet files are empty.")
+
+
+def _rows_of(images: Storage, table: str, columns: list[str], job: GatherJob) -> Iterator[Item]:
+    """Yield the rows of one Parquet file."""
+    with open_table(images, table) as file:
+        # What is wanted of it is there, once, and can be held.
+        require_columns(file, columns, images.path(table))
+        given = [name for name in GIVEN_COLUMNS if name in file.schema_arrow.names]
+        require_columns(file, given, images.path(table))
+        require_groups(file, columns, images.path(table))
+        number = 0
+        for group in range(file.num_row_groups):
+            cells = read_group(file, group, given).to_pydict() if given else {}
+            for row in range(file.metadata.row_group(group).num_rows):
+                person, condition = (cells[name][row] if name in cells else None for name in GIVEN_COLUMNS)
+                name = f"{table}#{number}"
+                who = name if person is None else str(person)
+                yield Item(name, who, condition or job.condition, table, group=group, row=row)
+                number += 1
 
 
 GIVEN_COLUMNS = ("identity_id", "condition")
 """Columns that are taken over where a Parquet file has them."""
-
-
-def _read_given(file: pq.ParquetFile, group: int) -> dict[str, list[Any]]:
-    have = [name for name in GIVEN_COLUMNS if name in file.schema_arrow.names]
-    table = file.read_row_group(group, columns=have) if have else pa.table({})
-    return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
 def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
@@ -162,6 +167,5 @@ def _parse_points(values: list[Any]) -> np.ndarray:
 
 @lru_cache(4)
 def _read_row_group(images: str, table: str, group: int, columns: tuple[str, ...]) -> pa.Table:
-    storage = Storage(images)
-    with storage.arrow.open_input_file(storage.path(table)) as source:
-        return pq.ParquetFile(source).read_row_group(group, columns=list(dict.fromkeys(columns)))
+    with open_table(Storage(images), table) as file:
+        return read_group(file, group, columns)

@@ -4,7 +4,6 @@
 some of them, in shares of the picture; it is converted once to `annotations.npz`, without running anything of it.
 """
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -14,6 +13,7 @@ import numpy as np
 
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
+from pipelines.pictures.arrays import ArrayArchive
 from pipelines.pictures.open import BadPicture
 from pipelines.readers import facesynthetics
 from pipelines.readers.item import Item, Sample, open_thermal
@@ -132,12 +132,9 @@ def _read_dense(item: Item, job: GatherJob, out: Storage | None) -> np.ndarray |
 
 
 @lru_cache(2)
-def _open_dense(images: str, out: str) -> np.lib.npyio.NpzFile | None:
+def _open_dense(images: str, out: str) -> ArrayArchive | None:
     """Return the dense points, read member by member; those beside the pictures before converted ones."""
     for uri, name in ((images, NPZ), (out, CONVERTED)):
         if uri and (storage := Storage(uri)).exists(name):
-            try:
-                return np.load(storage.fsspec.open(storage.path(name), "rb"), allow_pickle=False)
-            except (ValueError, zipfile.BadZipFile, EOFError) as error:
-                raise UserError(f"{storage.path(name)} is no .npz of arrays ({error})") from None
+            return ArrayArchive(storage.fsspec.open(storage.path(name), "rb"), storage.path(name))
     return None

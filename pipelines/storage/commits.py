@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.config import parse_json
 from models.errors import EnvironmentFault
 from pipelines.storage.errors import fault, remote
 from pipelines.storage.uri import Storage
@@ -119,7 +120,7 @@ def _records(out: Storage) -> list[str]:
 
 def _read(out: Storage, name: str) -> tuple[int, Commit]:
     try:
-        content = json.loads(out.read(name))
+        content = parse_json(out.read(name))
         return content.pop("partition"), Commit(**content)
     except (ValueError, TypeError, KeyError):
         raise EnvironmentFault(

@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from models.config import parse_json
 from models.errors import EnvironmentFault, UserError
 from pipelines.storage.uri import Storage
 
@@ -88,7 +89,7 @@ class Lease:
         if not numbers:
             return 0, None
         try:
-            return numbers[-1], json.loads(self.out.read(_name(numbers[-1])))
+            return numbers[-1], parse_json(self.out.read(_name(numbers[-1])))
         except (FileNotFoundError, ValueError):  # released, or being rewritten, this very moment
             return numbers[-1], None
 

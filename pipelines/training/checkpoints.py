@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from models.config import parse_json
 from models.errors import EnvironmentFault, UserError
 from pipelines.storage.uri import Storage
 
@@ -25,7 +26,7 @@ class Checkpoints:
     def pointer(self) -> dict[str, Any]:
         """Return what `checkpoints.json` says; empty before the first checkpoint."""
         try:
-            return json.loads(self.out.read(POINTER))
+            return parse_json(self.out.read(POINTER))
         except FileNotFoundError:
             return {}
         except ValueError:

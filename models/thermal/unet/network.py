@@ -1,6 +1,5 @@
 """The thermalizer: one T-FAKE U-Net per condition, from the masked visible picture to temperature."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from models.classes import BACKGROUND
+from models.config import parse_json
 from models.errors import EnvironmentFault
 from models.unet import UNet, UNetConfig, build_unet
 from models.weights.networks import load_network, save_network
@@ -99,7 +99,7 @@ def thermal_config(folder: Path) -> ThermalConfig:
     """Return what the numbers of the thermalizer in `folder` mean; raises EnvironmentFault when it does not say."""
     path = folder / "thermal.json"
     try:
-        return ThermalConfig(**json.loads(path.read_text()))
+        return ThermalConfig(**parse_json(path.read_text()))
     except (OSError, ValueError) as error:
         raise EnvironmentFault(f"{path}: cannot read the thermalizer's configuration ({error})") from error
 

@@ -1,6 +1,5 @@
 """People from a Parquet file or a folder of them, read a block at a time: embeddings, and words where there are any."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -10,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from models.attributes import ATTRIBUTES
+from models.config import parse_json
 from models.errors import UserError
 from models.weights.bundle import Bundle
 from pipelines.plan.people.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, check_embedding, recogniser_of
-from pipelines.storage.errors import fault, remote
+from pipelines.storage.tables import explain_damage, open_table, require_columns
 from pipelines.storage.uri import Storage
 
 BLOCK = 1024
@@ -53,6 +52,8 @@ class GivenPeople:
         for column in ("identity_id", "embedding"):
             if column not in schema.names:
                 raise UserError(f"{uri} has no column {column!r}; it has {', '.join(schema.names)}.")
+        if not self.files:
+            raise UserError(f"{uri} holds no Parquet file (identities.source).")
         self.columns = [name for name in ("identity_id", "embedding", "attributes", "reason") if name in schema.names]
         if bundle:
             _check_recogniser(schema.metadata or {}, uri, bundle, parts)
@@ -78,22 +79,13 @@ class GivenPeople:
                 return
 
     def _files(self) -> tuple[list[str], pa.Schema]:
-        """Return the files and what columns they have."""
-        with self._explain_errors():
-            found = ds.dataset(self.storage.path(), filesystem=self.storage.arrow, format="parquet")
-            return list(found.files), found.schema
-
-    @contextlib.contextmanager
-    def _explain_errors(self) -> Iterator[None]:
-        """Raise what goes wrong in reading, inside the block, as one message."""
+        """Return the files and what columns they have. Raises a UserError where there is none, or one cannot be read."""
         try:
-            yield
+            with explain_damage(self.uri):
+                found = ds.dataset(self.storage.path(), filesystem=self.storage.arrow, format="parquet")
+                return [file.removeprefix(self.storage.path()).lstrip("/") for file in found.files], found.schema
         except FileNotFoundError:
             raise UserError(f"{self.uri} does not exist (identities.source).") from None
-        except (pa.ArrowInvalid, OSError) as error:
-            if remote(error):
-                raise fault(error, self.uri, "read") from error
-            raise UserError(f"{self.uri} is no readable Parquet file: {error}") from None
 
     def _check_people(self) -> bytes:
         """Return `DIGEST` bytes of each person. Raises a UserError where something is wrong with one, or with the number."""
@@ -123,9 +115,8 @@ class GivenPeople:
         """Yield the rows that are people, up to `count` of them, checked but for their names."""
         first = 0
         for name in self.files:
-            with self._explain_errors(), self.storage.arrow.open_input_file(name) as source:
-                # Pages as they are needed, and let go: a row group may hold all of a large file.
-                file = pq.ParquetFile(source, buffer_size=2**20, pre_buffer=False)
+            with open_table(self.storage, name) as file:
+                require_columns(file, self.columns, self.storage.path(name))
                 for batch in file.iter_batches(BLOCK, columns=self.columns):
                     found = self._take_people(batch, first)
                     if found.names:
@@ -202,7 +193,7 @@ def _check_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, pa
 def _parse_words(value: Any, name: str) -> dict[str, str]:
     """Return the words of `value`: JSON text, a struct as a dict or a map as pairs; what is null is not given."""
     try:
-        found = json.loads(value) if isinstance(value, str) and value else dict(value or {})
+        found = parse_json(value) if isinstance(value, str) and value else dict(value or {})
         words = {key: word for key, word in found.items() if word is not None}
         wrong = {key: word for key, word in words.items() if word not in ATTRIBUTES.get(key, ("", "", ()))[2]}
     except (ValueError, AttributeError, TypeError):

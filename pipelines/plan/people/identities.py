@@ -42,6 +42,7 @@ class Reference:
     """The distribution of a recogniser's embeddings: a PCA, and linear probes that read words off an embedding."""
 
     def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+        _check_tensors(tensors)
         self.tensors = tensors
         self.mean, self.components, self.scales = (tensors[key] for key in ("mean", "components", "scales"))
         self.probes = {
@@ -59,9 +60,10 @@ class Reference:
         tensors = kind.reference(options, fetch(part, bundle.folder))  # type: ignore[attr-defined]
         try:
             return None if tensors is None else cls(tensors)
-        except KeyError as error:
+        except ValueError as error:
             raise EnvironmentFault(
-                f"the reference distribution of bundle {bundle.name} has no tensor {error}."
+                f"the reference distribution of bundle {bundle.name} {error}. Fetch the bundle again, or fit it anew "
+                "(thermapair reference)."
             ) from None
 
     @classmethod
@@ -107,6 +109,26 @@ class Reference:
             name: ATTRIBUTES[name][2][int(np.argmax(weight @ embedding + bias))]
             for name, (weight, bias) in self.probes.items()
         }
+
+
+def _check_tensors(tensors: Mapping[str, np.ndarray]) -> None:
+    """Raise a ValueError that says which tensor of a reference distribution is missing or cannot be what it is called."""
+    # The distribution: as many scales as components.
+    count = len(tensors["components"]) if tensors.get("components", np.zeros(())).ndim else 0
+    shapes: dict[str, tuple[int, ...]] = {"mean": (SIZE,), "components": (count, SIZE), "scales": (count,)}
+    # Probes: a row of weights and a bias for each word.
+    for name, (_, _, words) in ATTRIBUTES.items():
+        if any(key.startswith(f"probe.{name}.") for key in tensors):
+            shapes |= {f"probe.{name}.weight": (len(words), SIZE), f"probe.{name}.bias": (len(words),)}
+    for key, shape in shapes.items():
+        if key not in tensors:
+            raise ValueError(f"has no tensor {key!r}")
+        if tensors[key].shape != shape:
+            raise ValueError(f"has the tensor {key!r} of shape {tensors[key].shape} instead of {shape}")
+        if tensors[key].dtype.kind != "f" or not np.isfinite(tensors[key]).all():
+            raise ValueError(f"has the tensor {key!r} with values that are no finite numbers")
+    if not count:
+        raise ValueError("has the tensor 'components' without a single one")
 
 
 def unit(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.job import Identities
@@ -216,3 +216,32 @@ def test_words_are_read_off_given_people_and_given_ones_win(bundle: Bundle, tmp_
     found = everyone(people_of(Identities(source=path), bundle, 0), 0, 4)
     assert all(set(person.estimated) == {"sex"} and not person.sampled for person in found)
     assert found[1].words["sex"] == "man"
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "words"),
+    [
+        ("mean", np.zeros(511, np.float32), r"'mean' of shape \(511,\) instead of \(512,\)"),
+        ("mean", np.full(512, np.nan, np.float32), "no finite numbers"),
+        ("components", np.zeros((0, 512), np.float32), "'scales' of shape"),
+        ("components", np.zeros((4, 513), np.float32), r"\(4, 513\) instead of \(4, 512\)"),
+        ("components", np.float32(1), "'components' of shape"),
+        ("scales", np.zeros(3, np.float32), r"\(3,\) instead of \(4,\)"),
+        ("scales", np.zeros(4, np.int64), "no finite numbers"),
+        ("probe.sex.weight", np.zeros((3, 512), np.float32), r"\(3, 512\) instead of \(2, 512\)"),
+        ("probe.age.bias", np.zeros(3, np.float32), "has no tensor 'probe.age.weight'"),
+    ],
+)
+def test_a_reference_of_wrong_shapes_is_named(name: str, tensor: np.ndarray, words: str) -> None:
+    whole = {"mean": np.zeros(512, np.float32), "components": np.eye(4, 512, dtype=np.float32),
+             "scales": np.ones(4, np.float32)}  # fmt: skip
+    Reference(whole)
+    with pytest.raises(ValueError, match=words):
+        Reference({**whole, name: np.asarray(tensor)})
+
+
+def test_a_bundle_whose_reference_cannot_be_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = load_bundle("starter")
+    monkeypatch.setattr("models.faces.settings.reference", lambda *_: {"mean": np.zeros(3, np.float32)})
+    with pytest.raises(EnvironmentFault, match=f"bundle {bundle.name} has the tensor 'mean' of shape"):
+        Reference.of(bundle)
