@@ -4,9 +4,8 @@ Points carry equal weights and the cost is the squared Euclidean distance. Both 
 theorem: the plan is held fixed and the cost is differentiated (Peyre and Cuturi 2019, Computational Optimal Transport,
 section 9.1).
 
-On a CPU `exact` is both the faster and the more exact. One thread, 512 x 512 patches of 8 x 8 values of rendered faces,
-processor time of a problem (`tests/benchmarks/wasserstein.py`): exact 37 ms; sinkhorn 237 ms, 0.6 % off (10 sweeps), 131 ms,
-2.3 % off (2 sweeps); geomloss 0.3.1 with T-FAKE's settings 72 ms, 13.5 % off, and 391 ms, 5.3 % off at scaling 0.9.
+On a CPU `exact` is both the faster and the more exact; how far off `sinkhorn` is depends on how far apart the clouds are
+(`tests/benchmarks/wasserstein.py`, whose figures stand in docs/train.md).
 """
 
 import math
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 TINY = 1e-30
-"""Kernel sums are kept above this: float32 must not divide by zero where a point has no partner within reach."""
+"""Kernel sums are kept above this: no division by zero where a point has no partner within reach."""
 
 
 def costs(x: Tensor, y: Tensor) -> Tensor:
@@ -38,7 +37,7 @@ def exact(x: Tensor, y: Tensor) -> Tensor:
 def _exact(x: Tensor, y: Tensor) -> Tensor:
     # The optimal plan, in double precision; then the cost along it, as a function of the points.
     with torch.no_grad():
-        plan = torch.from_numpy(ot.emd([], [], costs(x.double(), y.double()).cpu().numpy()))
+        plan = torch.from_numpy(ot.emd([], [], costs(x, y).cpu().numpy()))
     row, column = plan.nonzero(as_tuple=True)
     mass = plan[row, column].to(x)
     return (mass * (x[row.to(x.device)] - y[column.to(x.device)]).square().sum(-1)).sum()
@@ -52,18 +51,21 @@ def sinkhorn(x: Tensor, y: Tensor, *, blur: float = 1e-3, annealing: float = 0.5
     sweeps: Sinkhorn iterations of a level; twice as many at the last.
 
     More of either costs time and buys accuracy (`tests/benchmarks/wasserstein.py`); what is short of convergence reads
-    too low, as the value is that of the dual problem, without the debiasing of Sinkhorn divergences.
+    too low, as the value is that of the dual problem, without the debiasing of Sinkhorn divergences. Near sets suffer most:
+    the entropy and what annealing leaves are then a large share of a small value.
+
+    Computed in float64: potentials of far sets are millions of epsilons, of which float32 keeps too few digits for the plan.
     """
-    cost = costs(x, y)
+    cost = costs(x.double(), y.double())
     # Value and plan from the dual potentials; neither is differentiated.
     with torch.no_grad():
         epsilon = 2 * blur**2
         f, g = _potentials(cost.detach(), epsilon, annealing**2, sweeps)
-        count = cost.shape[-2] * cost.shape[-1]
-        plan = ((f[:, :, None] + g[:, None, :] - cost) / epsilon).exp_() / count
+        # Each point of x sends all of its mass, converged or not: else its gradient were too long or too short.
+        plan = torch.softmax((g[:, None, :] - cost) / epsilon, dim=2) / cost.shape[-2]
     # The value is the dual's; the gradient is that of the cost under the plan.
     transported = (plan * cost).sum(dim=(-1, -2))
-    return f.mean(-1) + g.mean(-1) + (transported - transported.detach())
+    return (f.mean(-1) + g.mean(-1) + (transported - transported.detach())).to(x.dtype)
 
 
 def _potentials(cost: Tensor, last: float, step: float, sweeps: int) -> tuple[Tensor, Tensor]:

@@ -89,6 +89,29 @@ def test_gradients_are_finite_differences(solver: Callable[[Tensor, Tensor], Ten
         assert x.grad[place].item() == pytest.approx(slope, rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.5, 3.0, 30.0])
+def test_sinkhorns_gradient_is_the_exact_plans_near_and_far(apart: float) -> None:
+    """In float32, too: epsilon is then a millionth of the costs and less, which its seven digits cannot hold."""
+    x, y = (side[:1] for side in clouds(48, 48, 16))
+    y = y - y.mean() + x.mean() + apart
+    gradients = []
+    for solver in (exact, lambda x, y: sinkhorn(x, y, sweeps=60)):
+        leaf = x.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(solver(leaf, y).sum(), leaf)[0])
+    assert gradients[1].dtype == x.dtype
+    assert (gradients[1].norm() / gradients[0].norm()).item() == pytest.approx(1, abs=2e-3)
+    # Also without the shift that all points share, which is most of a far set's gradient.
+    for sides in (gradients, [gradient - gradient.mean(dim=1, keepdim=True) for gradient in gradients]):
+        assert torch.cosine_similarity(*(side.flatten() for side in sides), dim=0) > 0.99
+
+
+def test_sinkhorn_moves_every_point_by_its_own_mass_before_it_has_converged() -> None:
+    x, y = (side[:1] for side in clouds(64, 64))
+    leaf = x.clone().requires_grad_()
+    gradient = torch.autograd.grad(sinkhorn(leaf, y + 1e3, sweeps=1).sum(), leaf)[0]
+    torch.testing.assert_close(gradient, torch.full_like(gradient, -2e3 / 64), rtol=2e-3, atol=0)
+
+
 @pytest.mark.gpu
 def test_both_run_on_a_gpu() -> None:
     x, y = clouds()
