@@ -132,7 +132,7 @@ class Bench:
         measures = {name: self._measure_thermalizer(folder, cell, name) for name in names}
         facts: dict[str, Any] = {"measures": _round(measures)}
         # The released code's patch term has no gradient: its weights must be those of the plain loss.
-        if cell.table == "controls" and thermal_row(*cell[:2]).fidelity == "code":
+        if cell.table == "controls" and thermal_row(*cell[:2]).defects:
             plain = self.thermalizer(Cell("loss", "supervised", cell.gap, cell.seed))
             facts["parameters_apart"] = thermal.parameters_apart(folder, plain)
         return facts

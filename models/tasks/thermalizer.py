@@ -3,10 +3,12 @@
 --set loss.patches=0.01 --set loss.prior=1        the paper's other two terms
 --set data.faces=URI                              pictures without temperature, which these two then see (its FAKE)
 --set data.thermal_unpaired=DIR                   frames of your own camera, the patch term's wanted distribution
+--set loss.fidelity=code                          the authors' released step: `RELEASED`, and the defects of its code
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ from models.seeds import generator, seed_of
 from models.tasks import Side, TrainConfig, absolute
 from models.temperature import Unit
 from models.thermal.baselines import Errors
-from models.thermal.losses import LossConfig, paired_error, patch_distance
+from models.thermal.losses import LossConfig, paired_error, patch_distance, stretch
 from models.thermal.prior import prior_celsius, temperature_prior
 from models.thermal.unet.network import (
     ThermalConfig,
@@ -60,6 +62,17 @@ class Sources(BaseModel):
     _absolute = field_validator("faces", "thermal_unpaired")(absolute)
 
 
+RELEASED: dict[str, Any] = {
+    "loss": {"mse": 1.0, "patches": 0.01, "prior": 1.0, "paired_scale": "minmax", "solver": "symmetric"},
+    "thermal": {"low": 20.0, "high": 40.0, "mask_background": True, "blur": 0.5},
+    "background": 1.0,
+    "batch": 64, "lr": 1e-3, "final_lr": 0.1, "warmup": 0, "weight_decay": 0.0, "betas": (0.9, 0.999), "clip": 0.0,
+    "ema": 0.0, "bf16": False,
+}  # fmt: skip
+"""What `loss.fidelity: code` sets where a configuration does not: the authors' training step, its optimizer included (they
+lower the rate to a tenth at once, after four of ten epochs). Network, steps and augmentation stay."""
+
+
 class Config(TrainConfig):
     steps: int = Field(900, gt=0)
     batch: int = Field(32, gt=0)
@@ -76,6 +89,21 @@ class Config(TrainConfig):
     loss: LossConfig = LossConfig()
     data: Sources = Sources()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_released(cls, values: Any) -> Any:
+        """Return `values` with those of `RELEASED` that they leave open, if they ask for the released code."""
+        if not isinstance(values, dict):
+            return values
+        given = {key: _stated(value) for key, value in values.items()}
+        loss = given.get("loss")
+        if not isinstance(loss, dict) or loss.get("fidelity") != "code":
+            return values
+        for key, value in RELEASED.items():
+            own = given.get(key, {} if isinstance(value, dict) else value)
+            given[key] = {**value, **own} if isinstance(value, dict) and isinstance(own, dict) else own
+        return given
+
     @model_validator(mode="after")
     def _check_terms(self) -> "Config":
         if self.data.thermal_unpaired and not self.loss.patches:
@@ -88,6 +116,11 @@ class Config(TrainConfig):
         if self.loss.reference and lacking:
             raise ValueError(f"loss.reference has no condition {', '.join(sorted(lacking))}")
         return self
+
+
+def _stated(value: Any) -> Any:
+    """Return a model as what was said of it, without defaults; anything else as it is."""
+    return {name: getattr(value, name) for name in value.model_fields_set} if isinstance(value, BaseModel) else value
 
 
 def build(config: Config) -> nn.Module:
@@ -140,11 +173,12 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     draws = RowDraws(batch["draw"])
     matrices, _ = draw_transforms(config.geometry, draws)
     pictures = relight(warp(to_unit_tensor(batch["visible"]), matrices), config.photometry, draws)
-    inputs = (pictures, *_targets(model, batch, matrices, config.background))
+    inputs = (pictures, *_targets(model, batch, matrices, config))
     pictures, target, weight, classes = (values.to(device_of(model)) for values in inputs)
 
     # First term: squared error of the pairs.
-    prediction = _predict_scaled(model, pictures, classes, batch["condition"])
+    whole = config.loss.repeats.pairs_whole
+    prediction = _predict_scaled(model, pictures, classes, batch["condition"], whole=whole)
     mse = paired_error(prediction, target, weight, config.loss) / weight.sum()
     clipped = clipped_share(prediction.detach(), classes != BACKGROUND)
     metrics = {"mse": mse.item(), "clipped": clipped.mean().item()}
@@ -157,6 +191,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
         real, keep = _frames(model, batch, target, (weight > 0) & (classes != BACKGROUND))
         if config.data.faces:
             pictures, classes = (values.to(device_of(model)) for values in _faces(batch, config))
+        if config.data.faces or whole:
             prediction = _predict_scaled(model, pictures, classes, batch["condition"])
         patches, prior = _unpaired_terms(batch, config, prediction, classes, real, keep, step)
         total = total + config.loss.patches * patches + config.loss.prior * prior
@@ -187,12 +222,21 @@ def _check_classes(classes: np.ndarray) -> None:
         )
 
 
-def _targets(model: Thermalizer, batch: Columns, matrices: Tensor, background: float) -> tuple[Tensor, Tensor, Tensor]:
+def _targets(model: Thermalizer, batch: Columns, matrices: Tensor, config: Config) -> tuple[Tensor, Tensor, Tensor]:
     """Return scaled temperature, pixel weights and classes, each [B, H, W], warped together without interpolation."""
     layers = [torch.from_numpy(np.asarray(batch[name], np.float32)) for name in ("thermal", "valid", "classes")]
     layers.append(torch.ones_like(layers[0]))
+    released = config.loss.paired_scale == "minmax" and config.loss.repeats.grey_as_temperature
+    if released:
+        # Stretched before and after it is moved; what comes in from outside is then the coldest, and counts.
+        measured = layers[1] > 0
+        layers[0] = torch.where(measured, stretch(layers[0].nan_to_num(), measured), 0.0)
     thermal, valid, classes, inside = warp(torch.stack(layers, dim=1), matrices, nearest=True).unbind(dim=1)
-    weight = (valid > 0).float() * inside * torch.where(classes == BACKGROUND, background, 1.0)
+    weight = torch.where(classes == BACKGROUND, config.background, 1.0)
+    if released:
+        lost = (valid <= 0) & (inside > 0)
+        return stretch(thermal, ~lost), torch.where(lost, 0.0, weight), classes.to(torch.uint8)
+    weight = (valid > 0).float() * inside * weight
     scaled = thermal / 255 if is_grey(batch) else model.to_scale(thermal.nan_to_num())
     return scaled, weight, classes.to(torch.uint8)
 
@@ -202,13 +246,18 @@ def is_grey(rows: Columns) -> bool:
     return bool(rows["thermal"].dtype == np.uint8)
 
 
-def _predict_scaled(model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np.ndarray) -> Tensor:
-    """Return what the networks of the rows' conditions predict on their scale, float32 [B, H, W] in [0, 1]."""
+def _predict_scaled(
+    model: Thermalizer, pictures: Tensor, classes: Tensor, condition: np.ndarray, *, whole: bool = False
+) -> Tensor:
+    """Return what the networks of the rows' conditions predict on their scale, float32 [B, H, W] in [0, 1].
+
+    whole: of pictures that are neither masked nor blurred.
+    """
     out = torch.zeros(classes.shape, device=classes.device)
     for name in model.networks:
         rows = torch.from_numpy(np.flatnonzero(condition == name)).to(classes.device)
         if len(rows):
-            out[rows] = model.predict_scaled(pictures[rows], classes[rows], name)
+            out[rows] = model.predict_scaled(pictures[rows], classes[rows], name, whole=whole)
     return out
 
 
@@ -249,7 +298,7 @@ def _unpaired_terms(
             patches = patches + share * distance
         if share and config.loss.prior:
             wanted = (prior_celsius(condition, config.loss.reference) - config.thermal.low) / span
-            background = config.loss.defects.background_in_prior
+            background = config.loss.repeats.background_in_prior
             prior = prior + share * temperature_prior(prediction[rows], classes[rows], wanted, background=background)
     return patches, prior
 

@@ -7,7 +7,7 @@ All terms are in squared values of the network's scale, where [0, 1] is 20 to 40
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from models.thermal import wasserstein
 
 
 class Defects(NamedTuple):
-    """What the authors' released training code does otherwise than the paper says."""
+    """What the authors' released training code does otherwise than the paper says, or than this loss."""
 
     patches_without_gradient: bool
     """Patches are cut where autograd is off, so that their term moves no weight."""
@@ -28,12 +28,28 @@ class Defects(NamedTuple):
     mask_interpolated: bool
     """Class ids are shrunk bilinearly, which makes pixels between two classes look like a third."""
     grey_as_temperature: bool
-    """Pictures stretched from their own minimum to their maximum are taken for 20 to 40 degrees Celsius."""
+    """Pictures stretched from their own minimum to their maximum are taken for 20 to 40 degrees Celsius, in all terms; what
+    augmentation moves in from outside is as cold as the coldest pixel, and counts."""
     background_in_prior: bool
     """The background is a region of the prior, at 20 degrees Celsius."""
+    pairs_whole: bool
+    """Pairs are shown with their background and without blur, though all other pictures are masked and blurred."""
+    zero_is_background: bool
+    """Of real pictures the pixels of exactly 0 are background, whatever a mask says."""
+    sizes_enlarged: bool
+    """Pictures smaller than a size are enlarged to it; where there are fewer patches than `count`, all are taken, once."""
 
 
-FIDELITY = {"paper": Defects(*[False] * 5), "code": Defects(*[True] * 5)}
+Defect = Literal[
+    "patches_without_gradient",
+    "person_masked",
+    "mask_interpolated",
+    "grey_as_temperature",
+    "background_in_prior",
+    "pairs_whole",
+    "zero_is_background",
+    "sizes_enlarged",
+]
 
 
 class LossConfig(BaseModel):
@@ -44,15 +60,17 @@ class LossConfig(BaseModel):
     mse: float = Field(1.0, ge=0, description="weight of the paired term")
     patches: float = Field(0.0, ge=0, description="weight of the patch term; the paper's is 0.01")
     prior: float = Field(0.0, ge=0, description="weight of the temperature prior; the paper's is 1")
-    fidelity: Literal["paper", "code"] = Field("paper", description="code: with the defects that `Defects` names")
+    fidelity: Literal["paper", "code"] = Field("paper", description="code: with all the defects that `Defects` names")
+    defects: tuple[Defect, ...] = Field((), description="single ones of the released code beside `fidelity: paper`")
     paired_scale: Literal["radiometric", "minmax", "affine"] = Field(
         "radiometric", description="what the pairs' values are: degrees, or grey levels of each picture's own scale"
     )
-    solver: Literal["auto", "exact", "sinkhorn"] = Field(
-        "auto", description="auto: on a CPU `exact`, which is both faster and exact there, else `sinkhorn`"
+    solver: Literal["auto", "exact", "sinkhorn", "symmetric"] = Field(
+        "auto",
+        description="auto: on a CPU `exact`, which is both faster and exact there, else `sinkhorn`. symmetric: as released",
     )
-    blur: float = Field(1e-3, gt=0, description="of `sinkhorn`: the smallest distance of patches that counts")
-    annealing: float = Field(0.5, gt=0, lt=1, description="of `sinkhorn`: factor of blur from level to level")
+    blur: float = Field(1e-3, gt=0, description="of the entropic solvers: the smallest distance of patches that counts")
+    annealing: float = Field(0.5, gt=0, lt=1, description="of the entropic solvers: factor of blur from level to level")
     sweeps: int = Field(10, gt=0, description="of `sinkhorn`: iterations of a level")
     sizes: tuple[int, ...] = Field((256, 128, 64, 32, 16), min_length=1, description="sides that patches are cut at")
     patch: int = Field(8, ge=2, description="side of a patch")
@@ -70,9 +88,9 @@ class LossConfig(BaseModel):
         return value
 
     @property
-    def defects(self) -> Defects:
+    def repeats(self) -> Defects:
         """Which of the released code's defects are repeated."""
-        return FIDELITY[self.fidelity]
+        return Defects(*(self.fidelity == "code" or name in self.defects for name in get_args(Defect)))
 
 
 def paired_error(prediction: Tensor, target: Tensor, weight: Tensor, config: LossConfig) -> Tensor:
@@ -86,7 +104,7 @@ def paired_error(prediction: Tensor, target: Tensor, weight: Tensor, config: Los
     """
     if config.paired_scale != "radiometric":
         target = stretch(target, weight > 0)
-        if not config.defects.grey_as_temperature:
+        if not config.repeats.grey_as_temperature:
             minmax = config.paired_scale == "minmax"
             prediction = stretch(prediction, weight > 0) if minmax else _fit_gain_and_offset(prediction, target, weight)
     return ((prediction - target) ** 2 * weight).sum()
@@ -129,24 +147,31 @@ def patch_distance(
         clouds = list(_clouds(prediction, classes, real, real_keep, config, generator))
         if not clouds:
             return prediction.new_zeros(())
-        ours, theirs = (torch.stack(side) for side in zip(*clouds, strict=True))
-        # All sizes are solved together.
-        solver = config.solver
-        if solver == "auto":
-            solver = "exact" if ours.device.type == "cpu" else "sinkhorn"
-        if solver == "exact":
-            squared = wasserstein.exact(ours, theirs)
-        else:
-            settings = {"blur": config.blur, "annealing": config.annealing, "sweeps": config.sweeps}
-            squared = wasserstein.sinkhorn(ours, theirs, **settings)  # type: ignore[arg-type]
-        return squared.mean() / config.patch**2
+        # Clouds of one size are solved together.
+        same = len({(len(ours), len(theirs)) for ours, theirs in clouds}) == 1
+        problems = [clouds] if same else [[pair] for pair in clouds]
+        squared = [_solve(some, config) for some in problems]
+        return torch.cat(squared).mean() / config.patch**2
+
+
+def _solve(clouds: list[tuple[Tensor, Tensor]], config: LossConfig) -> Tensor:
+    """Return W2^2 of each pair of clouds, all of one size, float [len(clouds)], by the solver that is asked for."""
+    ours, theirs = (torch.stack(side) for side in zip(*clouds, strict=True))
+    solver = config.solver
+    if solver == "auto":
+        solver = "exact" if ours.device.type == "cpu" else "sinkhorn"
+    if solver == "exact":
+        return wasserstein.exact(ours, theirs)
+    if solver == "symmetric":
+        return wasserstein.symmetric(ours, theirs, blur=config.blur, annealing=config.annealing)
+    return wasserstein.sinkhorn(ours, theirs, blur=config.blur, annealing=config.annealing, sweeps=config.sweeps)
 
 
 def _clouds(
     prediction: Tensor, classes: Tensor, real: Tensor, real_keep: Tensor, config: LossConfig, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the patches of both sides at every size, float [count, patch^2] each."""
-    defects = config.defects
+    defects = config.repeats
     if defects.patches_without_gradient:
         prediction = prediction.detach()
     keep = classes != BACKGROUND
@@ -154,14 +179,21 @@ def _clouds(
     # Grey pictures have no temperature: both sides are compared over their own range.
     if config.paired_scale != "radiometric" and not defects.grey_as_temperature:
         prediction, real = stretch(prediction, keep), stretch(real, real_keep)
+    largest = max(config.sizes) if defects.sizes_enlarged else min(prediction.shape[-2:])
+    once = defects.sizes_enlarged
     for size in config.sizes:
-        if not config.patch <= size <= min(prediction.shape[-2:]):
+        if not config.patch <= size <= largest:
             continue
+        # Real pictures draw first, as in the released code, whose draws are then these.
+        if defects.zero_is_background:
+            shrunk = shrink(real, torch.ones_like(real_keep), size)[0]
+            theirs = cut(shrunk, shrunk != 0, config.patch, config.count, generator, once=once)
         small, person = shrink(prediction, visible, size)
         if defects.mask_interpolated or defects.person_masked:
             person = _released_mask(classes, size, defects)
-        ours = cut(small, person, config.patch, config.count, generator)
-        theirs = cut(*shrink(real, real_keep, size), config.patch, config.count, generator)
+        ours = cut(small, person, config.patch, config.count, generator, once=once)
+        if not defects.zero_is_background:
+            theirs = cut(*shrink(real, real_keep, size), config.patch, config.count, generator, once=once)
         if ours is not None and theirs is not None:
             yield ours, theirs
 
@@ -195,17 +227,19 @@ def _smaller(values: Tensor, size: int) -> tuple[int, int]:
     return round(height * size / min(height, width)), round(width * size / min(height, width))
 
 
-def cut(values: Tensor, keep: Tensor, patch: int, count: int, generator: torch.Generator) -> Tensor | None:
+def cut(
+    values: Tensor, keep: Tensor, patch: int, count: int, generator: torch.Generator, *, once: bool = False
+) -> Tensor | None:
     """Return `count` random patches (each at most once, if there are so many) of pictures [B, h, w] that show a kept pixel.
 
-    Float [count, patch^2], other pixels zero; None when nothing is kept.
+    Float [count, patch^2], other pixels zero; None when nothing is kept. once: where there are fewer, these alone.
     """
     # Every position whose window holds a kept pixel, in random order, repeated where there are too few.
     showing = F.max_pool2d(keep[:, None].float(), patch, stride=1)[:, 0].nonzero().cpu()  # [P, 3]: picture, row, column
     if not len(showing):
         return None
     order = torch.randperm(len(showing), generator=generator)
-    chosen = showing[order.repeat(-(-count // len(showing)))[:count]]
+    chosen = showing[order.repeat(1 if once else -(-count // len(showing)))[:count]]
     # Cut all patches at once, by the flat index of each of their pixels.
     height, width = values.shape[-2:]
     corner = (chosen[:, 0] * height + chosen[:, 1]) * width + chosen[:, 2]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from models.evaluation.tfake.recipe import SELECTION_SEED, Recipe
+from models.thermal.losses import Defect
 
 TABLES = ("baselines", "weight", "loss", "gap", "landmarks", "controls", "minmax", "reached")
 """In the order in which a seed's cells are run."""
@@ -21,7 +22,7 @@ class ThermalRow:
     pairs: Literal["radiometric", "affine"] = "radiometric"
     reference: Literal["paper", "warmer", "permuted"] = "paper"
     target: Literal["field", "mirrored"] = "field"
-    fidelity: Literal["paper", "code"] = "paper"
+    defects: tuple[Defect, ...] = ()
 
 
 LOSSES = {
@@ -35,7 +36,9 @@ CONTROLS = {
     "prior +2 degC": ThermalRow(patches=True, prior=True, reference="warmer"),
     "prior permuted": ThermalRow(patches=True, prior=True, reference="permuted"),
     "patches mirrored": ThermalRow(patches=True, prior=True, target="mirrored"),
-    "released code, patches": ThermalRow(patches=True, fidelity="code"),
+    "released code, patches": ThermalRow(
+        patches=True, defects=("patches_without_gradient", "person_masked", "mask_interpolated")
+    ),
 }
 GAP_ROWS = ("supervised", "full")
 

@@ -196,7 +196,7 @@ def effects_over_statistics(ledger: Lines) -> list[Table]:
     """Return what the terms' gradients take away beside the batch statistics: the released code's patch term moves these
     alone, for its networks see `fake` as those of every other row but `supervised` do.
     """
-    (code,) = [row for row, entry in CONTROLS.items() if entry.fidelity == "code"]
+    (code,) = [row for row, entry in CONTROLS.items() if entry.defects]
     entries = []
     for row in list(LOSSES)[1:]:
         for domain in TEST_POOLS:
@@ -223,7 +223,7 @@ def controls_table(ledger: Lines) -> list[Table]:
     """Return what each control costs: its error minus the full loss's; `parameters_apart` of the released code's patch term."""
     entries = []
     for row in CONTROLS:
-        against = ("loss", "supervised" if CONTROLS[row].fidelity == "code" else "full", 1.0)
+        against = ("loss", "supervised" if CONTROLS[row].defects else "full", 1.0)
         for domain in OUTSIDE:
             for entry in _gains(ledger, ("controls", row, 1.0), against, domain, row):
                 apart = [k["parameters_apart"] for k in ledger.of("controls", row) if "parameters_apart" in k]

@@ -49,7 +49,7 @@ def train_row(
             patches=weight if row.patches else 0.0,
             prior=recipe.prior if row.prior else 0.0,
             paired_scale=row.pairs,
-            fidelity=row.fidelity,
+            defects=row.defects,
             reference=wrong_prior(row.reference),
         ),
         data=thermalizer.Sources(

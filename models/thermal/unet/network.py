@@ -47,11 +47,14 @@ class Thermalizer(nn.Module):
         self.config = config
         self.networks = nn.ModuleDict(networks)
 
-    def predict_scaled(self, pictures: Tensor, classes: Tensor, condition: str) -> Tensor:
-        """Return the network's output in [0, 1], float32 [B, H, W]. classes: uint8 [B, H, W]."""
-        if self.config.mask_background:
+    def predict_scaled(self, pictures: Tensor, classes: Tensor, condition: str, *, whole: bool = False) -> Tensor:
+        """Return the network's output in [0, 1], float32 [B, H, W]. classes: uint8 [B, H, W].
+
+        whole: the pictures as they are, neither masked nor blurred.
+        """
+        if self.config.mask_background and not whole:
             pictures = pictures * (classes != BACKGROUND)[:, None]
-        if self.config.blur:
+        if self.config.blur and not whole:
             pictures = blur(pictures, self.config.blur)
         return self.networks[condition](pictures.contiguous(memory_format=torch.channels_last))[:, 0].float()
 

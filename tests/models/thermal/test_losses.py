@@ -149,30 +149,34 @@ def test_the_patch_term_moves_the_person_in_the_paper_and_nothing_in_the_code() 
 
 
 @pytest.mark.parametrize("defect", losses.Defects._fields)
-def test_every_defect_can_be_told_from_the_paper(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_defect_can_be_told_from_the_paper(defect: str) -> None:
     """Each named defect alone changes what it is said to change; `paper` has none and `code` has all."""
-    assert not any(losses.FIDELITY["paper"]) and all(losses.FIDELITY["code"])
-    only = losses.FIDELITY["paper"]._replace(**{defect: True})
-    monkeypatch.setitem(losses.FIDELITY, "code", only)
+    assert not any(LossConfig().repeats) and all(LossConfig(fidelity="code").repeats)
+    assert getattr(LossConfig(defects=(defect,)).repeats, defect) and sum(LossConfig(defects=(defect,)).repeats) == 1
     real, classes = pictures(seed=2)
     classes[:, 10:14, 10:14] = 13
     found = pictures(seed=1)[0].requires_grad_()
 
-    def everything(fidelity: str) -> tuple[float, ...]:
-        config = FULL.model_copy(update={"fidelity": fidelity, "paired_scale": "minmax"})
+    real[:, :4] = 0.0
+
+    def everything(*defects: str) -> tuple[float, ...]:
+        config = FULL.model_copy(update={"defects": defects, "paired_scale": "minmax", "sizes": (48, 32, 16)})
         distance = patch_distance(found, classes, real, classes != 0, config, new_generator())
         pairs = paired_error(found, real, torch.ones_like(found), config)
         wanted = torch.full((19,), 0.5)
-        rest = prior.temperature_prior(found, classes, wanted, background=config.defects.background_in_prior)
+        rest = prior.temperature_prior(found, classes, wanted, background=config.repeats.background_in_prior)
         return distance.item(), float(distance.requires_grad), pairs.item(), rest.item()
 
-    differs = [a != b for a, b in zip(everything("paper"), everything("code"), strict=True)]
+    differs = [a != b for a, b in zip(everything(), everything(defect), strict=True)]
     expected = {
         "patches_without_gradient": [False, True, False, False],
         "person_masked": [True, False, False, False],
         "mask_interpolated": [True, False, False, False],
         "grey_as_temperature": [True, False, True, False],
         "background_in_prior": [False, False, False, True],
+        "pairs_whole": [False, False, False, False],  # which pictures a network is shown
+        "zero_is_background": [True, False, False, False],
+        "sizes_enlarged": [True, False, False, False],
     }
     assert differs == expected[defect]
 
@@ -205,12 +209,13 @@ def gradient(settings: thermalizer.Config, rows: dict[str, np.ndarray]) -> tuple
 
 def test_the_released_code_trains_on_the_other_two_terms_alone() -> None:
     """Its patch term changes the logged value and no weight: with it, gradients are the same bytes as without."""
-    with_patches = {"patches": 5.0, "prior": 1.0, "fidelity": "code", "sizes": (32, 16), "count": 64}
+    all_defects = {"defects": losses.Defects._fields, "paired_scale": "radiometric"}
+    with_patches = {"patches": 5.0, "prior": 1.0, **all_defects, "sizes": (32, 16), "count": 64}
     one, metrics = gradient(config(loss=with_patches), batch())
     other, _ = gradient(config(loss={**with_patches, "patches": 0.0}), batch())
     assert metrics["patches"] > 0
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    paper, _ = gradient(config(loss={**with_patches, "fidelity": "paper"}), batch())
+    paper, _ = gradient(config(loss={**with_patches, "defects": ()}), batch())
     assert not all(torch.equal(a, b) for a, b in zip(paper, other, strict=True))
 
 
