@@ -94,7 +94,8 @@ class Lease:
             return numbers[-1], None
 
     def _alive(self, holder: dict[str, Any]) -> bool:
-        if holder["host"] == _host():  # a busy machine may be late with its heartbeat, a process is there or not
+        # A busy machine may be late with its heartbeat, a process is there or not; without /proc nobody knows of it.
+        if holder["host"] == _host() and holder["born"]:
             return _running(holder["pid"], holder["born"])
         return time.time() - holder["seen"] < self.expiry
 

@@ -20,6 +20,7 @@ from models.unet import UNetConfig
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import seal
 from pipelines import inspect, thermalize
+from pipelines.config import thermalize as config
 from pipelines.config.request import load_thermalize
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
@@ -198,6 +199,25 @@ def test_t_fakes_layout_holds_its_scale(planned: Callable[..., ThermalizePlan], 
             wanted = np.clip(found[f"{name}.png", condition], 20, 40)
             np.testing.assert_allclose(20 + 20 * (values / 65535.0), wanted, atol=0.001)
     assert tfake_values(np.array([10.0, 20, 30, 40, 50, np.nan])).tolist() == [0, 0, 32768, 65535, 65535, 0]
+
+
+def test_a_partition_keeps_to_what_its_columns_may_take(
+    planned: Callable[..., ThermalizePlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four bytes of a pixel for the picture and its classes, two for each layer; at least one picture."""
+    for share, rows in ((3 * 8 * SIZE**2, 3), (1, 1), (2**30, 64)):
+        monkeypatch.setattr(config, "PARTITION_BYTES", share)
+        assert planned(f"out-{rows}").recipe.partition == rows
+
+
+def test_a_limit_is_of_all_pictures_and_may_be_raised(planned: Callable[..., ThermalizePlan]) -> None:
+    sizes = []
+    for limit in (3, 5, None):
+        plan = planned(limit=limit, partition_samples=2)
+        sizes.append([plan.rows(k) for k in range(plan.partitions)])
+    assert sizes == [[2, 1], [2, 1, 2], [2, 1, 2, 2, 2]]
+    with pytest.raises(UserError, match="is planned for 9 pictures, and 8 are asked for: a run can grow, not shrink"):
+        planned(limit=8, partition_samples=2)
 
 
 def test_repeating_writes_the_same_bytes(planned: Callable[..., ThermalizePlan], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from ray.serve.schema import ServeDeploySchema
 from cluster import cli
 from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
+from pipelines.config.profile import Limits
 from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
 from serve.api import create_app
@@ -28,6 +29,7 @@ from serve.http import codecs, examples, problems, schemas
 from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, choose_media
 from serve.http.middleware import KEY_VARIABLE, is_loopback
 from serve.http.problems import ProblemError
+from serve.pairs_request import check_limit
 from serve.service import Service
 from tests.pipelines.pictures.test_open import png as hostile_png
 from tests.serve.conftest import SETTINGS
@@ -304,8 +306,46 @@ class TestAccept:
         problem(client.post("/v1/pairs", json={"views": 2}, headers={"accept": "image/png"}), 406, "not-acceptable")
         problem(client.get("/v1/pairs"), 405, "method")
 
+    @pytest.mark.parametrize("form", ["image/png", "image/png; unit=centikelvin"])
+    def test_one_picture_is_of_one_condition(self, client: TestClient, form: str) -> None:
+        """Two conditions are two thermal pictures: the first alone would be taken for both."""
+        two = {"pictures": [png(8, 8)], "conditions": ["warm", "cold"]}
+        found = problem(client.post("/v1/thermalize", json=two, headers={"accept": form}), 406, "not-acceptable")
+        assert found.detail == f"{form} holds one picture, this makes 2"
+        if form != "image/png":  # of a pair that is the visible picture, the same in every condition
+            body = {"conditions": ["warm", "cold"]}
+            problem(client.post("/v1/pairs", json=body, headers={"accept": form}), 406, "not-acceptable")
+
 
 class TestCodecs:
+    @pytest.mark.parametrize("letter", ["*", "-", "_", "%", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\0", "="])
+    def test_letters_that_are_not_of_base64_are_refused(self, letter: str) -> None:
+        """They are not passed over: what is left may be another picture."""
+        text = base64.b64encode(b"some bytes of a picture").decode()
+        assert codecs.from_base64(text, 0) == codecs.from_base64(f"data:image/png;base64,{text}", 0)
+        with pytest.raises(ProblemError, match="picture 3: not base64"):
+            codecs.from_base64(f"{text[:8]}{letter}{text[8:]}", 3)
+
+    def test_limits_are_what_is_taken_at_most(self) -> None:
+        check_limit("views", 4, 4)
+        with pytest.raises(ProblemError, match="views is 5, at most 4 are taken"):
+            check_limit("views", 5, 4)
+        assert codecs.max_pixels(Limits(megapixels=1.5)) == 1_500_000
+
+    def test_values_of_any_kind_become_json(self) -> None:
+        answer = codecs.json_response(
+            {"a": (1, np.float32(2.5), [np.bool_(True)]), "b": {"c": np.array([[1, 2]])}, "d": None, "e": float("nan")}
+        )
+        assert json.loads(answer.body) == {"a": [1, 2.5, [True]], "b": {"c": [[1, 2]]}, "d": None, "e": None}
+        assert answer.headers["content-type"] == "application/json"
+
+    def test_false_colours_span_a_degree_at_least_and_leave_out_what_has_no_reading(self) -> None:
+        counts = np.full((4, 4), 30_315, np.uint16)
+        counts[0, 0], counts[1, 1] = 0, 30_355
+        answer = codecs.false_colour_response(counts)
+        assert (answer.headers["x-colours-from"], answer.headers["x-colours-to"]) == ("30.00 degC", "31.00 degC")
+        assert answer.headers["content-type"] == "image/png"
+
     def test_centikelvin_and_npy_come_back(self) -> None:
         counts = np.array([[30_815, 27_315], [0, 65_535]], np.uint16)
         answer = codecs.centikelvin_response(counts)

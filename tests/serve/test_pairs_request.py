@@ -113,6 +113,15 @@ def test_of_a_person_who_exists_no_looks_are_drawn(null: Service) -> None:
     assert set(IDENTITY) <= set(words)
 
 
+def test_every_embedding_is_a_person_of_its_own(null: Service) -> None:
+    one, other = [1.0] * 512, [2.0] * 511 + [1.0]
+    people = [rows.person_of(PairsRequest(), vector, null.reference) for vector in (one, other, one)]
+    assert people[0].id == people[2].id != people[1].id
+    ids = [rows.sample_table(*asked(null), person)["sample_id"][0].as_py() for person in people]
+    assert ids[0] == ids[2] != ids[1]
+    assert rows.person_of(PairsRequest(identity_id="me"), one, null.reference).id == "me"
+
+
 def test_a_given_caption_says_its_attributes(quiet: Service) -> None:
     said = {"sex": "man", "age": "young", "glasses": "opaque"}
     found = attributes(quiet, seed=7, views=2, caption="A young man with sunglasses.")

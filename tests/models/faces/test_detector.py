@@ -10,7 +10,7 @@ import torch
 from models.augment.canvas import compose
 from models.card import Card
 from models.faces.scrfd import SCRFD, anchors
-from models.faces.scrfd_loss import assign, giou
+from models.faces.scrfd_loss import assign, detection_loss, giou
 from models.tasks import detector
 
 BOX = np.array([30, 25, 95, 105], np.float32)
@@ -51,6 +51,21 @@ def test_giou_of_apart_boxes_is_negative() -> None:
     overlap, generalized = giou(a, b)
     assert overlap.tolist() == pytest.approx([1.0, 0.0])
     assert generalized.tolist() == pytest.approx([1.0, -1 / 3])
+
+
+def test_a_face_whose_box_is_still_wrong_is_to_score_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A threshold of one half means a face from the start, also where the boxes hardly overlap."""
+    network = SCRFD()
+    box = torch.tensor([[[32.0, 32, 96, 96]]])
+    face, _ = assign(box, torch.ones(1, 1, dtype=torch.bool), 128, 128)
+    count = face.shape[1]
+    scores = torch.where(face >= 0, 0.0, -30.0)[..., None]  # of the face's anchors a half, of all others nothing
+    boxes = torch.full((1, count, 4), 0.01)
+    monkeypatch.setattr(network, "logits", lambda pictures: ([scores], [boxes], [torch.zeros(1, count, 10)]))
+    points = torch.zeros(1, 1, 5, 2)
+    total, parts = detection_loss(network, torch.zeros(1, 3, 128, 128), box, points, torch.ones(1, 1, dtype=torch.bool))
+    assert parts["iou"] < 0.01 and parts["score"] == pytest.approx(0, abs=1e-6)
+    assert torch.isfinite(total)
 
 
 def test_canvas_faces_are_where_it_says() -> None:

@@ -136,6 +136,28 @@ def test_verification_equals_brute_force() -> None:
     assert result.low < result.tar < result.high
 
 
+def test_the_interval_is_of_people_drawn_with_replacement() -> None:
+    """Round by round as it is written: a pair is there as often as both its people were drawn."""
+    rng, draws = np.random.default_rng(1), np.random.default_rng(0)
+    people = np.repeat(np.arange(8), 3)
+    unit = rng.normal(size=(8, 6))[people] + rng.normal(size=(24, 6)) * 0.8
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    rates = []
+    for _ in range(30):
+        often = np.bincount(draws.integers(0, 8, 8), minlength=8)
+        genuine, impostor = list[float](), list[float]()
+        for i in range(24):
+            for j in range(i + 1, 24):
+                same = people[i] == people[j]
+                pairs = genuine if same else impostor
+                pairs += [float(unit[i] @ unit[j])] * int(often[people[i]] * (1 if same else often[people[j]]))
+        limit = sorted(impostor, reverse=True)[int(0.05 * len(impostor))]
+        rates.append(np.mean(np.array(genuine) > limit + 1e-9))
+    result = verification(unit, people, 0.05, rounds=30)
+    np.testing.assert_allclose((result.low, result.high), np.percentile(rates, [2.5, 97.5]), atol=1e-6)
+    assert result.low < result.high
+
+
 def test_threshold_is_not_passed_by_more_than_its_share() -> None:
     values = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
     assert threshold_at(values, 0.2) == 0.4

@@ -41,6 +41,11 @@ def test_probes_are_measured_on_people_they_have_not_seen() -> None:
     shuffled = np.random.default_rng(2).permutation(400).repeat(4) % 2
     _, chance = fit(embeddings, identity, {"side": np.array(["left", "right"])[shuffled]}, {"side": ("left", "right")})
     assert chance["side_accuracy"] < 0.65
+    # Words that a probe can learn by heart, one at random for each picture: people whom it knows would all be read.
+    few, who = embeddings[:200], identity[:200]
+    by_heart = np.array(["left", "right"])[np.random.default_rng(4).integers(0, 2, 200)]
+    _, chance = fit(few, who, {"side": by_heart}, {"side": ("left", "right")})
+    assert chance["side_accuracy"] < 0.8
 
 
 def test_measures_are_read_and_measured_on_people_that_took_no_part(tmp_path: Path) -> None:

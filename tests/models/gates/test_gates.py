@@ -25,16 +25,49 @@ def test_a_good_sample_passes() -> None:
         ({"faces": 0.0}, "no face"),
         ({"faces": 2.0}, "several faces: 2"),
         ({"detection": 0.1}, "detection"),
+        ({"detection": float("nan")}, "detection"),
         ({"identity": 0.1}, "identity"),
         ({"identity": float("nan")}, "identity"),
-        ({"face_area": 0.9}, "face area"),
+        ({"face_area": 0.9}, "face area out of range: 0.90, 0.08 to 0.75 wanted"),
+        ({"face_area": 0.01}, "face area out of range: 0.01"),
+        ({"face_area": float("nan")}, "face area"),
         ({"celsius_warm": 55.0}, "in warm out of range: 55.0 degC"),
         ({"celsius_warm": float("nan")}, "temperature in warm"),
-        ({"clipped_warm": 0.5}, "clipped in warm"),
+        ({"celsius_warm": 5.0}, "in warm out of range: 5.0 degC, 15.0 to 40.0 wanted"),
+        ({"clipped_warm": 0.5}, "clipped in warm: 50%, at most 5% wanted"),
+        ({"clipped_warm": float("nan")}, "clipped in warm"),
     ],
 )
 def test_each_gate_closes(change: dict[str, float], word: str) -> None:
     assert word in reject_reason({**GOOD, **change}, Gates())
+
+
+@pytest.mark.parametrize(
+    "at_the_limit",
+    [
+        {"faces": 1.0, "detection": 0.5, "identity": 0.35},
+        {"face_area": 0.08},
+        {"face_area": 0.75},
+        {"celsius_warm": 15.0},
+        {"celsius_warm": 40.0},
+        {"clipped_warm": 0.05},
+    ],
+)
+def test_what_is_just_at_a_limit_passes(at_the_limit: dict[str, float]) -> None:
+    assert reject_reason({**GOOD, **at_the_limit}, Gates()) == ""
+
+
+def test_a_gate_may_be_opened_and_closed_altogether() -> None:
+    """Every number that a limit can have is a limit, and no other is taken."""
+    open_ = Gates(attempts=1, identity=-1, detection=0, faces=99, face_area=(0, 1), celsius=(-50, 90), clipped=1)
+    assert reject_reason({**GOOD, "identity": -1, "detection": 0, "clipped_warm": 1.0, "faces": 9}, open_) == ""
+    closed = Gates(identity=1, detection=1, clipped=0)
+    assert reject_reason({**GOOD, "identity": 1, "detection": 1}, closed) == ""
+    for wrong in ({"attempts": 0}, {"identity": -1.1}, {"identity": 1.1}, {"detection": -0.1}, {"detection": 1.1},
+                  {"faces": 0}, {"clipped": -0.1}, {"clipped": 1.1}):  # fmt: skip
+        with pytest.raises(ValueError, match="Input should be"):
+            Gates.model_validate(wrong)
+    assert Gates().attempts == 3
 
 
 def test_reasons_are_counted_by_their_kind_in_whole_words() -> None:

@@ -129,6 +129,13 @@ def test_several_faces_are_found_once_each_and_nothing_in_an_empty_frame() -> No
     assert detector.find(disc_frame([])) == []
 
 
+def test_in_bfloat16_every_face_is_found() -> None:
+    places = [(28, 34, 13), (78, 40, 16)]
+    detector = Detector(Bright(SMALL), threshold=2e-3, search=Search(stride=30), dtype="bfloat16")
+    centres = sorted(face.points.mean(axis=0).tolist() for face in detector.find(disc_frame(places, 76, 108)))
+    np.testing.assert_allclose(centres, [place[:2] for place in places], atol=2)
+
+
 def test_enlarged_levels_find_faces_smaller_than_the_window() -> None:
     image = disc_frame([(20, 22, 7)], 40, 44)
     coarse = Detector(Bright(SMALL), threshold=2e-3, search=Search(stride=25)).best(image)

@@ -14,6 +14,7 @@ from models.landmarks.network import (
     Landmarker,
     LandmarkerConfig,
     activate,
+    channels,
     fold_batch_norms,
     load_landmarker,
     new_landmarker,
@@ -43,6 +44,25 @@ def test_default_has_the_published_parameters_and_keys(standard: int, parameters
     assert {name: tuple(state[name].shape) for name in shapes} == shapes
     strides = [m.stride[0] for m in Landmarker(LandmarkerConfig()).modules() if isinstance(m, nn.Conv2d)]
     assert torch.tensor(strides).prod() == 32
+
+
+@pytest.mark.parametrize(
+    ("base", "width", "expected"),
+    [
+        (32, 1.0, 32),
+        (16, 0.25, 8),
+        (24, 0.75, 24),
+        (24, 0.8, 24),
+        (32, 0.35, 16),
+        (96, 0.35, 32),
+        (64, 0.3, 24),
+        (8, 0.5, 8),
+    ],
+)
+def test_widths_are_multiples_of_eight_and_never_under_nine_tenths(base: int, width: float, expected: int) -> None:
+    """11.2 would be rounded to 8, which is 71 % of it."""
+    assert channels(base, width) == expected
+    assert expected % 8 == 0 and expected >= 0.9 * base * width
 
 
 def test_head_is_landmark_major_leaky_and_float32_under_autocast() -> None:

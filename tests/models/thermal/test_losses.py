@@ -101,6 +101,64 @@ def test_patches_come_from_where_the_person_is() -> None:
     assert cut(values, classes > 30, 8, 4, new_generator()) is None
 
 
+def test_patches_are_drawn_without_replacement_until_there_are_no_others() -> None:
+    values = torch.arange(2 * 12 * 12, dtype=torch.float32).view(2, 12, 12)
+    keep = torch.ones_like(values, dtype=torch.bool)
+    corners = [cut(values, keep, 8, count, new_generator())[:, 0].tolist() for count in (50, 30, 120)]  # type: ignore[index]
+    assert len(set(corners[0])) == 50 and len(set(corners[1])) == 30  # there are 2 x 5 x 5 places
+    assert sorted(corners[0]) == [
+        k * 144 + row * 12 + column for k in (0, 1) for row in range(5) for column in range(5)
+    ]
+    assert set(corners[2]) == set(corners[0]) and max(corners[2].count(one) for one in corners[0]) == 3
+    assert corners[0] != sorted(corners[0])  # in random order
+    other = torch.Generator().manual_seed(6)
+    assert cut(values, keep, 8, 50, other)[:, 0].tolist() != corners[0]  # type: ignore[index]
+
+
+def test_a_patch_shows_a_kept_pixel_and_no_other() -> None:
+    values = torch.arange(1.0, 145).view(1, 12, 12)
+    keep = torch.zeros_like(values, dtype=torch.bool)
+    keep[0, 0, 0] = keep[0, 11, 11] = True
+    found = cut(values, keep, 8, 2, new_generator())
+    assert found is not None
+    assert sorted(found.sum(dim=1).tolist()) == [1.0, 144.0]
+    assert found[found[:, 0] > 0][0, 0] == 1 and found[found[:, 63] > 0][0, 63] == 144
+
+
+def test_a_stretch_goes_from_end_to_end_of_what_counts() -> None:
+    """Neither a cold background nor a hot one sets an end of it; a picture in which nothing counts stays as it is."""
+    values = torch.tensor([[[-5.0, 2.0], [4.0, 3.0]], [[9.0, 2.0], [6.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]]])
+    keep = torch.tensor([[[False, True], [True, True]], [[False, True], [True, True]], [[False] * 2] * 2])
+    found = losses.stretch(values, keep)
+    torch.testing.assert_close(found[0], torch.tensor([[-3.5, 0.0], [1.0, 0.5]]))
+    torch.testing.assert_close(found[1], torch.tensor([[1.75, 0.0], [1.0, 0.5]]))
+    torch.testing.assert_close(found[2], values[2])
+    flat = torch.full((1, 2, 2), 3.0)
+    assert torch.equal(losses.stretch(flat, flat > 0), torch.zeros_like(flat))
+
+
+def test_pairs_count_where_they_have_a_weight_and_as_much() -> None:
+    values, target = torch.tensor([[[0.2, 0.4], [0.6, 5.0]]]), torch.tensor([[[0.1, 0.1], [0.1, 0.1]]])
+    weight = torch.tensor([[[1.0, 2.0], [0.5, 0.0]]])
+    assert paired_error(values, target, weight, LossConfig()).item() == pytest.approx(0.01 + 2 * 0.09 + 0.5 * 0.25)
+    # Of grey pairs the pixels without weight set no end of the scale, either.
+    grey = torch.tensor([[[30.0, 60.0], [90.0, -7.0]]])
+    assert paired_error(values, grey, weight, LossConfig(paired_scale="minmax")).item() == pytest.approx(0, abs=1e-6)
+    assert paired_error(values, grey, weight, LossConfig(paired_scale="affine")).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_gain_and_offset_are_the_best_that_do_not_turn_the_picture_round() -> None:
+    values, target = (torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(k)) for k in (1, 2))
+    target = target + torch.stack([values[0], -3 * values[1]])  # in the second picture the best gain would be negative
+    weight = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(3))
+    found = losses._fit_gain_and_offset(values, target, weight)
+    x, y, w = (one[0].flatten().double().numpy() for one in (values, target, weight))
+    gain, offset = np.polyfit(x, y, 1, w=np.sqrt(w))
+    np.testing.assert_allclose(found[0].flatten(), gain * x + offset, atol=1e-5)
+    mean = float((target[1] * weight[1]).sum() / weight[1].sum())
+    torch.testing.assert_close(found[1], torch.full((6, 6), mean))
+
+
 def test_shrinking_does_not_mix_person_and_background() -> None:
     _, classes = pictures()
     painted = torch.where(classes != 0, 0.7, -50.0)

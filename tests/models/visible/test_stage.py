@@ -15,6 +15,7 @@ from models.errors import EnvironmentFault
 from models.visible.autoencoder import COLOURS, LIGHTNESS, MEAN, SPREAD, decode, encode, new_vae, save_autoencoder
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
+from models.visible.sd import stage as sd_stage
 from models.visible.sd.settings import Options, Settings, columns
 from models.visible.sd.stage import Stage
 from models.visible.tokenizer import corpus, new_tokenizer
@@ -148,6 +149,20 @@ def test_steps_guidance_and_size_are_the_calls(stage):
         assert not np.array_equal(stage(batch, other, 2)["visible"], first)
     assert stage(batch, Settings(steps=1, size=64), 2)["visible"].shape == (2, 64, 64, 3)
     assert np.array_equal(stage(batch, THREE, 2)["visible"], first)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 3.5])
+def test_the_guidance_that_is_asked_for_is_the_samplers(stage, guidance, monkeypatch):
+    asked = {}
+
+    def noting(unet, scheduler, noise, *conditions, **how):
+        asked.update(how)
+        return noise
+
+    monkeypatch.setattr(sd_stage, "sample", noting)
+    monkeypatch.setattr(stage, "_heads", lambda *_: None)  # which takes long
+    stage(rows(1), Settings(steps=7, guidance=guidance), 1)
+    assert asked == {"steps": 7, "guidance_scale": guidance}
 
 
 def test_the_published_layout_runs_in_the_same_class(published):

@@ -10,11 +10,12 @@ from onnx import TensorProto, helper, save_model
 
 from models.attributes import ATTRIBUTES
 from models.card import Card
+from models.classes import CLASSES
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.tasks import vae, visible
 from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
-from models.visible.cache import embeddings_of_others
+from models.visible.cache import embeddings_of_others, face_weight
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig, new_scheduler, training_schedule
 from models.visible.sd.settings import Options, Settings
@@ -123,6 +124,13 @@ def test_an_identity_comes_from_the_other_pictures():
     np.testing.assert_allclose(mean[0], (embedding[1] + embedding[2]) / np.sqrt(2))
     assert all(embedding[0] @ found == embedding[4] @ found == 0 for found in (mean[0], one[0], mean[4], one[4]))
     assert np.array_equal(mean[3], embedding[3])
+
+
+def test_the_face_weighs_more_than_what_is_around_it():
+    classes = np.zeros((1, 16, 16), np.uint8)
+    classes[0, :8, :12] = CLASSES.index("SKIN")
+    classes[0, 8:, 8:] = CLASSES.index("CLOTHING")
+    assert face_weight(classes, 2, 5.0).tolist() == [[[5.0, 3.0], [1.0, 1.0]]]
 
 
 def test_a_mirrored_picture_turns_the_other_way():

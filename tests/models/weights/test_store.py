@@ -203,10 +203,16 @@ def test_weights_at_a_uri_are_copied_once(
     verify(first)
 
 
-def test_uploads_that_are_not_whole_are_named(uri: str) -> None:
-    upload(f"{uri}/model.safetensors", b"numb")
+@pytest.mark.parametrize("content", [b"numb", b"#" * 63, b""])
+def test_uploads_that_are_not_what_the_seal_says_are_named(uri: str, content: bytes, cache: Path) -> None:
+    """Also those of the right size."""
+    upload(f"{uri}/model.safetensors", content)
     with pytest.raises(EnvironmentFault, match=rf"{uri}/model\.safetensors is not the file that files\.json describes"):
         fetch(uri)
+    assert not list(cache.rglob(SEAL)), "without its seal a folder is not whole"
+
+
+def test_uploads_that_are_gone_are_named(uri: str) -> None:
     fsspec.filesystem("memory").rm(f"{uri}/model.safetensors".removeprefix("memory://"))
     with pytest.raises(EnvironmentFault, match=rf"{uri}/model\.safetensors cannot be fetched"):
         fetch(uri)

@@ -135,6 +135,19 @@ def test_captions_are_committed_once(bundle: Bundle, job: Callable[..., Generate
     assert len(set(everything)) == len(everything)
 
 
+def test_a_run_that_goes_on_knows_the_captions_that_are_there(
+    bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
+) -> None:
+    first, second = (write_generate_plan(job(), bundle, Storage(tmp_path / name)) for name in ("first", "second"))
+    write_captions(first, ENGINES)
+    # In the second run the samples of the first chunk have what those of the next one would take.
+    before = first.captions(1)["caption"].to_pylist()
+    second.save_captions(0, before, ["llm"] * 8)
+    assert write_captions(second, ENGINES) == {"template": 16}
+    texts = [text for k in range(3) for text in second.captions(k)["caption"].to_pylist()]
+    assert texts[:8] == before and len(set(map(normalise_text, texts))) == 24
+
+
 @pytest.fixture(scope="module")
 def starter() -> Bundle:
     return load_bundle("starter")

@@ -17,7 +17,7 @@ from models.errors import EnvironmentFault, UserError
 from models.faces.pack import recogniser_digest
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config import generate
-from pipelines.config.generate import chain_for, identities_per_partition
+from pipelines.config.generate import chain_for, identities_per_partition, sample_bytes
 from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.request import check_request
@@ -99,6 +99,15 @@ def test_a_partition_keeps_to_what_its_columns_may_take(
     monkeypatch.setattr(generate, "PARTITION_BYTES", 2**20)
     few = people()
     assert 4 <= few < people("conditions=[warm]") < people("conditions=[warm]", "gates.attempts=1")
+    # At least one person; no more than the samples that are asked for; what is beside pixels counts little.
+    monkeypatch.setattr(generate, "PARTITION_BYTES", 1)
+    assert people() == 1
+    monkeypatch.setattr(generate, "PARTITION_BYTES", 2**40)
+    assert people() == 4096
+    pixels = small.SIZE**2 * (3 + 1 + 2 * 2)
+    wanted = job()
+    each = sample_bytes(wanted, bundle, chain_for(wanted, bundle)) / wanted.gates.attempts
+    assert pixels < each < pixels + 6000
 
 
 def test_sampled_identities_keep_their_distance_and_their_order(bundle: Bundle) -> None:

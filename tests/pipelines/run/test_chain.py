@@ -1,6 +1,7 @@
 """The chain of stages in one process: redraws, rejects, bad rows, memory; and the writer's insistence on whole partitions."""
 
 import io
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from pipelines.rows import record
 from pipelines.rows.schema import RECORD, arrow_schema
 from pipelines.run import chain, faults
 from pipelines.run.writer import encode_table, whole_partition, write_partition
+from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -53,6 +55,45 @@ def test_failed_samples_are_drawn_again_and_their_attempts_kept(plan: GeneratePl
         assert not np.array_equal(rows["visible"][last], rows["visible"][row])
     one = run(plan, attempts=1)
     assert set(one["sample_id"][one["reject"] != ""]) == set(rows["sample_id"][failed])
+
+
+def test_a_sample_that_was_accepted_is_not_computed_again(plan: GeneratePlan) -> None:
+    """Nor is one that a stage could not take drawn again: it would fail again."""
+    drawn = list[str]()
+    visible, *others = small.chain_of(plan).stages
+
+    def noting(rows: Columns, settings: Any, batch: int) -> Columns:
+        made = visible(rows, settings, batch)
+        drawn.extend(rows["noise_id"])
+        return made
+
+    block = plan.partition(0)
+    block["caption"][2] = "BAD"
+    rows = chain.Chain(plan.chain, plan.chain.stages, 3, loaded=[noting, *others])(block)
+    assert (
+        len(set(drawn)) == len(drawn) == len(rows["final"]) - 1
+    )  # each attempt at each sample once, but for the bad row
+    failed = {str(name) for name in rows["sample_id"][~rows["final"]]}
+    assert {name.rsplit("/", 1)[0] for name in drawn if not name.endswith("/0")} == failed
+    (bad,) = np.flatnonzero(rows["sample_id"] == block["sample_id"][2])
+    assert rows["final"][bad] and rows["attempt"][bad] == 0
+    assert rows["reject"][bad] == "error in visible: ValueError: a caption that cannot be drawn"
+
+
+def test_rows_of_a_batch_that_had_to_shrink_say_so(plan: GeneratePlan) -> None:
+    visible, parser, *others = small.chain_of(plan).stages
+
+    def greedy(rows: Columns, settings: Any, batch: int) -> Columns:
+        if batch > 1 and block["sample_id"][0] in rows["sample_id"]:
+            raise MemoryError
+        return parser(rows, settings, batch)
+
+    block = plan.partition(0)
+    rows = chain.Chain(plan.chain, plan.chain.stages, 1, loaded=[visible, greedy, *others])(block)
+    assert rows["shrunk"][:, 1].tolist() == [1] * 4 + [0] * 4
+    assert not rows["shrunk"][:, [0, 2, 3, 4]].any()
+    provenance = [json.loads(record.pairs_of(plan.record, rows, row)[0]["provenance"]) for row in (0, 7)]
+    assert [one.get("smaller_batches") for one in provenance] == [{"parser": 1}, None]
 
 
 def test_later_draws_have_a_batch_of_their_own(bundle: Bundle, job: Job, tmp_path: Path) -> None:
@@ -206,6 +247,33 @@ def test_the_same_rows_in_any_order_become_the_same_file(plan: GeneratePlan) -> 
     write_partition({key: values[order] for key, values in rows.items()}, plan, threads=4)
     assert small.shards(Path(plan.out.uri)) == first
     assert len(first) == 2
+
+
+def test_the_writer_orders_attempts_and_counts_what_was_drawn_again(plan: GeneratePlan) -> None:
+    """Final rows in plan order, then failed attempts in plan order and each sample's in theirs."""
+    block = plan.partition(1)
+    # Samples 0 to 7 fail as often as this, of three attempts.
+    fails = dict(zip(block["sample_id"], (0, 2, 1, 0, 3, 0, 2, 0), strict=True))
+    *others, faces, gates = small.chain_of(plan).stages
+
+    def failing(rows: Columns, settings: Any, batch: int) -> Columns:
+        found = faces(rows, settings, batch)
+        places = (name.rsplit("/", 1) for name in rows["noise_id"])
+        wrong = np.array([int(attempt) < fails[sample] for sample, attempt in places])
+        return {**found, "found_embedding": np.where(wrong[:, None], -rows["embedding"], rows["embedding"])}
+
+    rows = chain.Chain(plan.chain, plan.chain.stages, 3, loaded=[*others, failing, gates])(block)
+    turned = {key: values[::-1] for key, values in rows.items()}
+    _, ordered = whole_partition(turned, plan)
+    place = {name: index for index, name in enumerate(block["sample_id"])}
+    keys = [(not f, place[n], a) for f, n, a in zip(ordered["final"], ordered["sample_id"], ordered["attempt"])]
+    assert keys == sorted(keys)
+    assert [a for f, _, a in keys if f] == [0, 1, 0, 0, 1, 0, 1]
+    counts = {name: values[0] for name, values in write_partition(turned, plan, threads=1).items()}
+    wanted = {"partition": 1, "items": 8, "samples": 8, "rejected": 1, "redrawn": 4, "pairs": 2 * 7}
+    assert wanted.items() <= counts.items()
+    (facts,) = (one.facts for one in read_commits(plan.out).values())
+    assert facts["reasons"] == {"identity too low": 8} and facts["captions"] == {"template": 8}
 
 
 def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:

@@ -19,7 +19,7 @@ from pipelines import generate, inspect
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import check_request
-from pipelines.generate import check_made
+from pipelines.generate import check_made, check_rejects
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.page import render_page
@@ -234,6 +234,25 @@ def test_a_run_says_what_it_came_to(plan: GeneratePlan) -> None:
     check_made(report)
     with pytest.raises(UserError, match=r"no sample was accepted: .*rejects holds all of them\. Widen the gates"):
         check_made(dataclasses.replace(report, pairs=0))
+
+
+@pytest.mark.parametrize(
+    ("seen", "rejected", "stops"),
+    [(7, 7, False), (8, 8, True), (10, 9, False), (31, 31, True), (32, 32, False), (500, 500, False)],
+)
+def test_a_run_stops_early_and_not_later(
+    job: Callable[..., GenerateJob], seen: int, rejected: int, stops: bool
+) -> None:
+    """Of the first samples of this run nine in ten must be rejected; what an earlier run made says nothing."""
+    state = State("demo", total=1000, before=100, done=100 + seen, rejected=rejected)
+    wanted = job("stop.first_samples=8")
+    if stops:
+        with pytest.raises(
+            EnvironmentFault, match=rf"{rejected} of the first {seen} samples .*rejected_share=0.9 allows"
+        ):
+            check_rejects(wanted, state)
+    else:
+        check_rejects(wanted, state)
 
 
 def test_progress_shows_captions_alone_or_beside_the_pictures() -> None:

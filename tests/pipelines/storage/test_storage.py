@@ -1,12 +1,13 @@
 """Create-if-absent, commit records and the lease: locally, and on an S3 server."""
 
 import gc
+import hashlib
 import json
-import multiprocessing
 import os
 import pickle
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.errors import EnvironmentFault, UserError
-from pipelines.storage import commits
+from pipelines.storage import commits, lease
 from pipelines.storage.commits import Commit
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
@@ -96,6 +97,16 @@ def test_a_second_commit_of_a_partition_is_dropped(storage: Storage) -> None:
     assert [part["partition"] for part in manifest["partitions"]] == [7]
 
 
+def test_attempts_share_a_file_only_if_they_are_equal(storage: Storage) -> None:
+    """Two workers may write one partition: neither touches what the other's record names."""
+    (one, digest), (two, other) = (commits.write_shard(storage, "data", 3, rows) for rows in (b"rows", b"more rows"))
+    assert one != two and digest != other
+    assert (storage.read(one), storage.read(two)) == (b"rows", b"more rows")
+    assert commits.write_shard(storage, "data", 3, b"rows") == (one, digest)
+    assert storage.list("data") == sorted([one, two])
+    assert one == f"data/part-00003-{hashlib.sha256(b'rows').hexdigest()[:12]}.parquet"
+
+
 def test_a_damaged_record_names_itself_and_the_way_out(storage: Storage) -> None:
     storage.write("_commits/part-00001.json", b'{"file": ')
     with pytest.raises(EnvironmentFault, match=r"part-00001.json is damaged. Delete it and run again"):
@@ -118,8 +129,6 @@ def test_a_live_driver_keeps_others_out_and_leaves_nothing_behind(storage: Stora
 def test_a_lease_of_another_machine_expires_and_its_holder_is_told(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.storage import lease
-
     monkeypatch.setattr(lease, "_host", lambda: "there")
     with Lease(storage, heartbeat=1.2, expiry=0.2) as old:
         time.sleep(0.5)
@@ -130,18 +139,88 @@ def test_a_lease_of_another_machine_expires_and_its_holder_is_told(
             old.check()
 
 
-def _hold(uri: str) -> None:
-    Lease(Storage(uri)).__enter__()
-    os._exit(9)
+@pytest.mark.parametrize(
+    ("pid", "born"),
+    [(2**22 + 1, "77"), (os.getpid(), "77")],
+    ids=["a number that no process has", "a number that was used again"],
+)
+def test_the_lease_of_a_dead_process_of_this_machine_does_not_wait(storage: Storage, pid: int, born: str) -> None:
+    holder = {"host": lease._host(), "pid": pid, "born": born, "seen": time.time()}
+    storage.create("_lease/000007.json", json.dumps(holder).encode())
+    with Lease(storage) as mine:
+        assert storage.list("_lease") == ["_lease/000008.json"]
+        mine.check()
+    assert storage.list("_lease") == []
 
 
-def test_the_lease_of_a_dead_process_of_this_machine_does_not_wait(storage: Storage) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_hold, args=(storage.uri,))
-    process.start()
-    process.join()
-    assert storage.list("_lease")
-    with Lease(storage):
-        pass
+@pytest.mark.parametrize(("host", "born"), [("there/0", "77"), (lease._host(), "")])
+@pytest.mark.parametrize(("ago", "alive"), [(0, True), (30, True), (90, False)])
+def test_a_lease_of_another_machine_holds_for_a_minute(
+    tmp_path: Path, host: str, born: str, ago: float, alive: bool
+) -> None:
+    """And one of this machine whose process could not be looked up."""
+    storage = Storage(tmp_path)
+    holder = {"host": host, "pid": 2**22 + 1, "born": born, "seen": time.time() - ago}
+    storage.create("_lease/000001.json", json.dumps(holder).encode())
+    if alive:
+        with pytest.raises(UserError, match=rf"by process 4194305 on {host} \(last seen {ago} s ago\)"):
+            Lease(storage).__enter__()
+    else:
+        with Lease(storage):
+            pass
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread does, at most 20 seconds."""
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_a_driver_sees_that_another_has_taken_over(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    with Lease(storage, heartbeat=0.005) as old:
+        old.check()
+        storage.create("_lease/000002.json", b"{}")
+        wait_until(lambda: old.lost)
+        with pytest.raises(EnvironmentFault, match="was taken over by another driver; this one stops"):
+            old.check()
+    assert "_lease/000002.json" in storage.list("_lease")
+
+
+def test_a_lease_is_renewed_and_a_storage_that_is_gone_for_a_moment_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, tries = Storage(tmp_path), list[int]()
+    own = Storage.list
+
+    def gone_once(self: Storage, folder: str = "") -> list[str]:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise OSError("no answer")
+        return own(self, folder)
+
+    with Lease(storage, heartbeat=0.005) as mine:
+        first = json.loads(storage.read("_lease/000001.json"))
+        monkeypatch.setattr(Storage, "list", gone_once)
+        wait_until(lambda: json.loads(storage.read("_lease/000001.json"))["seen"] > first["seen"])
+        mine.check()
+        assert len(tries) > 1
+
+
+def test_a_driver_does_not_go_on_without_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> list[str]:
+        raise OSError("no answer")
+
+    storage = Storage(tmp_path)
+    with Lease(storage, heartbeat=0.005, expiry=0.05) as mine:
+        monkeypatch.setattr(Storage, "list", gone)
+        wait_until(lambda: mine.lost)
+        monkeypatch.undo()
+        with pytest.raises(EnvironmentFault, match=r"could not be reached for 0 s: no answer"):
+            mine.check()
+    assert storage.list("_lease") == ["_lease/000001.json"]  # it may be another's by now, so it is left to expire
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///", "s3:///folder"])

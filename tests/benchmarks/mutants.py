@@ -1,0 +1,303 @@
+"""Do the fast tests notice small faults? `python -m tests.benchmarks.mutants [--count 100] [--seed 0] [--only gates bundle]`.
+
+A mutant is a core module with one fault: a comparison, operator, number or truth value changed, a condition turned round, a
+guard or a call left out. `--seed` draws `--count` of all that there are, and each is run against the fast tests nearest to
+its module, until one fails. Those that none notices are printed with what was changed; some of them are equivalent to the
+module, which only a reader can tell. Exit code 1 for a share of noticed mutants below `--least`.
+
+No file is changed: each run is a fork of this process whose imports take the mutant for the module. What the tests import
+from other projects is imported before, once.
+"""
+
+import argparse
+import ast
+import contextlib
+import difflib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import settings
+
+import tests.conftest  # noqa: F401 (sets what libraries must find when they are imported)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ROOMS = ("models", "pipelines", "serve", "cluster", "tests")
+CORE = (
+    "pipelines/plan/*.py", "pipelines/plan/people/*.py", "pipelines/storage/commits.py", "pipelines/storage/lease.py",
+    "pipelines/run/chain.py", "pipelines/run/writer.py", "pipelines/config/*.py", "pipelines/captions/*.py",
+    "models/captions/*.py", "models/config.py", "models/gates/*.py", "models/weights/bundle.py", "models/weights/store.py",
+    "models/thermal/losses.py", "models/landmarks/detect.py", "models/visible/sampler.py", "serve/http/codecs.py",
+    "serve/pairs_request.py", "serve/request_body.py",
+)  # fmt: skip
+"""The modules that mutants are made of."""
+NEAREST = {
+    "pipelines/plan/thermalize.py": ("tests/pipelines/plan", "tests/pipelines/test_thermalize.py"),
+    "pipelines/plan/photos.py": ("tests/pipelines/plan", "tests/pipelines/test_thermalize.py"),
+    "pipelines/plan/embed.py": ("tests/pipelines/test_embed.py",),
+    "pipelines/plan/world.py": ("tests/pipelines/test_world.py",),
+    "pipelines/plan/claim.py": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
+    "pipelines/plan/extend.py": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
+    "pipelines/plan/people": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
+    "pipelines/run/writer.py": ("tests/pipelines/run", "tests/pipelines/test_thermalize.py"),
+    "pipelines/config": ("tests/pipelines/config", "tests/cluster/test_requests.py"),
+    "models/gates": ("tests/models/gates", "tests/models/test_stages.py"),
+    "models/weights/bundle.py": ("tests/models/weights", "tests/pipelines/config"),
+    "models/config.py": ("tests/pipelines/config", "tests/models/weights", "tests/cluster/test_requests.py"),
+    "models/visible/sampler.py": ("tests/models/visible",),
+}
+"""Where the tests of a module lie, or of a folder, if not in the file or folder that mirrors it."""
+COMPARISONS: dict[type, type] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+}  # fmt: skip
+OPERATORS: dict[type, type] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Add,
+    ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
+}  # fmt: skip
+NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
+QUIET = ("log.", "logging.", "warnings.", "print")
+"""Calls whose words alone are lost with them."""
+FORM = ("returns", "annotation", "decorator_list")
+"""Fields of a node that say nothing of what is computed."""
+GRACE = 60.0
+"""Seconds that a mutant has beyond four times those of the module without a fault."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place for a fault: the line of the module, and what puts the fault into the tree that the place was found in."""
+
+    line: int
+    apply: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module, by its path below the root, and the number of the site whose fault it has."""
+
+    path: str
+    number: int
+
+    def tree(self) -> ast.Module:
+        """Return the module's syntax tree with the fault in it."""
+        tree = ast.parse((ROOT / self.path).read_text())
+        sites(tree)[self.number].apply()
+        return ast.fix_missing_locations(tree)
+
+    def diff(self) -> str:
+        """Return the line of the fault and what is changed, in the words of the tree."""
+        tree = ast.parse((ROOT / self.path).read_text())
+        before, after = (ast.unparse(one).splitlines() for one in (tree, self.tree()))
+        lines = [
+            line for line in difflib.unified_diff(before, after, n=0, lineterm="") if line[:3] not in ("---", "+++")
+        ]
+        changes = [f"    {line}" for line in lines if not line.startswith("@@")]
+        return "\n".join([f"  {self.path}:{sites(tree)[self.number].line}", *changes])
+
+
+def sites(tree: ast.Module) -> list[Site]:
+    """Return the places of `tree` for a fault, in order. Messages of errors, annotations and decorators have none."""
+    left_out = set[int]()
+    for node in ast.walk(tree):
+        parts = [node] if isinstance(node, ast.Raise | ast.JoinedStr) else []
+        parts += [one for name in FORM for one in _as_list(getattr(node, name, None))]
+        left_out |= {id(inner) for part in parts for inner in ast.walk(part)}
+    return [site for node in ast.walk(tree) if id(node) not in left_out for site in _faults(node)]
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _faults(node: Any) -> Iterator[Site]:
+    """Yield the faults that one node may have."""
+
+    def change(name: str, value: object, of: Any = node) -> Site:
+        return Site(node.lineno, lambda: setattr(of, name, value))
+
+    match node:
+        case ast.Compare():
+            for place, one in enumerate(node.ops):
+                other = COMPARISONS[type(one)]()
+                yield change("ops", [*node.ops[:place], other, *node.ops[place + 1 :]])
+        case ast.BinOp() | ast.AugAssign() if type(node.op) in OPERATORS:
+            yield change("op", OPERATORS[type(node.op)]())
+        case ast.BoolOp():
+            yield change("op", ast.Or() if isinstance(node.op, ast.And) else ast.And())
+        case ast.UnaryOp(op=ast.USub()):
+            yield change("op", ast.UAdd())
+        case ast.UnaryOp(op=ast.Not()):
+            yield change("operand", ast.UnaryOp(ast.Not(), node.operand))
+        case ast.Constant(value=bool()):
+            yield change("value", not node.value)
+        case ast.Constant(value=int() | float()):
+            yield change("value", node.value + 1 if isinstance(node.value, int) or not node.value else node.value * 2)
+        case ast.Call(func=ast.Name()) if node.func.id in NAMES:
+            yield change("id", NAMES[node.func.id], node.func)
+        case ast.IfExp():
+            yield Site(node.lineno, lambda: node.__dict__.update(body=node.orelse, orelse=node.body))
+        case ast.If(orelse=[], body=[*_, ast.Return() | ast.Raise() | ast.Continue() | ast.Break()]):
+            yield change("test", ast.Constant(False))
+        case ast.If() | ast.While():
+            yield change("test", ast.UnaryOp(ast.Not(), node.test))
+        case ast.Expr(value=ast.Call()) if not ast.unparse(node).startswith(QUIET):
+            yield change("value", ast.Constant(None))
+
+
+class MutantLoader(importlib.machinery.SourceFileLoader):
+    """Has the code of a mutant for its module."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        super().__init__(mutant.path.removesuffix(".py").replace("/", "."), str(ROOT / mutant.path))
+        self.code = compile(mutant.tree(), mutant.path, "exec")
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the mutant instead of what the file holds."""
+        return self.code
+
+
+class MutantFinder(importlib.abc.MetaPathFinder):
+    """Finds the module of a mutant before anybody else does."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self.loader = MutantLoader(mutant)
+
+    def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        """Return what loads the mutant, for its name alone."""
+        if name != self.loader.name:
+            return None
+        return importlib.util.spec_from_file_location(name, self.loader.path, loader=self.loader)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the tests said: whether all passed or time was up, after how many seconds, and which modules are imported then."""
+
+    passed: bool
+    late: bool
+    seconds: float
+    modules: list[str]
+
+
+def run_tests(tests: Sequence[str], mutant: Mutant | None, limit: float) -> Outcome:
+    """Run tests in a fork of this process, the mutant in place of its module, until one fails or `limit` seconds are over."""
+    began, late = time.monotonic(), False
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        notes = Path(folder, "modules.json")
+        child = os.fork()
+        if not child:
+            _run_child(tests, mutant, notes)
+        # A mutant that goes on for ever is noticed, too.
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if late := time.monotonic() - began > limit:
+                os.killpg(child, signal.SIGKILL)
+                ended = os.waitpid(child, 0)
+                break
+            time.sleep(0.02)
+        modules = json.loads(notes.read_text()) if notes.exists() else []
+    return Outcome(ended[1] == 0, late, time.monotonic() - began, modules)
+
+
+def _run_child(tests: Sequence[str], mutant: Mutant | None, notes: Path) -> NoReturn:
+    """Run tests and end this process with 0 if all have passed; the names of all modules are written to `notes`."""
+    status = 1
+    try:
+        # A group of its own, so that what it starts ends with it; nobody listens.
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        if mutant:
+            sys.meta_path.insert(0, MutantFinder(mutant))
+        status = int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests]))
+        notes.write_text(json.dumps(list(sys.modules)))
+    finally:
+        os._exit(status)
+
+
+def nearest(path: str) -> tuple[str, ...]:
+    """Return the tests nearest to a module: as `NEAREST` says, else the file or the folder that mirrors it."""
+    for place in (path, *map(str, Path(path).parents)):
+        if place in NEAREST:
+            return NEAREST[place]
+    mirror = Path("tests", path).with_name(f"test_{Path(path).name}")
+    return (str(mirror if (ROOT / mirror).exists() else mirror.parent),)
+
+
+def draw(count: int, seed: int, only: Sequence[str]) -> list[Mutant]:
+    """Return `count` of all mutants of the core modules, of those whose path holds one of `only`; neighbours together."""
+    paths = sorted({str(path.relative_to(ROOT)) for pattern in CORE for path in ROOT.glob(pattern)})
+    chosen = [path for path in paths if not only or any(word in path for word in only)]
+    every = [
+        Mutant(path, number) for path in chosen for number in range(len(sites(ast.parse((ROOT / path).read_text()))))
+    ]
+    print(f"{len(chosen)} modules, {len(every)} mutants; {min(count, len(every))} drawn with seed {seed}", flush=True)
+    drawn = random.Random(seed).sample(every, min(count, len(every)))
+    return sorted(drawn, key=lambda one: (nearest(one.path), one.path, one.number))
+
+
+def prepare(tests: tuple[str, ...]) -> float:
+    """Return how many seconds tests take without a fault, and import here what they need of other projects.
+
+    Raises SystemExit where they fail already.
+    """
+    plain = run_tests(tests, None, 3600)
+    if not plain.passed:
+        raise SystemExit(f"{' '.join(tests)}: a test fails without any fault")
+    for name in plain.modules:
+        if name.partition(".")[0] not in ROOMS and name not in sys.modules:
+            with contextlib.suppress(Exception):  # some have made themselves, and others are of tests alone
+                importlib.import_module(name)
+    return plain.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[], help="words of which a module's path must hold one")
+    parser.add_argument("--least", type=float, default=0.85, help="share that must be noticed")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    settings.register_profile("mutants", deadline=None, database=None, derandomize=True)
+    settings.load_profile("mutants")
+    # Mutant after mutant, those with the same tests behind each other.
+    seconds, all_of, missed, late = dict[tuple[str, ...], float](), Counter[str](), Counter[str](), 0
+    for mutant in draw(args.count, args.seed, args.only):
+        tests = nearest(mutant.path)
+        if tests not in seconds:
+            seconds[tests] = prepare(tests)
+        outcome = run_tests(tests, mutant, GRACE + 4 * seconds[tests])
+        all_of[mutant.path] += 1
+        late += outcome.late
+        if outcome.passed:
+            missed[mutant.path] += 1
+            print(f"missed by {' '.join(tests)}\n{mutant.diff()}", flush=True)
+    # The share of each module, and of all.
+    for path, count in all_of.items():
+        print(f"{count - missed[path]:4d} of {count:4d}  {path}")
+    share = 1 - missed.total() / all_of.total()
+    print(
+        f"noticed {all_of.total() - missed.total()} of {all_of.total()}, {share:.0%} ({late} of them by running too long)"
+    )
+    raise SystemExit(share < args.least)
+
+
+if __name__ == "__main__":
+    main()
