@@ -118,6 +118,7 @@ COLUMNS: dict[str, Column] = {
     "licence": Column("text", "the strictest licence of the models that made it"),
     "provenance": Column("text", "digest of the recipe, partition, and what was particular", codec="json"),
     # On the way through a chain, in no file
+    "source_box": Column("float32", "x0, y0, x1, y1 of a face in the picture that it was cut out of", (4,), unit="px"),
     "noise_id": Column("text", "what the noise of this attempt is drawn from"),
     "partition": Column("int32", "unit of commit, retry and loss"),
     "final": Column("bool", "false for failed attempts, which are kept beside the last"),

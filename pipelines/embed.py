@@ -19,9 +19,10 @@ from models.columns import Columns
 from models.config import sort_edits
 from models.errors import EnvironmentFault
 from models.weights.bundle import Bundle, load_bundle
+from pipelines.config.chain import faces_link
 from pipelines.config.profile import Profile, load_profile
 from pipelines.pictures.open import BadPicture, open_pages
-from pipelines.plan.embed import EmbedJob, EmbedPlan, faces_link, list_pictures, write_embed_plan
+from pipelines.plan.embed import EmbedJob, EmbedPlan, list_pictures, write_embed_plan
 from pipelines.plan.people.identities import RECOGNISER, recogniser_of
 from pipelines.rows.encode import encode_parquet
 from pipelines.run.driver import Job, run_job

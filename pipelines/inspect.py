@@ -129,12 +129,13 @@ def _no_such_pair(out: Storage, pair: str) -> UserError:
 def remake(plan: ChainPlan[Any], place: tuple[int, str], attempt: int) -> Columns:
     """Run all stages of the job for one sample in this process; returns its columns, one row each."""
     partition, sample = place
-    whole = plan.partition(partition)
+    chain = Chain(plan.chain, plan.chain.stages)
+    whole = chain.cut(plan.partition(partition))
     row = whole["sample_id"].tolist().index(sample)
     columns = {key: values[row : row + 1].copy() for key, values in whole.items()}
     columns["attempt"][:] = attempt
     columns["noise_id"][:] = noise_id(str(columns["sample_id"][0]), attempt)
-    return Chain(plan.chain, plan.chain.stages)(columns)
+    return chain(columns)
 
 
 def compare(plan: ChainPlan[Any], row: Mapping[str, Any], columns: Columns, layer: int) -> Comparison:

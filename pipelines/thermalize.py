@@ -1,6 +1,6 @@
 """`thermapair thermalize`: a user's visible pictures in, the same faces in thermal out.
 
-    plan -> open -> [parser ->] thermal -> write
+    plan -> open -> [cut faces ->] [parser ->] thermal -> write
 
 The machinery is generate's: a partition is the unit of commit, retry and loss; the same command resumes.
 """
@@ -27,7 +27,10 @@ from pipelines.storage.uri import Storage
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of the pictures, every page one; `reasons` counts those that were not taken by the kind of their reason."""
+    """What became of the pictures, every page and every face that is cut out one.
+
+    `reasons` counts those that were not taken by the kind of their reason.
+    """
 
     out: str
     pictures: int
@@ -60,7 +63,7 @@ def thermalize(request: ThermalizeRequest, out: str) -> Summary:
 
     def plan() -> ThermalizePlan:
         planned = write_thermalize_plan(job, models, storage)
-        for link in planned.chain.links:
+        for link in planned.chain.weighted:
             fetch(link.part, link.folder)
         return planned
 

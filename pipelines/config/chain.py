@@ -51,6 +51,20 @@ class Link:
 
 
 @dataclass(frozen=True)
+class FaceCut:
+    """How faces are cut out of the source's pictures, each a row of its own, before the first stage sees them."""
+
+    link: Link
+    """The stage that finds them."""
+    faces: int
+    """At most so many of a picture, the largest."""
+    margin: float
+    """What is left around a face on every side, as a share of the longer side of its box."""
+    size: int
+    """Side of the squares in pixels."""
+
+
+@dataclass(frozen=True)
 class ChainSpec:
     """The stages of a job in order, and what its source brings."""
 
@@ -58,11 +72,18 @@ class ChainSpec:
     given: tuple[str, ...]
     tracked: tuple[str, ...]
     """The columns of which a row may have some and lack others, in the order of their bits in `reached`."""
+    cut: FaceCut | None = None
+    """None where a picture of the source is a row."""
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The names of the stages in order."""
         return tuple(link.stage for link in self.links)
+
+    @property
+    def weighted(self) -> tuple[Link, ...]:
+        """The stages whose weights the job needs: those of the chain, and the one that finds faces to cut out."""
+        return (*self.links, *([self.cut.link] if self.cut else []))
 
     def link(self, stage: str) -> Link:
         """Return the link of a stage that is in the chain."""
@@ -264,6 +285,11 @@ def _order_links(chosen: Mapping[str, Link]) -> tuple[Link, ...]:
         done.append(ready[0])
         left.remove(ready[0])
     return tuple(done)
+
+
+def faces_link(bundle: Bundle) -> Link:
+    """Return the stage that finds and embeds faces."""
+    return resolve_chain(bundle, given=("visible",), wanted=("found_embedding",)).link("faces")
 
 
 def check_profile(

@@ -73,10 +73,11 @@ class Recipe(BaseModel):
 
 def stage_recipes(chain: ChainSpec) -> tuple[StageRecipe, ...]:
     """Return the stages of a chain with options, settings and weights written out."""
-    return tuple(_stage_recipe(link) for link in chain.links)
+    return tuple(stage_recipe(link) for link in chain.links)
 
 
-def _stage_recipe(link: Link) -> StageRecipe:
+def stage_recipe(link: Link) -> StageRecipe:
+    """Return one stage of a chain with options, settings and weights written out."""
     options = stages.parse_settings(
         stages.import_settings(link.package).Options, link.part.options, f"{link.name}.options"
     )

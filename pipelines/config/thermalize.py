@@ -1,15 +1,16 @@
 """A thermalize job: which pictures to see in thermal, and how; its chain of stages, and its recipe."""
 
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.layers import Conditions, Draws, Layer, layers_of
 from models.weights.bundle import Bundle, licence_of
-from pipelines.config.chain import ChainSpec, resolve_chain
+from pipelines.config.chain import ChainSpec, FaceCut, faces_link, resolve_chain
 from pipelines.config.job import Encoding
 from pipelines.config.persons import parse_person
-from pipelines.config.recipe import PARTITION_BYTES, Recipe, stage_recipes
+from pipelines.config.recipe import PARTITION_BYTES, Recipe, stage_recipe, stage_recipes
 
 BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "visible",
           "content_box")  # fmt: skip
@@ -28,6 +29,10 @@ class ThermalizeJob(BaseModel):
     """Folder of class pictures; without one the bundle's parser finds the classes (a Parquet brings its own `classes`)."""
     person: str = ""
     """Who is shown: `folder:LEVEL`, `pattern:REGEX` on the path, or `column:NAME` of a Parquet (its identity_id by default)."""
+    faces: int = Field(default=0, ge=0, le=64)
+    """At most so many faces of a picture, the largest, each cut out as a row of its own; 0 takes every picture as one face."""
+    margin: float = Field(default=0.5, ge=0, le=4)
+    """What is left around a face that is cut out on every side, as a share of the longer side of its box."""
     conditions: Conditions = ("warm", "cold")
     samples: Draws = 1
     size: int = Field(ge=32, le=4096, multiple_of=32)
@@ -45,6 +50,16 @@ class ThermalizeJob(BaseModel):
         parse_person(value)
         return value
 
+    @model_validator(mode="after")
+    def _check_faces(self) -> Self:
+        if self.faces and self.masks:
+            raise ValueError("faces are cut out of pictures without masks: drop --masks, or --faces")
+        if self.faces and self.layout == "tfake":
+            raise ValueError("--layout tfake pairs whole pictures pixel by pixel: use --layout record with --faces")
+        if self.faces > 1 and self.person:
+            raise ValueError("several faces of a picture are several people: --person goes with --faces 1 alone")
+        return self
+
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The thermal pictures of a photograph, in order."""
@@ -58,25 +73,35 @@ def source_columns(has_classes: bool) -> tuple[str, ...]:
 
 def chain_for(job: ThermalizeJob, bundle: Bundle, has_classes: bool) -> ChainSpec:
     """Return the stages of a thermalize job. Raises what `resolve_chain` raises; imports neither torch nor diffusers."""
-    return resolve_chain(
+    chain = resolve_chain(
         bundle,
-        given=source_columns(has_classes),
+        given=source_columns(has_classes and not job.faces),
         wanted=("thermal",),
         layers=job.layers,
         parts=job.parts,
         settings=job.settings,
     )
+    return cut_faces(chain, bundle, job.faces, job.margin, job.size)
+
+
+def cut_faces(chain: ChainSpec, bundle: Bundle, faces: int, margin: float, size: int) -> ChainSpec:
+    """Return the chain with faces cut out before its first stage; the same chain for 0 faces."""
+    return replace(chain, cut=FaceCut(faces_link(bundle), faces, margin, size)) if faces else chain
 
 
 def recipe_for(job: ThermalizeJob, chain: ChainSpec, person: str = "") -> Recipe:
     """Return everything that may change a byte of what the job makes. person: what says who is shown."""
+    source: dict[str, Any] = {"images": job.images, "masks": job.masks, "person": person, "layout": job.layout}
+    if chain.cut:
+        stage = stage_recipe(chain.cut.link).model_dump(mode="json")
+        source |= {"faces": job.faces, "margin": job.margin, "found_by": stage}
     return Recipe(
         kind="thermalize",
-        source={"images": job.images, "masks": job.masks, "person": person, "layout": job.layout},
+        source=source,
         size=job.size,
         layers=job.layers,
         stages=stage_recipes(chain),
         encoding=job.encoding.model_dump(mode="json"),
         partition=max(1, min(job.partition_samples, PARTITION_BYTES // (job.size**2 * (4 + 2 * len(job.layers))))),
-        licence=licence_of(link.part for link in chain.links),
+        licence=licence_of(link.part for link in chain.weighted),
     )

@@ -20,7 +20,8 @@ def read_chain(out: Storage) -> ChainSpec:
     if recipe.kind == "thermalize":
         found = chain_of(recipe, bundle, thermalize.source_columns(has_classes=False))
         has_classes = bool(recipe.source["masks"]) or _lacks(found, "classes")
-        return chain_of(recipe, bundle, thermalize.source_columns(has_classes))
+        chain, source = chain_of(recipe, bundle, thermalize.source_columns(has_classes)), recipe.source
+        return thermalize.cut_faces(chain, bundle, source.get("faces", 0), source.get("margin", 0), recipe.size)
     raise UserError(f"{out.uri} is the output of `thermapair {recipe.kind}`, which is no chain of stages.")
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from models.errors import UserError
 from models.weights.bundle import Bundle, fetch, licence_of
-from pipelines.config.chain import Link, chain_spec, resolve_chain
+from pipelines.config.chain import Link, chain_spec
 from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.open import FORMATS
 from pipelines.plan.claim import claim
@@ -76,11 +76,6 @@ def write_embed_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) ->
         pieces, new_rows(pieces, rows, ["picture"]), PICTURE_SCHEMA, BATCH, note=facts.add, digest=facts.hexdigest
     )
     return EmbedPlan(out, job, link, recipe, pieces)
-
-
-def faces_link(bundle: Bundle) -> Link:
-    """Return the stage that finds and embeds faces."""
-    return resolve_chain(bundle, given=("visible",), wanted=("found_embedding",)).link("faces")
 
 
 def list_pictures(source: Storage) -> tuple[list[str], int]:

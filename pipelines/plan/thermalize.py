@@ -27,6 +27,16 @@ from pipelines.storage.errors import own_reason
 from pipelines.storage.tables import BadTableError, open_table, read_group
 from pipelines.storage.uri import Storage
 
+UNREADABLE = (BadPicture, BadTableError, OSError, EnvironmentFault)
+"""What is the matter with one picture, and ends no run."""
+
+
+def _reason_of(error: Exception) -> str:
+    """Return why a picture is not taken."""
+    if isinstance(error, BadPicture):
+        return str(error)
+    return own_reason(error) if isinstance(error, OSError | EnvironmentFault) else f"cannot be read: {error}"
+
 
 class ThermalizePlan(ChainPlan[ThermalizeJob]):
     """The pictures of a thermalize job; workers open those of their partition themselves."""
@@ -52,8 +62,14 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
         return "" if self.by_person else "train"
 
     def partition(self, partition: int) -> Columns:
-        """Return the pictures of `partition` as the columns that stages take; a picture that is not taken has its reason."""
+        """Return the pictures of `partition` as the columns that stages take; a picture that is not taken has its reason.
+
+        Where faces are cut out, the actor that finds them opens the pictures: then they come as `frame_columns`.
+        """
         planned = self.sample_table(partition).to_pylist()
+        if self.job.faces:
+            with ThreadPoolExecutor(4, "read") as pool:
+                return frame_columns(planned, list(pool.map(self._read_frame, planned)), partition)
         with ThreadPoolExecutor(4, "open") as pool:
             found = list(pool.map(self._open, planned))
         # A row for every page: the first has the file's name and id, the others' say which they are.
@@ -62,14 +78,25 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
             [row for row, _ in pages], [one for _, one in pages], self.job.size, self.has_classes, partition
         )
 
+    def _read_frame(self, sample: dict[str, Any]) -> tuple[str, bytes, str]:
+        """Return (reason, encoded picture, its file name); a picture that cannot be read has a reason."""
+        try:
+            self._check_person(sample)
+            data, _, name = self._bytes(sample)
+            return "", data, name
+        except UNREADABLE as error:
+            return _reason_of(error), b"", ""
+
+    def _check_person(self, sample: Mapping[str, Any]) -> None:
+        """Raise BadPicture for a picture of nobody in a job that says who is shown."""
+        if self.by_person and not sample["person"]:
+            raise BadPicture(f"no person: {self.recipe.source['person']} does not say who {sample['picture']} shows")
+
     def _open(self, sample: dict[str, Any]) -> "list[Photo]":
         """Return the pages of a picture and their classes as squares; one that is not taken has a reason in their place."""
         # A picture has a person where people are said, and its mask where masks are given.
         try:
-            if self.by_person and not sample["person"]:
-                raise BadPicture(
-                    f"no person: {self.recipe.source['person']} does not say who {sample['picture']} shows"
-                )
+            self._check_person(sample)
             data, mask, name = self._bytes(sample)
             pictures = open_pages(data, name)
             for height, width, _ in (picture.shape for picture in pictures):
@@ -80,12 +107,8 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
             if mask is not None and len(pictures) > 1:
                 raise BadPicture(f"mask: one beside {len(pictures)} pages; split the file")
             classes = None if mask is None else open_classes(mask, pictures[0].shape[:2])
-        except BadPicture as error:
-            return [Photo(str(error))]
-        except BadTableError as error:
-            return [Photo(f"cannot be read: {error}")]
-        except (OSError, EnvironmentFault) as error:
-            return [Photo(own_reason(error))]
+        except UNREADABLE as error:
+            return [Photo(_reason_of(error))]
         # All become squares in the same way; the file itself is kept where it fits as it is.
         square_classes = None if classes is None else make_square(classes, self.job.size)[0]
         came = (keep_bytes(data, self.job.size) if len(pictures) == 1 else None) or b""
@@ -164,6 +187,20 @@ def columns_of(
     }
 
 
+def frame_columns(
+    samples: Sequence[Mapping[str, Any]], read: Sequence[tuple[str, bytes, str]], partition: int
+) -> Columns:
+    """Return encoded pictures as the columns that faces are cut from: those of `PHOTO_SCHEMA` that name them, and `read`.
+
+    read: of each the reason why it is not taken (empty for a good one), the encoded picture, and its file name.
+    """
+    names = ("sample_id", "picture", "name", "person")
+    texts: dict[str, list[Any]] = {name: [row[name] for row in samples] for name in names}
+    texts |= dict(zip(("reject", "frame", "frame_name"), map(list, zip(*read, strict=True)), strict=True))
+    columns = {name: np.array([*values, None], object)[:-1] for name, values in texts.items()}
+    return {**columns, "partition": np.full(len(samples), partition, np.int32)}
+
+
 @lru_cache(4)
 def _read_row_group(storage: Storage, name: str, group: int, has_classes: bool) -> pa.Table:
     with open_table(storage, name) as file:
@@ -180,6 +217,10 @@ def write_thermalize_plan(job: ThermalizeJob, bundle: Bundle, out: Storage) -> T
     # The listing says which stages are needed, and these what the run is.
     photos = list_photos(job)
     chain = chain_for(job, bundle, photos.has_classes)
+    if job.faces > 1 and photos.person:
+        raise UserError(
+            f"{photos.person} says who a picture shows, and --faces {job.faces} cuts several people out of it: use --faces 1"
+        )
     recipe = recipe_for(job, chain, photos.person)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces = read_pieces(out)

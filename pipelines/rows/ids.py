@@ -25,8 +25,13 @@ def page_id(sample: str, page: int) -> str:
     return f"{sample}-{page}"
 
 
+def face_id(sample: str, face: int) -> str:
+    """Return the id of a face (0, 1, ...) that is cut out of a picture or of a page."""
+    return f"{sample}-f{face}"
+
+
 def planned_id(sample: str) -> str:
-    """Return the id of the planned picture that a sample is a page of: its own, but for further pages."""
+    """Return the id of the planned picture that a sample is a page or a face of: its own, if it is the picture itself."""
     return sample.partition("-")[0]
 
 

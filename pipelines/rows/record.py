@@ -17,7 +17,7 @@ from models.layers import Layer
 from pipelines.config.chain import ChainSpec
 from pipelines.pictures.codecs import encode_jpeg, encode_png, encode_png_rgb
 from pipelines.rows.encode import VISIBLE_BYTES, picture, picture_as_it_came
-from pipelines.rows.ids import hash_id, split_of
+from pipelines.rows.ids import hash_id, planned_id, split_of
 from pipelines.rows.schema import RECORD, arrow_schema
 
 PREDICTED = "predicted"
@@ -148,6 +148,9 @@ def _provenance(spec: RecordSpec, value: _Row) -> dict[str, Any]:
     if value.get("shrunk") is not None and value["shrunk"].any():
         sizes = zip(spec.chain.stages, value["shrunk"].tolist(), strict=True)
         found["smaller_batches"] = {stage: size for stage, size in sizes if size}
+    # Where a face that was cut out lies in the upright picture that it is of, in pixels.
+    if value.get("source_box") is not None and np.isfinite(value["source_box"]).all():
+        found |= {"parent_id": planned_id(str(value["sample_id"])), "source_box": value["source_box"].tolist()}
     return found
 
 

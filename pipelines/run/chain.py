@@ -17,6 +17,7 @@ from models.stages import Stage
 from pipelines.config.chain import ChainSpec, Link
 from pipelines.rows.ids import noise_id
 from pipelines.run import faults
+from pipelines.run.cut import FaceCutter
 
 ERROR = "error in "
 """Begins the reason of a row that a stage could not take; such a row is not drawn again."""
@@ -72,13 +73,19 @@ class Chain:
         self.whole, self.attempts = whole, attempts
         self.links = whole.part_of(names).links
         self.stages = list(loaded) or [link.load(threads) for link in self.links]
+        # Pictures are cut into faces by the group that holds the first stage.
+        first = self.links[:1] == whole.links[:1]
+        self.cutter = FaceCutter(whole.cut, threads) if whole.cut and first else None
         self.place = {stage: place for place, stage in enumerate(whole.stages)}
         self.bits = {name: np.uint64(1 << place) for place, name in enumerate(whole.tracked)}
 
     def __call__(self, block: Columns) -> Columns:
-        state, failed = State.of(block, len(self.place)), list[Columns]()
+        began = time.perf_counter()
+        state, failed = State.of(self.cut(block), len(self.place)), list[Columns]()
         if not len(state.final):
             return state.block()
+        if self.cutter:
+            state.seconds[0] += time.perf_counter() - began
         self._note_given(state)
         for attempt in range(self.attempts):
             # From the second attempt on: samples that the gates refused, with the noise of this attempt.
@@ -90,6 +97,10 @@ class Chain:
             for link, stage in zip(self.links, self.stages):
                 open_ = self._run(link, stage, state, open_)
         return stack_rows([state.block(), *failed])
+
+    def cut(self, block: Columns) -> Columns:
+        """Return the rows of a partition as the stages take them: faces where they are cut out of pictures, else as they are."""
+        return self.cutter(block) if self.cutter and "frame" in block else block
 
     def _mask(self, names: Sequence[str]) -> np.uint64:
         return np.uint64(sum(int(self.bits[name]) for name in names if name in self.bits))

@@ -15,7 +15,8 @@ from models.faces.scrfd import SCRFD
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines import embed
-from pipelines.plan.embed import EmbedJob, faces_link, write_embed_plan
+from pipelines.config.chain import faces_link
+from pipelines.plan.embed import EmbedJob, write_embed_plan
 from pipelines.plan.people.given import GivenPeople
 from pipelines.run.driver import end_run
 from pipelines.storage.commits import list_finished, read_commits
