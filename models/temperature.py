@@ -1,8 +1,22 @@
 """Temperature on disk: 16-bit centikelvin, the thermal cameras' own convention. degrees Celsius = value / 100 - 273.15."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from models.errors import UserError
 
 ZERO_CELSIUS = 27315
 """0 degrees Celsius in centikelvin."""
@@ -20,45 +34,130 @@ def from_centikelvin(counts: np.ndarray) -> np.ndarray:
     return np.where(np.asarray(counts) == 0, np.nan, celsius).astype(np.float32)
 
 
-Unit = Literal["centikelvin", "decikelvin", "kelvin", "counts40mk", "celsius", "tfake"]
-UNITS: dict[Unit, tuple[float, float]] = {
+UnitName = Literal[
+    "centikelvin", "decikelvin", "kelvin", "kelvin64", "counts40mk", "celsius", "decicelsius", "fahrenheit", "tfake",
+    "flir", "boson", "lepton", "optris", "seek", "infiray", "hikmicro",
+]  # fmt: skip
+UNITS: dict[UnitName, tuple[float, float]] = {
     "centikelvin": (0.01, -273.15),
     "decikelvin": (0.1, -273.15),
     "kelvin": (1.0, -273.15),
+    "kelvin64": (1 / 64, -273.15),
     "counts40mk": (0.04, -273.15),
     "celsius": (1.0, 0.0),
+    "decicelsius": (0.1, 0.0),
+    "fahrenheit": (5 / 9, -160 / 9),
     "tfake": (20 / 65535, 20.0),
+    "flir": (0.01, -273.15),
+    "boson": (0.01, -273.15),
+    "lepton": (0.01, -273.15),
+    "optris": (0.1, -100.0),
+    "seek": (1 / 64, -40.0),
+    "infiray": (1 / 64, -273.15),
+    "hikmicro": (1 / 64, -273.15),
 }
-"""degrees Celsius = value * first + second. counts40mk: cameras of 0.04 K a count. tfake: 0 to 65535 is 20 to 40 degC."""
+"""degrees Celsius = value * first + second. counts40mk: cameras of 0.04 K a count. tfake: 0 to 65535 is 20 to 40 degC.
+
+The makes are what their cameras write: FLIR's, Boson's and Lepton's linear temperature in 0.01 K, Optris' (value - 1000) / 10,
+Seek's 10.6 fixed point above -40 degC, 1/64 K of InfiRay's P2 and Hikmicro's of its kind.
+"""
 
 
-FACE = (5.0, 45.0)
-"""Where the median of a picture of a face lies, degrees Celsius: a unit that puts it there is worth a hint."""
+class Numbers(BaseModel):
+    """How a camera's values become degrees, where a name alone does not say it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: UnitName | None = None
+    """What `scale` and `offset` are where they are not given; centikelvin without them all."""
+    scale: float | None = None
+    """Degrees Celsius per count."""
+    offset: float | None = None
+    """Degrees Celsius of a value 0."""
+    endian: Literal["file", "little", "big"] = "file"
+    """Order of the bytes that the camera wrote; `file` is the one that the file itself states."""
+    signed: bool = False
+    """Whether 16-bit values above 32767 are negative."""
+    nodata: tuple[float, ...] = ()
+    """Values that are no reading, beside those that cannot be one."""
+    crop_rows: int = Field(0, ge=0)
+    """Rows at the bottom of a frame that are no picture, such as a Lepton's telemetry."""
+    emissivity: float | None = Field(None, gt=0, le=1)
+    """Of what a radiometric JPEG shows, instead of what its camera was told; human skin has 0.98."""
+    distance: float | None = Field(None, ge=0)
+    """Metres to what a radiometric JPEG shows, likewise."""
+
+    @field_validator("nodata", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> "Numbers":
+        if (self.scale is None) != (self.offset is None):
+            raise ValueError("give scale and offset together: degrees Celsius = value * scale + offset")
+        if self.scale is not None and (self.preset or not self.scale):
+            raise ValueError("scale is not 0, and takes the place of preset: give one of both")
+        return self
 
 
-def from_unit(values: np.ndarray, unit: Unit) -> np.ndarray:
+Unit = Annotated[
+    Annotated[UnitName, Tag("name")] | Annotated[Numbers, Tag("numbers")],
+    Discriminator(lambda value: "numbers" if isinstance(value, dict | Numbers) else "name"),
+]
+"""A name, or numbers."""
+
+
+def parse_unit(text: str) -> "UnitName | Numbers":
+    """Return the unit that `text` names, or says in YAML: `{scale: 0.1, offset: -100}`. Raises UserError for none."""
+    try:
+        return TypeAdapter[UnitName | Numbers](Unit).validate_python(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as error:
+        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not YAML"
+        raise UserError(f"unit {text}: {problem}; known are {', '.join(UNITS)}, and {{scale: S, offset: O}}") from None
+
+
+def numbers_of(unit: "UnitName | Numbers") -> Numbers:
+    """Return a unit as numbers."""
+    return Numbers(preset=unit) if isinstance(unit, str) else unit
+
+
+def scale_of(unit: "UnitName | Numbers") -> tuple[float, float]:
+    """Return (scale, offset) of a unit: degrees Celsius = value * scale + offset."""
+    numbers = numbers_of(unit)
+    if numbers.scale is not None and numbers.offset is not None:
+        return numbers.scale, numbers.offset
+    return UNITS[numbers.preset or "centikelvin"]
+
+
+def name_of(unit: "UnitName | Numbers") -> str:
+    """Return what a unit is called in messages."""
+    if isinstance(unit, str):
+        return unit
+    scale, offset = scale_of(unit)
+    return unit.preset or ("centikelvin" if unit.scale is None else f"value * {scale:.4g} {offset:+g}")
+
+
+LOWEST, HIGHEST = -273.15, 3000.0
+"""Beyond them no camera has a reading, whatever its values say."""
+
+
+def from_unit(values: np.ndarray, unit: "UnitName | Numbers") -> np.ndarray:
     """Decode a thermal picture's values to float32 degrees Celsius; NaN is no reading.
 
-    An integer 0 is no reading, but in `celsius`. Both ends of T-FAKE's scale are none either: what is colder or warmer
-    lies there, and so does the background.
+    No reading are the unit's `nodata`, what no scene has (under absolute zero, over 3000 degC), and of whole numbers the ends
+    of their range; 0 only where it is no usual temperature, so not of celsius. Both ends of T-FAKE's scale are none either:
+    what is colder or warmer lies there, and so does the background.
     """
-    scale, offset = UNITS[unit]
+    numbers, (scale, offset) = numbers_of(unit), scale_of(unit)
     values = np.asarray(values)
-    celsius = (values.astype(np.float64) * scale + offset).astype(np.float32)
-    if values.dtype.kind != "f" and unit != "celsius":
-        celsius[values == 0] = np.nan
-    if unit == "tfake":
-        celsius[values == 65535] = np.nan
-    return np.where(np.isfinite(celsius), celsius, np.float32(np.nan))
-
-
-def hint(values: np.ndarray, wrong: Unit) -> str:
-    """Return under which units but `wrong` the median would be that of a face's picture, in words; empty for none."""
-    fitting = []
-    for unit in UNITS:
-        if unit == wrong or (unit == "tfake" and values.dtype.kind == "f"):  # that scale makes skin of any small float
-            continue
-        celsius = from_unit(values, unit)
-        if np.isfinite(celsius).any() and FACE[0] <= float(np.nanmedian(celsius)) <= FACE[1]:
-            fitting.append(f"{float(np.nanmedian(celsius)):.0f} degC as {unit}")
-    return f", {' or '.join(fitting)}" if fitting else ""
+    if numbers.signed and values.dtype == np.uint16:
+        values = values.view(np.int16)
+    celsius = values.astype(np.float64) * scale + offset
+    # What is no reading.
+    none = ~np.isfinite(celsius) | (celsius <= LOWEST) | (celsius > HIGHEST) | np.isin(values, numbers.nodata)
+    if values.dtype.kind in "iu" and values.dtype.itemsize > 1:
+        limits = np.iinfo(values.dtype)
+        none |= (values == limits.max) | ((values == limits.min) & (values.dtype.kind == "i"))
+        none |= (values == 0) & (offset <= -40 or numbers.preset == "tfake")
+    return np.where(none, np.nan, celsius).astype(np.float32)

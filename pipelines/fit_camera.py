@@ -3,10 +3,11 @@
 import io
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -16,15 +17,17 @@ from models.errors import UserError
 from models.synthworld.camera import calibrate
 from models.synthworld.camera.sensor import Camera
 from models.synthworld.sampling.domain import load_domain
-from models.temperature import Unit
+from models.temperature import Numbers, UnitName
 from pipelines.pictures.open import BadPicture
-from pipelines.readers.frames import list_frames, open_frame, read_temperatures
+from pipelines.pictures.thermal import MAX_FRAMES, open_frames
+from pipelines.readers.frames import list_frames
 from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
+Entry = TypeVar("Entry")
 
 FRAMES = 200
-"""Frames that are looked at: evenly spread over the folder."""
+"""Frames that are looked at: evenly spread over the folder, and over the pages of each file."""
 DIGITS = {"mtf_px": 2, "netd_mk": 1, "row_mk": 1, "column_mk": 1, "count_k": 3, "low_c": 1, "high_c": 1}
 
 
@@ -50,7 +53,7 @@ class Fit:
         return "\n".join([*lines, *(f"  skipped {text}" for text in self.skipped[:20])])
 
 
-def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -> Fit:
+def run(images: str, out: Path, *, name: str = "", unit: UnitName | Numbers = "centikelvin") -> Fit:
     """Estimate the camera behind the frames below the folder `images` and write the domain file `out`.
 
     16-bit and float frames are in `unit`; where there are only 8-bit ones, grey levels tell no kelvin. Frames that cannot be used
@@ -64,18 +67,18 @@ def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -
     # Frames that are evenly spread over the folder.
     folder = Storage(images)
     names = list_frames(folder)
-    chosen = [names[k] for k in np.unique(np.linspace(0, len(names) - 1, min(len(names), FRAMES)).round().astype(int))]
+    chosen = spread_evenly(names, FRAMES)
     # Degrees and grey levels apart; of grey ones it counts how they were compressed.
     thermal, grey, qualities, skipped = list[np.ndarray](), list[np.ndarray](), list[int](), list[str]()
     for file in chosen:
         try:
             data = folder.read(file)
-            frame = open_frame(data, file, floats=True)
-            if frame.dtype == np.uint8:
-                grey.append(frame)
-                qualities.append(jpeg_quality(data))
-            else:
-                thermal.append(read_temperatures(frame, unit))
+            for frame in spread_evenly(open_frames(data, file, unit, MAX_FRAMES), -(-FRAMES // len(chosen))):
+                if frame.dtype == np.uint8:
+                    grey.append(frame)
+                    qualities.append(jpeg_quality(data))
+                else:
+                    thermal.append(frame)
         except BadPicture as error:
             skipped.append(f"{file}: {error}")
             log.warning("skipped %s", skipped[-1])
@@ -85,6 +88,13 @@ def run(images: str, out: Path, *, name: str = "", unit: Unit = "centikelvin") -
     out.write_text(domain_text(fit, name or out.stem, folder.uri), encoding="utf-8")
     load_domain(out)
     return fit
+
+
+def spread_evenly(entries: Sequence[Entry], most: int) -> list[Entry]:
+    """Return at most so many entries of a list, evenly spread over it."""
+    return [
+        entries[k] for k in np.unique(np.linspace(0, len(entries) - 1, min(len(entries), most)).round().astype(int))
+    ]
 
 
 def _fit(uri: str, thermal: list[np.ndarray], grey: list[np.ndarray], qualities: list[int], skipped: list[str]) -> Fit:

@@ -28,7 +28,7 @@ from pipelines.config.gather import GatherJob
 from pipelines.config.profile import Profile, load_profile
 from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
-from pipelines.readers import read_row
+from pipelines.readers import read_rows
 from pipelines.readers.item import Item
 from pipelines.readers.plan import GatherPlan, parser_link, write_gather_plan
 from pipelines.report.card import front_matter
@@ -40,6 +40,8 @@ from pipelines.run.progress import SECONDS
 from pipelines.storage.commits import Commit, commit, write_manifest, write_shard
 from pipelines.storage.uri import Storage
 
+PAGE = 2**25
+"""Between the views of two pages of one file: more than a data set has items, and 64 of them fit 32 bits."""
 REJECT_SCHEMA = pa.schema({"name": pa.string(), "reason": pa.string()})
 
 
@@ -130,13 +132,13 @@ class Gatherer:
 
     def __call__(self, batch: Columns) -> Columns:
         partition, began = self.pending[int(batch["id"][0])], time.monotonic()
-        # Rows, or why there is none; the place in the listing tells pictures of a person apart.
+        # Rows, or why there is none; the place in the listing and the page tell pictures of a person apart.
         found = list(self.threads.map(self._read, self.plan.items(partition)))
-        for place, (row, _, _) in enumerate(found):
-            if row is not None:
-                row["view"] = partition * self.plan.job.partition + place
-        rows = [row for row, _, _ in found if row is not None]
-        refused = [(name, reason) for row, name, reason in found if row is None]
+        for place, (pages, _, _) in enumerate(found):
+            for page, row in enumerate(pages):
+                row["view"] = partition * self.plan.job.partition + place + page * PAGE
+        rows = [row for pages, _, _ in found for row in pages]
+        refused = [(name, reason) for _, name, reason in found if reason]
         # Classes where the data set has none, then all pictures encoded.
         self._parse(rows)
         encode, suffix = (encode_png_rgb, "png") if self.plan.job.encoding.visible == "png" else (encode_jpeg, "jpg")
@@ -146,12 +148,12 @@ class Gatherer:
         counts[f"{SECONDS}gather"] = time.monotonic() - began
         return {name: np.array([value]) for name, value in counts.items()}
 
-    def _read(self, item: Item) -> tuple[dict[str, Any] | None, str, str]:
-        """Return (row, name, ""), or (None, name, reason) of an item that cannot be taken."""
+    def _read(self, item: Item) -> tuple[list[dict[str, Any]], str, str]:
+        """Return (rows, name, ""), or ([], name, reason) of an item that cannot be taken."""
         try:
-            return read_row(item, self.plan.job, self.plan.out), item.name, ""
+            return read_rows(item, self.plan.job, self.plan.out), item.name, ""
         except BadPicture as error:
-            return None, item.name, str(error)
+            return [], item.name, str(error)
 
     def _parse(self, rows: list[dict[str, Any]]) -> None:
         """Find the classes of rows that have no mask."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
@@ -14,12 +16,15 @@ from models.landmarks.detect import Detector, Face, Search, load_detector
 from models.landmarks.intensity import Mode
 from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
+from models.temperature import Numbers, UnitName
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.pictures.open import BadPicture, open_any
+from pipelines.pictures.matrices import SUFFIXES as MATRICES
+from pipelines.pictures.open import BadPicture
+from pipelines.pictures.thermal import open_scenes
 from pipelines.storage.errors import own_reason
 from pipelines.storage.uri import Storage
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *MATRICES)
 
 
 def find(
@@ -30,6 +35,7 @@ def find(
     formats: Sequence[str] = ("pts",),
     standard: Standard = 70,
     mode: Mode = "auto",
+    unit: UnitName | Numbers | None = None,
     threshold: float | None = None,
     finest: int = 0,
     most: int | None = None,
@@ -39,7 +45,9 @@ def find(
 
     formats: `pts` (a file per face: NAME.pts, NAME.face2.pts), `coco` (one landmarks.json), `yolo` (a .txt per picture).
     standard: points that the bundle has no landmarker for are converted by one of its adapters. overrides:
-    `key.key=value` edits of the bundle. A picture that cannot be read or searched is named in `skipped.json` and left out.
+    `key.key=value` edits of the bundle. unit: of thermal values of more than 8 bits; without it they only give contrast.
+    A picture that cannot be read or searched is named in `skipped.json` and left out. Every page of a file is searched: its
+    second is NAME-page1.pts, and FILE#1 in lists.
 
     Raises:
         UserError: no picture can be taken, or two would be written to one file.
@@ -53,21 +61,28 @@ def find(
     for name in names:
         # A picture that cannot be read or searched costs no other.
         try:
-            image = open_any(source.read(name), name)
-            faces = finder.find(image, mode, most=most)
-        except (BadPicture, UserError) as error:
+            pages = open_scenes(source.read(name), name, unit)
+        except BadPicture as error:
             skipped[name] = str(error)
             continue
         except (OSError, EnvironmentFault) as error:
             skipped[name] = own_reason(error)
             continue
-        if adapter:
-            faces = [adapt_face(adapter, face) for face in faces]
-        # Its points, in the formats that are one file a face or a picture.
-        height, width = image.shape[:2]
-        shown = [{"points": face.points, "variance": face.variance} for face in faces]
-        pictures.append({"file": name, "width": width, "height": height, "faces": shown})
-        _write(target, name, faces, (width, height), formats)
+        for page, image in enumerate(pages):
+            own = f"{name}#{page}" if page else name
+            try:
+                known = mode == "auto" and unit is not None and image.dtype == np.float32
+                faces = finder.find(image, "temperature" if known else mode, most=most)
+            except UserError as error:
+                skipped[own] = str(error)
+                continue
+            if adapter:
+                faces = [adapt_face(adapter, face) for face in faces]
+            # Its points, in the formats that are one file a face or a picture.
+            height, width = image.shape[:2]
+            shown = [{"points": face.points, "variance": face.variance} for face in faces]
+            pictures.append({"file": own, "width": width, "height": height, "faces": shown})
+            _write(target, f"{_stem(name)}-page{page}.tiff" if page else name, faces, (width, height), formats)
     # What is one file for all pictures.
     if "coco" in formats:
         target.write("landmarks.json", json.dumps(exports.coco(pictures)).encode())

@@ -42,17 +42,20 @@ def command() -> None:
     type=click.Choice(["auto", "temperature", "pixel"]),
     help="What the values of a picture are: degrees Celsius, or grey levels and counts.",
 )
+@options.unit("", "Without it they give contrast alone.")
 @click.option(
     "--threshold", type=float, help="Mean variance below which a window is a face, instead of the trained one."
 )
 @click.option("--finest", default=0, show_default=True, help="Finest level: -2 also finds faces of half the window.")
 @click.option("--most", type=click.IntRange(min=1), help="At most so many faces a picture.")
-def find(formats: list[str], standard: str, **values: Any) -> None:
+def find(formats: list[str], standard: str, unit: str, **values: Any) -> None:
     """Write the landmarks of every face: 300-W .pts, COCO keypoints, YOLO-face lines."""
     from models.errors import UserError
+    from models.temperature import parse_unit
     from pipelines import landmarks
 
     if unknown := set(formats) - set(FORMATS):
         raise UserError(f"--format {sorted(unknown)[0]}: known are {', '.join(FORMATS)}")
+    values["unit"] = parse_unit(unit) if unit else None
     counts = landmarks.find(formats=formats, standard=int(standard), **values)  # type: ignore[arg-type]
     click.echo(", ".join(f"{value} {name}" for name, value in counts.items()) + f": {values['out']}")

@@ -62,6 +62,12 @@ def rows_to_measure(text: str = "Pictures of people nobody was trained on.") -> 
     return click.option("--test", required=True, metavar="URI", help=text)
 
 
+def unit(default: str, text: str = "") -> Option:
+    """Return `--unit`, what the values of thermal frames mean, by name or as a mapping in YAML."""
+    help_text = f"Of thermal values of more than 8 bits: a name, or {{scale: S, offset: O, ...}}. {text}".strip()
+    return click.option("--unit", default=default, show_default=bool(default), metavar="NAME|YAML", help=help_text)
+
+
 # How much, and of what.
 def limit(text: str, least: int = 1) -> Option:
     """Return `--limit`: only the first so many of what there is, `least` or more."""

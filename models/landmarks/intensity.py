@@ -9,38 +9,37 @@ from typing import Literal
 import numpy as np
 
 from models.errors import UserError
-from models.temperature import hint
+from models.person import HUMAN, could_be_human
+from models.radiometry import Implausible, check_counts, find_fault, guess_unit, hint
+from models.temperature import from_unit
 
 Mode = Literal["auto", "temperature", "pixel"]
-CELSIUS = (10.0, 45.0)
-"""Temperatures are clipped to this range, degrees Celsius: a lamp does not decide how a face looks. T-FAKE clips to 20
-and 40; a face in the cold lies below that."""
 PERCENTILES = (0.1, 99.9)
-PLAUSIBLE = (-40.0, 80.0)
-"""Median of a frame in degrees Celsius; outside, its values are of another unit."""
 
 
 def unit_values(image: np.ndarray, mode: Mode = "auto") -> np.ndarray:
     """Return `image` [H, W] or [H, W, 3] as float32 [H, W, 3] in [0, 1]; grey is repeated in all three channels.
 
-    mode: `temperature` is degrees Celsius, clipped to `CELSIUS` and stretched. `pixel` is a picture: uint8 is divided by
-    255; floats up to 1 are taken as they are, up to 255 divided by 255; wider integers (raw 16-bit counts) and all other
-    floats are stretched, so nothing saturates. `auto` takes floats for temperature if nearly all lie in (1, 80] and
-    above -10, else the image is `pixel`. NaN counts as the coldest value of the frame.
+    mode: `temperature` is degrees Celsius, stretched over what may be human (`stretch_temperatures`). `pixel` is a picture:
+    uint8 is divided by 255; floats up to 1 are taken as they are, up to 255 divided by 255; wider integers (raw 16-bit
+    counts) and all other floats are stretched, so nothing saturates. Counts of which some unit makes a face's picture are
+    stretched as its temperatures. `auto` takes floats for temperature if nearly all lie in (1, 80] and above -10, else the
+    image is `pixel`. NaN counts as the coldest value of the frame.
 
     Raises:
-        UserError: an image of another shape or without a single number, or values called temperature that are no degrees.
+        UserError: an image of another shape or without a single number, values called temperature that are no degrees, or
+            counts that are no picture.
     """
     if image.ndim != 2 and not (image.ndim == 3 and image.shape[2] == 3):
         raise UserError(f"an image must be [height, width] or [height, width, 3], got {image.shape}")
     # Each kind of values has its own way to [0, 1].
     kind = guess_mode(image) if mode == "auto" else mode
     if kind == "temperature":
-        values = stretch(np.clip(_degrees(image), *CELSIUS))
+        values = stretch_temperatures(_degrees(image))
     elif image.dtype == np.uint8:
         values = image.astype(np.float32) / 255
     elif image.dtype.kind in "iu":
-        values = stretch(image.astype(np.float32))
+        values = _stretch_counts(image)
     else:
         values = _float_pixels(np.asarray(image, np.float32))
     return np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else values
@@ -51,12 +50,39 @@ def guess_mode(image: np.ndarray) -> Mode:
     if image.dtype.kind != "f" or image.ndim == 3:
         return "pixel"
     low, high = _percentiles(image, (1, 99))
+    if high > 80 and (image != np.rint(image)).any():  # a hot object beside a face; 8-bit levels as floats are whole
+        low, high = _percentiles(image, (5, 95))
     return "temperature" if 1 < high <= 80 and low >= -10 else "pixel"
 
 
-def stretch(values: np.ndarray) -> np.ndarray:
-    """Return float values [..., H, W] with the frame's 0.1 and 99.9 percentiles at 0 and 1, clipped; a flat frame is 0."""
-    low, high = _percentiles(values, PERCENTILES)
+def stretch_temperatures(celsius: np.ndarray) -> np.ndarray:
+    """Return degrees [H, W] stretched to [0, 1] over those that may be a person's: a lamp or ice does not decide how a face
+    looks. Where nothing may be, over the human range itself.
+    """
+    human = could_be_human(celsius)
+    return stretch(np.clip(celsius, *HUMAN), celsius[human] if human.any() else None)
+
+
+def _stretch_counts(counts: np.ndarray) -> np.ndarray:
+    """Return whole numbers [H, W] of 16 bits or more stretched to [0, 1], as temperatures where some unit makes them so.
+
+    Raises UserError for counts that are no picture.
+    """
+    if counts.ndim == 3:
+        return stretch(counts.astype(np.float32))
+    try:
+        check_counts(counts)
+    except Implausible as error:
+        raise UserError(str(error)) from None
+    unit = guess_unit(counts)
+    return stretch_temperatures(from_unit(counts, unit)) if unit else stretch(counts.astype(np.float32))
+
+
+def stretch(values: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Return float values [..., H, W] with the 0.1 and 99.9 percentiles of `among`, by default of the whole frame, at 0 and
+    1, clipped; a flat frame is 0.
+    """
+    low, high = _percentiles(values if among is None else among, PERCENTILES)
     # A flat frame has nothing to stretch.
     if high - low < 1e-6 * max(1.0, abs(high)):
         return np.zeros(values.shape, np.float32)
@@ -75,14 +101,14 @@ def _degrees(image: np.ndarray) -> np.ndarray:
             f"{image.dtype} values are counts, not degrees Celsius{hint(image, 'celsius')}: convert them to floats of "
             "degrees, or use mode pixel, or auto"
         )
-    # Neither are values whose median no scene has: kelvin, tenths, counts as floats.
-    median, _ = _percentiles(image, (50, 50))
-    if not PLAUSIBLE[0] <= median <= PLAUSIBLE[1]:
+    # Neither are values that make no scene: kelvin, tenths, Fahrenheit, noise.
+    values = np.asarray(image, np.float32)
+    _percentiles(values, (50, 50))
+    if fault := find_fault(values):
         raise UserError(
-            f"the median pixel would be {median:.0f} degC{hint(image, 'celsius')}: convert the values to degrees Celsius, "
-            "or use mode pixel, or auto"
+            f"{fault}{hint(image, 'celsius')}: convert the values to degrees Celsius, or use mode pixel, or auto"
         )
-    return np.asarray(image, np.float32)
+    return values
 
 
 def _float_pixels(values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
-from models.temperature import Unit
+from models.temperature import Numbers, UnitName
 
 TASKS = {
     "recogniser": "models.tasks.recogniser",
@@ -73,7 +73,7 @@ class Side:
 
     uri: str
     columns: tuple[str, ...] = ()
-    unit: Unit = "centikelvin"
+    unit: UnitName | Numbers = "centikelvin"
     """Of thermal pictures."""
 
 

@@ -45,7 +45,7 @@ class GatherJob(BaseModel):
     """What the rows' condition is where the data set does not say (warm or cold)."""
     columns: Patterns = Patterns()
     unit: Unit | Literal["grey"] = "centikelvin"
-    """Of `plain`'s thermal pictures. grey: levels of each picture's own scale, which are no temperatures."""
+    """Of `plain`'s thermal pictures, by name or by numbers. grey: levels of each picture's own scale, no temperatures."""
     standard: Standard = 70
     """Of `plain`'s landmarks. 70 takes files of 68 points, too: the pupils are then not known."""
     encoding: Encoding = Encoding()

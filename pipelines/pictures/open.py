@@ -2,9 +2,10 @@
 
 import io
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from models.classes import BACKGROUND, CLASSES, IGNORE
 from pipelines.pictures.codecs import MAX_PIXELS
@@ -24,8 +25,15 @@ FORMATS = {
 READERS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
 """Nothing else is even tried: Pillow knows formats that few people need and that parse hostile bytes."""
 
-DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "F")
-"""Pillow's modes of grey in 16 bits without a sign, and in 32-bit floats."""
+DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+"""Pillow's modes of grey in 16 bits without a sign, in signed or 32-bit whole numbers, and in floats."""
+
+TiffImagePlugin.OPEN_INFO.update(  # floats of 64 bits, which Pillow can decode and does not look for
+    {
+        (TiffImagePlugin.II, 1, (3,), 1, (64,), ()): ("F", "F;64F"),
+        (TiffImagePlugin.MM, 1, (3,), 1, (64,), ()): ("F", "F;64BF"),
+    }
+)
 
 ORIENTATION, UPRIGHT, GPS = 0x0112, 1, 0x8825
 """EXIF's tags of how a picture is to be turned and of where it was taken, and the value that says not at all."""
@@ -61,19 +69,35 @@ def open_pages(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXEL
 
 
 def open_any(data: bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Return the picture in `data` upright: uint8 [H, W, 3] RGB, or uint8, uint16 or float32 [H, W] where it is grey.
+    """Return the picture in `data` upright: uint8 [H, W, 3] RGB, or uint8, uint16, int16, int32 or float32 [H, W] where it
+    is grey.
 
     What is grey keeps the values that are stored; all else is as `open_photo` has it.
 
     Raises:
-        BadPicture: what `open_photo` refuses, but for grey of 16 bits or floats; signed and 32-bit whole numbers.
+        BadPicture: what `open_photo` refuses, but for grey of more than 8 bits.
     """
-    picture = _open(data, name, max_pixels, deep=True)[0]
+    return _stored_values(_open(data, name, max_pixels, deep=True)[0])
+
+
+def open_any_pages(
+    data: bytes, name: str | None = None, max_pixels: int = MAX_PIXELS, pages: int = MAX_PAGES
+) -> list[np.ndarray]:
+    """Return the pages of a TIFF file, at most `pages`, as `open_any` returns a picture; any other file has one."""
+    return [_stored_values(page) for page in _open(data, name, max_pixels, deep=True, pages=pages)]
+
+
+def _stored_values(picture: Image.Image) -> np.ndarray:
+    """Return an opened picture as `open_any` does."""
     if picture.mode in ("1", "L"):
         return np.array(picture.convert("L"))
-    if picture.mode in DEEP:
-        return np.array(picture).astype(np.float32 if picture.mode == "F" else np.uint16)
-    return np.array(picture.convert("RGB"))
+    if picture.mode not in DEEP:
+        return np.array(picture.convert("RGB"))
+    values = np.array(picture)
+    if picture.mode == "I":  # of 16 bits where all of them fit, for Pillow keeps both in 32
+        ends = np.iinfo(np.int16)
+        return values.astype(np.int16) if ends.min <= values.min() and values.max() <= ends.max else values
+    return values.astype(np.float32 if picture.mode == "F" else np.uint16)
 
 
 def open_classes(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
@@ -120,7 +144,7 @@ def _says_more(picture: Image.Image) -> bool:
 def _open(data: bytes, name: str | None, max_pixels: int, deep: bool, pages: int = 1) -> list[Image.Image]:
     """Return the pictures in `data`, decoded and upright.
 
-    deep: grey of 16 bits and floats are taken. pages: how many a TIFF may have. Raises BadPicture.
+    deep: grey of more than 8 bits is taken. pages: how many a TIFF may have. Raises BadPicture.
     """
     # What can be said without a look inside.
     if not data:
@@ -177,10 +201,6 @@ def _check_depth(picture: Image.Image, data: bytes, deep: bool) -> None:
     """Refuse more than 8 bits a channel, unless deep grey is taken and the picture is that."""
     if _depth(picture, data) <= 8 or (deep and picture.mode in DEEP):
         return
-    if deep and picture.mode[0] == "I":
-        raise BadPicture(
-            "not counts: signed or 32-bit whole numbers; save 16-bit counts without a sign, or 32-bit floats"
-        )
     also = ", or to 16-bit grey" if deep else ""
     raise BadPicture(f"16-bit: more than 8 bits a channel; convert it to 8-bit RGB{also}")
 
@@ -202,6 +222,8 @@ def _decode(picture: Image.Image, page: int | None) -> Image.Image:
     try:
         if page is not None:
             picture.seek(page)
+        if picture.format == "TIFF":
+            _mend_byte_order(picture)
         picture.load()
     except MemoryError:
         raise
@@ -209,6 +231,15 @@ def _decode(picture: Image.Image, page: int | None) -> Image.Image:
         raise BadPicture(f"truncated: {_first_line(error)}") from None
     upright = ImageOps.exif_transpose(picture) or picture
     return upright.copy() if page is not None else upright  # the next page takes the place of this one
+
+
+def _mend_byte_order(picture: Image.Image) -> None:
+    """Let compressed TIFFs be read in this machine's order of bytes, which libtiff gives; Pillow knows that of 16 bits alone."""
+    tiles: list[Any] = picture.tile  # type: ignore[attr-defined]
+    for number, tile in enumerate(tiles):
+        mode, mark, order = tile.args[0].partition(";") if tile.codec_name == "libtiff" else ("", "", "")
+        if mark:
+            tiles[number] = tile._replace(args=(f"{mode};{order.replace('B', 'N')}", *tile.args[1:]))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,9 +1,10 @@
 """Data sets as they lie on disk, in layouts of their own: a file that is wrong is named and costs its row alone.
 
-A layout is a module: its `list_items` says which files make a row, its `read_sample` opens them.
+A layout is a module: its `list_items` says which files make a row, its `read_samples` opens them.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, cast
 
@@ -54,12 +55,17 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None = None
         yield item
 
 
-def read_row(item: Item, job: GatherJob, out: Storage | None = None) -> dict[str, Any]:
-    """Return one row, its arrays not yet encoded (see `rows.encode`). Raises BadPicture with its reason for a bad one."""
+def read_rows(item: Item, job: GatherJob, out: Storage | None = None) -> list[dict[str, Any]]:
+    """Return an item's rows, one for each page, their arrays not yet encoded (see `rows.encode`).
+
+    The first has the item's name, the others are NAME#1, NAME#2 ... Raises BadPicture with its reason for a bad one.
+    """
     if item.reason:
         raise BadPicture(item.reason)
     try:
-        return make_row(layout_of(job).read_sample(item, job, out), item, job)
+        samples = layout_of(job).read_samples(item, job, out)
+        names = [item.name, *(f"{item.name}#{page}" for page in range(1, len(samples)))]
+        return [make_row(sample, replace(item, name=name), job) for sample, name in zip(samples, names, strict=True)]
     except BadPicture:
         raise
     except FileNotFoundError as error:

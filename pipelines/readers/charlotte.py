@@ -18,7 +18,7 @@ import numpy as np
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import BadPicture
-from pipelines.readers.item import Item, Sample, open_thermal
+from pipelines.readers.item import Item, Sample, one_sample, open_samples
 from pipelines.storage.uri import Storage
 
 SLOTS, PROFILE = 72, 43
@@ -117,16 +117,16 @@ def _number(cell: str | None) -> float:
     return float(cell) if cell and cell.strip() else math.nan
 
 
-def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_samples(item: Item, job: GatherJob, out: Storage | None) -> list[Sample]:
     """Return temperature, the grey view if it is there, and the points as 72 slots."""
     images = Storage(job.images)
-    found = open_thermal(images.read(item.thermal), item.thermal, "centikelvin")
+    beside = (images.read(item.visible), item.visible) if item.visible else None
+    found = one_sample(open_samples(beside, (images.read(item.thermal), item.thermal)))
     assert found.celsius is not None
     if item.visible:
         found.visible_kind = "thermal"
-        found.look(images.read(item.visible), item.visible)
         if found.frame_shape != found.celsius.shape:
             (height, width), (high, wide) = found.frame_shape, found.celsius.shape
             raise BadPicture(f"mismatched: {item.visible} is {width} x {height} px, the frame {wide} x {high}")
     found.points[SLOTS] = np.array(item.given, np.float32).reshape(SLOTS, 2)
-    return found
+    return [found]

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import open_classes
-from pipelines.readers.item import Item, Sample, stem
+from pipelines.readers.item import Item, Sample, one_sample, open_samples, stem
 from pipelines.readers.points import read_points
 from pipelines.storage.uri import Storage
 
@@ -40,12 +40,11 @@ def _file_names(name: str) -> tuple[str, str, str]:
     return f"{name}.png", f"{name}{MASK}", f"{name}{POINTS}"
 
 
-def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_samples(item: Item, job: GatherJob, out: Storage | None) -> list[Sample]:
     """Return picture, classes and 70 points."""
     images = Storage(job.images)
-    found = Sample()
-    found.look(images.read(item.visible), item.visible)
+    found = one_sample(open_samples((images.read(item.visible), item.visible)))
     found.classes = open_classes(images.read(item.mask), found.frame_shape)
     points = read_points(images.read(item.points), item.points, STANDARD)
     found.points = {STANDARD: points}
-    return found
+    return [found]

@@ -8,16 +8,11 @@ from typing import Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
-from models.temperature import Unit
+from models.temperature import Numbers, UnitName
 from pipelines.config.gather import GatherJob
-from pipelines.pictures.open import BadPicture, open_photo
-from pipelines.readers.frames import open_frame, read_temperatures
+from pipelines.pictures.open import BadPicture, open_pages
+from pipelines.pictures.thermal import open_frames, open_temperatures
 from pipelines.storage.uri import Storage
-
-PLAUSIBLE = (-40.0, 80.0)
-"""Median temperature of a picture of a face and what is around it, degrees Celsius."""
-HOT = 100.0
-"""At most a twentieth of such a picture is hotter."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +74,6 @@ class Sample:
     came: bytes = b""
     """The visible picture's file, which is kept as it is where it fits."""
 
-    def look(self, data: bytes, name: str) -> None:
-        """Open `data`, the file `name`, as the visible picture. Raises BadPicture for what is not taken."""
-        self.visible, self.came = open_photo(data, name), data
-
     @property
     def thermal(self) -> np.ndarray | None:
         """The thermal picture, degrees or grey."""
@@ -106,30 +97,50 @@ class Layout(Protocol):
         Raises UserError when the folder is not of this layout at all.
         """
 
-    def read_sample(self, item: Item, job: GatherJob, out: Storage | None) -> Sample:
-        """Return what is in an item's files. Raises BadPicture for what cannot be taken."""
+    def read_samples(self, item: Item, job: GatherJob, out: Storage | None) -> list[Sample]:
+        """Return what is in an item's files, a sample for each page. Raises BadPicture for what cannot be taken."""
 
 
-def open_thermal(data: bytes, name: str, unit: Unit | Literal["grey"]) -> Sample:
-    """Return a thermal picture in `unit` as a sample. Raises BadPicture when the values cannot be in it."""
-    # Grey levels, also of raw counts of an unknown scale.
-    frame = open_frame(data, name, floats=unit != "grey")
-    if unit == "grey":
-        return Sample(grey=frame if frame.dtype == np.uint8 else _levels(frame))
-    # Temperatures: a scene with a face has few pixels that are hot.
-    celsius = read_temperatures(frame, unit, PLAUSIBLE)
-    if float(np.nanpercentile(celsius, 95)) > HOT:
-        raise BadPicture(
-            f"not {unit}: a twentieth of the pixels would be hotter than {HOT:.0f} degC; convert the values"
-        )
-    return Sample(celsius=celsius)
+def open_samples(
+    visible: tuple[bytes, str] | None = None,
+    thermal: tuple[bytes, str] | None = None,
+    unit: UnitName | Numbers | Literal["grey"] = "centikelvin",
+) -> list[Sample]:
+    """Return a sample for each page of an item's pictures, each a file's content and name; thermal ones are in `unit`.
+
+    Raises BadPicture for what is not taken, and for two files of different numbers of pages.
+    """
+    # The thermal pages: grey levels, also of raw counts of an unknown scale, or temperatures.
+    samples = list[Sample]()
+    if thermal and unit != "grey":
+        samples = [Sample(celsius=frame) for frame in open_temperatures(*thermal, unit)]
+    elif thermal:
+        samples = [Sample(grey=_levels(frame)) for frame in open_frames(*thermal, "grey")]
+    # The visible pages beside them; a file of one picture is kept as it is where it fits.
+    if visible:
+        pages = open_pages(*visible)
+        samples = samples or [Sample() for _ in pages]
+        if len(pages) != len(samples):
+            raise BadPicture(f"mismatched: {len(samples)} thermal pages beside {len(pages)} visible ones")
+        for sample, page in zip(samples, pages, strict=True):
+            sample.visible, sample.came = page, visible[0] if len(pages) == 1 else b""
+    return samples
 
 
-def _levels(counts: np.ndarray) -> np.ndarray:
-    """Return raw counts stretched over the picture's own range, uint8."""
-    low, high = np.percentile(counts, (0.1, 99.9))
-    share = (counts.astype(np.float32) - low) / max(float(high - low), 1e-6)
-    return (np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)
+def one_sample(samples: list[Sample]) -> Sample:
+    """Return the only page. Raises BadPicture where there are several and what lies beside them belongs to one picture."""
+    if len(samples) > 1:
+        raise BadPicture(f"too many pages: {len(samples)} beside one mask or one set of points; split the file")
+    return samples[0]
+
+
+def _levels(frame: np.ndarray) -> np.ndarray:
+    """Return grey levels as they are, raw counts stretched over the picture's own range, uint8."""
+    if frame.dtype == np.uint8:
+        return frame
+    low, high = np.nanpercentile(frame, (0.1, 99.9))
+    share = (frame.astype(np.float32) - low) / max(float(high - low), 1e-6)
+    return (np.clip(np.nan_to_num(share), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def stem(name: str) -> str:

@@ -11,8 +11,9 @@ import pyarrow as pa
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import FORMATS, BadPicture, open_classes
+from pipelines.pictures.thermal import EXTENSIONS
 from pipelines.plan.photos import file_name
-from pipelines.readers.item import Item, Sample, open_thermal, stem
+from pipelines.readers.item import Item, Sample, one_sample, open_samples, stem
 from pipelines.readers.points import check_points, read_points
 from pipelines.readers.sejong import check_proportions
 from pipelines.storage.tables import BadTableError, open_table, read_group, require_columns, require_groups
@@ -65,7 +66,8 @@ def _match_roles(file: str, patterns: dict[str, str]) -> Iterator[tuple[str, str
     for role, pattern in patterns.items():
         before, _, after = pattern.partition(NAME)
         text = file if PurePath(pattern).suffix else stem(file)
-        if not PurePath(pattern).suffix and PurePath(file).suffix.lower() not in FORMATS:
+        known = EXTENSIONS if role == "thermal" else FORMATS
+        if not PurePath(pattern).suffix and PurePath(file).suffix.lower() not in known:
             continue
         if text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after):
             fitting.append((len(before) + len(after), role, text[len(before) : len(text) - len(after)]))
@@ -111,28 +113,30 @@ GIVEN_COLUMNS = ("identity_id", "condition")
 """Columns that are taken over where a Parquet file has them."""
 
 
-def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
-    """Return what an item's files, or its row's cells, hold."""
-    # The encoded files or cells by their role.
+def read_samples(item: Item, job: GatherJob, out: Storage | None) -> list[Sample]:
+    """Return what an item's files, or its row's cells, hold, page by page."""
+    # The encoded files or cells by their role, and of them the pictures, which have to be of one view.
     images = Storage(job.images)
     cells = _read_cells(images, item, job) if item.row >= 0 else _read_files(images, item)
-    # The pictures, which have to be of one view.
-    found = Sample()
-    if "thermal" in cells:
-        found = open_thermal(*cells["thermal"], job.unit)
-    if "visible" in cells:
-        found.look(*cells["visible"])
-    check_proportions(found)
-    # What lies on them.
+    samples = open_samples(cells.get("visible"), cells.get("thermal"), job.unit)
+    for sample in samples:
+        check_proportions(sample)
+    # What lies on them belongs to one page.
+    if cells.keys() & {"mask", "landmarks"}:
+        _add_labels(one_sample(samples), cells, job)
+    return samples
+
+
+def _add_labels(sample: Sample, cells: dict[str, tuple[Any, str]], job: GatherJob) -> None:
+    """Add the mask and the points of an item to its picture."""
     if "mask" in cells:
-        found.classes = open_classes(cells["mask"][0], found.frame_shape)
+        sample.classes = open_classes(cells["mask"][0], sample.frame_shape)
     if "landmarks" in cells:
         content, name = cells["landmarks"]
         standards = (68, 70) if job.standard == 70 else (job.standard,)  # iBUG's 68 are the 70 without the pupils
         known = isinstance(content, np.ndarray)
         points = check_points(content, *standards) if known else read_points(content, name, *standards)
-        found.points[len(points)] = points
-    return found
+        sample.points[len(points)] = points
 
 
 def _read_files(images: Storage, item: Item) -> dict[str, tuple[Any, str]]:

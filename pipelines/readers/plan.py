@@ -19,7 +19,7 @@ from pipelines.plan.listing import extend_by_rows, new_rows
 from pipelines.plan.photos import sizes
 from pipelines.plan.pieces import Pieces, read_pieces
 from pipelines.plan.stored import StoredPlan
-from pipelines.readers import list_files, list_items, read_row
+from pipelines.readers import list_files, list_items, read_rows
 from pipelines.readers.item import ITEM_SCHEMA, Item
 from pipelines.storage.uri import Storage
 
@@ -113,7 +113,7 @@ def _check_first(found: Iterator[Item], job: GatherJob, out: Storage) -> Iterato
     reasons = list[str]()
     for item in first:
         try:
-            read_row(item, job, out)
+            read_rows(item, job, out)
             return itertools.chain(first, found)
         except BadPicture as error:
             reasons.append(f"  {item.name}: {error}")

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import BadPicture
-from pipelines.readers.item import Item, Sample, open_thermal
+from pipelines.readers.item import Item, Sample, open_samples
 from pipelines.storage.uri import Storage
 
 VISIBLE, THERMAL = "_v", "_t"
@@ -33,13 +33,14 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
         yield Item(name, person, job.condition, have.get(VISIBLE, ""), have.get(THERMAL, ""), reason=reason)
 
 
-def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_samples(item: Item, job: GatherJob, out: Storage | None) -> list[Sample]:
     """Return both pictures as they are: they are registered as well as the data set is."""
     images = Storage(job.images)
-    found = open_thermal(images.read(item.thermal), item.thermal, "grey")
-    found.look(images.read(item.visible), item.visible)
-    check_proportions(found)
-    return found
+    visible, thermal = ((images.read(name), name) for name in (item.visible, item.thermal))
+    samples = open_samples(visible, thermal, "grey")
+    for sample in samples:
+        check_proportions(sample)
+    return samples
 
 
 def check_proportions(found: Sample) -> None:

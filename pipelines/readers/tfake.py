@@ -16,7 +16,7 @@ from pipelines.config.gather import GatherJob
 from pipelines.pictures.arrays import ArrayArchive
 from pipelines.pictures.open import BadPicture
 from pipelines.readers import facesynthetics
-from pipelines.readers.item import Item, Sample, open_thermal
+from pipelines.readers.item import Item, Sample, one_sample, open_samples
 from pipelines.readers.unpickle import MAX_BYTES, arrays, npz_of
 from pipelines.storage.uri import Storage
 
@@ -102,12 +102,12 @@ def convert(job: GatherJob, files: dict[str, int], out: Storage | None) -> None:
     out.write(CONVERTED, npz_of(found))
 
 
-def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
+def read_samples(item: Item, job: GatherJob, out: Storage | None) -> list[Sample]:
     """Return FaceSynthetics' sample with the temperature of its condition and, where they are known, 478 points."""
     # The thermal picture lies on the visible one, pixel by pixel.
-    found = facesynthetics.read_sample(item, job, out)
+    (found,) = facesynthetics.read_samples(item, job, out)
     folder = Storage(job.thermal or job.images)
-    found.celsius = open_thermal(folder.read(item.thermal), item.thermal, "tfake").celsius
+    found.celsius = one_sample(open_samples(None, (folder.read(item.thermal), item.thermal), "tfake")).celsius
     assert found.celsius is not None and found.visible is not None
     height, width = found.visible.shape[:2]
     if found.celsius.shape != (height, width):
@@ -117,7 +117,7 @@ def read_sample(item: Item, job: GatherJob, out: Storage | None) -> Sample:
     dense = _read_dense(item, job, out)
     if dense is not None:
         found.points[DENSE] = dense * np.array([width, height], np.float32)
-    return found
+    return [found]
 
 
 def _read_dense(item: Item, job: GatherJob, out: Storage | None) -> np.ndarray | None:

@@ -64,7 +64,7 @@ def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> d
 
 
 def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes], suffix: str = "jpg") -> dict[str, Any]:
-    """Return a row of `readers.read_row` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`,
+    """Return a row of `readers.read_rows` with its ids, its pictures encoded; `visible` encodes the visible one as `suffix`,
     unless its file fits as it came.
     """
     # Ids hash the name in the data set, so they stay when rows are added.

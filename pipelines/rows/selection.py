@@ -23,6 +23,10 @@ CHOOSING_COLUMNS = ("split", "sample_id", "visible_kind", "size")
 """Columns that decide which rows are taken, beside those that are asked for."""
 
 
+COLOUR = "rgb"
+"""The one `visible_kind` that networks of colours are trained on."""
+
+
 class Selection:
     """The rows of the data set at `uri`, or of several (see `Shards`, which says what is taken), as they are stored.
 
@@ -135,7 +139,7 @@ class Selection:
             keep &= splits == self._split
         # Pictures in colour, and a value in every column.
         if self._colour and "visible_kind" in table.column_names:
-            keep &= self._count_left(keep, _texts(table, "visible_kind") != "thermal", "visible_kind")
+            keep &= self._count_left(keep, _texts(table, "visible_kind") == COLOUR, "visible_kind")
         for name in self.columns:
             if name not in self._optional and table.column(name).null_count:
                 keep &= self._count_left(keep, table.column(name).is_valid().to_numpy(), name)
@@ -159,7 +163,11 @@ class Selection:
         # Whatever is left out is said.
         left = {name: count for name, count in self._left_out.items() if count}
         for name, count in left.items():
-            why = "show the thermal picture in grey, no colours" if name == "visible_kind" else f"have no {name}"
+            why = (
+                "show the thermal picture in grey, or no colours otherwise"
+                if name == "visible_kind"
+                else f"have no {name}"
+            )
             log.info("%s: %d rows are left out: they %s", self.uri, count, why)
         if tables:
             return

@@ -33,5 +33,7 @@ def test_units_mean_what_they_say(unit: Any) -> None:
         stored = np.full((4, 4), (degrees - offset) / scale)
         counts = np.rint(stored).astype(np.uint16)
         np.testing.assert_allclose(from_unit(counts, unit), degrees, atol=scale / 2 + 1e-4)
-    assert np.isnan(from_unit(np.zeros((2, 2), np.uint16), unit)).all() == (unit != "celsius")
+    assert np.isnan(from_unit(np.zeros((2, 2), np.uint16), unit)).all() == (
+        unit not in ("celsius", "decicelsius", "fahrenheit")
+    )
     assert np.array_equal(from_unit(counts, "centikelvin"), from_centikelvin(counts))

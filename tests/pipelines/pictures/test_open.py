@@ -12,7 +12,16 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from pipelines.pictures.codecs import decode
-from pipelines.pictures.open import BadPicture, keep_bytes, open_any, open_classes, open_pages, open_photo
+from pipelines.pictures.open import (
+    BadPicture,
+    keep_bytes,
+    open_any,
+    open_any_pages,
+    open_classes,
+    open_pages,
+    open_photo,
+)
+from tests.pipelines.pictures.thermal_files import tiff
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (64, 48), **options: object) -> bytes:
@@ -209,10 +218,24 @@ def test_deep_grey_keeps_its_values() -> None:
     counts = np.random.default_rng(0).integers(0, 2**16, (20, 30), dtype=np.uint16)
     celsius = counts.astype(np.float32) / 1000
     celsius[3, 4] = np.nan
-    for values, kind in ((counts, "PNG"), (counts, "TIFF"), (celsius, "TIFF")):
+    wide = counts.astype(np.int32) * 7 - 900
+    for values, kind in ((counts, "PNG"), (counts, "TIFF"), (celsius, "TIFF"), (wide, "TIFF")):
         np.testing.assert_array_equal(open_any(tagged(values, kind, 1)), values)
-    with pytest.raises(BadPicture, match="not counts: signed or 32-bit"):
-        open_any(tagged(counts.astype(np.int32), "TIFF", 1), "a.tiff")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", ["i2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_tiffs_of_signed_numbers_and_floats_keep_their_values_on_every_page(
+    kind: str, order: str, packed: bool
+) -> None:
+    values = (np.random.default_rng(0).normal(0, 900, (3, 20, 30))).astype(order + kind)
+    file = tiff(values, order, packed)
+    found = open_any_pages(file, "a.tiff")
+    assert len(found) == 3 and found[0].dtype == {"i": np.int16, "f": np.float32}[kind[0]]
+    np.testing.assert_allclose(np.stack(found), values.astype(np.float64), rtol=1e-6)
+    with pytest.raises(BadPicture, match="too many pages: 3"):
+        open_any_pages(file, "a.tiff", pages=2)
     with pytest.raises(BadPicture, match="convert it to 8-bit RGB, or to 16-bit grey"):
         open_any(png(8, 8, 16, 2, b"\0" * (49 * 8)))
 

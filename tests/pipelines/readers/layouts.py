@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.open import BadPicture
-from pipelines.readers import list_files, list_items, read_row
+from pipelines.readers import list_files, list_items
+from pipelines.readers import read_rows as read_item_rows
 from pipelines.storage.uri import Storage
 
 SIZE = 64
@@ -30,7 +31,7 @@ def read_rows(wanted: GatherJob, out: Storage | None = None) -> tuple[list[dict[
     found, reasons = list[dict[str, Any]](), dict[str, str]()
     for item in list_items(wanted, list_files(wanted), out):
         try:
-            found.append(read_row(item, wanted, out))
+            found += read_item_rows(item, wanted, out)
         except BadPicture as error:
             reasons[item.name] = str(error)
     return found, reasons

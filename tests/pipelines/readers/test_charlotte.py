@@ -68,7 +68,7 @@ def test_charlotte_comes_back(block: pa.Table, written: dict[str, Path]) -> None
     layout, domain, found = layout_of(wanted), load_domain("field"), list(list_items(wanted, list_files(wanted)))
     assert [item.name for item in found] == ["10000", "10001", "10002", "10003"]
     for number, item in enumerate(found):
-        sample = layout.read_sample(item, wanted, None)
+        (sample,) = layout.read_samples(item, wanted, None)
         who = [block.column(name)[number].as_py() for name in ("world_identity", "view", "condition")]
         truth = torch.from_numpy(from_centikelvin(decode(block.column("thermal")[number].as_py()["bytes"])))
         box = block.column("bbox")[number].as_py()

@@ -10,7 +10,8 @@ from PIL import Image
 from models.errors import UserError
 from models.temperature import to_centikelvin
 from pipelines.pictures.open import BadPicture
-from pipelines.readers.frames import Frames, open_frame, read_temperatures
+from pipelines.pictures.thermal import open_temperatures
+from pipelines.readers.frames import Frames
 
 
 def frame(person: float = 34.0, room: float = 22.0, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -89,7 +90,7 @@ def test_frames_that_cannot_be_used_are_named_and_left_out(tmp_path: Path) -> No
     }  # fmt: skip
     assert len(frames) == 1
     with pytest.raises(BadPicture, match="-198 degC"):
-        read_temperatures(open_frame((tmp_path / "counts.png").read_bytes(), "counts.png"))
+        open_temperatures((tmp_path / "counts.png").read_bytes(), "counts.png")
 
 
 def test_a_folder_without_frames_is_refused(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_sejong_comes_back_in_grey(block: pa.Table, written: dict[str, Path]) ->
     assert len({row["identity_id"] for row in found}) == 1 and (found[0]["classes"] == IGNORE).all()
     layout, domain = layout_of(wanted), load_domain("lab")
     for item in list_items(wanted, list_files(wanted)):
-        sample = layout.read_sample(item, wanted, None)
+        (sample,) = layout.read_samples(item, wanted, None)
         number = 2 * int(Path(item.name).name[:6]) + item.name.endswith("cold")
         who = [block.column(name)[number].as_py() for name in ("world_identity", "view", "condition")]
         truth = torch.from_numpy(from_centikelvin(decode(block.column("thermal")[number].as_py()["bytes"])))
