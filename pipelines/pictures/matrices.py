@@ -5,6 +5,7 @@ from pathlib import PurePath
 
 import numpy as np
 
+from pipelines.pictures.arrays import read_array
 from pipelines.pictures.codecs import MAX_PIXELS
 from pipelines.pictures.open import MAX_BYTES, MAX_PAGES, BadPicture
 
@@ -27,29 +28,21 @@ def open_matrices(data: bytes, name: str, max_pixels: int = MAX_PIXELS, pages: i
         raise BadPicture("empty: the file has no bytes")
     if len(data) > MAX_BYTES:
         raise BadPicture(f"too large: {len(data)} bytes; the limit is {MAX_BYTES}")
-    stack = _open_npy(data, max_pixels) if name.lower().endswith(".npy") else _open_csv(data, max_pixels)
+    stack = _open_npy(data, name, max_pixels) if name.lower().endswith(".npy") else _open_csv(data, max_pixels)
     if len(stack) > pages:
         raise BadPicture(f"too many pages: {len(stack)}; the limit is {pages}, so split the file")
     return [_narrow(frame) for frame in stack]
 
 
-def _open_npy(data: bytes, max_pixels: int) -> list[np.ndarray]:
-    """Return the frames of an array [H, W] or [N, H, W], whose header is looked at first."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, kind = read(file)
-    except (ValueError, SyntaxError, EOFError, UnicodeError) as error:
-        raise BadPicture(f"not a matrix: {str(error).splitlines()[0]}") from None
-    if kind.kind not in "iuf" or len(shape) not in (2, 3) or min(shape) < 1:
-        raise BadPicture(f"not a matrix: {kind} of shape {shape}; numbers [height, width] or [frames, height, width]")
-    count = int(np.prod([int(side) for side in shape], dtype=object))
-    if count > max_pixels:
-        raise BadPicture(f"too large: {count} values; the limit is {max_pixels}")
-    if len(data) - file.tell() < count * kind.itemsize:
-        raise BadPicture(f"truncated: {len(data)} bytes are too few for {shape}")
-    values = np.load(io.BytesIO(data), allow_pickle=False)
+def _open_npy(data: bytes, name: str, max_pixels: int) -> list[np.ndarray]:
+    """Return the frames of an array [H, W] or [N, H, W]."""
+    values = read_array(io.BytesIO(data), len(data), name)
+    if values.dtype == bool or values.ndim not in (2, 3) or not values.size:
+        raise BadPicture(
+            f"not a matrix: {values.dtype} of shape {values.shape}; numbers [height, width] or [frames, height, width]"
+        )
+    if values.size > max_pixels:
+        raise BadPicture(f"too large: {values.size} values; the limit is {max_pixels}")
     return list(values) if values.ndim == 3 else [values]
 
 
