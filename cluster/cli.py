@@ -13,6 +13,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -71,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in args:
             traceback.print_exc()
-        return report(error)
+        with suppress(OSError):  # of a terminal that is gone: the exit code says it still
+            return report(error)
+        return getattr(error, "exit_code", 1)
 
 
 def report(error: BaseException) -> int:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -121,9 +121,21 @@ def vllm() -> Finding:
 
 def ray() -> Finding:
     """Ray, and which cluster a run would join."""
-    address = os.environ.get("RAY_ADDRESS")
-    joins = f"joins the cluster at {address} (RAY_ADDRESS)" if address else "starts a local Ray for each run"
-    return check_import("Ray", "ray", "ray.data", joins)
+    found = check_import("Ray", "ray", "ray.data", "starts a local Ray for each run")
+    if found.status == "missing":
+        return found
+    # A cluster has to answer; a local Ray needs room for the paths of its sockets.
+    from pipelines.run.session import check_cluster, named_cluster, shorten_temporary_folder
+
+    address = named_cluster()
+    try:
+        if address:
+            check_cluster(address)
+        else:
+            shorten_temporary_folder()
+    except UserError as error:
+        return Finding("Ray", found.found, str(error), "missing")
+    return replace(found, follows=f"joins the cluster at {address} (RAY_ADDRESS)") if address else found
 
 
 def onnxruntime() -> Finding:

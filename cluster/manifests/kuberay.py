@@ -6,6 +6,7 @@ when the autoscaler finds work for them and go when they idle. Secrets are named
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -30,6 +31,10 @@ CPU_NODE = 8
 MEMORY_MB = 8192
 """For an actor whose group says nothing."""
 
+NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+MOST_LETTERS = 47
+"""KubeRay's limit on the name of what it runs: it makes the names of services and pods from it (DNS-1035 labels)."""
+
 OBJECTS = 0.3
 """Share of a pod's memory that is Ray's object store, as Ray itself takes by default."""
 
@@ -48,6 +53,18 @@ class Setup:
     """`SECRET`: all keys of a Kubernetes secret as variables; `NAME=SECRET:KEY`: one of them."""
     files: dict[str, str] = field(default_factory=dict)
     """Name -> text of files to put into `FOLDER`."""
+
+
+def check_name(name: str) -> None:
+    """Raise a UserError, with a name that would do, for one that KubeRay refuses."""
+    if NAME.fullmatch(name) and len(name) <= MOST_LETTERS:
+        return
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    fitting = re.sub(r"^(?![a-z])", "run-", plain)[:MOST_LETTERS].rstrip("-")
+    raise UserError(
+        f"--name {name}: KubeRay takes at most {MOST_LETTERS} lower-case letters, digits and hyphens, a letter first and no "
+        f"hyphen last. Say --name {fitting}."
+    )
 
 
 def label_groups(profile: Profile, stages: Sequence[str]) -> Profile:

@@ -43,6 +43,7 @@ def documents(
         UserError: a file is wrong, weights or output would not be found in a pod, or a variable sounds like a secret.
     """
     # The three files with their edits, checked as a run checks them.
+    kuberay.check_name(name)
     models: dict[str, type[BaseModel]] = {"job": GenerateJob, "profile": Profile, "bundle": Bundle}
     edits = sort_edits(overrides, models)
     working_dir.check_edits(overrides)

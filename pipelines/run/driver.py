@@ -18,7 +18,7 @@ from pipelines.config.profile import Profile
 from pipelines.run import clean, faults, provenance
 from pipelines.run.interrupts import Signals, in_thread
 from pipelines.run.progress import State, View
-from pipelines.run.session import ray_session
+from pipelines.run.session import check_alive, ray_session
 from pipelines.storage.commits import Commit, list_finished, read_commits
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
@@ -145,6 +145,7 @@ def _drive(job: Job[Planned, Result], plan: Planned, missing: list[int], lease: 
         def watch() -> None:
             signals.check()
             lease.check()
+            check_alive()
             run.check()
             view.show()
 

@@ -1,22 +1,25 @@
-"""Ctrl-C and SIGTERM: the work in flight is dropped, what is committed stays, and the exit says that it can resume."""
+"""Ctrl-C, SIGTERM and SIGHUP: the work in flight is dropped, what is committed stays, and the exit says that it can resume."""
 
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from models.errors import Interrupted
 
 Result = TypeVar("Result")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a run to stop: Ctrl-C, a scheduler, a terminal that is closed."""
 RUN = "run"
 """Name of the threads that `in_thread` works in."""
 
 
 class Signals:
-    """Inside a `with` block the first SIGINT or SIGTERM is remembered, a second one acts as usual."""
+    """Inside a `with` block the first signal of `ENDING` is remembered, a second one acts as usual."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -30,7 +33,9 @@ class Signals:
         """Install the handlers; again after a library (Ray among them) installed its own."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # under nohup the run is to outlive its terminal
             before = signal.signal(number, self._remember)
             self._before.setdefault(number, before)
 
@@ -91,7 +96,8 @@ def leave(code: int) -> NoReturn:
     the exit code that says "resume". Ray's processes and actors end with their driver by themselves.
     """
     if has_abandoned_work():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # of a terminal that is gone
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -3,19 +3,36 @@
 import logging
 import os
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from models.errors import EnvironmentFault
 from models.weights.store import ROOT
 from pipelines.config.profile import RayStart
 from pipelines.run.interrupts import has_abandoned_work
 
+log = logging.getLogger(__name__)
+
 SHM = Path("/dev/shm")
+SOCKET_BYTES = 107
+"""Linux's limit on the path of a socket."""
+SESSION_BYTES = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
+"""What Ray puts behind its temporary folder for the longest of its sockets."""
+SHORT = "/tmp"
+"""Where Ray's files go when TMPDIR is too long for its sockets."""
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 8.0
+"""How long a cluster may take to accept a connection, and to answer on it; Ray itself tries for 14 minutes."""
+LOST_SECONDS, PULSE_SECONDS = 40.0, 5.0
+"""A cluster that has not answered for so long is lost, looked at so often; after 60 s Ray ends the process with a dump."""
 
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -38,19 +55,22 @@ def ray_session(start: RayStart) -> Iterator[None]:
     checked to fit.
 
     Raises:
-        EnvironmentFault: shared memory is too small, or the cluster does not answer.
+        EnvironmentFault: shared memory is too small, RAY_TMPDIR too long, or the cluster does not answer.
     """
     # Whoever started Ray in this process ends it, too.
     if ray.is_initialized():
         yield
         return
     # A cluster by address, else a Ray of our own; whatever Ray says of a failure becomes one message.
-    address = start.address or os.environ.get("RAY_ADDRESS")
+    address = named_cluster(start.address)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    ended = threading.Event()
     try:
         if address:
+            check_cluster(address)
             _join(address)
+            threading.Thread(target=_feel_pulse, args=(address, ended), name="pulse", daemon=True).start()
         else:
             _start(start)
     except EnvironmentFault:
@@ -63,8 +83,88 @@ def ray_session(start: RayStart) -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         if not has_abandoned_work():
             ray.shutdown()
+
+
+def named_cluster(address: str | None = None) -> str:
+    """Return the cluster to join: `address`, else RAY_ADDRESS; empty for a local Ray."""
+    named = address or os.environ.get("RAY_ADDRESS") or ""
+    return "" if named == "local" else named
+
+
+def check_cluster(address: str) -> None:
+    """Raise an EnvironmentFault, within 15 seconds, unless a Ray cluster answers at `address` (host:port, ray://, auto)."""
+    # Where its head is; what Ray alone can tell apart is left to it.
+    if address == "auto":
+        address = services.canonicalize_bootstrap_address(address) or ""
+    host, port = _split_address(address)
+    if not host:
+        raise EnvironmentFault(
+            f"no Ray cluster is at {address or 'auto'}: give its head as HOST:6379 or ray://HOST:10001 (RAY_ADDRESS, "
+            "profile.ray.address), or none to start a local Ray."
+        )
+    # Something listens there, and it is a cluster's head.
+    gone = f"the Ray cluster at {address} does not answer"
+    way_out = "start it, correct RAY_ADDRESS (profile.ray.address), or unset it to start a local Ray."
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise EnvironmentFault(f"{gone} ({error.strerror or error}): {way_out}") from None
+    if not address.startswith("ray://") and (reason := _ask(f"{host}:{port}")):
+        raise EnvironmentFault(f"{gone}, though something listens there ({reason}): {way_out}")
+
+
+def _split_address(address: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT` or `ray://HOST:PORT`; an empty host for anything else."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    return (host.strip("[]"), int(port)) if port.isdigit() and "/" not in host else ("", 0)
+
+
+def _ask(address: str) -> str:
+    """Return why the head of a Ray cluster does not answer at `address`, empty if it does. The attempt may go on in a thread."""
+    reasons = [f"nothing within {ANSWER_SECONDS:.0f} s"]
+
+    def ask() -> None:
+        try:
+            GcsClient(address=address).internal_kv_keys(b"", b"")
+            reasons[0] = ""
+        except Exception as error:  # gRPC's, a missing token, or somebody else's protocol
+            reasons[0] = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+    asking = threading.Thread(target=ask, name="ask", daemon=True)
+    asking.start()
+    asking.join(ANSWER_SECONDS)
+    return reasons[0]
+
+
+_lost = ""
+
+
+def _feel_pulse(address: str, ended: threading.Event) -> None:
+    """Note in `_lost` that nothing has listened at the head of a cluster that was joined for `LOST_SECONDS`."""
+    global _lost
+    host, port = _split_address(ray.get_runtime_context().gcs_address)
+    heard = time.monotonic()
+    while not ended.wait(PULSE_SECONDS):
+        with suppress(OSError):
+            socket.create_connection((host, port), CONNECT_SECONDS).close()
+            heard = time.monotonic()
+        if time.monotonic() - heard > LOST_SECONDS:
+            _lost = f"the Ray cluster at {address} has not answered for {LOST_SECONDS:.0f} s"
+            return
+
+
+def check_alive() -> None:
+    """Raise an EnvironmentFault once the Ray of this process is lost: the raylet or the GCS of a local one has ended, or the
+    cluster that was joined answers no more. Ray itself would end the process with a dump of its state."""
+    node = ray._private.worker._global_node
+    ended = {kind for kind, _ in node.dead_processes()} if node else set()
+    names = [name for kind, name in (("raylet", "raylet"), ("gcs_server", "GCS server")) if kind in ended]
+    lost = f"Ray's {' and '.join(names)} on this machine ended (out of memory, or stopped by hand)" if names else _lost
+    if lost:
+        raise EnvironmentFault(f"{lost}: finished work is kept, run the same command again to resume.")
 
 
 def _join(address: str) -> None:
@@ -77,6 +177,7 @@ def _join(address: str) -> None:
 def _start(start: RayStart) -> None:
     store = start.object_store_mb * 2**20
     check_shared_memory(store)
+    shorten_temporary_folder()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this machine can reach it
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # eight idle Pythons delay the first that works
@@ -92,6 +193,26 @@ def _start(start: RayStart) -> None:
         logging_level="ERROR",
         runtime_env={"env_vars": {**ENVIRONMENT, "PYTHONPATH": path}},
     )
+
+
+def shorten_temporary_folder() -> None:
+    """Let Ray's sockets lie in `SHORT` where TMPDIR is too long for them.
+
+    Raises:
+        EnvironmentFault: RAY_TMPDIR, which is asked for by name, is too long.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT
+    length = len(os.fsencode(os.path.abspath(folder))) + SESSION_BYTES
+    if length <= SOCKET_BYTES:
+        return
+    if os.environ.get("RAY_TMPDIR"):
+        raise EnvironmentFault(
+            f"RAY_TMPDIR={folder} is too long: the paths of Ray's sockets in it would have {length} bytes, and Linux takes "
+            f"{SOCKET_BYTES}. Choose one of at most {SOCKET_BYTES - SESSION_BYTES} bytes, as in RAY_TMPDIR={SHORT}."
+        )
+    log.info("TMPDIR=%s is too long for Ray's sockets: they lie in %s", folder, SHORT)
+    os.environ["RAY_TMPDIR"] = SHORT
+    os.environ.setdefault("VLLM_RPC_BASE_PATH", SHORT)  # engines have sockets, too
 
 
 def check_shared_memory(wanted: int, folder: Path = SHM) -> None:

@@ -72,7 +72,7 @@ def fit_on_ray(
         UserError: the workers cannot share a batch, or one of them refused the job.
         EnvironmentFault, Interrupted: the run stopped; the same call goes on.
     """
-    from pipelines.run.session import ray_session
+    from pipelines.run.session import check_alive, ray_session
 
     pool, seen = profile.training, len(read_metrics(storage))
     batch = job.load_task()[1].batch
@@ -85,6 +85,7 @@ def fit_on_ray(
     def watch() -> None:
         nonlocal seen, waited
         lease.check()
+        check_alive()
         if signals.name:  # the workers save and stop; whoever cannot within the time is cut off
             if not waited:
                 storage.write(STOP, b"")

@@ -148,3 +148,14 @@ def test_compiler_is_looked_up_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "g++").write_text("#!/bin/sh\n")
     (tmp_path / "g++").chmod(0o755)
     assert checks.compiler().found == str(tmp_path / "g++")
+
+
+def test_a_cluster_that_is_gone_and_sockets_without_room_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    finding = checks.ray()
+    assert finding.status == "missing" and "127.0.0.1:1 does not answer" in finding.follows
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert checks.ray().status == "ok"
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "t" * 80)
+    finding = checks.ray()
+    assert finding.status == "missing" and "RAY_TMPDIR=/tmp" in finding.follows

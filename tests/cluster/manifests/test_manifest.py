@@ -238,3 +238,21 @@ def test_the_cuda_lock_has_the_same_versions_and_replaces_what_it_names() -> Non
     assert {name: locks["cpu"][twin] for name, twin in twins.items()}.items() <= locks["cuda"].items()
     left_out = re.search(r"grep -vE '\^\((.*)\)=='", (ROOT / "requirements" / "install.sh").read_text())
     assert left_out and set(left_out[1].split("|")) == {twins.get(name, name) for name in locks["cuda"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "fitting"),
+    [
+        ("Pairs_01", "pairs-01"),
+        ("1st", "run-1st"),
+        ("-", "run"),
+        ("a" * 48, "a" * 47),
+        ("a.b-", "a-b"),
+        ("a" * 46 + "-b", "a" * 46),
+        ("Füße", "f-e"),
+    ],
+)
+def test_names_that_kuberay_refuses_are_told_with_one_that_it_takes(name: str, fitting: str) -> None:
+    with pytest.raises(UserError, match=rf"Say --name {fitting}\.$"):
+        kuberay.check_name(name)
+    kuberay.check_name(fitting)
