@@ -94,6 +94,8 @@ class Bench:
         thermal_only = recipe.field and not has_pairs(recipe.field, recipe)
         self.readable = tuple(name for name in TEST_POOLS if not (thermal_only and name == "field"))
         self.pool = lru_cache(POOLS_IN_MEMORY)(self._load_pool)
+        self.adapters = lru_cache(None)(lambda gap: landmarks.Adapters(self.pool("faces", gap)))
+        """Fitted once for all landmarkers of a gap: they depend on the pool alone."""
 
     def missing(self, chosen: tuple[str, ...]) -> list[Cell]:
         """Return the cells of tables that are not in the ledger, in order."""
@@ -157,8 +159,7 @@ class Bench:
             model, threshold = landmarks.train_row(
                 row, cell.seed, self.recipe, faces, self.pool("checker", cell.gap), folder.resolve(), hooks
             )
-        adapters = landmarks.Adapters(faces)
-        found = landmarks.measure(model, self.pool("frames", cell.gap), adapters, self.recipe)
+        found = landmarks.measure(model, self.pool("frames", cell.gap), self.adapters(cell.gap), self.recipe)
         return {"measures": {"frames": found}, "threshold": threshold}
 
     def thermalizer(self, cell: Cell) -> Path:

@@ -1,6 +1,8 @@
 """Kinds of plain arithmetic for the tests of partitions, commits, redraws and resumes. They are no models."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from models.null import kinds
 from models.seeds import seed_of
 from models.stages import STAGES, Files, Flow, NoOptions
 from models.weights.bundle import Bundle, load_bundle
-from models.weights.store import seal
+from models.weights.store import ROOT, seal
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
@@ -252,6 +254,21 @@ def profile(*edits: str) -> Profile:
 def make(wanted: GenerateJob, bundle: Bundle, out: Path | str, *edits: str) -> Report:
     """Run a job on Ray; edits are of the profile."""
     return generate(check_request(wanted, bundle, profile(*edits)), Storage(out))
+
+
+def start_driver(script: str, *arguments: str) -> subprocess.Popen[str]:
+    """Run `script`, which drives a job, in a process of its own that joins the tests' Ray; its workers find the tests, too."""
+    import ray
+
+    joined = JOIN.format(address=ray.get_runtime_context().gcs_address)
+    command = [sys.executable, "-c", joined + script, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+JOIN = """
+import ray
+ray.init(address="{address}", log_to_driver=False, logging_level="ERROR")
+"""
 
 
 def finish(plan: GeneratePlan) -> Report:

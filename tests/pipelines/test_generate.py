@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -153,14 +152,9 @@ def whole(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield folder
 
 
-def driver(bundle: Path, out: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", DRIVER, str(bundle), out]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
 def test_a_killed_run_on_object_storage_resumes_to_the_same_bytes(s3: str, whole: Path) -> None:
     out = Storage(f"{s3}/killed")
-    process = driver(whole / "bundle" / "bundle.yaml", out.uri)
+    process = small.start_driver(DRIVER, str(whole / "bundle" / "bundle.yaml"), out.uri)
     while process.poll() is None and len(list_finished(out)) < 2:
         time.sleep(0.1)
     process.kill()
@@ -168,7 +162,7 @@ def test_a_killed_run_on_object_storage_resumes_to_the_same_bytes(s3: str, whole
     kept = read_commits(out)
     assert 2 <= len(kept) < 8
 
-    process = driver(whole / "bundle" / "bundle.yaml", out.uri)
+    process = small.start_driver(DRIVER, str(whole / "bundle" / "bundle.yaml"), out.uri)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert {name: out.read(name) for name in out.list("data") + out.list("rejects")} == small.shards(whole / "whole")
@@ -180,7 +174,7 @@ def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(
     number: signal.Signals, whole: Path, job: Job, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    process = driver(whole / "bundle" / "bundle.yaml", str(out))
+    process = small.start_driver(DRIVER, str(whole / "bundle" / "bundle.yaml"), str(out))
     commits = out / "_commits"
     while process.poll() is None and len(list(commits.glob("*.json"))) < 2:
         time.sleep(0.05)

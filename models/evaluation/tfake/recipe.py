@@ -62,6 +62,7 @@ class Recipe(BaseModel):
         ("warm",), min_length=1, description="rooms that a thermalizer learns and is measured in; one network each"
     )
     people: float = Field(1.0, gt=0, le=1, description="share of the people of every pool")
+    views: int | None = Field(None, ge=2, description="at most so many pictures of a person in every pool")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     few_seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="of the min-max pairs and the NME reached")
     gaps: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
@@ -93,12 +94,14 @@ class Recipe(BaseModel):
         """Return what tells one recipe's numbers from another's, worlds included."""
         worlds = [domain_digest(load_domain(name)) for name in DOMAINS]
         pools = {name: list(pool) for name, pool in POOLS.items()}
-        return digest_of(self.model_dump(mode="json", exclude={"seeds", "few_seeds", "gaps"}), pools, worlds)
+        extent = {"seeds", "few_seeds", "gaps", *(["views"] if self.views is None else [])}
+        return digest_of(self.model_dump(mode="json", exclude=extent), pools, worlds)
 
     def pool(self, name: str) -> Pool:
-        """Return a pool with this recipe's share of its people."""
+        """Return a pool with this recipe's share of its people, and no more of their views than it says."""
         pool = POOLS[name]
-        return pool._replace(people=max(2, round(pool.people * self.people)))
+        views = min(pool.views, self.views or pool.views)
+        return pool._replace(people=max(2, round(pool.people * self.people)), views=views)
 
     def loss(self, **values: Any) -> LossConfig:
         """Return the loss with this recipe's patches and the exact solver."""

@@ -1,23 +1,16 @@
 """Captions that stream: pictures begin with the first chunk, faults and signals end the run, and it goes on where it was."""
 
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
-from models.stages import CAPTIONS
-from models.weights.bundle import Bundle, load_bundle
-from models.weights.store import ROOT
+from models.weights.bundle import Bundle
 from pipelines.captions import stream
 from pipelines.captions.stream import CaptionGate, demands, fit
-from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import load_profile
 from pipelines.plan.extend import write_generate_plan
@@ -28,10 +21,6 @@ from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
 Job = Callable[..., GenerateJob]
-PEOPLE = "identities.count=40"
-"""160 samples: 20 partitions, in chunks of 1, 2, 4, 8 and 5 of them."""
-SLOW = {"engine": {"max_num_seqs": 8}}
-"""Eight texts at a time, so that the first captions are there long before the last."""
 
 
 def test_what_does_not_fit_a_cluster_together_is_found_node_by_node() -> None:
@@ -102,59 +91,14 @@ def test_captions_come_first_where_both_do_not_fit(
     assert (line in said) if line else not said
 
 
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", script, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-@pytest.mark.slow
-def test_pairs_come_before_the_last_caption_and_a_killed_run_keeps_every_caption(
-    local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path
-) -> None:
-    """Real vLLM: five chunks; killed once a pair is there and captions are missing, then resumed to the end."""
-    weights = str(load_bundle("starter").main(CAPTIONS))
-    bundle = small.with_part(bundle, CAPTIONS, kind="vllm", weights=weights, licence="apache-2.0", options=SLOW)
-    out = Storage(tmp_path / "out")
-    process = start(DRIVER, str(Path(bundle.folder, "bundle.yaml")), out.uri)
-    while process.poll() is None and not list_finished(out):
-        time.sleep(0.1)
-    process.kill()
-    _, errors = process.communicate(timeout=60)
-    chunks = {f"_plan/captions/part-{k:05d}.parquet" for k in range(5)}
-    kept = {name: out.read(name) for name in chunks & set(out.list("_plan/captions"))}
-    assert list_finished(out), errors
-    assert 1 <= len(kept) < 5  # a pair was committed before the last caption was written
-
-    report = small.make(job(PEOPLE, "captions=llm"), bundle, out.uri, "captions.batch=8")
-    assert report.accepted + report.rejected == 160
-    assert {name: out.read(name) for name in kept} == kept
-    rows = pq.read_table(out.path("data")).to_pylist() + pq.read_table(out.path("rejects")).to_pylist()
-    captions = {row["sample_id"]: row["caption"] for row in rows}
-    assert len(captions) == len(set(captions.values())) == 160
-    plan = write_generate_plan(job(PEOPLE, "captions=llm"), bundle, out)
-    planned = [row["sample_id"] for k in range(plan.partitions) for row in plan.sample_table(k).to_pylist()]
-    assert sorted(captions) == sorted(planned)
-    assert write_captions(plan, small.profile().captions) == {}
-
-
-DRIVER = """
-import sys
-from models.weights.bundle import load_bundle
-from tests.pipelines import small
-
-small.register()
-small.make(small.job("identities.count=40", "captions=llm"), load_bundle(sys.argv[1]), sys.argv[2], "captions.batch=8")
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["fault", "signal"])
 def test_what_ends_the_captions_ends_the_run_and_a_signal_ends_both(
-    end: str, bundle: Bundle, job: Job, tmp_path: Path
+    end: str, local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path
 ) -> None:
     """The engine is lost, or SIGTERM comes, while a partition waits at the gate: one message, and what is made stays."""
     out = Storage(tmp_path / "out")
-    process = start(ENDING, str(Path(bundle.folder, "bundle.yaml")), out.uri, end)
+    process = small.start_driver(ENDING, str(Path(bundle.folder, "bundle.yaml")), out.uri, end)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 75, errors
     assert ("the engine is gone" if end == "fault" else "stopped by SIGTERM") in errors

@@ -16,7 +16,7 @@ from pipelines import evaluate
 from pipelines.evaluation.ledger import Ledger, cell_of
 from pipelines.evaluation.pages import render_tables
 
-TINY = ["people=0.02", "steps=2", "batch=4", "landmark_steps=2", "landmark_batch=4", "seeds=[0]", "few_seeds=[0]",
+TINY = ["people=0.001", "views=2", "steps=2", "batch=4", "landmark_steps=2", "landmark_batch=4", "seeds=[0]", "few_seeds=[0]",
         "gaps=[0,1]", "size=32", "frame=32", "sizes=[32,16]", "unseen=[24]", "patches=8", "weights=[0.01,0.1]",
         "landmark_width=0.25"]  # fmt: skip
 
