@@ -20,8 +20,10 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: install
 	$(VENV)/bin/thermapair generate --bundle starter --profile laptop --job demo --out $(OUT)
 
+# Long files first, each whole in one of two processes, so that both end at about the same time.
 test: test-fast
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder \
+	    tests/pipelines tests/serve tests/cluster tests/models
 
 test-fast: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
