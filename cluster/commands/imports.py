@@ -26,7 +26,8 @@ def _checkpoint(flag: str, text: str) -> Any:
 def tfake(warm: Path | None, cold: Path | None, landmarks: Path | None, dense: Path | None, out: Path) -> None:
     """Read the authors' checkpoints of T-FAKE strictly into DIR/thermal and DIR/landmarks, sealed.
 
-    Any of the four will do. Nothing of a file is run: what is not tensors alone is refused. The licence is the authors'.
+    Any of the four will do, also one after the other. Nothing of a file is run: what is not tensors alone is refused. The
+    licence is the authors'.
     """
     from models.errors import UserError
     from models.published import tfake
@@ -35,8 +36,5 @@ def tfake(warm: Path | None, cold: Path | None, landmarks: Path | None, dense: P
     points = {number: path for number, path in ((70, landmarks), (478, dense)) if path}
     if not thermal and not points:
         raise UserError("name at least one checkpoint: --warm, --cold, --landmarks or --dense")
-    if thermal:
-        click.echo(f"--set thermal.weights={tfake.import_thermalizer(thermal, out / 'thermal')}")
-    if points:
-        folder = tfake.import_landmarkers(points, out / "landmarks")  # type: ignore[arg-type]
-        click.echo(f"--set landmarks.weights={folder}")
+    for name, folder in tfake.import_checkpoints(thermal, points, out).items():  # type: ignore[arg-type]
+        click.echo(f"--set {name}.weights={folder}")

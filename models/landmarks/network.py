@@ -178,10 +178,10 @@ def load_landmarker(path: Path, dtype: str = "float32") -> Landmarker:
 
 
 def load_published(path: Path) -> Landmarker:
-    """Read the authors' checkpoint strictly, with or without DataParallel's `module.` prefix. Never unpickles code."""
+    """Read the authors' checkpoint strictly, whatever wraps it (`read_checkpoint`). Never unpickles code."""
     state = read_checkpoint(path)
     # The number of outputs says which of the two networks it is.
-    rows = [len(value) for key, value in state.items() if key.removeprefix("module.") == "fc.bias"]
+    rows = [len(value) for key, value in state.items() if key == "fc.bias"]
     standard: Literal[70, 478] = 478 if rows == [3 * 478] else 70
     model = Landmarker(LandmarkerConfig(standard=standard))
     load_strictly(model, state, path)

@@ -17,8 +17,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 
 from models.config import parse_json
-from models.errors import EnvironmentFault
-from models.weights.networks import DTYPES
+from models.errors import EnvironmentFault, UserError
+from models.weights.networks import DTYPES, read_checkpoint
 
 SHRINK = 8
 """Side of the picture over side of its latents."""
@@ -179,23 +179,29 @@ def load_part(kind: Any, folder: Path, dtype: str = "float32") -> Any:
 
     Raises:
         EnvironmentFault: the folder is missing, half-written or not of this kind.
+        UserError: a pickle of weights that holds more than tensors, or others (`read_checkpoint`).
     """
     # The libraries would speak of a hub here, which is never asked.
     if not (folder / "config.json").is_file():
         raise EnvironmentFault(
             f"{folder} has no config.json: not a {kind.__name__}. Train it, or fetch the bundle again."
         )
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+    fault: type[UserError] = EnvironmentFault
+    # A pickle is read here: the libraries would advise to trust one that holds more than tensors.
+    pickles = [] if any(folder.glob("*.safetensors")) else sorted(folder.glob("*pytorch_model.bin"))
+    if pickles:
+        state, fault = read_checkpoint(pickles[0]), UserError
+        if configuration := getattr(
+            kind, "config_class", None
+        ):  # transformers takes tensors, diffusers the folder alone
+            config = configuration.from_pretrained(str(folder), local_files_only=True)
+            where = {"pretrained_model_name_or_path": None, "config": config, "state_dict": state}
     try:
-        network, report = kind.from_pretrained(
-            str(folder), torch_dtype=DTYPES[dtype], local_files_only=True, output_loading_info=True
-        )
+        network, report = kind.from_pretrained(**where, torch_dtype=DTYPES[dtype], output_loading_info=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise EnvironmentFault(
-            f"{folder} does not load as {kind.__name__}: {error}. Fetch the bundle again."
-        ) from error
+        raise fault(f"{folder} does not load as {kind.__name__}: {error}. Fetch the bundle again.") from error
     if report["missing_keys"]:  # both libraries fill what is missing with random numbers, and only warn
         missing = ", ".join(sorted(report["missing_keys"])[:5])
-        raise EnvironmentFault(
-            f"{folder} lacks {len(report['missing_keys'])} weights ({missing}). Fetch the bundle again."
-        )
+        raise fault(f"{folder} lacks {len(report['missing_keys'])} weights ({missing}). Fetch the bundle again.")
     return network.eval()

@@ -26,6 +26,7 @@ from models.errors import EnvironmentFault
 from models.visible.autoencoder import Vae, load_autoencoder, load_part
 from models.visible.head import FILE as HEAD
 from models.visible.head import FOLDED, HeadReader
+from models.visible.schedule import Scheduler, load_scheduler
 from models.visible.text import EMBEDDING, IdentityText, id_token, load_text, new_text, save_text
 from models.visible.tokenizer import load_tokenizer
 
@@ -162,7 +163,7 @@ class Loaded:
     text: IdentityText
     tokenizer: PreTrainedTokenizerBase
     vae: Vae
-    scheduler: DPMSolverMultistepScheduler
+    scheduler: Scheduler
     reader: HeadReader | None
     """For a U-Net that is shown the head; None for others."""
 
@@ -179,17 +180,14 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
     """
     folder = weights["model"]
     # What is cheap to read is read first, so that a folder that is no model is refused at once.
-    schedule = _folder(weights, "scheduler")
+    scheduler = load_scheduler(_folder(weights, "scheduler"))
     tokenizer = load_tokenizer(_folder(weights, "tokenizer"))
-    if not (schedule / "scheduler_config.json").is_file():
-        raise EnvironmentFault(f"{schedule} has no scheduler_config.json. Fetch the bundle again.")
-    # Whatever scheduler a published repository names, its betas are sampled with the same solver.
     loaded = Loaded(
         unet=load_part(UNet2DConditionModel, _folder(weights, "unet"), dtype),
         text=load_text(_folder(weights, "encoder"), tokenizer, dtype),
         tokenizer=tokenizer,
         vae=load_autoencoder(_folder(weights, "vae"), dtype),
-        scheduler=DPMSolverMultistepScheduler.from_pretrained(str(schedule), local_files_only=True),
+        scheduler=scheduler,
         reader=HeadReader.load(folder / HEAD) if (folder / HEAD).is_file() else None,
     )
     _check(loaded, folder)

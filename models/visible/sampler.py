@@ -3,15 +3,16 @@
 import copy
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from models.visible.model import denoise
+from models.visible.schedule import Scheduler
 
 
 def sample(
     unet: UNet2DConditionModel,
-    scheduler: DPMSolverMultistepScheduler,
+    scheduler: Scheduler,
     noise: Tensor,
     prompt_embeds: Tensor,
     embedding: Tensor,
@@ -28,7 +29,7 @@ def sample(
 
     Guidance is prediction = uncond + guidance_scale * (cond - uncond). The unconditional half has the empty prompt and a zero
     embedding but the same head, so that guidance exaggerates caption and identity and leaves the drawn shape alone. A scale
-    of 1 is the conditional prediction, at half the cost.
+    of 1 or less is the conditional prediction, at half the cost, as in diffusers.
 
     The solver is deterministic: all randomness is in `noise`. Its arithmetic stays in float32 whatever the network's dtype.
     """
@@ -37,7 +38,7 @@ def sample(
     latents = noise.float() * scheduler.init_noise_sigma
 
     # Both halves of guidance run as one batch: the conditional rows first, then the unconditional ones.
-    guided = guidance_scale != 1.0
+    guided = guidance_scale > 1.0
     if guided:
         prompt_embeds = torch.cat([prompt_embeds, empty_prompt_embeds.expand(len(prompt_embeds), -1, -1)])
         embedding = torch.cat([embedding, torch.zeros_like(embedding)])

@@ -1,6 +1,7 @@
-"""Networks on disk: one safetensors file whose metadata holds the network's configuration, stored as float16."""
+"""Networks on disk: one safetensors file whose metadata holds the network's configuration, stored as float16 or float32."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.config import parse_json
-from models.errors import EnvironmentFault
+from models.errors import EnvironmentFault, UserError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -28,15 +29,22 @@ def accelerator() -> torch.device:
 
 
 def to_half(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return `state` with its float32 tensors as contiguous float16 (batch-norm counters are kept as they are)."""
-    return {key: (value.half() if value.dtype == torch.float32 else value).contiguous() for key, value in state.items()}
+    """Return `state` with its float32 tensors as float16; what that cannot hold (over 65,504) and counters stay as they are."""
+    return {key: _halve(value) if value.dtype == torch.float32 else value for key, value in state.items()}
 
 
-def save_network(network: nn.Module, path: Path) -> None:
-    """Write `network` (with a pydantic `.config`) to `path` in float16."""
+def _halve(value: Tensor) -> Tensor:
+    half = value.half()
+    return half if torch.equal(half.isinf(), value.isinf()) else value
+
+
+def save_network(network: nn.Module, path: Path, *, half: bool = True) -> None:
+    """Write `network` (with a pydantic `.config`) to `path`, in float16 or as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     config: Any = network.config
-    save_file(to_half(network.state_dict()), str(path), metadata={"config": config.model_dump_json()})
+    state = to_half(network.state_dict()) if half else network.state_dict()
+    state = {key: value.contiguous() for key, value in state.items()}
+    save_file(state, str(path), metadata={"config": config.model_dump_json()})
 
 
 def load_network(path: Path, build: Callable[[dict[str, Any]], Network], dtype: str = "float32") -> Network:
@@ -64,23 +72,65 @@ def load_network(path: Path, build: Callable[[dict[str, Any]], Network], dtype: 
     return network.to(dtype=DTYPES[dtype], memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
+WRAPPERS = ("model_state_dict", "state_dict", "model")
+"""Names under which training scripts keep the state dict, beside that of the optimizer."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before each name."""
+
+
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a torch checkpoint. Never unpickles code: raises EnvironmentFault for more than tensors."""
+    """Return the state dict of a torch checkpoint, without wrappers and prefixes. Never unpickles code.
+
+    Raises:
+        UserError: no checkpoint, or one that holds more than tensors and plain values; the message says what.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a foreign file makes the reader raise
-        raise EnvironmentFault(f"{path}: not a checkpoint of tensors alone ({error}).") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise EnvironmentFault(f"{path}: holds no state dict of tensors.")
+        raise UserError(
+            f"{path}: not a checkpoint of tensors alone ({_reason(error)}). Save its weights alone, with "
+            "torch.save(model.state_dict(), FILE)."
+        ) from None
+    for _ in WRAPPERS:
+        inner = [
+            found[name] for name in WRAPPERS if isinstance(found, Mapping) and isinstance(found.get(name), Mapping)
+        ]
+        found = inner[0] if inner else found
+    if not isinstance(found, Mapping) or not found or not all(map(_is_entry, found.items())):
+        raise UserError(f"{path}: holds no state dict of tensors.")
+    return strip_prefixes(dict(found))
+
+
+def _reason(error: Exception) -> str:
+    """Return what torch found in a file, without its advice to load such files all the same."""
+    if asked := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it asks for {asked[1]}, which is code"
+    if type(error).__name__ == "UnpicklingError":
+        return "no pickle of tensors"
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
+
+
+def _is_entry(item: tuple[Any, Any]) -> bool:
+    """Whether an item of a state dict is a name and a plain tensor."""
+    key, value = item
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return isinstance(key, str) and plain and not value.is_quantized
+
+
+def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `state` without the prefixes of wrappers, in whatever order they stand."""
+    for _ in PREFIXES:
+        for prefix in PREFIXES:
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 
 def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load `state` into `network`; names every missing, unexpected or differently shaped entry instead of skipping it.
 
-    A `module.` prefix left by DataParallel is stripped.
+    Prefixes left by wrappers (`PREFIXES`) are stripped.
     """
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    state = strip_prefixes(state)
     wanted = network.state_dict()
     # All that differs is named at once: names, then shapes of the names that both have.
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())

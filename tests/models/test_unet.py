@@ -44,6 +44,16 @@ def test_weights_come_back_as_stored_in_half_precision(tmp_path: Path) -> None:
         torch.testing.assert_close(found.state_dict()[key].float(), value.float(), rtol=1e-3, atol=1e-4)
 
 
+def test_what_half_precision_cannot_hold_stays_as_it_is(tmp_path: Path) -> None:
+    network = UNet(SMALL)
+    network.encoder.bn1.running_var.fill_(1e5)
+    save_network(network, tmp_path / "net.safetensors")
+    assert (load_network(tmp_path / "net.safetensors", build_unet).encoder.bn1.running_var == 1e5).all()
+    save_network(network, tmp_path / "whole.safetensors", half=False)
+    found = load_network(tmp_path / "whole.safetensors", build_unet).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+
+
 def test_a_checkpoint_of_data_parallel_loads_and_another_architecture_is_named(tmp_path: Path) -> None:
     network = UNet(SMALL)
     load_strictly(network, {f"module.{k}": v for k, v in network.state_dict().items()}, tmp_path)

@@ -92,10 +92,15 @@ def new_thermalizer(config: ThermalConfig, unet: UNetConfig) -> Thermalizer:
 
 def save_thermalizer(model: Thermalizer, folder: Path) -> None:
     """Write `thermal.json` and one `CONDITION.safetensors` (float16) per condition."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "thermal.json").write_text(model.config.model_dump_json(indent=1) + "\n")
+    save_config(model.config, folder)
     for condition, network in model.networks.items():
         save_network(network, folder / f"{condition}.safetensors")
+
+
+def save_config(config: ThermalConfig, folder: Path) -> None:
+    """Write `thermal.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "thermal.json").write_text(config.model_dump_json(indent=1) + "\n")
 
 
 def thermal_config(folder: Path) -> ThermalConfig:

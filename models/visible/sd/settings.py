@@ -25,7 +25,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(default=20, ge=1, le=1000, description="of the diffusion sampler")
-    guidance: float = Field(default=2.0, ge=0, le=50, allow_inf_nan=False, description="classifier-free guidance")
+    guidance: float = Field(
+        default=2.0, ge=0, le=50, allow_inf_nan=False, description="classifier-free guidance; up to 1: none"
+    )
     size: int = 0
     """Side of the pictures in pixels, by the bundle; 0 is what the U-Net was trained for."""
 

@@ -11,8 +11,18 @@ from safetensors.torch import load_file, save_file
 from scipy.fft import dctn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from models.errors import EnvironmentFault
-from models.visible.autoencoder import COLOURS, LIGHTNESS, MEAN, SPREAD, decode, encode, new_vae, save_autoencoder
+from models.errors import EnvironmentFault, UserError
+from models.visible.autoencoder import (
+    COLOURS,
+    LIGHTNESS,
+    MEAN,
+    SPREAD,
+    decode,
+    encode,
+    load_part,
+    new_vae,
+    save_autoencoder,
+)
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
 from models.visible.sd import stage as sd_stage
@@ -182,6 +192,42 @@ def test_the_published_layout_runs_in_the_same_class(published):
     assert np.array_equal(stage(batch, settings, 2)["visible"], found)
     assert "caption" not in columns(Options(captions=False), settings, {}).reads
     assert "caption" in columns(Options(), settings, {}).reads
+
+
+class Hostile:
+    def __reduce__(self):
+        return print, ("a pickle ran code",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model": {"embeddings.x": torch.zeros(1)}}, "lacks 20 weights"),
+        (Hostile(), "print, which is code"),
+        (b"", "EOF"),
+    ],
+)
+def test_a_wrong_or_hostile_encoder_is_refused_as_the_users_without_torchs_advice(
+    published, tmp_path, content, message
+):
+    folder = tmp_path / "encoder"
+    shutil.copytree(published[0] / "encoder", folder)
+    if content == b"":
+        (folder / "pytorch_model.bin").write_bytes(content)
+    else:
+        torch.save(content, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=message) as caught:
+        load_part(CLIPTextModel, folder)
+    assert caught.value.exit_code == 2 and "weights_only" not in str(caught.value)
+
+
+def test_a_wrapped_encoder_is_the_same(published, tmp_path):
+    folder, weights = published
+    shutil.copytree(folder / "encoder", tmp_path / "encoder")
+    state = {f"module.text_model.{key.removeprefix('text_model.')}": value for key, value in weights.items()}
+    torch.save({"epoch": 3, "model_state_dict": state}, tmp_path / "encoder" / "pytorch_model.bin")
+    one, two = (load_part(CLIPTextModel, place / "encoder").state_dict() for place in (folder, tmp_path))
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_a_missing_part_is_named(starter):

@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from models import stages
 from models.errors import EnvironmentFault, UserError
 from models.weights import store
 from models.weights.bundle import (
@@ -324,3 +325,12 @@ def test_hub_weights_need_a_commit(tmp_path: Path) -> None:
     for ask in (fetch, digests):
         with pytest.raises(UserError, match=r"hub:a/b@main: name a hub model as hub:owner/name@"):
             ask(found.part("parser"), found.folder)
+
+
+def test_arc2face_samples_as_its_authors_do() -> None:
+    part = load_bundle("published").parts["visible"]
+    kind = stages.import_settings(stages.package_of("visible", part.kind, "kind"))
+    assert stages.parse_settings(kind.Settings, part.settings, "settings").model_dump(exclude={"size"}) == {
+        "steps": 25,
+        "guidance": 3.0,
+    }
