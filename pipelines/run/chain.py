@@ -91,9 +91,8 @@ class Chain:
             # From the second attempt on: samples that the gates refused, with the noise of this attempt.
             if attempt > 0:
                 failed.append(reopen(state, attempt, self._mask(self.whole.given)))
-            # Rows still wanted: not rejected, not a failed attempt, and of this attempt where there are several.
-            wanted = (state.rows["reject"] == "") & state.final
-            open_ = np.flatnonzero(wanted & (state.rows["attempt"] == attempt) if self.attempts > 1 else wanted)
+            # Rows still wanted: not rejected, and not a failed attempt. Of those who were accepted nothing is lacking.
+            open_ = np.flatnonzero((state.rows["reject"] == "") & state.final)
             for link, stage in zip(self.links, self.stages):
                 open_ = self._run(link, stage, state, open_)
         return stack_rows([state.block(), *failed])

@@ -2,11 +2,11 @@
 
 A mutant is a core module with one fault: a comparison, operator, number or truth value changed, a condition turned round, a
 guard or a call left out. `--seed` draws `--count` of all that there are, and each is run against the fast tests nearest to
-its module, until one fails. Those that none notices are printed with what was changed; some of them are equivalent to the
-module, which only a reader can tell. Exit code 1 for a share of noticed mutants below `--least`.
+its module that run its line, until one fails. Those that none notices are printed with what was changed; some of them are
+equivalent to the module, which only a reader can tell. Exit code 1 for a share of noticed mutants below `--least`.
 
 No file is changed: each run is a fork of this process whose imports take the mutant for the module. What the tests import
-from other projects is imported before, once.
+from other projects is imported before, once. Which test runs which line is found out without a fault.
 """
 
 import argparse
@@ -17,18 +17,19 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import json
 import os
+import pickle
 import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 import pytest
@@ -55,11 +56,13 @@ NEAREST = {
     "pipelines/plan/extend.py": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
     "pipelines/plan/people": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
     "pipelines/run/writer.py": ("tests/pipelines/run", "tests/pipelines/test_thermalize.py"),
-    "pipelines/config": ("tests/pipelines/config", "tests/cluster/test_requests.py"),
+    "pipelines/config": (
+        "tests/pipelines/config",
+        "tests/pipelines/plan/test_samples.py",
+        "tests/cluster/test_requests.py",
+    ),
     "models/gates": ("tests/models/gates", "tests/models/test_stages.py"),
     "models/weights/bundle.py": ("tests/models/weights", "tests/pipelines/config"),
-    "models/config.py": ("tests/pipelines/config", "tests/models/weights", "tests/cluster/test_requests.py"),
-    "models/visible/sampler.py": ("tests/models/visible",),
 }
 """Where the tests of a module lie, or of a folder, if not in the file or folder that mirrors it."""
 COMPARISONS: dict[type, type] = {
@@ -79,11 +82,15 @@ GRACE = 60.0
 """Seconds that a mutant has beyond four times those of the module without a fault."""
 
 
+Line = tuple[str, int]
+"""A module's path and the number of a line of it."""
+
+
 @dataclass(frozen=True)
 class Site:
-    """A place for a fault: the line of the module, and what puts the fault into the tree that the place was found in."""
+    """A place for a fault: the lines of its statement (of its head, where it has a body), and what puts the fault there."""
 
-    line: int
+    lines: range
     apply: Callable[[], None]
 
 
@@ -100,36 +107,45 @@ class Mutant:
         sites(tree)[self.number].apply()
         return ast.fix_missing_locations(tree)
 
+    def lines(self) -> set[Line]:
+        """Return the lines of the statement that has the fault."""
+        return {(self.path, line) for line in sites(ast.parse((ROOT / self.path).read_text()))[self.number].lines}
+
     def diff(self) -> str:
-        """Return the line of the fault and what is changed, in the words of the tree."""
+        """Return where the fault is and what is changed, in the words of the tree."""
         tree = ast.parse((ROOT / self.path).read_text())
         before, after = (ast.unparse(one).splitlines() for one in (tree, self.tree()))
         lines = [
             line for line in difflib.unified_diff(before, after, n=0, lineterm="") if line[:3] not in ("---", "+++")
         ]
         changes = [f"    {line}" for line in lines if not line.startswith("@@")]
-        return "\n".join([f"  {self.path}:{sites(tree)[self.number].line}", *changes])
+        return "\n".join([f"  {self.path}:{sites(tree)[self.number].lines.start}", *changes])
 
 
 def sites(tree: ast.Module) -> list[Site]:
     """Return the places of `tree` for a fault, in order. Messages of errors, annotations and decorators have none."""
-    left_out = set[int]()
+    left_out, lines = set[int](), dict[int, range]()
     for node in ast.walk(tree):
         parts = [node] if isinstance(node, ast.Raise | ast.JoinedStr) else []
         parts += [one for name in FORM for one in _as_list(getattr(node, name, None))]
         left_out |= {id(inner) for part in parts for inner in ast.walk(part)}
-    return [site for node in ast.walk(tree) if id(node) not in left_out for site in _faults(node)]
+        if isinstance(node, ast.stmt):  # inner statements come after those around them
+            body = getattr(node, "body", None)
+            own = range(node.lineno, max(node.lineno, body[0].lineno - 1 if body else node.end_lineno or 0) + 1)
+            lines |= dict.fromkeys((id(inner) for inner in ast.walk(node)), own)
+    found = [(node, fault) for node in ast.walk(tree) if id(node) not in left_out for fault in _faults(node)]
+    return [Site(lines[id(node)], fault) for node, fault in found]
 
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _faults(node: Any) -> Iterator[Site]:
-    """Yield the faults that one node may have."""
+def _faults(node: Any) -> Iterator[Callable[[], None]]:
+    """Yield what puts the faults that a node may have into its tree, each."""
 
-    def change(name: str, value: object, of: Any = node) -> Site:
-        return Site(node.lineno, lambda: setattr(of, name, value))
+    def change(name: str, value: object, of: Any = node) -> Callable[[], None]:
+        return lambda: setattr(of, name, value)
 
     match node:
         case ast.Compare():
@@ -151,7 +167,7 @@ def _faults(node: Any) -> Iterator[Site]:
         case ast.Call(func=ast.Name()) if node.func.id in NAMES:
             yield change("id", NAMES[node.func.id], node.func)
         case ast.IfExp():
-            yield Site(node.lineno, lambda: node.__dict__.update(body=node.orelse, orelse=node.body))
+            yield lambda: node.__dict__.update(body=node.orelse, orelse=node.body)
         case ast.If(orelse=[], body=[*_, ast.Return() | ast.Raise() | ast.Continue() | ast.Break()]):
             yield change("test", ast.Constant(False))
         case ast.If() | ast.While():
@@ -185,37 +201,82 @@ class MutantFinder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(name, self.loader.path, loader=self.loader)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the tests said: whether all passed or time was up, after how many seconds, and which modules are imported then."""
+class Tracer:
+    """A plugin of pytest that notes which lines of the core modules each test runs; those that many may depend on are shared:
+    what is run on import and by fixtures of more than one test.
+    """
 
-    passed: bool
-    late: bool
+    def __init__(self) -> None:
+        self.paths = {str(ROOT / path): path for path in core_modules()}
+        self.shared, self.of_test = set[Line](), dict[str, set[Line]]()
+        self.now = self.shared
+
+    def start(self) -> None:
+        """Note lines from now on, in every thread."""
+        threading.settrace(self._enter)
+        sys.settrace(self._enter)
+
+    def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
+        return self._note if frame.f_code.co_filename in self.paths else None
+
+    def _note(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "line":
+            self.now.add((self.paths[frame.f_code.co_filename], frame.f_lineno))
+        return self._note
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Note what one test runs."""
+        self.now = self.of_test[item.nodeid] = set()
+        result = yield
+        self.now = self.shared
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
+        """Note what a fixture runs as shared, but for one of a single test."""
+        before = self.now
+        self.now = before if fixturedef.scope == "function" else self.shared
+        result = yield
+        self.now = before
+        return result
+
+
+@dataclass
+class Plain:
+    """What tests do without a fault: the seconds of all, the modules that they import, and the lines that they run."""
+
     seconds: float
     modules: list[str]
+    shared: set[Line]
+    of_test: dict[str, set[Line]]
+
+    def choose(self, lines: set[Line], every: Sequence[str]) -> Sequence[str]:
+        """Return the tests that may depend on `lines`: all where these are shared, maybe none."""
+        if lines & self.shared:
+            return every
+        return [test for test, own in self.of_test.items() if lines & own]
 
 
-def run_tests(tests: Sequence[str], mutant: Mutant | None, limit: float) -> Outcome:
-    """Run tests in a fork of this process, the mutant in place of its module, until one fails or `limit` seconds are over."""
-    began, late = time.monotonic(), False
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        notes = Path(folder, "modules.json")
-        child = os.fork()
-        if not child:
-            _run_child(tests, mutant, notes)
-        # A mutant that goes on for ever is noticed, too.
-        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-            if late := time.monotonic() - began > limit:
-                os.killpg(child, signal.SIGKILL)
-                ended = os.waitpid(child, 0)
-                break
-            time.sleep(0.02)
-        modules = json.loads(notes.read_text()) if notes.exists() else []
-    return Outcome(ended[1] == 0, late, time.monotonic() - began, modules)
+def fork(work: Callable[[], int], limit: float) -> tuple[int | None, float]:
+    """Return the exit status of `work`, run in a fork of this process, and its seconds; None where they are over `limit`."""
+    began, status = time.monotonic(), None
+    child = os.fork()
+    if not child:
+        _run_child(work)
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() - began > limit:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            break
+        time.sleep(0.01)
+    else:
+        status = ended[1]
+    return status, time.monotonic() - began
 
 
-def _run_child(tests: Sequence[str], mutant: Mutant | None, notes: Path) -> NoReturn:
-    """Run tests and end this process with 0 if all have passed; the names of all modules are written to `notes`."""
+def _run_child(work: Callable[[], int]) -> NoReturn:
+    """Do `work` and end this process with what it returns, 1 for an error."""
     status = 1
     try:
         # A group of its own, so that what it starts ends with it; nobody listens.
@@ -223,12 +284,50 @@ def _run_child(tests: Sequence[str], mutant: Mutant | None, notes: Path) -> NoRe
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
-        if mutant:
-            sys.meta_path.insert(0, MutantFinder(mutant))
-        status = int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests]))
-        notes.write_text(json.dumps(list(sys.modules)))
+        status = work()
     finally:
         os._exit(status)
+
+
+def run_tests(tests: Sequence[str], *plugins: object) -> int:
+    """Run the fast ones of `tests` in this process until one fails; returns 0 if none does."""
+    return int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests], plugins))
+
+
+def run_plain(tests: Sequence[str]) -> Plain:
+    """Return what tests do without a fault, and import here what they need of other projects.
+
+    Raises SystemExit where they fail already.
+    """
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        notes = Path(folder, "notes.pickle")
+
+        def work() -> int:
+            tracer = Tracer()
+            tracer.start()
+            status = run_tests(tests, tracer)
+            notes.write_bytes(pickle.dumps(Plain(0, list(sys.modules), tracer.shared, tracer.of_test)))
+            return status
+
+        status, seconds = fork(work, 3600)
+        if status:
+            raise SystemExit(f"{' '.join(tests)}: a test fails without any fault")
+        plain: Plain = pickle.loads(notes.read_bytes())  # noqa: S301 (written just now)
+    for name in plain.modules:
+        if name.partition(".")[0] not in ROOMS and name not in sys.modules:
+            with contextlib.suppress(Exception):  # some have made themselves, and others are of tests alone
+                importlib.import_module(name)
+    return replace(plain, seconds=seconds)
+
+
+def is_noticed(mutant: Mutant, tests: Sequence[str], limit: float) -> bool:
+    """Return whether one of `tests` fails with the mutant in place of its module, or goes on for more than `limit` seconds."""
+
+    def work() -> int:
+        sys.meta_path.insert(0, MutantFinder(mutant))
+        return run_tests(tests)
+
+    return bool(tests) and fork(work, limit)[0] != 0
 
 
 def nearest(path: str) -> tuple[str, ...]:
@@ -240,31 +339,20 @@ def nearest(path: str) -> tuple[str, ...]:
     return (str(mirror if (ROOT / mirror).exists() else mirror.parent),)
 
 
+def core_modules() -> list[str]:
+    """Return the paths of the core modules."""
+    return sorted({str(path.relative_to(ROOT)) for pattern in CORE for path in ROOT.glob(pattern)})
+
+
 def draw(count: int, seed: int, only: Sequence[str]) -> list[Mutant]:
     """Return `count` of all mutants of the core modules, of those whose path holds one of `only`; neighbours together."""
-    paths = sorted({str(path.relative_to(ROOT)) for pattern in CORE for path in ROOT.glob(pattern)})
-    chosen = [path for path in paths if not only or any(word in path for word in only)]
+    chosen = [path for path in core_modules() if not only or any(word in path for word in only)]
     every = [
         Mutant(path, number) for path in chosen for number in range(len(sites(ast.parse((ROOT / path).read_text()))))
     ]
     print(f"{len(chosen)} modules, {len(every)} mutants; {min(count, len(every))} drawn with seed {seed}", flush=True)
     drawn = random.Random(seed).sample(every, min(count, len(every)))
     return sorted(drawn, key=lambda one: (nearest(one.path), one.path, one.number))
-
-
-def prepare(tests: tuple[str, ...]) -> float:
-    """Return how many seconds tests take without a fault, and import here what they need of other projects.
-
-    Raises SystemExit where they fail already.
-    """
-    plain = run_tests(tests, None, 3600)
-    if not plain.passed:
-        raise SystemExit(f"{' '.join(tests)}: a test fails without any fault")
-    for name in plain.modules:
-        if name.partition(".")[0] not in ROOMS and name not in sys.modules:
-            with contextlib.suppress(Exception):  # some have made themselves, and others are of tests alone
-                importlib.import_module(name)
-    return plain.seconds
 
 
 def main() -> None:
@@ -278,24 +366,21 @@ def main() -> None:
     settings.register_profile("mutants", deadline=None, database=None, derandomize=True)
     settings.load_profile("mutants")
     # Mutant after mutant, those with the same tests behind each other.
-    seconds, all_of, missed, late = dict[tuple[str, ...], float](), Counter[str](), Counter[str](), 0
+    plain, all_of, missed = dict[tuple[str, ...], Plain](), Counter[str](), Counter[str]()
     for mutant in draw(args.count, args.seed, args.only):
         tests = nearest(mutant.path)
-        if tests not in seconds:
-            seconds[tests] = prepare(tests)
-        outcome = run_tests(tests, mutant, GRACE + 4 * seconds[tests])
+        if tests not in plain:
+            plain[tests] = run_plain(tests)
+        chosen = plain[tests].choose(mutant.lines(), tests)
         all_of[mutant.path] += 1
-        late += outcome.late
-        if outcome.passed:
+        if not is_noticed(mutant, chosen, GRACE + 4 * plain[tests].seconds):
             missed[mutant.path] += 1
-            print(f"missed by {' '.join(tests)}\n{mutant.diff()}", flush=True)
+            print(f"missed by {' '.join(tests)}{'' if chosen else ', which never run it'}\n{mutant.diff()}", flush=True)
     # The share of each module, and of all.
     for path, count in all_of.items():
         print(f"{count - missed[path]:4d} of {count:4d}  {path}")
-    share = 1 - missed.total() / all_of.total()
-    print(
-        f"noticed {all_of.total() - missed.total()} of {all_of.total()}, {share:.0%} ({late} of them by running too long)"
-    )
+    share = 1 - missed.total() / max(1, all_of.total())
+    print(f"noticed {all_of.total() - missed.total()} of {all_of.total()}, {share:.0%}")
     raise SystemExit(share < args.least)
 
 

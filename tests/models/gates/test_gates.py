@@ -61,7 +61,7 @@ def test_a_gate_may_be_opened_and_closed_altogether() -> None:
     """Every number that a limit can have is a limit, and no other is taken."""
     open_ = Gates(attempts=1, identity=-1, detection=0, faces=99, face_area=(0, 1), celsius=(-50, 90), clipped=1)
     assert reject_reason({**GOOD, "identity": -1, "detection": 0, "clipped_warm": 1.0, "faces": 9}, open_) == ""
-    closed = Gates(identity=1, detection=1, clipped=0)
+    closed = Gates(identity=1, detection=1, clipped=0, faces=1)
     assert reject_reason({**GOOD, "identity": 1, "detection": 1}, closed) == ""
     for wrong in ({"attempts": 0}, {"identity": -1.1}, {"identity": 1.1}, {"detection": -0.1}, {"detection": 1.1},
                   {"faces": 0}, {"clipped": -0.1}, {"clipped": 1.1}):  # fmt: skip

@@ -1,6 +1,7 @@
 """The fast search sees what the naive loop sees; several faces, boxes and thermal frames."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,17 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from models.augment.canvas import paint_texture
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.landmarks.detect import (
     Detector,
+    DetectorSettings,
     Face,
     Search,
     Window,
     box_window,
     cut,
     cut_windows,
+    decode_face,
+    intersection_over_smaller,
     pyramid_sizes,
+    read_detection,
     suppress_overlaps,
+    write_detection,
 )
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import MEAN, SPREAD, Landmarker, LandmarkerConfig, normalise
@@ -130,7 +136,7 @@ def test_several_faces_are_found_once_each_and_nothing_in_an_empty_frame() -> No
 
 
 def test_in_bfloat16_every_face_is_found() -> None:
-    places = [(28, 34, 13), (78, 40, 16)]
+    places = [(24, 34, 12), (78, 40, 22)]  # the second is found by windows that are much less sure than the first's
     detector = Detector(Bright(SMALL), threshold=2e-3, search=Search(stride=30), dtype="bfloat16")
     centres = sorted(face.points.mean(axis=0).tolist() for face in detector.find(disc_frame(places, 76, 108)))
     np.testing.assert_allclose(centres, [place[:2] for place in places], atol=2)
@@ -172,6 +178,115 @@ def test_thermal_frames_with_dead_pixels_raw_or_in_degrees_give_one_answer() -> 
     one, two = detector.best(celsius), detector.best(raw)
     np.testing.assert_allclose(one.points, two.points, atol=0.05)
     np.testing.assert_allclose(one.points.mean(axis=0), (100, 90), atol=1.5)
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 0.5), (1.4, 1.4), (3.0, 3.0), (2.0, 3.0)])
+def test_a_crop_shows_what_lies_under_it_at_any_scale(scale: tuple[float, float]) -> None:
+    """Pixel (x, y) of a crop is the frame at ((x, y) + 1/2) * scale + origin: slopes across and down tell both."""
+    rows, columns = np.mgrid[:90, :130].astype(np.float32) + 0.5
+    frame = np.stack([columns, rows, 2 * columns - rows], -1)
+    window = Window((11.25, 7.5), scale)
+    found = cut(frame, window, 20)
+    y, x = np.mgrid[:20, :20] + 0.5
+    wanted = np.stack([x * scale[0] + 11.25, y * scale[1] + 7.5], -1)
+    assert found.shape == (20, 20, 3) and found.dtype == np.float32
+    np.testing.assert_allclose(found[..., :2], wanted, atol=0.06 * max(scale))
+    np.testing.assert_allclose(found[..., 2], 2 * wanted[..., 0] - wanted[..., 1], atol=0.2 * max(scale))
+
+
+def test_outside_of_the_frame_a_crop_is_black_and_strong_reduction_averages() -> None:
+    frame = np.ones((40, 60, 3), np.float32)
+    found = cut(frame, Window((-10, -4), (1, 1)), 32)
+    assert (found[4:, 10:] == 1).all() and (found[:3] == 0).all() and (found[:, :9] == 0).all()
+    lines = np.zeros((64, 64, 3), np.float32)
+    lines[:, ::4] = 1  # one column in four: skipping would see all of them or none
+    np.testing.assert_allclose(cut(lines, Window((0, 0), (4, 4)), 16)[2:-2, 2:-2], 0.25, atol=0.01)
+
+
+def test_windows_lie_where_they_were_cut_from() -> None:
+    """On every level the middle of a window is what the frame shows there; the padding is black and evenly shared."""
+    rows, columns = np.mgrid[:61, :80].astype(np.float32) + 0.5
+    frame = np.stack([columns, rows, np.ones_like(rows)], -1)
+    search = Search(eta=0.5, stride=56)
+    crops, windows = cut_windows(frame, 24, search)
+    sizes = pyramid_sizes(61, 80, 24, search)
+    assert sizes == [(30, 40), (61, 80)]
+    # The steps of 56 are of the published window of 224: 6 of these 24. Levels of 48 x 48 and 72 x 96 after padding.
+    assert len(windows) == 5 * 5 + 9 * 13
+    for crop, window in zip(crops, windows):
+        inside = crop[..., 2] > 0.999
+        y, x = np.nonzero(inside)
+        np.testing.assert_allclose(crop[inside][:, 0], (x + 0.5) * window.scale[0] + window.origin[0], atol=1.2)
+        np.testing.assert_allclose(crop[inside][:, 1], (y + 0.5) * window.scale[1] + window.origin[1], atol=1.2)
+    first = windows[25]
+    assert first.scale == (1, 1) and first.origin == (-8, -5)
+    assert windows[26].origin == (-2, -5) and windows[25 + 13].origin == (-8, 1)
+
+
+@pytest.mark.parametrize(
+    ("frame", "finest", "expected"),
+    [
+        ((48, 48), 0, [(48, 48)]),
+        ((48, 64), -1, [(48, 64), (64, 85)]),
+        ((64, 64), 0, [(48, 48), (64, 64)]),
+        ((63, 64), 0, [(63, 64)]),
+        ((30, 75), 0, [(30, 75)]),
+        ((200, 300), 1, [(63, 95), (84, 127), (112, 169), (150, 225)]),
+        ((48, 48), 2, [(27, 27)]),
+        ((1, 1), 3, [(1, 1)]),
+    ],
+)
+def test_levels_go_from_the_last_that_holds_a_window_to_the_finest(
+    frame: tuple[int, int], finest: int, expected: list[tuple[int, int]]
+) -> None:
+    assert pyramid_sizes(*frame, 48, Search(finest=finest)) == expected
+
+
+def test_a_windows_answer_in_pixels_of_the_frame() -> None:
+    output = np.array([[0.5, 0.25, 0.01], [1.0, 0.0, 0.03]], np.float32)
+    face = decode_face(output, Window((10, 20), (2.0, 4.0)), 8)
+    np.testing.assert_allclose(face.points, [[10 + 8, 20 + 8], [10 + 16, 20]])
+    np.testing.assert_allclose(face.variance, np.array([0.01, 0.03]) * 64 * (4 + 16) / 2, rtol=1e-6)
+    assert face.uncertainty == pytest.approx(0.02)
+    assert face.box.tolist() == [18, 20, 26, 28] and face.points.dtype == face.variance.dtype == np.float32
+
+
+def test_a_box_has_a_margin_and_is_a_square_about_its_middle() -> None:
+    window = box_window(np.array([10.0, 20.0, 30.0, 60.0]), 100)
+    assert window.scale == (0.5, 0.5) and window.origin == (20 - 25, 40 - 25)
+    assert box_window(np.array([5.0, 5.0, 5.0, 5.0]), 10, 2.0) == Window((4.0, 4.0), (0.2, 0.2))
+
+
+def test_overlap_is_of_the_smaller_box() -> None:
+    one = np.array([[0, 0, 10, 10], [0, 0, 4, 4], [20, 20, 30, 30], [5, 0, 15, 10]], float)
+    found = intersection_over_smaller(one, np.array([0, 0, 10, 10], float))
+    assert found.tolist() == [1, 1, 0, 0.5]
+
+
+def test_what_is_beside_the_weights_is_read_and_written_one_by_one(tmp_path: Path) -> None:
+    assert read_detection(tmp_path) == DetectorSettings(threshold=6e-4, margin=1.25)
+    write_detection(tmp_path, margin=1.5)
+    write_detection(tmp_path, threshold=0.123456789)
+    assert read_detection(tmp_path) == DetectorSettings(threshold=0.12345679, margin=1.5)
+    assert DetectorSettings(margin=1).margin == 1
+    for wrong in ({"threshold": 0}, {"margin": 0.9}):
+        with pytest.raises(ValueError, match="greater than"):
+            DetectorSettings.model_validate(wrong)
+    (tmp_path / "detection.json").write_text('{"threshold": 1, "more": 2}')
+    with pytest.raises(EnvironmentFault, match=r"(?s)not a threshold and a margin .*\. Calibrate again"):
+        read_detection(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("eta", "stride", "right"), [(0.5, 1, True), (0.0, 1, False), (1.0, 1, False), (0.5, 0, False)]
+)
+def test_a_search_shrinks_and_steps(eta: float, stride: int, right: bool) -> None:
+    if right:
+        assert Search(eta, stride).finest == 0
+    else:
+        with pytest.raises(UserError, match="eta must lie between 0 and 1 and stride be positive"):
+            Search(eta, stride)
+    assert Search() == Search(0.75, 100, 0)
 
 
 def test_of_overlapping_faces_the_surer_stays() -> None:

@@ -39,3 +39,15 @@ def test_points_move_with_the_pixels_under_them(
         middle = (place * weight[..., None]).sum((0, 1)) / weight.sum()
         scale = size / (2 * 1.25 * reach * 1.6 if crop == "face" else max(width, height))
         assert np.abs(middle - row["landmarks_5"][0]).max() < slack * max(1.0, scale) + 0.3
+
+
+@pytest.mark.parametrize("crop", ["whole", "face"])
+def test_classes_are_picked_and_never_mixed(crop: Any) -> None:
+    """Between ids 2 and 18 lies no class of the picture, at any size."""
+    ids = np.full((70, 90), 2, np.uint8)
+    ids[20:50, 30:61] = 18
+    named = np.array([[30, 20], [60, 20], [45, 35], [30, 50], [60, 50]], np.float32)
+    sample = Sample(visible=np.zeros((70, 90, 3), np.uint8), classes=ids, points={5: named})
+    for size in (64, 150):
+        row = make_row(sample, Item("a"), GatherJob(layout="plain", images="x", size=size, crop=crop))
+        assert set(np.unique(row["classes"])) - {0} == {2, 18}
