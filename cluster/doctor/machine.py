@@ -49,7 +49,7 @@ def missing_folders(path: str | Path) -> list[Path]:
     return [folder for folder in (place, *place.parents) if not folder.exists()]
 
 
-def matmul_seconds(dtype: str, device: str, side: int = 1024, repeats: int = 3) -> float:
+def matmul_seconds(dtype: str, device: str, side: int, repeats: int = 3) -> float:
     """Seconds of one [side, side] matrix product in `dtype` ("float32" or "bfloat16") on `device`, the best of `repeats`."""
     import torch
 

@@ -120,7 +120,7 @@ class View:
         self.state = state
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None
-        self._last, self._shown = 0.0, ""
+        self._last, self._phase, self._line = 0.0, "", ""
 
     def __enter__(self) -> "View":
         if self.live:
@@ -136,9 +136,12 @@ class View:
         """Draw the state, or write its line when it is time for one or the phase has changed."""
         if self.live:
             self.live.update(self.state.table())
-        elif last or self.state.phase != self._shown or time.monotonic() - self._last > LINE_SECONDS:
-            self._last, self._shown = time.monotonic(), self.state.phase
-            print(self.state.line(), file=sys.stderr, flush=True)
+        elif last or self.state.phase != self._phase or time.monotonic() - self._last > LINE_SECONDS:
+            # At the end nothing is written that was written just before.
+            line = self.state.line()
+            if not (last and line == self._line):
+                print(line, file=sys.stderr, flush=True)
+            self._last, self._phase, self._line = time.monotonic(), self.state.phase, line
 
 
 def duration(seconds: float | None) -> str:

@@ -7,12 +7,13 @@ these are not estimated.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, sobel
-from scipy.optimize import curve_fit
+from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.special import erf
 
 COUNTS = (0.01, 0.02, 0.04, 0.05, 0.1)
@@ -192,7 +193,9 @@ def _fitted_width(profile: np.ndarray, pixel: float) -> float | None:
 
     start = (float(profile.mean()), height, 0.0, 0.8)
     try:
-        best, _ = curve_fit(edge, x, profile, start, maxfev=200)
+        with warnings.catch_warnings():  # of the covariance, which is not read
+            warnings.simplefilter("ignore", OptimizeWarning)
+            best, _ = curve_fit(edge, x, profile, start, maxfev=200)
     except RuntimeError:  # it did not settle: no lone step
         return None
     # Another step beside it would not fit.

@@ -26,7 +26,7 @@ from pipelines.report.page import render_page
 from pipelines.report.sheet import ShownSample, colour_degrees, degree_range, tiles
 from pipelines.rows.record import pair_id
 from pipelines.run import clean, provenance, session
-from pipelines.run.progress import State
+from pipelines.run.progress import State, View
 from pipelines.run.writer import write_partition
 from pipelines.storage.commits import read_commits
 from pipelines.storage.lease import Lease
@@ -269,6 +269,17 @@ def test_progress_shows_captions_alone_or_beside_the_pictures() -> None:
     assert "captions" not in state.line()
     state.restart_clock("done")
     assert state.line() == "demo: done | 8/24 samples | rejected 0 | redrawn 0"
+
+
+def test_a_log_ends_with_one_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    state = State("demo", total=24, before=24, done=24, phase="done")
+    with View(state) as view:
+        view.show()
+    assert capsys.readouterr().err == f"{state.line()}\n"
+    with View(state) as view:
+        view.show()
+        state.add({"samples": 0, "rejected": 1})
+    assert capsys.readouterr().err.splitlines()[-1] == state.line()
 
 
 def test_shared_memory_that_is_too_small_is_noticed_before_ray_starts(tmp_path: Path) -> None:
