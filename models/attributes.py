@@ -1,5 +1,7 @@
 """Attributes of a person and of a view, and the words for them: what captions say and classifiers find."""
 
+from collections.abc import Sequence
+
 SKIN_TONES = ("dark", "brown", "olive", "tan", "light", "pale")
 HAIR_COLOURS = ("black", "dark brown", "brown", "auburn", "red", "blond", "grey", "white")
 IRIS_COLOURS = ("dark brown", "brown", "hazel", "green", "blue", "grey")
@@ -43,3 +45,13 @@ ATTRIBUTES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "background": ("view", "unobservable", BACKGROUNDS),
 }
 """attribute -> (identity | view, observable | weak | unobservable in thermal, vocabulary)."""
+
+
+def check_words(name: str, words: Sequence[str]) -> None:
+    """Raise ValueError unless `name` is an attribute and `words`, one at least, are of its vocabulary."""
+    if name not in ATTRIBUTES:
+        raise ValueError(f"no attribute {name!r}; known: {', '.join(ATTRIBUTES)}")
+    known = ATTRIBUTES[name][2]
+    unknown = sorted(set(words) - set(known))
+    if unknown or not words:
+        raise ValueError(f"{name} takes {', '.join(known)}; not {', '.join(unknown) or 'nothing'}")

@@ -50,7 +50,7 @@ def create_app(service: Service, key: str) -> FastAPI:
     app.include_router(router)
     app.include_router(probes)
     problems.install(app)
-    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_document(app, service.choices)  # type: ignore[method-assign]
     return app
 
 
@@ -63,6 +63,7 @@ async def pairs(request: Request, service: InjectedService, accept: Accept = Non
     """
     # What is asked for, and whether its answer has room for it.
     media = choose_media(accept, [JSON, PNG, CENTIKELVIN, NPY])
+    service.admission.check_usual("pairs")
     body = await read_body(request, schemas.PairsRequest, "picture", service.limits.pictures)
     resolved = await service.resolve_pairs(body)
     if media in (PNG, CENTIKELVIN):
@@ -97,6 +98,7 @@ async def thermalize(request: Request, service: InjectedService, accept: Accept 
     """
     # What is asked for, and whether its answer has room for it.
     media = choose_media(accept, [JSON, PNG, CENTIKELVIN, NPY])
+    service.admission.check_usual("thermalize")
     body = await read_body(request, schemas.ThermalizeRequest, "pictures", service.limits.pictures)
     resolved = await service.resolve_thermalize(body)
     if media != JSON:
@@ -119,9 +121,11 @@ async def thermalize(request: Request, service: InjectedService, accept: Accept 
 async def landmarks(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Find 70 or 478 landmarks, or 5, 68 or 72 converted from them, with their variance on every face.
 
-    501 where the bundle has no landmarks.
+    Thermal pictures of 16 bits or floats are taken, too, stretched over the temperatures that people have. 501 where the
+    bundle has no landmarks.
     """
     choose_media(accept, [JSON])
+    service.admission.check_usual("landmarks")
     body = await read_body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
     found = await service.landmarks(decode_pictures(body.pictures), body.points)
     return await json_answer(request, {"landmarks": found})
@@ -135,6 +139,7 @@ async def embed(request: Request, service: InjectedService, accept: Accept = Non
     where there is no embedding.
     """
     media = choose_media(accept, [JSON, NPY])
+    service.admission.check_usual("embed")
     body = await read_body(request, schemas.EmbedRequest, "pictures", service.limits.pictures)
     found = await service.embed(decode_pictures(body.pictures))
     if media == JSON:
@@ -147,23 +152,27 @@ async def embed(request: Request, service: InjectedService, accept: Accept = Non
 async def captions(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Put attributes into words: by the bundle's language model, checked and written again, or by the grammar."""
     choose_media(accept, [JSON])
+    service.admission.check_usual("captions")
     body = await read_body(request, schemas.CaptionsRequest)
     check_limit("attribute sets", len(body.attributes), service.limits.captions)
     return await json_answer(request, {"captions": await service.captions(body)})
 
 
+@router.head("/v1/models", include_in_schema=False)
 @router.get("/v1/models", responses=responses(schemas.ModelsAnswer))
 async def models(request: Request, service: InjectedService) -> Response:
     """Which models answer: digests, cards, licences, and what a request may ask for."""
     return await json_answer(request, service.facts)
 
 
+@probes.head("/healthz", include_in_schema=False)
 @probes.get("/healthz", responses=responses(schemas.Alive))
 async def healthz(request: Request) -> Response:
     """Whether the HTTP side lives."""
     return await json_answer(request, {"status": "ok"})
 
 
+@probes.head("/readyz", include_in_schema=False)
 @probes.get("/readyz", responses=responses(schemas.Ready))
 async def readyz(request: Request, service: InjectedService) -> Response:
     """Whether every model is loaded; 503 until then."""

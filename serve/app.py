@@ -131,7 +131,8 @@ def bind_stages(group: Group, request: Request) -> ray_serve.Application:
     """Return the deployment of one stage group, with the replicas and resources that the profile gives its actors."""
     serving, (least, most) = request.profile.serve, group.actors
     rows = call_rows(request.chain)
-    ongoing = 2 * rows  # a batch that is computed, and one that gathers
+    # A batch that is computed, and as many more that gather: of several kinds each fills its own.
+    ongoing = 4 * rows
     # A replica is an actor of the jobs: the same resources on the same nodes, with the same threads.
     actor: dict[str, Any] = {
         "num_cpus": group.cpus,
@@ -153,7 +154,7 @@ def bind_stages(group: Group, request: Request) -> ray_serve.Application:
             if least == most
             else {
                 "autoscaling_config": AutoscalingConfig(
-                    min_replicas=least, max_replicas=most, target_ongoing_requests=ongoing
+                    min_replicas=least, max_replicas=most, target_ongoing_requests=2 * rows
                 )
             }
         ),

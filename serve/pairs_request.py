@@ -54,7 +54,7 @@ def resolve_pairs(
         UserError: a stage, setting or condition that is not known.
     """
     # What is limited is checked before anything is made of it.
-    gates = request.gates or defaults.gates
+    gates = defaults.gates.model_copy(update=request.gates.model_dump(exclude_unset=True) if request.gates else {})
     check_limit("views", request.views, limits.views)
     check_limit("gates.attempts", gates.attempts, limits.attempts)
     # The job of one person.

@@ -2,18 +2,18 @@
 
 import asyncio
 import base64
-import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from serve.http import codecs, problems
 from serve.http.problems import ProblemError
 from serve.pairs_request import check_limit
 
 Body = TypeVar("Body", bound=BaseModel)
+JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)
 BODY_SECONDS = 60
 """How long a body may take to arrive."""
 
@@ -45,15 +45,17 @@ async def read_body(request: Request, model: type[Body], picture: str = "", pict
 
 async def _form(request: Request, picture: str, pictures: int) -> dict[str, Any]:
     """Return the fields of a form: those of its part `request`, JSON, and its files in base64 as the field `picture`."""
-    async with request.form(max_files=pictures + 1, max_fields=4) as form:
+    async with request.form(max_files=pictures + 2, max_fields=4) as form:
         # Two parts are known; any other is a field in the wrong place.
         unknown = sorted(set(form) - {"picture", "request"})
         if unknown:
             detail = f"unknown part {unknown[0]!r}"
             raise ProblemError("invalid", detail, "Parts are `picture`, a file, and `request`, JSON.", [detail])
+        # A browser sends JSON with its type as a file: a Blob.
+        sent = form.get("request", "{}")
         try:
-            content = json.loads(str(form.get("request", "{}")))
-        except (ValueError, RecursionError):
+            content = JSON.validate_json(sent if isinstance(sent, str) else await sent.read())
+        except ValueError:
             raise ProblemError("bad-json", "the part `request` is not JSON", "Send a JSON object in it.") from None
         if not isinstance(content, dict):
             raise ProblemError("bad-json", "the part `request` is not a JSON object", "Send a JSON object in it.")

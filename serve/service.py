@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from models.columns import Columns
@@ -14,15 +14,14 @@ from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import Request
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.pictures.open import BadPicture
 from pipelines.plan.people.identities import Reference
-from pipelines.run.chain import stack_rows
 from serve import facts, pairs_request, rows
-from serve.http import codecs, problems
+from serve.choices import request_choices
+from serve.deployments import Deployments
+from serve.http import problems
 from serve.http.problems import ProblemError
 from serve.http.schemas import CaptionsRequest, PairsRequest, ThermalizeRequest
 from serve.pairs_request import ResolvedRequest
-from serve.stage_deployment import Call, CallResult
 
 Result = TypeVar("Result")
 
@@ -42,13 +41,17 @@ class Service:
         caption_deployment: Any = None,
     ) -> None:
         self.bundle, self.profile, self.chain = request.bundle, request.profile, request.chain
-        self.stage_deployments, self.caption_deployment = list(stage_deployments), caption_deployment
         self.limits = request.profile.serve.limits
+        batch = call_rows(request.chain)
+        self.deployments = Deployments(stage_deployments, caption_deployment, request.profile, batch)
+        self.admission = self.deployments.admission
         source: Source = request.job.captions if caption_deployment else "template"
         self.job = request.job.model_copy(update={"captions": source})
         self.thermalize_chain = pairs_request.thermalize_chain(self.job, self.chain, self.bundle)
         self.reference = Reference.find(self.bundle, self.job.parts)
         self.facts = facts.models(self.bundle, self.job, self.chain, self.limits)
+        words, model = self.facts["conditions"], caption_deployment is not None
+        self.choices = request_choices(self.limits, self.job.gates, self.chain, self.thermalize_chain, words, model)
 
     async def resolve_pairs(self, request: PairsRequest) -> ResolvedRequest[GenerateJob]:
         """Return what a request for pairs resolves to. Raises a ProblemError that names what is wrong with it."""
@@ -69,27 +72,21 @@ class Service:
 
         photo: an encoded picture of the person, None where the request says otherwise who is shown.
         """
-        # Who is shown.
-        embedding = request.embedding if photo is None else await self._embed_face(photo)
-        try:
-            person = rows.person_of(request, embedding, self.reference)
-        except UserError as error:
-            raise ProblemError("invalid", str(error), "Send an embedding as /v1/embed returns it.") from None
-        # What every view shows, in words.
-        table = rows.sample_table(request, resolved, person)
-        if request.caption is None:
-            words = [json.loads(text) for text in table["attributes"].to_pylist()]
-            captions, sources = await self._write_captions(words, table["seed"].to_pylist(), resolved.job.captions)
-        else:
-            captions, sources = [request.caption] * len(table), [GIVEN] * len(table)
-        # The pictures.
-        samples = rows.sample_columns(table, person, captions, sources)
-        return await self._run_stages(resolved.chain, resolved.attempts, samples)
+        works = self.deployments.chain_works(resolved.chain, resolved.attempts, request.views)
+        if photo is not None:
+            works.append(self.deployments.picture_work("faces", "embed", 1))
+        if request.caption is None and resolved.job.captions != TEMPLATE:
+            works.append(self.deployments.caption_work(request.views))
+        with self.admission.admit("pairs", works):
+            return await self.deployments.in_time(self._make_pairs(request, resolved, photo))
 
     async def thermalize(self, resolved: ResolvedRequest[ThermalizeJob], files: Sequence[bytes]) -> tuple[Columns, int]:
         """Return the finished rows of encoded pictures, one each, and how many shared their batch."""
-        pictures = await asyncio.to_thread(rows.photo_columns, files, self.bundle.size, self.limits)
-        done, together = await self._run_stages(resolved.chain, resolved.attempts, pictures)
+        works = self.deployments.chain_works(resolved.chain, resolved.attempts, len(files))
+        with self.admission.admit("thermalize", works):
+            pictures = await asyncio.to_thread(rows.photo_columns, files, self.bundle.size, self.limits)
+            run = self.deployments.run_chain(resolved.chain, resolved.attempts, pictures)
+            done, together = await self.deployments.in_time(run)
         for number, reason in enumerate(done["reject"]):
             if reason:
                 raise ProblemError("bad-picture", f"picture {number}: {reason}", "Send another picture.")
@@ -97,16 +94,17 @@ class Service:
 
     async def embed(self, photos: Sequence[bytes]) -> list[dict[str, Any]]:
         """Return a row for every encoded picture: its face and embedding, or the reason why it has none."""
-        handle = self._handle_of("faces")
-        found = await self._call(
-            asyncio.gather(*(self._embed_picture(handle, n, photo) for n, photo in enumerate(photos)))
-        )
-        return [{"picture": number, **row} for number, row in enumerate(found)]
+        with self.admission.admit("embed", [self.deployments.picture_work("faces", "embed", len(photos))]):
+            return await self.deployments.in_time(self.deployments.embed(photos))
 
     async def captions(self, request: CaptionsRequest) -> list[dict[str, Any]]:
         """Return a caption for every attribute set; the k-th has the seed `seed + k`."""
         seeds = [request.seed + k for k in range(len(request.attributes))]
-        texts, sources = await self._write_captions(request.attributes, seeds, request.captions or self.job.captions)
+        source = request.captions or self.job.captions
+        works = [] if source == TEMPLATE else [self.deployments.caption_work(len(seeds))]
+        with self.admission.admit("captions", works):
+            writing = self._write_captions(request.attributes, seeds, source)
+            texts, sources = await self.deployments.in_time(writing)
         found = zip(texts, sources, request.attributes, seeds, strict=True)
         return [{"caption": c, "caption_source": s, "attributes": dict(a), "seed": seed} for c, s, a, seed in found]
 
@@ -122,33 +120,37 @@ class Service:
                 f"the bundle {self.bundle.name!r} has no landmarks part",
                 "Start the service with a bundle that has one; /v1/embed finds five points with what this one has.",
             )
-        found = await self._call(
-            asyncio.gather(*(self._place_landmarks(n, photo, points) for n, photo in enumerate(photos)))
-        )
-        return [{"picture": number, **face} for number, faces in enumerate(found) for face in faces]
+        work = self.deployments.picture_work("landmarks", f"landmarks {points}", len(photos))
+        with self.admission.admit("landmarks", [work]):
+            return await self.deployments.in_time(self.deployments.landmarks(photos, points))
 
-    async def _place_landmarks(self, number: int, photo: bytes, points: Standard) -> list[dict[str, Any]]:
-        """Return the faces of one picture: those that the faces part finds, looked at by the landmarker."""
+    async def _make_pairs(
+        self, request: PairsRequest, resolved: ResolvedRequest[GenerateJob], photo: bytes | None
+    ) -> tuple[Columns, int]:
+        """Return what `pairs` does, once the request is let in."""
+        # Who is shown.
+        embedding = request.embedding if photo is None else await self._embed_face(photo)
         try:
-            found = await self._handle_of("faces").find.remote(photo)
-            return (
-                await self._handle_of("landmarks").landmarks.remote(photo, found, points) if len(found.scores) else []
-            )
-        except BadPicture as error:
-            raise codecs.picture_problem(getattr(error, "cause", error), number) from None
+            person = rows.person_of(request, embedding, self.reference)
+        except UserError as error:
+            raise ProblemError("invalid", str(error), "Send an embedding as /v1/embed returns it.") from None
+        # What every view shows, in words.
+        table = rows.sample_table(request, resolved, person)
+        if request.caption is None:
+            words = [json.loads(text) for text in table["attributes"].to_pylist()]
+            captions, sources = await self._write_captions(words, table["seed"].to_pylist(), resolved.job.captions)
+        else:
+            captions, sources = [request.caption] * len(table), [GIVEN] * len(table)
+        # The pictures.
+        samples = rows.sample_columns(table, person, captions, sources)
+        return await self.deployments.run_chain(resolved.chain, resolved.attempts, samples)
 
     async def _embed_face(self, photo: bytes) -> list[float]:
         """Return the embedding of the one face in an encoded picture."""
-        (row,) = await self.embed([photo])
+        (row,) = await self.deployments.embed([photo])
         if row["reason"]:
             raise ProblemError("no-face", f"picture 0: {row['reason']}", "Send a picture that shows exactly one face.")
         return list(row["embedding"])
-
-    async def _embed_picture(self, handle: Any, number: int, photo: bytes) -> dict[str, Any]:
-        try:
-            return await handle.embed.remote(photo)
-        except BadPicture as error:
-            raise codecs.picture_problem(getattr(error, "cause", error), number) from None
 
     async def _write_captions(
         self, asked: Sequence[Mapping[str, str]], seeds: Sequence[int], source: Source
@@ -157,31 +159,13 @@ class Service:
         # The grammar needs no deployment; the language model's checks its own texts.
         if source == TEMPLATE:
             return templates([dict(words) for words in asked], seeds, set()), [TEMPLATE] * len(asked)
-        if self.caption_deployment is None:
+        if self.deployments.captions is None:
             raise ProblemError(
                 "not-in-bundle",
                 "this service runs without a language model",
                 "Ask for captions: template, or start the service with --set captions=llm and a bundle that has one.",
             )
-        return await self._call(self.caption_deployment.write.remote([dict(words) for words in asked], list(seeds)))
-
-    async def _run_stages(self, chain: ChainSpec, attempts: int, samples: Columns) -> tuple[Columns, int]:
-        """Return `samples` after the stages of `chain`, in calls that fit a batch, and the largest batch that they shared."""
-        # A call has no more rows than one batch, so that one large request leaves room for others.
-        size, count = call_rows(self.chain), len(samples["sample_id"])
-        calls = [{key: values[k : k + size] for key, values in samples.items()} for k in range(0, count, size)]
-        done = await self._call(asyncio.gather(*(self._run_call(chain, attempts, call) for call in calls)))
-        return stack_rows([result.rows for result in done]), max(result.batch_rows for result in done)
-
-    async def _run_call(self, chain: ChainSpec, attempts: int, samples: Columns) -> CallResult:
-        """Run one call through the deployments; the first holds the gates where there are several attempts."""
-        result = CallResult(samples, 0)
-        for names, handle in self.stage_deployments:
-            wanted = tuple(name for name in names if name in chain.stages)
-            if wanted:
-                done: CallResult = await handle.run.remote(Call(chain, wanted, attempts, result.rows))
-                result, attempts = CallResult(done.rows, max(result.batch_rows, done.batch_rows)), 1
-        return result
+        return await self.deployments.write_captions(asked, seeds)
 
     async def _resolve(self, resolve: Callable[[], Result]) -> Result:
         """Return what a request resolves to, which reads small files; what it does not know becomes a problem."""
@@ -189,21 +173,6 @@ class Service:
             return await asyncio.to_thread(resolve)
         except UserError as error:
             raise problems.of_failure(error, self.profile.serve.retry_seconds) from error
-
-    async def _call(self, call: Awaitable[Result]) -> Result:
-        """Return what a deployment answers; its failures become problems."""
-        serving = self.profile.serve
-        try:
-            async with asyncio.timeout(serving.request_seconds):
-                return await call
-        except ProblemError:
-            raise
-        except Exception as error:
-            raise problems.of_failure(error, serving.retry_seconds) from error
-
-    def _handle_of(self, stage: str) -> Any:
-        """Return the handle of the deployment that has `stage`."""
-        return next(handle for names, handle in self.stage_deployments if stage in names)
 
 
 def call_rows(chain: ChainSpec) -> int:

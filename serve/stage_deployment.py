@@ -1,23 +1,23 @@
 """One stage group as a deployment: the chain of the jobs, its weights loaded once, fed with batches from many requests."""
 
-import asyncio
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from ray import serve as ray_serve
 
 from models.columns import Columns
 from models.errors import UserError
 from models.faces.decode import Detections
+from models.landmarks.intensity import unit_values
 from models.landmarks.standards import Standard
 from pipelines.config.chain import ChainSpec
 from pipelines.embed import find_faces
-from pipelines.pictures.open import BadPicture, open_photo
+from pipelines.pictures.open import BadPicture, open_any, open_photo
 from pipelines.run.chain import Chain, stack_rows
+from serve.batching import Answer, Batcher
 
 Result = TypeVar("Result")
 
@@ -45,105 +45,54 @@ class Call:
         return json.dumps([self.stages, asked, self.chain.given, self.attempts, sorted(self.rows)])
 
 
-@dataclass(frozen=True)
-class CallResult:
-    """The rows of a call after its stages, and how many rows of all callers were computed together."""
-
-    rows: Columns
-    batch_rows: int
-
-
 class StageDeployment:
-    """The stages of `chain` in one process, one batch at a time.
+    """The stages of `chain` in one process, one batch at a time: see `Batcher`.
 
-    Rows are gathered over requests until there are `most` or `wait` seconds have passed. Shorter batches are padded by the
-    stages, so what a row comes out as does not depend on the company it had.
+    most: rows of one batch of `run`. wait: how long a batch that is not full waits for company, in seconds. Shorter batches
+    are padded by the stages, so what a row comes out as does not depend on the company it had.
     """
 
     def __init__(self, chain: ChainSpec, threads: int, most: int, wait: float, max_pixels: int) -> None:
-        self.max_pixels = max_pixels
+        self.most, self.max_pixels = most, max_pixels
+        self.batcher = Batcher(wait)
         # Stages are loaded where they are called, in one thread: some libraries keep what is set by thread.
-        self.worker = ThreadPoolExecutor(1)
         self.stages: dict[str, Any] = {
-            link.stage: self.worker.submit(link.load, threads).result() for link in chain.links
+            link.stage: self.batcher.worker.submit(link.load, threads).result() for link in chain.links
         }
         self.batches = {link.stage: link.batch(0) for link in chain.links}
 
-        # Ray Serve gathers calls into batches, whose sizes follow from the parts.
-        @ray_serve.batch(max_batch_size=most, batch_wait_timeout_s=wait, batch_size_fn=rows_of)
-        async def compute_batch(calls: list[Call]) -> list[CallResult | UserError]:
-            return await self._in_worker(lambda: self.compute(calls))
-
-        @ray_serve.batch(max_batch_size=self.batches.get("faces", 1), batch_wait_timeout_s=wait)
-        async def embed_batch(photos: list[bytes]) -> list[dict | BadPicture]:
-            return await self._in_worker(lambda: self.embed_faces(photos))
-
-        self._compute_batch, self._embed_batch = compute_batch, embed_batch
-
-    async def run(self, call: Call) -> CallResult:
+    async def run(self, call: Call) -> Answer[Columns]:
         """Return the rows of `call` after its stages.
 
         Raises:
             UserError: the request asks for something that these models do not have.
             EnvironmentFault: memory, disk or weights failed.
         """
-        return unwrap(await self._compute_batch(call))
+        return await self.batcher.submit(self.run_chain, call, call.key, call.size, self.most)
 
-    async def embed(self, photo: bytes) -> dict:
+    async def embed(self, photo: bytes) -> Answer[dict]:
         """Return what `pipelines.embed.SCHEMA` says of an encoded picture. Raises BadPicture for one that is not taken."""
-        return unwrap(await self._embed_batch(photo))
+        return await self.batcher.submit(self.embed_faces, photo, "embed", 1, self.batches["faces"])
 
-    async def find(self, photo: bytes) -> Detections:
+    async def find(self, photo: bytes) -> Answer[Detections]:
         """Return the faces of an encoded picture. Raises BadPicture for one that is not taken."""
+        return await self.batcher.submit(self.find_faces, photo, "find", 1, self.batches["faces"])
 
-        def detect() -> Detections:
-            picture = open_photo(photo, max_pixels=self.max_pixels)
-            return self.stages["faces"].find([picture], self.batches["faces"])[0]
+    async def landmarks(self, photo: bytes, points: Standard, found: Detections | None = None) -> Answer[list[dict]]:
+        """Return the landmarks of the faces of an encoded picture, with the columns of the record.
 
-        return await self._in_worker(detect)
-
-    async def landmarks(self, photo: bytes, found: Detections, points: Standard) -> list[dict]:
-        """Return the landmarks of the faces `found` in an encoded picture, with the columns of the record.
+        found: the faces, where the faces part is not in this deployment.
 
         Raises:
+            BadPicture: the picture is not taken.
             UserError: the part has no landmarks of so many points.
         """
+        key = ("landmarks", points, found is None)
+        place = partial(self.place_landmarks, points)
+        return await self.batcher.submit(place, (photo, found), key, 1, self.batches["landmarks"])
 
-        def place() -> list[dict]:
-            picture = open_photo(photo, max_pixels=self.max_pixels)
-            faces = self.stages["landmarks"].at_boxes(picture, found.boxes, points, self.batches["landmarks"])
-            return [
-                {
-                    "bbox": box,
-                    "detection_score": score,
-                    f"landmarks_{points}": face.points.ravel(),
-                    f"variance_{points}_visible": face.variance,
-                }
-                for box, score, face in zip(found.boxes, found.scores, faces, strict=True)
-            ]
-
-        return await self._in_worker(place)
-
-    def compute(self, calls: list[Call]) -> list[CallResult | UserError]:
-        """Run each set of calls that ask the same as one chain over all their rows."""
-        results: dict[int, CallResult | UserError] = {}
-        for key in dict.fromkeys(call.key for call in calls):
-            places = [place for place, call in enumerate(calls) if call.key == key]
-            try:
-                results |= zip(places, self._run_chain([calls[place] for place in places]))
-            except UserError as error:  # of this request alone; the others of the batch are not to blame
-                results |= dict.fromkeys(places, error)
-        return [results[place] for place in range(len(calls))]
-
-    def embed_faces(self, photos: list[bytes]) -> list[dict | BadPicture]:
-        """Decode pictures and find and embed their faces; those that cannot be taken come back as their reason."""
-        opened = [self._try_open(photo) for photo in photos]
-        good = [picture for picture in opened if not isinstance(picture, BadPicture)]
-        rows = iter(find_faces(self.stages["faces"], good, self.batches["faces"]))
-        return [picture if isinstance(picture, BadPicture) else next(rows) for picture in opened]
-
-    def _run_chain(self, calls: list[Call]) -> list[CallResult]:
-        """Return the results of calls of one key, whose rows go through the stages together."""
+    def run_chain(self, calls: list[Call]) -> list[Columns]:
+        """Return the rows of calls of one key, which go through the stages together."""
         # The chain that all of them ask for, over the stages that are loaded.
         first = calls[0]
         names = first.chain.part_of(first.stages).stages
@@ -151,28 +100,73 @@ class StageDeployment:
         marked = [{**call.rows, "call": np.full(len(call.rows["sample_id"]), k)} for k, call in enumerate(calls)]
         rows = chain(stack_rows(marked))
         # Redraws come back as further rows, so each says whose it is.
-        owner, batch_rows = rows.pop("call"), sum(call.size for call in calls)
-        return [
-            CallResult({key: values[owner == k] for key, values in rows.items()}, batch_rows) for k in range(len(calls))
-        ]
+        owner = rows.pop("call")
+        return [{key: values[owner == k] for key, values in rows.items()} for k in range(len(calls))]
 
-    def _try_open(self, photo: bytes) -> np.ndarray | BadPicture:
+    def embed_faces(self, photos: list[bytes]) -> list[dict | BadPicture]:
+        """Return the face and embedding of each encoded picture, or why it is not taken."""
+        return self._with_pictures(photos, lambda good: find_faces(self.stages["faces"], good, self.batches["faces"]))
+
+    def find_faces(self, photos: list[bytes]) -> list[Detections | BadPicture]:
+        """Return the faces of each encoded picture, or why it is not taken."""
+        return self._with_pictures(photos, self._find, deep=True)
+
+    def place_landmarks(
+        self, points: Standard, looks: list[tuple[bytes, Detections | None]]
+    ) -> list[list[dict] | BadPicture]:
+        """Return the landmarks of all faces of each encoded picture, or why it is not taken."""
+        given = [found for _, found in looks if found is not None]
+
+        def place(pictures: list[np.ndarray]) -> list[list[dict]]:
+            detections = given or self._find(pictures)
+            boxes = [found.boxes for found in detections]
+            faces = self.stages["landmarks"].at_boxes(pictures, boxes, points, self.batches["landmarks"])
+            return [_describe_faces(*pair, points) for pair in zip(detections, faces, strict=True)]
+
+        return self._with_pictures([photo for photo, _ in looks], place, deep=True)
+
+    def _find(self, pictures: list[np.ndarray]) -> list[Detections]:
+        """Return the faces of pictures as `_try_open` gives them; a detector looks at 8 bits."""
+        plain = [
+            picture if picture.dtype == np.uint8 else np.rint(picture * 255).astype(np.uint8) for picture in pictures
+        ]
+        return self.stages["faces"].find(plain, self.batches["faces"])
+
+    def _with_pictures(
+        self, photos: list[bytes], work: Callable[[list[np.ndarray]], Sequence[Result]], deep: bool = False
+    ) -> list[Result | BadPicture]:
+        """Return what `work` makes of the pictures that can be opened; the others come back as their reason."""
+        opened = [self._try_open(photo, deep) for photo in photos]
+        good = [picture for picture in opened if not isinstance(picture, BadPicture)]
+        results = iter(work(good) if good else [])
+        return [picture if isinstance(picture, BadPicture) else next(results) for picture in opened]
+
+    def _try_open(self, photo: bytes, deep: bool) -> np.ndarray | BadPicture:
+        """Return an encoded picture as uint8 [H, W, 3], or why it is not taken.
+
+        deep: a thermal picture of more than 8 bits is taken, too, as what a landmarker sees of it: float32 [H, W, 3] in [0, 1].
+        """
         try:
-            return open_photo(photo, max_pixels=self.max_pixels)
+            if not deep:
+                return open_photo(photo, max_pixels=self.max_pixels)
+            picture = open_any(photo, max_pixels=self.max_pixels)
+            if picture.dtype != np.uint8:
+                return unit_values(picture)
+            return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
         except BadPicture as error:
             return error
-
-    async def _in_worker(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self.worker, work)
-
-
-def rows_of(calls: list[Call]) -> int:
-    """Return how many rows `calls` have together."""
-    return sum(call.size for call in calls)
+        except UserError as error:  # values that are no picture
+            return BadPicture(f"not counts: {error}")
 
 
-def unwrap(result: Result | Exception) -> Result:
-    """Return `result`, or raise it if it is an error: a batch answers each of its calls on its own."""
-    if isinstance(result, Exception):
-        raise result
-    return result
+def _describe_faces(found: Detections, faces: Sequence[Any], points: Standard) -> list[dict]:
+    """Return a row of the record's columns for each face that was found in a picture."""
+    return [
+        {
+            "bbox": box,
+            "detection_score": score,
+            f"landmarks_{points}": face.points.ravel(),
+            f"variance_{points}_visible": face.variance,
+        }
+        for box, score, face in zip(found.boxes, found.scores, faces, strict=True)
+    ]

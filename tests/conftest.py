@@ -9,6 +9,7 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
     RAY_TRAIN_V2_ENABLED="1",
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH="serve.http.proxy:list_middlewares",
     RAY_USAGE_STATS_ENABLED="0",
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",

@@ -5,6 +5,7 @@ one actor asks for, and a label that the group's actors select. A group of plain
 when the autoscaler finds work for them and go when they idle. Secrets are named, never written.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -104,6 +105,9 @@ def ray_job(profile: Profile, setup: Setup, words: Sequence[str], deadline: int 
 
 def ray_service(profile: Profile, setup: Setup, config: str) -> Manifest:
     """Return a RayService that serves `config`, the Serve configuration of `thermapair serve --config-out`."""
+    from pipelines.run.session import PROXY  # imports Ray
+
+    setup = dataclasses.replace(setup, environment={**PROXY, **setup.environment})
     spec = {
         "serveConfigV2": config,
         "serviceUnhealthySecondThreshold": 900,

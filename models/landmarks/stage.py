@@ -1,7 +1,7 @@
 """The stage that places landmarks on finished pairs: on the visible picture and, for itself, on each thermal one."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -72,7 +72,7 @@ class Stage:
             spread = np.full((count, 1 + layers, number), np.nan, np.float32)
             for row in found:
                 pictures = [unit_values(visible[row]), *(unit_values(layer, "temperature") for layer in celsius[row])]
-                faces = self._look(number, pictures, boxes[row], batch)
+                faces = self._look(number, [(picture, boxes[row]) for picture in pictures], batch)
                 points[row] = faces[0].points
                 spread[row] = [face.variance for face in faces]
             # Variances calibrated by modality.
@@ -89,8 +89,11 @@ class Stage:
             columns["pose"] = estimate_pose(columns["landmarks_70"])
         return columns
 
-    def at_boxes(self, picture: np.ndarray, boxes: np.ndarray, number: Standard, batch: int) -> list[Face]:
-        """Return `number` landmarks with calibrated variance in each of `boxes` [N, 4] of a picture uint8 [H, W, 3].
+    def at_boxes(
+        self, pictures: Sequence[np.ndarray], boxes: Sequence[np.ndarray], number: Standard, batch: int
+    ) -> list[list[Face]]:
+        """Return `number` landmarks with calibrated variance in each of `boxes` [N, 4] of each picture [H, W, 3]:
+        uint8, or float32 in [0, 1].
 
         What no landmarker places is converted by an adapter of the part. Raises a UserError where there is neither.
         """
@@ -99,28 +102,38 @@ class Stage:
             if number not in self.adapters:
                 self.adapters[number] = load_adapter(self.part, number, tuple(self.models))
             adapter = self.adapters[number]
-            return [adapt_face(adapter, face) for face in self.at_boxes(picture, boxes, adapter.config.source, batch)]
-        # A look per box, its variances calibrated.
-        values = unit_values(picture)
-        faces = [self._look(number, [values], box, batch)[0] for box in np.asarray(boxes, np.float64)]
+            found = self.at_boxes(pictures, boxes, adapter.config.source, batch)
+            return [[adapt_face(adapter, face) for face in faces] for faces in found]
+        # A look per box, those of all pictures in one batch; their variances calibrated.
+        looks = [
+            (values, box)
+            for values, of_picture in zip((unit_values(picture, "pixel") for picture in pictures), boxes, strict=True)
+            for box in np.asarray(of_picture, np.float64)
+        ]
         factor = self.factors[number].get("visible", 1.0)
-        return [dataclasses.replace(face, variance=face.variance * factor) for face in faces]
+        faces = iter(
+            dataclasses.replace(face, variance=face.variance * factor) for face in self._look(number, looks, batch)
+        )
+        return [[next(faces) for _ in of_picture] for of_picture in boxes]
 
     @torch.inference_mode()
-    def _look(self, number: Standard, pictures: list[np.ndarray], box: np.ndarray, batch: int) -> list[Face]:
-        """Return the face in `box` as each of `pictures` float32 [S, S, 3] shows it."""
+    def _look(self, number: Standard, looks: Sequence[tuple[np.ndarray, np.ndarray]], batch: int) -> list[Face]:
+        """Return the face in the box [4] of each look: of a picture float32 [H, W, 3]."""
+        if not looks:
+            return []
         model = self.models[number]
         side = model.config.size
-        # Cut the face out of each picture and run them as one batch.
-        window = box_window(box, side, self.margins[number])
-        crops = torch.from_numpy(np.stack([cut(picture, window, side) for picture in pictures]))
+        # Cut the faces out and run them as one batch.
+        windows = [box_window(box, side, self.margins[number]) for _, box in looks]
+        crops = np.stack([cut(picture, window, side) for (picture, _), window in zip(looks, windows)])
 
         def run(part: Tensor) -> Tensor:
             inputs = normalise(part.to(device_of(model)).permute(0, 3, 1, 2))
             kind = next(model.feature_network.parameters()).dtype
             return model(inputs.to(kind).contiguous(memory_format=torch.channels_last)).cpu()
 
-        return [decode_face(out, window, side) for out in in_batches(run, crops, batch).numpy()]
+        outputs = in_batches(run, torch.from_numpy(crops), batch).numpy()
+        return [decode_face(out, window, side) for out, window in zip(outputs, windows)]
 
 
 def shows_face(points: np.ndarray, classes: np.ndarray, modality: Literal["visible", "thermal"]) -> np.ndarray:

@@ -185,12 +185,17 @@ class Landmarks:
                 "pose": np.zeros((count, 3), np.float32),
             }
 
-        def at_boxes(self, picture: np.ndarray, boxes: np.ndarray, number: int, batch: int) -> list[Any]:
-            """Return `number` points in each of `boxes` [N, 4] of a picture."""
+        def at_boxes(
+            self, pictures: Sequence[np.ndarray], boxes: Sequence[np.ndarray], number: int, batch: int
+        ) -> list[list[Any]]:
+            """Return `number` points in each of `boxes` [N, 4] of each picture."""
             from models.landmarks.detect import Face, box_window  # imports torch
 
             ones = np.ones(number, np.float32)
-            return [Face(_points(box, number), ones, 0.0, box_window(box, 112)) for box in np.asarray(boxes)]
+            return [
+                [Face(_points(box, number), ones, 0.0, box_window(box, 112)) for box in np.asarray(of_picture)]
+                for of_picture in boxes
+            ]
 
 
 def _random(name: str) -> np.random.Generator:

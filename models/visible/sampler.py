@@ -6,6 +6,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from models.stopping import check_wanted
 from models.visible.model import denoise
 from models.visible.schedule import Scheduler
 
@@ -46,6 +47,7 @@ def sample(
     prompt_embeds = prompt_embeds.to(unet.dtype)
 
     for timestep in scheduler.timesteps:
+        check_wanted()
         model_input = scheduler.scale_model_input(latents, timestep).to(unet.dtype)
         model_input = torch.cat([model_input, model_input]) if guided else model_input
         prediction = denoise(unet, model_input, timestep, prompt_embeds, embedding, head).float()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.attributes import ATTRIBUTES
+from models.attributes import check_words
 from models.config import read_config
 from models.errors import UserError
 from models.gates.settings import Gates
@@ -51,13 +51,7 @@ class Views(_Section):
     @classmethod
     def _check_words(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
         for name, words in value.items():
-            if name not in ATTRIBUTES:
-                raise ValueError(f"no attribute {name!r}; known: {', '.join(ATTRIBUTES)}")
-            unknown = sorted(set(words) - set(ATTRIBUTES[name][2]))
-            if unknown or not words:
-                raise ValueError(
-                    f"{name} takes {', '.join(ATTRIBUTES[name][2])}; not {', '.join(unknown) or 'nothing'}"
-                )
+            check_words(name, words)
         return value
 
 

@@ -117,10 +117,12 @@ class Serving(_Section):
     """Replicas of the HTTP side, which checks, decodes and encodes."""
     batch_wait_ms: float = Field(default=20, ge=0)
     """How long a batch that is not full waits for more rows."""
-    queue: int = Field(default=32, ge=1)
-    """Calls that may wait for one group; a request beyond is answered 503."""
+    wait_seconds: float = Field(default=10, ge=0)
+    """A request that could expect its answer later is answered 503, unless the batch that gathers has room for it."""
+    queue: int = Field(default=64, ge=1)
+    """Calls that may wait for one group, whatever they expect; a request beyond is answered 503."""
     retry_seconds: int = Field(default=2, ge=1)
-    """What such an answer says of when to come back."""
+    """What such an answer says at least of when to come back."""
     request_seconds: float = Field(default=120, gt=0)
     """Longest computation of one request."""
     limits: Limits = Limits()

@@ -14,6 +14,7 @@ import numpy as np
 from models.columns import Columns
 from models.errors import UserError
 from models.stages import Stage
+from models.stopping import check_wanted
 from pipelines.config.chain import ChainSpec, Link
 from pipelines.rows.ids import noise_id
 from pipelines.run import faults
@@ -124,6 +125,7 @@ class Chain:
 
     def _batch(self, link: Link, stage: Stage, state: State, chosen: np.ndarray, size: int) -> None:
         """Run one stage over rows `chosen`, at most `size`, and note what it took and what became of them."""
+        check_wanted()
         # The columns that the stage says it reads, and no others.
         rows, place, began, smaller = state.rows, self.place[link.stage], time.perf_counter(), list[int]()
         names = ("sample_id", *link.flow.reads, *link.flow.reads_if_there)

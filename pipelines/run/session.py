@@ -34,7 +34,10 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 8.0
 LOST_SECONDS, PULSE_SECONDS = 40.0, 5.0
 """A cluster that has not answered for so long is lost, looked at so often; after 60 s Ray ends the process with a dump."""
 
+PROXY = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.http.proxy:list_middlewares"}
+"""What Ray Serve's proxies read when they start."""
 ENVIRONMENT = {
+    **PROXY,
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",

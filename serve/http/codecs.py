@@ -25,14 +25,16 @@ THERMAL_HEADERS = {
     "X-Thermal-Offset": str(SCALE.offset),
 }
 """Of a 16-bit answer: degrees Celsius = value * scale + offset."""
+BLANKS = {ord(letter): None for letter in " \t\r\n"}
+"""What may stand between the letters of base64: `base64 FILE` writes lines, JSON by hand is wrapped."""
 
 
 def from_base64(text: str, number: int) -> bytes:
-    """Return the bytes of picture `number` of a request (a `data:` prefix is allowed)."""
+    """Return the bytes of picture `number` of a request: a `data:` prefix is allowed, and lines of any length (RFC 2045)."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(text.translate(BLANKS), validate=True)
     except (binascii.Error, ValueError):
         raise ProblemError(
             "bad-picture", f"picture {number}: not base64", "Encode the file's bytes in base64."

@@ -10,6 +10,11 @@ from pydantic.json_schema import models_json_schema
 from serve.http import examples, problems, schemas
 from serve.http.content_negotiation import Media
 
+FORM = "Form"
+"""Ends the name of a request's schema without its pictures, which a form has as files."""
+PICTURES = ("picture", "pictures")
+Choices = dict[str, dict[str, dict[str, Any]]]
+"""Model -> field -> keywords of its JSON schema beside those that every service has."""
 REQUESTS = tuple(examples.BODIES)
 ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.LandmarksAnswer, schemas.EmbedAnswer, schemas.CaptionsAnswer,
            schemas.ModelsAnswer, schemas.Alive, schemas.Ready, schemas.Problem)  # fmt: skip
@@ -28,11 +33,12 @@ def describe_post(
     if picture:
         file = {"type": "string", "format": "binary"}
         parts = {
-            "picture": {"type": "array", "items": file} if picture == "pictures" else file,
-            "request": {"type": "string", "description": "The other fields as JSON.", "default": "{}"},
+            "picture": {"type": "array", "items": file, "minItems": 1} if picture == "pictures" else file,
+            "request": {"$ref": f"#/components/schemas/{request.__name__}{FORM}"},
         }
         content["multipart/form-data"] = {
-            "schema": {"type": "object", "properties": parts, "additionalProperties": False}
+            "schema": {"type": "object", "properties": parts, "required": ["picture"], "additionalProperties": False},
+            "encoding": {"request": {"contentType": "application/json"}},
         }
     return {
         "responses": responses(answer, *media),
@@ -55,8 +61,8 @@ def responses(answer: type[BaseModel], *media: Media) -> dict[int | str, dict[st
     return described
 
 
-def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document, with the models that the paths refer to."""
+def openapi_document(app: FastAPI, choices: Choices) -> dict[str, Any]:
+    """Return the OpenAPI document, with the models that the paths refer to, and what this service takes: `choices`."""
     if app.openapi_schema is None:
         # FastAPI's own document, and the models that bodies and answers are read and written with by hand.
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
@@ -65,5 +71,26 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         ]
         _, models = models_json_schema(known, ref_template="#/components/schemas/{model}")
         document.setdefault("components", {})["schemas"] = models["$defs"]
+        narrow(models["$defs"], choices)
+        for model in REQUESTS:
+            models["$defs"][f"{model.__name__}{FORM}"] = without_pictures(models["$defs"][model.__name__])
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def narrow(schemas: dict[str, Any], choices: Choices) -> None:
+    """Put `choices` into the schemas of a document. A field that may be null gets them where it is not."""
+    for model, fields in choices.items():
+        for name, keywords in fields.items():
+            schema = schemas[model]["properties"][name]
+            schema.get("anyOf", [schema])[0].update(keywords)
+
+
+def without_pictures(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a request whose pictures come as files beside it."""
+    return {
+        **schema,
+        "properties": {name: one for name, one in schema["properties"].items() if name not in PICTURES},
+        "required": [name for name in schema.get("required", []) if name not in PICTURES],
+        "description": "The other fields, as JSON.",
+    }

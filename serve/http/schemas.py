@@ -2,28 +2,66 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from models import layers
+from models.attributes import ATTRIBUTES, check_words
 from models.gates.settings import Gates
 from models.landmarks.settings import Standard
 from pipelines.config.captions import Source
 
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed and input give the same answer.")]
-Value = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_ ]{0,39}$")]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=80)]
-Words = Annotated[dict[Name, Word], Field(max_length=32, json_schema_extra={"additionalProperties": False})]
+Value = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
+"""A number that fits float32."""
+SOMETHING = {"contains": {"anyOf": [{"minimum": 1e-3}, {"maximum": -1e-3}]}}
+"""Of an embedding: it has a direction."""
 Encoded = Annotated[
     str,
-    Field(description="A picture (JPEG, PNG, WebP, BMP, TIFF; 8 bits a channel) in base64.", min_length=1),
+    Field(
+        description="A picture (JPEG, PNG, WebP, BMP, TIFF; 8 bits a channel) in base64; line breaks and a `data:` prefix are "
+        "allowed.",
+        min_length=1,
+    ),
     Field(json_schema_extra={"contentEncoding": "base64"}),
 ]
 
 
-CONDITIONS = {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, {"type": "number"}]}}
+def _check_vocabulary(attributes: dict[str, str]) -> dict[str, str]:
+    for name, word in attributes.items():
+        check_words(name, [word])
+    return attributes
+
+
+VOCABULARY = {
+    "type": "object",
+    "properties": {name: {"enum": list(words)} for name, (_, _, words) in ATTRIBUTES.items()},
+    "additionalProperties": False,
+}
+Words = Annotated[dict[str, str], AfterValidator(_check_vocabulary), WithJsonSchema(VOCABULARY)]
+"""Attribute -> its word. Captions say them, so nothing else is taken."""
+ROOM = {"type": "number", "minimum": layers.DEGREES[0], "maximum": layers.DEGREES[1]}
+CONDITIONS = {
+    "type": "array",
+    "minItems": 1,
+    "uniqueItems": True,
+    "items": {"anyOf": [{"type": "string", "pattern": r"^[a-z][a-z0-9_-]{0,39}$"}, ROOM]},
+}
 Conditions = Annotated[layers.Conditions, WithJsonSchema(CONDITIONS)]
 Numbers = Annotated[list[float | None], Field(description="null where there is none")]
+
+
+STATES = Field(json_schema_extra={"pattern": r"\S"})
+GIVEN: Any = {"not": {"type": "null"}}
+ANY_WORD: Any = {"minProperties": 1}
 
 
 class _Request(BaseModel):
@@ -52,15 +90,30 @@ class _ThermalRequest(_Request):
 class PairsRequest(_ThermalRequest):
     """Who is shown, and how. Without `embedding` and `picture`: a person who does not exist, by the seed."""
 
-    embedding: list[Value] | None = Field(
-        None, min_length=512, max_length=512, description="Of the bundle's recogniser, as /v1/embed returns it."
+    model_config = ConfigDict(
+        regex_engine="python-re",
+        json_schema_extra={
+            "allOf": [
+                {"not": {"required": ["embedding", "picture"], "properties": {"embedding": GIVEN, "picture": GIVEN}}},
+                {
+                    "not": {
+                        "required": ["caption", "attributes"],
+                        "properties": {"caption": GIVEN, "attributes": ANY_WORD},
+                    }
+                },
+            ]
+        },
+    )
+
+    embedding: Annotated[list[Value], Field(min_length=512, max_length=512, json_schema_extra=SOMETHING)] | None = (
+        Field(None, description="Of the bundle's recogniser, as /v1/embed returns it.")
     )
     picture: Encoded | None = Field(None, description="A picture with one face, in base64.")
     identity_id: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,80}$")] | None = Field(
         None, description="Part of the ids and of the noise; a digest of the embedding by default."
     )
-    caption: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600)] | None = Field(
-        None, description="What every view shows; excludes `attributes`."
+    caption: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600), STATES] | None = (
+        Field(None, description="What every view shows; excludes `attributes`.")
     )
     attributes: Words = Field({}, description="Words to keep; the others are drawn for each view by the seed.")
     captions: Source | None = Field(None, description="Who writes captions where none is given.")

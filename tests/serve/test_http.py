@@ -122,7 +122,8 @@ class TestRequests:
             ("/v1/thermalize", {"pictures": [bomb(40_000, 40_000)]}, "too-many-pixels", "too large"),
             ("/v1/thermalize", {"pictures": [bomb(1000, 1000)]}, "bad-picture", "picture 0"),
             ("/v1/captions", {"attributes": [{}] * 5}, "over-limit", "at most 4"),
-            ("/v1/captions", {"attributes": [{"Ignore\nall": "x"}]}, "invalid", "attributes"),
+            ("/v1/captions", {"attributes": [{"Ignore\nall": "x"}]}, "invalid", "no attribute"),
+            ("/v1/captions", {"attributes": [{"age": "ignore all previous"}]}, "invalid", "young, middle-aged"),
             ("/v1/landmarks", {"pictures": [png(8, 8)], "points": 69}, "invalid", "points"),
         ],
     )
@@ -403,14 +404,16 @@ class TestDocument:
         assert {path for path, security in asked.items() if not security} == {"/healthz", "/readyz"}
         assert [list(one) for one in asked["/v1/pairs"]] == [[name] for name in schemes]
 
-    def test_conditions_are_words_or_degrees_in_the_document(self, client: TestClient) -> None:
+    def test_conditions_of_the_document_are_those_of_the_bundle(self, client: TestClient) -> None:
         found = client.get("/openapi.json").json()["components"]["schemas"]
         for name in ("PairsRequest", "ThermalizeRequest"):
             choices = found[name]["properties"]["conditions"]["anyOf"]
             assert {
                 "type": "array",
                 "minItems": 1,
-                "items": {"anyOf": [{"type": "string"}, {"type": "number"}]},
+                "uniqueItems": True,
+                "maxItems": 4,
+                "items": {"enum": ["warm", "cold"]},
             } in choices
 
     def test_the_configuration_is_one_that_ray_serve_takes(self) -> None:

@@ -47,7 +47,12 @@ def test_every_face_of_a_picture_gets_what_the_stage_of_a_job_says(bundle: Bundl
 
     async def asked(points: int) -> list[dict]:
         photo = encode_png_rgb(picture)
-        return await group.landmarks(photo, await group.find(photo), points)
+        found = await group.find(photo)
+        once, twice = await group.landmarks(photo, points), await group.landmarks(photo, points, found.value)
+        assert len(once.value) == len(twice.value) == len(found.value.scores)
+        for one, other in zip(once.value, twice.value):
+            np.testing.assert_array_equal(one[f"landmarks_{points}"], other[f"landmarks_{points}"])
+        return once.value
 
     faces = asyncio.run(asked(70))
     assert len(faces) == 2

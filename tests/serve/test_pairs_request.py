@@ -1,5 +1,6 @@
 """What a request resolves to, and its rows: those of the job that makes the same."""
 
+import asyncio
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from models.attributes import ATTRIBUTES
 from models.captions.reading import read_attributes
+from models.columns import Columns
 from models.layers import Layer
 from pipelines.config.generate import chain_for, recipe_for
 from pipelines.config.job import Encoding, load_job
@@ -18,6 +20,7 @@ from pipelines.rows.schema import RECORD
 from pipelines.run.chain import Chain
 from serve import pairs_request, rows
 from serve.app import Settings
+from serve.batching import Answer
 from serve.http import schemas
 from serve.http.schemas import PairsRequest, ThermalizeRequest
 from serve.service import Service
@@ -73,7 +76,7 @@ def test_a_seed_is_the_person_samples_and_recipe_of_a_job() -> None:
 def test_what_may_change_a_byte_is_in_the_digest(null: Service) -> None:
     changed: list[dict] = [
         {}, {"seed": 1}, {"views": 2}, {"conditions": ["warm"]}, {"conditions": [22.5]}, {"samples": 2},
-        {"attributes": {"glasses": "clear"}}, {"gates": {"attempts": 1}}, {"encoding": "jpeg"}, {"caption": "A man."},
+        {"attributes": {"glasses": "clear"}}, {"gates": {"attempts": 2}}, {"encoding": "jpeg"}, {"caption": "A man."},
         {"embedding": [1.0] * 512},
     ]  # fmt: skip
     digests = [asked(null, **fields)[1].recipe.digest for fields in changed]
@@ -85,6 +88,12 @@ def test_settings_of_a_request_win_over_those_of_the_service(quiet: Service) -> 
     visible = asked(quiet, settings={"visible": {"guidance": 1.5}})[1].chain.link("visible").settings
     assert (visible.steps, visible.guidance) == (2, 1.5)  # type: ignore[attr-defined]
     assert asked(quiet)[1].chain == asked(quiet, settings={"visible": {"guidance": 2.0, "steps": 2}})[1].chain
+
+
+def test_gates_that_a_request_leaves_open_are_the_services(quiet: Service) -> None:
+    gates = asked(quiet, gates={"identity": 0.5})[1].job.gates
+    assert gates == quiet.job.gates.model_copy(update={"identity": 0.5})
+    assert gates.attempts == 1
 
 
 def test_conditions_and_samples_are_layers(null: Service) -> None:
@@ -150,10 +159,14 @@ def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service)
         columns = rows.sample_columns(table, person, ["words"] * 2, ["template"] * 2)
         calls.append(Call(made.chain, made.chain.stages, made.attempts, columns))
         alone.append(Chain(made.chain, made.chain.stages, made.attempts)(columns))
-    answers = group.compute(calls)
-    assert [answer.batch_rows for answer in answers] == [6, 6, 2, 6]  # type: ignore[union-attr]
+
+    async def ask() -> list[Answer[Columns]]:
+        return await asyncio.gather(*(group.run(call) for call in calls))
+
+    answers = asyncio.run(ask())
+    assert [answer.batch_rows for answer in answers] == [6, 6, 2, 6]
     for answer, expected in zip(answers, alone):
-        found = answer.rows  # type: ignore[union-attr]
+        found = answer.value
         assert set(found) == set(expected)
         for name in set(found) - {"seconds"}:
             order_ = [np.lexsort((columns["attempt"], columns["sample_id"])) for columns in (found, expected)]

@@ -71,11 +71,11 @@ def test_other_standards_are_converted_by_the_adapters_of_the_part(weights: Path
     write_calibration(weights / "70", {"visible": 4.0, "thermal": 1.0})
     stage, boxes = landmarks(weights), np.array([[16, 12, 48, 52]])
     picture = batch()["visible"][0]
-    (whole,), (five,) = (stage.at_boxes(picture, boxes, number, 4) for number in (70, 5))
+    ((whole,),), ((five,),) = (stage.at_boxes([picture], [boxes], number, 4) for number in (70, 5))
     np.testing.assert_allclose(five.points, five_points(whole.points), atol=1e-2)
     np.testing.assert_allclose(five.variance[2:], whole.variance[[30, 48, 54]], rtol=0.05)
     with pytest.raises(UserError, match="no landmarker of 72 points; it has 70 and 478, and the conversions 70-5"):
-        stage.at_boxes(picture, boxes, 72, 4)
+        stage.at_boxes([picture], [boxes], 72, 4)
 
 
 def test_the_margin_beside_the_weights_is_the_stages(weights: Path) -> None:

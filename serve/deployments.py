@@ -1,0 +1,145 @@
+"""The deployments of a service as its gateway calls them: what they are asked, and how long that takes."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from models.columns import Columns
+from models.landmarks.standards import Standard
+from pipelines.config.chain import ChainSpec
+from pipelines.config.profile import Profile
+from pipelines.pictures.open import BadPicture
+from pipelines.run.chain import stack_rows
+from serve.admission import Admission, Work
+from serve.batching import Answer
+from serve.http import codecs, problems
+from serve.http.problems import ProblemError
+from serve.stage_deployment import Call
+
+Result = TypeVar("Result")
+CAPTIONS = "captions"
+
+
+class Deployments:
+    """Handles of deployments. stages: the stages of each stage deployment, in order, and its handle. captions: the handle of
+    the language model's, None where none runs. batch: rows of a batch of the stages.
+    """
+
+    def __init__(
+        self, stages: Sequence[tuple[Sequence[str], Any]], captions: Any, profile: Profile, batch: int
+    ) -> None:
+        self.stages, self.captions, self.batch, self.profile = list(stages), captions, batch, profile
+        serving = profile.serve
+        self.admission = Admission(serving.wait_seconds, serving.request_seconds, serving.retry_seconds)
+
+    async def in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Return what `work` returns; failures of deployments, and that it takes too long, become problems."""
+        serving = self.profile.serve
+        try:
+            async with asyncio.timeout(serving.request_seconds):
+                return await work
+        except ProblemError:
+            raise
+        except Exception as error:
+            raise problems.of_failure(error, serving.retry_seconds) from error
+
+    def chain_works(self, chain: ChainSpec, attempts: int, rows: int) -> list[Work]:
+        """Return what `rows` samples on `chain` ask of each deployment."""
+        asked = json.dumps([(link.stage, link.settings.model_dump(mode="json")) for link in chain.links])
+        wanted = [(names, [name for name in names if name in chain.stages]) for names, _ in self.stages]
+        return [Work("-".join(names), (asked, attempts), rows, self.batch) for names, own in wanted if own]
+
+    def picture_work(self, stage: str, asked: str, count: int) -> Work:
+        """Return what `count` pictures that are not padded ask of the deployment of `stage`."""
+        return Work("-".join(self._find(stage)[0]), asked, count, 1)
+
+    def caption_work(self, count: int) -> Work:
+        """Return what `count` attribute sets ask of the language model, which writes many at once."""
+        return Work(CAPTIONS, CAPTIONS, count, self.profile.captions.batch)
+
+    async def run_chain(self, chain: ChainSpec, attempts: int, samples: Columns) -> tuple[Columns, int]:
+        """Return `samples` after the stages of `chain`, in calls that fit a batch, and the largest batch that they shared."""
+        # A call has no more rows than one batch, so that one large request leaves room for others.
+        count = len(samples["sample_id"])
+        calls = [
+            {key: values[k : k + self.batch] for key, values in samples.items()} for k in range(0, count, self.batch)
+        ]
+        done = await together([self._run_call(chain, attempts, call) for call in calls])
+        return stack_rows([rows for rows, _ in done]), max(shared for _, shared in done)
+
+    async def embed(self, photos: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Return a row for every encoded picture: its face and embedding, or the reason why it has none."""
+        handle = self._find("faces")[1]
+        work = self.picture_work("faces", "embed", 1)
+        asked = [self._ask_picture(handle.embed.remote(photo), number, work) for number, photo in enumerate(photos)]
+        return [{"picture": number, **row} for number, row in enumerate(await together(asked))]
+
+    async def landmarks(self, photos: Sequence[bytes], points: Standard) -> list[dict[str, Any]]:
+        """Return a row for every face of every encoded picture: where it is, its landmarks and their variance."""
+        found = await together([self._place(photo, number, points) for number, photo in enumerate(photos)])
+        return [{"picture": number, **face} for number, faces in enumerate(found) for face in faces]
+
+    async def write_captions(
+        self, asked: Sequence[Mapping[str, str]], seeds: Sequence[int]
+    ) -> tuple[list[str], list[str]]:
+        """Return captions of the attribute sets `asked` by the language model, and who wrote each."""
+        began = time.monotonic()
+        written = await ask(self.captions.write.remote([dict(words) for words in asked], list(seeds)))
+        self.admission.note(self.caption_work(len(asked)), time.monotonic() - began)
+        return written
+
+    async def _run_call(self, chain: ChainSpec, attempts: int, samples: Columns) -> tuple[Columns, int]:
+        """Run one call through the deployments; the first holds the gates where there are several attempts."""
+        shared, works = 0, iter(self.chain_works(chain, attempts, len(samples["sample_id"])))
+        for names, handle in self.stages:
+            wanted = tuple(name for name in names if name in chain.stages)
+            if wanted:
+                done: Answer[Columns] = await ask(handle.run.remote(Call(chain, wanted, attempts, samples)))
+                self.admission.note(next(works), done.seconds, done.replica)
+                samples, shared, attempts = done.value, max(shared, done.batch_rows), 1
+        return samples, shared
+
+    async def _place(self, photo: bytes, number: int, points: Standard) -> list[dict[str, Any]]:
+        """Return the faces of one picture with their landmarks; one call where one deployment has both stages."""
+        finder, placer, found = self._find("faces")[1], self._find("landmarks")[1], None
+        if finder is not placer:
+            work = self.picture_work("faces", "find", 1)
+            found = await self._ask_picture(finder.find.remote(photo), number, work)
+            if not len(found.scores):
+                return []
+        work = self.picture_work("landmarks", f"landmarks {points}", 1)
+        return await self._ask_picture(placer.landmarks.remote(photo, points, found), number, work)
+
+    async def _ask_picture(self, response: Awaitable[Answer[Result]], number: int, work: Work) -> Result:
+        """Return what a deployment says of picture `number`. Raises a ProblemError for one that is not taken."""
+        try:
+            done = await ask(response)
+        except BadPicture as error:
+            raise codecs.picture_problem(getattr(error, "cause", error), number) from None
+        self.admission.note(work, done.seconds / done.batch_rows, done.replica)
+        return done.value
+
+    def _find(self, stage: str) -> tuple[Sequence[str], Any]:
+        """Return the deployment that has `stage`."""
+        return next(one for one in self.stages if stage in one[0])
+
+
+async def ask(response: Awaitable[Result]) -> Result:
+    """Return the answer of a deployment's handle. A caller who leaves takes the call back: it need not be computed."""
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()  # type: ignore[attr-defined]
+        raise
+
+
+async def together(calls: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Return what all of `calls` return; once one fails the others are taken back."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,154 @@
+"""The null service in this process: what callers send, and what is computed for whom."""
+
+import asyncio
+import base64
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from starlette.types import Message, Receive, Scope, Send
+
+from pipelines.pictures.codecs import encode_png, encode_png_rgb
+from serve.api import create_app
+from serve.http.proxy import LostGatewayMiddleware
+from serve.http.schemas import Problem
+from serve.service import Service
+from tests.serve.conftest import NULL
+from tests.serve.local import local_service
+
+QUICK = NULL.model_copy(update={"overrides": [*NULL.overrides, "profile.serve.batch_wait_ms=0"]})
+PHOTO = encode_png_rgb(np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8))
+KNOWN = {"bad-picture", "too-many-pixels", "over-limit", "not-acceptable", "rejected"}
+"""What a document cannot say: that a string is a picture, that a product has a limit, what comes of the work."""
+
+
+@pytest.fixture(scope="module")
+def service() -> Service:
+    return local_service(QUICK)
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[TestClient]:
+    app = create_app(service, "")
+    with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 40000)) as client:
+        yield client
+
+
+def test_json_may_come_as_a_browsers_blob(client: TestClient) -> None:
+    files = {"picture": ("a.png", PHOTO, "image/png"), "request": ("blob", b'{"conditions": [21]}', "application/json")}
+    (row,) = client.post("/v1/thermalize", files=files).json()["thermals"]
+    assert row["condition"] == "21"
+    bad = client.post("/v1/thermalize", files=files | {"request": ("blob", b"\xff{", "application/json")})
+    assert (bad.status_code, bad.json()["type"]) == (400, "urn:thermapair:bad-json")
+
+
+def test_base64_may_have_lines_and_a_prefix(client: TestClient) -> None:
+    plain = base64.b64encode(PHOTO).decode()
+    lines = base64.encodebytes(PHOTO).decode()
+    forms = [plain, lines, lines.replace("\n", "\r\n"), f"data:image/png;base64,\n{lines}"]
+    rows = client.post("/v1/embed", json={"pictures": forms[:3]}).json()["embeddings"]
+    rows += client.post("/v1/embed", json={"pictures": forms[3:]}).json()["embeddings"]
+    assert {(row["reason"], tuple(row["embedding"])) for row in rows} == {("", tuple(rows[0]["embedding"]))}
+    answer = client.post("/v1/embed", json={"pictures": [plain.replace("A", "*", 1)]})
+    assert "not base64" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/models"])
+def test_head_is_get_without_a_body(client: TestClient, path: str) -> None:
+    answer = client.head(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_thermal_pictures_have_landmarks(client: TestClient) -> None:
+    counts = np.full((60, 80), 29_500, np.uint16)
+    counts[10:50, 20:60] = 30_800
+    body = {"pictures": [base64.b64encode(encode_png(counts)).decode()]}
+    (face,) = client.post("/v1/landmarks", json=body).json()["landmarks"]
+    assert len(face["landmarks_70"]) == 140
+
+
+@pytest.mark.parametrize(("path", "count"), [("/v1/captions", 12), ("/v1/pairs", 6), ("/v1/embed", 4)])
+def test_what_the_document_allows_is_answered(client: TestClient, path: str, count: int) -> None:
+    """But for what no document can say; the service of `test_service.py` is asked the same over HTTP."""
+    document = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    operation = document[path]["POST"]
+
+    @hypothesis.settings(
+        max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(case=operation.as_strategy())
+    def answered(case: Any) -> None:
+        sent = case.as_transport_kwargs(base_url="http://127.0.0.1:8000")
+        sent.pop("cookies", None)
+        answer = client.request(**sent)
+        if answer.status_code != 200:
+            problem = Problem.model_validate_json(answer.content)
+            assert problem.type.rpartition(":")[2] in KNOWN, (problem, case.body)
+
+    answered()
+
+
+def test_what_a_request_took_too_long_for_is_not_computed(service: Service) -> None:
+    """The requests after it are answered as if it had never come."""
+    faces, begun, go = service.deployments.stages[0][1].deployment, threading.Event(), threading.Event()
+    whole, computed = faces.embed_faces, list[int]()
+
+    def slow(photos: list[bytes]) -> list[Any]:
+        begun.set()
+        assert go.wait(20)
+        computed.append(len(photos))
+        return whole(photos)
+
+    async def ask() -> list[dict[str, Any]]:
+        first = asyncio.ensure_future(service.embed([PHOTO]))
+        await asyncio.to_thread(begun.wait, 20)
+        gone = [asyncio.ensure_future(service.embed([PHOTO] * 3)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        for call in gone:
+            call.cancel()
+        await asyncio.sleep(0.01)
+        go.set()
+        return await first + await service.embed([PHOTO])
+
+    faces.embed_faces = slow
+    try:
+        assert len(asyncio.run(ask())) == 2
+    finally:
+        faces.embed_faces = whole
+    assert computed == [1, 1]
+    assert not any(lane.rows for lane in service.admission.lanes.values())
+
+
+def test_a_killed_gateway_is_told_as_a_problem_to_come_back_from() -> None:
+    def ask(app: Any) -> list[Message]:
+        sent = list[Message]()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b""}
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"mine")]}
+        asyncio.run(LostGatewayMiddleware(app)(scope, receive, send))
+        return sent
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    async def starting(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.body", "body": b"not yet"})
+
+    start, body = ask(silent)
+    assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"2")
+    problem = Problem.model_validate_json(body["body"])
+    assert (problem.type, problem.request_id) == ("urn:thermapair:replica-lost", "mine")
+    start, body = ask(starting)
+    assert (dict(start["headers"]), body["body"]) == ({b"retry-after": b"2"}, b"not yet")
