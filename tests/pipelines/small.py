@@ -266,8 +266,9 @@ def start_driver(script: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 JOIN = """
-import ray
-ray.init(address="{address}", log_to_driver=False, logging_level="ERROR")
+import os, ray
+storage = {{name: value for name, value in os.environ.items() if name.startswith("AWS_")}}  # the nodes know none of it
+ray.init(address="{address}", log_to_driver=False, logging_level="ERROR", runtime_env={{"env_vars": storage}})
 """
 
 
