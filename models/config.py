@@ -76,7 +76,11 @@ def apply_edit(content: dict[str, Any], edit: str) -> None:
             path = ".".join(levels[:depth])
             raise UserError(f"--set {edit}: {path} is a list: give it whole, as in --set '{path}=[...]' in YAML.")
         if not isinstance(inner, dict):
-            raise UserError(f"--set {edit}: {level} is a single value and has no key {last!r}.")
+            path = ".".join(levels[:depth])
+            raise UserError(
+                f"--set {edit}: {level} is a single value and has no key {last!r}; a mapping is given whole, as in "
+                f"--set '{path}={{{last}: ...}}'."
+            )
         content = inner
     try:
         content[last] = parse_yaml(text) if text else ""

@@ -10,6 +10,8 @@ RING = 2
 """Pixels about what lies outside that are mixed with it."""
 WARM = 26.0
 """Where most of a frame is warmer than the rest but cooler than this on average, it is the room, and people stand out of it."""
+CONTRAST = 2.0
+"""Kelvin that people are warmer than what is about them."""
 SMALLEST = 100
 """Pixels of the smallest face: about 10 x 10."""
 SHARE = 0.05
@@ -33,16 +35,21 @@ def find_people(celsius: np.ndarray) -> np.ndarray:
 
     They are what is warmer than Otsu's threshold of all that may be human, in pieces of a face's size.
     """
-    # What may be human, parted in warm and cool; where the warm part is the room, that is parted again.
-    warm = could_be_human(celsius)
-    enough = max(celsius.size // 2, 1)
+    # What is not too hot, parted in warm and cool; where the warm part is the room, that is parted again.
+    human, known = could_be_human(celsius), np.isfinite(celsius)
+    values = np.clip(celsius, HUMAN[0], None)
+    pool = human | (known & (celsius < HUMAN[0]))
+    warm = pool
     for _ in range(3):
-        if not warm.any():
-            return warm
-        values = celsius[warm]
-        warm &= celsius > otsu(values)
-        if warm.sum() < enough or celsius[warm].mean() > WARM:
+        parted = warm & (values > otsu(values[warm])) if warm.any() else warm
+        if not parted.any() or values[parted].mean() - values[warm & ~parted].mean() < CONTRAST:
             break
+        warm = parted
+        if warm.sum() < celsius.size // 2 or values[warm].mean() > WARM:
+            break
+    if warm is pool:
+        return np.zeros(celsius.shape, bool)
+    warm = warm & human
     # Small pieces are mugs, lamps' reflections and noise.
     _, pieces, facts, _ = cv2.connectedComponentsWithStats(warm.astype(np.uint8), connectivity=8)
     areas = facts[:, cv2.CC_STAT_AREA].copy()

@@ -23,8 +23,9 @@ FACE, SKIN = (5.0, 45.0), 20.0
 """Where the median of a picture of a face lies, and what its warmest hundredth reaches: a unit that does so is worth a hint."""
 SPREAD = 1.0
 """Kelvin that T-FAKE's scale must make of a frame at least: of any counts it makes room temperature."""
-BORDER = 4
-"""Rows at the top or bottom that telemetry may be written in."""
+BORDER, JUMPS = 4, (0.1, 0.25)
+"""Rows at the top or bottom that telemetry may be written in, and the share of neighbours that jump: at most in a row of the
+picture, at least in telemetry."""
 
 
 class Implausible(ValueError):
@@ -131,9 +132,9 @@ def check_counts(values: np.ndarray) -> None:
         return
     low, high = np.percentile(known, (2, 98))
     jumps = np.array([_jump_share(row, 0.3 * float(high - low)) for row in values])
-    if not high > low or np.median(jumps[BORDER:-BORDER]) > FEW:
+    if not high > low or np.median(jumps[BORDER:-BORDER]) > JUMPS[0]:
         return
-    above, below = (np.flatnonzero(part > 0.25) for part in (jumps[:BORDER], jumps[::-1][:BORDER]))
+    above, below = (np.flatnonzero(part > JUMPS[1]) for part in (jumps[:BORDER], jumps[::-1][:BORDER]))
     if len(below):
         raise Implausible(
             f"telemetry: the last {below.max() + 1} rows are no picture; leave them out by unit.crop_rows={below.max() + 1}"

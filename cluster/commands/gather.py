@@ -32,8 +32,8 @@ def command(out: str, bundle: str, local: bool, profile: str, overrides: tuple[s
     """Read pictures, temperature, masks and landmarks of a data set into shards.
 
     What is wrong with a file is said, and the file left out. The same command resumes. --set takes thermal (T-FAKE's
-    folder), for plain columns.visible, columns.thermal, columns.mask, columns.landmarks, unit and standard, values of the
-    bundle and, as profile.KEY, of the profile.
+    folder), for plain columns.visible, columns.thermal, columns.mask, columns.landmarks, unit (a name, or unit.scale,
+    unit.offset, unit.crop_rows ...) and standard, values of the bundle and, as profile.KEY, of the profile.
     """
     from pipelines import gather
 

@@ -100,7 +100,8 @@ def _narrow(values: np.ndarray) -> np.ndarray:
     """Return numbers in the kind that pictures have them in: float32, or whole numbers of at most 32 bits."""
     values = values.astype(values.dtype.newbyteorder("="))
     if values.dtype.kind == "f" or values.dtype.itemsize == 8:
-        return values.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is beyond becomes infinite, which is no reading
+            return values.astype(np.float32)
     if values.dtype in (np.uint8, np.uint16, np.int16):
         return values
     return values.astype(np.int16 if values.dtype == np.int8 else np.int32)

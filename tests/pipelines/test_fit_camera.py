@@ -12,7 +12,9 @@ from models.errors import UserError
 from models.synthworld.sampling.domain import load_domain
 from models.temperature import to_centikelvin
 from pipelines import fit_camera
+from tests.models.scenes import portrait
 from tests.models.synthworld.test_calibrate import LAB, frames, pictures
+from tests.pipelines.pictures.thermal_files import tiff
 
 
 def test_radiometric_frames_become_a_domain(tmp_path: Path) -> None:
@@ -64,3 +66,25 @@ def test_folders_that_tell_nothing_are_refused(tmp_path: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(UserError, match=r"ends in .yaml"):
         fit_camera.run(str(folder), tmp_path / "a.txt")
+
+
+def test_all_pages_are_looked_at_and_what_is_no_scene_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    clip = np.stack([portrait(room) for room in (19.0, 20.0, 21.0, 22.0)])
+    (folder / "clip.tiff").write_bytes(tiff(to_centikelvin(clip)))
+    np.save(folder / "stack.npy", to_centikelvin(clip))
+    assert fit_camera.run(str(folder), tmp_path / "a.yaml").frames == 8
+    monkeypatch.setattr(fit_camera, "FRAMES", 4)
+    assert fit_camera.run(str(folder), tmp_path / "a.yaml").frames == 4
+    (folder / "clip.tiff").write_bytes(tiff(clip * 1.8 + 32))
+    (folder / "stack.npy").unlink()
+    with pytest.raises(
+        UserError, match=r"no frame can be used; first: clip.tiff: not celsius: .* 19 degC as fahrenheit"
+    ):
+        fit_camera.run(str(folder), tmp_path / "a.yaml", unit="celsius")
+    assert fit_camera.run(str(folder), tmp_path / "a.yaml", unit="fahrenheit").found["netd_mk"] == pytest.approx(
+        50, rel=0.2
+    )

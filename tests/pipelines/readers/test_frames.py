@@ -12,6 +12,8 @@ from models.temperature import to_centikelvin
 from pipelines.pictures.open import BadPicture
 from pipelines.pictures.thermal import open_temperatures
 from pipelines.readers.frames import Frames
+from tests.models.scenes import portrait
+from tests.pipelines.pictures.thermal_files import tiff
 
 
 def frame(person: float = 34.0, room: float = 22.0, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -101,3 +103,27 @@ def test_a_folder_without_frames_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((8, 8), 90, np.uint8))
     with pytest.raises(UserError, match=r"no frame can be used; first: grey.png: 8-bit"):
         Frames(str(tmp_path), 16)
+
+
+def test_every_page_is_a_frame_and_a_kettle_nobody(tmp_path: Path) -> None:
+    clip = np.stack([portrait(room) for room in (19.0, 21.0, 23.0)])
+    clip[:, 8:28, 42:58] = 78
+    clip[1] = 21  # nobody is there
+    (tmp_path / "clip.tiff").write_bytes(tiff(to_centikelvin(clip)))
+    frames = Frames(str(tmp_path), 30)
+    assert len(frames) == 2 and [text.partition(":")[0] for text in frames.skipped] == ["clip.tiff (page 1)"]
+    rows = frames.rows(np.arange(2))["thermal"]
+    assert np.nanmax(rows) < 36 and np.isnan(rows[:, 3:6, 6:9]).all() and np.isfinite(rows[:, 12:20, 13:18]).all()
+
+
+def test_frames_that_are_no_scene_are_left_out_by_their_reason(tmp_path: Path) -> None:
+    write(tmp_path / "good.png", portrait())
+    counts = to_centikelvin(portrait())
+    cv2.imwrite(str(tmp_path / "swapped.png"), counts.byteswap())
+    cv2.imwrite(
+        str(tmp_path / "telemetry.png"),
+        np.vstack([counts, np.random.default_rng(0).integers(0, 65536, (2, 160), np.uint16)]),
+    )
+    assert [text.split(": ")[:2] for text in Frames(str(tmp_path), 16).skipped] == [
+        ["swapped.png", "byte order"], ["telemetry.png", "telemetry"],
+    ]  # fmt: skip

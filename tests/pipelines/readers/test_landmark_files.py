@@ -17,6 +17,7 @@ from models.landmarks.detect import Face, Window
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.pose import average_head
 from models.tasks import landmarker
+from models.temperature import to_centikelvin
 from models.training.checkpoint import load_weights
 from models.weights.bundle import load_bundle
 from models.weights.networks import save_network
@@ -25,7 +26,9 @@ from pipelines import gather, landmarks
 from pipelines.evaluation.landmarks import measure_landmarks
 from pipelines.rows.shards import Shards
 from pipelines.storage.uri import Storage
+from tests.models.scenes import portrait
 from tests.pipelines import small
+from tests.pipelines.pictures.thermal_files import tiff
 
 NETWORK = LandmarkerConfig(size=64, width=0.25, head=32, outputs="softplus")
 
@@ -108,6 +111,27 @@ def test_one_odd_picture_ends_nothing_and_nothing_but_odd_ones_ends_the_run(bund
     skipped = json.loads((out / "skipped.json").read_text())
     assert "29 degC as kelvin" in skipped["1.tiff"] and "no number" in skipped["0.tiff"]
     assert len(json.loads((out / "landmarks.json").read_text())["images"]) == 1
+
+
+def test_every_page_is_searched_and_units_are_said_or_guessed(bundle: str, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    clip = np.stack([portrait(room) for room in (19.0, 21.0)])
+    (images / "clip.tiff").write_bytes(tiff(to_centikelvin(clip)))
+    np.save(images / "one.npy", clip[0])
+    cv2.imwrite(str(images / "swapped.png"), to_centikelvin(clip[0]).byteswap())
+    counts = landmarks.find(bundle, str(images), str(out), formats=("pts", "coco", "yolo"), most=1)
+    assert counts == {"pictures": 3, "faces": 3, "skipped": 1}
+    written = {path.name for path in out.iterdir()}
+    assert written >= {"clip.pts", "clip-page1.pts", "clip-page1.txt", "one.pts"}
+    document = json.loads((out / "landmarks.json").read_text())
+    assert [image["file_name"] for image in document["images"]] == ["clip.tiff", "clip.tiff#1", "one.npy"]
+    assert json.loads((out / "skipped.json").read_text())["swapped.png"].startswith("byte order: ")
+    read = [exports.parse_pts((out / name).read_text()) for name in ("clip.pts", "one.pts")]
+    np.testing.assert_allclose(*read, atol=0.1)
+    landmarks.find(bundle, str(images), str(tmp_path / "said"), formats=("coco",), unit="centikelvin")
+    skipped = json.loads((tmp_path / "said" / "skipped.json").read_text())
+    assert skipped["one.npy"].startswith("not centikelvin: ") and "22 degC" not in skipped["one.npy"]
 
 
 def test_a_turned_picture_is_searched_upright(bundle: str, tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.config import check
 from models.errors import UserError
 from models.landmarks.exports import pts_text
 from models.temperature import from_centikelvin, to_centikelvin
+from pipelines.config.gather import GatherJob
 from pipelines.pictures.codecs import decode
+from tests.models.scenes import portrait
+from tests.pipelines.pictures.thermal_files import tiff
 from tests.pipelines.readers.layouts import SIZE, plain, points, read_rows
 
 
@@ -82,3 +86,38 @@ def test_counts_of_an_unknown_unit_become_grey(tmp_path: Path) -> None:
     (row,), _ = read_rows(plain(tmp_path, thermal="NAME", unit="grey"))
     assert row["thermal"].dtype == np.uint8 and row["visible_kind"] == "thermal"
     assert row["thermal"].min() == 0 and row["thermal"].max() == 255 and row["visible"].shape == (SIZE, SIZE, 3)
+
+
+def test_every_page_is_a_row_of_the_same_person(tmp_path: Path) -> None:
+    celsius = np.stack([portrait(room) for room in (18.0, 21.0, 24.0)])
+    (tmp_path / "clip.tiff").write_bytes(tiff(to_centikelvin(celsius)))
+    np.save(tmp_path / "stack.npy", celsius)
+    found, reasons = read_rows(plain(tmp_path, thermal="NAME"))
+    assert [row["name"] for row in found] == ["clip", "clip#1", "clip#2"] and list(reasons) == ["stack"]
+    assert {row["identity_id"] for row in found} == {"clip"}
+    assert [round(float(np.nanmedian(row["thermal"]))) for row in found] == [18, 21, 24]
+    pages = [np.full((120, 160, 3), level, np.uint8) for level in (40, 80)]
+    cv2.imwritemulti(str(tmp_path / "clip_v.tiff"), pages)
+    columns = {"thermal": "NAME.tiff", "visible": "NAME_v.tiff"}
+    assert read_rows(plain(tmp_path, **columns))[1]["clip"] == "mismatched: 3 thermal pages beside 2 visible ones"
+    cv2.imwritemulti(str(tmp_path / "clip_v.tiff"), [*pages, pages[0]])
+    assert [row["visible"][32, 32, 0] for row in read_rows(plain(tmp_path, **columns))[0]] == [40, 80, 40]
+    cv2.imwrite(str(tmp_path / "clip_seg.png"), np.ones((120, 160), np.uint8))
+    reasons = read_rows(plain(tmp_path, thermal="NAME.tiff", mask="NAME_seg.png"))[1]
+    assert reasons["clip"].startswith("too many pages: 3 beside one mask")
+
+
+def test_units_of_gathered_rows_may_be_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.tiff").write_bytes(tiff(np.rint(portrait() * 10).astype(np.int16)[None]))
+    wanted = GatherJob.model_validate(
+        {
+            "layout": "plain",
+            "images": str(tmp_path),
+            "columns": {"thermal": "NAME"},
+            "unit": {"scale": 0.1, "offset": 0},
+        }
+    )
+    (row,), _ = read_rows(wanted)
+    assert np.nanmedian(row["thermal"]) == pytest.approx(21.5, abs=0.1)
+    with pytest.raises(UserError, match="unit"):
+        check(GatherJob, {"layout": "plain", "images": "x", "unit": "kelvins"}, "gather")

@@ -219,6 +219,11 @@ def test_thermal_pictures_in_grey_teach_no_network_of_colours(tmp_path: Path, ca
     assert len(read(uri, "world_identity", "condition")) == 24
     with pytest.raises(UserError, match="task vae takes colours, and .* has none"):
         Shards(uri, ("view",), colour=True, split="test", reader="task vae")
+    kinds = {0: "nir", 1: "", 2: None, 3: "grey", 4: "RGB"}
+    odd = write_rows(
+        tmp_path / "odd", [row | {"visible_kind": kinds.get(row["world_identity"], "rgb")} for row in rows]
+    )
+    assert {person for person, _ in read(odd, "world_identity", "condition", colour=True)} == {5}
 
 
 def test_empty_columns_are_refused_and_rows_without_a_value_left_out(tmp_path: Path) -> None:
