@@ -39,7 +39,7 @@ def _file_items(patterns: dict[str, str], files: dict[str, int], job: GatherJob)
     """Yield a row for every name that fits a pattern."""
     found: dict[str, dict[str, str]] = {}
     for role, pattern in patterns.items():
-        if NAME not in pattern:
+        if NAME not in pattern and not (role == "landmarks" and pattern in files):
             raise UserError(f"columns.{role}: {pattern!r} lacks the word NAME, for which the pictures' names stand")
     # name -> role -> file; a name that two files have in one role is noted.
     for file in sorted(files):
@@ -49,8 +49,11 @@ def _file_items(patterns: dict[str, str], files: dict[str, int], job: GatherJob)
             found[name].setdefault(role, file)
     if not any(have.keys() & {"visible", "thermal"} for have in found.values()):
         raise UserError(f"{job.images} holds no file like {' or '.join(patterns.values())}")
-    # A row needs a file in every role.
+    # A row needs a file in every role; one file of landmarks may be of all rows.
+    shared = patterns.get("landmarks", NAME)
     for name, have in sorted(found.items()):
+        if NAME not in shared:
+            have["landmarks"] = shared
         lacking = [role for role in patterns if role not in have]
         reason = f"no {lacking[0]}: no file like {patterns[lacking[0]]}" if lacking else ""
         if "twice" in have:
@@ -64,12 +67,15 @@ def _match_roles(file: str, patterns: dict[str, str]) -> Iterator[tuple[str, str
     # All patterns that the file fits, with how many letters they name.
     fitting = []
     for role, pattern in patterns.items():
-        before, _, after = pattern.partition(NAME)
+        before, there, after = pattern.partition(NAME)
+        if not there:
+            continue
         text = file if PurePath(pattern).suffix else stem(file)
         known = EXTENSIONS if role == "thermal" else FORMATS
         if not PurePath(pattern).suffix and PurePath(file).suffix.lower() not in known:
             continue
-        if text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after):
+        ends = text.lower().endswith(after.lower())  # a camera's extensions may be capitals
+        if text.startswith(before) and ends and len(text) > len(before) + len(after):
             fitting.append((len(before) + len(after), role, text[len(before) : len(text) - len(after)]))
     longest = max((length for length, *_ in fitting), default=0)
     yield from ((role, name) for length, role, name in fitting if length == longest)
@@ -123,19 +129,24 @@ def read_samples(item: Item, job: GatherJob, out: Storage | None) -> list[Sample
         check_proportions(sample)
     # What lies on them belongs to one page.
     if cells.keys() & {"mask", "landmarks"}:
-        _add_labels(one_sample(samples), cells, job)
+        _add_labels(one_sample(samples), cells, job, item.visible or item.thermal)
     return samples
 
 
-def _add_labels(sample: Sample, cells: dict[str, tuple[Any, str]], job: GatherJob) -> None:
-    """Add the mask and the points of an item to its picture."""
+def _add_labels(sample: Sample, cells: dict[str, tuple[Any, str]], job: GatherJob, picture: str) -> None:
+    """Add the mask and the points of an item to its picture, the file `picture`."""
     if "mask" in cells:
         sample.classes = open_classes(cells["mask"][0], sample.frame_shape)
     if "landmarks" in cells:
         content, name = cells["landmarks"]
         standards = (68, 70) if job.standard == 70 else (job.standard,)  # iBUG's 68 are the 70 without the pupils
         known = isinstance(content, np.ndarray)
-        points = check_points(content, *standards) if known else read_points(content, name, *standards)
+        height, width = sample.frame_shape
+        points = (
+            check_points(content, *standards)
+            if known
+            else read_points(content, name, *standards, size=(width, height), picture=picture)
+        )
         sample.points[len(points)] = points
 
 

@@ -1,41 +1,153 @@
-"""Landmarks in files, and what must be true of them before a row holds them."""
+"""Landmarks in files, and what must be true of them before a row holds them.
+
+Read are 300-W's `.pts`, lines `x y` in pixels, YOLO's lines of shares and COCO's JSON, as `landmarks find` writes them, told
+apart by what they hold and not by their names.
+"""
+
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
+from models.config import parse_json
 from models.errors import UserError
 from models.landmarks.exports import parse_pts
 from pipelines.pictures.open import BadPicture
 
 FAR = 0.25
 """Points may lie so far outside of the picture, as a share of its sides: a landmark of a face that is cut off is real."""
+YOLO_BOX = 5
+"""Numbers of a YOLO line before its points: the class and the box."""
+IN_54 = (*range(48), 48, 51, 54, 57, 62, 66)
+"""Which of the 70 SF-TL54's points are: all but the mouth's, and of that its corners and the middles of the lips."""
 
 
-def read_points(data: bytes, name: str, *standards: int) -> np.ndarray:
-    """Return float32 [L, 2] in pixels, L one of `standards`, of a `.pts` file, or of lines `x y`.
+def read_points(
+    data: bytes, name: str, *standards: int, size: tuple[int, int] | None = None, picture: str = ""
+) -> np.ndarray:
+    """Return float32 [L, 2] in pixels, L one of `standards`, of the one face in a file of landmarks.
 
-    Raises BadPicture that says what is wrong.
+    size: width and height of the picture, which YOLO's shares are of. picture: its name, which tells COCO's entries apart.
+    54 points are SF-TL54's, or the first of the 70, and become 70 where these are wanted. NaN are points that YOLO or COCO
+    marks as not labelled. Raises BadPicture that says what is wrong.
     """
     try:
-        text = data.decode()
-        if name.lower().endswith(".pts"):
-            points = parse_pts(text)
-        else:
-            lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
-            points = np.array([[float(value) for value in line] for line in lines], np.float32)
-    except (UserError, ValueError) as error:  # UnicodeDecodeError is one
+        faces = _faces_of(data, size, picture, standards)
+    except (UserError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise BadPicture(f"landmarks: {name} cannot be read ({error})") from None
+    if len(faces) != 1:
+        raise BadPicture(f"landmarks: {name} holds {len(faces) or 'no'} face{'s' * (len(faces) > 1)}; one is needed")
+    points = faces[0]
     if points.ndim != 2 or points.shape[1:] != (2,):
         raise BadPicture(f"landmarks: {name} must hold two numbers a line")
-    return check_points(points, *standards)
+    if len(points) == len(IN_54) and len(points) not in standards and 70 in standards:
+        points = _spread_54(points)
+    return check_points(points, *standards, gaps=True)
 
 
-def check_points(points: np.ndarray, *standards: int) -> np.ndarray:
-    """Return points [L, 2] if L is one of `standards` and all are numbers."""
+def _faces_of(data: bytes, size: tuple[int, int] | None, picture: str, standards: tuple[int, ...]) -> list[np.ndarray]:
+    """Return the points [L, 2] of each face in a file."""
+    # What the file is shows in its first letter that is no space.
+    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    if text.lstrip()[:1] == "{" and '"' in text:
+        return _coco_faces(data, picture)
+    if "{" in text:
+        return [_finite(parse_pts(text))]
+    # Lines of numbers; a line of words before as many as are wanted names the columns.
+    rows = [_split(line) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if len(rows) - 1 in (*standards, len(IN_54)) and not any(_is_number(word) for word in rows[0]):
+        rows = rows[1:]
+    lines = [[float(word) for word in row] for row in rows]
+    if lines and min(map(len, lines)) >= YOLO_BOX:
+        return [_yolo_points(line, size, standards) for line in lines]
+    return [_finite(np.array(lines, np.float32))] if lines else []
+
+
+def _finite(points: np.ndarray) -> np.ndarray:
+    """Return points if all are numbers: lines of text have no mark for one that is not labelled."""
+    return check_points(points, len(points)) if points.ndim == 2 else points
+
+
+def _split(line: str) -> list[str]:
+    """Return the words of a line, whatever stands between them; beside semicolons a comma is a decimal one."""
+    line = line.replace(",", "." if ";" in line else " ")
+    return line.replace(";", " ").split()
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _yolo_points(line: list[float], size: tuple[int, int] | None, standards: tuple[int, ...]) -> np.ndarray:
+    """Return the points of a line of YOLO's: class, box, and x y of each point, with or without its visibility."""
+    if size is None:
+        raise ValueError("shares of a picture whose size is not known")
+    values = np.array(line[YOLO_BOX:], np.float32)
+    # With or without a flag: as the number of points is a standard's.
+    fitting = [width for width in (3, 2) if values.size and not values.size % width]
+    wanted = (*standards, len(IN_54))
+    width = next((w for w in fitting if values.size // w in wanted), fitting[0] if fitting else 0)
+    if not width:
+        raise ValueError(f"a line of {len(line)} numbers holds no points")
+    rows = values.reshape(-1, width)
+    return _labelled(rows[:, :2] * np.array(size, np.float32), rows[:, 2] if width == 3 else None)
+
+
+def _coco_faces(data: bytes, picture: str) -> list[np.ndarray]:
+    """Return the faces that a COCO document has in `picture`."""
+    found = _coco_index(data)
+    path = picture.replace("\\", "/")
+    names = [name for name in found if name == path or path.endswith("/" + name) or name.endswith("/" + path)]
+    if not names and len(found) == 1:
+        names = list(found)
+    faces = found[max(names, key=len)] if names else []
+    rows = [np.array(face, np.float32).reshape(-1, 3) for face in faces]
+    return [_labelled(row[:, :2], row[:, 2]) for row in rows]
+
+
+@lru_cache(4)
+def _coco_index(data: bytes) -> dict[str, list[list[float]]]:
+    """Return the keypoints of each face of a COCO document, by its picture's name; one document is of many pictures."""
+    document = parse_json(data)
+    names: dict[Any, str] = {one["id"]: str(one["file_name"]) for one in document["images"]}
+    found: dict[str, list[list[float]]] = {name: [] for name in names.values()}
+    for one in document["annotations"]:
+        if one.get("keypoints"):
+            found[names[one["image_id"]]].append(one["keypoints"])
+    return found
+
+
+def _labelled(points: np.ndarray, flags: np.ndarray | None) -> np.ndarray:
+    """Return points float32 [L, 2], NaN where their flag is 0: not labelled."""
+    if flags is not None:
+        points = np.where(flags[:, None] > 0, points, np.nan)
+    return points.astype(np.float32)
+
+
+def _spread_54(points: np.ndarray) -> np.ndarray:
+    """Return 54 points in the places of the 70, NaN in the others."""
+    # SF-TL54's third point of the mouth is its other corner; of the 70's first 54 the last one is nearest to that.
+    wide = np.linalg.norm(points[[50, 53]] - points[48], axis=1)
+    places = list(IN_54) if not wide[1] > wide[0] else list(range(54))
+    spread = np.full((70, 2), np.nan, np.float32)
+    spread[places] = points
+    return spread
+
+
+def check_points(points: np.ndarray, *standards: int, gaps: bool = False) -> np.ndarray:
+    """Return points [L, 2] if L is one of `standards` and all are numbers. gaps: some may be NaN, and not all."""
     if len(points) not in standards:
         wanted = " or ".join(map(str, standards))
         raise BadPicture(f"landmarks: {len(points)} points where {wanted} are needed")
-    if not np.isfinite(points).all():
-        raise BadPicture(f"landmarks: point {int(np.argmin(np.isfinite(points).all(axis=1)))} is not a number")
+    known = np.isfinite(points).all(axis=1)
+    if gaps and known.any() and not np.isinf(points).any():
+        return points
+    if not known.all():
+        raise BadPicture(f"landmarks: point {int(np.argmin(known))} is not a number")
     return points
 
 
