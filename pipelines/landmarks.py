@@ -19,12 +19,13 @@ from models.landmarks.standards import Standard
 from models.temperature import Numbers, UnitName
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.pictures.matrices import SUFFIXES as MATRICES
-from pipelines.pictures.open import BadPicture
+from pipelines.pictures.open import FORMATS, BadPicture
 from pipelines.pictures.thermal import open_scenes
 from pipelines.storage.errors import own_reason
+from pipelines.storage.listing import list_sizes
 from pipelines.storage.uri import Storage
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *MATRICES)
+SUFFIXES = (*FORMATS, *MATRICES)
 
 
 def find(
@@ -81,8 +82,12 @@ def find(
             # Its points, in the formats that are one file a face or a picture.
             height, width = image.shape[:2]
             shown = [{"points": face.points, "variance": face.variance} for face in faces]
+            try:
+                _write(target, f"{_stem(name)}-page{page}.tiff" if page else name, faces, (width, height), formats)
+            except EnvironmentFault as error:  # a name that is too long with another ending
+                skipped[own] = own_reason(error)
+                continue
             pictures.append({"file": own, "width": width, "height": height, "faces": shown})
-            _write(target, f"{_stem(name)}-page{page}.tiff" if page else name, faces, (width, height), formats)
     # What is one file for all pictures.
     if "coco" in formats:
         target.write("landmarks.json", json.dumps(exports.coco(pictures)).encode())
@@ -119,7 +124,7 @@ def _write(target: Storage, name: str, faces: list[Face], size: tuple[int, int],
 
 def _list_pictures(source: Storage, formats: Sequence[str]) -> list[str]:
     """Return the pictures of a folder, sorted; those that differ in their extension alone would share a .pts or .txt."""
-    names = sorted(name for name in source.list() if name.lower().endswith(SUFFIXES))
+    names = sorted(name for name in list_sizes(source) if name.lower().endswith(SUFFIXES))
     if not names:
         raise UserError(f"{source.uri} holds no picture ({', '.join(SUFFIXES)})")
     stem, count = Counter(_stem(name) for name in names).most_common(1)[0]

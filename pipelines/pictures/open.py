@@ -100,11 +100,20 @@ def _stored_values(picture: Image.Image) -> np.ndarray:
     return values.astype(np.float32 if picture.mode == "F" else np.uint16)
 
 
+def open_mask(data: bytes, name: str | None = None) -> np.ndarray:
+    """Return a mask as `open_any` returns a picture, of one with a palette the indices into it, uint8 [H, W].
+
+    A palette only colours what a mask says. Raises BadPicture for what `open_any` refuses.
+    """
+    picture = _open(data, name, MAX_PIXELS, deep=True)[0]
+    return np.array(picture) if picture.mode == "P" else _stored_values(picture)
+
+
 def open_classes(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """Return class ids uint8 of a mask. Raises BadPicture for one of another size, and for classes that do not exist."""
     # One class id a pixel, of a picture of the right size.
     try:
-        ids = open_any(data)
+        ids = open_mask(data)
     except BadPicture as error:
         raise BadPicture(f"mask: {error}") from None
     if ids.ndim != 2 or ids.dtype != np.uint8:

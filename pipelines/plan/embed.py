@@ -13,9 +13,9 @@ from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.open import FORMATS
 from pipelines.plan.claim import claim
 from pipelines.plan.listing import ListDigest, extend_by_rows, new_rows
-from pipelines.plan.photos import sizes
 from pipelines.plan.pieces import Pieces, read_pieces
 from pipelines.plan.stored import StoredPlan
+from pipelines.storage.listing import list_sizes
 from pipelines.storage.uri import Storage
 
 BATCH = 32
@@ -55,7 +55,7 @@ def write_embed_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) ->
     """
     # What there is to embed, and by what; a missing pack is said before anything starts.
     names, _ = list_pictures(Storage(job.images))
-    files = sizes(Storage(job.images))
+    files = list_sizes(Storage(job.images))
     fetch(link.part, link.folder)
     recipe = Recipe(
         kind="embed",
@@ -82,7 +82,7 @@ def list_pictures(source: Storage) -> tuple[list[str], int]:
     """Return the pictures below a folder (by extension, sorted) and how many other files there are."""
     if not source.exists():
         raise UserError(f"{source.uri} does not exist (--images names a folder of pictures).")
-    files = source.list()
+    files = list_sizes(source)
     names = [name for name in files if PurePath(name).suffix.lower() in FORMATS]
     if not names:
         raise UserError(f"{source.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}.")

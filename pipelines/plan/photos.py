@@ -15,6 +15,7 @@ from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import FORMATS
 from pipelines.plan.listing import Row
 from pipelines.rows.ids import hash_id
+from pipelines.storage.listing import list_sizes
 from pipelines.storage.tables import open_table, read_group, require_columns, require_groups
 from pipelines.storage.uri import Storage
 
@@ -65,7 +66,7 @@ def list_photos(job: ThermalizeJob) -> Photos:
     images = Storage(job.images)
     if not images.exists():
         raise UserError(f"{images.uri} does not exist (--images names a folder of pictures or of Parquet files).")
-    files = sizes(images)
+    files = list_sizes(images)
     tables = [name for name in files if name.endswith(".parquet") and not name.startswith(("rejects/", "_"))]
     return _list_tables(images, tables, job) if tables else _list_files(images, files, job)
 
@@ -80,7 +81,7 @@ def _list_files(images: Storage, files: dict[str, int], job: ThermalizeJob) -> P
     if not names:
         raise UserError(f"{images.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}, .parquet.")
     # Masks are optional for a single picture, but a folder without any is a mistake.
-    masks = sizes(Storage(job.masks)) if job.masks else {}
+    masks = list_sizes(Storage(job.masks)) if job.masks else {}
     if job.masks and all(_find_mask(name, masks, job) == MISSING for name in names):
         looked = f"{PurePath(names[0]).stem}{SEGMENTS} or {PurePath(names[0]).stem}.png"
         raise UserError(f"{Storage(job.masks).uri} has no mask for any picture; looked for names like {looked}")
@@ -93,12 +94,6 @@ def _list_files(images: Storage, files: dict[str, int], job: ThermalizeJob) -> P
             )
     rows = (_file_row(name, files[name], _find_mask(name, masks, job), masks, job) for name in names)
     return Photos(bool(job.masks), job.person, rows)
-
-
-def sizes(storage: Storage) -> dict[str, int]:
-    """Return the size of every file below a folder by its name, sorted."""
-    found = storage.fsspec.find(storage.path(), detail=True)
-    return {name.removeprefix(storage.path()).lstrip("/"): int(found[name]["size"]) for name in sorted(found)}
 
 
 def _find_mask(name: str, masks: dict[str, int], job: ThermalizeJob) -> str:

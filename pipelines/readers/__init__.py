@@ -11,12 +11,12 @@ from typing import Any, cast
 from models.errors import EnvironmentFault, UserError
 from pipelines.config.gather import GatherJob, LayoutName
 from pipelines.pictures.open import BadPicture
-from pipelines.plan.photos import sizes
 from pipelines.readers import charlotte, facesynthetics, plain, sejong, tfake
 from pipelines.readers.item import Item, Layout
 from pipelines.readers.shape import make_row
 from pipelines.run.faults import kind_of
 from pipelines.storage.errors import own_reason
+from pipelines.storage.listing import list_sizes
 from pipelines.storage.uri import Storage
 
 LAYOUTS: dict[LayoutName, ModuleType] = {
@@ -41,7 +41,7 @@ def list_files(job: GatherJob) -> dict[str, int]:
     images = Storage(job.images)
     if not images.exists():
         raise UserError(f"{images.uri} does not exist (--images names the folder of a data set).")
-    files = {name: size for name, size in sizes(images).items() if not name.startswith("_")}
+    files = {name: size for name, size in list_sizes(images).items() if not name.startswith("_")}
     if not files:
         raise UserError(f"{images.uri} is empty: no file is there to gather.")
     return files

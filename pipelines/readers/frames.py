@@ -10,9 +10,10 @@ import numpy as np
 from models.errors import EnvironmentFault, UserError
 from models.person import find_people
 from models.temperature import Numbers, UnitName
-from pipelines.pictures.open import BadPicture, open_any
+from pipelines.pictures.open import BadPicture, open_mask
 from pipelines.pictures.thermal import EXTENSIONS, MAX_FRAMES, open_temperatures
 from pipelines.storage.errors import own_reason
+from pipelines.storage.listing import list_sizes
 from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,9 @@ def list_frames(folder: Storage) -> list[str]:
     """Return the frames below a folder, sorted, masks left out. Raises UserError when there are none."""
     if not folder.exists():
         raise UserError(f"{folder.uri} does not exist (a folder of thermal frames is asked for)")
-    names = [name for name in folder.list() if PurePath(name).suffix.lower() in EXTENSIONS and not name.endswith(MASK)]
+    names = [
+        name for name in list_sizes(folder) if PurePath(name).suffix.lower() in EXTENSIONS and not name.endswith(MASK)
+    ]
     if not names:
         raise UserError(f"{folder.uri} holds no picture; extensions looked for: {', '.join(EXTENSIONS)}")
     return names
@@ -85,7 +88,7 @@ class Frames:
 
     def _read_mask(self, name: str) -> np.ndarray:
         """Return where the person is by a mask, bool [H, W]."""
-        marked = open_any(self.folder.read(name), name)
+        marked = open_mask(self.folder.read(name), name)
         return (marked if marked.ndim == 2 else marked.max(axis=2)) > 0
 
     @property

@@ -16,11 +16,11 @@ from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.open import BadPicture
 from pipelines.plan.claim import claim
 from pipelines.plan.listing import extend_by_rows, new_rows
-from pipelines.plan.photos import sizes
 from pipelines.plan.pieces import Pieces, read_pieces
 from pipelines.plan.stored import StoredPlan
 from pipelines.readers import list_files, list_items, read_rows
 from pipelines.readers.item import ITEM_SCHEMA, Item
+from pipelines.storage.listing import list_sizes
 from pipelines.storage.uri import Storage
 
 FIRST = 16
@@ -58,7 +58,7 @@ def write_gather_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> Ga
     if Storage(job.images).uri == out.uri:
         raise UserError(f"--out {out.uri} is the folder of the data set itself: give another")
     files = list_files(job)
-    beside = sizes(Storage(job.thermal)) if job.thermal else {}
+    beside = list_sizes(Storage(job.thermal)) if job.thermal else {}
     # What decides a row.
     parser = parser_link(bundle) if bundle else None
     recipe = Recipe(

@@ -23,8 +23,10 @@ def open_filesystems(uri: str) -> tuple[arrow_fs.FileSystem, fsspec.AbstractFile
 
     S3 takes its endpoint and credentials from the usual AWS environment (`AWS_ENDPOINT_URL` for other servers).
     """
-    if "://" not in uri:
-        uri = f"file://{os.path.abspath(os.path.expanduser(uri))}"
+    # A path of this machine is taken as it is: fsspec would read :: in it as a chain of file systems.
+    if "://" not in uri or uri.startswith(("file://", "local://")):
+        path = uri.partition("://")[2] if "://" in uri else uri
+        return arrow_fs.LocalFileSystem(), LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
     try:
         files, path = fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError) as error:
@@ -78,8 +80,17 @@ class Storage:
 
     def read(self, name: str) -> bytes:
         """Return the content of `name`; FileNotFoundError when it is not there."""
-        with explain_errors(self.path(name), "read"):
-            return self.fsspec.cat_file(self.path(name))
+        path = self.path(name)
+        with explain_errors(path, "read"):
+            if not self.local:
+                return self.fsspec.cat_file(path)
+            # A pipe or a device named like a picture would be read for ever; a name that is no UTF-8 is listed as another.
+            if "\\x" in name and not os.path.lexists(path):
+                raise FileNotFoundError(errno.ENOENT, "its name is not UTF-8; rename it", path)
+            if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+                raise OSError(errno.EINVAL, "it is a pipe or a device, no file", path)
+            with open(path, "rb") as file:
+                return file.read()
 
     def exists(self, name: str = "") -> bool:
         """Return whether `name` (the folder itself by default) is there, never from a cached listing."""
@@ -163,7 +174,7 @@ class Storage:
         if target.parent.is_file():  # mkdir would say that it exists, which `create` takes for another's success
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent))
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp"))
+        temporary = str(target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp"))
         try:
             with open(temporary, "xb") as file:
                 file.write(content)
