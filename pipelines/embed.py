@@ -10,20 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ray.data import ActorPoolStrategy, Dataset
 
 from models.columns import Columns
-from models.config import sort_edits
+from models.config import check, sort_edits
 from models.errors import EnvironmentFault
+from models.faces.align import CROP, TEMPLATE
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.chain import faces_link
+from pipelines.config.persons import person_of
+from pipelines.config.photographs import warn_of_photographs
 from pipelines.config.profile import Profile, load_profile
 from pipelines.pictures.open import BadPicture, open_pages
 from pipelines.plan.embed import EmbedJob, EmbedPlan, list_pictures, write_embed_plan
-from pipelines.plan.people.identities import RECOGNISER, recogniser_of
+from pipelines.plan.people.identities import RECOGNISER, recogniser_of, unit
 from pipelines.rows.encode import encode_parquet
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
@@ -32,6 +36,10 @@ from pipelines.storage.commits import Commit, commit, read_shard, write_shard
 from pipelines.storage.errors import own_reason
 from pipelines.storage.uri import Storage
 
+ALIGNED = 14.0
+"""Pixels that the points found in an aligned crop are off the template on average, at most: those of profiles are most."""
+AVERAGED = "averaged"
+"""The kind of reason of a picture whose embedding is part of another row of the same person."""
 FACE_SCHEMA = pa.schema(
     [
         ("picture", pa.string()),
@@ -46,8 +54,8 @@ FACE_SCHEMA = pa.schema(
         ("embedding", pa.list_(pa.float32(), 512)),
     ]
 )
-"""`picture` is the path below the folder, with `#1` and so on for further pages, and the identity's id; `reason` is empty for
-a picture with one face."""
+"""`picture` is the path below the folder, with `#1` and so on for further pages, and the identity's id, unless something says
+who it shows; `reason` is empty for a picture with one face."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +67,43 @@ class Summary:
     reasons: dict[str, int]
     ignored: int
     """Files whose name is not a picture's."""
+    people: int = 0
+    """How many people the embedded pictures show, where something says so."""
 
     def __str__(self) -> str:
-        lines = [f"{self.embedded} of {self.pictures} pictures embedded"]
+        whose = f", of {self.people} people" if self.people else ""
+        lines = [f"{self.embedded} of {self.pictures} pictures embedded{whose}"]
         lines += [f"  {count} not: {kind}" for kind, count in sorted(self.reasons.items())]
         lines += [f"  {self.ignored} other files ignored"] if self.ignored else []
         return "\n".join(lines)
 
 
 def run(
-    images: str, out: str, *, bundle: str = "starter", profile: str = "laptop", overrides: Sequence[str] = ()
+    images: str,
+    out: str,
+    *,
+    person: str = "",
+    bundle: str = "starter",
+    profile: str = "laptop",
+    overrides: Sequence[str] = (),
 ) -> Summary:
     """Embed every picture below the folder `images` and write the Parquet file `out`.
 
     Beside it, in `OUT.run`, lies what a run needs to go on: stopped, it resumes; pictures that were added extend it.
+    person: who a picture shows, `folder:LEVEL` or `pattern:REGEX`; pictures of one person become one identity.
     overrides: `key.key=value` edits of the profile or the bundle.
 
     Raises:
-        UserError: the folder is missing or holds no picture, or pictures that were embedded have changed or gone.
+        UserError: `person` is neither, the folder is missing or holds no picture, or pictures that were embedded have changed
+            or gone.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     # The files with their edits.
     edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
-    job, storage = EmbedJob(images=Storage(images).uri), Storage(f"{out}.run")
+    job = check(EmbedJob, {"images": Storage(images).uri, "person": person}, "embed")
+    storage = Storage(f"{out}.run")
+    warn_of_photographs(models)
     link = faces_link(models)
     # What the driver runs.
     work = Job(
@@ -97,9 +118,13 @@ def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundl
     """Write the rows of all partitions into one file, whose metadata name the recogniser, and say what came of them."""
     tables = [read_shard(plan.out, partition, record.file) for partition, record in commits.items()]
     table = pa.concat_tables(tables).sort_by("picture")
+    if plan.job.person:
+        table = _average_people(table, plan.job.person)
     _write_people(table, out, {"bundle": bundle.name, RECOGNISER: recogniser_of(bundle)})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
-    return Summary(len(table), len(table) - reasons.total(), dict(reasons), list_pictures(Storage(plan.job.images))[1])
+    averaged, ignored = reasons.pop(AVERAGED, 0), list_pictures(Storage(plan.job.images))[1]
+    embedded = len(table) - reasons.total()
+    return Summary(len(table), embedded, dict(reasons), ignored, embedded - averaged if plan.job.person else 0)
 
 
 def embed_pictures(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dataset:
@@ -166,7 +191,7 @@ def find_faces(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[d
     """
     # What was found in each picture; one with exactly one face is good.
     rows, good = list[dict[str, Any]](), list[int]()
-    found = stage.find(pictures, batch) if pictures else []
+    found = _find_around(stage, pictures, stage.find(pictures, batch), batch) if pictures else []
     for number, (picture, faces) in enumerate(zip(pictures, found, strict=True)):
         height, width = picture.shape[:2]
         rows.append(row := {"reason": "", "faces": len(faces.scores), "width": width, "height": height})
@@ -181,10 +206,50 @@ def find_faces(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[d
         }
     # The embeddings of the good ones, all at once.
     if good:
-        points = np.stack([found[number].points[0] for number in good])
+        points = np.stack([_points_to_align(pictures[number], found[number].points[0]) for number in good])
         for number, vector in zip(good, stage.embed([pictures[number] for number in good], points, batch)):
             rows[number]["embedding"] = vector
     return rows
+
+
+def _find_around(stage: Any, pictures: Sequence[np.ndarray], found: Sequence[Any], batch: int) -> list[Any]:
+    """Return `found`, with a second look at crops without a face: a detector may want to see something around it."""
+    bare = [k for k, one in enumerate(found) if pictures[k].shape[:2] == (CROP, CROP) and not len(one.scores)]
+    room = CROP // 2
+    wider = [cv2.copyMakeBorder(pictures[k], room, room, room, room, cv2.BORDER_CONSTANT) for k in bare]
+    again = dict(zip(bare, stage.find(wider, batch) if wider else [], strict=True))
+    for one in again.values():
+        one.boxes[:] -= room
+        one.points[:] -= room
+    return [again.get(k, one) for k, one in enumerate(found)]
+
+
+def _points_to_align(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the points float32 [5, 2] that a picture is aligned by: of a crop that is aligned already, those it has been."""
+    is_crop = picture.shape[:2] == (CROP, CROP)
+    return TEMPLATE if is_crop and np.linalg.norm(points - TEMPLATE, axis=1).mean() < ALIGNED else points
+
+
+def _average_people(table: pa.Table, person: str) -> pa.Table:
+    """Return the rows of pictures with those of one person averaged: the first has the mean of their embeddings at length one,
+    the others a reason."""
+    first, vectors = dict[str, dict[str, Any]](), dict[str, list[np.ndarray]]()
+    rows = table.to_pylist()
+    for row in rows:
+        who = person_of(person, row["picture"])
+        row["identity_id"] = who or row["picture"]
+        if row["reason"]:
+            continue
+        if not who:
+            row |= {"reason": f"no person: {person} does not say who it shows", "embedding": None}
+            continue
+        vectors.setdefault(who, []).append(np.array(row["embedding"], np.float32))
+        if who in first:
+            row |= {"reason": f"{AVERAGED}: into the row of {first[who]['picture']}", "embedding": None}
+        first.setdefault(who, row)
+    for who, row in first.items():
+        row["embedding"] = unit(np.mean(vectors[who], axis=0))
+    return pa.Table.from_pylist(rows, schema=FACE_SCHEMA)
 
 
 def _say_count(faces: int) -> str:

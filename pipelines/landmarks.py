@@ -18,6 +18,7 @@ from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
 from models.temperature import Numbers, UnitName
 from models.weights.bundle import Bundle, load_bundle
+from pipelines.config.photographs import warn_of_photographs
 from pipelines.pictures.matrices import SUFFIXES as MATRICES
 from pipelines.pictures.open import FORMATS, BadPicture
 from pipelines.pictures.thermal import open_scenes
@@ -55,6 +56,7 @@ def find(
     """
     # What finds faces, and what turns its points into the standard that is wanted.
     chosen = load_bundle(bundle, sort_edits(overrides, {"bundle": Bundle})["bundle"])
+    warn_of_photographs(chosen)
     finder, adapter = _load_detector(chosen.main("landmarks"), standard)
     finder.threshold, finder.search = threshold or finder.threshold, Search(finest=finest)
     source, target, skipped, pictures = Storage(images), Storage(out), dict[str, str](), list[dict[str, Any]]()

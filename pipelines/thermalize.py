@@ -14,6 +14,7 @@ from ray.data import Dataset
 
 from models.weights.bundle import fetch
 from pipelines.config.chain import check_profile
+from pipelines.config.photographs import warn_of_photographs
 from pipelines.config.profile import Profile
 from pipelines.config.request import ThermalizeRequest, load_thermalize
 from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
@@ -58,6 +59,7 @@ def thermalize(request: ThermalizeRequest, out: str) -> Summary:
     """
     # What the request names; workers have other working directories, so places are addresses.
     models, where, storage = request.bundle, request.profile, Storage(out)
+    warn_of_photographs(models)
     places = {"images": request.job.images, "masks": request.job.masks}
     job = request.job.model_copy(update={name: Storage(uri).uri for name, uri in places.items() if uri})
 

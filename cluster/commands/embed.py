@@ -9,15 +9,22 @@ from cluster.submission.working_dir import RayCommand
 @click.command("embed", cls=RayCommand)
 @options.images("Folder of pictures, searched with its subfolders.")
 @click.option("--out", required=True, metavar="URI", help="Parquet file to write; `generate` takes it as identities.")
+@click.option(
+    "--person",
+    default="",
+    metavar="SPEC",
+    help="Who is shown: folder:LEVEL or pattern:REGEX on the path; a person's pictures become one identity.  "
+    "[default: each picture is one]",
+)
 @options.bundle
 @options.profile
 @options.overrides
-def command(images: str, out: str, bundle: str, profile: str, overrides: tuple[str, ...]) -> None:
+def command(images: str, out: str, person: str, bundle: str, profile: str, overrides: tuple[str, ...]) -> None:
     """Detect, align and embed the faces in a folder of pictures.
 
     Every picture gets a row: those with no face, several faces or that cannot be read say so instead of being dropped.
     """
     from pipelines import embed
 
-    click.echo(str(embed.run(images, out, bundle=bundle, profile=profile, overrides=overrides)))
+    click.echo(str(embed.run(images, out, person=person, bundle=bundle, profile=profile, overrides=overrides)))
     click.echo(out)

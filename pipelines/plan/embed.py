@@ -4,11 +4,12 @@ from pathlib import PurePath
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from models.errors import UserError
 from models.weights.bundle import Bundle, fetch, licence_of
 from pipelines.config.chain import Link, chain_spec
+from pipelines.config.persons import parse_person
 from pipelines.config.recipe import Recipe, stage_recipes
 from pipelines.pictures.open import FORMATS
 from pipelines.plan.claim import claim
@@ -32,6 +33,15 @@ class EmbedJob(BaseModel):
     kind: Literal["embed"] = "embed"
     name: str = "embed"
     images: str
+    person: str = ""
+    """Who is shown: `folder:LEVEL` or `pattern:REGEX` on the path; each picture is one by default."""
+
+    @field_validator("person")
+    @classmethod
+    def _check_person(cls, value: str) -> str:
+        if parse_person(value)[0] == "column":
+            raise ValueError("a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX")
+        return value
 
 
 class EmbedPlan(StoredPlan[EmbedJob]):
@@ -59,7 +69,7 @@ def write_embed_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) ->
     fetch(link.part, link.folder)
     recipe = Recipe(
         kind="embed",
-        source={"images": job.images},
+        source={"images": job.images} | ({"person": job.person} if job.person else {}),
         size=0,
         layers=(),
         stages=stage_recipes(chain_spec([link], ("visible",))),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -18,8 +19,13 @@ from pipelines.plan.people.identities import HUGE, RECOGNISER, SIZE, Identity, R
 from pipelines.storage.tables import explain_damage, open_table, require_columns
 from pipelines.storage.uri import Storage
 
+log = logging.getLogger(__name__)
+
 BLOCK = 1024
 """Rows that are read at a time."""
+STRANGE = 0.5
+"""Share of an embedding's distance from the mean that may lie outside of the reference's components: faces of the recogniser
+have a tenth, those of any other nine tenths."""
 DIGEST = 16
 """Bytes that stand for a person."""
 
@@ -55,9 +61,10 @@ class GivenPeople:
         if not self.files:
             raise UserError(f"{uri} holds no Parquet file (identities.source).")
         self.columns = [name for name in ("identity_id", "embedding", "attributes", "reason") if name in schema.names]
-        if bundle:
-            _check_recogniser(schema.metadata or {}, uri, bundle, parts)
+        told = bundle is not None and _check_recogniser(schema.metadata or {}, uri, bundle, parts)
         self._digests = self._check_people()
+        if reference and not told:
+            self._compare(reference)
 
     def __len__(self) -> int:
         return len(self._digests) // DIGEST
@@ -86,6 +93,19 @@ class GivenPeople:
                 return [file.removeprefix(self.storage.path()).lstrip("/") for file in found.files], found.schema
         except FileNotFoundError:
             raise UserError(f"{self.uri} does not exist (identities.source).") from None
+
+    def _compare(self, reference: Reference) -> None:
+        """Say so where the embeddings are spread as no embeddings of the bundle's recogniser are: nothing else tells them."""
+        rows = next(iter(self._rows()), None)
+        strange = 0.0 if rows is None else float(np.median(reference.strangeness(rows.embeddings)))
+        if strange > STRANGE:
+            log.warning(
+                "WARNING: %s: nothing says which recogniser its embeddings come from, and %.0f %% of them lies where faces of "
+                "this bundle's recogniser never do: they are probably another's, and faces would come out as strangers. Embed "
+                "the pictures with this bundle (thermapair embed); pandas drops the metadata that names a recogniser.",
+                self.uri,
+                100 * strange,
+            )
 
     def _check_people(self) -> bytes:
         """Return `DIGEST` bytes of each person. Raises a UserError where something is wrong with one, or with the number."""
@@ -176,11 +196,11 @@ def _read_vectors(column: pa.Array) -> np.ndarray | None:
     return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, SIZE)
 
 
-def _check_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, parts: Mapping[str, str] | None) -> None:
-    """Raise a UserError if a file's metadata say that its embeddings come from another recogniser than `bundle`'s."""
+def _check_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, parts: Mapping[str, str] | None) -> bool:
+    """Return whether a file's metadata name its recogniser. Raises a UserError if that is another than `bundle`'s."""
     made = facts.get(RECOGNISER.encode())
     if made is None:
-        return
+        return False
     if made.decode() != recogniser_of(bundle, parts):
         theirs = facts.get(b"bundle", b"?").decode()
         raise UserError(
@@ -188,6 +208,7 @@ def _check_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, pa
             f"another: faces would come out as strangers. Embed the pictures again with --bundle {bundle.name}, or "
             "generate with the bundle that they were embedded with."
         )
+    return True
 
 
 def _parse_words(value: Any, name: str) -> dict[str, str]:

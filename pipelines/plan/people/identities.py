@@ -103,6 +103,12 @@ class Reference:
             content.update(f"{name} {tensor.dtype} {tensor.shape}".encode() + np.ascontiguousarray(tensor).tobytes())
         return content.hexdigest()[:16]
 
+    def strangeness(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return which share of the way from the mean to unit embeddings [N, 512] lies outside of the components, [N]."""
+        away = embeddings - self.mean
+        inside = away @ self.components.T
+        return 1 - (inside**2).sum(axis=1) / np.maximum((away**2).sum(axis=1), 1e-12)
+
     def words(self, embedding: np.ndarray) -> dict[str, str]:
         """Return the identity words that the probes read off a unit embedding."""
         return {
