@@ -39,7 +39,7 @@ BOUNDS: list[tuple[type[BaseModel], str, Any, float, float | None]] = [
     (Limits, "body_mb", 24, 1, None), (Limits, "pictures", 8, 1, None), (Limits, "megapixels", 24, 0.1, None),
     (Limits, "views", 8, 1, None), (Limits, "layers", 16, 1, None), (Limits, "steps", 50, 1, None),
     (Limits, "attempts", 8, 1, None), (Limits, "captions", 64, 1, None),
-    (Serving, "gateways", 1, 1, None), (Serving, "batch_wait_ms", 20, 0, None), (Serving, "queue", 32, 1, None),
+    (Serving, "gateways", 1, 1, None), (Serving, "batch_wait_ms", 20, 0, None), (Serving, "queue", 64, 1, None),
     (Serving, "retry_seconds", 2, 1, None), (Serving, "request_seconds", 120, 0.1, None),
     (Profile, "start_seconds", 300, 1, None),
     (Identities, "count", None, 1, None), (Identities, "minimum_angle", 50, 0, 90),
