@@ -14,6 +14,7 @@ from models.landmarks import exports
 from models.landmarks.adapt import Adapter, adapt_face, load_adapter
 from models.landmarks.detect import Detector, Face, Search, load_detector
 from models.landmarks.intensity import Mode
+from models.landmarks.published import PublishedSearch, find_published
 from models.landmarks.settings import TRAINED
 from models.landmarks.standards import Standard
 from models.temperature import Numbers, UnitName
@@ -41,13 +42,15 @@ def find(
     threshold: float | None = None,
     finest: int = 0,
     most: int | None = None,
+    published: PublishedSearch | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, int]:
     """Find the faces in a folder of pictures and write their landmarks to `out`; returns counts.
 
     formats: `pts` (a file per face: NAME.pts, NAME.face2.pts), `coco` (one landmarks.json), `yolo` (a .txt per picture).
     standard: points that the bundle has no landmarker for are converted by one of its adapters. overrides:
-    `key.key=value` edits of the bundle. unit: of thermal values of more than 8 bits; without it they only give contrast.
+    `key.key=value` edits of the bundle. published: the search of the authors' package in place of ours; `threshold`, if given,
+    then leaves its less sure faces out. unit: of thermal values of more than 8 bits; without it they only give contrast.
     A picture that cannot be read or searched is named in `skipped.json` and left out. Every page of a file is searched: its
     second is NAME-page1.pts, and FILE#1 in lists.
 
@@ -75,7 +78,12 @@ def find(
             own = f"{name}#{page}" if page else name
             try:
                 known = mode == "auto" and unit is not None and image.dtype == np.float32
-                faces = finder.find(image, "temperature" if known else mode, most=most)
+                taken: Mode = "temperature" if known else mode
+                if published:
+                    faces = find_published(finder, image, taken, published)
+                    faces = [face for face in faces if threshold is None or face.uncertainty < threshold]
+                else:
+                    faces = finder.find(image, taken, most=most)
             except UserError as error:
                 skipped[own] = str(error)
                 continue

@@ -47,15 +47,48 @@ def command() -> None:
     "--threshold", type=float, help="Mean variance below which a window is a face, instead of the trained one."
 )
 @click.option("--finest", default=0, show_default=True, help="Finest level: -2 also finds faces of half the window.")
-@click.option("--most", type=click.IntRange(min=1), help="At most so many faces a picture.")
-def find(formats: list[str], standard: str, unit: str, **values: Any) -> None:
+@click.option("--most", "--top-k", "most", type=click.IntRange(min=1), help="At most so many faces a picture.")
+@click.option(
+    "--search",
+    default="own",
+    show_default=True,
+    type=click.Choice(["own", "published"]),
+    help="published: that of the authors' package, its best window or, with --multi, all that do not overlap.",
+)
+@click.option("--multi", is_flag=True, help="Of --search published: several faces a picture.")
+@click.option(
+    "--uncertainty-factor", type=float, help="Of --multi: faces nearly as sure as the surest, by this factor."
+)
+@click.option("--upsample-factor", type=float, help="Of --search published: enlarge pictures first.")
+def find(
+    formats: list[str],
+    standard: str,
+    unit: str,
+    search: str,
+    multi: bool,
+    uncertainty_factor: float | None,
+    upsample_factor: float | None,
+    **values: Any,
+) -> None:
     """Write the landmarks of every face: 300-W .pts, COCO keypoints, YOLO-face lines."""
     from models.errors import UserError
+    from models.landmarks.detect import Search
+    from models.landmarks.published import PublishedSearch
     from models.temperature import parse_unit
     from pipelines import landmarks
 
     if unknown := set(formats) - set(FORMATS):
         raise UserError(f"--format {sorted(unknown)[0]}: known are {', '.join(FORMATS)}")
     values["unit"] = parse_unit(unit) if unit else None
+    if search == "published":
+        values["published"] = PublishedSearch(
+            Search(finest=values["finest"]),
+            multi=multi,
+            uncertainty_factor=uncertainty_factor,
+            top_k=values["most"],
+            upsample_factor=upsample_factor or 1.0,
+        )
+    elif multi or uncertainty_factor or upsample_factor:
+        raise UserError("--multi, --uncertainty-factor and --upsample-factor go with --search published")
     counts = landmarks.find(formats=formats, standard=int(standard), **values)  # type: ignore[arg-type]
     click.echo(", ".join(f"{value} {name}" for name, value in counts.items()) + f": {values['out']}")

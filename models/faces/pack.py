@@ -10,7 +10,7 @@ import onnxruntime as ort
 from models.errors import EnvironmentFault
 from models.faces.align import CROP
 from models.faces.decode import Detections, candidates, letterbox, merge_scales
-from models.faces.inputs import DETECTOR_SCALE, RECOGNISER_SCALE, to_blob
+from models.faces.inputs import DETECTOR_SCALE, RECOGNISER_SCALE, scales_itself, to_blob
 from models.faces.onnx_limits import check_sizes
 from models.faces.recogniser import EMBEDDING
 from models.padding import chunks
@@ -67,11 +67,19 @@ class Pack:
         return outputs if self._batched else [output[None] for output in outputs]
 
 
-PackFile = tuple[Path, ort.InferenceSession] | tuple[None, None]
+class Session(ort.InferenceSession):
+    """A session that knows whether its graph shifts and scales pictures itself."""
+
+    def __init__(self, path: Path, options: ort.SessionOptions, providers: list[str]) -> None:
+        super().__init__(str(path), options, providers=providers)
+        self.scales_itself = scales_itself(path)
+
+
+PackFile = tuple[Path, Session] | tuple[None, None]
 """A file of a pack and its session, where there is one."""
 
 
-def open_sessions(folder: Path, threads: int) -> tuple[ort.InferenceSession | None, ort.InferenceSession | None]:
+def open_sessions(folder: Path, threads: int) -> tuple[Session | None, Session | None]:
     """Return the detector and the recogniser in `folder`, the first of each by name; None for one that is not there."""
     detector, recogniser = _open_files(folder, threads)
     return detector[1], recogniser[1]
@@ -97,19 +105,24 @@ def _open_files(folder: Path, threads: int) -> tuple[PackFile, PackFile]:
     return detector, recogniser
 
 
-def embed(recogniser: ort.InferenceSession, crops: np.ndarray, batch: int) -> np.ndarray:
+def embed(recogniser: Session, crops: np.ndarray, batch: int) -> np.ndarray:
     """Return embeddings float32 [B, 512] of crops uint8 [B, 112, 112, 3], `batch` at a time (padded)."""
     name = recogniser.get_inputs()[0].name
     out = [np.zeros((0, EMBEDDING), np.float32)]
     for rows, missing in chunks(len(crops), batch):
         # The last batch is padded with its last crop.
         part = np.concatenate([crops[rows], np.repeat(crops[rows][-1:], missing, axis=0)])
-        found = recogniser.run(None, {name: to_blob(part, RECOGNISER_SCALE)})[0]
+        blob = (
+            part.transpose(0, 3, 1, 2).astype(np.float32)
+            if recogniser.scales_itself
+            else to_blob(part, RECOGNISER_SCALE)
+        )
+        found = recogniser.run(None, {name: blob})[0]
         out.append(found[: len(part) - missing])
     return np.concatenate(out)
 
 
-def open_session(path: Path, threads: int) -> ort.InferenceSession:
+def open_session(path: Path, threads: int) -> Session:
     """Open an ONNX file on the GPU if the runtime has one, else with `threads` CPU threads that do not spin."""
     check_sizes(path)
     # Threads that spin while they wait would take the processor from other actors.
@@ -120,6 +133,6 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     available = ort.get_available_providers()
     try:
-        return ort.InferenceSession(str(path), options, providers=[p for p in wanted if p in available])
+        return Session(path, options, [p for p in wanted if p in available])
     except Exception as error:  # the runtime's exceptions share no base class
         raise EnvironmentFault(f"{path}: no readable ONNX file ({error}). Fetch or train it again.") from error

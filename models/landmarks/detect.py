@@ -140,6 +140,10 @@ class Detector:
         windows = [box_window(box, self.config.size, self.margin) for box in np.asarray(boxes).reshape(-1, 4)]
         return self._look(values, windows)
 
+    def run(self, crops: list[np.ndarray]) -> np.ndarray:
+        """Return what the network says of crops float32 [S, S, 3] in [0, 1], float32 [N, L, 3] in crop units."""
+        return self._run(self.exact, crops)
+
     def _look(self, values: np.ndarray, windows: list[Window]) -> list[Face]:
         """Return what each of `windows` of a frame float32 [H, W, 3] shows."""
         if not windows:

@@ -15,16 +15,18 @@ from models.temperature import from_unit
 
 Mode = Literal["auto", "temperature", "pixel"]
 PERCENTILES = (0.1, 99.9)
+HAIR = 0.05
+"""Floats so far beyond 0 and 1 are of 0..1 all the same: rounding and sharp resizing overshoot."""
 
 
 def unit_values(image: np.ndarray, mode: Mode = "auto") -> np.ndarray:
     """Return `image` [H, W] or [H, W, 3] as float32 [H, W, 3] in [0, 1]; grey is repeated in all three channels.
 
     mode: `temperature` is degrees Celsius, stretched over what may be human (`stretch_temperatures`). `pixel` is a picture:
-    uint8 is divided by 255; floats up to 1 are taken as they are, up to 255 divided by 255; wider integers (raw 16-bit
-    counts) and all other floats are stretched, so nothing saturates. Counts of which some unit makes a face's picture are
-    stretched as its temperatures. `auto` takes floats for temperature if nearly all lie in (1, 80] and above -10, else the
-    image is `pixel`. NaN counts as the coldest value of the frame.
+    uint8 is divided by 255; floats up to 1 (and a hair) are taken as they are, up to 255 divided by 255; wider integers (raw
+    16-bit counts) and all other floats are stretched, so nothing saturates. Counts of which some unit makes a face's picture
+    are stretched as its temperatures. `auto` takes floats for temperature if nearly all lie in (1, 80] and above -10, else
+    the image is `pixel`. NaN counts as the coldest value of the frame.
 
     Raises:
         UserError: an image of another shape or without a single number, values called temperature that are no degrees, or
@@ -52,7 +54,7 @@ def guess_mode(image: np.ndarray) -> Mode:
     low, high = _percentiles(image, (1, 99))
     if high > 80 and (image != np.rint(image)).any():  # a hot object beside a face; 8-bit levels as floats are whole
         low, high = _percentiles(image, (5, 95))
-    return "temperature" if 1 < high <= 80 and low >= -10 else "pixel"
+    return "temperature" if 1 + HAIR < high <= 80 and low >= -10 else "pixel"
 
 
 def stretch_temperatures(celsius: np.ndarray) -> np.ndarray:
@@ -113,8 +115,10 @@ def _degrees(image: np.ndarray) -> np.ndarray:
 
 def _float_pixels(values: np.ndarray) -> np.ndarray:
     low, high = _percentiles(values, PERCENTILES)
+    if low >= -HAIR and high <= 1 + HAIR:
+        return np.clip(np.nan_to_num(values), 0, 1).astype(np.float32)
     if low >= 0 and high <= 255:
-        return np.clip(np.nan_to_num(values / (1.0 if high <= 1 else 255.0)), 0, 1).astype(np.float32)
+        return np.clip(np.nan_to_num(values / 255), 0, 1).astype(np.float32)
     return stretch(values)
 
 

@@ -4,7 +4,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 import torch.nn.functional as F
 
@@ -12,7 +11,7 @@ from models.classes import CLASSES
 from models.errors import EnvironmentFault
 from models.faces.align import CROP, align, five_points
 from models.faces.metrics import unit_vectors
-from models.faces.pack import embed, open_sessions
+from models.faces.pack import Session, embed, open_sessions
 from models.padding import in_batches
 from models.visible.autoencoder import Vae, encode, load_autoencoder
 from models.weights.store import ROOT
@@ -34,7 +33,7 @@ def autoencoder(folder: str) -> Vae:
 
 
 @lru_cache(maxsize=2)
-def recogniser(folder: str) -> onnxruntime.InferenceSession:
+def recogniser(folder: str) -> Session:
     """Return the session of the recogniser in an insightface pack. Raises EnvironmentFault for a folder without one."""
     session = open_sessions(from_root(folder), threads=torch.get_num_threads())[1]
     if session is None:

@@ -4,17 +4,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
 from insightface.app import FaceAnalysis
 from insightface.model_zoo.scrfd import SCRFD as InsightFaceDetector
+from onnx import TensorProto, helper, numpy_helper
 
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import align
 from models.faces.decode import suppress_overlaps
 from models.faces.onnx_file import SCRFD_OUTPUTS
-from models.faces.pack import Pack
+from models.faces.pack import Pack, embed, open_session
 from models.faces.scrfd import SCRFD, anchors
 from models.faces.settings import Options
 from models.faces.stage import Stage
@@ -163,3 +165,27 @@ def test_alignment_equals_insightface() -> None:
         difference = np.abs(mine.astype(int) - norm_crop(picture, five).astype(int))
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize(("first", "second"), [("Sub", "Mul"), ("Add", "Div")])
+def test_a_recogniser_that_scales_pictures_itself_is_not_given_scaled_ones(tmp_path, first, second):
+    """As insightface has it: such graphs want values from 0 to 255."""
+    shift, factor = (127.5, 1 / 127.5) if first == "Sub" else (-127.5, 127.5)
+    constants = [numpy_helper.from_array(np.float32(value), name) for name, value in (("a", shift), ("b", factor))]
+    scaling = [helper.make_node(first, ["input", "a"], ["x"]), helper.make_node(second, ["x", "b"], ["scaled"])]
+    crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+    found = []
+    for inside in (False, True):
+        head = [helper.make_node("Flatten", ["scaled" if inside else "input"], ["flat"]),
+                helper.make_node("Slice", ["flat", "low", "high", "axis"], ["out"])]  # fmt: skip
+        ends = [
+            numpy_helper.from_array(np.array([value]), name) for name, value in (("low", 0), ("high", 512), ("axis", 1))
+        ]
+        pictures = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 112, 112])
+        out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 512])
+        graph = helper.make_graph([*(scaling if inside else []), *head], "g", [pictures], [out], [*constants, *ends])
+        model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+        onnx.save_model(model, str(tmp_path / f"{inside}.onnx"))
+        found.append(embed(open_session(tmp_path / f"{inside}.onnx", 1), crops, 2))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    assert np.abs(found[0]).max() > 0.9

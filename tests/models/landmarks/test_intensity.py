@@ -79,3 +79,14 @@ def test_bad_images_are_named() -> None:
 def test_values_of_another_unit_are_refused_with_the_one_that_fits(image: np.ndarray, message: str) -> None:
     with pytest.raises(UserError, match=message):
         unit_values(image, "temperature")
+
+
+@pytest.mark.parametrize("over", [1e-6, 0.03])
+def test_floats_a_hair_above_one_are_still_of_zero_to_one(over: float) -> None:
+    values = np.linspace(-over, 1 + over, 6000, dtype=np.float32).reshape(60, 100)
+    assert guess_mode(values) == "pixel"
+    np.testing.assert_allclose(unit_values(values)[..., 0], np.clip(values, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        unit_values(three := np.repeat(values[..., None], 3, 2)), np.clip(three, 0, 1), atol=1e-6
+    )
+    assert guess_mode(values * 30) == "temperature"
