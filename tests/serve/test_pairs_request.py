@@ -22,6 +22,7 @@ from serve import pairs_request, rows
 from serve.app import Settings
 from serve.batching import Answer
 from serve.http import schemas
+from serve.http.problems import ProblemError
 from serve.http.schemas import PairsRequest, ThermalizeRequest
 from serve.service import Service
 from serve.stage_deployment import Call, StageDeployment
@@ -94,6 +95,42 @@ def test_gates_that_a_request_leaves_open_are_the_services(quiet: Service) -> No
     gates = asked(quiet, gates={"identity": 0.5})[1].job.gates
     assert gates == quiet.job.gates.model_copy(update={"identity": 0.5})
     assert gates.attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "at_the_limit", "beyond", "named"),
+    [
+        ("views", {"views": 2}, {"views": 3}, "views is 3, at most 2"),
+        ("attempts", {"gates": {"attempts": 2}}, {"gates": {"attempts": 3}}, "gates.attempts is 3, at most 2"),
+        ("layers", {"samples": 1}, {"samples": 2}, "conditions x samples is 4, at most 2"),
+    ],
+)
+def test_a_request_may_ask_for_as_much_as_the_limits_say(
+    null: Service, limit: str, at_the_limit: dict, beyond: dict, named: str
+) -> None:
+    limits = Limits().model_copy(update={limit: 2})
+
+    def resolve(fields: dict) -> pairs_request.ResolvedRequest:
+        request = PairsRequest.model_validate({"conditions": ["warm", "cold"], "gates": {"attempts": 1}, **fields})
+        return pairs_request.resolve_pairs(request, null.job, null.chain, null.bundle, limits)
+
+    made = resolve(at_the_limit)
+    assert made.attempts == at_the_limit.get("gates", {}).get("attempts", 1)
+    with pytest.raises(ProblemError, match=named):
+        resolve(beyond)
+
+
+def test_what_a_request_leaves_open_is_the_services(null: Service) -> None:
+    request, made = asked(null)
+    assert made.job.conditions == null.job.conditions and made.job.samples == null.job.samples
+    assert made.attempts == null.job.gates.attempts and made.job.captions == null.job.captions
+    assert (made.job.identities.count, made.job.identities.source, made.job.limit) == (1, "reference", None)
+    assert asked(null, embedding=[1.0] * 512)[1].job.identities.source == "request"
+    assert asked(null, picture="AA==")[1].job.identities.source == "request"
+    assert asked(null, caption="A man.")[1].recipe.captions == {"source": "given"}
+    assert request.seed == made.job.seed == 0 and made.record.run == made.recipe.digest
+    merged = pairs_request._merge_settings({"a": {"x": 1, "y": 1}, "b": {"z": 1}}, {"a": {"x": 2}, "c": {"w": 3}})
+    assert merged == {"a": {"x": 2, "y": 1}, "b": {"z": 1}, "c": {"w": 3}}
 
 
 def test_conditions_and_samples_are_layers(null: Service) -> None:

@@ -159,6 +159,61 @@ def test_gain_and_offset_are_the_best_that_do_not_turn_the_picture_round() -> No
     torch.testing.assert_close(found[1], torch.full((6, 6), mean))
 
 
+@pytest.mark.parametrize(
+    ("key", "default", "least", "most"),
+    [
+        ("mse", 1.0, 0, None), ("patches", 0.0, 0, None), ("prior", 0.0, 0, None), ("blur", 1e-3, 1e-9, None),
+        ("annealing", 0.5, 1e-9, 0.99), ("sweeps", 10, 1, None), ("patch", 8, 2, None), ("count", 512, 2, None),
+    ],
+)  # fmt: skip
+def test_settings_of_the_loss_have_limits(key: str, default: float, least: float, most: float | None) -> None:
+    assert getattr(LossConfig(), key) == default
+    assert getattr(LossConfig(**{key: least}), key) == least  # type: ignore[arg-type]
+    for wrong in (-1, least - 1 if isinstance(least, int) else 0, *(() if most is None else (1,))):
+        with pytest.raises(ValueError, match="Input should be"):
+            LossConfig(**{key: wrong})  # type: ignore[arg-type]
+    assert LossConfig().sizes == (256, 128, 64, 32, 16)
+    with pytest.raises(ValueError, match="at least 1 item"):
+        LossConfig(sizes=())
+
+
+def test_sizes_that_pictures_and_patches_allow_are_compared() -> None:
+    """From a patch's own side to the pictures' shorter one; without any the distance is nothing, and so without a person."""
+    real, classes = pictures(seed=2)
+    found, person = pictures(seed=1)[0][:, :24], classes != 0
+
+    def clouds(*sizes: int, patch: int = 8) -> int:
+        config = FULL.model_copy(update={"sizes": sizes, "patch": patch})
+        return len(list(losses._clouds(found, classes[:, :24], real, person, config, new_generator())))
+
+    assert [clouds(size) for size in (7, 8, 24, 25)] == [0, 1, 1, 0] and clouds(16, 12, patch=12) == 2
+    none = FULL.model_copy(update={"sizes": (64,)})
+    assert patch_distance(found, classes[:, :24], real, person, none, new_generator()).item() == 0
+    assert patch_distance(found, classes[:, :24] * 0, real, person, FULL, new_generator()).item() == 0
+    assert patch_distance(found, classes[:, :24], real, ~person & person, FULL, new_generator()).item() == 0
+
+
+def test_the_released_mask_is_inverted_or_blended_by_name() -> None:
+    classes = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    classes[:, :, 4:] = 8
+    none = LossConfig().repeats
+    inverted, blended = none._replace(person_masked=True), none._replace(mask_interpolated=True)
+    kept = [losses._released_mask(classes, 4, defects)[0, 0].tolist() for defects in (inverted, blended)]
+    assert kept[0] == [True, True, False, False]
+    assert kept[1] == [False, True, True, True]  # between background and 8 lie ids that are neither
+
+
+def test_shrinking_keeps_means_and_the_shape() -> None:
+    values = torch.arange(32.0).view(1, 4, 8).expand(2, 4, 8)
+    keep = torch.ones(2, 4, 8, dtype=torch.bool)
+    keep[1, :, :4] = False
+    small, kept = shrink(values, keep, 2)
+    assert small.shape == kept.shape == (2, 2, 4) and losses._smaller(values.mT, 2) == (4, 2)
+    assert kept[0].all() and kept[1].tolist() == [[False, False, True, True]] * 2
+    torch.testing.assert_close(small[0].mean(), torch.tensor(15.5), atol=0.01, rtol=0)
+    assert (small[1][kept[1]] > values[0, 0, 3]).all()
+
+
 def test_shrinking_does_not_mix_person_and_background() -> None:
     _, classes = pictures()
     painted = torch.where(classes != 0, 0.7, -50.0)

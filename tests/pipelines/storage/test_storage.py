@@ -107,6 +107,40 @@ def test_attempts_share_a_file_only_if_they_are_equal(storage: Storage) -> None:
     assert one == f"data/part-00003-{hashlib.sha256(b'rows').hexdigest()[:12]}.parquet"
 
 
+def test_records_are_read_in_order_or_one_by_one(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    for partition in (11, 2, 100_000):
+        commits.commit(
+            storage, partition, Commit(f"data/{partition}", partition, "d", 9, {"rejects": f"r/{partition}"})
+        )
+    storage.write("_commits/notes.txt", b"")
+    found = commits.read_commits(storage)
+    assert list(found) == [2, 11, 100_000] and commits.list_finished(storage) == set(found)
+    assert commits.read_commit(storage, 2) == found[2] and commits.read_commit(storage, 3) is None
+    assert list(found[2].files()) == ["data/2", "r/2"] and list(EMPTY.files()) == [] and found[2].bytes == 9
+    assert Commit("x", 1, "d").bytes == 0
+    with pytest.raises(
+        EnvironmentFault, match=r"and 2 of its 3 partitions have no .* \(the first is _commits/part-00000.json\)"
+    ):
+        commits.read_commits(storage, 3)
+    manifest = json.loads(json.dumps(commits.write_manifest(storage, found, digest="d")))
+    assert list(manifest) == ["digest", "partitions"]
+    assert [one["partition"] for one in manifest["partitions"]] == [2, 11, 100_000]
+
+
+def test_a_shard_is_read_in_part_or_named_with_the_way_out(tmp_path: Path) -> None:
+    storage, sink = Storage(tmp_path), pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": [1, 2], "y": [3, 4]}), sink)
+    name, _ = commits.write_shard(storage, "data", 5, sink.getvalue().to_pybytes())
+    assert commits.read_shard(storage, 5, name, columns=["y"]).to_pydict() == {"y": [3, 4]}
+    (tmp_path / name).write_bytes(b"PAR1")
+    for broken in (name, "data/none.parquet"):
+        with pytest.raises(
+            EnvironmentFault, match=r"is missing or damaged \(delete _commits/part-00005.json there and run"
+        ):
+            commits.read_shard(storage, 5, broken)
+
+
 def test_a_damaged_record_names_itself_and_the_way_out(storage: Storage) -> None:
     storage.write("_commits/part-00001.json", b'{"file": ')
     with pytest.raises(EnvironmentFault, match=r"part-00001.json is damaged. Delete it and run again"):
