@@ -86,5 +86,5 @@ def test_what_the_package_refuses_is_refused() -> None:
             PublishedSearch(**wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="say their unit"):
         find_published(
-            DETECTOR, np.linspace(0, 65_535, 2500).reshape(50, 50).astype(np.uint16), "auto", PublishedSearch()
+            DETECTOR, np.linspace(300, 900, 2500).reshape(50, 50).astype(np.uint16), "auto", PublishedSearch()
         )
