@@ -56,11 +56,13 @@ NEAREST = {
     "pipelines/plan/extend.py": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
     "pipelines/plan/people": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
     "pipelines/run/writer.py": ("tests/pipelines/run", "tests/pipelines/test_thermalize.py"),
+    "pipelines/config/thermalize.py": ("tests/pipelines/config", "tests/pipelines/test_thermalize.py"),
     "pipelines/config": (
         "tests/pipelines/config",
         "tests/pipelines/plan/test_samples.py",
         "tests/cluster/test_requests.py",
     ),
+    "models/thermal/losses.py": ("tests/models/thermal/test_losses.py", "tests/models/thermal/test_released.py"),
     "models/gates": ("tests/models/gates", "tests/models/test_stages.py"),
     "models/weights/bundle.py": ("tests/models/weights", "tests/pipelines/config"),
 }

@@ -152,6 +152,9 @@ def test_several_faces_are_found_once_each_and_nothing_in_an_empty_frame() -> No
 def test_in_bfloat16_every_face_is_found() -> None:
     places = [(24, 34, 12), (78, 40, 22)]  # the second is found by windows that are much less sure than the first's
     detector = Detector(Bright(SMALL), threshold=2e-3, search=Search(stride=30), dtype="bfloat16")
+    assert detector.quick is not None and Detector(Bright(SMALL)).quick is None
+    assert next(detector.quick.feature_network.parameters()).dtype == torch.bfloat16
+    assert next(detector.model.parameters()).dtype == torch.float32
     centres = sorted(face.points.mean(axis=0).tolist() for face in detector.find(disc_frame(places, 76, 108)))
     np.testing.assert_allclose(centres, [place[:2] for place in places], atol=2)
 

@@ -245,10 +245,11 @@ def test_on_a_cpu_the_default_solver_is_exact() -> None:
         solver: patch_distance(
             found, classes, real, person, FULL.model_copy(update={"solver": solver}), new_generator()
         ).item()
-        for solver in ("auto", "exact", "sinkhorn")
+        for solver in ("auto", "exact", "sinkhorn", "symmetric")
     }
     assert losses.LossConfig().solver == "auto"
     assert values["auto"] == values["exact"] != values["sinkhorn"]
+    assert len(set(values.values())) == 3  # each solver has its own way to nearly the same
 
 
 def test_the_patch_term_moves_the_person_in_the_paper_and_nothing_in_the_code() -> None:

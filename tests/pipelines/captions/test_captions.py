@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,12 +16,15 @@ from models.errors import EnvironmentFault, UserError
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, Part
 from pipelines.captions.choose import Texts, choose, clean, templates
-from pipelines.captions.engine import EngineSpec
-from pipelines.captions.write import write_captions
+from pipelines.captions.engine import EngineSpec, text_seed
+from pipelines.captions.keys import Keys
+from pipelines.captions.resident import Request, Written
+from pipelines.captions.write import write_captions, write_texts
 from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import CaptionEngines
 from pipelines.plan.extend import write_generate_plan
+from pipelines.plan.generate import GeneratePlan
 from pipelines.storage.uri import Storage
 
 ENGINES = CaptionEngines(threads=1)
@@ -136,6 +140,71 @@ def test_a_run_that_goes_on_knows_the_captions_that_are_there(
     assert write_captions(second, ENGINES) == {"template": 16}
     texts = [text for k in range(3) for text in second.captions(k)["caption"].to_pylist()]
     assert texts[:8] == before and len(set(map(normalise_text, texts))) == 24
+
+
+class FakePool:
+    """Engines that answer at once by `answer` (attributes, seed), and keep what they were asked."""
+
+    busy = False
+
+    def __init__(self, answer: Callable[[dict[str, str], int], str]) -> None:
+        self.spec = SimpleNamespace(options=VllmOptions(), weights="WEIGHTS")
+        self.answer, self.calls = answer, list[list[Request]]()
+
+    def submit(self, requests: list[Request], progress: Callable[[int], None] = lambda answered: None) -> list[Request]:
+        self.calls.append(requests)
+        progress(len(requests))
+        return requests
+
+    def collect(self, asked: list[Request]) -> list[Written]:
+        return [Written(self.answer(*request), 9, 0.0) for request in asked]
+
+
+def llm_plan(bundle: Bundle, job: Callable[..., GenerateJob], out: Path) -> GeneratePlan:
+    return write_generate_plan(job("captions=llm"), bundle, Storage(out))
+
+
+def test_chunks_are_written_in_order_and_what_is_not_taken_is_asked_for_again(
+    bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
+) -> None:
+    """The first texts of all chunks are asked for ahead; a later attempt has a seed of its own."""
+    plan, written = llm_plan(bundle, job, tmp_path / "out"), list[int]()
+    rows = {row["seed"]: row for k in range(3) for row in plan.sample_table(k).to_pylist()}
+    first = [text_seed(seed, 0) for seed in rows]
+    bad = set(first[::5])
+    pool = FakePool(lambda words, seed: "A person." if seed in bad else write_caption(words, seed))
+    taken = Keys()
+    assert write_texts(plan, pool, taken, 0.0, written.append) == {"llm": 24}  # type: ignore[arg-type]
+    assert written == [8, 24] and len(taken) == 24
+    assert [len(call) for call in pool.calls] == [8, 16, 2, 3]
+    assert [seed for call in pool.calls[:2] for _, seed in call] == first
+    assert [seed for call in pool.calls[2:] for _, seed in call] == [text_seed(seed, 1) for seed in list(rows)[::5]]
+    for k in range(3):
+        for sample, caption in zip(plan.sample_table(k).to_pylist(), plan.captions(k).to_pylist(), strict=True):
+            words, attempt = json.loads(sample["attributes"]), int(text_seed(sample["seed"], 0) in bad)
+            assert caption == {
+                "caption": write_caption(words, text_seed(sample["seed"], attempt)),
+                "caption_source": "llm",
+            }
+    seconds = {chunk: took for chunk, (took, _) in plan.caption_notes().items()}
+    assert list(seconds) == [0, 1] and seconds[0] > 0
+
+
+def test_an_engine_that_answers_nothing_is_a_fault_and_one_odd_sample_is_none(
+    bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path
+) -> None:
+    plan = llm_plan(bundle, job, tmp_path / "silent")
+    with pytest.raises(EnvironmentFault, match=r"the model in WEIGHTS answered none of 8 requests .*max_model_len"):
+        write_texts(plan, FakePool(lambda words, seed: ""), Keys(), 0.0, lambda written: None)  # type: ignore[arg-type]
+    assert plan.list_captioned() == set()
+    odd = {text_seed(plan.sample_table(0)["seed"][3].as_py(), attempt) for attempt in range(3)}
+    pool = FakePool(lambda words, seed: "" if seed in odd else write_caption(words, seed))
+    assert write_texts(plan, pool, Keys(), 0.0, lambda written: None) == {"llm": 23, "grammar": 1}  # type: ignore[arg-type]
+    assert [row["caption_source"] for row in plan.captions(0).to_pylist()].index("grammar") == 3
+    alone = llm_plan(bundle, lambda edit: job(edit, "limit=1"), tmp_path / "alone")
+    assert write_texts(alone, FakePool(lambda words, seed: ""), Keys(), 0.0, lambda written: None) == {  # type: ignore[arg-type]
+        "grammar": 1
+    }
 
 
 def test_missing_weights_are_one_message_with_the_way_out(bundle: Bundle, tmp_path: Path) -> None:
