@@ -186,6 +186,7 @@ def test_data_sets_of_two_sizes_are_refused(folders: dict[str, Path], tmp_path: 
     assert len(Shards(both, ("condition",))) == 2 * len(Shards(str(tmp_path / "small"), ("condition",)))
 
 
+@pytest.mark.slow
 def test_tfakes_tables_take_charlotte_with_profiles(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_few_rows_without_dense_points_are_no_faces(folders: dict[str, Path], 
     assert value.isfinite()
 
 
+@pytest.mark.slow
 def test_a_shard_that_breaks_during_training_is_named_and_the_run_goes_on_when_it_is_whole(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

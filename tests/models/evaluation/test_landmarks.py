@@ -60,6 +60,7 @@ def folders(tmp_path: Path) -> tuple[Path, str]:
     return tmp_path, str(tmp_path / "thermal")
 
 
+@pytest.mark.slow
 def test_recalibration_on_validation_people_covers_what_is_stated_on_others(folders: tuple[Path, str]) -> None:
     folder, thermalizer = folders
     before = evaluate.evaluate_landmarker(folder, [rows(6, 0)], thermalizer)
@@ -74,6 +75,7 @@ def test_recalibration_on_validation_people_covers_what_is_stated_on_others(fold
         assert after[f"{name}_nme"] == before[f"{name}_nme"]
 
 
+@pytest.mark.slow
 def test_the_camera_of_a_domain_has_pixels_and_points_of_its_own(folders: tuple[Path, str]) -> None:
     data, field = rows(6, 0), load_domain("field")
     for row in range(6):

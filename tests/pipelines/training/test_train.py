@@ -97,6 +97,7 @@ def test_the_card_says_what_was_done(undisturbed: Path) -> None:
     assert "| rank1 | 0.5 |" in (undisturbed / "export" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_reaches_the_same_weights(tiny_world: str, undisturbed: Path, tmp_path: Path) -> None:
     job = TrainJob(
         task=TASK, data=tiny_world, validation=tiny_world, validation_split="all", config={}, checkpoint_seconds=1e9
@@ -114,6 +115,7 @@ def test_a_stopped_run_reaches_the_same_weights(tiny_world: str, undisturbed: Pa
     assert steps == sorted(steps)
 
 
+@pytest.mark.slow
 def test_a_run_may_live_on_object_storage(s3: str, tiny_world: str, undisturbed: Path, tmp_path: Path) -> None:
     job, storage = (
         TrainJob(task=TASK, data=tiny_world, validation=tiny_world, validation_split="all"),
@@ -228,6 +230,7 @@ def test_rows_that_changed_are_refused(tiny_world: str, undisturbed: Path, tmp_p
         Checkpoints(Storage(undisturbed), "0/0").restore(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_thermalizer_trains_on_a_folder_of_frames(tiny_world: str, tmp_path: Path) -> None:
     """All three terms on real rows, faces without temperature and a folder of frames; other frames are other rows."""
     frames = tmp_path / "frames"
