@@ -13,7 +13,7 @@ from models.seeds import seed_of
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.job import Identities
 from pipelines.plan.people import sampling
-from pipelines.plan.people.capacity import chance_of_near
+from pipelines.plan.people.capacity import Capacity, chance_of_near
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.people.identities import Identity, Reference, check_embedding
 from pipelines.plan.people.sampling import (
@@ -133,6 +133,28 @@ def test_the_chance_of_two_near_is_no_larger_than_its_bound(
 def test_the_bound_of_isotropic_people_is_that_of_a_cap() -> None:
     cap = (1 - np.cos(np.radians(50)) ** 2) ** 256
     assert cap / 10 < chance_of_near(np.zeros(512), np.eye(512), 50) < cap * 100
+
+
+@pytest.mark.parametrize(
+    ("far", "spread", "angle", "expected"),
+    [((0.0,) * 64, (1.0,) * 64, 50, 4.311437e-07), ((0.3, 0, 0.1, 0.2, 0, 0.4), (2, 1.5, 1, 1, 0.5, 0.25), 30, 0.8081150),
+     ((0.9, 0, 0.3, 0.6, 0, 1.2), (2, 1.5, 1, 1, 0.5, 0.25), 20, 0.8923182), ((0.2,) * 24, (1.0,) * 24, 60, 0.3859296)],
+)  # fmt: skip
+def test_the_bound_is_as_tight_as_it_was(
+    far: tuple[float, ...], spread: tuple[float, ...], angle: float, expected: float
+) -> None:
+    """A looser one would compare people who cannot be near, by the million."""
+    assert chance_of_near(np.array(far), np.diag(np.array(spread)), angle) == pytest.approx(expected, rel=1e-5)
+    assert chance_of_near(np.array(far), np.zeros((len(far), 2)), angle) == 1
+
+
+def test_room_is_read_off_the_line_and_back() -> None:
+    found = Capacity(slope=0.5, offset=1.0, cosines=np.array([0.9, 0.8, 0.7, 0.6]), pairs=100)
+    assert found.at(40) == pytest.approx(np.exp(0.5 * np.log(100 / 2) + 1))  # two pairs of a hundred are nearer
+    assert found.at(80) == pytest.approx(np.exp(0.5 * np.log(100 / 4) + 1))
+    assert found.at(10) == float("inf")
+    # 14, 16 and 20 people have room at the angles of the last, third and second pair; nobody is asked beyond the fourth.
+    assert [found.angle(count) for count in (1, 14, 16, 20, 1000)] == [53, 53, 45, 36, 25]
 
 
 def test_a_count_that_finds_no_room_is_said_early_with_what_would_do() -> None:
