@@ -1,10 +1,14 @@
-"""The documentation names what is there: paths of the repository, modules, and pages behind links."""
+"""The documentation names what is there: paths of the repository, modules, pages behind links, commands and their options."""
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
 import pytest
+
+from cluster.cli import cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -62,3 +66,55 @@ def test_a_name_that_moved_away_is_noticed() -> None:
     )
     gone = "`models/gone.py`, (`gone.py`), `docs/gone/`, `python -m pipelines.gone`, `pipelines/gone/*.yaml`"
     assert missing_in(gone) == ["docs/gone", "gone.py", "models/gone.py", "pipelines/gone*", "pipelines/gone/*.yaml"]
+
+
+def command_lines(page: str) -> Iterator[str]:
+    """Yield the `thermapair` lines of a page's code blocks, continued ones whole, without comments."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            for words in re.split(r" && | > | \| ", line.partition("  #")[0].partition("   #")[0]):
+                if re.match(r"(\.venv/bin/)?thermapair ", words.strip()):
+                    yield words.strip()
+
+
+def parse(words: Sequence[str], shortened: bool, command: click.Command = cli) -> None:
+    """Parse the words of a command as it would itself. shortened: `...` stands for options of a line before."""
+    try:
+        context = command.make_context(command.name, list(words))
+    except click.MissingParameter:
+        assert shortened
+        return
+    except click.BadParameter as error:
+        if not str(error).endswith("does not exist."):  # the reader's own files
+            raise
+        return
+    # A command of a group, and one that is to run on a cluster.
+    rest = [*context._protected_args, *context.args]
+    if isinstance(command, click.Group) and rest:
+        assert rest[0] in command.commands, f"no command {rest[0]!r}; there are: {', '.join(command.commands)}"
+        parse(rest[1:], shortened, command.commands[rest[0]])
+    elif "--" in words:
+        parse(words[words.index("--") + 1 :], shortened)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_are_understood(page: Path) -> None:
+    for line in command_lines(page.read_text(encoding="utf-8")):
+        words = shlex.split(line)[1:]
+        try:
+            parse([word for word in words if word != "..."], "..." in words)
+        except (click.UsageError, AssertionError) as error:
+            pytest.fail(f"{line}: {error}")
+
+
+def test_a_command_that_is_not_understood_is_noticed() -> None:
+    page = "```\nthermapair generate --out x \\\n    --jbo demo   # a comment\n```\nthermapair nothing in the text"
+    (line,) = command_lines(page)
+    with pytest.raises(click.NoSuchOption, match="--jbo"):
+        parse(shlex.split(line)[1:], False)
+    with pytest.raises(AssertionError):
+        parse(["thermalize"], False)
+    with pytest.raises(AssertionError, match="no command 'gone'"):
+        parse(["gone"], False)
+    with pytest.raises(click.NoSuchOption):
+        parse(["submit", "--", "generate", "--out", "x", "--gone", "y"], False)
