@@ -1,9 +1,11 @@
-"""What Ray Serve's own HTTP proxy answers where no gateway does: 503 with Retry-After, as a problem.
+"""What Ray Serve's own HTTP proxy answers where no gateway does, or need not: 503 with Retry-After, as a problem.
 
 Ray Serve asks `list_middlewares` in each proxy (`pipelines.run.session.PROXY`).
 """
 
+import time
 import uuid
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -13,19 +15,33 @@ from serve.http import problems
 from serve.http.problems import ProblemError
 
 RETRY_SECONDS = 2
+SHED_SECONDS = 0.1
+"""How long a path is taken for busy after its gateway said so: short beside any queue, and long beside what asking costs."""
 
 
-class LostGatewayMiddleware:
+class ProxyMiddleware:
     """Answers for a gateway that died, of which the proxy says nothing (a bare 500 of its server), and gives every 503 a
-    Retry-After.
+    Retry-After. Once a gateway refuses a POST it refuses the next ones to that path itself for a moment: to pass a request
+    on costs more than a small one is worth, and what overload costs is missing to the work.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
+        self.app, self.clock = app, clock
+        self.busy: dict[str, tuple[float, int]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        name = Headers(scope=scope).get("x-request-id") or uuid.uuid4().hex
+        # A path that was busy just now.
+        path = scope["path"] if scope["method"] == "POST" else ""
+        until, retry = self.busy.get(path, (0.0, 0))
+        if self.clock() < until:
+            problem = ProblemError(
+                "busy", "more is asked than can be answered in time", "Ask again later.", retry=retry
+            )
+            await problems.response(problem, name)(scope, receive, send)
             return
         begun = False
 
@@ -34,18 +50,26 @@ class LostGatewayMiddleware:
             if message["type"] == "http.response.start":
                 begun = True
                 if message["status"] == 503:
-                    MutableHeaders(scope=message).setdefault("retry-after", str(RETRY_SECONDS))
+                    headers = MutableHeaders(scope=message)
+                    headers.setdefault("retry-after", str(RETRY_SECONDS))
+                    self._note_busy(path, headers["retry-after"])
             await send(message)
 
+        # The gateway's answer, or ours where none came.
         await self.app(scope, receive, answer)
         if not begun:
-            name = Headers(scope=scope).get("x-request-id") or uuid.uuid4().hex
             problem = ProblemError(
                 "replica-lost", "the process that took this request has ended", "Ask again.", retry=RETRY_SECONDS
             )
             await problems.response(problem, name)(scope, receive, send)
 
+    def _note_busy(self, path: str, retry: str) -> None:
+        if path:
+            now = self.clock()
+            self.busy = {one: found for one, found in self.busy.items() if found[0] > now}
+            self.busy[path] = now + SHED_SECONDS, int(retry) if retry.isdigit() else RETRY_SECONDS
+
 
 def list_middlewares() -> list[Middleware]:
     """Return what Ray Serve's proxies are to put before their own answers."""
-    return [Middleware(LostGatewayMiddleware)]
+    return [Middleware(ProxyMiddleware)]

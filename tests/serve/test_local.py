@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from pipelines.pictures.codecs import encode_png, encode_png_rgb
 from serve.api import create_app
-from serve.http.proxy import LostGatewayMiddleware
+from serve.http.proxy import ProxyMiddleware
 from serve.http.schemas import Problem
 from serve.service import Service
 from tests.serve.conftest import NULL
@@ -126,8 +126,18 @@ def test_what_a_request_took_too_long_for_is_not_computed(service: Service) -> N
     assert not any(lane.rows for lane in service.admission.lanes.values())
 
 
-def test_a_killed_gateway_is_told_as_a_problem_to_come_back_from() -> None:
-    def ask(app: Any) -> list[Message]:
+class Sent:
+    """What the proxy's middleware sends over `app`, at the times of `now`."""
+
+    def __init__(self, app: Any) -> None:
+        self.now, self.asked, self.app = 0.0, 0, app
+        self.middleware = ProxyMiddleware(self._count, clock=lambda: self.now)
+
+    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.asked += 1
+        await self.app(scope, receive, send)
+
+    def ask(self, method: str = "POST", path: str = "/v1/pairs") -> tuple[int, dict[bytes, bytes], bytes]:
         sent = list[Message]()
 
         async def send(message: Message) -> None:
@@ -136,19 +146,45 @@ def test_a_killed_gateway_is_told_as_a_problem_to_come_back_from() -> None:
         async def receive() -> Message:
             return {"type": "http.request", "body": b""}
 
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"mine")]}
-        asyncio.run(LostGatewayMiddleware(app)(scope, receive, send))
-        return sent
+        scope = {"type": "http", "method": method, "path": path, "headers": [(b"x-request-id", b"mine")]}
+        asyncio.run(self.middleware(scope, receive, send))
+        start, body = sent
+        return start["status"], dict(start["headers"]), body["body"]
 
+
+def answer_with(status: int, *headers: tuple[bytes, bytes]) -> Any:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await send({"type": "http.response.body", "body": b"of the gateway"})
+
+    return app
+
+
+def test_a_killed_gateway_is_told_as_a_problem_to_come_back_from() -> None:
     async def silent(scope: Scope, receive: Receive, send: Send) -> None: ...
 
-    async def starting(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 503, "headers": []})
-        await send({"type": "http.response.body", "body": b"not yet"})
-
-    start, body = ask(silent)
-    assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"2")
-    problem = Problem.model_validate_json(body["body"])
+    status, headers, body = Sent(silent).ask()
+    assert (status, headers[b"retry-after"]) == (503, b"2")
+    problem = Problem.model_validate_json(body)
     assert (problem.type, problem.request_id) == ("urn:thermapair:replica-lost", "mine")
-    start, body = ask(starting)
-    assert (dict(start["headers"]), body["body"]) == ({b"retry-after": b"2"}, b"not yet")
+
+
+def test_the_proxy_sends_what_the_gateway_says_and_503_with_retry_after() -> None:
+    assert Sent(answer_with(200)).ask() == (200, {}, b"of the gateway")
+    assert Sent(answer_with(503)).ask() == (503, {b"retry-after": b"2"}, b"of the gateway")
+
+
+def test_for_a_moment_the_proxy_refuses_what_its_gateway_refused() -> None:
+    sent = Sent(answer_with(503, (b"retry-after", b"7")))
+    sent.ask()
+    status, headers, body = sent.ask()
+    assert (status, headers[b"retry-after"], sent.asked) == (503, b"7", 1)
+    assert Problem.model_validate_json(body).type == "urn:thermapair:busy"
+    # Other paths, probes, and a moment later are the gateway's.
+    for method, path in (("POST", "/v1/embed"), ("GET", "/readyz"), ("GET", "/readyz")):
+        sent.ask(method, path)
+    assert sent.asked == 4
+    sent.now = 0.11
+    assert sent.ask()[2] == b"of the gateway"
+    good = Sent(answer_with(200))
+    assert [good.ask()[0] for _ in range(3)] == [200] * 3
