@@ -43,9 +43,10 @@ def decode(values: np.ndarray, unit: "UnitName | Numbers", stored: str = "little
     if numbers.crop_rows >= len(values):
         raise Implausible(f"too small: {len(values)} rows, of which {numbers.crop_rows} are to be cropped")
     values = values[: len(values) - numbers.crop_rows]
-    if numbers.endian not in ("file", stored) and values.dtype.kind in "iu":
+    order = stored if numbers.endian == "file" else numbers.endian
+    if order != stored and values.dtype.kind in "iu":
         values = values.byteswap()
-    check_counts(values)
+    check_counts(values, "little" if order == "big" else "big")
     # Their temperature, if they can be one.
     celsius = drop_dead_pixels(from_unit(values, unit))
     scale, offset = scale_of(unit)
@@ -113,18 +114,21 @@ def _find_flat_scale(celsius: np.ndarray, unit: "UnitName | Numbers") -> str:
     return f"the median pixel would be {median:.0f} degC, and nearly all within {high - low:.1f} degrees"
 
 
-def check_counts(values: np.ndarray) -> None:
-    """Raise Implausible for values of any unit that are no picture: bytes the wrong way round, or telemetry below it."""
+def check_counts(values: np.ndarray, other: str = "little or big") -> None:
+    """Raise Implausible for values of any unit that are no picture: bytes the wrong way round, or telemetry below it.
+
+    other: order of bytes that is proposed then.
+    """
     if values.dtype.itemsize < 2 or len(values) <= 4 * BORDER:
         return
     # In the other order of their bytes the values of a picture are much rougher, not smoother.
     middle = values[BORDER:-BORDER]
     if values.dtype.kind in "iu" and values.dtype.itemsize == 2:
-        rough, other = roughness(middle), roughness(middle.byteswap())
-        if rough > 0.02 and rough > 2 * other:
+        rough = roughness(middle)
+        if rough > 0.02 and rough > 2 * roughness(middle.byteswap()):
             raise Implausible(
                 "byte order: neighbours differ as if the two bytes of each value were swapped; name the order that they "
-                "were written in as unit.endian, little or big"
+                f"were written in as unit.endian: {other}"
             )
     # Rows of telemetry jump from value to value where the rows of the picture do not.
     known = middle[np.isfinite(middle)]

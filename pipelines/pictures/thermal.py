@@ -1,5 +1,6 @@
 """Frames of thermal cameras, opened in one place: pictures of any depth, pages, matrices, FLIR's radiometric JPEG."""
 
+import logging
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,8 @@ from models.temperature import Numbers, UnitName, name_of, numbers_of
 from pipelines.pictures.flir import Radiometric, read_radiometric
 from pipelines.pictures.matrices import SUFFIXES, is_matrix, open_matrices
 from pipelines.pictures.open import FORMATS, MAX_PAGES, BadPicture, open_any_pages
+
+log = logging.getLogger(__name__)
 
 EXTENSIONS = (*FORMATS, *SUFFIXES)
 """Of files that frames may lie in."""
@@ -69,9 +72,10 @@ def open_scenes(
     try:
         if radiometric := read_radiometric(data):
             return [_measure(radiometric, numbers_of(unit or "centikelvin"))]
-    except BadPicture:
+    except BadPicture as error:
         if unit:
             raise
+        log.warning("%s: %s; the picture that it shows is taken", name, error)
     values = open_values(data, name, pages)
     if unit is None or values[0].dtype == np.uint8:
         return values

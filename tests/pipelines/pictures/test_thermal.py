@@ -66,7 +66,7 @@ def test_emissivity_and_distance_may_be_those_of_the_scene() -> None:
         open_frames(encode_png(to_centikelvin(portrait())), "a.png", Numbers(emissivity=0.98))
 
 
-def test_what_cannot_be_read_of_a_radiometric_jpeg_says_where_the_counts_are() -> None:
+def test_what_cannot_be_read_of_a_radiometric_jpeg_says_where_the_counts_are(caplog: pytest.LogCaptureFixture) -> None:
     data = radiometric_jpeg(counts_of(portrait()), CAMERA, ZERO)
     for spoilt, message in (
         (data.replace(b"FFF\0", b"XXX\0"), "no FFF file"),
@@ -81,6 +81,7 @@ def test_what_cannot_be_read_of_a_radiometric_jpeg_says_where_the_counts_are() -
         ):
             open_frames(spoilt, "a.jpg")
         assert open_scenes(spoilt, "a.jpg")[0].shape == (120, 160, 3)  # faces are looked for in what it shows
+        assert "a.jpg: radiometric: the sensor's counts" in caplog.text
         with pytest.raises(BadPicture, match="radiometric: "):
             open_scenes(spoilt, "a.jpg", "flir")
     with pytest.raises(BadPicture, match="radiometric: by the constants in the file the median pixel would be"):
