@@ -12,7 +12,7 @@ from models.config import sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.landmarks import exports
 from models.landmarks.adapt import Adapter, adapt_face, load_adapter
-from models.landmarks.detect import Detector, Face, Search, load_detector
+from models.landmarks.detect import Detector, Face, Search, finest_level, load_detector
 from models.landmarks.intensity import Mode
 from models.landmarks.published import PublishedSearch, find_published
 from models.landmarks.settings import TRAINED
@@ -40,7 +40,8 @@ def find(
     mode: Mode = "auto",
     unit: UnitName | Numbers | None = None,
     threshold: float | None = None,
-    finest: int = 0,
+    min_face: float | None = None,
+    finest: int | None = None,
     most: int | None = None,
     published: PublishedSearch | None = None,
     overrides: Sequence[str] = (),
@@ -50,7 +51,8 @@ def find(
     formats: `pts` (a file per face: NAME.pts, NAME.face2.pts), `coco` (one landmarks.json), `yolo` (a .txt per picture).
     standard: points that the bundle has no landmarker for are converted by one of its adapters. overrides:
     `key.key=value` edits of the bundle. published: the search of the authors' package in place of ours; `threshold`, if given,
-    then leaves its less sure faces out. unit: of thermal values of more than 8 bits; without it they only give contrast.
+    then leaves its less sure faces out. min_face: the smallest face to look for, as `finest_level` has it; `finest` says the
+    level of the pyramid itself. unit: of thermal values of more than 8 bits; without it they only give contrast.
     A picture that cannot be read or searched is named in `skipped.json` and left out. Every page of a file is searched: its
     second is NAME-page1.pts, and FILE#1 in lists.
 
@@ -61,7 +63,7 @@ def find(
     chosen = load_bundle(bundle, sort_edits(overrides, {"bundle": Bundle})["bundle"])
     warn_of_photographs(chosen)
     finder, adapter = _load_detector(chosen.main("landmarks"), standard)
-    finder.threshold, finder.search = threshold or finder.threshold, Search(finest=finest)
+    finder.threshold = threshold or finder.threshold
     source, target, skipped, pictures = Storage(images), Storage(out), dict[str, str](), list[dict[str, Any]]()
     names = _list_pictures(source, formats)
     for name in names:
@@ -83,6 +85,7 @@ def find(
                     faces = find_published(finder, image, taken, published)
                     faces = [face for face in faces if threshold is None or face.uncertainty < threshold]
                 else:
+                    finder.search = _choose_search(finder, image, min_face, finest)
                     faces = finder.find(image, taken, most=most)
             except UserError as error:
                 skipped[own] = str(error)
@@ -109,6 +112,14 @@ def find(
         )
     faces_found = sum(len(picture["faces"]) for picture in pictures)
     return {"pictures": len(pictures), "faces": faces_found, "skipped": len(skipped)}
+
+
+def _choose_search(finder: Detector, image: np.ndarray, min_face: float | None, finest: int | None) -> Search:
+    """Return how to search a picture: down to the smallest face that is asked for, and no finer."""
+    if finest is not None:
+        return Search(finest=finest)
+    height, width = image.shape[:2]
+    return Search(finest=finest_level(height, width, finder.config.size, finder.framed, min_face))
 
 
 def _load_detector(part: Path, standard: Standard) -> tuple[Detector, Adapter | None]:

@@ -46,7 +46,14 @@ def command() -> None:
 @click.option(
     "--threshold", type=float, help="Mean variance below which a window is a face, instead of the trained one."
 )
-@click.option("--finest", default=0, show_default=True, help="Finest level: -2 also finds faces of half the window.")
+@click.option(
+    "--min-face",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Smallest face to look for: pixels, or up to 1 a share of the picture's shorter side.  [default: 0.1]",
+)
+@click.option(
+    "--finest", type=int, help="Finest level of the pyramid instead: 0 is full size, -2 finds faces of half the window."
+)
 @click.option("--most", "--top-k", "most", type=click.IntRange(min=1), help="At most so many faces a picture.")
 @click.option(
     "--search",
@@ -82,7 +89,7 @@ def find(
     values["unit"] = parse_unit(unit) if unit else None
     if search == "published":
         values["published"] = PublishedSearch(
-            Search(finest=values["finest"]),
+            Search(finest=values["finest"] or 0),
             multi=multi,
             uncertainty_factor=uncertainty_factor,
             top_k=values["most"],

@@ -7,6 +7,7 @@ that matter again in float32.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ LIKELY = 2.0
 """Windows up to so many thresholds are looked at again, about the points found in them: few faces lie amid a window."""
 FRAMED = {70: 2.0, 478: 1.5}
 """Side of that second look over the larger side of the box of the points: the 70 end at the brows, the 478 at the hair."""
+MIN_FACE = 0.1
+"""The smallest face that is searched for where nobody asks for another, as a share of the picture's shorter side."""
+ENLARGED = -4
+"""The finest level that small faces call for: pictures of 3.2 times the side."""
 MAX_PIXELS = 64_000_000
 FILE = "detection.json"
 
@@ -268,6 +273,19 @@ def pyramid_sizes(height: int, width: int, side: int, search: Search) -> list[tu
     return [
         _level_size(height, width, search.eta, k) for k in range(max(coarsest, search.finest), search.finest - 1, -1)
     ]
+
+
+def finest_level(height: int, width: int, side: int, framed: float, min_face: float | None, eta: float = 0.75) -> int:
+    """Return the finest level at which windows of `side` pixels are needed to see faces from `min_face` on.
+
+    min_face: the larger side of the box of a face's points, pixels, or up to 1 a share of the picture's shorter side; None is
+    `MIN_FACE`, and enlarges nothing. framed: side of a window over the box of the face that it is for.
+    """
+    least = MIN_FACE if min_face is None else min_face
+    pixels = least * min(height, width) if least <= 1 else least
+    # The level whose windows are as large as the smallest face's, or the next finer one.
+    level = math.floor(math.log(side / (framed * pixels)) / math.log(eta) + 1e-9)
+    return max(level, 0 if min_face is None else ENLARGED)
 
 
 def _level_size(height: int, width: int, eta: float, level: int) -> tuple[int, int]:

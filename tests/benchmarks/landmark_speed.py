@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from models.augment.canvas import paint_texture
-from models.landmarks.detect import Detector, Search, cut_windows, pyramid_sizes
+from models.landmarks.detect import Detector, Search, cut_windows, finest_level, load_detector, pyramid_sizes
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import Landmarker, LandmarkerConfig, normalise
 from tests.models.landmarks import naive
@@ -93,6 +93,18 @@ def timed(run: Callable[[], object], repeats: int) -> tuple[float, float]:
     return min(w for w, _ in found), min(b for _, b in found)
 
 
+def time_find(folder: Path, height: int, width: int, repeats: int) -> None:
+    """Print the seconds per megapixel of `find` with the landmarker in `folder`, by the smallest face that is asked for."""
+    finder, image = load_detector(folder), paint_texture(max(height, width), np.random.default_rng(1))[:height, :width]
+    for least in (None, 0.2, 0.05):
+        level = finest_level(height, width, finder.config.size, finder.framed, least)
+        finder.search = Search(finest=level)
+        wall, busy = timed(lambda: finder.find(image), repeats)
+        asked = "the default" if least is None else f"{least:g} of the shorter side"
+        each = busy / (height * width / 10**6)
+        print(f"find from {asked} (level {level}): {wall:.2f} s, {each:.2f} s of one core a megapixel")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frame", type=int, nargs=2, default=[480, 640], metavar=("HEIGHT", "WIDTH"))
@@ -102,8 +114,12 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[4])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--package", type=Path, metavar="DIR", help="folder with the published package")
+    parser.add_argument("--find", type=Path, metavar="DIR", help="only: a landmarker's folder, timed over a frame")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.find:
+        time_find(args.find, *args.frame, args.repeats)
+        return
     model = random_landmarker(args.standard, args.width)
     height, width = args.frame
     image = paint_texture(max(height, width), np.random.default_rng(1))[:height, :width, 0].copy()

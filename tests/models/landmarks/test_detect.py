@@ -20,6 +20,7 @@ from models.landmarks.detect import (
     cut,
     cut_windows,
     decode_face,
+    finest_level,
     intersection_over_smaller,
     pyramid_sizes,
     read_detection,
@@ -257,6 +258,43 @@ def test_levels_go_from_the_last_that_holds_a_window_to_the_finest(
     frame: tuple[int, int], finest: int, expected: list[tuple[int, int]]
 ) -> None:
     assert pyramid_sizes(*frame, 48, Search(finest=finest)) == expected
+
+
+@pytest.mark.parametrize(
+    ("frame", "min_face", "expected"),
+    [
+        ((886, 1280), None, 2),  # a tenth of 886 px fills a window of 96 px, framed by 2, at 0.54 of the size
+        ((886, 1280), 0.2, 4),
+        ((886, 1280), 44.3, -1),
+        ((100, 100), None, 0),  # the default enlarges nothing
+        ((100, 100), 0.1, -4),
+        ((96, 96), 24.0, -3),
+        ((96, 96), 48.0, 0),
+    ],
+)
+def test_the_finest_level_is_that_of_the_smallest_face(
+    frame: tuple[int, int], min_face: float | None, expected: int
+) -> None:
+    level = finest_level(*frame, 96, 2.0, min_face)
+    assert level == expected
+    pixels = 0.1 * min(frame) if min_face is None else min_face * (min(frame) if min_face <= 1 else 1)
+    if level not in (0, -4):  # there a window is no larger than that of the smallest face, a level coarser it is
+        assert 0.75**level >= 96 / (2 * pixels) > 0.75 ** (level + 1)
+
+
+def test_find_looks_for_faces_from_the_smallest_on() -> None:
+    """A small face is seen where it is asked for, a large one always, and with fewer windows."""
+    image = disc_frame([(60, 60, 40), (190, 150, 14)])
+    detector = Detector(Bright(SMALL), threshold=2e-3, search=Search(stride=25))
+    found, windows = {}, {}
+    for least in (20.0, 60.0):
+        level = finest_level(*image.shape, SMALL.size, 2.0, least)
+        detector.search = Search(stride=25, finest=level)
+        windows[least] = len(cut_windows(unit_values(image), SMALL.size, detector.search)[1])
+        found[least] = [tuple(face.points.mean(axis=0)) for face in detector.find(image)]
+    assert any(np.hypot(x - 190, y - 150) < 4 for x, y in found[20.0])
+    assert windows[60.0] < windows[20.0] / 4
+    assert all(any(np.hypot(x - 60, y - 60) < 6 for x, y in places) for places in found.values())
 
 
 def test_a_windows_answer_in_pixels_of_the_frame() -> None:
