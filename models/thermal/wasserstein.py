@@ -78,10 +78,11 @@ def symmetric(x: Tensor, y: Tensor, *, blur: float = 1e-3, annealing: float = 0.
 
 
 def _symmetric(x: Tensor, y: Tensor, blur: float, annealing: float) -> Tensor:
-    cost = costs(x.double(), y.double())
+    x, y = x.double(), y.double()
+    cost = costs(x, y).detach()
     with torch.no_grad():
         # Levels of blur, the diameter of the box around both clouds first.
-        points = torch.cat([x, y]).double()
+        points = torch.cat([x, y])
         diameter = max(float((points.amax(dim=0) - points.amin(dim=0)).norm()), blur)
         count = math.ceil(math.log(blur / diameter) / math.log(annealing))
         levels = [diameter, *(diameter * annealing**k for k in range(count)), blur]
@@ -90,8 +91,8 @@ def _symmetric(x: Tensor, y: Tensor, blur: float, annealing: float) -> Tensor:
         g = _softmin(cost.T, cost.new_zeros(len(x)), levels[0])
         for level in levels:
             f, g = (f + _softmin(cost, g, level)) / 2, (g + _softmin(cost.T, f, level)) / 2
-    # A last whole step carries the gradient.
-    return _softmin(cost, g, blur).mean() + _softmin(cost.T, f, blur).mean()
+    # A last whole step carries the gradient, of each cloud through its own potential.
+    return _softmin(costs(x, y.detach()), g, blur).mean() + _softmin(costs(y, x.detach()), f, blur).mean()
 
 
 def _softmin(cost: Tensor, potential: Tensor, blur: float) -> Tensor:

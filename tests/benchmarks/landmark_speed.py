@@ -2,7 +2,7 @@
 
 Same random weights of the published network, same frame, same windows, one process, one thread. The plain loop is written
 as the published package describes its search: per level all windows in one batch, or one after the other. Before anything is
-timed, all must find the same window and points within 0.01 px. Processor time is what an otherwise idle core would take.
+timed, all must find the same window and points within 0.03 px. Processor time is what an otherwise idle core would take.
 
 `--package DIR` also runs the published package itself (`thermal-face-alignment`, import name `tfan`; its licence is
 non-commercial, the project neither contains nor needs it) in the same run, on the same weights, without its face detector:
@@ -31,21 +31,17 @@ import torch
 from models.augment.canvas import paint_texture
 from models.landmarks.detect import Detector, Search, cut_windows, finest_level, load_detector, pyramid_sizes
 from models.landmarks.intensity import unit_values
-from models.landmarks.network import Landmarker, LandmarkerConfig, normalise
+from models.landmarks.network import Landmarker, LandmarkerConfig
 from tests.models.landmarks import naive
 
 
 def random_landmarker(standard: Literal[70, 478], width: float) -> Landmarker:
-    """Return a landmarker of random weights whose batch norms have seen pictures, so that windows differ."""
+    """Return a landmarker of random weights that react to pictures."""
     torch.manual_seed(0)
     model = Landmarker(LandmarkerConfig(standard=standard, width=width))
-    torch.nn.init.normal_(model.fc.weight, 0, 0.05)
     rng = np.random.default_rng(0)
     seen = np.stack([unit_values(paint_texture(64, rng)) for _ in range(16)])
-    with torch.no_grad():
-        for _ in range(12):
-            model(normalise(torch.from_numpy(seen).permute(0, 3, 1, 2)))
-    return model.eval()
+    return naive.make_react(model, seen)
 
 
 def published(folder: Path, model: Landmarker) -> Callable[[np.ndarray], np.ndarray]:
@@ -143,7 +139,7 @@ def main() -> None:
     base = {}
     for name, search in searches.items():
         off = float(np.abs(search() - truth).max())
-        if off > 0.01:
+        if off > 0.03:
             raise SystemExit(f"{name}: points differ by {off:.3f} px from the plain loop")
         base[name] = timed(search, args.repeats)
     for name, (wall, busy) in base.items():
@@ -152,7 +148,7 @@ def main() -> None:
         for batch in args.batches:
             ours = Detector(model, dtype=dtype, batch=batch)
             off = float(np.abs(ours.best(image).points - truth).max())
-            if off > 0.01:
+            if off > 0.03:
                 raise SystemExit(f"{dtype}, batch {batch}: points differ by {off:.3f} px from the plain loop")
             wall, busy = timed(lambda ours=ours: ours.best(image), args.repeats)  # type: ignore[misc]
             ratios = ", ".join(f"{b / busy:.2f} x {name}" for name, (_, b) in base.items())

@@ -3,8 +3,23 @@
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from models.landmarks.network import Landmarker, normalise
+
+
+def make_react(model: Landmarker, pictures: np.ndarray) -> Landmarker:
+    """Return `model` with random outputs and the exact batch statistics of `pictures` float32 [N, S, S, 3] in [0, 1]:
+    its points and variances then differ from picture to picture, as a search needs that is to be told from a wrong one.
+    """
+    nn.init.normal_(model.fc.weight, 0, 2 / model.fc.in_features**0.5)
+    with torch.no_grad():
+        model.fc.bias.copy_(torch.tensor([0.5, 0.5, 0.6]).repeat(model.config.standard))
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0  # the last batch's statistics alone
+        model.train()(normalise(torch.from_numpy(pictures).permute(0, 3, 1, 2)))
+    return model.eval()
 
 
 def search(

@@ -1,6 +1,7 @@
 """Both solvers against POT's exact value, closed forms and finite differences."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import ot
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.thermal.wasserstein import costs, exact, sinkhorn
+from models.thermal.wasserstein import costs, exact, sinkhorn, symmetric
 
 
 def clouds(count: int = 64, other: int = 48, dimension: int = 16, problems: int = 2) -> tuple[Tensor, Tensor]:
@@ -105,10 +106,11 @@ def test_sinkhorns_gradient_is_the_exact_plans_near_and_far(apart: float) -> Non
         assert torch.cosine_similarity(*(side.flatten() for side in sides), dim=0) > 0.99
 
 
-def test_sinkhorn_moves_every_point_by_its_own_mass_before_it_has_converged() -> None:
+@pytest.mark.parametrize("solver", [partial(sinkhorn, sweeps=1), symmetric], ids=["sinkhorn", "symmetric"])
+def test_every_point_moves_by_its_own_mass_before_it_has_converged(solver: Callable[[Tensor, Tensor], Tensor]) -> None:
     x, y = (side[:1] for side in clouds(64, 64))
     leaf = x.clone().requires_grad_()
-    gradient = torch.autograd.grad(sinkhorn(leaf, y + 1e3, sweeps=1).sum(), leaf)[0]
+    gradient = torch.autograd.grad(solver(leaf, y + 1e3).sum(), leaf)[0]
     torch.testing.assert_close(gradient, torch.full_like(gradient, -2e3 / 64), rtol=2e-3, atol=0)
 
 
