@@ -192,8 +192,7 @@ def disagreements(text: str, attributes: Mapping[str, str]) -> dict[str, str]:
     found, wrong = read_attributes(text), {}
     for name, value in statable(attributes).items():
         # Words of the vocabulary are read back; others are looked for as they are.
-        known = value in PATTERNS.get(name, {}) or (name in IMPLIED and value == UNSAID)
-        if not known:
+        if value not in PATTERNS.get(name, {}):
             said = value if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) else ""
         else:
             said = found.get(name, UNSAID if name in IMPLIED else "")

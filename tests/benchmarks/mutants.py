@@ -17,6 +17,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import itertools
 import os
 import pickle
 import random
@@ -25,7 +26,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -370,23 +370,27 @@ def main() -> None:
     os.chdir(ROOT)
     settings.register_profile("mutants", deadline=None, database=None, derandomize=True)
     settings.load_profile("mutants")
-    # Mutant after mutant, those with the same tests behind each other.
-    plain, all_of, missed = dict[tuple[str, ...], Plain](), Counter[str](), Counter[str]()
-    for mutant in draw(args.count, args.seed, args.only):
-        tests = nearest(mutant.path)
+    # Module after module, those with the same tests behind each other.
+    plain, count, noticed = dict[tuple[str, ...], Plain](), 0, 0
+    for path, group in itertools.groupby(draw(args.count, args.seed, args.only), key=lambda mutant: mutant.path):
+        mutants, tests = list(group), nearest(path)
         if tests not in plain:
             plain[tests] = run_plain(tests)
-        chosen = plain[tests].choose(mutant.lines(), tests)
-        all_of[mutant.path] += 1
-        if not is_noticed(mutant, chosen, GRACE + 4 * plain[tests].seconds):
-            missed[mutant.path] += 1
-            print(f"missed by {' '.join(tests)}{'' if chosen else ', which never run it'}\n{mutant.diff()}", flush=True)
-    # The share of each module, and of all.
-    for path, count in all_of.items():
-        print(f"{count - missed[path]:4d} of {count:4d}  {path}")
-    share = 1 - missed.total() / max(1, all_of.total())
-    print(f"noticed {all_of.total() - missed.total()} of {all_of.total()}, {share:.0%}")
+        missed = [mutant for mutant in mutants if not try_mutant(mutant, tests, plain[tests])]
+        count, noticed = count + len(mutants), noticed + len(mutants) - len(missed)
+        print(f"{len(mutants) - len(missed):4d} of {len(mutants):4d}  {path}", flush=True)
+    share = noticed / max(1, count)
+    print(f"noticed {noticed} of {count}, {share:.0%}")
     raise SystemExit(share < args.least)
+
+
+def try_mutant(mutant: Mutant, tests: tuple[str, ...], plain: Plain) -> bool:
+    """Return whether a mutant is noticed; one that is missed is printed."""
+    chosen = plain.choose(mutant.lines(), tests)
+    noticed = is_noticed(mutant, chosen, GRACE + 4 * plain.seconds)
+    if not noticed:
+        print(f"missed by {' '.join(tests)}{'' if chosen else ', which never run it'}\n{mutant.diff()}", flush=True)
+    return noticed
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def test_files_that_are_not_there_or_no_files_are_named(tmp_path: Path) -> None:
         ("=1", "--set '=1': write it as key=value"),
         (" =1", "write it as key=value"),
         ("a.words.0=x", "a.words is a list: give it whole, as in --set 'a.words=\\[...\\]' in YAML"),
+        ("a.words.0.more=x", "a.words is a list: give it whole"),
         ("a.count.more=x", "--set a.count.more=x: count is a single value and has no key 'more'"),
         ("name=[", "'\\[' is not YAML; put it in quotes: name='\"...\"'"),
     ],

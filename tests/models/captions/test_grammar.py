@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from models.attributes import ATTRIBUTES
 from models.captions.grammar import statable, write_caption
 from models.captions.measure import Agreement, normalise_text
-from models.captions.reading import AMBIGUOUS, PATTERNS, disagreements, read_attributes
+from models.captions.phrases import UNSAID
+from models.captions.reading import AMBIGUOUS, IMPLIED, PATTERNS, disagreements, read_attributes
 from models.captions.sampling import draw_attributes
 
 values = {name: st.sampled_from(words) for name, (_, _, words) in ATTRIBUTES.items()}
@@ -90,6 +91,9 @@ def test_own_attributes_are_said_and_looked_for() -> None:
     attributes = {"sex": "man", "scar": "long", "glasses": "clear"}
     assert disagreements(write_caption(attributes, 3), attributes) == {}
     assert disagreements("A man in glasses.", attributes) == {"scar": ""}
+    assert disagreements("A man in pink glasses.", {"glasses": "pink"}) == {}
+    assert disagreements("A man in glasses.", {"glasses": "pink"}) == {"glasses": ""}
+    assert all(UNSAID in PATTERNS[name] for name in IMPLIED)
     assert disagreements("A man with a prolonged smile.", {"scar": "long"}) == {"scar": ""}
     assert disagreements("A man with a LONG scar.", {"scar": "long", "mark": ""}) == {}
 
