@@ -24,7 +24,7 @@ class Patterns(BaseModel):
     thermal: str = ""
     mask: str = ""
     landmarks: str = ""
-    """`.pts` of 300-W, or lines `x y` in pixels."""
+    """`.pts` of 300-W, lines `x y` in pixels, YOLO's lines of shares, or COCO's JSON, which may be one file of all rows."""
 
 
 class GatherJob(BaseModel):
