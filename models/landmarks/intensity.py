@@ -15,6 +15,8 @@ from models.temperature import from_unit
 
 Mode = Literal["auto", "temperature", "pixel"]
 PERCENTILES = (0.1, 99.9)
+FAHRENHEIT = (30.0, 80.0, 115.0)
+"""Floats of a narrow range that are no 8-bit levels: the coldest above the first, the warmest between the others."""
 HAIR = 0.05
 """Floats so far beyond 0 and 1 are of 0..1 all the same: rounding and sharp resizing overshoot."""
 
@@ -117,6 +119,9 @@ def _float_pixels(values: np.ndarray) -> np.ndarray:
     low, high = _percentiles(values, PERCENTILES)
     if low >= -HAIR and high <= 1 + HAIR:
         return np.clip(np.nan_to_num(values), 0, 1).astype(np.float32)
+    narrow = FAHRENHEIT[0] <= low and FAHRENHEIT[1] < high <= FAHRENHEIT[2]
+    if values.ndim == 2 and narrow and (values % 1 != 0).any():
+        return stretch_temperatures(from_unit(values, "fahrenheit"))
     if low >= 0 and high <= 255:
         return np.clip(np.nan_to_num(values / 255), 0, 1).astype(np.float32)
     return stretch(values)

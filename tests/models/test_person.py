@@ -55,3 +55,10 @@ def test_objects_leave_the_contrast_of_a_face_alone(name: str) -> None:
     counts = np.rint((SCENES[name] + 273.15) * 100).astype(np.uint16)
     np.testing.assert_allclose(unit_values(counts)[same], found[same], atol=2e-3)
     assert guess_mode(SCENES[name].astype(np.float32)) == "temperature"
+
+
+def test_a_face_in_fahrenheit_has_the_contrast_of_one_in_celsius() -> None:
+    celsius = portrait().astype(np.float32)
+    np.testing.assert_allclose(unit_values(celsius * 1.8 + 32), unit_values(celsius, "temperature"), atol=1e-4)
+    levels = np.rint(celsius * 1.8 + 32)
+    np.testing.assert_allclose(unit_values(levels)[..., 0], levels / 255, rtol=1e-6)
