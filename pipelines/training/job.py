@@ -149,7 +149,8 @@ def resolve_job(
         values["init"] = str(part_of(content["task"], bundle, bundle_edits))
     elif bundle_edits:
         raise UserError(f"--set bundle.{bundle_edits[0]} is of a bundle: name the one to begin with by --bundle")
-    # Where the rows lie, by whole addresses: workers run elsewhere.
+    # Checked and written out here, where a path means what its author means: workers run elsewhere.
+    values = check(load(content["task"]).Config, values, f"task {content['task']}").model_dump(mode="json")
     uris = {
         key: ",".join(Storage(uri).uri for uri in content[key].split(","))
         for key in ("data", "validation")

@@ -25,7 +25,7 @@ from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.export import export_part
 from pipelines.training.fit import fit
-from pipelines.training.job import TrainJob, claim
+from pipelines.training.job import TrainJob, claim, resolve_job, sides_of
 from tests.pipelines import worlds
 
 TASK = "tests.pipelines.training.tiny_task"
@@ -252,6 +252,20 @@ def test_a_thermalizer_trains_on_a_folder_of_frames(tiny_world: str, tmp_path: P
     cv2.imwrite(str(frames / "b.png"), picture.T.astype(np.uint16))
     with pytest.raises(UserError, match="trained on other rows"):
         fit(job, storage, Training(threads=1))
+
+
+def test_a_relative_path_is_of_the_folder_where_the_command_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers run in folders of their own, and read the job anew."""
+    monkeypatch.chdir(tmp_path)
+    edits = ["data.thermal_unpaired=frames/", "loss.patches=0.01"]
+    job = resolve_job({"task": "thermalizer", "data": "world"}, edits=edits)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    there = TrainJob.model_validate(job.model_dump(mode="json"))
+    task, config = there.load_task()
+    assert [side.uri for side in sides_of(task, config).values()] == [str(tmp_path / "frames")]
 
 
 def test_people_of_other_splits_are_not_trained_on(tiny_world: str, profile: str, tmp_path: Path) -> None:
