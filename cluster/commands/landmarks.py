@@ -87,6 +87,8 @@ def find(
     if unknown := set(formats) - set(FORMATS):
         raise UserError(f"--format {sorted(unknown)[0]}: known are {', '.join(FORMATS)}")
     values["unit"] = parse_unit(unit) if unit else None
+    if search == "published" and values["min_face"] is not None:
+        raise UserError("--min-face is of our own search; with --search published say --finest or --upsample-factor")
     if search == "published":
         values["published"] = PublishedSearch(
             Search(finest=values["finest"] or 0),

@@ -70,7 +70,7 @@ def test_every_subcommand_explains_itself(name: str, capsys: pytest.CaptureFixtu
 
 PASSED_ON = {
     "gather": (GatherJob.model_fields, "bundle local out overrides profile"),
-    "landmarks find": (inspect.signature(landmarks.find).parameters, ""),
+    "landmarks find": (inspect.signature(landmarks.find).parameters, "search multi uncertainty_factor upsample_factor"),
     "manifest": (inspect.signature(documents).parameters, ""),
     "thermalize": ({*inspect.signature(load_thermalize).parameters, *ThermalizeJob.model_fields}, "out"),
     "train": (inspect.signature(train.run).parameters, ""),
