@@ -9,10 +9,8 @@ from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from serve.http import problems
-from serve.http.problems import ProblemError
 
 RETRY_SECONDS = 2
 SHED_SECONDS = 0.1
@@ -38,10 +36,8 @@ class ProxyMiddleware:
         path = scope["path"] if scope["method"] == "POST" else ""
         until, retry = self.busy.get(path, (0.0, 0))
         if self.clock() < until:
-            problem = ProblemError(
-                "busy", "more is asked than can be answered in time", "Ask again later.", retry=retry
-            )
-            await problems.response(problem, name)(scope, receive, send)
+            detail = "more is asked than can be answered in time"
+            await _unavailable(name, "busy", "The queue is full", detail, retry)(scope, receive, send)
             return
         begun = False
 
@@ -58,16 +54,21 @@ class ProxyMiddleware:
         # The gateway's answer, or ours where none came.
         await self.app(scope, receive, answer)
         if not begun:
-            problem = ProblemError(
-                "replica-lost", "the process that took this request has ended", "Ask again.", retry=RETRY_SECONDS
-            )
-            await problems.response(problem, name)(scope, receive, send)
+            detail = "the process that took this request has ended"
+            await _unavailable(name, "replica-lost", "A worker was lost", detail, RETRY_SECONDS)(scope, receive, send)
 
     def _note_busy(self, path: str, retry: str) -> None:
         if path:
             now = self.clock()
             self.busy = {one: found for one, found in self.busy.items() if found[0] > now}
             self.busy[path] = now + SHED_SECONDS, int(retry) if retry.isdigit() else RETRY_SECONDS
+
+
+def _unavailable(request_id: str, kind: str, title: str, detail: str, retry: int) -> JSONResponse:
+    """Return a problem as `serve.http.problems` makes it. A proxy has seconds to start, so it imports nothing of ours."""
+    body = {"type": f"urn:thermapair:{kind}", "title": title, "status": 503, "detail": detail, "errors": []}
+    told = {"way_out": f"Ask again in {retry} s.", "request_id": request_id}
+    return JSONResponse(body | told, 503, {"Retry-After": str(retry)}, "application/problem+json")
 
 
 def list_middlewares() -> list[Middleware]:
