@@ -35,10 +35,11 @@ def explain_damage(path: str, kind: type[UserError] = BadTableError, way_out: st
     except Exception as error:  # damaged bytes lead a reader anywhere: OSError, KeyError, IndexError, MemoryError
         if remote(error):
             raise fault(error, path, "read") from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        if "crypt" in reason.lower():
+        whole = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = whole[:300]
+        if "crypt" in whole.lower():
             reason = "it is encrypted; write it without encryption"
-        elif "duplicate field names" in reason:
+        elif "duplicate field names" in whole:
             reason = "it has a column 2 times; rename all but one"
         raise kind(f"{path} is no readable Parquet file: {reason}{way_out}") from None
 
