@@ -68,6 +68,7 @@ def test_folders_that_tell_nothing_are_refused(tmp_path: Path) -> None:
         fit_camera.run(str(folder), tmp_path / "a.txt")
 
 
+@pytest.mark.slow
 def test_all_pages_are_looked_at_and_what_is_no_scene_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def test_labels_cover_the_caption_alone(tokenizer: PreTrainedTokenizerFast) -> N
         assert torch.equal(row[begin : begin + len(said)], said)
 
 
+@pytest.mark.slow
 def test_training_learns_and_exports_a_folder_that_transformers_loads(tmp_path: Path) -> None:
     config = captioner.Config(width=64, layers=1, heads=2, hidden=128, steps=30)
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ people = st.fixed_dictionaries({}, optional=values)
 seeds = st.integers(0, 2**63 - 1)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(people, seeds)
 def test_reader_finds_what_the_grammar_said(attributes: dict[str, str], seed: int) -> None:
     text = write_caption(attributes, seed)

@@ -40,6 +40,7 @@ def faces(count: int = 120, seed: int = 0) -> np.ndarray:
     return np.array(out, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [68, 72, 5])
 def test_an_adapter_beats_the_mean_shape_on_people_it_has_not_seen(target: Standard) -> None:
     source = faces(200)

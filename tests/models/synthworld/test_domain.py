@@ -72,6 +72,7 @@ def test_identity_holds_over_views_and_views_differ() -> None:
     assert len({attributes(scene)["skin_tone"] for scene in scenes}) == 1
 
 
+@pytest.mark.slow
 def test_portrait_has_the_stated_mix() -> None:
     domain = load_domain("portrait")
     views = [sample_scene(domain, 200_000 + k, 0, "warm").view for k in range(600)]

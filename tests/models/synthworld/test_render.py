@@ -16,6 +16,7 @@ from models.synthworld.shape.framing import framing
 from models.synthworld.shape.landmarks import MIRROR_70
 from models.synthworld.shape.march import hits, normals
 
+pytestmark = pytest.mark.slow
 SIZE = 40
 FACE = [CLASSES.index(name) for name in CLASSES if name not in ("BACKGROUND", "CLOTHING", "HAIR", "HEADWEAR")]
 BARE = View(scale=0.62, hair_style="buzz")
@@ -118,7 +119,6 @@ def clay(person: Person, size: int = 32) -> torch.Tensor:
     return picture
 
 
-@pytest.mark.slow
 def test_shape_values_show_without_colour() -> None:
     shaped = [name for name in Shape.names() if name not in COLOUR_ONLY]
     assert len(shaped) >= 30
@@ -135,7 +135,6 @@ def test_a_symmetric_person_mirrors() -> None:
     assert float((picture.landmarks_70[0] - mirrored).abs().max()) < 0.05
 
 
-@pytest.mark.slow
 def test_expressions_move_the_points() -> None:
     still, *moved = render([scene(expression=name) for name in EXPRESSIONS], 16).landmarks_70
     for name, points in zip(EXPRESSIONS[1:], moved, strict=True):
@@ -149,7 +148,6 @@ def test_lenses_hide_eyes_by_modality() -> None:
     assert picture.seen_70_thermal[:, 68].tolist() == [False, False]
 
 
-@pytest.mark.slow
 def test_hair_styles_have_hair() -> None:
     classes = render([scene(hair_style=style, yaw=20.0) for style in HAIR_STYLES], 32).classes
     shares = (classes == CLASSES.index("HAIR")).float().mean((1, 2)).tolist()
@@ -157,7 +155,6 @@ def test_hair_styles_have_hair() -> None:
         assert share == 0 if style == "bald" else share > 0.02, style
 
 
-@pytest.mark.slow
 def test_what_is_worn_is_seen() -> None:
     worn: list[tuple[dict[str, str], str]] = [
         ({"headwear": "cap"}, "HEADWEAR"),

@@ -83,6 +83,7 @@ def test_the_reader_is_linear_in_the_direction_and_names_what_it_lacks(tmp_path)
         HeadReader.load(tmp_path / "nowhere.safetensors")
 
 
+@pytest.mark.slow
 def test_every_expression_can_be_drawn() -> None:
     measures = measure_person(sample_person(3))[None]
     pictures = {

@@ -129,6 +129,7 @@ def cut(batch, wanted):
     return {name: values[wanted] for name, values in batch.items()}
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_their_batch(stage, starter):
     batch = rows(5)
     found = stage(batch, THREE, 4)
@@ -139,6 +140,7 @@ def test_rows_do_not_depend_on_their_batch(stage, starter):
     assert np.array_equal(load_stage(starter)(cut(batch, [3]), THREE, 4)["visible"], whole[[3]])
 
 
+@pytest.mark.slow
 def test_caption_identity_and_noise_each_matter(stage):
     batch = rows(2)
     first = stage(batch, THREE, 2)["visible"]
@@ -152,6 +154,7 @@ def test_caption_identity_and_noise_each_matter(stage):
         assert np.array_equal(found[1], first[1]), name
 
 
+@pytest.mark.slow
 def test_steps_guidance_and_size_are_the_calls(stage):
     batch = rows(2)
     first = stage(batch, THREE, 2)["visible"]

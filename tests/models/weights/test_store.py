@@ -259,3 +259,13 @@ def test_contents_are_told_without_cards_and_seals(folder: Path) -> None:
     assert contents_digest(folder / "model.safetensors") != before
     with pytest.raises(UserError, match="none does not exist"):
         contents_digest(folder / "none")
+
+
+def test_a_file_uri_is_of_this_machine() -> None:
+    assert [store.remote(name) for name in ("s3://b/x", "hub:a/b", "file:///x", "/x", "x")] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]

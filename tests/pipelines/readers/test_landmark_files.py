@@ -90,6 +90,7 @@ def test_every_format_is_written_and_broken_pictures_are_named(bundle: str, tmp_
     assert landmarks.find(bundle, str(tmp_path / "images"), str(out), threshold=1e-9, **best)["faces"] == 0
 
 
+@pytest.mark.slow
 def test_points_that_no_landmarker_places_are_converted_or_refused_by_name(bundle: str, tmp_path: Path) -> None:
     annotated(tmp_path / "images", 1)
     part = tmp_path / "bundle" / "landmarks"
@@ -118,6 +119,7 @@ def test_one_odd_picture_ends_nothing_and_nothing_but_odd_ones_ends_the_run(bund
     assert len(json.loads((out / "landmarks.json").read_text())["images"]) == 1
 
 
+@pytest.mark.slow
 def test_every_page_is_searched_and_units_are_said_or_guessed(bundle: str, tmp_path: Path) -> None:
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
@@ -199,6 +201,7 @@ def test_annotated_pictures_become_rows_that_fine_tuning_learns_from(bundle: str
     assert torch.isfinite(value)
 
 
+@pytest.mark.slow
 def test_68_points_are_the_70_without_pupils_and_rows_without_temperature_are_read(bundle: str, tmp_path: Path) -> None:
     points = annotated(tmp_path / "images", 2)
     (tmp_path / "images" / "0.pts").write_text(exports.pts_text(points[0, :68]))

@@ -134,3 +134,10 @@ def test_several_faces_of_a_person_are_refused(bundle: Bundle, tmp_path: Path) -
     pq.write_table(table, tmp_path / "in" / "faces.parquet")
     with pytest.raises(UserError, match="use --faces 1"):
         planned(tmp_path / "in", bundle, tmp_path / "out")
+
+
+def test_pictures_of_nobody_are_rejected_where_people_are_said(photos: Path, bundle: Bundle, tmp_path: Path) -> None:
+    plan = planned(photos, bundle, tmp_path / "out", faces=1, person="pattern:(group)")
+    columns = small.chain_of(plan).cut(plan.partition(0))
+    reasons = dict(zip(columns["name"], columns["reject"], strict=True))
+    assert reasons["group-face0"] == "" and reasons["phone"].startswith("no person")

@@ -202,6 +202,7 @@ def test_a_job_file_says_what_flags_do_not(tiny_world: str, undisturbed: Path, p
         train.run(None, tiny_world, str(out), profile=profile)
 
 
+@pytest.mark.slow
 def test_a_bundle_gives_the_first_weights(tiny_world: str, profile: str, tmp_path: Path) -> None:
     """At a rate of nearly zero, what comes out is what the starter has."""
     train.run(
