@@ -85,6 +85,11 @@ def faces(two: Rendering) -> list[np.ndarray]:
     return list(two.rgb.numpy())
 
 
+def problem_of(answer: httpx.Response) -> str:
+    """Return the kind of the problem that an answer is."""
+    return Problem.model_validate_json(answer.content).type.removeprefix("urn:thermapair:")
+
+
 def refused(answer: httpx.Response, status: int, kind: str) -> Problem:
     assert answer.status_code == status, answer.text
     problem = Problem.model_validate_json(answer.content)
@@ -306,6 +311,7 @@ def test_a_full_queue_answers_503_and_when_to_come_back(client: Client) -> None:
 
 
 def test_a_lost_worker_is_a_retryable_error_and_another_takes_over(client: Client) -> None:
+    """Of several requests at once some may be refused because they would wait for long; those under way are lost."""
     lost: list[httpx.Response] = []
     with ThreadPoolExecutor(6) as threads:
         for _ in range(3):  # requests must be under way when their worker ends
@@ -313,7 +319,9 @@ def test_a_lost_worker_is_a_retryable_error_and_another_takes_over(client: Clien
             waiting = [threads.submit(client.http.post, "/v1/pairs", json=one) for one in content]
             time.sleep(1.5)
             os.kill(_worker(), signal.SIGKILL)
-            lost = [answer for one in waiting if (answer := one.result()).status_code != 200]
+            failed = [answer for one in waiting if (answer := one.result()).status_code != 200]
+            lost = [answer for answer in failed if problem_of(answer) != "busy"]
+            assert all(answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1 for answer in failed)
             if lost:
                 break
     for answer in lost:
