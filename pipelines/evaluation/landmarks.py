@@ -1,6 +1,9 @@
 """`thermapair measure landmarks`: a bundle's landmarker on people it has never seen."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -49,12 +52,7 @@ def measure_landmarks(
     folder = part / str(standard)
     # What is fitted to validation pictures: margin, variances and, on frames made of them, the threshold.
     if calibration:
-        known = domain_of(calibration)
-        source = thermalizer if known else ""
-        fit_margin(folder, _spread_rows(calibration, known), source)
-        calibrate(folder, _read_rows(calibration, known, limit), source)
-        if frames and known:
-            crowds.fit_threshold(folder, _spread_rows(calibration, known), frames)
+        _fit_calibration(folder, calibration, thermalizer, frames, limit)
         seal(part)
     # What is read on the test pictures: one look into each true box, whole pictures, crowded frames.
     domain = domain_of(test)
@@ -67,6 +65,21 @@ def measure_landmarks(
         update_metrics(folder, f"{test}, one look into the true box", found)
         seal(part)
     return found
+
+
+def _fit_calibration(folder: Path, calibration: str, thermalizer: str, frames: int, limit: int | None) -> None:
+    """Fit what stands beside the weights of a landmarker; in a copy, so that a run that is stopped leaves all as it was."""
+    known = domain_of(calibration)
+    source = thermalizer if known else ""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / folder.name
+        shutil.copytree(folder, copy)
+        fit_margin(copy, _spread_rows(calibration, known), source)
+        calibrate(copy, _read_rows(calibration, known, limit), source)
+        if frames and known:
+            crowds.fit_threshold(copy, _spread_rows(calibration, known), frames)
+        for file in copy.glob("*.json"):
+            shutil.copyfile(file, folder / file.name)
 
 
 def domain_of(uri: str) -> Domain | None:

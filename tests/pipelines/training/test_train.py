@@ -319,11 +319,9 @@ def test_what_generate_makes_teaches_a_network(
 
 
 @pytest.mark.slow
-def test_ray_with_one_and_two_workers_equals_this_process(
+def test_two_workers_on_ray_equal_this_process(
     tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
 ) -> None:
-    run(tiny_world, tmp_path / "one", profile)
-    assert distance(weights(tmp_path / "one"), weights(undisturbed)) == 0
     run(tiny_world, tmp_path / "two", profile, "profile.training.workers=2")
     # Gradients are averaged in another order: AdamW turns that into at most a few float32 roundings of the rate.
     assert distance(weights(tmp_path / "two"), weights(undisturbed)) < 1e-4
@@ -333,6 +331,7 @@ def test_ray_with_one_and_two_workers_equals_this_process(
 def test_a_killed_worker_continues_from_the_last_checkpoint(
     tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
 ) -> None:
+    """One worker on Ray, and the one that takes its place, reach the same bits as a run in this process."""
     run(tiny_world, tmp_path / "run", profile, f"dies={tmp_path / 'died'}")
     assert (tmp_path / "died").exists()
     assert distance(weights(tmp_path / "run"), weights(undisturbed)) == 0
