@@ -36,10 +36,10 @@ from tests.pipelines import small
 pytestmark = pytest.mark.slow
 Job = Callable[..., GenerateJob]
 ENGINES = CaptionEngines(threads=1)
-PEOPLE = "identities.count=22"
-"""88 samples: 11 partitions, in chunks of 1, 2, 4 and 4 of them."""
-SLOW = {"engine": {"max_num_seqs": 4}}
-"""Four texts at a time, so that the first captions are there long before the last."""
+PEOPLE = "identities.count=40"
+"""160 samples: 20 partitions, in chunks of 1, 2, 4, 8 and 5 of them."""
+SLOW = {"engine": {"max_num_seqs": 8}}
+"""Eight texts at a time, so that the first captions are there long before the last."""
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def children_named(name: str) -> list[psutil.Process]:
 def test_pairs_come_before_the_last_caption_and_a_killed_run_keeps_every_caption(
     pool: Engines, bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real vLLM: four chunks; killed once a pair is there and captions are missing, then resumed to the end."""
+    """Real vLLM: five chunks; killed once a pair is there and captions are missing, then resumed to the end."""
     weights = str(load_bundle("starter").main(CAPTIONS))
     bundle = small.with_part(bundle, CAPTIONS, kind="vllm", weights=weights, licence="apache-2.0", options=SLOW)
     out = Storage(tmp_path / "out")
@@ -150,18 +150,18 @@ def test_pairs_come_before_the_last_caption_and_a_killed_run_keeps_every_caption
         time.sleep(0.1)
     process.kill()
     _, errors = process.communicate(timeout=60)
-    chunks = {f"_plan/captions/part-{k:05d}.parquet" for k in range(4)}
+    chunks = {f"_plan/captions/part-{k:05d}.parquet" for k in range(5)}
     kept = {name: out.read(name) for name in chunks & set(out.list("_plan/captions"))}
     assert list_finished(out), errors
-    assert 1 <= len(kept) < 4  # a pair was committed before the last caption was written
+    assert 1 <= len(kept) < 5  # a pair was committed before the last caption was written
 
     monkeypatch.setattr(write, "Engines", lambda spec, stopped: nullcontext(pool))  # started already
     report = small.make(job(PEOPLE, "captions=llm"), bundle, out.uri, "captions.batch=8")
-    assert report.accepted + report.rejected == 88
+    assert report.accepted + report.rejected == 160
     assert {name: out.read(name) for name in kept} == kept
     rows = pq.read_table(out.path("data")).to_pylist() + pq.read_table(out.path("rejects")).to_pylist()
     captions = {row["sample_id"]: row["caption"] for row in rows}
-    assert len(captions) == len(set(captions.values())) == 88
+    assert len(captions) == len(set(captions.values())) == 160
     plan = write_generate_plan(job(PEOPLE, "captions=llm"), bundle, out)
     planned = [row["sample_id"] for k in range(plan.partitions) for row in plan.sample_table(k).to_pylist()]
     assert sorted(captions) == sorted(planned)
@@ -174,5 +174,5 @@ from models.weights.bundle import load_bundle
 from tests.pipelines import small
 
 small.register()
-small.make(small.job("identities.count=22", "captions=llm"), load_bundle(sys.argv[1]), sys.argv[2], "captions.batch=8")
+small.make(small.job("identities.count=40", "captions=llm"), load_bundle(sys.argv[1]), sys.argv[2], "captions.batch=8")
 """
