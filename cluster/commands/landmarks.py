@@ -84,9 +84,11 @@ def find(
     from models.temperature import parse_unit
     from pipelines import landmarks
 
+    # What is asked for, checked before anything heavy is done.
     if unknown := set(formats) - set(FORMATS):
         raise UserError(f"--format {sorted(unknown)[0]}: known are {', '.join(FORMATS)}")
     values["unit"] = parse_unit(unit) if unit else None
+    # Which search: each has options of its own, and those of the other are refused.
     if search == "published" and values["min_face"] is not None:
         raise UserError("--min-face is of our own search; with --search published say --finest or --upsample-factor")
     if search == "published":

@@ -44,7 +44,7 @@ def random_landmarker(standard: Literal[70, 478], width: float) -> Landmarker:
     return naive.make_react(model, seen)
 
 
-def published(folder: Path, model: Landmarker) -> Callable[[np.ndarray], np.ndarray]:
+def load_package(folder: Path, model: Landmarker) -> Callable[[np.ndarray], np.ndarray]:
     """Return the package's search with the weights of `model`: a grey frame uint8 [H, W] in, landmarks [L, 2] px out."""
     sys.path.insert(0, str(folder))
     operators = torch.library.Library("torchvision", "DEF")
@@ -79,7 +79,7 @@ def published(folder: Path, model: Landmarker) -> Callable[[np.ndarray], np.ndar
     return search
 
 
-def timed(run: Callable[[], object], repeats: int) -> tuple[float, float]:
+def measure_seconds(run: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Return the best wall and processor seconds of `repeats` runs."""
     found = []
     for _ in range(repeats):
@@ -95,7 +95,7 @@ def time_find(folder: Path, height: int, width: int, repeats: int) -> None:
     for least in (None, 0.2, 0.05):
         level = finest_level(height, width, finder.config.size, finder.framed, least)
         finder.search = Search(finest=level)
-        wall, busy = timed(lambda: finder.find(image), repeats)
+        wall, busy = measure_seconds(lambda: finder.find(image), repeats)
         asked = "the default" if least is None else f"{least:g} of the shorter side"
         each = busy / (height * width / 10**6)
         print(f"find from {asked} (level {level}): {wall:.2f} s, {each:.2f} s of one core a megapixel")
@@ -134,14 +134,14 @@ def main() -> None:
             raise SystemExit(
                 f"--frame {height} {width}: the package's padding differs there; try another, like 348 464"
             )
-        theirs = published(args.package, model)
+        theirs = load_package(args.package, model)
         searches["the package"] = lambda: theirs(image)
     base = {}
     for name, search in searches.items():
         off = float(np.abs(search() - truth).max())
         if off > 0.03:
             raise SystemExit(f"{name}: points differ by {off:.3f} px from the plain loop")
-        base[name] = timed(search, args.repeats)
+        base[name] = measure_seconds(search, args.repeats)
     for name, (wall, busy) in base.items():
         print(f"{name:28} {wall:7.2f} s by the clock {busy:7.2f} s of processor time")
     for dtype in args.dtypes:
@@ -150,7 +150,7 @@ def main() -> None:
             off = float(np.abs(ours.best(image).points - truth).max())
             if off > 0.03:
                 raise SystemExit(f"{dtype}, batch {batch}: points differ by {off:.3f} px from the plain loop")
-            wall, busy = timed(lambda ours=ours: ours.best(image), args.repeats)  # type: ignore[misc]
+            wall, busy = measure_seconds(lambda ours=ours: ours.best(image), args.repeats)  # type: ignore[misc]
             ratios = ", ".join(f"{b / busy:.2f} x {name}" for name, (_, b) in base.items())
             print(
                 f"ours, {dtype}, batch {batch}:  {wall:.2f} s by the clock {busy:.2f} s of processor time "

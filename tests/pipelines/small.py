@@ -272,6 +272,23 @@ ray.init(address="{address}", log_to_driver=False, logging_level="ERROR", runtim
 """
 
 
+DRIVER = """
+import sys
+from models.weights.bundle import load_bundle
+from models.errors import UserError
+from pipelines.run.interrupts import leave
+from tests.pipelines import small
+
+small.register()
+try:
+    small.make(small.job("identities.count=16"), load_bundle(sys.argv[1]), sys.argv[2])
+except UserError as error:
+    print(error, file=sys.stderr)
+    leave(error.exit_code)
+"""
+"""Drives a job of 16 people: arguments are the bundle's file and the output."""
+
+
 def finish(plan: GeneratePlan) -> Report:
     """End a run as the driver does, without Ray."""
     return end_run(plan, finish_report)

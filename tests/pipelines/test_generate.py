@@ -154,7 +154,7 @@ def whole(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_a_killed_run_on_object_storage_resumes_to_the_same_bytes(s3: str, whole: Path) -> None:
     out = Storage(f"{s3}/killed")
-    process = small.start_driver(DRIVER, str(whole / "bundle" / "bundle.yaml"), out.uri)
+    process = small.start_driver(small.DRIVER, str(whole / "bundle" / "bundle.yaml"), out.uri)
     while process.poll() is None and len(list_finished(out)) < 2:
         time.sleep(0.1)
     process.kill()
@@ -162,7 +162,7 @@ def test_a_killed_run_on_object_storage_resumes_to_the_same_bytes(s3: str, whole
     kept = read_commits(out)
     assert 2 <= len(kept) < 8
 
-    process = small.start_driver(DRIVER, str(whole / "bundle" / "bundle.yaml"), out.uri)
+    process = small.start_driver(small.DRIVER, str(whole / "bundle" / "bundle.yaml"), out.uri)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert {name: out.read(name) for name in out.list("data") + out.list("rejects")} == small.shards(whole / "whole")
@@ -171,7 +171,7 @@ def test_a_killed_run_on_object_storage_resumes_to_the_same_bytes(s3: str, whole
 
 def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(whole: Path, job: Job, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = small.start_driver(DRIVER, str(whole / "bundle" / "bundle.yaml"), str(out))
+    process = small.start_driver(small.DRIVER, str(whole / "bundle" / "bundle.yaml"), str(out))
     commits = out / "_commits"
     while process.poll() is None and len(list(commits.glob("*.json"))) < 2:
         time.sleep(0.05)
@@ -187,22 +187,6 @@ def test_a_run_that_was_stopped_half_way_resumes_to_the_same_bytes(whole: Path, 
     assert small.shards(out) == small.shards(whole / "whole")
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert len(read_commits(Storage(out))) == 8
-
-
-DRIVER = """
-import sys
-from models.weights.bundle import load_bundle
-from models.errors import UserError
-from pipelines.run.interrupts import leave
-from tests.pipelines import small
-
-small.register()
-try:
-    small.make(small.job("identities.count=16"), load_bundle(sys.argv[1]), sys.argv[2])
-except UserError as error:
-    print(error, file=sys.stderr)
-    leave(error.exit_code)
-"""
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from models.errors import EnvironmentFault, UserError
 from models.visible.sampler import sample
 from models.visible.schedule import FILE, Scheduler, load_scheduler
+from tests.models.visible.tiny import new_unet
 
 SD15 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000,
         "steps_offset": 1}  # fmt: skip
@@ -19,16 +20,7 @@ SD15 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.0
 @pytest.fixture(scope="module")
 def unet() -> UNet2DConditionModel:
     torch.manual_seed(1)
-    return UNet2DConditionModel(
-        sample_size=4,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=8,
-        attention_head_dim=2,
-        cross_attention_dim=24,
-    ).eval()
+    return new_unet(24).eval()
 
 
 def write_scheduler(folder: Path, name: str, **values: object) -> Path:

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
 from safetensors.torch import load_file, save_file
 from scipy.fft import dctn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -29,6 +29,7 @@ from models.visible.sd import stage as sd_stage
 from models.visible.sd.settings import Options, Settings, columns
 from models.visible.sd.stage import Stage
 from models.visible.tokenizer import corpus, new_tokenizer
+from tests.models.visible.tiny import new_unet
 
 SMALL = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
 
@@ -64,16 +65,7 @@ def published(tokenizer, tmp_path_factory):
     """Arc2Face's layout with random weights: `arc2face/`, `encoder/pytorch_model.bin` with the old key prefix, SD 1.5's rest."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("arc2face")
-    UNet2DConditionModel(
-        sample_size=4,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=8,
-        attention_head_dim=2,
-        cross_attention_dim=768,
-    ).save_pretrained(str(folder / "arc2face"))
+    new_unet(768).save_pretrained(str(folder / "arc2face"))
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=768,

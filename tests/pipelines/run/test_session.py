@@ -2,21 +2,30 @@
 
 import logging
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import ray
 
 from models.errors import EnvironmentFault, Interrupted
+from models.weights.store import ROOT
 from pipelines.config.profile import RayStart
 from pipelines.run import session
 from pipelines.run.interrupts import Signals
 from pipelines.run.session import check_alive, check_cluster, named_cluster, ray_session, shorten_temporary_folder
+from pipelines.storage.commits import list_finished
+from pipelines.storage.uri import Storage
+from tests.pipelines import small
 
 
 @pytest.fixture
@@ -100,16 +109,22 @@ def test_sockets_get_a_short_folder(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         shorten_temporary_folder()
 
 
-@pytest.mark.parametrize(("dead", "name"), [("raylet", "raylet"), ("gcs_server", "GCS server"), ("log_monitor", "")])
-def test_a_ray_that_has_ended_is_one_sentence(dead: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = SimpleNamespace(dead_processes=lambda: [(dead, None)])
-    monkeypatch.setattr(ray._private.worker, "_global_node", node)
-    if not name:
-        check_alive()
-        return
-    with pytest.raises(EnvironmentFault, match=rf"^Ray's {name} on this machine ended .*resume\.$") as raised:
-        check_alive()
-    assert raised.value.exit_code == 75
+@pytest.mark.slow
+@pytest.mark.parametrize(("dead", "name"), [("raylet", "raylet"), ("gcs_server", "GCS server")])
+def test_a_ray_that_has_ended_is_one_sentence(dead: str, name: str, kinds: None, tmp_path: Path) -> None:
+    """A process of a run's own Ray is killed once a partition is there: resumable, and what is made stays."""
+    bundle, out = small.write_bundle(tmp_path / "bundle", wait=0.3), Storage(tmp_path / "out")
+    command = [sys.executable, "-c", small.DRIVER, str(Path(bundle.folder, "bundle.yaml")), out.uri]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while process.poll() is None and not list_finished(out):
+            time.sleep(0.1)
+        kept = list_finished(out)
+        (one,) = [child for child in psutil.Process(process.pid).children(recursive=True) if child.name() == dead]
+        one.kill()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert re.search(rf"^Ray's {name} on this machine ended .*resume\.$", errors, re.MULTILINE), errors
+    assert "Traceback" not in errors and kept <= list_finished(out)
 
 
 def test_a_cluster_that_was_joined_and_is_lost_is_one_sentence(listener: int, monkeypatch: pytest.MonkeyPatch) -> None:
