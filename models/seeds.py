@@ -30,9 +30,7 @@ def generator(*parts: object) -> "torch.Generator":
     return torch.Generator().manual_seed(seed_of(*parts))
 
 
-def noise(ids: Sequence[str], stage: str, step: int, shape: Sequence[int], layer: str = "") -> "torch.Tensor":
-    """Return standard normal noise, float32 [len(ids), *shape]; row k depends on (ids[k], stage, layer, step) only."""
-    import torch
-
+def generators(ids: Sequence[str], stage: str, step: int, layer: str = "") -> "list[torch.Generator]":
+    """Return a CPU generator for each of `ids`; the k-th depends on (ids[k], stage, layer, step) only."""
     where = (stage, layer) if layer else (stage,)
-    return torch.stack([torch.randn(tuple(shape), generator=generator(name, *where, step)) for name in ids])
+    return [generator(name, *where, step) for name in ids]

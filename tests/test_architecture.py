@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("models", "pipelines", "serve", "cluster")  # lowest first
 FOLDERS = {
     "models": (
-        "", "weights", "captions", "synthworld", "faces", "augment", "landmarks", "parser", "thermal", "visible", "gates",
-        "null", "tasks", "training", "published", "evaluation",
+        "", "weights", "captions", "synthworld", "faces", "augment", "landmarks", "parser", "thermal", "diffusion", "visible",
+        "gates", "null", "tasks", "training", "published", "evaluation",
     ),
     "models/synthworld": ("camera", "sampling", "shape", "heat", "render"),
     "models/evaluation": ("", "tfake"),

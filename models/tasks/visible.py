@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from models.captions.grammar import write_caption
 from models.card import Card
 from models.columns import Columns
+from models.diffusion.guidance import Guidance, denoiser
+from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
+from models.diffusion.sample import NamedNoise, sample
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.tasks import TrainConfig
@@ -28,13 +31,12 @@ from models.visible.head import HeadReader, draw_heads, fold_heads, mirror_heads
 from models.visible.model import (
     VisibleConfig,
     VisibleModel,
+    condition,
     load_visible,
     new_scheduler,
     new_visible,
     save_visible,
-    training_schedule,
 )
-from models.visible.sampler import sample
 from models.visible.text import prompts, tokenize
 from models.visible.tokenizer import corpus, new_tokenizer
 from models.weights.networks import device_of, load_strictly
@@ -140,8 +142,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     batch = _flip(batch, rngs, config.flip)
     texts, embedding = _conditions(batch, rngs, config)
     # What a picture shows is decided between noise and clear; most of the error near clear is grain that cannot be predicted.
-    times = [1 / (1 + np.exp(-rng.normal(config.time))) for rng in rngs]
-    timesteps = torch.tensor([min(999, int(1000 * time)) for time in times])
+    timesteps = DiscreteProcess.of(new_scheduler()).timesteps(logit_normal_times(rngs, config.time))
     noise = np.stack([rng.standard_normal(batch["latents"].shape[1:], np.float32) for rng in rngs])
     with_head = np.array([rng.random() >= config.drop_head for rng in rngs])
 
@@ -212,10 +213,10 @@ def _velocity_error(
 
     timesteps: int64 [B]. noise: float32, as the latents. with_head: bool [B], which rows are shown their head; all by default.
     """
-    schedule, device = training_schedule(), device_of(model)
+    process, device = DiscreteProcess.of(new_scheduler()), device_of(model)
     latents = torch.from_numpy(batch["latents"]).float()
-    noisy_latents = schedule.add_noise(latents, noise, timesteps)
-    velocity = schedule.get_velocity(latents, noise, timesteps)
+    noisy_latents = process.add_noise(latents, noise, timesteps)
+    velocity = process.target(latents, noise, timesteps)
     weight = torch.from_numpy(batch["weight"]).float()[:, None]
 
     inputs = (noisy_latents, timesteps, embedding, velocity, weight, tokenize(model.tokenizer, texts))
@@ -223,7 +224,7 @@ def _velocity_error(
     head = _head_input(batch, with_head)
     head = None if head is None else head.to(device)
     v_pred = model(noisy_latents, timesteps, model.text(ids, embedding), embedding, head)
-    return ((v_pred.float() - velocity) ** 2 * weight).mean(dim=(1, 2, 3))
+    return row_errors(v_pred, velocity, weight)
 
 
 def _head_input(batch: Columns, with_head: np.ndarray | None = None) -> Tensor | None:
@@ -270,19 +271,19 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     texts = prompts([write_caption(json.loads(str(text)), 0) for text in batch["attributes"]])
     prompt_embeds = model.text(tokenize(model.tokenizer, texts).to(device), embedding)
     empty_prompt_embeds = model.text(tokenize(model.tokenizer, [""]).to(device))
-    # The same noise in every sheet, so that sheets can be compared.
-    noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0)).to(device)
     head = _head_input(batch)
+    head = None if head is None else head.to(device)
+    cond = condition(model.unet, prompt_embeds, embedding, head)
+    uncond = condition(model.unet, empty_prompt_embeds.expand(len(texts), -1, -1), torch.zeros_like(embedding), head)
+    # The same noise in every sheet, so that sheets can be compared.
+    names = [f"sheet-{row}" for row in range(len(texts))]
     latents = sample(
-        model.unet,
+        denoiser(model.unet, cond, uncond, Guidance(2.0)),
+        NamedNoise(names, "visible"),
+        batch["latents"].shape[1:],
         new_scheduler(),
-        noise,
-        prompt_embeds,
-        embedding,
-        empty_prompt_embeds,
-        None if head is None else head.to(device),
-        steps=16,
-        guidance_scale=2.0,
+        16,
+        device=device,
     )
     made = decode(cache.autoencoder(config.vae), latents.cpu()).numpy()
     return np.concatenate([np.concatenate(list(line), 1) for line in (few["visible"], made)])

@@ -13,20 +13,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from models.diffusion.conditions import Conditions
+from models.diffusion.schedulers import load_scheduler
+from models.diffusion.unet import predict
 from models.errors import EnvironmentFault
 from models.visible.autoencoder import Vae, load_autoencoder, load_part
 from models.visible.head import FILE as HEAD
 from models.visible.head import FOLDED, HeadReader
-from models.visible.schedule import Scheduler, load_scheduler
 from models.visible.text import EMBEDDING, IdentityText, id_token, load_text, new_text, save_text
 from models.visible.tokenizer import load_tokenizer
 
@@ -66,36 +66,24 @@ class VisibleModel(nn.Module):
         embedding: Tensor,
         head: Tensor | None = None,
     ) -> Tensor:
-        """Return the U-Net's prediction [B, C, h, w] for noisy latents; see `denoise`."""
-        return denoise(self.unet, noisy_latents, timesteps, prompt_embeds, embedding, head)
+        """Return the U-Net's prediction [B, C, h, w] for noisy latents; see `condition`."""
+        conditions = condition(self.unet, prompt_embeds, embedding, head)
+        return predict(self.unet, noisy_latents, timesteps, conditions)
 
 
-def denoise(
-    unet: UNet2DConditionModel,
-    noisy_latents: Tensor,
-    timesteps: Tensor,
-    prompt_embeds: Tensor,
-    embedding: Tensor,
-    head: Tensor | None = None,
-) -> Tensor:
-    """Return what `unet` predicts [B, C, h, w] for noisy latents of that shape.
+def condition(
+    unet: UNet2DConditionModel, prompt_embeds: Tensor, embedding: Tensor, head: Tensor | None = None
+) -> Conditions:
+    """Return what conditions `unet`: prompts, people, and the head to be shown.
 
-    That is the velocity for the starter, the noise for Stable Diffusion's: the scheduler's `prediction_type` says which.
-
-    timesteps: int64 [B], or one for all rows. prompt_embeds: [B, T, hidden]. embedding: [B, 512] of any length, zeros for
-    the unconditional prediction; it goes in beside the time step where the U-Net has an input for it. head: [B, H, h, w]
-    (`head.fold_heads`), beside the latents of a U-Net of C + H input channels.
+    prompt_embeds: [B, T, hidden]. embedding: [B, 512] of any length, zeros for the unconditional prediction; it goes in beside
+    the time step where the U-Net has an input for it. head: [B, H, h, w] (`head.fold_heads`), beside the latents of a U-Net of
+    C + H input channels.
     """
-    extra: dict[str, Any] = {}
-    if head is not None:
-        noisy_latents = torch.cat([noisy_latents, head.to(noisy_latents.dtype)], dim=1)
-    if unet.config.class_embed_type == "projection":
-        # Unit length times sqrt(512): values of about one, as the projection's first layer expects.
-        extra["class_labels"] = (F.normalize(embedding, dim=-1) * EMBEDDING**0.5).to(noisy_latents.dtype)
-    prediction: Tensor = unet(
-        noisy_latents, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False, **extra
-    )[0]
-    return prediction
+    # Unit length times sqrt(512): values of about one, as the projection's first layer expects.
+    labels = F.normalize(embedding, dim=-1) * EMBEDDING**0.5
+    takes_labels = unet.config.class_embed_type == "projection"
+    return Conditions(prompt_embeds, class_labels=labels if takes_labels else None, beside=head)
 
 
 def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, channels: int, side: int) -> VisibleModel:
@@ -134,15 +122,6 @@ def new_scheduler() -> DPMSolverMultistepScheduler:
     )
 
 
-def training_schedule() -> DDPMScheduler:
-    """Return the forward process of the starter's schedule, for its `add_noise` and `get_velocity`.
-
-    The solver's own `add_noise` is for its sampling steps, and it has no velocity. At the last time step alone the two
-    differ: here no signal is left, where the solver keeps 2**-12 of it so as not to divide by zero.
-    """
-    return DDPMScheduler.from_config(new_scheduler().config)
-
-
 def save_visible(model: VisibleModel, vae_folder: Path, folder: Path, reader: HeadReader | None) -> None:
     """Write the folder in float16; the autoencoder is copied with its card. `reader` for a model that is shown heads."""
     model.half()
@@ -163,7 +142,8 @@ class Loaded:
     text: IdentityText
     tokenizer: PreTrainedTokenizerBase
     vae: Vae
-    scheduler: Scheduler
+    scheduler: Path
+    """Folder that names the scheduler and its betas."""
     reader: HeadReader | None
     """For a U-Net that is shown the head; None for others."""
 
@@ -180,7 +160,8 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
     """
     folder = weights["model"]
     # What is cheap to read is read first, so that a folder that is no model is refused at once.
-    scheduler = load_scheduler(_folder(weights, "scheduler"))
+    scheduler = _folder(weights, "scheduler")
+    load_scheduler(scheduler)
     tokenizer = load_tokenizer(_folder(weights, "tokenizer"))
     loaded = Loaded(
         unet=load_part(UNet2DConditionModel, _folder(weights, "unet"), dtype),

@@ -43,7 +43,7 @@ CORE = (
     "pipelines/plan/*.py", "pipelines/plan/people/*.py", "pipelines/storage/commits.py", "pipelines/storage/lease.py",
     "pipelines/run/chain.py", "pipelines/run/writer.py", "pipelines/config/*.py", "pipelines/captions/*.py",
     "models/captions/*.py", "models/config.py", "models/gates/*.py", "models/weights/bundle.py", "models/weights/store.py",
-    "models/thermal/losses.py", "models/landmarks/detect.py", "models/visible/sampler.py", "serve/http/codecs.py",
+    "models/thermal/losses.py", "models/landmarks/detect.py", "models/diffusion/sample.py", "serve/http/codecs.py",
     "serve/pairs_request.py", "serve/request_body.py",
 )  # fmt: skip
 """The modules that mutants are made of."""

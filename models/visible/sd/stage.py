@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.columns import Columns
+from models.diffusion.guidance import Guidance, denoiser
+from models.diffusion.names import SchedulerName
+from models.diffusion.sample import NamedNoise, sample
+from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.padding import chunks
-from models.seeds import noise
 from models.synthworld.shape.kernels import eagerly
 from models.visible.autoencoder import decode
 from models.visible.head import draw_heads, fold_heads, views_of
-from models.visible.model import load_visible
-from models.visible.sampler import sample
+from models.visible.model import condition, load_visible
 from models.visible.sd.settings import Options, Settings
 from models.visible.text import prompts, tokenize
 
@@ -36,6 +38,7 @@ class Stage:
         for network in (self.parts.unet, self.parts.text, self.parts.vae):
             network.to(self.device)
         self.options = options
+        self.schedulers: dict[str, Scheduler] = {}
         # Pixels to a latent cell, down and across: each level of the autoencoder but the first halves the side.
         self.factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
         with torch.inference_mode():
@@ -80,20 +83,28 @@ class Stage:
     ) -> Tensor:
         """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch of latents of `side`, `count` of them wanted."""
         # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
+        unet = self.parts.unet
         head = self._heads(captions, embedding, names, count, side)
         ids = tokenize(self.parts.tokenizer, prompts(captions)).to(self.device)
         embedding = F.normalize(embedding, dim=-1).to(self.device)
+        cond = condition(unet, self.parts.text(ids, embedding), embedding, head)
+        # Guided away from the empty prompt and no identity, but with the same head: the drawn shape is not exaggerated.
+        empty = self.empty_prompt_embeds.expand(len(names), -1, -1)
+        uncond = condition(unet, empty, torch.zeros_like(embedding), head)
         # Noise follows from the names of the rows alone: the same on any actor, in any batch.
-        initial_noise = noise(names, "visible", 0, (self.parts.unet.config.out_channels, side, side)).to(self.device)
         latents = sample(
-            self.parts.unet,
-            self.parts.scheduler,
-            initial_noise,
-            self.parts.text(ids, embedding),
-            embedding,
-            self.empty_prompt_embeds,
-            head,
-            steps=settings.steps,
-            guidance_scale=settings.guidance,
+            denoiser(unet, cond, uncond, Guidance(settings.guidance, settings.guidance_interval)),
+            NamedNoise(names, "visible"),
+            (unet.config.out_channels, side, side),
+            self._scheduler(settings.scheduler),
+            settings.steps,
+            eta=settings.eta,
+            device=self.device,
         )
         return decode(self.parts.vae, latents).cpu()
+
+    def _scheduler(self, name: SchedulerName) -> Scheduler:
+        """Return the scheduler of that name on these weights' noise schedule."""
+        if name not in self.schedulers:
+            self.schedulers[name] = load_scheduler(self.parts.scheduler, name)
+        return self.schedulers[name]

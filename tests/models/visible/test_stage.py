@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from scipy.fft import dctn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from models.diffusion.guidance import Guidance
 from models.errors import EnvironmentFault, UserError
 from models.visible.autoencoder import (
     COLOURS,
@@ -156,18 +157,50 @@ def test_steps_guidance_and_size_are_the_calls(stage):
     assert np.array_equal(stage(batch, THREE, 2)["visible"], first)
 
 
-@pytest.mark.parametrize("guidance", [0.0, 1.0, 3.5])
-def test_the_guidance_that_is_asked_for_is_the_samplers(stage, guidance, monkeypatch):
+@pytest.mark.parametrize(
+    ("settings", "solver"),
+    [
+        (Settings(steps=7, guidance=0.0), "DPMSolverMultistepScheduler"),
+        (Settings(steps=3, guidance=3.5, guidance_interval=(0.1, 0.8), scheduler="tcd", eta=0.5), "TCDScheduler"),
+    ],
+)
+def test_what_is_asked_for_reaches_the_sampler(stage, settings, solver, monkeypatch):
     asked = {}
 
-    def noting(unet, scheduler, noise, *conditions, **how):
-        asked.update(how)
-        return noise
+    def note(denoise, noise, shape, scheduler, steps, **how):
+        asked.update(how, steps=steps, names=noise.names, solver=type(scheduler).__name__)
+        return torch.zeros(1, *shape)
 
-    monkeypatch.setattr(sd_stage, "sample", noting)
+    monkeypatch.setattr(sd_stage, "sample", note)
+    monkeypatch.setattr(sd_stage, "denoiser", lambda unet, cond, uncond, guidance: asked.update(guidance=guidance))
     monkeypatch.setattr(stage, "_heads", lambda *_: None)  # which takes long
-    stage(rows(1), Settings(steps=7, guidance=guidance), 1)
-    assert asked == {"steps": 7, "guidance_scale": guidance}
+    stage(rows(1), settings, 1)
+    guidance = Guidance(settings.guidance, settings.guidance_interval)
+    said = {"steps": settings.steps, "eta": settings.eta, "guidance": guidance, "solver": solver}
+    assert asked == {**said, "names": ["sample-0"], "device": torch.device("cpu")}
+
+
+def test_noise_of_every_step_is_the_rows_own(stage, monkeypatch):
+    """LCM draws at each step: a row is the same alone and in a batch, and another name is another picture."""
+    monkeypatch.setattr(stage, "_heads", lambda captions, embedding, *_: torch.zeros(len(captions), 96, 4, 4))
+    batch, settings = rows(3), Settings(steps=3, guidance=1.0, scheduler="lcm")
+    whole = stage(batch, settings, 2)["visible"]
+    assert np.array_equal(stage(cut(batch, [2, 0]), settings, 2)["visible"], whole[[2, 0]])
+    assert not np.array_equal(stage(batch | {"noise_id": batch["noise_id"][::-1]}, settings, 2)["visible"][0], whole[0])
+
+
+@pytest.mark.parametrize("weights", ["scheduler", "model"])
+def test_steps_that_a_scheduler_does_not_take_are_refused_before_anything_loads(weights):
+    class Folder(dict):
+        json = dict.__getitem__
+
+    files = {weights: Folder({"scheduler/scheduler_config.json": {"_class_name": "LCMScheduler"}})}
+    for settings in (Settings(steps=51), Settings(steps=60, scheduler="tcd")):
+        with pytest.raises(UserError, match=r"takes 1 to 50 steps, not"):
+            columns(Options(), settings, files)
+    assert columns(Options(), Settings(steps=51, scheduler="euler"), files)
+    with pytest.raises(ValueError, match="ends before it begins"):
+        Settings(guidance_interval=(0.8, 0.2))
 
 
 def test_the_published_layout_runs_in_the_same_class(published):
@@ -177,7 +210,7 @@ def test_the_published_layout_runs_in_the_same_class(published):
     where = {"model": folder, "vae": base / "vae", "tokenizer": base, "scheduler": base}
     stage, settings = load_stage(where, captions=False), Settings(steps=3, guidance=3.0)
     assert stage.parts.text.project is None
-    assert isinstance(stage.parts.scheduler, DPMSolverMultistepScheduler)
+    assert stage.parts.scheduler == base / "scheduler"
     loaded = stage.parts.text.text.state_dict()
     assert all(torch.equal(loaded[key.removeprefix("text_model.")], value) for key, value in weights.items())
     batch = rows(2)
