@@ -1,6 +1,7 @@
 """What conditions a U-Net, row by row: prompt, identity, pictures beside the latents, a ControlNet's picture."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ class Conditions:
     """[B, g]: SDXL's pooled text."""
     time_ids: Tensor | None = None
     """[B, 6]: SDXL's sizes (original, crop, target)."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """name -> [B, T', width]: what further branches of cross-attention read (`models.diffusion.cross_attention`)."""
 
     def join(self, other: "Conditions") -> "Conditions":
         """Return these rows and then those of `other`, which has the same inputs."""
@@ -39,14 +42,21 @@ class Conditions:
         return {} if self.pooled is None else {"text_embeds": self.pooled, "time_ids": self.time_ids}
 
 
-def _join(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+Input = Tensor | Mapping[str, Tensor] | None
+
+
+def _join(one: Input, other: Input) -> Input:
     """Return the rows of both. Raises ValueError where only one of the two has the input."""
-    if one is None or other is None:
-        if one is not other:
-            raise ValueError("both halves of guidance take the same inputs")
-        return None
-    return torch.cat([one, other])
+    if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
+        return {name: torch.cat([values, other[name]]) for name, values in one.items()}
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.cat([one, other])
+    if one is not None or other is not None:
+        raise ValueError("both halves of guidance take the same inputs")
+    return None
 
 
-def _move(values: Tensor | None, device: torch.device | str, dtype: torch.dtype | None) -> Tensor | None:
+def _move(values: Input, device: torch.device | str, dtype: torch.dtype | None) -> Input:
+    if isinstance(values, Mapping):
+        return {name: tensor.to(device, dtype) for name, tensor in values.items()}
     return None if values is None else values.to(device, dtype)

@@ -7,6 +7,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from models.diffusion.conditions import Conditions
+from models.diffusion.cross_attention import check_contexts
 from models.diffusion.sample import Denoise, Step
 from models.diffusion.unet import Control, predict
 
@@ -39,6 +40,7 @@ def denoiser(
 
     A U-Net that reads the scale as an embedding (`time_cond_proj_dim`) is asked once a step and never for `uncond`.
     """
+    check_contexts(unet, cond.extra)
     embedded = guidance.scale if unet.config.time_cond_proj_dim else None
     cond = cond.to(unet.device, unet.dtype)
     # Both halves run as one batch: the conditional rows first, then the unconditional ones.

@@ -42,6 +42,8 @@ def predict(
     extra: dict[str, Any] = {}
     if embedded_guidance is not None:
         extra["timestep_cond"] = guidance_embedding(embedded_guidance, unet.config.time_cond_proj_dim).to(noisy_latents)
+    if conditions.extra:
+        extra["cross_attention_kwargs"] = {"ip_hidden_states": conditions.extra}
     # What the U-Net reads beside the latents, the time step and the prompt.
     model_input = noisy_latents
     if conditions.beside is not None:
