@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,12 +18,12 @@ from ray.data import ActorPoolStrategy, Dataset
 from models.columns import Columns
 from models.config import check, sort_edits
 from models.errors import EnvironmentFault
-from models.faces.align import CROP, TEMPLATE
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.chain import faces_link
 from pipelines.config.persons import person_of
 from pipelines.config.photographs import warn_of_photographs
 from pipelines.config.profile import Profile, load_profile
+from pipelines.pictures.faces import find_faces
 from pipelines.pictures.open import BadPicture, open_pages
 from pipelines.plan.embed import EmbedJob, EmbedPlan, list_pictures, write_embed_plan
 from pipelines.plan.people.identities import RECOGNISER, recogniser_of, unit
@@ -36,8 +35,6 @@ from pipelines.storage.commits import Commit, commit, read_shard, write_shard
 from pipelines.storage.errors import own_reason
 from pipelines.storage.uri import Storage
 
-ALIGNED = 14.0
-"""Pixels that the points found in an aligned crop are off the template on average, at most: those of profiles are most."""
 AVERAGED = "averaged"
 """The kind of reason of a picture whose embedding is part of another row of the same person."""
 FACE_SCHEMA = pa.schema(
@@ -130,7 +127,7 @@ def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundl
 def embed_pictures(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dataset:
     """Return the job as one chain; its rows are counts of the partitions as they are committed."""
     group = profile.assign(["faces"])[0]
-    return numbers(missing).map_batches(
+    return numbers(missing, profile.writer.tasks).map_batches(
         PhotoEmbedder,
         fn_constructor_args=(plan, missing, group.threads),
         batch_size=1,
@@ -184,52 +181,6 @@ class PhotoEmbedder:
         return [(row | {"picture": own, "identity_id": own}, page) for own, page in zip(names, pages, strict=True)]
 
 
-def find_faces(stage: Any, pictures: Sequence[np.ndarray], batch: int) -> list[dict[str, Any]]:
-    """Return what `FACE_SCHEMA` says of each picture (uint8 [H, W, 3], any sizes) but for its names.
-
-    stage: of the bundle's faces part. One with exactly one face has a unit `embedding` float32 [512], any other a `reason`.
-    """
-    # What was found in each picture; one with exactly one face is good.
-    rows, good = list[dict[str, Any]](), list[int]()
-    found = _find_around(stage, pictures, stage.find(pictures, batch), batch) if pictures else []
-    for number, (picture, faces) in enumerate(zip(pictures, found, strict=True)):
-        height, width = picture.shape[:2]
-        rows.append(row := {"reason": "", "faces": len(faces.scores), "width": width, "height": height})
-        if len(faces.scores) != 1:
-            row["reason"] = _say_count(len(faces.scores))
-            continue
-        good.append(number)
-        row |= {
-            "detection_score": float(faces.scores[0]),
-            "bbox": faces.boxes[0],
-            "keypoints": faces.points[0].ravel(),
-        }
-    # The embeddings of the good ones, all at once.
-    if good:
-        points = np.stack([_points_to_align(pictures[number], found[number].points[0]) for number in good])
-        for number, vector in zip(good, stage.embed([pictures[number] for number in good], points, batch)):
-            rows[number]["embedding"] = vector
-    return rows
-
-
-def _find_around(stage: Any, pictures: Sequence[np.ndarray], found: Sequence[Any], batch: int) -> list[Any]:
-    """Return `found`, with a second look at crops without a face: a detector may want to see something around it."""
-    bare = [k for k, one in enumerate(found) if pictures[k].shape[:2] == (CROP, CROP) and not len(one.scores)]
-    room = CROP // 2
-    wider = [cv2.copyMakeBorder(pictures[k], room, room, room, room, cv2.BORDER_CONSTANT) for k in bare]
-    again = dict(zip(bare, stage.find(wider, batch) if wider else [], strict=True))
-    for one in again.values():
-        one.boxes[:] -= room
-        one.points[:] -= room
-    return [again.get(k, one) for k, one in enumerate(found)]
-
-
-def _points_to_align(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the points float32 [5, 2] that a picture is aligned by: of a crop that is aligned already, those it has been."""
-    is_crop = picture.shape[:2] == (CROP, CROP)
-    return TEMPLATE if is_crop and np.linalg.norm(points - TEMPLATE, axis=1).mean() < ALIGNED else points
-
-
 def _average_people(table: pa.Table, person: str) -> pa.Table:
     """Return the rows of pictures with those of one person averaged: the first has the mean of their embeddings at length one,
     the others a reason."""
@@ -250,10 +201,6 @@ def _average_people(table: pa.Table, person: str) -> pa.Table:
     for who, row in first.items():
         row["embedding"] = unit(np.mean(vectors[who], axis=0))
     return pa.Table.from_pylist(rows, schema=FACE_SCHEMA)
-
-
-def _say_count(faces: int) -> str:
-    return "no face: none was found" if faces == 0 else f"several faces: {faces} were found; crop the picture to one"
 
 
 def _write_people(table: pa.Table, out: str, facts: dict[str, str]) -> None:

@@ -15,8 +15,7 @@ from models.landmarks.adapt import Adapter, adapt_face, load_adapter
 from models.landmarks.detect import Detector, Face, Search, finest_level, load_detector
 from models.landmarks.intensity import Mode
 from models.landmarks.published import PublishedSearch, find_published
-from models.landmarks.settings import TRAINED
-from models.landmarks.standards import Standard
+from models.landmarks.settings import TRAINED, Standard
 from models.temperature import Numbers, UnitName
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.photographs import warn_of_photographs

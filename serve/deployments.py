@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from models.columns import Columns
-from models.landmarks.standards import Standard
+from models.landmarks.settings import Standard
 from pipelines.config.chain import ChainSpec
 from pipelines.config.profile import Profile
 from pipelines.pictures.open import BadPicture

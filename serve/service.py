@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from models.columns import Columns
 from models.errors import UserError
-from models.landmarks.standards import Standard
+from models.landmarks.settings import Standard
 from pipelines.captions.choose import templates
 from pipelines.config.captions import GIVEN, TEMPLATE, Source
 from pipelines.config.chain import ChainSpec

@@ -12,9 +12,9 @@ from models.columns import Columns
 from models.errors import UserError
 from models.faces.decode import Detections
 from models.landmarks.intensity import unit_values
-from models.landmarks.standards import Standard
+from models.landmarks.settings import Standard
 from pipelines.config.chain import ChainSpec
-from pipelines.embed import find_faces
+from pipelines.pictures.faces import find_faces
 from pipelines.pictures.open import BadPicture, open_any, open_photo
 from pipelines.run.chain import Chain, stack_rows
 from serve.batching import Answer, Batcher
@@ -71,7 +71,7 @@ class StageDeployment:
         return await self.batcher.submit(self.run_chain, call, call.key, call.size, self.most)
 
     async def embed(self, photo: bytes) -> Answer[dict]:
-        """Return what `pipelines.embed.SCHEMA` says of an encoded picture. Raises BadPicture for one that is not taken."""
+        """Return what `pipelines.embed.FACE_SCHEMA` says of an encoded picture. Raises BadPicture for one that is not taken."""
         return await self.batcher.submit(self.embed_faces, photo, "embed", 1, self.batches["faces"])
 
     async def find(self, photo: bytes) -> Answer[Detections]:

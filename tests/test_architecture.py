@@ -190,7 +190,7 @@ def test_jobs_and_service_share_their_stages() -> None:
     above = [(path, name) for path in sources(*ROOMS[1:]) if path not in alone for name in imports(path)]
     assert not [(path, name) for path, name in above if name.startswith("models.") and ".stage." in f"{name}."]
     service = {name for path in sources("serve") for name in imports(path)}
-    shared = ("pipelines.run.chain.Chain", "pipelines.embed.find_faces", "pipelines.captions.choose.choose")
+    shared = ("pipelines.run.chain.Chain", "pipelines.pictures.faces.find_faces", "pipelines.captions.choose.choose")
     assert service >= set(shared)
     networks = ("torch.nn", "diffusers", "onnxruntime", "transformers", "vllm")
     assert not [name for name in service for net in networks if within(name, net)]

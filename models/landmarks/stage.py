@@ -19,8 +19,7 @@ from models.landmarks.detect import Face, box_window, cut, decode_face, read_det
 from models.landmarks.intensity import unit_values
 from models.landmarks.network import Landmarker, fold_batch_norms, load_landmarker, normalise
 from models.landmarks.pose import estimate_pose
-from models.landmarks.settings import TRAINED
-from models.landmarks.standards import Standard
+from models.landmarks.settings import TRAINED, Standard
 from models.padding import in_batches
 from models.stages import NoOptions
 from models.temperature import from_centikelvin

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.landmarks.standards import Standard
+from models.landmarks.settings import Standard
 from models.temperature import Unit
 from pipelines.config.job import Encoding
 

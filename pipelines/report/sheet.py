@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +19,6 @@ from models.layers import Layer
 from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import decode
 
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 INK, PAPER, FAINT = (28, 30, 34), (250, 250, 248), (120, 124, 130)
 TILE = 160
 LAYERS_SHOWN = 4
@@ -87,8 +85,10 @@ def degree_range(samples: Iterable[ShownSample]) -> tuple[float, float]:
 
 def colour_degrees(layer: np.ndarray, degrees: tuple[float, float]) -> np.ndarray:
     """Return float degrees [S, S] as uint8 [S, S, 3] in the `inferno` palette from the first of `degrees` to the second."""
+    from matplotlib import colormaps  # takes half a second, which only who draws should wait for
+
     share = np.clip((layer - degrees[0]) / (degrees[1] - degrees[0]), 0, 1)
-    return (matplotlib.colormaps["inferno"](share)[..., :3] * 255).round().astype(np.uint8)
+    return (colormaps["inferno"](share)[..., :3] * 255).round().astype(np.uint8)
 
 
 def tiles(sample: ShownSample, degrees: tuple[float, float]) -> dict[str, np.ndarray]:
@@ -162,7 +162,9 @@ def _draw_label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str) -
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(FONT), size)
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
 
 
 def _read_sample(table: pa.Table, row: int) -> ShownSample:

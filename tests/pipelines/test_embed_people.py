@@ -14,7 +14,8 @@ from models.faces.align import CROP, TEMPLATE
 from models.faces.decode import Detections
 from models.weights.bundle import load_bundle
 from pipelines.config import photographs
-from pipelines.embed import ALIGNED, FACE_SCHEMA, _average_people, find_faces
+from pipelines.embed import FACE_SCHEMA, _average_people
+from pipelines.pictures.faces import ALIGNED, find_faces
 from pipelines.plan.embed import EmbedJob
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.people.identities import Reference, people_table, unit

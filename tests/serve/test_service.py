@@ -36,8 +36,8 @@ from models.temperature import from_centikelvin
 from models.weights.bundle import digests
 from models.weights.store import ROOT
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.embed import find_faces
 from pipelines.pictures.codecs import decode, encode_png_rgb
+from pipelines.pictures.faces import find_faces
 from pipelines.plan.thermalize import write_thermalize_plan
 from pipelines.rows.record import pairs_of
 from pipelines.rows.schema import RECORD, arrow_schema
