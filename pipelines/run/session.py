@@ -187,7 +187,7 @@ def _start(start: RayStart) -> None:
     # Its notes (init is called again, signals are not Ray's) are about what is done on purpose.
     logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    ray.init(
+    init_twice(
         address="local",
         num_cpus=max(start.cpus, os.cpu_count() or 1),
         object_store_memory=store,
@@ -196,6 +196,16 @@ def _start(start: RayStart) -> None:
         logging_level="ERROR",
         runtime_env={"env_vars": {**ENVIRONMENT, "PYTHONPATH": path}},
     )
+
+
+def init_twice(**options: Any) -> None:
+    """Start a local Ray, once more if the first fails: it gives a node 30 seconds to come up, which a busy machine exceeds."""
+    try:
+        ray.init(**options)
+    except Exception as error:  # a bare one where the time is over
+        log.info("Ray did not start (%s): once more", str(error).strip().partition("\n")[0])
+        ray.shutdown()
+        ray.init(**options)
 
 
 def shorten_temporary_folder() -> None:

@@ -78,6 +78,30 @@ def test_a_listener_that_is_no_cluster_is_told(listener: int, monkeypatch: pytes
     assert session.CONNECT_SECONDS + 8 <= 15
 
 
+def test_a_local_ray_that_does_not_come_up_in_time_is_started_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives a node 30 s; a second failure is the environment's, in one message."""
+    began, failures = [], 1
+
+    def init(**options: object) -> None:
+        began.append(options)
+        if len(began) <= failures:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(session, "check_shared_memory", lambda *_: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with ray_session(RayStart()):
+        assert len(began) == 2 and began[0] == began[1]
+    began, failures = [], 2
+    with (
+        pytest.raises(EnvironmentFault, match="a local Ray cannot be reached or started: .*timed out"),
+        ray_session(RayStart()),
+    ):
+        pass
+    assert len(began) == 2
+
+
 @pytest.mark.parametrize("address", ["http://head:8265", "head", "head:port", "auto"])
 def test_what_is_no_address_of_a_cluster_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session.services, "canonicalize_bootstrap_address", lambda _: None)
