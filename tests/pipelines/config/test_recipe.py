@@ -28,15 +28,15 @@ from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan, read_generate_plan
 from pipelines.report.card import render_card
 from pipelines.storage.uri import Storage
-from tests.pipelines import small
+from tests.pipelines import small, small_stages
 
 Job = Callable[..., GenerateJob]
 
 
-class Patient(small.Visible):
+class Patient(small_stages.Visible):
     """The small painter of a later version, whose default has changed."""
 
-    class Settings(small.Visible.Settings):
+    class Settings(small_stages.Visible.Settings):
         """Twice the steps."""
 
         steps: int = 8
@@ -58,7 +58,7 @@ def test_a_changed_default_cannot_slip_into_a_run(
     bundle: Bundle, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = write_generate_plan(job(), bundle, Storage(tmp_path / "out"))
-    monkeypatch.setitem(STAGES["visible"], small.KIND, f"{__name__}:Patient")
+    monkeypatch.setitem(STAGES["visible"], small_stages.KIND, f"{__name__}:Patient")
     with pytest.raises(
         UserError, match=r"what differs: stages\.visible\.settings\.steps: 4 -> 8\. Choose another --out"
     ):
@@ -160,7 +160,7 @@ def test_a_recipe_with_values_that_are_none_is_damaged(bundle: Bundle, job: Job,
 def test_the_licence_is_that_of_the_parts_in_use(bundle: Bundle, job: Job, tmp_path: Path) -> None:
     """Neither a second part nor a language model that nobody asks for is in the rows, the card or what is fetched."""
     strict = {"weights": str(tmp_path / "nowhere"), "licence": "research-only"}
-    both = small.with_part(bundle, "other", stage="faces", kind=small.KIND, **strict)
+    both = small.with_part(bundle, "other", stage="faces", kind=small_stages.KIND, **strict)
     both = small.with_part(both, "captions", kind="vllm", **strict)
     plan = small.make_here(job("parts.faces=faces", "limit=4"), both, tmp_path / "out")
     assert set(parts_in_use(plan.job, both, plan.chain)) == {"visible", "parser", "thermal", "faces", "gates"}

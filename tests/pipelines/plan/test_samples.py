@@ -28,6 +28,7 @@ from pipelines.plan.people.identities import RECOGNISER, Identity, Reference
 from pipelines.plan.people.sampling import sample_people
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
+from tests.pipelines.small_stages import SIZE
 
 Job = Callable[..., GenerateJob]
 
@@ -104,7 +105,7 @@ def test_a_partition_keeps_to_what_its_columns_may_take(
     assert people() == 1
     monkeypatch.setattr(generate, "PARTITION_BYTES", 2**40)
     assert people() == 4096
-    pixels = small.SIZE**2 * (3 + 1 + 2 * 2)
+    pixels = SIZE**2 * (3 + 1 + 2 * 2)
     wanted = job()
     each = sample_bytes(wanted, bundle, chain_for(wanted, bundle)) / wanted.gates.attempts
     assert pixels < each < pixels + 6000

@@ -28,6 +28,7 @@ from pipelines.run.writer import encode_table, whole_partition, write_partition
 from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
+from tests.pipelines.small_stages import SIZE
 
 Job = Callable[..., GenerateJob]
 
@@ -218,7 +219,7 @@ def test_memory_that_runs_out_halves_the_batch_and_marks_the_rows() -> None:
 def test_a_stage_runs_on_the_rows_that_lack_what_it_writes(plan: GeneratePlan) -> None:
     """What the source brings for some rows stays theirs, and the others are computed."""
     rows, bit = plan.partition(0), np.uint64(1 << plan.chain.tracked.index("classes"))
-    rows["classes"] = np.full((8, small.SIZE, small.SIZE), 7, np.uint8)
+    rows["classes"] = np.full((8, SIZE, SIZE), 7, np.uint8)
     rows["reached"] = np.where(np.arange(8) < 3, bit, np.uint64(0))
     made = chain.Chain(plan.chain, ("visible", "parser"))(rows)
     assert (made["classes"][:3] == 7).all() and (made["classes"][3:] < 2).all()
