@@ -122,9 +122,10 @@ def clay(person: Person, size: int = 32) -> torch.Tensor:
 def test_shape_values_show_without_colour() -> None:
     shaped = [name for name in Shape.names() if name not in COLOUR_ONLY]
     assert len(shaped) >= 30
+    middle = clay(Person(0, Shape()))
     for name in shaped:
-        low, high = (clay(Person(0, Shape(**{name: value}))) for value in (-1.0, 1.0))
-        assert int(((low - high).abs().amax(-1) > 0.03).sum()) >= 2, name
+        high = clay(Person(0, Shape(**{name: 1.0})))
+        assert int(((middle - high).abs().amax(-1) > 0.03).sum()) >= 2, name
 
 
 def test_a_symmetric_person_mirrors() -> None:
