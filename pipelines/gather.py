@@ -111,7 +111,7 @@ def gather_partitions(plan: GatherPlan, missing: list[int], profile: Profile, lo
             yield {name: values[0] for name, values in gatherer({"id": np.array([place])}).items()}
         return
     # A pool of actors, for a parser is loaded once and files are read in threads.
-    rows = numbers(missing).map_batches(
+    rows = numbers(missing, profile.writer.tasks).map_batches(
         Gatherer,
         fn_constructor_args=(plan, missing, profile.writer.threads),
         batch_size=1,

@@ -68,7 +68,7 @@ def pairs(plan: GeneratePlan, missing: Sequence[int], profile: Profile, run: Run
     attempts = plan.job.gates.attempts
     groups = check_profile(profile, plan.chain, attempts)
     waits = write_beside(plan, profile, groups, run)
-    rows = partitions(plan, missing, CaptionGate if waits else None)
+    rows = partitions(plan, missing, profile.writer.tasks, CaptionGate if waits else None)
     for number, group in enumerate(groups):
         # The group with the first stage holds the gates, too, and draws again what they refuse.
         rows = stage(rows, group, plan.chain, attempts if number == 0 else 1)

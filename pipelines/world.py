@@ -67,7 +67,7 @@ def _finish(plan: WorldPlan, commits: dict[int, Commit]) -> Storage:
 def render_partitions(plan: WorldPlan, missing: list[int], profile: Profile) -> Dataset:
     """Return the job as one chain; its rows are counts of the partitions as they are committed."""
     group = profile.assign([RENDER])[0]
-    rendered = numbers(missing).map_batches(
+    rendered = numbers(missing, profile.writer.tasks).map_batches(
         Renderer,
         fn_constructor_args=(plan.job, missing, group.threads),
         batch_size=1,

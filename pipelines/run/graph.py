@@ -20,25 +20,28 @@ RESTARTS = 16
 """How often the process of one actor may die; nodes that are taken away do not count."""
 
 
-def partitions(plan: ChainPlan[Any], missing: Sequence[int], gate: type | None = None) -> Dataset:
+def partitions(
+    plan: ChainPlan[Any], missing: Sequence[int], tasks: int | None = None, gate: type | None = None
+) -> Dataset:
     """Return the partitions that are asked for: one block each, a row per sample.
 
+    tasks: how many are read at once; by default as many as there are CPUs, each in a process that starts for it.
     gate: made of (plan, missing) in an actor without a CPU, it holds a partition's block back until it can be made.
     """
 
     def samples(block: Columns) -> Columns:
         return plan.partition(missing[int(block["id"][0])])
 
-    rows = numbers(missing)
+    rows = numbers(missing, tasks)
     if gate is not None:
         pool = ActorPoolStrategy(size=1)
         rows = rows.map_batches(gate, fn_constructor_args=(plan, missing), batch_size=None, compute=pool, num_cpus=0)
-    return rows.map_batches(samples, batch_size=None)
+    return rows.map_batches(samples, batch_size=None, compute=TaskPoolStrategy(size=tasks))
 
 
-def numbers(missing: Sequence[int]) -> Dataset:
-    """Return a block for each of `missing`, with its place among them in the column `id`."""
-    return ray.data.range(len(missing), override_num_blocks=len(missing))
+def numbers(missing: Sequence[int], tasks: int | None) -> Dataset:
+    """Return a block for each of `missing`, with its place among them in the column `id`, made by `tasks` at once."""
+    return ray.data.range(len(missing), override_num_blocks=len(missing), concurrency=tasks)
 
 
 def stage(rows: Dataset, group: Group, chain: ChainSpec, attempts: int = 1) -> Dataset:
