@@ -111,7 +111,10 @@ COLUMNS: dict[str, Column] = {
     **_landmark_quality(478),
     "points_given": Column("int32", "how many points the data set gives"),
     "face_height": Column("float32", "height of the points' box in the picture as it came", unit="px"),
-    "pose": Column("float32", "yaw, pitch, roll", (3,), unit="deg"),
+    "pose_asked": Column("float32", "the pose asked for in numbers, as `pose`; NaN where an angle is left to the caption or "
+                         "to chance. There where the job's views name an angle", (3,), unit="deg"),
+    "pose": Column("float32", "yaw, pitch, roll as the landmarks show them: yaw > 0 turns to the image right (the subject's "
+                   "left), pitch > 0 looks up, roll > 0 tilts clockwise in the image", (3,), unit="deg"),
     # What became of it
     "scores": Column("text", "what the gates measured", codec="json"),
     "reject": Column("text", "why the row lies under rejects/, empty under data/"),

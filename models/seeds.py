@@ -23,6 +23,11 @@ def seeds_of(parts: Sequence[object], names: Sequence[bytes]) -> np.ndarray:
     return (np.frombuffer(digests, ">u8")[::4] >> 1).astype(np.int64)
 
 
+def shares_of(parts: Sequence[object], names: Sequence[bytes]) -> np.ndarray:
+    """Return a number in [0, 1) for each of `names`, float64 [N]: those that `seeds_of` the same stand for."""
+    return np.asarray((seeds_of(parts, names) >> 10) / float(1 << 53))
+
+
 def generator(*parts: object) -> "torch.Generator":
     """Return a CPU generator seeded by `parts`."""
     import torch  # slow to import, and not needed for seeds alone

@@ -34,8 +34,8 @@ from pipelines.storage.commits import read_commit, read_commits, read_shard
 from pipelines.storage.uri import Storage
 
 SHOWN = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "thermal_draw", "split", "seed", "attempt",
-         "caption", "caption_source", "attributes", "attributes_source", "bbox", "scores", "reject", "thermal_kind",
-         "licence", "provenance")  # fmt: skip
+         "caption", "caption_source", "attributes", "attributes_source", "pose_asked", "pose", "bbox", "scores", "reject",
+         "thermal_kind", "licence", "provenance")  # fmt: skip
 
 
 @dataclass(frozen=True)

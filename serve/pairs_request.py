@@ -1,7 +1,7 @@
 """What a request resolves to: the job that would make the same, checked as a job is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from pipelines.config.job import Encoding, GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.recipe import Recipe
 from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.views import SAID
 from pipelines.rows.record import RecordSpec
 from serve.http.problems import ProblemError, of_validation
 from serve.http.schemas import PairsRequest, ThermalizeRequest
@@ -69,7 +70,11 @@ def resolve_pairs(
                     "source": "reference" if drawn else REQUEST,
                     "count": 1,
                 },
-                "views": {"per_identity": request.views, "attributes": request.attributes},
+                "views": {
+                    "per_identity": request.views,
+                    "attributes": request.attributes,
+                    **request.model_dump(include=set(SAID), exclude_none=True),
+                },
                 **_layers(request, defaults, limits),
                 "captions": request.captions or defaults.captions,
                 "parts": defaults.parts,
@@ -84,7 +89,9 @@ def resolve_pairs(
     # Its chain with the settings written out, and the recipe that follows; words that came with the request nobody wrote.
     if "gates" in request.settings:
         raise UserError("settings.gates: the gates have a field of their own, gates.")
+    chain = replace(chain, given=generate.source_columns(job.views))
     chain = _resolve_chain(chain, bundle, {**job.settings, "gates": gates.model_dump()}, job.layers, limits)
+    generate.check_views(job.views, chain)
     recipe = generate.recipe_for(job, bundle, chain)
     if request.caption is not None:
         recipe = recipe.model_copy(update={"captions": {"source": GIVEN}})

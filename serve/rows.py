@@ -19,7 +19,7 @@ from pipelines.pictures.square import make_square
 from pipelines.plan import generate, thermalize
 from pipelines.plan.people.identities import Identity, Reference, check_embedding, people_table
 from pipelines.plan.people.sampling import sample_people
-from pipelines.plan.samples import SAMPLE_SCHEMA, samples_of
+from pipelines.plan.samples import sample_schema, samples_of
 from pipelines.rows.ids import hash_id
 from pipelines.rows.record import pairs_of
 from serve.http import codecs
@@ -59,7 +59,7 @@ def sample_table(request: PairsRequest, resolved: ResolvedRequest[GenerateJob], 
         sources = {name: GIVEN if name in stated else NONE for name in ATTRIBUTES}
         columns = {"attributes": json.dumps(stated), "attributes_source": json.dumps(sources)}
         rows = [{**row, **columns} for row in rows]
-    return pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=sample_schema(resolved.job))
 
 
 def sample_columns(table: pa.Table, person: Identity, captions: list[str], sources: list[str]) -> Columns:

@@ -43,14 +43,18 @@ class _Pictures(BaseModel):
 
 
 class Visible:
-    """`noise_id` -> `visible`: an ellipse of one colour on noise."""
+    """`noise_id` -> `visible`: an ellipse of one colour on noise, another for every `pose_asked`."""
 
     WEIGHTS: Mapping[str, bool] = {}
     Options, Settings = _Pictures, _Size
 
     @staticmethod
     def columns(options: _Pictures, settings: _Size, files: Mapping[str, Files]) -> Flow:
-        return Flow(reads=("noise_id",), writes=("visible",))
+        return Flow(reads=("noise_id",), reads_if_there=("pose_asked",), writes=("visible",))
+
+    @staticmethod
+    def takes_pose(files: Mapping[str, Files]) -> bool:
+        return True
 
     class Stage:
         def __init__(self, weights: Mapping[str, Path], options: _Pictures, **_: Any) -> None:
@@ -58,7 +62,10 @@ class Visible:
 
         def __call__(self, rows: Columns, settings: _Size, batch: int) -> Columns:
             side = settings.size if self.options.pictures else 0
-            made = [_picture(str(name), side) for name in rows["noise_id"]]
+            names = [str(name) for name in rows["noise_id"]]
+            if "pose_asked" in rows:
+                names = [f"{name}/{pose.tolist()}" for name, pose in zip(names, rows["pose_asked"], strict=True)]
+            made = [_picture(name, side) for name in names]
             return {"visible": np.stack(made) if made else np.zeros((0, side, side, 3), np.uint8)}
 
 
@@ -159,7 +166,7 @@ class Faces:
 
 
 class Landmarks:
-    """`bbox` -> 70 points on a grid in the face's box, a pixel sure of each."""
+    """`bbox` -> 70 points on a grid in the face's box, a pixel sure of each; the pose is the one asked for, else frontal."""
 
     WEIGHTS: Mapping[str, bool] = {}
     Options, Settings = NoOptions, NoOptions
@@ -168,7 +175,7 @@ class Landmarks:
     def columns(options: NoOptions, settings: NoOptions, files: Mapping[str, Files]) -> Flow:
         from models.landmarks.settings import writes
 
-        return Flow(reads=("bbox", "thermal"), writes=writes((POINTS,)))
+        return Flow(reads=("bbox", "thermal"), reads_if_there=("pose_asked",), writes=writes((POINTS,)))
 
     class Stage:
         def __init__(self, weights: Mapping[str, Path], options: NoOptions, **_: Any) -> None: ...
@@ -182,7 +189,7 @@ class Landmarks:
                 "variance_70_thermal": np.ones((count, layers, POINTS), np.float32),
                 "seen_70_visible": np.ones((count, POINTS), bool),
                 "seen_70_thermal": np.ones((count, POINTS), bool),
-                "pose": np.zeros((count, 3), np.float32),
+                "pose": np.nan_to_num(rows.get("pose_asked", np.zeros((count, 3)))).astype(np.float32),
             }
 
         def at_boxes(

@@ -7,6 +7,7 @@ by a linear map, `measures.weight` and `measures.bias`, that `thermapair referen
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ from models.synthworld.sampling.person import person_from_measures
 from models.synthworld.sampling.scene import Scene, View
 from models.synthworld.shape.bare import render_bare_head
 
-FILE = "head.safetensors"
 SIZE = 512
 """Numbers of an embedding."""
 NAMES = ("measures.weight", "measures.bias")
@@ -123,6 +123,19 @@ def view_of(words: Mapping[str, str], name: str) -> View:
     )
 
 
-def views_of(captions: Sequence[str], names: Sequence[str]) -> list[View]:
-    """Return the view of each caption: pose and expression as it says, the rest drawn by its row's name."""
-    return [view_of(read_attributes(caption), name) for caption, name in zip(captions, names, strict=True)]
+def views_of(captions: Sequence[str], names: Sequence[str], poses: np.ndarray | None = None) -> list[View]:
+    """Return the view of each caption: pose and expression as it says, the rest drawn by its row's name.
+
+    poses: float32 [B, 3], yaw, pitch and roll in degrees that go before the caption's words; NaN leaves an angle to these.
+    """
+    views = [view_of(read_attributes(caption), name) for caption, name in zip(captions, names, strict=True)]
+    if poses is None:
+        return views
+    return [turn_view(view, pose) for view, pose in zip(views, poses, strict=True)]
+
+
+def turn_view(view: View, pose: np.ndarray) -> View:
+    """Return `view` with yaw, pitch and roll [3] in degrees in place of its own; NaN keeps an angle."""
+    own = (view.yaw, view.pitch, view.roll)
+    yaw, pitch, roll = (float(a) if np.isfinite(a) else b for a, b in zip(pose, own, strict=True))
+    return replace(view, yaw=yaw, pitch=pitch, roll=roll)

@@ -24,8 +24,8 @@ from models.diffusion.conditions import Conditions
 from models.diffusion.schedulers import load_scheduler
 from models.diffusion.unet import predict
 from models.errors import EnvironmentFault
+from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import Vae, load_autoencoder, load_part
-from models.visible.head import FILE as HEAD
 from models.visible.head import FOLDED, HeadReader
 from models.visible.text import EMBEDDING, IdentityText, id_token, load_text, new_text, save_text
 from models.visible.tokenizer import load_tokenizer

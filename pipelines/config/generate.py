@@ -6,17 +6,21 @@ import numpy as np
 
 from models.columns import COLUMNS
 from models.errors import UserError
-from models.stages import CAPTIONS
-from models.weights.bundle import Bundle, Part, licence_of
+from models.stages import CAPTIONS, import_settings
+from models.visible.angles import ANGLES
+from models.weights.bundle import Bundle, Part, licence_of, small_files
 from pipelines.config.captions import writer_of
 from pipelines.config.chain import ChainSpec, resolve_chain
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import PARTITION_BYTES, Recipe, caption_recipe, stage_recipes
+from pipelines.config.views import Views
 from pipelines.storage.address import resolve_uri
 
 BRINGS = ("sample_id", "identity_id", "view", "draw", "seed", "attributes", "attributes_source", "caption", "caption_source",
           "embedding", "partition", "attempt", "noise_id")  # fmt: skip
 """Columns that the plan brings to the chain."""
+POSE = "pose_asked"
+"""Column that the plan brings as well where the job's views name angles."""
 WANTED = ("visible", "thermal", "scores")
 OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
 """Columns that pairs have to have, and those that they have where the bundle can make them."""
@@ -30,9 +34,29 @@ def chain_for(job: GenerateJob, bundle: Bundle) -> ChainSpec:
     if "gates" in job.settings:
         raise UserError("settings.gates: the gates have a section of their own, gates.")
     parts = {stage: name for stage, name in job.parts.items() if stage != CAPTIONS}  # written before the chain runs
-    return resolve_chain(
-        bundle, given=BRINGS, wanted=WANTED, optional=OPTIONAL, layers=job.layers, parts=parts, settings=settings
+    given = source_columns(job.views)
+    chain = resolve_chain(
+        bundle, given=given, wanted=WANTED, optional=OPTIONAL, layers=job.layers, parts=parts, settings=settings
     )
+    check_views(job.views, chain)
+    return chain
+
+
+def source_columns(views: Views) -> tuple[str, ...]:
+    """Return the columns that the plan of a job with these views brings to the chain."""
+    return (*BRINGS, POSE) if views.in_degrees else BRINGS
+
+
+def check_views(views: Views, chain: ChainSpec) -> None:
+    """Raise a UserError where views name angles and the part that draws the picture takes none."""
+    link = chain.link("visible")
+    takes_pose = getattr(import_settings(link.package), "takes_pose", lambda files: False)
+    if views.in_degrees and not takes_pose(small_files(link.part, link.folder)):
+        name = next(name for name in ANGLES if views.says(name))
+        raise UserError(
+            f"views.{name}: part {link.name} ({link.part.kind}) is shown no head, so it takes no angles. Ask in words: "
+            "views.attributes.pose."
+        )
 
 
 def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.attributes import check_words
 from models.config import read_config
 from models.errors import UserError
 from models.gates.settings import Gates
 from models.layers import Conditions, Draws, Layer, layers_of
 from pipelines.config.captions import Source
+from pipelines.config.views import SAID, Views
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
 
@@ -29,30 +29,6 @@ class Identities(_Section):
     """How many: required for `reference`; of a Parquet the first so many, all by default. More extend a run."""
     minimum_angle: float = Field(default=50.0, ge=0, le=90)
     """Degrees between any two sampled identities."""
-
-
-class Views(_Section):
-    """How often each person is seen, and how."""
-
-    per_identity: int = Field(default=4, ge=1)
-    draws: int = Field(default=1, ge=1)
-    """Pictures of the same view (same words, other noise)."""
-    attributes: dict[str, list[str]] = {}
-    """Words to choose from, by attribute; the whole vocabulary with everyday frequencies by default."""
-
-    @field_validator("attributes", mode="before")
-    @classmethod
-    def _list_words(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        return {key: words if isinstance(words, list) else [str(words)] for key, words in value.items()}
-
-    @field_validator("attributes")
-    @classmethod
-    def _check_words(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
-        for name, words in value.items():
-            check_words(name, words)
-        return value
 
 
 class Encoding(_Section):
@@ -110,11 +86,15 @@ class GenerateJob(_Section):
 def load_job(name: str, edits: Sequence[str] = ()) -> GenerateJob:
     """Return the job called `name` (a file of `pipelines/jobs` or the path of a YAML file) with `edits` applied.
 
-    An edit that names other people means all of them: the file's number of people was for its own.
+    An edit that names other people means all of them: the file's number of people was for its own; so does a grid or list
+    of views.
     """
     keys = {edit.partition("=")[0]: edit.partition("=")[2] for edit in edits}
     if keys.get("identities.source", "reference") != "reference" and "identities.count" not in keys:
         edits = [*edits, "identities.count=null"]
+    grids = [key for key, value in keys.items() if key.startswith("views.") and value.lstrip().startswith("[")]
+    if {key.partition(".")[2] for key in grids} & {*SAID, "each"} and "views.per_identity" not in keys:
+        edits = [*edits, "views.per_identity=null"]
     return read_config(GenerateJob, find_yaml(JOBS, name, "job"), edits)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from models.attributes import ATTRIBUTES
-from models.seeds import seeds_of
+from models.seeds import shares_of
 from pipelines.plan.people.identities import Identity
 
 HABIT = 0.75
@@ -105,5 +105,4 @@ def draw_words(seed: int, people: Sequence[Identity], views: int, vocabulary: Vo
 
 def _uniform(seed: int, people: Sequence[Identity], keys: Sequence[bytes]) -> np.ndarray:
     """Return numbers float64 [P, len(keys)] in [0, 1), each a function of the seed, the person's id and its key alone."""
-    seeds = np.array([seeds_of(("attribute", seed, person.id), keys) for person in people])
-    return np.asarray((seeds >> 10) / float(1 << 53))
+    return np.array([shares_of(("attribute", seed, person.id), keys) for person in people])

@@ -4,6 +4,7 @@ from models.errors import UserError
 from pipelines.config import generate, thermalize
 from pipelines.config.chain import ChainSpec
 from pipelines.config.recipe import chain_of
+from pipelines.config.views import Views
 from pipelines.plan.claim import read_recipe
 from pipelines.storage.uri import Storage
 
@@ -16,7 +17,7 @@ def read_chain(out: Storage) -> ChainSpec:
     """
     recipe, bundle = read_recipe(out)
     if recipe.kind == "generate":
-        return chain_of(recipe, bundle, generate.BRINGS)
+        return chain_of(recipe, bundle, generate.source_columns(Views.model_validate(recipe.source["views"])))
     if recipe.kind == "thermalize":
         found = chain_of(recipe, bundle, thermalize.source_columns(has_classes=False))
         has_classes = bool(recipe.source["masks"]) or _lacks(found, "classes")

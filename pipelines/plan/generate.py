@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from models.columns import Columns
 from models.errors import UserError
-from pipelines.config.generate import BRINGS
+from pipelines.config.generate import source_columns
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import chain_of
 from pipelines.plan.captions import CaptionedPlan
@@ -66,7 +66,8 @@ def read_generate_plan(out: Storage) -> GeneratePlan:
     if run["job"]["kind"] != "generate":
         raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
     recipe, bundle = read_recipe(out)
-    job, chain = GenerateJob.model_validate(run["job"]), chain_of(recipe, bundle, BRINGS)
+    job = GenerateJob.model_validate(run["job"])
+    chain = chain_of(recipe, bundle, source_columns(job.views))
     return GeneratePlan(out, job, bundle, recipe, chain, read_whole_pieces(out))
 
 
@@ -75,7 +76,9 @@ def _strings(values: list[str]) -> np.ndarray:
 
 
 def _numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column as an array, texts as objects."""
+    """Return a column as an array, texts as objects, lists of a fixed size below each other."""
     if pa.types.is_string(column.type):
         return _strings(column.to_pylist())
+    if pa.types.is_fixed_size_list(column.type):
+        return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
     return column.to_numpy()

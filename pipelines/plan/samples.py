@@ -12,11 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from models.attributes import ATTRIBUTES
+from models.columns import COLUMNS
 from models.seeds import seed_of
+from pipelines.config.generate import POSE
 from pipelines.config.job import GenerateJob
 from pipelines.plan.attributes import Vocabulary, draw_words
 from pipelines.plan.people.identities import Identity
+from pipelines.plan.views import draw_poses
 from pipelines.rows.ids import hash_id
+from pipelines.rows.schema import arrow_type
 
 SAMPLE_SCHEMA = pa.schema(
     {
@@ -36,21 +40,33 @@ def sample_id(seed: int, identity: str, view: int, draw: int) -> str:
     return hash_id("sample", seed, identity, view, draw)
 
 
+def sample_schema(job: GenerateJob) -> pa.Schema:
+    """Return the schema of a job's samples: `pose_asked` beside `SAMPLE_SCHEMA` where its views name angles."""
+    return SAMPLE_SCHEMA.append(pa.field(POSE, arrow_type(COLUMNS[POSE]))) if job.views.in_degrees else SAMPLE_SCHEMA
+
+
 def sample_rows(job: GenerateJob, people: Sequence[Identity], vocabulary: Vocabulary) -> pa.Table:
-    """Return the samples of some people as rows of `SAMPLE_SCHEMA`. vocabulary: of the job's words."""
-    columns: dict[str, list[Any]] = {name: [] for name in SAMPLE_SCHEMA.names}
+    """Return the samples of some people as rows of `sample_schema`. vocabulary: of the job's words."""
+    schema = sample_schema(job)
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     draws = range(job.views.draws)
     # A row for every view and draw, those of a person together.
     places = [(view, draw) for view in range(job.views.per_identity) for draw in draws]
-    for person, words_of in zip(people, draw_words(job.seed, people, job.views.per_identity, vocabulary)):
+    words = draw_words(job.seed, people, job.views.per_identity, vocabulary)
+    poses, said = draw_poses(job.seed, people, job.views)
+    for person, words_of, pose, own in zip(people, words, poses, said, strict=True):
+        for word, more in zip(words_of, own, strict=True):
+            word.update(more)
         sources = _sources(tuple(words_of[0]), tuple(person.given), tuple(person.estimated))
         columns["sample_id"] += [sample_id(job.seed, person.id, view, draw) for view, draw in places]
         columns["seed"] += [seed_of(job.seed, person.id, view, draw) for view, draw in places]
         columns["attributes"] += [text for words in words_of for text in [json.dumps(words)] * len(draws)]
         columns["attributes_source"] += [sources] * len(places)
         columns["identity_id"] += [person.id] * len(places)
+        if POSE in columns:
+            columns[POSE] += [pose[view] for view, _ in places]
     columns["view"], columns["draw"] = map(list, zip(*places * len(people)))
-    return pa.table(columns, schema=SAMPLE_SCHEMA)
+    return pa.table(columns, schema=schema)
 
 
 @lru_cache(64)
@@ -64,5 +80,5 @@ def _sources(names: tuple[str, ...], given: tuple[str, ...], estimated: tuple[st
 
 
 def samples_of(job: GenerateJob, person: Identity) -> list[dict[str, Any]]:
-    """Return the samples of one person as rows of `SAMPLE_SCHEMA`."""
+    """Return the samples of one person as rows of `sample_schema`."""
     return list(sample_rows(job, [person], Vocabulary(job.views.attributes)).to_pylist())

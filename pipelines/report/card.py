@@ -9,7 +9,6 @@ from models.columns import COLUMNS
 from pipelines.config.generate import parts_in_use
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.template import load_template
-from pipelines.rows.schema import RECORD
 
 TEMPLATE = Path(__file__).parent / "templates" / "card.md"
 
@@ -26,7 +25,7 @@ def render_card(plan: GeneratePlan, pairs: int, rejects: bool, sheet: bool) -> s
         pairs=pairs,
         sheet=sheet,
         folder=plan.out.uri.rstrip("/").rsplit("/", 1)[-1],
-        columns={name: COLUMNS[name] for name in RECORD},
+        columns={name: COLUMNS[name] for name in plan.record.columns},
         parts=parts_in_use(plan.job, plan.bundle, plan.chain),
     )
 

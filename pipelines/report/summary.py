@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from models.visible.angles import TRAINED
 from pipelines.config.captions import AUTHORS
 from pipelines.plan.generate import GeneratePlan
+from pipelines.report.pose import PoseError
 from pipelines.storage.commits import Commit
 
 PAGE = "report/index.html"
@@ -37,6 +39,8 @@ class Report:
     bytes: int
     timeline: dict[str, list[tuple[float, int]]]
     """`captions`, `samples` -> (seconds since the first of all, how many were committed by then), at most `POINTS` of each."""
+    pose: tuple[PoseError, ...] = ()
+    """Of the accepted samples, by angle and by how large it is; empty where the job asks for no angles."""
 
     @property
     def shortfall(self) -> int:
@@ -44,11 +48,20 @@ class Report:
         return self.samples - self.accepted
 
     def summary_text(self) -> str:
-        """Return what the run came to, in two lines."""
+        """Return what the run came to: a line for the samples, the captions, and the poses where angles are asked for."""
         counts = f"{self.pairs:,} pairs; {self.accepted:,} of {self.samples:,} samples accepted"
         counts += f", {self.redrawn:,} drawn again, {self.shortfall:,} given up"
         captions = ", ".join(f"{count:,} by {AUTHORS[name]}" for name, count in self.captions.items())
-        return f"{counts}\ncaptions: {captions}" if captions else counts
+        lines = [counts, *([f"captions: {captions}"] if captions else [])]
+        # How well the pose is met, and how much of it training had not shown.
+        if self.pose:
+            lines.append("pose: " + "; ".join(found.text for found in self.pose))
+        if beyond := sum(found.beyond_training for found in self.pose):
+            most = ", ".join(f"{name} {angle:g}" for name, angle in TRAINED.items())
+            lines.append(
+                f"{beyond:,} angles are beyond what the visible model was trained on ({most}); their rows say so"
+            )
+        return "\n".join(lines)
 
 
 def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipelines.config.generate import POSE
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.card import render_card
 from pipelines.report.page import render_page
+from pipelines.report.pose import PoseError, pose_errors, read_poses
 from pipelines.report.sheet import collect_samples, draw_contact_sheet
 from pipelines.report.summary import PAGE, Report, summarise
 from pipelines.storage.commits import Commit, read_shard, write_manifest
@@ -35,7 +38,9 @@ def finish(plan: GeneratePlan, commits: dict[int, Commit]) -> Report:
         plan.out.write(SHEET, draw_contact_sheet(samples))
     plan.out.write("README.md", render_card(plan, report.pairs, bool(refused), sheet).encode())
     # The page, and the same figures for programs.
-    scores = _scores(plan, dict(islice(accepted.items(), SHARDS_READ)))
+    some = dict(islice(accepted.items(), SHARDS_READ))
+    scores = _scores(plan, some)
+    report = replace(report, pose=_pose(plan, some))
     plan.out.write(PAGE, render_page(report, plan, samples, rejects[:REJECTS_SHOWN], scores).encode())
     plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())
     return report
@@ -43,6 +48,16 @@ def finish(plan: GeneratePlan, commits: dict[int, Commit]) -> Report:
 
 def _tables(plan: GeneratePlan, files: dict[int, str]) -> Iterable[pa.Table]:
     return (read_shard(plan.out, partition, name) for partition, name in files.items())
+
+
+def _pose(plan: GeneratePlan, files: dict[int, str]) -> tuple[PoseError, ...]:
+    """Return how far the accepted samples are from the poses asked for, of a job that asks for some."""
+    if POSE not in plan.chain.given:
+        return ()
+    names, first = [POSE, "pose", "condition", "thermal_draw"], plan.recipe.layers[0]
+    tables = (read_shard(plan.out, partition, name, columns=names) for partition, name in files.items())
+    own = (pc.field("condition") == first.condition) & (pc.field("thermal_draw") == first.draw)
+    return tuple(pose_errors(*read_poses(table.filter(own) for table in tables)))
 
 
 def _scores(plan: GeneratePlan, files: dict[int, str]) -> dict[str, list[float]]:

@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from models.columns import COLUMNS, Columns
 from models.layers import Layer
+from models.visible.angles import beyond_training
 from pipelines.config.chain import ChainSpec
+from pipelines.config.generate import POSE
 from pipelines.pictures.codecs import encode_jpeg, encode_png, encode_png_rgb
 from pipelines.rows.encode import VISIBLE_BYTES, picture, picture_as_it_came
 from pipelines.rows.ids import hash_id, planned_id, split_of
@@ -40,6 +42,11 @@ class RecordSpec:
     split: str = ""
     """The one split of all rows, where nobody says who is shown; by person otherwise."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of its rows: the angles asked for among them where some are."""
+        return tuple(name for name in RECORD if name != POSE or POSE in self.chain.given)
+
 
 def pair_id(sample: str, layer: Layer) -> str:
     """Return the id of one visible and thermal pair: 20 hex digits."""
@@ -49,7 +56,7 @@ def pair_id(sample: str, layer: Layer) -> str:
 def encode_pairs(spec: RecordSpec, columns: Columns, chosen: np.ndarray, threads: Executor) -> pa.Table:
     """Return the pairs of the samples at indices `chosen` of `columns`, one row a layer, encoded in `threads`."""
     encoded = list(threads.map(lambda row: pairs_of(spec, columns, int(row)), chosen))
-    return pa.Table.from_pylist([pair for pairs in encoded for pair in pairs], schema=arrow_schema(RECORD))
+    return pa.Table.from_pylist([pair for pairs in encoded for pair in pairs], schema=arrow_schema(spec.columns))
 
 
 def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any]]:
@@ -72,7 +79,7 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
         "provenance": json.dumps(_provenance(spec, value)),
     }
     # The other numbers and lists of the sample.
-    for name in RECORD:
+    for name in spec.columns:
         if name not in shared and COLUMNS[name].codec == "" and COLUMNS[name].per != "layer":
             shared[name] = _to_value(value.get(name))
     # A pair for each layer, with the numbers and the thermal picture that are its own.
@@ -148,6 +155,9 @@ def _provenance(spec: RecordSpec, value: _Row) -> dict[str, Any]:
     if value.get("shrunk") is not None and value["shrunk"].any():
         sizes = zip(spec.chain.stages, value["shrunk"].tolist(), strict=True)
         found["smaller_batches"] = {stage: size for stage, size in sizes if size}
+    # Angles that nothing like them was seen of in training.
+    if value.get(POSE) is not None and (beyond := beyond_training(value[POSE])):
+        found["beyond_training"] = beyond
     # Where a face that was cut out lies in the upright picture that it is of, in pixels.
     if value.get("source_box") is not None and np.isfinite(value["source_box"]).all():
         found |= {"parent_id": planned_id(str(value["sample_id"])), "source_box": value["source_box"].tolist()}

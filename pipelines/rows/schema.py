@@ -47,9 +47,9 @@ RECORD = (
     "bbox", "keypoints",
     *(f"{kind}_{number}{end}" for number in (70, 478) for kind, end in (
         ("landmarks", ""), ("variance", "_visible"), ("variance", "_thermal"), ("seen", "_visible"), ("seen", "_thermal"))),
-    "pose", "scores", "reject", "licence", "provenance",
+    "pose_asked", "pose", "scores", "reject", "licence", "provenance",
 )  # fmt: skip
-"""Rows of `thermapair generate` and `thermapair thermalize`: one is one pair."""
+"""Rows of `thermapair generate` and `thermapair thermalize`: one is one pair. `pose_asked` where angles are asked for."""
 
 
 def arrow_type(column: Column) -> pa.DataType:

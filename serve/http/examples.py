@@ -16,6 +16,7 @@ BODIES: dict[type[BaseModel], dict[str, dict[str, Any]]] = {
         "by seed": {"seed": 7, "views": 1, "conditions": ["warm"]},
         "by attributes": {"seed": 7, "attributes": LOOKS, "captions": "template", "conditions": ["warm", "cold"]},
         "by caption": {"seed": 7, "caption": "A young woman with clear glasses, smiling.", "conditions": ["cold"]},
+        "by angles": {"seed": 7, "captions": "template", "yaw": 30, "pitch": -10, "expression": "smile"},
         "in few steps": {"seed": 7, "captions": "template", "settings": {"visible": {"steps": 4}}},
     },
     ThermalizeRequest: {"one picture": {"pictures": [DOT], "conditions": ["warm"]}},

@@ -14,9 +14,12 @@ from pydantic import (
 )
 
 from models import layers
-from models.attributes import ATTRIBUTES, check_words
+from models.attributes import ATTRIBUTES, EXPRESSIONS, check_words
+from models.captions.reading import read_attributes
 from models.gates.settings import Gates
 from models.landmarks.settings import Standard
+from models.synthworld.sampling.scene import pose_word
+from models.visible.angles import DIGITS, DRAWN
 from pipelines.config.captions import Source
 
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed and input give the same answer.")]
@@ -59,9 +62,31 @@ Conditions = Annotated[layers.Conditions, WithJsonSchema(CONDITIONS)]
 Numbers = Annotated[list[float | None], Field(description="null where there is none")]
 
 
+Expression = Annotated[
+    str,
+    AfterValidator(lambda word: _check_vocabulary({"expression": word})["expression"]),
+    WithJsonSchema({"type": "string", "enum": list(EXPRESSIONS)}),
+]
+
+
+def angle_within(name: str) -> Any:
+    """Return the constraint of an angle in degrees."""
+    return Field(ge=-DRAWN[name], le=DRAWN[name], allow_inf_nan=False)
+
+
 STATES = Field(json_schema_extra={"pattern": r"\S"})
 GIVEN: Any = {"not": {"type": "null"}}
 ANY_WORD: Any = {"minProperties": 1}
+
+
+def _not_twice(name: str, attribute: str) -> Any:
+    """Return the schema of a request that gives `name` or an attribute, not both."""
+    return {
+        "not": {
+            "required": [name, "attributes"],
+            "properties": {name: GIVEN, "attributes": {"required": [attribute]}},
+        }
+    }
 
 
 class _Request(BaseModel):
@@ -101,6 +126,9 @@ class PairsRequest(_ThermalRequest):
                         "properties": {"caption": GIVEN, "attributes": ANY_WORD},
                     }
                 },
+                {"not": {"required": ["caption", "expression"], "properties": {"caption": GIVEN, "expression": GIVEN}}},
+                _not_twice("yaw", "pose"),
+                _not_twice("expression", "expression"),
             ]
         },
     )
@@ -118,6 +146,17 @@ class PairsRequest(_ThermalRequest):
     attributes: Words = Field({}, description="Words to keep; the others are drawn for each view by the seed.")
     captions: Source | None = Field(None, description="Who writes captions where none is given.")
     views: int = Field(1, ge=1)
+    yaw: Annotated[float, angle_within("yaw")] | None = Field(
+        None,
+        description="Degrees in which every view shows the head; above 0 it turns to the image right, its own left.",
+    )
+    pitch: Annotated[float, angle_within("pitch")] | None = Field(
+        None, description="Degrees; above 0 the head looks up."
+    )
+    roll: Annotated[float, angle_within("roll")] | None = Field(
+        None, description="Degrees; above 0 the head tilts clockwise in the picture."
+    )
+    expression: Expression | None = Field(None, description="Of every view; excludes `caption`, which says it itself.")
     seed: Seed = 0
     gates: Gates | None = Field(None, description="Limits that a sample must keep; drawn again where it does not.")
     encoding: Literal["jpeg", "png"] = Field("png", description="Of `visible` in a JSON answer.")
@@ -128,6 +167,16 @@ class PairsRequest(_ThermalRequest):
             raise ValueError("give an embedding or a picture, not both")
         if self.caption is not None and self.attributes:
             raise ValueError("give a caption or attributes, not both")
+        for name, attribute in (("yaw", "pose"), ("expression", "expression")):
+            if getattr(self, name) is not None and attribute in self.attributes:
+                raise ValueError(f"give {name} or attributes.{attribute}, not both")
+        if self.caption is not None and self.expression is not None:
+            raise ValueError("give a caption or an expression, not both: the caption says it")
+        # Text and numbers never contradict each other.
+        if self.caption is not None and self.yaw is not None:
+            word, said = pose_word(round(self.yaw, DIGITS)), read_attributes(self.caption).get("pose")
+            if said not in (None, word):
+                raise ValueError(f"yaw {self.yaw:g} is {word!r}, and the caption says {said!r}: leave one of them out")
         return self
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.diffusion.names import FILE, SchedulerName, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
+from models.visible.angles import FILE as HEAD
 
 WEIGHTS = {"model": True, "unet": False, "encoder": False, "vae": False, "tokenizer": False, "scheduler": False}
 """model: a folder with all five below it (`models.visible.model`); another takes the place of the folder of its name."""
@@ -63,7 +64,12 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     if not least <= settings.steps <= most:
         raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
     words = ("caption",) if options.captions else ()
-    return Flow(reads=("embedding", "noise_id", *words), writes=("visible",))
+    return Flow(reads=("embedding", "noise_id", *words), reads_if_there=("pose_asked",), writes=("visible",))
+
+
+def takes_pose(files: Mapping[str, Files]) -> bool:
+    """Return whether the head can be asked for in degrees: whether the U-Net is shown one (`models.visible.head`)."""
+    return HEAD in files["model"]
 
 
 def _scheduler_config(files: Mapping[str, Files]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Stage:
     """`caption`, `embedding` [B, 512], `noise_id` -> `visible` uint8 [B, S, S, 3].
 
     weights: folders as `models.visible.model.load_visible` takes them, the starter's or Arc2Face's. A U-Net that is shown
-    the head gets it in the pose and expression that the caption says, else as `noise_id` draws them.
+    the head gets it in the pose and expression that the caption says, else as `noise_id` draws them; angles of
+    `pose_asked` float32 [B, 3] (degrees, NaN for none), where it is there, go before both.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Stage:
                 [str(rows["caption"][row]) if self.options.captions else "" for row in padded],
                 torch.from_numpy(np.stack([rows["embedding"][row] for row in padded]).astype(np.float32)),
                 [str(rows["noise_id"][row]) for row in padded],
+                rows["pose_asked"][padded] if "pose_asked" in rows else None,
                 len(padded) - missing,
                 side,
                 settings,
@@ -63,7 +65,15 @@ class Stage:
             pictures[chunk] = batch_pictures.numpy()[: chunk.stop - chunk.start]
         return {"visible": pictures}
 
-    def _heads(self, captions: list[str], embedding: Tensor, names: list[str], count: int, side: int) -> Tensor | None:
+    def _heads(
+        self,
+        captions: list[str],
+        embedding: Tensor,
+        names: list[str],
+        poses: np.ndarray | None,
+        count: int,
+        side: int,
+    ) -> Tensor | None:
         """Return the heads float32 [B, 96, side, side] that the U-Net is shown, None for one that is shown none.
 
         Rows after the first `count` repeat the last of these, and so do their heads, which take long to draw.
@@ -72,19 +82,26 @@ class Stage:
         if self.parts.reader is None:
             return None
         with eagerly():
-            measures, views = self.parts.reader(embedding.numpy()), views_of(captions, names)
+            measures, views = self.parts.reader(embedding.numpy()), views_of(captions, names, poses)
             heads = draw_heads(measures[:count], views[:count], side)
         heads = np.concatenate([heads, np.repeat(heads[-1:], len(names) - count, axis=0)])
         return fold_heads(heads).to(self.device)
 
     @torch.inference_mode()
     def _pictures(
-        self, captions: list[str], embedding: Tensor, names: list[str], count: int, side: int, settings: Settings
+        self,
+        captions: list[str],
+        embedding: Tensor,
+        names: list[str],
+        poses: np.ndarray | None,
+        count: int,
+        side: int,
+        settings: Settings,
     ) -> Tensor:
         """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch of latents of `side`, `count` of them wanted."""
         # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
         unet = self.parts.unet
-        head = self._heads(captions, embedding, names, count, side)
+        head = self._heads(captions, embedding, names, poses, count, side)
         ids = tokenize(self.parts.tokenizer, prompts(captions)).to(self.device)
         embedding = F.normalize(embedding, dim=-1).to(self.device)
         cond = condition(unet, self.parts.text(ids, embedding), embedding, head)

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ValidationError
 from models.weights.store import ROOT
 from pipelines.config.captions import VllmOptions
 from pipelines.config.gather import GatherJob
-from pipelines.config.job import GenerateJob, Identities, Stop, Views
+from pipelines.config.job import GenerateJob, Identities, Stop
 from pipelines.config.profile import CaptionEngines, Group, Limits, Profile, RayStart, Serving, Training, Writer
 from pipelines.config.recipe import PARTITION_BYTES, VERSION
 from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.views import Views
 from pipelines.config.world import WorldJob
 
 PICTURES = {"images": "folder", "size": 128}
