@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from models.attributes import ATTRIBUTES
 from models.captions.reading import read_attributes
@@ -131,6 +132,48 @@ def test_what_a_request_leaves_open_is_the_services(null: Service) -> None:
     assert request.seed == made.job.seed == 0 and made.record.run == made.recipe.digest
     merged = pairs_request._merge_settings({"a": {"x": 1, "y": 1}, "b": {"z": 1}}, {"a": {"x": 2}, "c": {"w": 3}})
     assert merged == {"a": {"x": 2, "y": 1}, "b": {"z": 1}, "c": {"w": 3}}
+
+
+def test_angles_and_an_expression_are_of_every_view(null: Service) -> None:
+    request, made = asked(null, seed=5, views=2, yaw=-40, pitch=3, expression="sad")
+    assert made.job.views.list_views() == [{"yaw": -40.0, "pitch": 3.0, "expression": "sad"}] * 2
+    person = rows.person_of(request, None, null.reference)
+    table = rows.sample_table(request, made, person)
+    words = [json.loads(text) for text in table["attributes"].to_pylist()]
+    assert [(word["pose"], word["expression"]) for word in words] == [("turned right", "sad")] * 2
+    columns = rows.sample_columns(table, person, ["A man.", "A man."], ["template", "template"])
+    np.testing.assert_array_equal(columns["pose_asked"], np.array([[-40, 3, np.nan]] * 2, np.float32))
+    # What a job of the same seed and view makes, and another recipe than without.
+    assert (
+        samples_of(made.job, person)[0]["sample_id"] == samples_of(asked(null, seed=5)[1].job, person)[0]["sample_id"]
+    )
+    digests = {asked(null, **fields)[1].recipe.digest for fields in ({}, {"yaw": 0}, {"yaw": 1}, {"pitch": 0})}
+    assert len(digests) == 4
+    assert "pose_asked" not in asked(null)[1].chain.given
+
+
+def test_a_caption_that_says_nothing_of_the_pose_may_have_a_yaw(null: Service) -> None:
+    for caption in ("A man.", "A man, turned to his left."):
+        request, made = asked(null, caption=caption, yaw=30)
+        table = rows.sample_table(request, made, rows.person_of(request, None, null.reference))
+        assert table["pose_asked"].to_pylist()[0][0] == 30
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"yaw": 90.1}, "less than or equal to 90"), ({"pitch": -36}, "greater than or equal to -35"),
+        ({"roll": float("nan")}, "finite number"), ({"yaw": [0, 30]}, "valid number"),
+        ({"expression": "grin"}, "not grin"), ({"yaw": 3, "attributes": {"pose": "frontal"}}, "yaw or attributes.pose"),
+        ({"expression": "sad", "attributes": {"expression": "sad"}}, "expression or attributes.expression"),
+        ({"expression": "sad", "caption": "A man."}, "a caption or an expression"),
+        ({"yaw": 30, "caption": "A man facing the camera."}, "yaw 30 is 'turned left', and the caption says 'frontal'"),
+        ({"yaw": 0, "caption": "A man turned to his left and in right profile."}, "the caption says 'ambiguous'"),
+    ],
+)  # fmt: skip
+def test_angles_of_a_request_that_cannot_be_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        PairsRequest.model_validate(fields)
 
 
 def test_conditions_and_samples_are_layers(null: Service) -> None:

@@ -14,6 +14,7 @@ from models.synthworld.render.render import render
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.person import measure_person, person_from_measures, sample_person
 from models.synthworld.sampling.scene import Scene, View, pose_word
+from models.synthworld.shape.kernels import eagerly
 from models.visible.head import CHANNELS, FOLD, HeadReader, draw_heads, fold_heads, mirror_heads, view_of, views_of
 
 
@@ -38,6 +39,27 @@ def test_views_are_read_off_captions() -> None:
     first, second = views_of(["A smiling woman, turned to her left.", "Somebody."], ["a", "b"])
     assert first.expression == "smile" and 30 <= first.yaw <= 60
     assert second.expression == "neutral" and abs(second.yaw) <= 10
+
+
+def test_numbers_win_over_the_words_of_a_caption() -> None:
+    nan = np.nan
+    poses = np.array([[-70, nan, nan], [nan, 12, -5], [nan, nan, nan]], np.float32)
+    captions, names = ["A smiling woman, turned to her left."] * 3, ["a", "b", "c"]
+    plain = views_of(captions, names)
+    turned = views_of(captions, names, poses)
+    assert turned[0] == replace(plain[0], yaw=-70) and turned[0].expression == "smile"
+    assert turned[1] == replace(plain[1], pitch=12, roll=-5)
+    assert turned[2] == plain[2]
+
+
+def test_a_view_is_the_same_head_alone_and_among_others() -> None:
+    poses = np.array([(-75, 20, np.nan), (40, np.nan, 15)], np.float32)
+    captions, names = ["A smiling man."] * 2, ["row-0", "row-1"]
+    measures = np.stack([measure_person(sample_person(k)) for k in range(2)])
+    with eagerly():
+        whole = draw_heads(measures, views_of(captions, names, poses), 3)
+        alone = draw_heads(measures[1:], views_of(captions[1:], names[1:], poses[1:]), 3)
+    assert np.array_equal(alone[0], whole[1]) and not np.array_equal(whole[0], whole[1])
 
 
 def test_heads_lie_where_the_rendered_person_is() -> None:

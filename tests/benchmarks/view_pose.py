@@ -1,0 +1,135 @@
+"""How well the starter meets a yaw that is asked for in degrees: `python -m tests.benchmarks.view_pose [--people 40]`.
+
+People of the world's test split, in no training of any model, as the mean embedding of two true pictures of theirs. Each is
+drawn once at every size of the grid, to the left and to the right by turns, with a caption that says what a job's would. What
+is left to chance (pitch, roll, framing, expression, looks) is drawn as a job draws it.
+
+The yaw of a picture is read off landmarks, as the `pose` of a row is. `made` are the pictures; `true` are renders of the same
+people in the same views, of which a perfect reader would say the yaw exactly: what it errs there is the reader's own.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from models.captions.grammar import write_caption
+from models.faces.metrics import unit_vectors
+from models.faces.settings import Options as FacesOptions
+from models.faces.stage import Stage as Faces
+from models.landmarks.pose import estimate_pose
+from models.landmarks.stage import Stage as Landmarks
+from models.stages import NoOptions
+from models.synthworld.render.render import render
+from models.synthworld.sampling import splits
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.synthworld.sampling.scene import Scene, attributes, pose_word
+from models.visible import cache
+from models.visible.head import views_of
+from models.visible.sd.settings import Options, Settings
+from models.visible.sd.stage import Stage
+
+STARTER = Path("models/starter")
+YAWS = (0, 15, 30, 45, 60, 75)
+KNOWN = 2
+"""True pictures that a person's embedding is the mean of."""
+BATCH, SIZE = 8, 128
+
+
+@dataclass(frozen=True)
+class Asked:
+    """N pictures: whose (embedding float32 [N, 512]), caption, name of the noise, pose float32 [N, 3] and true scene."""
+
+    embeddings: np.ndarray
+    captions: list[str]
+    names: list[str]
+    poses: np.ndarray
+    scenes: list[Scene]
+
+
+def ask(count: int, sizes: Sequence[float]) -> Asked:
+    """Return what is asked of the first `count` people of the test split, at a yaw of each of `sizes` degrees."""
+    look, people = load_domain("portrait"), splits.identities("test")[:count]
+    shown = [[sample_scene(look, identity, view, "warm") for view in range(KNOWN)] for identity in people]
+    found = [render(scenes, SIZE) for scenes in shown]
+    pictures, points = (
+        np.concatenate([getattr(one, name).numpy() for one in found]) for name in ("rgb", "landmarks_70")
+    )
+    known = cache.embed_pictures(pictures, points, str((STARTER / "faces").absolute())).reshape(count, KNOWN, -1)
+    # Every size once, to the image right or left by turns.
+    yaws = np.array([[size * (-1) ** (place + k) for k, size in enumerate(sizes)] for place in range(count)])
+    scenes, captions, names = [], [], []
+    for identity, row in zip(people, yaws.tolist(), strict=True):
+        for k, yaw in enumerate(row):
+            scene = sample_scene(look, identity, KNOWN + k, "warm")
+            captions.append(write_caption(attributes(scene) | {"pose": pose_word(yaw)}, seed=identity + k))
+            names.append(f"view-pose/{identity}/{k}")
+            scenes.append(scene)
+    poses = np.full((count * len(sizes), 3), np.nan, np.float32)
+    poses[:, 0] = yaws.ravel()
+    # The true scene has the framing and the angles that the head is drawn with.
+    for place, view in enumerate(views_of(captions, names, poses)):
+        own = ("yaw", "pitch", "roll", "scale", "shift_x", "shift_y", "distance_m")
+        turned = replace(scenes[place].view, **{name: getattr(view, name) for name in own})  # type: ignore[arg-type]
+        scenes[place] = replace(scenes[place], view=turned)
+    return Asked(np.repeat(unit_vectors(known.mean(axis=1)), len(sizes), axis=0), captions, names, poses, scenes)
+
+
+def make(asked: Asked, steps: int) -> np.ndarray:
+    """Return the starter's pictures uint8 [N, S, S, 3]."""
+    rows = {
+        "caption": np.array(asked.captions, object),
+        "embedding": asked.embeddings.astype(np.float32),
+        "noise_id": np.array(asked.names, object),
+        "pose_asked": asked.poses,
+    }
+    stage = Stage({"model": STARTER / "visible"}, Options())
+    return stage(rows, Settings(steps=steps, guidance=2.0), BATCH)["visible"]
+
+
+def read_yaw(pictures: np.ndarray) -> np.ndarray:
+    """Return the yaw in degrees float [N] that landmarks say of pictures uint8 [N, S, S, 3]; NaN where no face is found."""
+    found = Faces({"model": STARTER / "faces"}, FacesOptions())({"visible": pictures}, NoOptions(), BATCH)
+    there = np.flatnonzero(np.isfinite(found["bbox"]).all(axis=1))
+    boxes = [found["bbox"][row][None] for row in there]
+    faces = Landmarks({"model": STARTER / "landmarks"}, NoOptions()).at_boxes(list(pictures[there]), boxes, 70, BATCH)
+    yaw = np.full(len(pictures), np.nan)
+    yaw[there] = estimate_pose(np.stack([one[0].points for one in faces]))[:, 0]
+    return yaw
+
+
+def main() -> None:
+    """Print the mean absolute error of each size, of the pictures made and of true ones."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--people", type=int, default=40)
+    parser.add_argument("--yaws", type=float, nargs="+", default=YAWS, help="degrees, each to both sides by turns")
+    parser.add_argument("--steps", type=int, default=16, help="of the sampler; the starter's own are 16")
+    parser.add_argument("--keep", type=Path, help="a .npz file for the pictures and what was asked")
+    given = parser.parse_args()
+    asked = ask(given.people, given.yaws)
+    pictures = {"made": make(asked, given.steps)}
+    pictures["true"] = np.concatenate(
+        [render(asked.scenes[k : k + BATCH], SIZE).rgb.numpy() for k in range(0, len(asked.scenes), BATCH)]
+    )
+    if given.keep:
+        np.savez(given.keep, yaw=asked.poses[:, 0], **pictures)
+    wanted = asked.poses[:, 0]
+    errors = {name: np.abs(read_yaw(one) - wanted) for name, one in pictures.items()}
+    print("yaw  pictures   made: error  lost   true: error  lost")
+    for size in given.yaws:
+        chosen = np.isclose(np.abs(wanted), size)
+        line = f"{size:3.0f}  {chosen.sum():8d}"
+        for error in errors.values():
+            line += f"  {np.nanmean(error[chosen]):12.1f}  {np.isnan(error[chosen]).sum():4d}"
+        print(line)
+    for low, high in ((0, 45), (46, 75)):
+        chosen = (np.abs(wanted) >= low) & (np.abs(wanted) <= high)
+        if chosen.any():
+            means = ", ".join(f"{name} {np.nanmean(error[chosen]):.1f}" for name, error in errors.items())
+            print(f"mean of {low} to {high} degrees: {means}")
+
+
+if __name__ == "__main__":
+    main()
