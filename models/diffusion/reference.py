@@ -106,8 +106,8 @@ class ReferenceReader:
         bank.writing = True
         try:
             clear = torch.zeros(len(latents), dtype=torch.int64, device=writer.device)
-            latents, conditions = (one.to(writer.device, writer.dtype) for one in (latents, conditions))
-            predict(writer, latents, clear, conditions)
+            there = (writer.device, writer.dtype)
+            predict(writer, latents.to(*there), clear, conditions.to(*there))
             return bank.tokens
         finally:
             bank.writing, bank.tokens = False, {}
