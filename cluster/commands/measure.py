@@ -132,6 +132,26 @@ def adapters(bundle: str, overrides: tuple[str, ...], training: str, test: str, 
         click.echo(name + "".join(f"  {key} {value:.4f}" for key, value in metrics.items()))
 
 
+@command.command("judges")
+@options.rows_to_measure("Pictures of `thermapair world` that judges never saw.")
+@click.option(
+    "--weights",
+    default="models/starter-judge",
+    show_default=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the judges.",
+)
+@options.card
+def judges(test: str, weights: Path, card: bool) -> None:
+    """What the judges of attributes, pose and classes reach on true renders at 128 and 64 px, with 95 % intervals."""
+    from pipelines.evaluation.judges import measure
+
+    for side, found in measure(test, weights, card=card).items():
+        for name, metrics in found.items():
+            click.echo(f"{name}, {side} px")
+            _show(metrics)
+
+
 def _load_bundle(bundle: str, overrides: Sequence[str]) -> "Bundle":
     """Return a bundle with the edits of --set."""
     from models.config import sort_edits

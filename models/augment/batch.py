@@ -73,9 +73,13 @@ def draw_transforms(geometry: Geometry, draws: RowDraws) -> tuple[Tensor, Tensor
     return torch.cat([rotation, shift[:, :, None]], dim=-1), flipped
 
 
-def warp(pictures: Tensor, matrices: Tensor, *, nearest: bool = False) -> Tensor:
-    """Sample [B, C, H, W] float pictures through `matrices`; outside is zero. `nearest` for class ids and temperatures."""
-    grid = F.affine_grid(matrices, list(pictures.shape), align_corners=False)
+def warp(pictures: Tensor, matrices: Tensor, *, nearest: bool = False, side: int | None = None) -> Tensor:
+    """Sample [B, C, H, W] float pictures through `matrices`; outside is zero. `nearest` for class ids and temperatures.
+
+    side: of the result, square; that of the pictures by default.
+    """
+    height, width = (side, side) if side else pictures.shape[2:]
+    grid = F.affine_grid(matrices, [len(pictures), pictures.shape[1], height, width], align_corners=False)
     mode = "nearest" if nearest else "bilinear"
     return F.grid_sample(pictures, grid, mode=mode, padding_mode="zeros", align_corners=False)
 

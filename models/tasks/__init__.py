@@ -22,6 +22,9 @@ from models.temperature import Numbers, UnitName
 TASKS = {
     "recogniser": "models.tasks.recogniser",
     "judge": "models.tasks.judge",
+    "judge_attributes": "models.tasks.judge_attributes",
+    "judge_pose": "models.tasks.judge_pose",
+    "judge_parser": "models.tasks.judge_parser",
     "detector": "models.tasks.detector",
     "parser": "models.tasks.parser",
     "vae": "models.tasks.vae",
