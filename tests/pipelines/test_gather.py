@@ -308,7 +308,7 @@ def test_the_field_in_charlottes_layout_through_ray_to_an_error_in_its_72_points
 ) -> None:
     """world -> files -> gather -> shards -> the starter's landmarker on them; and the same rows from either way of running."""
     profile = tmp_path / "test.yaml"
-    profile.write_text("{name: test, groups: [{stages: [render], actors: [1, 2]}], writer: {tasks: 2, cpus: 1}}")
+    profile.write_text("{name: test, groups: [{stages: [render]}], writer: {tasks: 1, cpus: 1}}")
     files = tmp_path / "charlotte"
     values: dict[str, Any] = {"size": 96, "profile": str(profile), "views": 2, "partition": 8}
     world.run("field", "test", 24, str(files), layout="charlotte", **values)
