@@ -178,10 +178,13 @@ def guess_unit(values: np.ndarray) -> "UnitName | None":
 
 
 def _fitting_units(values: np.ndarray) -> dict[UnitName, float]:
-    """Return the median in degrees Celsius under each unit that makes a face's picture of `values`; of makes the unit."""
-    found, seen = dict[UnitName, float](), set[tuple[float, float]]()
+    """Return the median in degrees Celsius under each unit that makes a face's picture of `values`; of makes the unit.
+
+    T-FAKE's scale is never among them: it makes a face of any values, of a camera without radiometry too.
+    """
+    found, seen = dict[UnitName, float](), {UNITS["tfake"]}
     for name, scale in UNITS.items():
-        if scale in seen or (name == "tfake" and values.dtype.kind == "f"):  # that scale makes skin of any small float
+        if scale in seen:
             continue
         seen.add(scale)
         celsius = from_unit(values, name)
@@ -189,6 +192,6 @@ def _fitting_units(values: np.ndarray) -> dict[UnitName, float]:
             continue
         median, warmest = (float(value) for value in np.nanpercentile(celsius, (50, 99)))
         human = FACE[0] <= median <= FACE[1] and warmest >= SKIN
-        if human and not find_fault(celsius) and not _find_flat_scale(celsius, name):
+        if human and not find_fault(celsius):
             found[name] = median
     return found

@@ -100,7 +100,7 @@ def run(
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
     job = check(EmbedJob, {"images": Storage(images).uri, "person": person}, "embed")
     storage = Storage(f"{out}.run")
-    warn_of_photographs(models)
+    warn_of_photographs(models, job.images)
     link = faces_link(models)
     # What the driver runs.
     work = Job(

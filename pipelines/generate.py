@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ray.data import Dataset
 
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import fetch
+from models.weights.bundle import fetch, is_elsewhere
 from pipelines.captions.stream import CaptionGate, write_beside
 from pipelines.config.chain import check_profile
 from pipelines.config.generate import parts_in_use, sample_bytes
@@ -20,6 +20,7 @@ from pipelines.config.profile import Profile
 from pipelines.config.request import Request
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
+from pipelines.plan.people.source import check_source
 from pipelines.report.summary import Report
 from pipelines.report.write import finish
 from pipelines.run.driver import Job, Run, run_job
@@ -46,7 +47,10 @@ def run(request: Request, out: str) -> Report:
 def generate(request: Request, out: Storage) -> Report:
     """Run the job: what `out` has is kept, what it lacks is made; raises what `run_job` raises."""
     bundle, profile = request.bundle, request.profile
-    for part in parts_in_use(request.job, bundle, request.chain).values():
+    # What this machine lacks is said before anything is fetched from elsewhere.
+    check_source(request.job.identities.source)
+    parts = parts_in_use(request.job, bundle, request.chain).values()
+    for part in sorted(parts, key=lambda part: is_elsewhere(part, bundle.folder)):
         fetch(part, bundle.folder)
 
     def plan() -> GeneratePlan:

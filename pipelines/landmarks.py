@@ -20,7 +20,7 @@ from models.temperature import Numbers, UnitName
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.photographs import warn_of_photographs
 from pipelines.pictures.matrices import SUFFIXES as MATRICES
-from pipelines.pictures.open import FORMATS, BadPicture
+from pipelines.pictures.open import FORMATS, UNREAD, BadPicture
 from pipelines.pictures.thermal import open_scenes
 from pipelines.storage.errors import own_reason
 from pipelines.storage.listing import list_sizes
@@ -60,7 +60,7 @@ def find(
     """
     # What finds faces, and what turns its points into the standard that is wanted.
     chosen = load_bundle(bundle, sort_edits(overrides, {"bundle": Bundle})["bundle"])
-    warn_of_photographs(chosen)
+    warn_of_photographs(chosen, images)
     finder, adapter = _load_detector(chosen.main("landmarks"), standard)
     finder.threshold = threshold or finder.threshold
     source, target, skipped, pictures = Storage(images), Storage(out), dict[str, str](), list[dict[str, Any]]()
@@ -144,10 +144,10 @@ def _write(target: Storage, name: str, faces: list[Face], size: tuple[int, int],
 
 def _list_pictures(source: Storage, formats: Sequence[str]) -> list[str]:
     """Return the pictures of a folder, sorted; those that differ in their extension alone would share a .pts or .txt."""
-    names = sorted(name for name in list_sizes(source) if name.lower().endswith(SUFFIXES))
+    names = sorted(name for name in list_sizes(source) if name.lower().endswith((*SUFFIXES, *UNREAD)))
     if not names:
         raise UserError(f"{source.uri} holds no picture ({', '.join(SUFFIXES)})")
-    stem, count = Counter(_stem(name) for name in names).most_common(1)[0]
+    stem, count = Counter(_stem(name) for name in names if not name.lower().endswith(UNREAD)).most_common(1)[0]
     if count > 1 and {"pts", "yolo"} & set(formats):
         raise UserError(
             f"{source.uri}: {stem} comes with {count} extensions; rename one, or take the format coco alone"

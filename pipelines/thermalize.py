@@ -59,7 +59,7 @@ def thermalize(request: ThermalizeRequest, out: str) -> Summary:
     """
     # What the request names; workers have other working directories, so places are addresses.
     models, where, storage = request.bundle, request.profile, Storage(out)
-    warn_of_photographs(models)
+    warn_of_photographs(models, request.job.images)
     places = {"images": request.job.images, "masks": request.job.masks}
     job = request.job.model_copy(update={name: Storage(uri).uri for name, uri in places.items() if uri})
 

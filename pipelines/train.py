@@ -3,19 +3,25 @@
 out/run.json  checkpoints.json  checkpoints/  metrics.jsonl  tensorboard/  pictures/  curve.png  export/
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from models.card import Card
 from pipelines.config.profile import load_profile
 from pipelines.run.interrupts import Signals
+from pipelines.run.provenance import emulates_bfloat16
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.export import export_part
 from pipelines.training.fit import fit
-from pipelines.training.job import claim, resolve_job, split_edits
+from pipelines.training.job import TrainJob, claim, resolve_job, split_edits
 from pipelines.training.on_ray import fit_on_ray
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -61,6 +67,7 @@ def run(
     job.check_rows()
     where = load_profile(profile, edits["profile"])
     pool = where.training.model_copy(update={"threads": threads} if threads else {})
+    warn_of_bf16(job, torch.cuda.is_available() if local else bool(pool.gpus))
     # The run, by one driver: in this process or on Ray; then its export.
     with Signals() as signals, Lease(storage) as lease:
         if fresh:
@@ -72,6 +79,15 @@ def run(
             chosen = where.model_copy(update={"training": pool})
             fit_on_ray(job, storage, chosen, digest=digest, signals=signals, lease=lease, say=_print_record)
         return export_part(job, storage, Storage(export) if export else Storage(f"{storage.uri}/export"))
+
+
+def warn_of_bf16(job: TrainJob, on_gpu: bool) -> None:
+    """Say so where a training in bfloat16 runs on a processor that only emulates it."""
+    if job.load_task()[1].bf16 and not on_gpu and emulates_bfloat16():
+        log.warning(
+            "WARNING: this processor only emulates bfloat16, so steps are slow: --set bf16=false trains in float32, and "
+            "thermapair doctor measures both."
+        )
 
 
 def _print_record(record: dict[str, float]) -> None:

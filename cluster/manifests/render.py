@@ -87,8 +87,8 @@ def documents(
 
 
 def _replace_bundle(words: Sequence[str], bundle_words: Sequence[str]) -> list[str]:
-    """Return a command with its --bundle as it is found in a pod."""
-    replaced = list(words)
+    """Return a command with its --bundle, written with a space or `=`, as it is found in a pod."""
+    replaced = [part for word in words for part in (word.split("=", 1) if word.startswith("--bundle=") else [word])]
     if "--bundle" in replaced:
         place = replaced.index("--bundle")
         replaced[place : place + 2] = bundle_words

@@ -205,6 +205,11 @@ def fetch(part: Part, folder: str) -> dict[str, Path]:
     return {name: store.fetch(place) for name, place in places(part, folder).items()}
 
 
+def is_elsewhere(part: Part, folder: str) -> bool:
+    """Return whether any weights of `part` lie on another machine."""
+    return any(isinstance(place, str) for place in places(part, folder).values())
+
+
 def digests(part: Part, folder: str) -> dict[str, str]:
     """Return what identifies the bytes of each set of weights of `part`: as it names them, which `fetch` holds them to."""
     there = places(part, folder)

@@ -22,6 +22,11 @@ FORMATS = {
 }
 """Extensions that are looked at, and what their content may be (cameras put MPO, a JPEG with previews, into .jpg)."""
 
+UNREAD = (".heic", ".heif", ".hif", ".avif")
+"""Extensions of pictures that are listed so that each is said to be left out: nothing here reads them."""
+HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+"""Brands that such a file's `ftyp` box begins with."""
+
 READERS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
 """Nothing else is even tried: Pillow knows formats that few people need and that parse hostile bytes."""
 
@@ -178,6 +183,11 @@ def _open(data: bytes, name: str | None, max_pixels: int, deep: bool, pages: int
     except Image.DecompressionBombError:  # Pillow's own limit is far above ours
         raise BadPicture(f"too large: over {Image.MAX_IMAGE_PIXELS} pixels; the limit is {max_pixels}") from None
     except UnidentifiedImageError:
+        if data[4:8] == b"ftyp" and data[8:12] in HEIF:
+            raise BadPicture(
+                "HEIC: no library here reads it; convert it to JPEG or PNG, as with heif-convert or ImageMagick, or set the "
+                "phone to take the most compatible format"
+            ) from None
         raise BadPicture(f"not a picture: none of {', '.join(READERS)}") from None
     except Exception as error:  # damaged bytes lead a decoder anywhere
         raise BadPicture(f"not a picture: {_first_line(error)}") from None

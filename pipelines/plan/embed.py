@@ -11,7 +11,7 @@ from models.weights.bundle import Bundle, fetch, licence_of
 from pipelines.config.chain import Link, chain_spec
 from pipelines.config.persons import parse_person
 from pipelines.config.recipe import Recipe, stage_recipes
-from pipelines.pictures.open import FORMATS
+from pipelines.pictures.open import FORMATS, UNREAD
 from pipelines.plan.claim import claim
 from pipelines.plan.listing import ListDigest, extend_by_rows, new_rows
 from pipelines.plan.pieces import Pieces, read_pieces
@@ -93,7 +93,7 @@ def list_pictures(source: Storage) -> tuple[list[str], int]:
     if not source.exists():
         raise UserError(f"{source.uri} does not exist (--images names a folder of pictures).")
     files = list_sizes(source)
-    names = [name for name in files if PurePath(name).suffix.lower() in FORMATS]
+    names = [name for name in files if PurePath(name).suffix.lower() in (*FORMATS, *UNREAD)]
     if not names:
         raise UserError(f"{source.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}.")
     return names, len(files) - len(names)

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -12,11 +13,11 @@ import pyarrow.parquet as pq
 from models.errors import UserError
 from pipelines.config.persons import COLUMN, parse_person, person_of
 from pipelines.config.thermalize import ThermalizeJob
-from pipelines.pictures.open import FORMATS
+from pipelines.pictures.open import FORMATS, UNREAD
 from pipelines.plan.listing import Row
 from pipelines.rows.ids import hash_id
 from pipelines.storage.listing import list_sizes
-from pipelines.storage.tables import open_table, read_group, require_columns, require_groups
+from pipelines.storage.tables import BadTableError, open_table, read_group, require_columns, require_groups
 from pipelines.storage.uri import Storage
 
 SEGMENTS = "_seg.png"
@@ -60,15 +61,17 @@ def list_photos(job: ThermalizeJob) -> Photos:
     """Return the pictures of a job, those of Parquet files where there are any.
 
     Raises:
-        UserError: there is no picture or mask, a file is no Parquet or lacks a column, or names are not unique where they
-            have to be.
+        UserError: there is no picture or mask, no Parquet file can be read or one lacks a column, or names are not unique
+            where they have to be.
     """
     images = Storage(job.images)
     if not images.exists():
         raise UserError(f"{images.uri} does not exist (--images names a folder of pictures or of Parquet files).")
     files = list_sizes(images)
     tables = [name for name in files if name.endswith(".parquet") and not name.startswith(("rejects/", "_"))]
-    return _list_tables(images, tables, job) if tables else _list_files(images, files, job)
+    return (
+        _list_tables(images, {name: files[name] for name in tables}, job) if tables else _list_files(images, files, job)
+    )
 
 
 def _list_files(images: Storage, files: dict[str, int], job: ThermalizeJob) -> Photos:
@@ -77,7 +80,8 @@ def _list_files(images: Storage, files: dict[str, int], job: ThermalizeJob) -> P
         raise UserError(
             f"--person {job.person}: a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX."
         )
-    names = [name for name in files if PurePath(name).suffix.lower() in FORMATS and not name.endswith(SEGMENTS)]
+    known = (*FORMATS, *UNREAD)
+    names = [name for name in files if PurePath(name).suffix.lower() in known and not name.endswith(SEGMENTS)]
     if not names:
         raise UserError(f"{images.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}, .parquet.")
     # Masks are optional for a single picture, but a folder without any is a mistake.
@@ -124,29 +128,46 @@ def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: Therm
 
 
 class _Table(NamedTuple):
-    """A Parquet file of pictures. who: its column that says who is shown, empty for none."""
+    """A Parquet file of pictures. size: its bytes. who: its column that says who is shown, empty for none."""
 
     name: str
+    size: int
     rows: int
     has_classes: bool
     who: str
 
 
-def _list_tables(images: Storage, names: list[str], job: ThermalizeJob) -> Photos:
-    """Return the rows of Parquet files; they must agree on whether classes are given."""
+def _list_tables(images: Storage, files: dict[str, int], job: ThermalizeJob) -> Photos:
+    """Return the rows of Parquet files (name -> bytes); they must agree on whether classes are given.
+
+    One that cannot be read is a single row, which is not taken: it costs no other. Raises BadTableError where none can.
+    """
     if job.masks:
         raise UserError("--masks: pictures in Parquet bring theirs as the column `classes`")
-    tables = [_check_table(images, name, job) for name in names]
+    # What can be read of them; the first reason counts where nothing can.
+    tables, damaged = list[_Table](), dict[str, BadTableError]()
+    for name, size in files.items():
+        try:
+            tables.append(_check_table(images, name, size, job))
+        except BadTableError as error:
+            damaged[name] = error
+    if not tables:
+        raise next(iter(damaged.values()))
     if not sum(table.rows for table in tables):
         raise UserError(f"{images.uri} holds no picture: its Parquet files have no row.")
     first = tables[0].has_classes
     if other := next((table.name for table in tables if table.has_classes != first), None):
         raise UserError(f"{images.uri}: some files have the column `classes`, {other} {'has not' if first else 'has'}")
     known = job.person or (f"column:{COLUMN}" if _any_person(images, tables) else "")
-    return Photos(first, known, itertools.chain.from_iterable(_table_rows(images, table, job) for table in tables))
+    whole = {table.name: table for table in tables}
+    rows = (
+        _rows_or_damage(images, whole[name], job) if name in whole else [_damaged_row(name, size)]
+        for name, size in files.items()
+    )
+    return Photos(first, known, itertools.chain.from_iterable(rows))
 
 
-def _check_table(images: Storage, name: str, job: ThermalizeJob) -> _Table:
+def _check_table(images: Storage, name: str, size: int, job: ThermalizeJob) -> _Table:
     """Return what a Parquet file holds by its footer. Raises a UserError for one that is damaged or lacks a column."""
     kind, column = parse_person(job.person)
     with open_table(images, name) as file:
@@ -160,17 +181,42 @@ def _check_table(images: Storage, name: str, job: ThermalizeJob) -> _Table:
             require_columns(file, [who], name)
         # A row group is held whole when its pictures are read.
         require_groups(file, pictures, name)
-        return _Table(name, file.metadata.num_rows, "classes" in pictures, who)
+        return _Table(name, size, file.metadata.num_rows, "classes" in pictures, who)
 
 
 def _any_person(images: Storage, tables: Sequence[_Table]) -> bool:
     """Whether any row says who is shown; reads no further than to the first that does."""
     for table in (table for table in tables if table.who):
-        with open_table(images, table.name) as file:
+        with suppress(BadTableError), open_table(images, table.name) as file:
             for batch in file.iter_batches(BLOCK, columns=[table.who]):
                 if any(str(person) for person in batch.column(0).to_pylist() if person is not None):
                     return True
     return False
+
+
+def _rows_or_damage(images: Storage, table: _Table, job: ThermalizeJob) -> Iterator[Row]:
+    """Yield the rows of a Parquet file as far as it can be read, and where it ends too early a row that is not taken."""
+    try:
+        yield from _table_rows(images, table, job)
+    except BadTableError:
+        yield _damaged_row(table.name, table.size)
+
+
+def _damaged_row(name: str, size: int) -> Row:
+    """Return the row of a Parquet file that cannot be read."""
+    facts = {"person": "", "mask": "", "group": 0, "row": -1, "bytes": size, "mask_bytes": 0}
+    return {"sample_id": hash_id("picture", name), "picture": name, "name": _stem(name), **facts}
+
+
+def find_damage(job: ThermalizeJob, name: str) -> str:
+    """Return why a Parquet file cannot be read; empty where it can by now."""
+    images = Storage(job.images)
+    try:
+        for _ in _table_rows(images, _check_table(images, name, 0, job), job):
+            pass
+    except BadTableError as error:
+        return str(error)
+    return ""
 
 
 def _table_rows(images: Storage, table: _Table, job: ThermalizeJob) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from pipelines.pictures.square import Box, make_square
 from pipelines.plan.chains import read_chain
 from pipelines.plan.claim import claim, read_recipe, read_run
 from pipelines.plan.listing import ListDigest, Row, extend_by_rows, new_rows
-from pipelines.plan.photos import FACTS, MISSING, PHOTO_SCHEMA, file_name, list_photos, picture_column
+from pipelines.plan.photos import FACTS, MISSING, PHOTO_SCHEMA, file_name, find_damage, list_photos, picture_column
 from pipelines.plan.pieces import read_pieces, read_whole_pieces
 from pipelines.plan.stored import ChainPlan
 from pipelines.rows.encode import VISIBLE_BYTES
@@ -81,14 +81,17 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
     def _read_frame(self, sample: dict[str, Any]) -> tuple[str, bytes, str]:
         """Return (reason, encoded picture, its file name); a picture that cannot be read has a reason."""
         try:
-            self._check_person(sample)
+            self._check_row(sample)
             data, _, name = self._bytes(sample)
             return "", data, name
         except UNREADABLE as error:
             return _reason_of(error), b"", ""
 
-    def _check_person(self, sample: Mapping[str, Any]) -> None:
-        """Raise BadPicture for a picture of nobody in a job that says who is shown."""
+    def _check_row(self, sample: Mapping[str, Any]) -> None:
+        """Raise BadPicture for a Parquet file that cannot be read, and for nobody in a job that says who is shown."""
+        if sample["row"] < 0 and sample["picture"].endswith(".parquet"):
+            damage = find_damage(self.job, sample["picture"])
+            raise BadPicture(f"not Parquet: {damage or 'it was damaged when the run was planned'}")
         if self.by_person and not sample["person"]:
             raise BadPicture(f"no person: {self.recipe.source['person']} does not say who {sample['picture']} shows")
 
@@ -96,7 +99,7 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
         """Return the pages of a picture and their classes as squares; one that is not taken has a reason in their place."""
         # A picture has a person where people are said, and its mask where masks are given.
         try:
-            self._check_person(sample)
+            self._check_row(sample)
             data, mask, name = self._bytes(sample)
             pictures = open_pages(data, name)
             for height, width, _ in (picture.shape for picture in pictures):

@@ -1,7 +1,7 @@
 """Landmarks in files, and what must be true of them before a row holds them.
 
-Read are 300-W's `.pts`, lines `x y` in pixels, YOLO's lines of shares and COCO's JSON, as `landmarks find` writes them, told
-apart by what they hold and not by their names.
+Read are 300-W's `.pts`, lines `x y` in pixels, YOLO's lines of shares and COCO's JSON, as `landmarks find` writes them, and
+labelme's JSON, told apart by what they hold and not by their names.
 """
 
 from functools import lru_cache
@@ -18,6 +18,8 @@ FAR = 0.25
 """Points may lie so far outside of the picture, as a share of its sides: a landmark of a face that is cut off is real."""
 YOLO_BOX = 5
 """Numbers of a YOLO line before its points: the class and the box."""
+POINTS = ("point", "points", "linestrip", "polygon")
+"""labelme's shapes whose points may be landmarks."""
 IN_54 = (*range(48), 48, 51, 54, 57, 62, 66)
 """Which of the 70 SF-TL54's points are: all but the mouth's, and of that its corners and the middles of the lips."""
 
@@ -50,7 +52,7 @@ def _faces_of(data: bytes, size: tuple[int, int] | None, picture: str, standards
     # What the file is shows in its first letter that is no space.
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     if text.lstrip()[:1] == "{" and '"' in text:
-        return _coco_faces(data, picture)
+        return _labelme_faces(data) if b'"shapes"' in data else _coco_faces(data, picture)
     if "{" in text:
         return [_finite(parse_pts(text))]
     # Lines of numbers; a line of words before as many as are wanted names the columns.
@@ -107,6 +109,29 @@ def _coco_faces(data: bytes, picture: str) -> list[np.ndarray]:
     faces = found[max(names, key=len)] if names else []
     rows = [np.array(face, np.float32).reshape(-1, 3) for face in faces]
     return [_labelled(row[:, :2], row[:, 2]) for row in rows]
+
+
+def _labelme_faces(data: bytes) -> list[np.ndarray]:
+    """Return the points of each face of a labelme document: those of a group are a face's, those of none one face's.
+
+    Single points whose labels are whole numbers stand in their order, all others as they stand in the file; boxes and
+    circles are no landmarks.
+    """
+    # The shapes that are points, or rows of them, by their group.
+    faces = dict[Any, list[dict[str, Any]]]()
+    for shape in parse_json(data)["shapes"]:
+        if shape.get("shape_type", "point") in POINTS:
+            faces.setdefault(shape.get("group_id"), []).append(shape)
+    # Each group's in the order of its labels where these are numbers.
+    found = []
+    for shapes in faces.values():
+        labels = [str(shape["label"]) for shape in shapes]
+        if all(label.isdecimal() for label in labels) and all(len(shape["points"]) == 1 for shape in shapes):
+            if len(set(map(int, labels))) < len(labels):
+                raise ValueError("two points have one label")
+            shapes = sorted(shapes, key=lambda shape: int(shape["label"]))
+        found.append(np.array([point for shape in shapes for point in shape["points"]], np.float32))
+    return [_finite(face) for face in found]
 
 
 @lru_cache(4)

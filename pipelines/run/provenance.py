@@ -50,10 +50,23 @@ def commit_of() -> str:
         return os.environ.get(COMMIT, "")
 
 
+CPUINFO = Path("/proc/cpuinfo")
+BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""What Linux calls a processor's own arithmetic in bfloat16: Intel's and AMD's, and ARM's."""
+
+
+def emulates_bfloat16() -> bool:
+    """Return whether the processor has no bfloat16 of its own, which is slower than float32 then; False where nothing says."""
+    try:
+        return BFLOAT16.isdisjoint(CPUINFO.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return False
+
+
 def hardware() -> str:
     """Return the processor, and the GPU where there is one, in words."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()

@@ -114,7 +114,15 @@ def test_a_unit_is_proposed_only_where_it_makes_a_face() -> None:
     kettle = counts("centikelvin")
     kettle[5:25, 5:25] = 35115
     assert hint(kettle, "kelvin") == ", 22 degC as centikelvin"
-    assert guess_unit(counts("tfake", 22, 36)) == "tfake"
+
+
+@pytest.mark.parametrize("bits", [14, 16])
+def test_no_counts_are_taken_for_the_scale_that_makes_a_face_of_any(bits: int) -> None:
+    smooth = np.rint((portrait() - 15) / 25 * (2**bits - 1)).astype(np.uint16)
+    random = np.random.default_rng(bits).integers(0, 2**bits, (120, 160), np.uint16)
+    for values in (smooth, random, counts("tfake", 22, 36)):
+        assert guess_unit(values) != "tfake" and "tfake" not in hint(values, "centikelvin")
+    assert guess_unit(random) is None
 
 
 def test_pictures_of_any_kind_are_no_swapped_bytes() -> None:

@@ -1,5 +1,6 @@
 """Several pictures of a person are one identity; aligned crops are embedded as they are; whose embeddings they are is noticed."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,30 @@ def test_embeddings_of_another_recogniser_are_noticed(tmp_path: Path, caplog: py
     assert reference.strangeness(own).max() < 0.2 and reference.strangeness(vectors(4)).min() > 0.8
 
 
-def test_a_bundle_of_avatars_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bundle_of_avatars_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(photographs, "_told", set())
     starter: Any = load_bundle("starter")
     with caplog.at_level(logging.WARNING):
-        photographs.warn_of_photographs(starter)
-        photographs.warn_of_photographs(starter)
-        photographs.warn_of_photographs(load_bundle("null"))
+        photographs.warn_of_photographs(starter, str(tmp_path))
+        photographs.warn_of_photographs(starter, str(tmp_path))
+        photographs.warn_of_photographs(load_bundle("null"), str(tmp_path))
     assert caplog.text.count("no photographs") == 1 and "docs/weights.md" in caplog.text
+
+
+def test_the_worlds_own_pictures_are_avatars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(photographs, "_told", set())
+    starter: Any = load_bundle("starter")
+    world, gathered, photos = tmp_path / "world", tmp_path / "gathered", tmp_path / "photos"
+    for folder, kind, source in ((world, "world", ""), (gathered, "gathered", world), (photos, "gathered", tmp_path)):
+        (folder / "data" / "images").mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps({"kind": kind, "job": {"images": str(source)}}))
+    (tmp_path / "manifest.json").write_text("not JSON")
+    for folder in (world, world / "data" / "images", gathered / "data"):
+        photographs.warn_of_photographs(starter, str(folder))
+    assert not caplog.text
+    photographs.warn_of_photographs(starter, str(photos / "data"))
+    assert caplog.text.count("no photographs") == 1

@@ -249,6 +249,31 @@ def test_parquet_pictures_are_taken(starter: Bundle, tmp_path: Path, masked: boo
     assert read_commits(plan.out)[0].facts["reasons"] == {"empty": 1}
 
 
+@pytest.mark.parametrize("person", ["", "column:who"])
+def test_one_damaged_parquet_costs_its_own_rows(starter: Bundle, tmp_path: Path, person: str) -> None:
+    whole = Path(parquet(tmp_path / "in", 3, who=pa.array(["a", "b", "c"]))) / "faces.parquet"
+    content = whole.read_bytes()
+    (tmp_path / "in" / "cut.parquet").write_bytes(content[:-40])
+    (tmp_path / "in" / "not.parquet").write_bytes(b"hello")
+    # The pages of the last column are no pages, and the footer is whole.
+    where = pq.ParquetFile(whole).metadata.row_group(0).column(1)
+    start, size = where.dictionary_page_offset or where.data_page_offset, where.total_compressed_size
+    (tmp_path / "in" / "pages.parquet").write_bytes(content[:start] + b"\xff" * size + content[start + size :])
+    job = ThermalizeJob(images=str(tmp_path / "in"), size=SIZE, person=person)
+    plan = write_thermalize_plan(job, starter, Storage(tmp_path / "out"))
+    rows = plan.partition(0)
+    reasons = {str(name): str(reason) for name, reason in zip(rows["name"], rows["reject"]) if reason}
+    assert [str(reason).split(":")[0] for reason in reasons.values()] == ["not Parquet"] * (3 if person else 2)
+    assert "is no readable Parquet file" in reasons["cut"] and "not.parquet" in reasons["not"]
+    assert len(rows["reject"]) - len(reasons) == (3 if person else 6)
+    # They are planned like others: the same call goes on, and alone they are one message.
+    assert write_thermalize_plan(job, starter, Storage(tmp_path / "out")).samples == plan.samples
+    for name in ("faces", "pages"):
+        (tmp_path / "in" / f"{name}.parquet").unlink()
+    with pytest.raises(UserError, match=r"cut.parquet is no readable Parquet file"):
+        write_thermalize_plan(job, starter, Storage(tmp_path / "other"))
+
+
 def test_wrong_requests_are_refused_by_name(
     planned: Callable[..., ThermalizePlan], photos: Path, tmp_path: Path
 ) -> None:

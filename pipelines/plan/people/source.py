@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from models.errors import UserError
 from models.weights.bundle import Bundle
 from pipelines.config.job import Identities
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.people.identities import Identity, Reference
 from pipelines.plan.people.sampling import SampledPeople
+from pipelines.storage.uri import Storage
 
 
 class People(Protocol):
@@ -20,6 +22,12 @@ class People(Protocol):
 
     def blocks(self, start: int, stop: int) -> Iterator[list[Identity]]:
         """Yield people [start, stop) in order, some at a time."""
+
+
+def check_source(source: str) -> None:
+    """Raise a UserError where the file or folder that people come from is not there; it is not opened."""
+    if source != "reference" and not Storage(source).exists():
+        raise UserError(f"{source} does not exist (identities.source).")
 
 
 def people_of(wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str, str] | None = None) -> People:

@@ -108,6 +108,19 @@ def test_a_job_of_every_kind_has_a_manifest(words: str, capsys: pytest.CaptureFi
     assert cli.main(["manifest", "rayjob", "--", *[w.replace("s3://b/", "near/") for w in words.split()]]) == 2
 
 
+def test_a_bundle_of_ones_own_is_carried_along_however_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pod finds it in the ConfigMap, under that name."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((ROOT / "models" / "bundles" / "null.yaml").read_text())
+    for words in (["--bundle", str(mine)], [f"--bundle={mine}"]):
+        assert cli.main(["manifest", "rayjob", "--", "generate", *words, "--out", "s3://b/out"]) == 0
+        files, body = yaml.safe_load_all(capsys.readouterr().out)
+        assert "bundle.yaml" in files["data"]
+        assert f"--bundle {kuberay.FOLDER}/bundle.yaml --out" in body["spec"]["entrypoint"]
+
+
 def test_each_stage_group_has_nodes_of_its_label_that_fit_it() -> None:
     split = (
         "profile.groups=[{stages: [visible], gpus: 1, cpus: 4, actors: [1, 32]}, "

@@ -24,7 +24,9 @@ from models.weights.bundle import load_bundle
 from models.weights.networks import save_network
 from models.weights.store import seal
 from pipelines import gather, landmarks
+from pipelines.config.thermalize import ThermalizeJob
 from pipelines.evaluation.landmarks import measure_landmarks
+from pipelines.plan.photos import list_photos
 from pipelines.rows.shards import Shards
 from pipelines.storage.uri import Storage
 from tests.models.scenes import portrait
@@ -102,6 +104,24 @@ def test_points_that_no_landmarker_places_are_converted_or_refused_by_name(bundl
         landmarks.find(bundle, str(tmp_path / "images"), str(tmp_path / str(standard)), standard=standard, most=1)
     whole, converted = (exports.parse_pts((tmp_path / name / "0.pts").read_text()) for name in ("70", "68"))
     np.testing.assert_allclose(converted, whole[:68], atol=0.02)  # untrained, it is the rule: the pupils fall away
+
+
+def test_what_a_phone_writes_is_told_with_the_way_out(bundle: str, tmp_path: Path) -> None:
+    """A HEIC beside the JPEG that was made of it takes no name away, and content is judged by what it is."""
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "0.png"), np.full((70, 70), 128, np.uint8))
+    heic = b"\0\0\0\x24ftypheic" + b"\0" * 40
+    for name in ("0.HEIC", "b.heif", "c.jpg"):
+        (tmp_path / "images" / name).write_bytes(heic)
+    (tmp_path / "images" / "d.heic").write_bytes((tmp_path / "images" / "0.png").read_bytes())
+    out = tmp_path / "out"
+    assert landmarks.find(bundle, str(tmp_path / "images"), str(out), most=1)["skipped"] == 4
+    skipped = json.loads((out / "skipped.json").read_text())
+    assert "the content is PNG; rename the file" in skipped.pop("d.heic")
+    assert sorted(skipped) == ["0.HEIC", "b.heif", "c.jpg"]
+    assert all("convert it to JPEG" in reason for reason in skipped.values())
+    photos = list_photos(ThermalizeJob(images=str(tmp_path / "images"), size=32)).rows
+    assert sum(str(row["picture"]).lower().endswith((".heic", ".heif")) for row in photos) == 3
 
 
 def test_one_odd_picture_ends_nothing_and_nothing_but_odd_ones_ends_the_run(bundle: str, tmp_path: Path) -> None:

@@ -34,6 +34,37 @@ SPELLINGS = {
 }
 
 
+def labelme(points: np.ndarray, named: bool = True, **shape: Any) -> bytes:
+    """Return a document of labelme, the points in another order than that of their labels where these are numbers."""
+    order = np.random.default_rng(0).permutation(len(points)) if named else range(len(points))
+    shapes = [
+        {"label": str(k) if named else "face", "points": [points[k].tolist()], "shape_type": "point", **shape}
+        for k in order
+    ]
+    box = {"label": "face", "points": [[0, 0], [60, 60]], "shape_type": "rectangle", **shape}
+    return json.dumps({"version": "5.4.1", "shapes": [box, *shapes], "imagePath": "a.png", "imageData": None}).encode()
+
+
+def test_labelmes_points_are_read_in_the_order_of_their_labels() -> None:
+    for content in (labelme(POINTS), labelme(POINTS, named=False), labelme(POINTS, group_id=1)):
+        np.testing.assert_allclose(read_points(content, "a.json", 70), POINTS, atol=1e-3)
+    whole = {"shapes": [{"label": "face", "points": POINTS.tolist(), "shape_type": "linestrip"}]}
+    np.testing.assert_allclose(read_points(json.dumps(whole).encode(), "a.json", 70), POINTS, atol=1e-3)
+    two = json.loads(labelme(POINTS))
+    two["shapes"] += json.loads(labelme(POINTS, group_id=2))["shapes"]
+    double = json.loads(labelme(POINTS))
+    double["shapes"].append({**double["shapes"][-1]})
+    for content, message in (
+        (json.dumps(two).encode(), "holds 2 faces"),
+        (json.dumps(double).encode(), "two points have one label"),
+        (labelme(POINTS[:9]), "9 points where 70"),
+        (b'{"shapes": []}', "no face"),
+        (b'{"shapes": [{"points": 3}]}', "cannot be read"),
+    ):
+        with pytest.raises(BadPicture, match=message):
+            read_points(content, "a.json", 70)
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_points_are_the_same_however_they_are_spelt(spelling: str) -> None:
     np.testing.assert_allclose(read_points(SPELLINGS[spelling], "a.txt", 70), POINTS, atol=1e-3)

@@ -125,6 +125,28 @@ def test_a_shard_that_is_gone_or_cut_short_is_named_with_the_way_out(
             use()
 
 
+def test_what_is_missing_here_is_said_before_anything_is_fetched_from_elsewhere(
+    plan: GeneratePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = list[str]()
+    bundle = small.with_part(plan.bundle, "captions", kind="vllm", weights=f"hub:a/b@{'0' * 40}", licence="apache-2.0")
+    monkeypatch.setattr(
+        generate, "fetch", lambda part, folder: fetched.extend(one.uri for one in part.weights.values())
+    )
+    monkeypatch.setattr(generate, "run_job", lambda *_: None)
+    job = plan.job.model_copy(update={"captions": "llm"})
+    generate.generate(check_request(job, bundle, small.profile()), plan.out)
+    assert len(fetched) > 2 and [name.startswith("hub:") for name in fetched] == sorted(
+        name.startswith("hub:") for name in fetched
+    )
+    fetched.clear()
+    nobody = job.identities.model_copy(update={"source": str(tmp_path / "people.parquet")})
+    request = check_request(job.model_copy(update={"identities": nobody}), bundle, small.profile())
+    with pytest.raises(UserError, match="people.parquet does not exist"):
+        generate.generate(request, plan.out)
+    assert not fetched
+
+
 @pytest.mark.parametrize("phase", ["write_generate_plan", "finish"])
 def test_a_signal_while_planning_or_reporting_stops_the_run(
     phase: str, plan: GeneratePlan, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from models.errors import Interrupted, UserError
 from models.weights.store import verify
 from pipelines import train
 from pipelines.config.profile import Training
+from pipelines.run import provenance
 from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.export import export_part
@@ -253,6 +254,23 @@ def test_a_thermalizer_trains_on_a_folder_of_frames(tiny_world: str, tmp_path: P
     cv2.imwrite(str(frames / "b.png"), picture.T.astype(np.uint16))
     with pytest.raises(UserError, match="trained on other rows"):
         fit(job, storage, Training(threads=1))
+
+
+def test_bfloat16_that_a_processor_lacks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(provenance, "CPUINFO", tmp_path / "cpuinfo")
+
+    def said(flags: str | None, bf16: bool = True, on_gpu: bool = False) -> bool:
+        caplog.clear()
+        if flags is not None:
+            (tmp_path / "cpuinfo").write_text(f"model name : X\nflags : fpu {flags} sse\n")
+        train.warn_of_bf16(TrainJob(task=TASK, data="rows", config={"bf16": bf16}), on_gpu)
+        return "bf16=false" in caplog.text
+
+    assert not said(None)  # no such file: nothing is known
+    assert said("avx2") and not said("avx2", bf16=False) and not said("avx2", on_gpu=True)
+    assert not said("avx512_bf16") and not said("bf16")
 
 
 def test_a_relative_path_is_of_the_folder_where_the_command_was_given(
