@@ -32,7 +32,8 @@ def partitions(
     def samples(block: Columns) -> Columns:
         return plan.partition(missing[int(block["id"][0])])
 
-    rows = numbers(missing, tasks)
+    # A gate holds back what comes after the first it holds, so they come in order: one at a time.
+    rows = numbers(missing, 1 if gate else tasks)
     if gate is not None:
         pool = ActorPoolStrategy(size=1)
         rows = rows.map_batches(gate, fn_constructor_args=(plan, missing), batch_size=None, compute=pool, num_cpus=0)
