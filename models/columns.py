@@ -81,7 +81,10 @@ COLUMNS: dict[str, Column] = {
     "caption_source": Column("text", "llm, grammar (in its place), template (asked for), given (with a request)"),
     "attributes": Column("text", "attribute -> word, what is known alone", codec="json"),
     "attributes_source": Column(
-        "text", "attribute -> asked, estimated (from the embedding), given (with the person), rendered, none", codec="json"
+        "text",
+        "attribute -> asked, invented (by the language model), estimated (from the embedding), given (with the person), "
+        "rendered, none",
+        codec="json",
     ),
     # Who
     "embedding": Column("float32", "the identity asked for, length one", (512,), per="person"),

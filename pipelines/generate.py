@@ -12,6 +12,7 @@ from ray.data import Dataset
 
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import fetch, is_elsewhere
+from pipelines.captions.prompt_job import resolve_prompt, save_reading
 from pipelines.captions.stream import CaptionGate, write_beside
 from pipelines.config.chain import check_profile
 from pipelines.config.generate import parts_in_use, sample_bytes
@@ -46,15 +47,19 @@ def run(request: Request, out: str) -> Report:
 
 def generate(request: Request, out: Storage) -> Report:
     """Run the job: what `out` has is kept, what it lacks is made; raises what `run_job` raises."""
-    bundle, profile = request.bundle, request.profile
-    # What this machine lacks is said before anything is fetched from elsewhere.
+    # What this machine lacks is said before anything is fetched from elsewhere, or a prompt is read.
     check_source(request.job.identities.source)
+    prompt = request.job.prompt
+    request, reading = resolve_prompt(request, out)
+    bundle, profile = request.bundle, request.profile
     parts = parts_in_use(request.job, bundle, request.chain).values()
     for part in sorted(parts, key=lambda part: is_elsewhere(part, bundle.folder)):
         fetch(part, bundle.folder)
 
     def plan() -> GeneratePlan:
         planned = write_generate_plan(request.job, bundle, out)
+        if reading is not None:
+            save_reading(out, prompt, reading)
         tell_small_store(planned, profile)
         return planned
 

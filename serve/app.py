@@ -91,7 +91,7 @@ def build(settings: Settings) -> ray_serve.Application:
     """
     request = settings.load()
     # Weights in use are held to what they are now, and fetched before anything starts: missing ones are said at once.
-    written = writer_of(request.bundle, request.job.captions, request.job.parts)
+    written = writer_of(request.bundle, request.job.captions.backend, request.job.parts)
     captions = [name for name, part in request.bundle.parts.items() if part is written]
     used = [*captions, *(link.name for link in request.chain.links if link.stage not in PARTLESS)]
     request = check_request(request.job, pin(request.bundle, used), request.profile)

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from models import stages
 from models.card import Card
 from models.errors import UserError
 from models.stages import BY_JOB, CAPTIONS, PARTLESS
-from models.weights.bundle import Bundle, Part, digests, licence_of, places, small_files
+from models.weights.bundle import Bundle, Part, digests, licence_of, places
 from pipelines.config.captions import TEMPLATE
-from pipelines.config.chain import ChainSpec
+from pipelines.config.chain import ChainSpec, known_conditions
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
 from serve import pairs_request
@@ -28,7 +27,7 @@ def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -
     for link in resolved.chain.links:
         if link.stage not in PARTLESS:
             used[link.name] = link.part, link.settings.model_dump(mode="json", exclude=set(BY_JOB))
-    caption_part = None if job.captions == TEMPLATE else bundle.part_for(CAPTIONS, job.parts)
+    caption_part = None if job.captions.backend == TEMPLATE else bundle.part_for(CAPTIONS, job.parts)
     if caption_part:
         used[caption_part[0]] = caption_part[1], {}
     # What a request may ask for, and what holds where it says nothing.
@@ -38,20 +37,13 @@ def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -
         "size": bundle.size,
         "licence": licence_of(part for part, _ in used.values()),
         "digest": resolved.recipe.digest,
-        "conditions": conditions(chain),
+        "conditions": known_conditions(chain),
         "defaults": list(job.conditions),
-        "captions": job.captions,
+        "captions": job.captions.backend,
         "stages": list(chain.stages),
         "models": {name: part_facts(part, bundle.folder, settings) for name, (part, settings) in used.items()},
         "limits": limits.model_dump(),
     }
-
-
-def conditions(chain: ChainSpec) -> list[str] | None:
-    """Return the words that the thermal stage knows, None where its kind does not say."""
-    link = next(link for link in chain.links if "thermal" in link.flow.writes)
-    tell = getattr(stages.import_settings(link.package), "conditions", None)
-    return None if tell is None else list(tell(small_files(link.part, link.folder)))
 
 
 def part_facts(part: Part, folder: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.settings import Standard
 from pipelines.captions.choose import templates
-from pipelines.config.captions import GIVEN, TEMPLATE, Source
+from pipelines.config.captions import GIVEN, TEMPLATE, Captions, Source
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import Request
@@ -45,8 +45,8 @@ class Service:
         batch = call_rows(request.chain)
         self.deployments = Deployments(stage_deployments, caption_deployment, request.profile, batch)
         self.admission = self.deployments.admission
-        source: Source = request.job.captions if caption_deployment else "template"
-        self.job = request.job.model_copy(update={"captions": source})
+        source: Source = request.job.captions.backend if caption_deployment else "template"
+        self.job = request.job.model_copy(update={"captions": Captions(backend=source)})
         self.thermalize_chain = pairs_request.thermalize_chain(self.job, self.chain, self.bundle)
         self.reference = Reference.find(self.bundle, self.job.parts)
         self.facts = facts.models(self.bundle, self.job, self.chain, self.limits)
@@ -75,7 +75,7 @@ class Service:
         works = self.deployments.chain_works(resolved.chain, resolved.attempts, request.views)
         if photo is not None:
             works.append(self.deployments.picture_work("faces", "embed", 1))
-        if request.caption is None and resolved.job.captions != TEMPLATE:
+        if request.caption is None and resolved.job.captions.backend != TEMPLATE:
             works.append(self.deployments.caption_work(request.views))
         with self.admission.admit("pairs", works):
             return await self.deployments.in_time(self._make_pairs(request, resolved, photo))
@@ -100,7 +100,7 @@ class Service:
     async def captions(self, request: CaptionsRequest) -> list[dict[str, Any]]:
         """Return a caption for every attribute set; the k-th has the seed `seed + k`."""
         seeds = [request.seed + k for k in range(len(request.attributes))]
-        source = request.captions or self.job.captions
+        source = request.captions or self.job.captions.backend
         works = [] if source == TEMPLATE else [self.deployments.caption_work(len(seeds))]
         with self.admission.admit("captions", works):
             writing = self._write_captions(request.attributes, seeds, source)
@@ -138,7 +138,9 @@ class Service:
         table = rows.sample_table(request, resolved, person)
         if request.caption is None:
             words = [json.loads(text) for text in table["attributes"].to_pylist()]
-            captions, sources = await self._write_captions(words, table["seed"].to_pylist(), resolved.job.captions)
+            captions, sources = await self._write_captions(
+                words, table["seed"].to_pylist(), resolved.job.captions.backend
+            )
         else:
             captions, sources = [request.caption] * len(table), [GIVEN] * len(table)
         # The pictures.

@@ -1,8 +1,9 @@
 """How good captions are: do they state what was asked, and do they differ from each other?"""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log2
 
 from models.captions.grammar import statable
 from models.captions.reading import disagreements
@@ -40,3 +41,24 @@ class Agreement:
             "attributes_agree": 1 - sum(self.wrong.values()) / max(1, self.asked),
             "distinct": len(self.texts) / max(1, self.captions),
         }
+
+
+def distinct_n(texts: Sequence[str], n: int) -> float:
+    """Return the share of different ones among all runs of `n` words of `texts` (distinct-n, Li et al., arXiv 1510.03055)."""
+    runs = [
+        tuple(words[k : k + n])
+        for text in texts
+        for words in [normalise_text(text).split()]
+        for k in range(len(words) - n + 1)
+    ]
+    return len(set(runs)) / max(1, len(runs))
+
+
+def attribute_entropy(sets: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """Return attribute -> entropy of its words over `sets` in bits; 0 where all have the same."""
+    found = {}
+    for name in dict.fromkeys(name for one in sets for name in one):
+        counts = Counter(one[name] for one in sets if name in one)
+        shares = [count / counts.total() for count in counts.values()]
+        found[name] = -sum(share * log2(share) for share in shares) + 0.0
+    return found

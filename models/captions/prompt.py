@@ -1,10 +1,11 @@
-"""The one prompt of every caption model: a chat message that lists the attributes, one "- name: value" a line.
+"""The prompts of every caption model: chat messages that ask to describe attributes, to invent some, or to read a text.
 
-A chat model from a hub reads the instruction; the starter's tokenizer carries `COMPACT_TEMPLATE`, which keeps the list
-alone and turns each line into one token. Both go through `apply_chat_template`, so the captioning stage treats both alike.
+A chat model from a hub reads the instruction; the starter's tokenizer carries `COMPACT_TEMPLATE`, which keeps the list of
+attributes, one token a line, or the text that is to be read, and turns the instruction into one token. Both go through
+`apply_chat_template`, so the captioning stage treats both alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from models.attributes import ATTRIBUTES
 from models.captions.grammar import statable
@@ -16,16 +17,36 @@ INSTRUCTION = (
     "Answer with the caption alone."
 )
 
+INVENT = (
+    "You invent people for a data set of portrait photographs. Choose one word of every line below, so that together they "
+    "make a person who could exist. Then describe this person in one to three fluent English sentences of at most 60 words in "
+    "all: state every word that you chose in plain words and nothing else; do not mention what is none. Left and right are the "
+    "person's own. Vary how you begin. Answer with a JSON object: the attributes in the order of the list, and last `caption`."
+)
+
+READ = (
+    "You read what somebody asks for in a portrait photograph. Answer with a JSON object that has, in this order, every "
+    "attribute that the text states, with the word of its list that comes nearest; `conditions`, if the text says how warm it "
+    "is there; and last `rest`: the words of the text, in their order, that say something else about the picture. Leave out "
+    "what the text does not state. Left and right are the person's own."
+)
+
+TEXT = "\n\nText: "
+"""Stands before the text that is to be read."""
+
 COMPACT_TEMPLATE = (
     "{%- for message in messages -%}"
-    "{%- if message['role'] == 'user' -%}"
+    "{%- if message['role'] == 'user' and message['content'].startswith('You invent') -%}<invent>"
+    "{%- elif message['role'] == 'user' and message['content'].startswith('You read') -%}"
+    "<read> {{ message['content'].split('\n\nText: ')[-1] }}<answer>"
+    "{%- elif message['role'] == 'user' -%}"
     "{%- for line in message['content'].split('\\n') if line.startswith('- ') -%}"
     "<{{ line[2:].replace(': ', '=', 1) }}>"
     "{%- endfor -%}<caption>"
     "{%- elif message['role'] == 'assistant' -%}{{ message['content'] }}<end>"
     "{%- endif -%}{%- endfor -%}"
 )
-"""Jinja chat template of the starter: "<sex=woman><age=young><caption>"."""
+"""Jinja chat template of the starter: "<sex=woman><age=young><caption>", "<invent>", or "<read> an old man<answer>"."""
 
 
 def words(name: str) -> str:
@@ -40,6 +61,19 @@ def messages(attributes: Mapping[str, str]) -> list[dict[str, str]]:
     names = [name for name in ATTRIBUTES if name in said] + sorted(name for name in said if name not in ATTRIBUTES)
     listing = "\n".join(f"- {words(name)}: {' '.join(said[name].split())}" for name in names)
     return [{"role": "user", "content": f"{INSTRUCTION}\n\n{listing}"}]
+
+
+def invent_messages(choices: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Return the chat that asks to choose a word of each of `choices` and to describe who has them."""
+    listing = "\n".join(f"- {name}: {' | '.join(some)}" for name, some in choices.items())
+    return [{"role": "user", "content": f"{INVENT}\n\n{listing}"}]
+
+
+def read_messages(text: str, choices: Mapping[str, Sequence[str]], conditions: Sequence[str]) -> list[dict[str, str]]:
+    """Return the chat that asks what `text` (normalised) states of `choices`, attribute -> its words, and of `conditions`."""
+    known = {**choices, "conditions": conditions} if conditions else choices
+    listing = "\n".join(f"- {name}: {' | '.join(some)}" for name, some in known.items())
+    return [{"role": "user", "content": f"{READ}\n\n{listing}{TEXT}{text}"}]
 
 
 def attribute_tokens() -> list[str]:

@@ -1,6 +1,7 @@
-"""Train the starter's caption model: a small Llama that writes what the grammar writes, from a list of attributes.
+"""Train the starter's caption model: a small Llama that describes attributes, invents some, and reads them in free prompts.
 
-Attribute sets and captions are drawn as they are needed, so the task reads no column of any data set.
+It describes as the grammar writes. Attribute sets, captions and free prompts are drawn as they are needed, so the task reads
+no column of any data set.
 """
 
 import copy
@@ -13,16 +14,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from models.attributes import ATTRIBUTES
+from models.captions.answers import CAPTION, READABLE, REST, member_tokens, write_answer
+from models.captions.free_prompts import FreePrompt, draw_prompt
 from models.captions.grammar import write_caption
 from models.captions.measure import Agreement
-from models.captions.prompt import messages
+from models.captions.prompt import invent_messages, messages, read_messages
 from models.captions.sampling import draw_attributes
 from models.captions.tokenizer import caption_tokenizer
 from models.card import Card
 from models.columns import Columns
+from models.errors import UserError
 from models.seeds import seed_of
+from models.stages import CAPTIONS
 from models.tasks import TrainConfig
 
 COLUMNS: tuple[str, ...] = ()
@@ -34,21 +40,25 @@ LIMITS = (
     "It knows the words of the synthetic world and nothing else: it was trained on sentences of a grammar, so it cannot "
     "follow other instructions or describe other attributes. Captions are checked by a reader before they are used."
 )
-MAX_TOKENS = 128
-"""Positions of the model: at most 15 attributes, the begin mark and about 90 tokens of caption."""
+STAGE = CAPTIONS
+GROUP = 8
+"""Rows that are padded together."""
+MAX_TOKENS = 256
+"""Positions of the model: an answer of 15 attributes and about 90 tokens of caption, or a free prompt and its reading."""
 
 
 class Config(TrainConfig):
-    steps: int = Field(1600, gt=0)
+    steps: int = Field(600, gt=0)
     batch: int = Field(32, gt=0)
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(2e-3, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
-    bf16: bool = True
-    validate_rows: int = Field(512, gt=0)
+    validate_rows: int = Field(128, gt=0)
     width: int = Field(192, gt=0)
-    layers: int = Field(2, gt=0)
+    layers: int = Field(3, gt=0)
     heads: int = Field(6, gt=0)
     hidden: int = Field(512, gt=0, description="width of the gated MLP")
+    describe: float = Field(0.06, ge=0, le=1, description="share of rows that describe attributes")
+    invent: float = Field(0.04, ge=0, le=1, description="share of rows that invent some; the others read free prompts")
     partial: float = Field(
         0.3, ge=0, le=1, description="share of captions that are asked for with some attributes left out"
     )
@@ -77,19 +87,58 @@ def build(config: Config) -> nn.Module:
     )
 
 
-def examples(seeds: Iterable[int], partial: float) -> tuple[Tensor, Tensor]:
-    """Return tokens and labels, int64 [B, T]: prompt and caption; labels are -100 on the prompt and the padding."""
+def begin(model: nn.Module, folder: Path) -> None:
+    """Fill a fresh model from another captioner in `folder`, of as many layers or fewer and any tokenizer.
+
+    A token that both have keeps its embedding; that of an answer begins as its prompt's; a new word begins as the mean of the
+    old tokens that spell it. Layers that the other does not have begin as ones that change nothing.
+
+    Raises:
+        UserError: the other is of another width.
+    """
+    assert isinstance(model, LlamaForCausalLM)
+    old, spelling = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+    mine, theirs = model.config, old.config
+    shape = ("hidden_size", "intermediate_size", "num_attention_heads")
+    if any(getattr(mine, name) != getattr(theirs, name) for name in shape):
+        raise UserError(f"init: the captioner in {folder} is of another width.")
+    with torch.no_grad():
+        state = {
+            name: value for name, value in old.state_dict().items() if "embed" not in name and "lm_head" not in name
+        }
+        model.load_state_dict(state, strict=False)
+        for layer in model.model.layers[theirs.num_hidden_layers :]:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        # Embeddings by the text of their token.
+        rows, known, like = old.model.embed_tokens.weight, spelling.get_vocab(), member_tokens()
+        for token, row in caption_tokenizer().get_vocab().items():
+            name = token if token in known else like.get(token, "")
+            text = caption_tokenizer().convert_tokens_to_string([token])
+            spelt = [known[name]] if name in known else spelling(text, add_special_tokens=False)["input_ids"]
+            if spelt:
+                model.model.embed_tokens.weight[row] = rows[spelt].mean(dim=0)
+
+
+def examples(seeds: Iterable[int], config: Config) -> list[tuple[Tensor, Tensor]]:
+    """Return tokens and labels, int64 [B, T]: prompt and answer; labels are -100 on the prompt and the padding.
+
+    They come in groups of `GROUP` rows of about the same length, so that little is padded.
+    """
     tokenizer = caption_tokenizer()
     rows = []
     for seed in seeds:
-        draw = random.Random(seed_of("captioner", seed))
-        attributes = draw_attributes(draw, keep=draw.uniform(0.3, 1.0) if draw.random() < partial else 1.0)
-        prompt = tokenizer.apply_chat_template(messages(attributes), return_dict=False)
-        completion = tokenizer(write_caption(attributes, seed) + tokenizer.eos_token)["input_ids"]
-        rows.append((prompt, completion))
-    # Padded on the right to the longest row; the loss counts the caption's tokens alone.
+        chat, answer = _example(random.Random(seed_of("captioner", seed)), seed, config)
+        prompt = tokenizer.apply_chat_template(chat, return_dict=False)
+        rows.append((prompt, tokenizer(answer + tokenizer.eos_token)["input_ids"]))
+    rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+    return [_pad(rows[start : start + GROUP], int(tokenizer.pad_token_id)) for start in range(0, len(rows), GROUP)]
+
+
+def _pad(rows: list[tuple[list[int], list[int]]], padding: int) -> tuple[Tensor, Tensor]:
+    """Return tokens and labels of (prompt, answer) rows, padded on the right to the longest."""
     width = min(max(len(prompt) + len(completion) for prompt, completion in rows), MAX_TOKENS)
-    tokens = torch.full((len(rows), width), int(tokenizer.pad_token_id))
+    tokens = torch.full((len(rows), width), padding)
     labels = torch.full((len(rows), width), -100)
     for k, (prompt, completion) in enumerate(rows):
         whole = torch.tensor(prompt + completion)[:width]
@@ -98,21 +147,44 @@ def examples(seeds: Iterable[int], partial: float) -> tuple[Tensor, Tensor]:
     return tokens, labels
 
 
+def _example(draw: random.Random, seed: int, config: Config) -> tuple[list[dict[str, str]], str]:
+    """Return one chat and its answer: to describe, to invent or to read."""
+    kind = draw.random()
+    if kind < config.describe:
+        attributes = draw_attributes(draw, keep=draw.uniform(0.3, 1.0) if draw.random() < config.partial else 1.0)
+        return messages(attributes), write_caption(attributes, seed)
+    if kind < config.describe + config.invent:
+        chosen = {name: draw.choice(words) for name, (_, _, words) in ATTRIBUTES.items()}
+        return invent_messages({}), write_answer(chosen, CAPTION, write_caption(chosen, seed))
+    wish = draw_prompt(draw)
+    return read_messages(wish.text, READABLE, ()), _reading(wish)
+
+
+def _reading(wish: FreePrompt) -> str:
+    """Return the answer to a free prompt."""
+    rest = f" {wish.rest}" if wish.rest else ""
+    return write_answer(wish.attributes, REST, rest, wish.conditions)
+
+
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the mean cross entropy of the captions' tokens; row k of the batch is the caption of seed draw[k]."""
-    tokens, labels = examples((int(seed) for seed in batch["draw"]), config.partial)
+    """Return the mean cross entropy of the answers' tokens; row k of the batch is the answer of seed draw[k]."""
+    groups = examples((int(seed) for seed in batch["draw"]), config)
     device = next(model.parameters()).device
-    # Padding stands on the right and causal attention never looks there, so no mask is needed.
-    logits = model(input_ids=tokens.to(device)).logits[:, :-1].float()
-    value = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten().to(device), ignore_index=-100)
-    return value, {"tokens": float((labels != -100).sum())}
+    total = torch.zeros((), device=device)
+    for tokens, labels in groups:
+        # Padding stands on the right and causal attention never looks there, so no mask is needed.
+        logits = model(input_ids=tokens.to(device)).logits[:, :-1].float()
+        wanted = labels[:, 1:].flatten().to(device)
+        total = total + cross_entropy(logits.flatten(0, 1), wanted, ignore_index=-100, reduction="sum")
+    count = sum(int((labels != -100).sum()) for _, labels in groups)
+    return total / count, {"tokens": float(count)}
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
-    """Return how often sampled captions state what was asked, how many differ, and the loss on fresh captions."""
+    """Return how often captions state what was asked, how many differ, how often prompts are read aright, and the loss."""
     # Of the validation rows only the numbers are used: they seed the attributes.
     seeds = [seed_of("captioner", "validation", int(row)) for batch in rows for row in batch["row"]]
-    agreement, losses = Agreement(), []
+    agreement, losses, right = Agreement(), [], 0
     for begin in range(0, len(seeds), 64):
         few = seeds[begin : begin + 64]
         losses.append(loss(model, {"draw": np.array(few)}, config, 0)[0].item())
@@ -120,21 +192,24 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         texts = write(model, [messages(attributes) for attributes in asked], few[0])
         for attributes, text in zip(asked, texts, strict=True):
             agreement.add(attributes, text)
+        # Free prompts of the grammar, read without a schema.
+        wishes = [draw_prompt(random.Random(seed)) for seed in few]
+        answers = write(model, [read_messages(wish.text, READABLE, ()) for wish in wishes], few[0], 0.01)
+        right += sum(answer == _reading(wish) for answer, wish in zip(answers, wishes, strict=True))
     summary = agreement.summary()
-    return {"score": summary["captions_agree"], "loss": float(np.mean(losses)), **summary}
+    read = right / max(1, len(seeds))
+    return {"score": summary["captions_agree"], "loss": float(np.mean(losses)), "prompts_read": read, **summary}
 
 
 def write(model: nn.Module, chats: list[list[dict[str, str]]], seed: int, temperature: float = 0.8) -> list[str]:
-    """Return one sampled caption per chat, in plain torch; jobs write theirs with vLLM."""
+    """Return one sampled answer per chat, in plain torch; jobs get theirs from vLLM."""
     assert isinstance(model, LlamaForCausalLM)
     tokenizer = caption_tokenizer()
     tokenizer.padding_side = "left"
     prompts = tokenizer.apply_chat_template(chats, padding=True, return_tensors="pt", return_dict=True)
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed)
-        out = model.generate(
-            **prompts, do_sample=True, temperature=temperature, top_k=0, max_new_tokens=MAX_TOKENS - 18
-        )
+        out = model.generate(**prompts, do_sample=True, temperature=temperature, top_k=0, max_new_tokens=110)
     return tokenizer.batch_decode(out[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
 
 

@@ -164,7 +164,8 @@ def start(task: Task, config: TrainConfig, device: torch.device, resume: Path | 
     # Begin with other weights: a bundle's part by the task's own reader, else a checkpoint whose names must match.
     if config.init:
         path, begin = Path(config.init), getattr(task, "begin", None)
-        if begin is not None and path.is_dir() and not (path / "model.safetensors").exists():
+        checkpoint = (path / "model.safetensors").exists() and not (path / "config.json").exists()
+        if begin is not None and path.is_dir() and not checkpoint:
             begin(model, path)
         else:
             load_weights(model, path)

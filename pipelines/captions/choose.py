@@ -39,12 +39,18 @@ def choose(
         texts = write([(k, attempt) for k in waiting]) if waiting else {}
         for k in waiting:
             text = clean(texts.get((k, attempt), ""))
-            if _states(text, asked[k], options.stated) and take(text, taken):
+            if states(text, asked[k], options.stated) and take(text, taken):
                 captions[k] = text
     left = [k for k in range(len(asked)) if k not in captions]
     filled = dict(zip(left, templates([asked[k] for k in left], [seeds[k] for k in left], taken), strict=True))
     whole = [captions.get(k) or filled[k] for k in range(len(asked))]
     return whole, [LLM if k in captions else GRAMMAR for k in range(len(asked))]
+
+
+def append_words(caption: str, words: str) -> str:
+    """Return `caption` with `words` as a last sentence of their own; the caption alone without any."""
+    words = words.strip(" .")
+    return f"{caption} {words[0].upper()}{words[1:]}." if words else caption
 
 
 def clean(text: str) -> str:
@@ -61,7 +67,7 @@ def take(text: str, taken: Taken) -> bool:
     return True
 
 
-def _states(text: str, attributes: dict[str, str], share: float) -> bool:
+def states(text: str, attributes: dict[str, str], share: float) -> bool:
     """Whether `text` is finished (a cut one has no full stop) and states at least `share` of `attributes`."""
     said = grammar.statable(attributes)
     return text.endswith((".", "!")) and len(disagreements(text, attributes)) <= (1 - share) * len(said) + 1e-9

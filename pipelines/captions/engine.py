@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.captions.prompt import messages
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
 from models.weights.bundle import MAIN, Part, fetch
@@ -13,8 +12,8 @@ from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.profile import CaptionEngines
 
 WAY_OUT = "Repair it and run the same command again, or write captions without a model: --set captions=template"
-MOST_TOKENS = 1024
-"""Of prompt and caption together."""
+MOST_TOKENS = 2048
+"""Of prompt and answer together: a free prompt comes with the whole vocabulary."""
 
 
 class EngineSpec:
@@ -39,12 +38,13 @@ class EngineSpec:
         engine: dict[str, Any] = {"model": str(self.weights), "dtype": self.dtype}
         engine |= {"max_model_len": _positions(self.weights), "disable_log_stats": True}
         engine |= {"enable_prefix_caching": False}  # a cached prompt is summed in another order
+        engine |= {"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}}
         if not self.engines.gpus:
             engine |= {"enforce_eager": True, "max_num_seqs": 64}
         return engine | self.options.engine
 
-    def renderer(self) -> Callable[[dict[str, str]], str]:
-        """Return what makes the prompt of an attribute set: the model's own chat template, which it must have."""
+    def renderer(self) -> Callable[[list[dict[str, str]]], str]:
+        """Return what makes the prompt of a chat: the model's own chat template, which it must have."""
         from transformers import AutoTokenizer
 
         try:
@@ -58,8 +58,8 @@ class EngineSpec:
                 f"captions: the tokenizer in {self.weights} has no chat template; use an instruction-tuned model."
             )
 
-        def render(attributes: dict[str, str]) -> str:
-            return tokenizer.apply_chat_template(messages(attributes), tokenize=False, add_generation_prompt=True)
+        def render(chat: list[dict[str, str]]) -> str:
+            return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 
         return render
 

@@ -4,12 +4,26 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from models.captions.prompt import messages
 from pipelines.captions.engine import EngineSpec, sampling
 
-Request = tuple[dict[str, str], int]
-"""Attributes that a text shall state, and its seed (`engine.text_seed`)."""
+
+class Structured(NamedTuple):
+    """A chat whose answer is JSON of a schema, and its seed."""
+
+    chat: list[dict[str, str]]
+    seed: int
+    schema: dict[str, Any]
+    temperature: float | None = None
+    """Instead of that of captions."""
+
+
+Request = tuple[dict[str, str], int] | Structured
+"""Attributes that a text shall state, and its seed (`engine.text_seed`), or a chat with a schema."""
+MEMBERS = 200
+"""Tokens that a structured answer may have beside a caption's."""
 
 
 class Written(NamedTuple):
@@ -36,7 +50,7 @@ class ResidentEngine:
 
     async def write(self, requests: Sequence[Request]) -> list[Written]:
         """Return a text for each request, in order. Raises vLLM's EngineDeadError once the engine's own process has died."""
-        return await asyncio.gather(*(self._text(*request) for request in requests))
+        return await asyncio.gather(*(self._text(request) for request in requests))
 
     async def check(self) -> None:
         """Raise vLLM's error when the engine has died."""
@@ -46,14 +60,26 @@ class ResidentEngine:
         """End the engine's own processes, which would outlive this one."""
         self.vllm.shutdown()
 
-    async def _text(self, attributes: dict[str, str], seed: int) -> Written:
+    async def _text(self, request: Request) -> Written:
         import vllm
         from vllm.exceptions import VLLMValidationError
 
-        params, tokens, text = vllm.SamplingParams(**self.sampling, seed=seed), 0, ""
+        chat, params, tokens, text = *self._asked(request), 0, ""
         try:
-            async for output in self.vllm.generate(self.render(attributes), params, uuid.uuid4().hex):
+            async for output in self.vllm.generate(self.render(chat), vllm.SamplingParams(**params), uuid.uuid4().hex):
                 text, tokens = output.outputs[0].text, len(output.outputs[0].token_ids)
         except (ValueError, VLLMValidationError):
             return Written("", 0, time.time())  # a prompt that is too long: the grammar writes the caption
         return Written(text, tokens, time.time())
+
+    def _asked(self, request: Request) -> tuple[list[dict[str, str]], dict[str, Any]]:
+        """Return the chat of a request and vLLM's sampling parameters for it."""
+        if not isinstance(request, Structured):
+            attributes, seed = request
+            return messages(attributes), {**self.sampling, "seed": seed}
+        from vllm.sampling_params import StructuredOutputsParams
+
+        params = {**self.sampling, "seed": request.seed, "max_tokens": self.sampling["max_tokens"] + MEMBERS}
+        if request.temperature is not None:
+            params["temperature"] = request.temperature
+        return request.chat, {**params, "structured_outputs": StructuredOutputsParams(json=request.schema)}

@@ -51,7 +51,7 @@ def write_beside(plan: GeneratePlan, profile: Profile, groups: Sequence[Group], 
     def write() -> None:
         write_captions(plan, profile.captions, run.state.count_captions, run.stopped)
 
-    if writer_of(plan.bundle, plan.job.captions, plan.job.parts) is None:
+    if writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts) is None:
         write()
         return False
     if not (fits(profile, groups) if profile.captions.stream is None else profile.captions.stream):

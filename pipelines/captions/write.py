@@ -11,17 +11,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from models.captions.measure import normalise_text
 from models.errors import EnvironmentFault
 from models.seeds import seed_of
-from pipelines.captions.choose import Texts, choose, templates
+from pipelines.captions.choose import Texts, append_words, choose, templates
 from pipelines.captions.engine import WAY_OUT, EngineSpec, text_seed
+from pipelines.captions.invent import invent_samples
 from pipelines.captions.keys import Keys
 from pipelines.captions.pool import Answers, Engines
-from pipelines.captions.resident import Request
-from pipelines.config.captions import TEMPLATE, writer_of
+from pipelines.captions.resident import Request, Structured
+from pipelines.config.captions import INVENT, TEMPLATE, writer_of
 from pipelines.config.profile import CaptionEngines
+from pipelines.plan.attributes import Vocabulary
 from pipelines.plan.generate import GeneratePlan
 
 Progress = Callable[[int, int], None]
@@ -64,7 +67,7 @@ def write_captions(
     there = plan.list_captioned()
     if all(chunk in there for chunk, _ in plan.chunks()):
         return {}
-    part, taken = writer_of(plan.bundle, plan.job.captions, plan.job.parts), read_taken(plan)
+    part, taken = writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts), read_taken(plan)
     if part is None:
         return _write_templates(plan, taken)
     # The engines start now, which takes a while.
@@ -72,14 +75,15 @@ def write_captions(
     progress(0, missing)
     began = time.monotonic()
     with Engines(EngineSpec(part, plan.bundle.folder, engines), stopped) as pool:
-        return write_texts(plan, pool, taken, began, lambda written: progress(written, missing))
+        write = invent_texts if plan.job.captions.mode == INVENT else write_texts
+        return write(plan, pool, taken, began, lambda written: progress(written, missing))
 
 
 def _write_templates(plan: GeneratePlan, taken: Keys) -> dict[str, int]:
-    count = 0
+    count, also = 0, plan.job.captions.also
     for chunk in _chunks(plan):
         began = time.monotonic()
-        captions = templates(chunk.asked, chunk.seeds, taken)
+        captions = [append_words(text, also) for text in templates(chunk.asked, chunk.seeds, taken)]
         plan.save_captions(chunk.number, captions, [TEMPLATE] * len(captions), time.monotonic() - began)
         count += len(captions)
     return {TEMPLATE: count}
@@ -93,7 +97,7 @@ def write_texts(
     began: monotonic seconds at which the engines were started. progress: called with the first texts so far.
     """
     # Chunk after chunk: what one takes, no later one may.
-    counts, options = Counter[str](), pool.spec.options
+    counts, options, also = Counter[str](), pool.spec.options, plan.job.captions.also
     for chunk in _ask_ahead(plan, pool, progress):
 
         def write(wanted: Sequence[tuple[int, int]], chunk: Chunk = chunk) -> Texts:
@@ -101,17 +105,66 @@ def write_texts(
             written = pool.collect(chunk.first if first else pool.submit(chunk.requests(wanted)))
             texts = {pair: one.text for pair, one in zip(wanted, written, strict=True) if one.text}
             if not texts and first and len(wanted) > 1:  # one may be odd, all of them are a fault
-                raise EnvironmentFault(
-                    f"captions: the model in {pool.spec.weights} answered none of {len(wanted)} requests (are the prompts "
-                    f"longer than its max_model_len?). {WAY_OUT}"
-                )
+                raise EnvironmentFault(_no_answer(pool, len(wanted)))
             return texts
 
         captions, sources = choose(chunk.asked, chunk.seeds, write, options, taken)
         counts.update(sources)
+        captions = [append_words(text, also) for text in captions]
         plan.save_captions(chunk.number, captions, sources, time.monotonic() - began)
         began = time.monotonic()
     return dict(counts)
+
+
+def invent_texts(
+    plan: GeneratePlan, pool: Engines, taken: Keys, began: float, progress: Callable[[int], None]
+) -> dict[str, int]:
+    """Invent attributes and captions of the chunks that have none, as `write_texts` writes captions.
+
+    Nothing is asked ahead: what a later sample may choose depends on what an earlier one chose.
+    """
+    counts, done = Counter[str](), 0
+    vocabulary = Vocabulary(plan.job.views.attributes)
+
+    def ask(requests: Sequence[Structured]) -> list[str]:
+        texts = [one.text for one in pool.collect(pool.submit(requests))]
+        if len(texts) > 1 and not any(texts):
+            raise EnvironmentFault(_no_answer(pool, len(texts)))
+        return texts
+
+    for number, samples in plan.read_uncaptioned():
+        rows, before = samples.to_pylist(), _rows_before(plan, number)
+        found = invent_samples(rows, vocabulary, ask, pool.spec.options, taken, before, plan.job.views.said_words)
+        counts.update(one.source for one in found)
+        words = {
+            "attributes": [json.dumps(one.attributes) for one in found],
+            "attributes_source": [one.attributes_source for one in found],
+        }
+        captions, sources = [one.caption for one in found], [one.source for one in found]
+        plan.save_captions(number, captions, sources, time.monotonic() - began, words)
+        began, done = time.monotonic(), done + len(found)
+        progress(done)
+    return dict(counts)
+
+
+def _rows_before(plan: GeneratePlan, chunk: int) -> list[dict[str, Any]]:
+    """Return the finished rows of the person whom a limit cut, so that they stand before `chunk` and in it."""
+    partition = dict(plan.chunks())[chunk].start
+    person, rows = plan.sample_table(partition)["identity_id"][0].as_py(), list[dict[str, Any]]()
+    for earlier in range(partition - 1, -1, -1):
+        samples, captions = plan.sample_table(earlier).to_pylist(), plan.captions(earlier).to_pylist()
+        own = [{**row, **words} for row, words in zip(samples, captions, strict=True) if row["identity_id"] == person]
+        if not own:
+            break
+        rows = [*own, *rows]
+    return rows
+
+
+def _no_answer(pool: Engines, count: int) -> str:
+    return (
+        f"captions: the model in {pool.spec.weights} answered none of {count} requests (are the prompts longer than its "
+        f"max_model_len?). {WAY_OUT}"
+    )
 
 
 def _ask_ahead(plan: GeneratePlan, pool: Engines, progress: Callable[[int], None]) -> Iterator[Chunk]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from models.errors import UserError
 from models.stages import CAPTIONS, NoOptions, parse_settings
@@ -13,7 +13,43 @@ LLM, GRAMMAR, TEMPLATE, GIVEN, NONE = "llm", "grammar", "template", "given", "no
 """Who wrote a caption: the language model; the grammar in its place; the grammar because the job asks for templates; whoever
 sent it with a request; nobody."""
 AUTHORS = {LLM: "the language model", GRAMMAR: "the grammar in its place", TEMPLATE: "the grammar, as asked"}
+INVENTED = "invented"
+"""Where an attribute comes from whose word the language model chose."""
 Source = Literal["llm", "template"]
+DESCRIBE, INVENT, PARSE = "describe", "invent", "parse"
+Mode = Literal["describe", "invent", "parse"]
+
+
+class Captions(BaseModel):
+    """Who writes captions, and of what. One word, the backend, means that it describes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: Source = "llm"
+    mode: Mode = "describe"
+    """`describe` states the attributes that the job draws; `invent` lets the language model choose among drawn words; `parse`
+    reads the job's `prompt`."""
+    also: str = Field(default="", max_length=600)
+    """Words that every caption ends with: what a prompt says beyond attributes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, value: object) -> object:
+        return {"backend": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> "Captions":
+        if self.mode == INVENT and self.backend == TEMPLATE:
+            raise ValueError(
+                "template does not invent (in mode describe the job draws the attributes); invent needs backend llm"
+            )
+        return self
+
+    @model_serializer(mode="plain")
+    def _to_word(self) -> str | dict[str, str]:
+        """One word where that says everything."""
+        values = {"backend": self.backend, "mode": self.mode, "also": self.also}
+        return self.backend if self == Captions(backend=self.backend) else values
 
 
 class VllmOptions(BaseModel):

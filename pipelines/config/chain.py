@@ -318,3 +318,10 @@ def check_profile(
             f"{setting}=1."
         )
     return groups
+
+
+def known_conditions(chain: ChainSpec) -> list[str] | None:
+    """Return the words that the thermal stage knows, None where its kind does not say."""
+    link = next(link for link in chain.links if "thermal" in link.flow.writes)
+    tell = getattr(stages.import_settings(link.package), "conditions", None)
+    return None if tell is None else list(tell(small_files(link.part, link.folder)))

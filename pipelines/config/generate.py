@@ -61,12 +61,12 @@ def check_views(views: Views, chain: ChainSpec) -> None:
 
 def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
     """Return everything that may change a byte of what the job makes."""
-    writer = writer_of(bundle, job.captions, job.parts)
+    writer = writer_of(bundle, job.captions.backend, job.parts)
     return Recipe(
         kind="generate",
         seed=job.seed,
         source={
-            "identities": job.identities.model_dump(mode="json", exclude={"count"}) | {"source": _address(job)},
+            "identities": job.identities.model_dump(mode="json", exclude=_unsaid(job)) | {"source": _address(job)},
             "views": job.views.model_dump(mode="json"),
         },
         size=bundle.size,
@@ -80,6 +80,11 @@ def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
     )
 
 
+def _unsaid(job: GenerateJob) -> set[str]:
+    """Return the fields of `identities` that change nobody: how many, and words where there are none."""
+    return {"count"} if job.identities.words else {"count", "words"}
+
+
 def _address(job: GenerateJob) -> str:
     """Return where people come from, a file by its whole path: the same file is the same source."""
     source = job.identities.source
@@ -88,7 +93,7 @@ def _address(job: GenerateJob) -> str:
 
 def parts_in_use(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> dict[str, Part]:
     """Return the parts that the job runs by name: of captions if a model writes them, and of its chain."""
-    writer = writer_of(bundle, job.captions, job.parts)
+    writer = writer_of(bundle, job.captions.backend, job.parts)
     names = [name for name, part in bundle.parts.items() if part is writer]
     return {name: bundle.parts[name] for name in names} | {link.name: link.part for link in chain.links}
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from models.attributes import ATTRIBUTES, check_words
 from models.config import read_config
 from models.errors import UserError
 from models.gates.settings import Gates
 from models.layers import Conditions, Draws, Layer, layers_of
-from pipelines.config.captions import Source
+from pipelines.config.captions import PARSE, Captions
 from pipelines.config.views import SAID, Views
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
@@ -29,6 +30,17 @@ class Identities(_Section):
     """How many: required for `reference`; of a Parquet the first so many, all by default. More extend a run."""
     minimum_angle: float = Field(default=50.0, ge=0, le=90)
     """Degrees between any two sampled identities."""
+    words: dict[str, str] = {}
+    """Identity words of every sampled person, in the place of those that are estimated from the embedding."""
+
+    @field_validator("words")
+    @classmethod
+    def _check_words(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, word in value.items():
+            check_words(name, [word])
+            if ATTRIBUTES[name][0] != "identity":
+                raise ValueError(f"{name} is not of a person but of a view: name it in views.attributes")
+        return value
 
 
 class Encoding(_Section):
@@ -58,7 +70,9 @@ class GenerateJob(_Section):
     """Words that the thermal part knows, or rooms in degrees Celsius where it takes them."""
     samples: Draws = 1
     """Thermal pictures of each condition."""
-    captions: Source = "llm"
+    captions: Captions = Captions()
+    prompt: str = Field(default="", max_length=600)
+    """What to make in somebody's own words: read into attributes, view and conditions (captions.mode parse)."""
     parts: dict[str, str] = {}
     """stage -> part, where two parts of the bundle make one stage."""
     settings: dict[str, dict[str, Any]] = {}
@@ -70,6 +84,28 @@ class GenerateJob(_Section):
     """Samples of one partition, the unit of commit and retry, at most (but always whole identities)."""
     limit: int | None = Field(default=None, ge=1)
     """Make only the first so many samples of the plan; a larger one goes on from there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_prompt(cls, value: object) -> object:
+        """A prompt is there to be read, so it means the mode; a mode that does not read it is refused."""
+        if not isinstance(value, dict) or not str(value.get("prompt") or "").strip():
+            return value
+        captions = value.get("captions", {})
+        captions = {"backend": captions} if isinstance(captions, str) else captions
+        return {**value, "captions": {"mode": PARSE, **captions}} if isinstance(captions, dict) else value
+
+    @model_validator(mode="after")
+    def _check_prompt(self) -> "GenerateJob":
+        if self.captions.mode == PARSE and not self.prompt.strip():
+            raise ValueError(
+                "captions.mode parse reads the job's prompt: give one, as in prompt: an old man in a cold room"
+            )
+        if self.prompt.strip() and self.captions.mode != PARSE:
+            raise ValueError(
+                f"captions.mode {self.captions.mode} does not read a prompt: take parse, or leave out the prompt"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_count(self) -> "GenerateJob":

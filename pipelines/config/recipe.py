@@ -15,7 +15,7 @@ from models.errors import UserError
 from models.layers import Layer
 from models.stages import Flow
 from models.weights.bundle import Bundle, Part, digests, small_files
-from pipelines.config.captions import vllm_options
+from pipelines.config.captions import DESCRIBE, Captions, vllm_options
 from pipelines.config.chain import ChainSpec, Link, chain_spec
 
 VERSION = 3
@@ -94,13 +94,16 @@ def stage_recipe(link: Link) -> StageRecipe:
     )
 
 
-def caption_recipe(part: Part | None, folder: str, source: str) -> dict[str, Any]:
+def caption_recipe(part: Part | None, folder: str, captions: Captions) -> dict[str, Any]:
     """Return what captions are written with: by a language model, its weights and options; else by the grammar."""
+    source: dict[str, Any] = {"source": captions.backend}
+    if captions.mode != DESCRIBE or captions.also:
+        source |= {"mode": captions.mode, "also": captions.also}
     if part is None:
-        return {"source": source}
+        return source
     options = vllm_options(part).model_dump(mode="json")
     return {
-        "source": source,
+        **source,
         "kind": part.kind,
         "weights": digests(part, folder),
         "options": options,

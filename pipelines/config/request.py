@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from models.config import apply_edit, check, sort_edits
+from models.errors import UserError
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.config.captions import LLM, check_captions
+from pipelines.config.captions import INVENT, LLM, check_captions, writer_of
 from pipelines.config.chain import ChainSpec, check_profile
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob, load_job
@@ -49,8 +50,12 @@ def load_request(
 def check_request(job: GenerateJob, bundle: Bundle, profile: Profile) -> Request:
     """Return the three as a request, checked against each other; raises what `load_request` raises."""
     check_captions(bundle)
-    if job.captions == LLM or CAPTIONS in job.parts:
+    if job.captions.backend == LLM or CAPTIONS in job.parts:
         bundle.part_for(CAPTIONS, job.parts)  # refuses two that nobody chose from, and one that is not there
+    if job.captions.mode == INVENT and writer_of(bundle, job.captions.backend, job.parts) is None:
+        raise UserError(
+            f"captions.mode: bundle {bundle.name} has no language model, and only one invents; describe is left."
+        )
     chain = chain_for(job, bundle)
     check_profile(profile, chain, job.gates.attempts)
     return Request(job, bundle, profile, chain)

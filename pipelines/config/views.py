@@ -107,8 +107,8 @@ class Views(_Section):
     """Views of a person; of a grid or a list their number, which need not be said."""
     draws: int = Field(default=1, ge=1)
     """Pictures of the same view (same words and angles, other noise)."""
-    attributes: dict[str, list[str]] = {}
-    """Words to choose from, by attribute; the whole vocabulary with everyday frequencies by default."""
+    attributes: dict[str, list[str] | dict[str, float]] = {}
+    """Words to choose from, by attribute, or the share of each; the whole vocabulary with everyday frequencies by default."""
     yaw: Angle = None
     pitch: Angle = None
     roll: Angle = None
@@ -136,13 +136,15 @@ class Views(_Section):
     def _list_words(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
-        return {key: words if isinstance(words, list) else [str(words)] for key, words in value.items()}
+        return {key: words if isinstance(words, list | dict) else [str(words)] for key, words in value.items()}
 
     @field_validator("attributes")
     @classmethod
-    def _check_words(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+    def _check_words(cls, value: dict[str, list[str] | dict[str, float]]) -> dict[str, list[str] | dict[str, float]]:
         for name, words in value.items():
-            check_words(name, words)
+            check_words(name, list(words))
+            if isinstance(words, dict):
+                _check_shares(name, words)
         return value
 
     @field_validator(*ANGLES, mode="before")
@@ -169,7 +171,7 @@ class Views(_Section):
         if self.each is not None and said:
             raise ValueError(f"each lists the views one by one: say {said[0]} there")
         for name, word in (("yaw", "pose"), ("expression", "expression")):
-            if word in self.attributes and self.says(name):
+            if word in self.attributes and word in self.said_words:
                 raise ValueError(f"{name} says it already: take attributes.{word} out")
         size = len(self.each) if self.each is not None else prod(len(axis) for axis in self._axes().values())
         if (self._axes() or self.each is not None) and self.per_identity != size:
@@ -185,6 +187,11 @@ class Views(_Section):
     def says(self, name: str) -> bool:
         """Return whether some view says `name`, one of `SAID`."""
         return getattr(self, name) is not None or any(getattr(view, name) is not None for view in self.each or ())
+
+    @property
+    def said_words(self) -> set[str]:
+        """The attributes whose word a view says, by an angle or by an expression."""
+        return {word for name, word in (("yaw", "pose"), ("expression", "expression")) if self.says(name)}
 
     @property
     def in_degrees(self) -> bool:
@@ -203,6 +210,15 @@ class Views(_Section):
         same = {name: value for name in SAID if name not in axes and (value := getattr(self, name)) is not None}
         grid = [dict(zip(axes, point)) for point in itertools.product(*axes.values())]
         return [same | point for point in (grid if axes else [{}] * self.per_identity)]
+
+
+def _check_shares(name: str, shares: Mapping[str, float]) -> None:
+    """Raise ValueError for shares that are no distribution."""
+    if any(not 0 <= share <= 1 for share in shares.values()):
+        raise ValueError(f"{name}: a share is between 0 and 1")
+    total = sum(shares.values())
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"{name}: the shares sum to {total:g}, not to 1")
 
 
 def is_finite(value: object) -> TypeGuard[float]:

@@ -38,10 +38,10 @@ USUAL = ("hair_style", "beard")
 class Vocabulary:
     """The words that a job chooses from, each with its share of [0, 1).
 
-    allowed: the job's choice, by attribute; where it has none all words, as frequent as `FREQUENT` says.
+    allowed: the job's choice, by attribute, with or without shares; where it has none all words, as frequent as `FREQUENT` says.
     """
 
-    def __init__(self, allowed: Mapping[str, list[str]]) -> None:
+    def __init__(self, allowed: Mapping[str, list[str] | dict[str, float]]) -> None:
         self.allowed = allowed
         self._shares: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -64,8 +64,9 @@ class Vocabulary:
         """Return the words of people of one sex: each word has a share of [0, 1) as large as its weight."""
         if (name, sex) not in self._shares:
             choices = self.allowed.get(name) or BY_SEX.get(sex, {}).get(name) or ATTRIBUTES[name][2]
-            weights = np.array([FREQUENT.get(name, {}).get(word, 1.0) for word in choices])
-            self._shares[name, sex] = np.array(choices, object), np.cumsum(weights) / weights.sum()
+            shares = choices if isinstance(choices, dict) else FREQUENT.get(name, {})
+            weights = np.array([shares.get(word, 1.0) for word in choices])
+            self._shares[name, sex] = np.array(list(choices), object), np.cumsum(weights) / weights.sum()
         words, ends = self._shares[name, sex]
         return np.asarray(words[np.searchsorted(ends, numbers, side="right")])
 

@@ -6,7 +6,7 @@ _plan/captions/part-00000.json      how long it took, and when it was committed
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +24,8 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
 
     def captions(self, partition: int) -> pa.Table:
         """Return caption and caption_source (llm | grammar | template) of `partition`, in the order of its samples.
+
+        Where the language model invents, attributes and attributes_source, too, which go before the plan's.
 
         Raises:
             EnvironmentFault: their file is missing or damaged.
@@ -71,10 +73,18 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
             if chunk not in done:
                 yield chunk, pa.concat_tables(self.sample_table(k) for k in partitions)
 
-    def save_captions(self, chunk: int, captions: list[str], sources: list[str], seconds: float = 0.0) -> None:
+    def save_captions(
+        self,
+        chunk: int,
+        captions: list[str],
+        sources: list[str],
+        seconds: float = 0.0,
+        invented: Mapping[str, list[str]] | None = None,
+    ) -> None:
         """Commit the captions of `chunk`, who wrote them and the seconds it took, one per row of its table.
 
-        The first to commit wins.
+        invented: columns of samples that stand in the place of the plan's (`attributes`, `attributes_source`). The first to
+        commit wins.
         """
         # One row for every sample of the chunk's partitions.
         sizes = [self.rows(k) for k in dict(self.chunks())[chunk]]
@@ -82,6 +92,7 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
             raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
         # A row group for each partition, so that workers read theirs alone.
         columns = {"caption": pa.array(captions, pa.string()), "caption_source": pa.array(sources, pa.string())}
+        columns |= {name: pa.array(values, pa.string()) for name, values in (invented or {}).items()}
         table, sink, start = pa.table(columns), pa.BufferOutputStream(), 0
         with pq.ParquetWriter(sink, table.schema) as writer:
             for size in sizes:

@@ -39,7 +39,8 @@ class GeneratePlan(CaptionedPlan):
 def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partition: int) -> Columns:
     """Return samples as the columns that stages take, attempt 0, nothing rejected.
 
-    The tables are those that `GeneratePlan` keeps of a partition: `sample_table`, `identity_table` and `captions`.
+    The tables are those that `GeneratePlan` keeps of a partition: `sample_table`, `identity_table` and `captions`. Columns of
+    the captions go before those of the samples: invented attributes stand there.
     """
     # The embedding of each sample's person.
     embeddings = np.asarray(people["embedding"].combine_chunks().flatten(), np.float32).reshape(len(people), -1)

@@ -11,6 +11,7 @@ from models.attributes import ATTRIBUTES
 from models.captions.reading import read_attributes
 from models.columns import Columns
 from models.layers import Layer
+from pipelines.config.captions import Captions
 from pipelines.config.generate import chain_for, recipe_for
 from pipelines.config.job import Encoding, load_job
 from pipelines.config.profile import Limits
@@ -62,7 +63,9 @@ def test_a_row_of_an_answer_is_a_row_of_the_record() -> None:
 
 
 def test_a_seed_is_the_person_samples_and_recipe_of_a_job() -> None:
-    demo = load_job("demo").model_copy(update={"captions": "template", "encoding": Encoding(visible="png")})
+    demo = load_job("demo").model_copy(
+        update={"captions": Captions(backend="template"), "encoding": Encoding(visible="png")}
+    )
     service = Service(Settings(overrides=["captions=template"]).load(), stage_deployments=[])
     request, made = asked(service, seed=7, views=4)
     person = rows.person_of(request, None, service.reference)

@@ -5,7 +5,7 @@ first. They are compared in as many numbers as the distribution has directions, 
 where the distribution is so wide that no two can be near.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -32,10 +32,21 @@ DOUBT = 1.3
 
 
 class SampledPeople:
-    """`count` people who do not exist. Nobody is drawn before somebody is asked for."""
+    """`count` people who do not exist. Nobody is drawn before somebody is asked for.
 
-    def __init__(self, reference: Reference, count: int, minimum_angle: float, seed: int) -> None:
+    words: identity words that all of them are given, whatever their embeddings suggest.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        count: int,
+        minimum_angle: float,
+        seed: int,
+        words: Mapping[str, str] | None = None,
+    ) -> None:
         self.reference, self.count, self.minimum_angle, self.seed = reference, count, minimum_angle, seed
+        self.words = dict(words or {})
 
     def __len__(self) -> int:
         return self.count
@@ -47,7 +58,8 @@ class SampledPeople:
         nobody is drawn anew for it.
         """
         decides = {"seed": self.seed, "minimum_angle": self.minimum_angle, "reference": self.reference.digest}
-        return digest_of({**decides, "start": start, "stop": stop})
+        words = {"words": self.words} if self.words else {}
+        return digest_of({**decides, **words, "start": start, "stop": stop})
 
     def blocks(self, start: int, stop: int) -> Iterator[list[Identity]]:
         """Yield people [start, stop) in order. Raises a UserError where fewer than `count` find room."""
@@ -55,7 +67,9 @@ class SampledPeople:
             indices = self._chosen[first : min(first + BLOCK, stop)]
             embeddings = map(self.reference.embedding, self.reference.numbers(self.seed, indices))
             yield [
-                Identity(identity_id(self.seed, int(index)), embedding, {}, self.reference.words(embedding), True)
+                Identity(
+                    identity_id(self.seed, int(index)), embedding, self.words, self.reference.words(embedding), True
+                )
                 for index, embedding in zip(indices, embeddings)
             ]
 

@@ -38,5 +38,5 @@ def people_of(wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str,
             distribution to sample from. Sampled people are drawn later, and that too few find room is said then.
     """
     if wanted.source == "reference":
-        return SampledPeople(Reference.of(bundle, parts), wanted.count or 0, wanted.minimum_angle, seed)
+        return SampledPeople(Reference.of(bundle, parts), wanted.count or 0, wanted.minimum_angle, seed, wanted.words)
     return GivenPeople(wanted.source, wanted.count, bundle, parts, Reference.find(bundle, parts))

@@ -56,10 +56,12 @@ def test_tokenizer_round_trip(seed: int, text: str) -> None:
 
 
 def test_labels_cover_the_caption_alone(tokenizer: PreTrainedTokenizerFast) -> None:
-    tokens, labels = captioner.examples(range(16), 0.5)
-    assert tokens.shape[1] <= captioner.MAX_TOKENS
-    for row, wanted in zip(tokens, labels, strict=True):
-        begin = row.tolist().index(tokenizer.convert_tokens_to_ids("<caption>")) + 1
+    groups = captioner.examples(range(48), captioner.Config(describe=0.4, invent=0.3))
+    assert [len(tokens) for tokens, _ in groups] == [captioner.GROUP] * 6
+    ends = {tokenizer.convert_tokens_to_ids(mark) for mark in ("<caption>", "<invent>", "<answer>")}
+    for row, wanted in ((row, wanted) for group in groups for row, wanted in zip(*group, strict=True)):
+        assert len(row) <= captioner.MAX_TOKENS
+        begin = next(place for place, token in enumerate(row.tolist()) if token in ends) + 1
         assert (wanted[:begin] == -100).all()
         said = wanted[wanted != -100]
         assert said[-1] == tokenizer.eos_token_id
@@ -82,7 +84,7 @@ def test_training_learns_and_exports_a_folder_that_transformers_loads(tmp_path: 
     assert np.mean(losses[-3:]) < 0.75 * losses[0]
     captioner.export(model, config, tmp_path, Card(title="captioner", task="captioner"))
     again = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    tokens, _ = captioner.examples([1], 0.0)
+    ((tokens, _),) = captioner.examples([1], config)
     with torch.inference_mode():
         assert torch.allclose(again(tokens).logits, model(tokens).logits, atol=0.05)
     loaded = AutoTokenizer.from_pretrained(tmp_path)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from models.captions.prompt import messages
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.weights.bundle import Bundle, Part
 from models.weights.store import seal
@@ -112,12 +113,13 @@ def weights(folder: Path, **config: Any) -> Part:
     return Part(kind="vllm", weights=str(folder), licence="mit", dtype="bfloat16")
 
 
-@pytest.mark.parametrize(("config", "tokens"), [({}, 1024), ({"max_position_embeddings": 256}, 256),
-                                                ({"max_position_embeddings": 4096}, 1024)])  # fmt: skip
+@pytest.mark.parametrize(("config", "tokens"), [({}, 2048), ({"max_position_embeddings": 256}, 256),
+                                                ({"max_position_embeddings": 4096}, 2048)])  # fmt: skip
 def test_what_an_engine_is_made_with(config: dict[str, int], tokens: int, tmp_path: Path) -> None:
     part = weights(tmp_path / "model", **config)
     shared = {"model": str(tmp_path / "model"), "dtype": "bfloat16", "max_model_len": tokens}
     shared |= {"disable_log_stats": True, "enable_prefix_caching": False}
+    shared |= {"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}}
     cpu, gpu = (EngineSpec(part, "", CaptionEngines(gpus=count, threads=3)) for count in (0, 1))
     assert cpu.arguments() == shared | {"enforce_eager": True, "max_num_seqs": 64}
     assert gpu.arguments() == shared
@@ -157,7 +159,7 @@ def test_prompts_are_made_by_the_models_own_template(tmp_path: Path, monkeypatch
     )
     tokenizer = SimpleNamespace(chat_template="{}", apply_chat_template=apply, broken=False)
     spec = EngineSpec(weights(tmp_path / "model"), "", CaptionEngines())
-    assert spec.renderer()({"sex": "man"}) == "prompt"
+    assert spec.renderer()(messages({"sex": "man"})) == "prompt"
     ((chat, how),) = asked
     assert how == {"tokenize": False, "add_generation_prompt": True}  # the answer begins where the prompt ends
     assert chat[0]["role"] == "user" and chat[0]["content"].endswith("\n\n- sex: man")

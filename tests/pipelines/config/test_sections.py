@@ -139,7 +139,12 @@ def test_people_of_the_reference_have_to_be_counted() -> None:
         made(GenerateJob, identities={})
     assert made(GenerateJob, identities={"source": "people.parquet"}).identities.count is None
     job = made(GenerateJob)
-    assert (job.conditions, job.samples, job.captions, job.encoding.visible) == (("warm", "cold"), 1, "llm", "jpeg")
+    assert (job.conditions, job.samples, job.captions.backend, job.encoding.visible) == (
+        ("warm", "cold"),
+        1,
+        "llm",
+        "jpeg",
+    )
     assert [layer.condition for layer in job.layers] == ["warm", "cold"]
 
 
@@ -175,3 +180,36 @@ def test_rows_of_a_world_are_whole_people() -> None:
     ]  # fmt: skip
     assert len({person for person, _, _ in first[:6]}) == 1 and first[6] == (first[0][0] + 1, 0, "warm")
     assert made(WorldJob, first=2).picture(0)[0] == first[0][0] + 2
+
+
+def test_captions_are_one_word_or_a_backend_and_a_mode() -> None:
+    word, both = (
+        made(GenerateJob, captions="template"),
+        made(GenerateJob, captions={"backend": "llm", "mode": "invent"}),
+    )
+    assert (word.captions.backend, word.captions.mode) == ("template", "describe")
+    assert word.model_dump(mode="json")["captions"] == "template"
+    assert made(GenerateJob, **{**both.model_dump(mode="json")}).captions == both.captions
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"captions": {"mode": "sing"}}, "describe"),
+        ({"captions": {"backend": "template", "mode": "invent"}}, "template does not invent"),
+        ({"captions": {"mode": "parse"}}, "reads the job's prompt"),
+        ({"captions": {"mode": "invent"}, "prompt": "a man"}, "invent does not read a prompt"),
+        ({"views": {"attributes": {"glasses": {"none": 0.5, "clear": 0.3}}}}, "sum to 0.8, not to 1"),
+        ({"views": {"attributes": {"glasses": {"none": 1.5, "clear": -0.5}}}}, "between 0 and 1"),
+        ({"views": {"attributes": {"glasses": {"nose": 1}}}}, "glasses takes none, clear, opaque"),
+        ({"identities": {"count": 1, "words": {"glasses": "none"}}}, "not of a person but of a view"),
+    ],
+)
+def test_captions_and_shares_that_cannot_be_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        made(GenerateJob, **values)
+
+
+def test_a_prompt_means_that_it_is_read() -> None:
+    for captions in ("llm", {"backend": "llm"}, {}):
+        assert made(GenerateJob, captions=captions, prompt="an old man").captions.mode == "parse"

@@ -1,0 +1,67 @@
+"""Structured answers of a caption model: their JSON schemas, and what an answer says.
+
+Invent: {"sex": "woman", ..., "caption": "A young woman ..."}, a word for every attribute that was offered.
+Read:   {"sex": "man", "age": "elderly", "conditions": ["cold"], "rest": " a scar"}, only what a text states.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from models.attributes import ATTRIBUTES
+from models.captions.synonyms import EITHER_SIDE
+
+CAPTION, REST, CONDITIONS = "caption", "rest", "conditions"
+Schema = dict[str, Any]
+READABLE: dict[str, tuple[str, ...]] = {
+    name: (*words, *EITHER_SIDE) if name == "pose" else words for name, (_, _, words) in ATTRIBUTES.items()
+}
+"""Attribute -> the words that a text may be read as; of a pose also those without a side."""
+
+
+def invent_schema(choices: Mapping[str, Sequence[str]]) -> Schema:
+    """Return the JSON schema of an answer that has one word of each of `choices` and a caption."""
+    words: Schema = {name: {"enum": list(some)} for name, some in choices.items()}
+    return _object({**words, CAPTION: {"type": "string"}}, [*words, CAPTION])
+
+
+def read_schema(text: str, conditions: Sequence[str], fixed: Mapping[str, str] | None = None) -> Schema:
+    """Return the JSON schema of what `text` (normalised) may state; `rest` is some of its words, in their order.
+
+    conditions: the words that the thermal part knows. fixed: attributes that are known to be stated, with their word.
+    """
+    fixed = fixed or {}
+    words: Schema = {name: {"enum": [fixed[name]] if name in fixed else list(some)} for name, some in READABLE.items()}
+    if conditions:
+        known = {"enum": list(conditions)}
+        words[CONDITIONS] = {"type": "array", "items": known, "minItems": 1, "maxItems": len(conditions)}
+    terms = [term for part in text.split() if (term := part.strip(".,"))]
+    rest = "".join(f"( {re.escape(term)})?(,)?" for term in terms)
+    return _object({**words, REST: {"type": "string", "pattern": f"^{rest}$"}}, [*fixed, REST])
+
+
+def _object(properties: Schema, required: Sequence[str]) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def write_answer(attributes: Mapping[str, str], last: str, text: str, conditions: Sequence[str] = ()) -> str:
+    """Return an answer as a model should give it; last: `CAPTION` or `REST`, which `text` is."""
+    told: dict[str, Any] = dict(attributes)
+    if conditions:
+        told[CONDITIONS] = list(conditions)
+    return json.dumps({**told, last: text})
+
+
+def member_tokens() -> dict[str, str]:
+    """Return member of an answer, as the starter's tokenizer has it in one token -> the token of its prompts like it, or ""."""
+    found = {
+        f"{json.dumps(name)}: {json.dumps(word)}, ": f"<{name.replace('_', ' ')}={word}>"
+        if word not in EITHER_SIDE
+        else ""
+        for name, words in READABLE.items()
+        for word in words
+    }
+    for some in (["warm"], ["cold"], ["warm", "cold"]):
+        found[f"{json.dumps(CONDITIONS)}: {json.dumps(some)}, "] = ""
+    return {**found, f'"{CAPTION}": "': "<caption>", f'"{REST}": "': ""}

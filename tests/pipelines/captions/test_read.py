@@ -1,0 +1,100 @@
+"""Free prompts: what is read of them, with and without a model, and the job that they mean."""
+
+import itertools
+import json
+import random
+
+import pytest
+
+from models.attributes import ATTRIBUTES
+from models.captions.answers import READABLE, REST, read_schema, write_answer
+from models.captions.free_prompts import draw_prompt, normalise_prompt
+from pipelines.captions.prompt_job import apply_reading
+from pipelines.captions.read import Reading, ask_reading, find_words, parse_reading, read_by_words
+from pipelines.config.job import GenerateJob
+from tests.models.captions.paraphrases import paraphrases
+
+ROOMS = ("warm", "cold")
+PROMPT = "An OLD man with a beard, in a cold room: three-quarter view"
+
+
+def test_a_prompt_is_read_as_its_schema_allows() -> None:
+    asked = ask_reading(PROMPT, ROOMS)
+    assert asked.temperature == 0 and ask_reading(PROMPT, ROOMS, 1).temperature is None
+    assert asked.chat[0]["content"].endswith("Text: an old man with a beard, in a cold room three-quarter view")
+    known = asked.schema["properties"]
+    assert known["beard"]["enum"] == ["full"] and known["iris"]["enum"] == list(ATTRIBUTES["iris"][2])
+    assert asked.schema["required"] == ["sex", "age", "beard", REST]
+    assert known["conditions"]["items"] == {"enum": ["warm", "cold"]}
+    answer = {"sex": "man", "age": "elderly", "beard": "full", "pose": "turned", "conditions": ["cold"], REST: ""}
+    reading = parse_reading(json.dumps(answer), PROMPT, ROOMS)
+    assert reading is not None and reading.source == "llm" and reading.conditions == ("cold",)
+    assert reading.attributes["pose"] == ["turned left", "turned right"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['{"sex": "man", "rest": " a', '{"sex": "robot", "rest": ""}', '{"sex": "man"}', "[]",
+     '{"sex": "man", "conditions": ["hot"], "rest": ""}', '{"sex": ["man"], "rest": ""}', '{"conditions": "warm", "rest": ""}'],
+)  # fmt: skip
+def test_an_answer_out_of_its_schema_is_none(answer: str) -> None:
+    assert parse_reading(answer, PROMPT, ROOMS) is None
+
+
+def test_the_reader_alone_finds_what_captions_say_and_keeps_the_rest() -> None:
+    reading = read_by_words("An elderly man with a full beard and a scar on the chin, in a cold room", ROOMS)
+    assert reading.attributes == {"sex": ["man"], "age": ["elderly"], "beard": ["full"]}
+    assert (reading.conditions, reading.also, reading.source) == (("cold",), "a scar on the chin", "reader")
+    assert read_by_words("a woman with a warm smile", ROOMS).conditions == ()
+
+
+def test_degrees_are_conditions() -> None:
+    assert read_by_words("a man at 22.5 °C, then at -3 degrees", ROOMS).conditions == ("22.5", "-3")
+    assert read_by_words("a man at 22 degrees in a warm room", ()).conditions == ("22",)
+
+
+@pytest.mark.parametrize("text", ["a girl in an old green jacket", "she is 20 years old", "an older leather coat"])
+def test_what_is_not_of_a_person_makes_nobody_old(text: str) -> None:
+    assert "age" not in find_words(text)
+
+
+def job(**values: object) -> GenerateJob:
+    return GenerateJob.model_validate({"name": "j", "identities": {"count": 2}, "prompt": PROMPT, **values})
+
+
+def test_a_job_with_a_prompt_becomes_the_job_without() -> None:
+    reading = Reading(
+        attributes={"sex": ["man"], "beard": ["full"], "glasses": ["clear"]}, conditions=("cold",), also="a scar"
+    )
+    made = apply_reading(job(views={"attributes": {"glasses": "none"}}), reading)
+    assert (made.prompt, made.captions.mode, made.captions.also) == ("", "describe", "a scar")
+    assert made.identities.words == {"sex": "man"} and made.conditions == ("cold",)
+    assert made.views.attributes == {"beard": ["full"], "glasses": ["none"]}  # the job's own words win
+    assert apply_reading(job(), Reading()).conditions == ("warm", "cold")
+    assert GenerateJob.model_validate(made.model_dump(mode="json")) == made
+
+
+def test_training_prompts_keep_their_words() -> None:
+    """What is asked for stands in the text, and the answer is one that its schema allows."""
+    for seed in range(60):
+        prompt = draw_prompt(random.Random(seed))
+        assert prompt.text == normalise_prompt(prompt.text) and len(prompt.text) < 600
+        assert all(words in prompt.text for words in prompt.rest.split(", "))
+        answer = json.loads(write_answer(prompt.attributes, REST, prompt.rest, prompt.conditions))
+        known = read_schema(prompt.text, ROOMS)["properties"]
+        assert list(answer) == [name for name in known if name in answer]
+        assert all(answer[name] in READABLE[name] for name in prompt.attributes)
+
+
+def test_paraphrases_are_of_no_training_grammar() -> None:
+    """Each has two words in a row that the training grammar did not put together in many prompts."""
+    seen = set[tuple[str, str]]()
+    for seed in range(300):
+        words = draw_prompt(random.Random(seed)).text.split()
+        seen.update(itertools.pairwise(words))
+    found = paraphrases()
+    assert len(found) == 500
+    for text, attributes, conditions in found:
+        words = normalise_prompt(text).split()
+        assert set(itertools.pairwise(words)) - seen, text
+        assert all(word in READABLE[name] for name, word in attributes.items()) and set(conditions) <= set(ROOMS)
