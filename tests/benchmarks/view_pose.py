@@ -36,6 +36,8 @@ YAWS = (0, 15, 30, 45, 60, 75)
 KNOWN = 2
 """True pictures that a person's embedding is the mean of."""
 BATCH, SIZE = 8, 128
+GROUP = 4
+"""People whose pictures are made, and kept, together."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Asked:
     scenes: list[Scene]
 
 
-def ask(count: int, sizes: Sequence[float]) -> Asked:
-    """Return what is asked of the first `count` people of the test split, at a yaw of each of `sizes` degrees."""
-    look, people = load_domain("portrait"), splits.identities("test")[:count]
+def ask(people: Sequence[int], sizes: Sequence[float]) -> Asked:
+    """Return what is asked of `people` of the world, each at a yaw of every one of `sizes` degrees."""
+    look, count = load_domain("portrait"), len(people)
     shown = [[sample_scene(look, identity, view, "warm") for view in range(KNOWN)] for identity in people]
     found = [render(scenes, SIZE) for scenes in shown]
     pictures, points = (
@@ -59,7 +61,7 @@ def ask(count: int, sizes: Sequence[float]) -> Asked:
     )
     known = cache.embed_pictures(pictures, points, str((STARTER / "faces").absolute())).reshape(count, KNOWN, -1)
     # Every size once, to the image right or left by turns.
-    yaws = np.array([[size * (-1) ** (place + k) for k, size in enumerate(sizes)] for place in range(count)])
+    yaws = np.array([[size * (-1) ** (identity + k) for k, size in enumerate(sizes)] for identity in people])
     scenes, captions, names = [], [], []
     for identity, row in zip(people, yaws.tolist(), strict=True):
         for k, yaw in enumerate(row):
@@ -72,13 +74,13 @@ def ask(count: int, sizes: Sequence[float]) -> Asked:
     # The true scene has the framing and the angles that the head is drawn with.
     for place, view in enumerate(views_of(captions, names, poses)):
         own = ("yaw", "pitch", "roll", "scale", "shift_x", "shift_y", "distance_m")
-        turned = replace(scenes[place].view, **{name: getattr(view, name) for name in own})  # type: ignore[arg-type]
+        turned = replace(scenes[place].view, **{name: getattr(view, name) for name in own})
         scenes[place] = replace(scenes[place], view=turned)
     return Asked(np.repeat(unit_vectors(known.mean(axis=1)), len(sizes), axis=0), captions, names, poses, scenes)
 
 
 def make(asked: Asked, steps: int) -> np.ndarray:
-    """Return the starter's pictures uint8 [N, S, S, 3]."""
+    """Return the pictures uint8 [N, S, S, 3] that the starter makes."""
     rows = {
         "caption": np.array(asked.captions, object),
         "embedding": asked.embeddings.astype(np.float32),
@@ -87,6 +89,30 @@ def make(asked: Asked, steps: int) -> np.ndarray:
     }
     stage = Stage({"model": STARTER / "visible"}, Options())
     return stage(rows, Settings(steps=steps, guidance=2.0), BATCH)["visible"]
+
+
+def draw(people: Sequence[int], sizes: Sequence[float], steps: int) -> dict[str, np.ndarray]:
+    """Return `yaw` float32 [N], and `made` and `true` pictures uint8 [N, S, S, 3] of people."""
+    asked = ask(people, sizes)
+    batches = [asked.scenes[k : k + BATCH] for k in range(0, len(asked.scenes), BATCH)]
+    true = np.concatenate([render(scenes, SIZE).rgb.numpy() for scenes in batches])
+    return {"yaw": asked.poses[:, 0], "made": make(asked, steps), "true": true}
+
+
+def collect(count: int, sizes: Sequence[float], steps: int, folder: Path | None) -> dict[str, np.ndarray]:
+    """Return what `draw` does of `count` people, in the order of the split; groups that lie in `folder` are not drawn again."""
+    people, groups = splits.identities("test")[:count], list[dict[str, np.ndarray]]()
+    for first in range(0, count, GROUP):
+        own = people[first : first + GROUP]
+        name = f"{own[0]}-{len(own)}-{steps}-{'-'.join(f'{size:g}' for size in sizes)}.npz"
+        if folder is None or not (folder / name).is_file():
+            groups.append(draw(own, sizes, steps))
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                np.savez(folder / name, **groups[-1])  # type: ignore[arg-type]
+        else:
+            groups.append(dict(np.load(folder / name)))
+    return {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
 
 
 def read_yaw(pictures: np.ndarray) -> np.ndarray:
@@ -106,16 +132,10 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--yaws", type=float, nargs="+", default=YAWS, help="degrees, each to both sides by turns")
     parser.add_argument("--steps", type=int, default=16, help="of the sampler; the starter's own are 16")
-    parser.add_argument("--keep", type=Path, help="a .npz file for the pictures and what was asked")
+    parser.add_argument("--keep", type=Path, help="a folder for the pictures: what lies there is not made again")
     given = parser.parse_args()
-    asked = ask(given.people, given.yaws)
-    pictures = {"made": make(asked, given.steps)}
-    pictures["true"] = np.concatenate(
-        [render(asked.scenes[k : k + BATCH], SIZE).rgb.numpy() for k in range(0, len(asked.scenes), BATCH)]
-    )
-    if given.keep:
-        np.savez(given.keep, yaw=asked.poses[:, 0], **pictures)
-    wanted = asked.poses[:, 0]
+    pictures = collect(given.people, given.yaws, given.steps, given.keep)
+    wanted = pictures.pop("yaw")
     errors = {name: np.abs(read_yaw(one) - wanted) for name, one in pictures.items()}
     print("yaw  pictures   made: error  lost   true: error  lost")
     for size in given.yaws:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from models.captions.reading import read_attributes
 from models.weights.store import ROOT
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
@@ -60,6 +61,41 @@ def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(made: tuple[Path, st
     shown = thermapair("inspect", pairs[0]["pair_id"], "--out", str(out))
     assert shown.returncode == 0, shown.stderr
     assert "every pixel is the same" in shown.stdout
+
+
+def test_heads_are_turned_as_a_grid_says(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    edits = (
+        *SMALL,
+        "views.per_identity=null",
+        "views.yaw=[-40, 0, 40]",
+        "captions=template",
+        "settings.visible.steps=8",
+    )
+    done = thermapair("generate", "--job", "demo", "--out", str(out), edits=edits)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\npose: yaw 0 to 15: \d+\.\d degrees off; yaw 30 to 45: \d+\.\d degrees off\n", done.stdout)
+
+    # The landmarks see the turn, and the captions say it.
+    rows = [row for row in pq.read_table(out / "data").to_pylist() if row["condition"] == "warm"]
+    assert len(rows) >= 4 and {row["pose_asked"][0] for row in rows} == {-40, 0, 40}
+    for row in rows:
+        assert abs(row["pose"][0] - row["pose_asked"][0]) < 25
+        word = {-40: "turned right", 0: "frontal", 40: "turned left"}[row["pose_asked"][0]]
+        assert json.loads(row["attributes"])["pose"] == read_attributes(row["caption"])["pose"] == word
+    found = {
+        (one["angle"], one["low"]): one for one in json.loads((out / "report" / "report.json").read_text())["pose"]
+    }
+    asked = [row for row in rows if row["pose_asked"][0]]
+    assert found["yaw", 30]["measured"] == len(asked)
+    error = np.mean([abs(row["pose"][0] - row["pose_asked"][0]) for row in asked])
+    assert found["yaw", 30]["error"] == pytest.approx(error, abs=0.01)
+
+    # The same command has nothing left to do, another grid is another run, and a row is made again as it was.
+    again = thermapair("generate", "--job", "demo", "--out", str(out), edits=(*edits, "views.yaw=[-40, 0, 41]"))
+    assert again.returncode == 2 and "what differs: source.views.yaw" in again.stderr
+    shown = thermapair("inspect", rows[0]["pair_id"], "--out", str(out))
+    assert shown.returncode == 0 and "every pixel is the same" in shown.stdout, shown.stdout + shown.stderr
 
 
 def test_the_same_bytes_come_out_of_other_pools(made: tuple[Path, str], tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_angles_and_an_expression_are_of_every_view(null: Service) -> None:
     )
     digests = {asked(null, **fields)[1].recipe.digest for fields in ({}, {"yaw": 0}, {"yaw": 1}, {"pitch": 0})}
     assert len(digests) == 4
-    assert "pose_asked" not in asked(null)[1].chain.given
+    assert "pose_asked" in made.record.columns and "pose_asked" not in asked(null)[1].record.columns
 
 
 def test_a_caption_that_says_nothing_of_the_pose_may_have_a_yaw(null: Service) -> None:

@@ -134,6 +134,16 @@ def test_rows_do_not_depend_on_their_batch(stage, starter):
 
 
 @pytest.mark.slow
+def test_a_pose_in_degrees_goes_before_the_caption(stage):
+    batch, nan = rows(3), np.nan
+    batch["pose_asked"] = np.array([[60, nan, nan], [-60, nan, nan], [nan, nan, nan]], np.float32)
+    whole = stage(batch, THREE, 4)["visible"]
+    plain = stage({name: values for name, values in batch.items() if name != "pose_asked"}, THREE, 4)["visible"]
+    assert [np.array_equal(*pair) for pair in zip(whole, plain)] == [False, False, True]
+    assert np.array_equal(stage(cut(batch, [1]), THREE, 4)["visible"], whole[[1]])
+
+
+@pytest.mark.slow
 def test_caption_identity_and_noise_each_matter(stage):
     batch = rows(2)
     first = stage(batch, THREE, 2)["visible"]

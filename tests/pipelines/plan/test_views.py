@@ -113,3 +113,4 @@ def test_the_caption_says_what_the_numbers_are(yaw: float, expression: str, seed
 def test_a_number_and_its_word_are_rounded_alike(yaw: float, word: str) -> None:
     (row,) = samples_of(small.job(f"views={{per_identity: 1, yaw: {yaw}}}"), PEOPLE[0])
     assert json.loads(row["attributes"])["pose"] == word == pose_word(float(np.float32(row["pose_asked"][0])))
+    assert row["pose_asked"][0] == np.float32(round(yaw, 2))
