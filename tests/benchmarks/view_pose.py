@@ -4,18 +4,21 @@ People of the world's test split, in no training of any model, as the mean embed
 drawn once at every size of the grid, to the left and to the right by turns, with a caption that says what a job's would. What
 is left to chance (pitch, roll, framing, expression, looks) is drawn as a job draws it.
 
-The yaw of a picture is read off landmarks, as the `pose` of a row is. `made` are the pictures; `true` are renders of the same
-people in the same views, of which a perfect reader would say the yaw exactly: what it errs there is the reader's own.
+The yaw of a picture is read by the judge of pose (docs/evaluate.md), which had no part in making it and has seen all sides; and
+off landmarks, as the `pose` of a row is. `made` are the pictures; `true` are renders of the same people in the same views, of
+which a perfect reader would say the yaw exactly: what it errs there is the reader's own.
 """
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from models.captions.grammar import write_caption
+from models.evaluation.judges import load_judges
 from models.faces.metrics import unit_vectors
 from models.faces.settings import Options as FacesOptions
 from models.faces.stage import Stage as Faces
@@ -115,6 +118,11 @@ def collect(count: int, sizes: Sequence[float], steps: int, folder: Path | None)
     return {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
 
 
+def judge_yaw(pictures: np.ndarray, folder: Path) -> np.ndarray:
+    """Return the yaw in degrees float [N] that the judge in `folder` says of pictures uint8 [N, S, S, 3]."""
+    return load_judges(folder).judge_pose(pictures).degrees[:, 0]
+
+
 def read_yaw(pictures: np.ndarray) -> np.ndarray:
     """Return the yaw in degrees float [N] that landmarks say of pictures uint8 [N, S, S, 3]; NaN where no face is found."""
     found = Faces({"model": STARTER / "faces"}, FacesOptions())({"visible": pictures}, NoOptions(), BATCH)
@@ -127,18 +135,28 @@ def read_yaw(pictures: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Print the mean absolute error of each size, of the pictures made and of true ones."""
+    """Draw the pictures, read them and print the errors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--yaws", type=float, nargs="+", default=YAWS, help="degrees, each to both sides by turns")
     parser.add_argument("--steps", type=int, default=16, help="of the sampler; the starter's own are 16")
     parser.add_argument("--keep", type=Path, help="a folder for the pictures: what lies there is not made again")
+    parser.add_argument("--judge", type=Path, help="folder of the judges, as models/starter-judge")
     given = parser.parse_args()
     pictures = collect(given.people, given.yaws, given.steps, given.keep)
     wanted = pictures.pop("yaw")
-    errors = {name: np.abs(read_yaw(one) - wanted) for name, one in pictures.items()}
+    readers = {"landmarks": read_yaw}
+    if given.judge:
+        readers["judge"] = partial(judge_yaw, folder=given.judge)
+    for name, read in readers.items():
+        print(f"read by {name}")
+        tell({which: np.abs(read(one) - wanted) for which, one in pictures.items()}, wanted, given.yaws)
+
+
+def tell(errors: dict[str, np.ndarray], wanted: np.ndarray, sizes: Sequence[float]) -> None:
+    """Print the mean of errors float [N] in degrees, those of the lost left out, by the size of the yaw that was asked for."""
     print("yaw  pictures   made: error  lost   true: error  lost")
-    for size in given.yaws:
+    for size in sizes:
         chosen = np.isclose(np.abs(wanted), size)
         line = f"{size:3.0f}  {chosen.sum():8d}"
         for error in errors.values():
