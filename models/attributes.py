@@ -1,6 +1,6 @@
 """Attributes of a person and of a view, and the words for them: what captions say and classifiers find."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 SKIN_TONES = ("dark", "brown", "olive", "tan", "light", "pale")
 HAIR_COLOURS = ("black", "dark brown", "brown", "auburn", "red", "blond", "grey", "white")
@@ -45,6 +45,13 @@ ATTRIBUTES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "background": ("view", "unobservable", BACKGROUNDS),
 }
 """attribute -> (identity | view, observable | weak | unobservable in thermal, vocabulary)."""
+
+
+def mirror_words(words: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes of the mirrored picture: the pose's word alone says left or right."""
+    swap = {"left": "right", "right": "left"}
+    pose = {"pose": " ".join(swap.get(word, word) for word in words["pose"].split())} if "pose" in words else {}
+    return {**words, **pose}
 
 
 def check_words(name: str, words: Sequence[str]) -> None:

@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         # Pictures of the size that the U-Net was trained for.
         stage = Stage({"model": given.visible}, Options(), threads=given.threads)
-        side = stage.parts.unet.config.sample_size * stage.factor
+        side = stage.parts.unet.config.sample_size * stage.parts.factor
         shown = people(given.people, given.views, side, given.split)
         settings = Settings(steps=given.steps, guidance=given.guidance)
         values = measure(stage, settings, given.faces, given.judge, shown)

@@ -29,6 +29,7 @@ TASKS = {
     "parser": "models.tasks.parser",
     "vae": "models.tasks.vae",
     "visible": "models.tasks.visible",
+    "controlnet": "models.tasks.controlnet",
     "thermalizer": "models.tasks.thermalizer",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",

@@ -16,6 +16,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.attributes import mirror_words
 from models.captions.grammar import write_caption
 from models.card import Card
 from models.columns import Columns
@@ -27,7 +28,7 @@ from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.tasks import TrainConfig
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, decode
-from models.visible.head import HeadReader, draw_heads, fold_heads, mirror_heads
+from models.visible.head import REFERENCE, HeadReader, draw_heads, fold_heads, mirror_heads
 from models.visible.model import (
     VisibleConfig,
     VisibleModel,
@@ -48,7 +49,6 @@ LIMITS = """It draws rendered people of the synthetic world and has seen no phot
 and captions of its own grammar. The head is the world's parametric one: shape that the recogniser does not hold (ears,
 nostrils, lines) is average. It has not seen faces turned by more than 60 degrees."""
 
-REFERENCE = "reference.safetensors"
 STAGE = "visible"
 COLUMNS = ("world_identity", "view", "domain", "gap", "visible", "classes", "landmarks_70", "attributes")
 
@@ -166,18 +166,14 @@ def _flip(batch: Columns, rngs: list[np.random.Generator], share: float) -> Colu
         "latents": np.where(of_row[..., None], batch["mirrored"], batch["latents"]),
         "weight": np.where(of_row, batch["weight"][..., ::-1], batch["weight"]),
         "attributes": np.array(
-            [_swap_sides(str(text)) if f else text for text, f in zip(batch["attributes"], flip, strict=True)]
+            [_mirror(str(text)) if f else text for text, f in zip(batch["attributes"], flip, strict=True)]
         ),
     }
 
 
-def _swap_sides(attributes: str) -> str:
-    """Return the attributes (JSON) of the mirrored picture: the pose's word alone says left or right."""
-    words = json.loads(attributes)
-    swap = {"left": "right", "right": "left"}
-    if "pose" in words:
-        words["pose"] = " ".join(swap.get(word, word) for word in words["pose"].split())
-    return json.dumps(words)
+def _mirror(attributes: str) -> str:
+    """Return the attributes (JSON) of the mirrored picture."""
+    return json.dumps(mirror_words(json.loads(attributes)))
 
 
 def _conditions(batch: Columns, rngs: list[np.random.Generator], config: Config) -> tuple[list[str], Tensor]:

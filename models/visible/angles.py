@@ -7,7 +7,7 @@ image (`models.synthworld.sampling.scene.View`).
 import numpy as np
 
 FILE = "head.safetensors"
-"""Beside the weights of a U-Net that is shown the head (`models.visible.head`), which has the angles; others are not asked."""
+"""Beside the weights of a U-Net that is shown the head (`models.visible.head`), which has the angles, as ControlNets have."""
 ANGLES = ("yaw", "pitch", "roll")
 DRAWN = {"yaw": 90.0, "pitch": 35.0, "roll": 20.0}
 """Largest absolute angle that the bare head is drawn at: as far as the world turns any head."""

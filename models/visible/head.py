@@ -27,6 +27,8 @@ from models.synthworld.sampling.person import person_from_measures
 from models.synthworld.sampling.scene import Scene, View
 from models.synthworld.shape.bare import render_bare_head
 
+REFERENCE = "reference.safetensors"
+"""The file beside a recogniser that holds the same map."""
 SIZE = 512
 """Numbers of an embedding."""
 NAMES = ("measures.weight", "measures.bias")

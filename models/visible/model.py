@@ -11,11 +11,12 @@ them), with `head.safetensors` to draw it from an embedding. Published U-Nets ha
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import ControlNetModel, DPMSolverMultistepScheduler, UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -26,7 +27,8 @@ from models.diffusion.unet import predict
 from models.errors import EnvironmentFault
 from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import Vae, load_autoencoder, load_part
-from models.visible.head import FOLDED, HeadReader
+from models.visible.head import FOLDED, REFERENCE, HeadReader
+from models.visible.normals import Framing, read_framing
 from models.visible.text import EMBEDDING, IdentityText, id_token, load_text, new_text, save_text
 from models.visible.tokenizer import load_tokenizer
 
@@ -72,18 +74,22 @@ class VisibleModel(nn.Module):
 
 
 def condition(
-    unet: UNet2DConditionModel, prompt_embeds: Tensor, embedding: Tensor, head: Tensor | None = None
+    unet: UNet2DConditionModel,
+    prompt_embeds: Tensor,
+    embedding: Tensor,
+    head: Tensor | None = None,
+    normals: Tensor | None = None,
 ) -> Conditions:
-    """Return what conditions `unet`: prompts, people, and the head to be shown.
+    """Return what conditions `unet`: prompts, people, and the head to be shown, beside the latents or to a ControlNet.
 
     prompt_embeds: [B, T, hidden]. embedding: [B, 512] of any length, zeros for the unconditional prediction; it goes in beside
     the time step where the U-Net has an input for it. head: [B, H, h, w] (`head.fold_heads`), beside the latents of a U-Net of
-    C + H input channels.
+    C + H input channels. normals: [B, 3, S, S] in [0, 1].
     """
     # Unit length times sqrt(512): values of about one, as the projection's first layer expects.
     labels = F.normalize(embedding, dim=-1) * EMBEDDING**0.5
     takes_labels = unet.config.class_embed_type == "projection"
-    return Conditions(prompt_embeds, class_labels=labels if takes_labels else None, beside=head)
+    return Conditions(prompt_embeds, class_labels=labels if takes_labels else None, beside=head, control=normals)
 
 
 def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, channels: int, side: int) -> VisibleModel:
@@ -145,7 +151,25 @@ class Loaded:
     scheduler: Path
     """Folder that names the scheduler and its betas."""
     reader: HeadReader | None
-    """For a U-Net that is shown the head; None for others."""
+    """Reads a person's shape from an embedding; None where the weights have no such map."""
+    controlnet: ControlNetModel | None = None
+    """Steers the U-Net by the head's normals (`models.visible.normals`)."""
+    framing: Framing = "ffhq"
+    """Where the ControlNet's pictures have the face."""
+
+    @property
+    def factor(self) -> int:
+        """Return pixels to a latent cell, down and across: each level of the autoencoder but the first halves the side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def shows_head(self) -> bool:
+        """Whether the U-Net takes the folded head beside the latents."""
+        return bool(self.unet.config.in_channels > self.unet.config.out_channels)
+
+    def networks(self) -> list[nn.Module]:
+        """Return all that runs on the stage's device."""
+        return [network for network in (self.unet, self.text, self.vae, self.controlnet) if network is not None]
 
 
 def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
@@ -153,7 +177,8 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
 
     weights: `model`, the folder that holds all parts, and in place of `model/NAME` maybe folders of their own for unet,
     encoder, vae, tokenizer and scheduler: the part itself, or a folder with NAME below it. Arc2Face's repository holds
-    `arc2face/` and `encoder/`; the other three are Stable Diffusion 1.5's.
+    `arc2face/` and `encoder/`; the other three are Stable Diffusion 1.5's. `controlnet`: a folder of diffusers', to steer the
+    U-Net by the head's normals; `head`: a folder with the recogniser's `reference.safetensors`, to read heads from embeddings.
 
     Raises:
         EnvironmentFault: a part is missing or does not load; the message names it.
@@ -169,13 +194,22 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
         tokenizer=tokenizer,
         vae=load_autoencoder(_folder(weights, "vae"), dtype),
         scheduler=scheduler,
-        reader=HeadReader.load(folder / HEAD) if (folder / HEAD).is_file() else None,
+        reader=HeadReader.load(_head(weights)) if _head(weights).is_file() else None,
     )
+    if "controlnet" in weights:
+        place = _folder(weights, "controlnet")
+        steering = load_part(ControlNetModel, place, dtype)
+        loaded = replace(loaded, controlnet=steering, framing=read_framing(place))
     _check(loaded, folder)
     # A stage never trains.
-    for network in (loaded.unet, loaded.text, loaded.vae):
+    for network in loaded.networks():
         network.requires_grad_(False)
     return loaded
+
+
+def _head(weights: Mapping[str, Path]) -> Path:
+    """Return the file of the map from embeddings to shapes: in weights of its own, else in the model's folder."""
+    return weights["head"] / REFERENCE if "head" in weights else weights["model"] / HEAD
 
 
 def _folder(weights: Mapping[str, Path], name: str) -> Path:
@@ -190,9 +224,27 @@ def _check(loaded: Loaded, folder: Path) -> None:
     """Raise EnvironmentFault where the parts of `folder` do not fit each other."""
     unet, latents = loaded.unet.config, loaded.vae.config.latent_channels
     wanted = latents + (FOLDED if loaded.reader else 0)
-    if unet.in_channels != wanted:
+    plain = loaded.controlnet is not None and unet.in_channels == latents
+    if unet.in_channels != wanted and not plain:
         there = f"{HEAD} and" if loaded.reader else f"no {HEAD} and"
         raise EnvironmentFault(
             f"{folder} has {there} an autoencoder of {latents} channels: its U-Net should take {wanted} channels and "
             f"takes {unet.in_channels}. Fetch the bundle again."
+        )
+    if loaded.controlnet is not None:
+        _check_controlnet(loaded.controlnet.config, unet, loaded.factor)
+
+
+def _check_controlnet(control: Any, unet: Any, factor: int) -> None:
+    """Raise EnvironmentFault, which names all that differs, for a ControlNet of another U-Net or autoencoder."""
+    same = ("block_out_channels", "layers_per_block", "cross_attention_dim", "class_embed_type", "addition_embed_type")
+    wrong = [f"{name} {control[name]} instead of {unet[name]}" for name in same if control[name] != unet[name]]
+    if control.in_channels != unet.out_channels:
+        wrong.append(f"in_channels {control.in_channels} instead of {unet.out_channels}")
+    shrink = 2 ** (len(control.conditioning_embedding_out_channels) - 1)
+    if shrink != factor:
+        wrong.append(f"a picture that it makes {shrink} times smaller instead of {factor} times")
+    if wrong:
+        raise EnvironmentFault(
+            f"the ControlNet is of another U-Net: it has {'; '.join(wrong)}. Give the one of this U-Net."
         )

@@ -10,8 +10,10 @@ from models.errors import UserError
 from models.stages import Files, Flow
 from models.visible.angles import FILE as HEAD
 
-WEIGHTS = {"model": True, "unet": False, "encoder": False, "vae": False, "tokenizer": False, "scheduler": False}
-"""model: a folder with all five below it (`models.visible.model`); another takes the place of the folder of its name."""
+WEIGHTS = {"model": True, "unet": False, "encoder": False, "vae": False, "tokenizer": False, "scheduler": False,
+           "controlnet": False, "head": False}  # fmt: skip
+"""model: a folder with all five below it (`models.visible.model`); another takes the place of the folder of its name.
+controlnet, head: what steers the pose, and what reads a person's head from an embedding."""
 
 
 NAMES = (FILE, f"scheduler/{FILE}")
@@ -45,13 +47,19 @@ class Settings(BaseModel):
     eta: Share | None = Field(
         default=None, description="share of noise drawn anew at each step (ddim, tcd); none is the scheduler's own"
     )
+    control_strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False, description="of the pose ControlNet")
+    control_interval: tuple[Share, Share] = Field(
+        default=(0.0, 1.0), description="share of the steps in which the ControlNet acts: 0 = first, 1 = last"
+    )
     size: int = 0
     """Side of the pictures in pixels, by the bundle; 0 is what the U-Net was trained for."""
 
     @model_validator(mode="after")
-    def _check_interval(self) -> "Settings":
-        if self.guidance_interval[0] > self.guidance_interval[1]:
-            raise ValueError(f"guidance_interval ends before it begins: {list(self.guidance_interval)}")
+    def _check_intervals(self) -> "Settings":
+        for name in ("guidance_interval", "control_interval"):
+            begin, end = getattr(self, name)
+            if begin > end:
+                raise ValueError(f"{name} ends before it begins: [{begin}, {end}]")
         return self
 
 
@@ -63,13 +71,14 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     least, most = steps_of(settings.scheduler, _scheduler_config(files))
     if not least <= settings.steps <= most:
         raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
-    words = ("caption",) if options.captions else ()
+    # The caption is the prompt's, and says the pose that a ControlNet is shown.
+    words = ("caption",) if options.captions or "controlnet" in files else ()
     return Flow(reads=("embedding", "noise_id", *words), reads_if_there=("pose_asked",), writes=("visible",))
 
 
 def takes_pose(files: Mapping[str, Files]) -> bool:
-    """Return whether the head can be asked for in degrees: whether the U-Net is shown one (`models.visible.head`)."""
-    return HEAD in files["model"]
+    """Return whether the head can be asked for in degrees: whether the U-Net or its ControlNet is shown one."""
+    return "controlnet" in files or HEAD in files["model"]
 
 
 def _scheduler_config(files: Mapping[str, Files]) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.names import SchedulerName
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, load_scheduler
+from models.diffusion.unet import Control
 from models.padding import chunks
 from models.synthworld.shape.kernels import eagerly
 from models.visible.autoencoder import decode
 from models.visible.head import draw_heads, fold_heads, views_of
 from models.visible.model import condition, load_visible
+from models.visible.normals import average_measures, draw_normals
 from models.visible.sd.settings import Options, Settings
 from models.visible.text import prompts, tokenize
 
@@ -36,25 +38,23 @@ class Stage:
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.parts = load_visible(weights, dtype)
-        for network in (self.parts.unet, self.parts.text, self.parts.vae):
+        for network in self.parts.networks():
             network.to(self.device)
         self.options = options
         self.schedulers: dict[str, Scheduler] = {}
-        # Pixels to a latent cell, down and across: each level of the autoencoder but the first halves the side.
-        self.factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
         with torch.inference_mode():
             self.empty_prompt_embeds = self.parts.text(tokenize(self.parts.tokenizer, [""]).to(self.device))
 
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
         """Return `visible`. Rows are computed in fixed batches, so a row's neighbours never change it."""
-        side = settings.size // self.factor if settings.size else self.parts.unet.config.sample_size
+        side = settings.size // self.parts.factor if settings.size else self.parts.unet.config.sample_size
         count = len(rows["noise_id"])
-        pictures = np.zeros((count, side * self.factor, side * self.factor, 3), np.uint8)
+        pictures = np.zeros((count, side * self.parts.factor, side * self.parts.factor, 3), np.uint8)
         for chunk, missing in chunks(count, batch):
             # The last batch repeats its last row until it is full.
             padded = [*range(chunk.start, chunk.stop), *[chunk.stop - 1] * missing]
             batch_pictures = self._pictures(
-                [str(rows["caption"][row]) if self.options.captions else "" for row in padded],
+                [str(rows["caption"][row]) if "caption" in rows else "" for row in padded],
                 torch.from_numpy(np.stack([rows["embedding"][row] for row in padded]).astype(np.float32)),
                 [str(rows["noise_id"][row]) for row in padded],
                 rows["pose_asked"][padded] if "pose_asked" in rows else None,
@@ -73,19 +73,28 @@ class Stage:
         poses: np.ndarray | None,
         count: int,
         side: int,
-    ) -> Tensor | None:
-        """Return the heads float32 [B, 96, side, side] that the U-Net is shown, None for one that is shown none.
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the heads float32 [B, 96, side, side] that the U-Net is shown beside the latents, and the normals
+        [B, 3, S, S] that the ControlNet is shown; None where there is no such input.
 
         Rows after the first `count` repeat the last of these, and so do their heads, which take long to draw.
         Drawn without compiled kernels: not every machine has built them, and the numbers must be the same on each.
         """
-        if self.parts.reader is None:
-            return None
+        folded = normals = None
+        if not self.parts.shows_head and self.parts.controlnet is None:
+            return folded, normals
+        measures = average_measures()[None].repeat(count, axis=0)
+        if self.parts.reader is not None:
+            measures = self.parts.reader(embedding.numpy())[:count]  # of the whole batch: its size decides the last bit
+        views = views_of(captions, names, poses)[:count]
+        repeated = [*range(count), *[count - 1] * (len(names) - count)]
         with eagerly():
-            measures, views = self.parts.reader(embedding.numpy()), views_of(captions, names, poses)
-            heads = draw_heads(measures[:count], views[:count], side)
-        heads = np.concatenate([heads, np.repeat(heads[-1:], len(names) - count, axis=0)])
-        return fold_heads(heads).to(self.device)
+            if self.parts.shows_head:
+                folded = fold_heads(draw_heads(measures, views, side)[repeated]).to(self.device)
+            if self.parts.controlnet is not None:
+                size = side * self.parts.factor
+                normals = draw_normals(measures, views, size, self.parts.framing)[repeated].to(self.device)
+        return folded, normals
 
     @torch.inference_mode()
     def _pictures(
@@ -101,16 +110,20 @@ class Stage:
         """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch of latents of `side`, `count` of them wanted."""
         # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
         unet = self.parts.unet
-        head = self._heads(captions, embedding, names, poses, count, side)
-        ids = tokenize(self.parts.tokenizer, prompts(captions)).to(self.device)
+        head, normals = self._heads(captions, embedding, names, poses, count, side)
+        texts = prompts(captions if self.options.captions else [""] * len(captions))
+        ids = tokenize(self.parts.tokenizer, texts).to(self.device)
         embedding = F.normalize(embedding, dim=-1).to(self.device)
-        cond = condition(unet, self.parts.text(ids, embedding), embedding, head)
+        cond = condition(unet, self.parts.text(ids, embedding), embedding, head, normals)
         # Guided away from the empty prompt and no identity, but with the same head: the drawn shape is not exaggerated.
         empty = self.empty_prompt_embeds.expand(len(names), -1, -1)
-        uncond = condition(unet, empty, torch.zeros_like(embedding), head)
+        uncond = condition(unet, empty, torch.zeros_like(embedding), head, normals)
+        control = None
+        if self.parts.controlnet is not None:
+            control = Control(self.parts.controlnet, settings.control_strength, settings.control_interval)
         # Noise follows from the names of the rows alone: the same on any actor, in any batch.
         latents = sample(
-            denoiser(unet, cond, uncond, Guidance(settings.guidance, settings.guidance_interval)),
+            denoiser(unet, cond, uncond, Guidance(settings.guidance, settings.guidance_interval), control),
             NamedNoise(names, "visible"),
             (unet.config.out_channels, side, side),
             self._scheduler(settings.scheduler),

@@ -182,8 +182,8 @@ def test_what_is_asked_for_reaches_the_sampler(stage, settings, solver, monkeypa
         return torch.zeros(1, *shape)
 
     monkeypatch.setattr(sd_stage, "sample", note)
-    monkeypatch.setattr(sd_stage, "denoiser", lambda unet, cond, uncond, guidance: asked.update(guidance=guidance))
-    monkeypatch.setattr(stage, "_heads", lambda *_: None)  # which takes long
+    monkeypatch.setattr(sd_stage, "denoiser", lambda unet, cond, uncond, guidance, _: asked.update(guidance=guidance))
+    monkeypatch.setattr(stage, "_heads", lambda *_: (None, None))  # which takes long
     stage(rows(1), settings, 1)
     guidance = Guidance(settings.guidance, settings.guidance_interval)
     said = {"steps": settings.steps, "eta": settings.eta, "guidance": guidance, "solver": solver}
@@ -192,7 +192,7 @@ def test_what_is_asked_for_reaches_the_sampler(stage, settings, solver, monkeypa
 
 def test_noise_of_every_step_is_the_rows_own(stage, monkeypatch):
     """LCM draws at each step: a row is the same alone and in a batch, and another name is another picture."""
-    monkeypatch.setattr(stage, "_heads", lambda captions, embedding, *_: torch.zeros(len(captions), 96, 4, 4))
+    monkeypatch.setattr(stage, "_heads", lambda captions, *_: (torch.zeros(len(captions), 96, 4, 4), None))
     batch, settings = rows(3), Settings(steps=3, guidance=1.0, scheduler="lcm")
     whole = stage(batch, settings, 2)["visible"]
     assert np.array_equal(stage(cut(batch, [2, 0]), settings, 2)["visible"], whole[[2, 0]])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, save_model
 
-from models.attributes import ATTRIBUTES
+from models.attributes import ATTRIBUTES, mirror_words
 from models.card import Card
 from models.classes import CLASSES
 from models.seeds import seed_of
@@ -123,7 +123,7 @@ def test_the_face_weighs_more_than_what_is_around_it():
 
 
 def test_a_mirrored_picture_turns_the_other_way():
-    said = json.loads(visible._swap_sides(json.dumps({"pose": "turned slightly left", "sex": "woman"})))
+    said = mirror_words({"pose": "turned slightly left", "sex": "woman"})
     assert said == {"pose": "turned slightly right", "sex": "woman"}
     assert said["pose"] in ATTRIBUTES["pose"][2]
     sided = {name for name, (_, _, words) in ATTRIBUTES.items() if any("left" in w or "right" in w for w in words)}
