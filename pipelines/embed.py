@@ -35,8 +35,15 @@ from pipelines.storage.commits import Commit, commit, read_shard, write_shard
 from pipelines.storage.errors import own_reason
 from pipelines.storage.uri import Storage
 
+OUTLIER = 0.2
+"""Cosine to the person's other pictures (the median) below which a picture is left out of the average. A recogniser gives
+pictures of one person 0.4 and more, of two people 0 on average and rarely 0.2."""
 AVERAGED = "averaged"
 """The kind of reason of a picture whose embedding is part of another row of the same person."""
+OUTLIER_KIND = "outlier"
+"""The kind of reason of a picture that is unlike the others of its person."""
+LISTED = 8
+"""Names of a list that the summary says."""
 FACE_SCHEMA = pa.schema(
     [
         ("picture", pa.string()),
@@ -55,6 +62,11 @@ FACE_SCHEMA = pa.schema(
 who it shows; `reason` is empty for a picture with one face."""
 
 
+AGREEMENT, SPACE = pa.field("agreement", pa.float32()), pa.field("space", pa.string())
+"""What the file has beside `FACE_SCHEMA`: the median cosine to the person's other pictures, null where there is none, and the
+recogniser's digest, which says whose embeddings they are however the file is copied."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """What became of the pictures: how many gave an embedding, and how many did not, by kind of reason."""
@@ -66,11 +78,19 @@ class Summary:
     """Files whose name is not a picture's."""
     people: int = 0
     """How many people the embedded pictures show, where something says so."""
+    outliers: tuple[str, ...] = ()
+    """Pictures that were left out of their person's average."""
+    split: tuple[str, ...] = ()
+    """People whose pictures show no one whom two of them agree on."""
 
     def __str__(self) -> str:
         whose = f", of {self.people} people" if self.people else ""
         lines = [f"{self.embedded} of {self.pictures} pictures embedded{whose}"]
         lines += [f"  {count} not: {kind}" for kind, count in sorted(self.reasons.items())]
+        lines += [f"  outliers: {_list(self.outliers)}"] if self.outliers else []
+        lines += [
+            f"  no two pictures agree, and nothing says which is right: {_list(self.split)}. Look at them"
+        ] * bool(self.split)
         lines += [f"  {self.ignored} other files ignored"] if self.ignored else []
         return "\n".join(lines)
 
@@ -80,6 +100,7 @@ def run(
     out: str,
     *,
     person: str = "",
+    outlier: float = OUTLIER,
     bundle: str = "starter",
     profile: str = "laptop",
     overrides: Sequence[str] = (),
@@ -88,6 +109,7 @@ def run(
 
     Beside it, in `OUT.run`, lies what a run needs to go on: stopped, it resumes; pictures that were added extend it.
     person: who a picture shows, `folder:LEVEL` or `pattern:REGEX`; pictures of one person become one identity.
+    outlier: cosine to the person's other pictures below which a picture is left out of it.
     overrides: `key.key=value` edits of the profile or the bundle.
 
     Raises:
@@ -106,22 +128,29 @@ def run(
     work = Job(
         plan=lambda: write_embed_plan(job, models, link, storage),
         graph=lambda plan, missing, run: embed_pictures(plan, missing, where).iter_rows(),
-        finish=lambda plan, commits: _finish(plan, commits, out, models),
+        finish=lambda plan, commits: _finish(plan, commits, out, models, outlier),
     )
     return run_job(work, storage, where)
 
 
-def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundle) -> Summary:
+def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundle, outlier: float) -> Summary:
     """Write the rows of all partitions into one file, whose metadata name the recogniser, and say what came of them."""
     tables = [read_shard(plan.out, partition, record.file) for partition, record in commits.items()]
     table = pa.concat_tables(tables).sort_by("picture")
+    split: list[str] = []
     if plan.job.person:
-        table = _average_people(table, plan.job.person)
-    _write_people(table, out, {"bundle": bundle.name, RECOGNISER: recogniser_of(bundle)})
+        table, split = _average_people(table, plan.job.person, outlier)
+    else:
+        table = table.append_column(AGREEMENT, pa.nulls(len(table), AGREEMENT.type))
+    space = recogniser_of(bundle)
+    table = table.append_column(SPACE, pa.array([space] * len(table), SPACE.type))
+    _write_people(table, out, {"bundle": bundle.name, RECOGNISER: space})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
     averaged, ignored = reasons.pop(AVERAGED, 0), list_pictures(Storage(plan.job.images))[1]
     embedded = len(table) - reasons.total()
-    return Summary(len(table), embedded, dict(reasons), ignored, embedded - averaged if plan.job.person else 0)
+    people = embedded - averaged if plan.job.person else 0
+    outliers = [row["picture"] for row in table.select(["picture", "reason"]).to_pylist() if _is_outlier(row["reason"])]
+    return Summary(len(table), embedded, dict(reasons), ignored, people, tuple(outliers), tuple(split))
 
 
 def embed_pictures(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dataset:
@@ -181,10 +210,13 @@ class PhotoEmbedder:
         return [(row | {"picture": own, "identity_id": own}, page) for own, page in zip(names, pages, strict=True)]
 
 
-def _average_people(table: pa.Table, person: str) -> pa.Table:
-    """Return the rows of pictures with those of one person averaged: the first has the mean of their embeddings at length one,
-    the others a reason."""
-    first, vectors = dict[str, dict[str, Any]](), dict[str, list[np.ndarray]]()
+def _average_people(table: pa.Table, person: str, outlier: float = OUTLIER) -> tuple[pa.Table, list[str]]:
+    """Return the rows of pictures with those of one person averaged, and the people of whom no two pictures agree.
+
+    The first of a person's rows has the mean of the embeddings at length one, the others a reason. A picture whose median
+    cosine to the person's others (`agreement`) is below `outlier` is none of them, unless all are.
+    """
+    of = dict[str, list[dict[str, Any]]]()
     rows = table.to_pylist()
     for row in rows:
         who = person_of(person, row["picture"])
@@ -194,13 +226,43 @@ def _average_people(table: pa.Table, person: str) -> pa.Table:
         if not who:
             row |= {"reason": f"no person: {person} does not say who it shows", "embedding": None}
             continue
-        vectors.setdefault(who, []).append(np.array(row["embedding"], np.float32))
-        if who in first:
-            row |= {"reason": f"{AVERAGED}: into the row of {first[who]['picture']}", "embedding": None}
-        first.setdefault(who, row)
-    for who, row in first.items():
-        row["embedding"] = unit(np.mean(vectors[who], axis=0))
-    return pa.Table.from_pylist(rows, schema=FACE_SCHEMA)
+        of.setdefault(who, []).append(row)
+    split = [who for who, pictures in of.items() if not _average(pictures, outlier)]
+    return pa.Table.from_pylist(rows, schema=FACE_SCHEMA.append(AGREEMENT)), split
+
+
+def _average(pictures: list[dict[str, Any]], outlier: float) -> bool:
+    """Average the rows of one person in place; returns whether any two of several agree."""
+    vectors = np.array([row["embedding"] for row in pictures], np.float32)
+    kept = np.ones(len(pictures), bool)
+    if len(pictures) > 1:
+        # Each picture against the others: one that shows somebody else is like none of them.
+        cosines = vectors @ vectors.T
+        others = [np.delete(cosines[row], row) for row in range(len(pictures))]
+        agreement = np.array([np.median(one) for one in others])
+        kept = agreement >= outlier
+        for row, value in zip(pictures, agreement):
+            row["agreement"] = float(value)
+    agree = bool(kept.any())
+    kept = kept if agree else ~kept
+    first = pictures[int(np.argmax(kept))]
+    for row, keep in zip(pictures, kept):
+        if not keep:
+            said = f"{OUTLIER_KIND}: cosine {row['agreement']:.2f} to the others of {row['identity_id']}, below {outlier:g}"
+            row |= {"reason": said, "embedding": None}
+        elif row is not first:
+            row |= {"reason": f"{AVERAGED}: into the row of {first['picture']}", "embedding": None}
+    first["embedding"] = unit(np.mean(vectors[kept], axis=0))
+    return agree
+
+
+def _is_outlier(reason: str) -> bool:
+    return reason.startswith(f"{OUTLIER_KIND}:")
+
+
+def _list(names: Sequence[str]) -> str:
+    """Return the first names of a list that may be long."""
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def _write_people(table: pa.Table, out: str, facts: dict[str, str]) -> None:

@@ -16,15 +16,27 @@ from cluster.submission.working_dir import RayCommand
     help="Who is shown: folder:LEVEL or pattern:REGEX on the path; a person's pictures become one identity.  "
     "[default: each picture is one]",
 )
+@click.option(
+    "--outlier",
+    default=0.2,
+    show_default=True,
+    type=click.FloatRange(-1, 1),
+    help="Cosine to a person's other pictures below which a picture is left out of --person's average.",
+)
 @options.bundle
 @options.profile
 @options.overrides
-def command(images: str, out: str, person: str, bundle: str, profile: str, overrides: tuple[str, ...]) -> None:
+def command(
+    images: str, out: str, person: str, outlier: float, bundle: str, profile: str, overrides: tuple[str, ...]
+) -> None:
     """Detect, align and embed the faces in a folder of pictures.
 
     Every picture gets a row: those with no face, several faces or that cannot be read say so instead of being dropped.
     """
     from pipelines import embed
 
-    click.echo(str(embed.run(images, out, person=person, bundle=bundle, profile=profile, overrides=overrides)))
+    summary = embed.run(
+        images, out, person=person, outlier=outlier, bundle=bundle, profile=profile, overrides=overrides
+    )
+    click.echo(str(summary))
     click.echo(out)

@@ -8,6 +8,7 @@ Published models bring diffusers' `AutoencoderKL`; `load_autoencoder`, `encode` 
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,17 @@ def to_pictures(values: Tensor) -> Tensor:
     return ((values.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def encode(vae: Vae, pictures: Tensor) -> Tensor:
-    """Return scaled latents float32 [B, C, S/8, S/8] (of a KL autoencoder the posterior's mode) of uint8 [B, S, S, 3]."""
+def encode(vae: Vae, pictures: Tensor, noise: Sequence[torch.Generator] = ()) -> Tensor:
+    """Return scaled latents float32 [B, C, S/8, S/8] of uint8 [B, S, S, 3].
+
+    noise: a CPU generator for each row, by which a KL autoencoder's posterior is sampled; without them they are its mode.
+    """
     encoded = vae.encode(to_network(pictures).to(vae.dtype))
     latents = encoded.latents if isinstance(vae, AutoencoderTiny) else encoded.latent_dist.mode()
     scaled: Tensor = latents.float() * vae.config.scaling_factor
+    if noise and not isinstance(vae, AutoencoderTiny):
+        drawn = torch.stack([torch.randn(latents.shape[1:], generator=row) for row in noise]).to(latents.device)
+        scaled += drawn * encoded.latent_dist.std.float() * vae.config.scaling_factor
     return scaled
 
 

@@ -78,25 +78,34 @@ PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before each name."""
 
 
+def read_tensors(path: Path) -> Any:
+    """Return what a torch file holds, tensors and plain values in whatever nesting. Never unpickles code.
+
+    Raises:
+        UserError: no such file of torch, or one that holds more than that; the message says what.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a foreign file makes the reader raise
+        raise UserError(
+            f"{path}: not a checkpoint of tensors alone ({_reason(error)}). Save its weights alone, with "
+            "torch.save(model.state_dict(), FILE)."
+        ) from None
+
+
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Return the state dict of a torch checkpoint, without wrappers and prefixes. Never unpickles code.
 
     Raises:
         UserError: no checkpoint, or one that holds more than tensors and plain values; the message says what.
     """
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a foreign file makes the reader raise
-        raise UserError(
-            f"{path}: not a checkpoint of tensors alone ({_reason(error)}). Save its weights alone, with "
-            "torch.save(model.state_dict(), FILE)."
-        ) from None
+    found = read_tensors(path)
     for _ in WRAPPERS:
         inner = [
             found[name] for name in WRAPPERS if isinstance(found, Mapping) and isinstance(found.get(name), Mapping)
         ]
         found = inner[0] if inner else found
-    if not isinstance(found, Mapping) or not found or not all(map(_is_entry, found.items())):
+    if not is_state(found):
         raise UserError(f"{path}: holds no state dict of tensors.")
     return strip_prefixes(dict(found))
 
@@ -108,6 +117,11 @@ def _reason(error: Exception) -> str:
     if type(error).__name__ == "UnpicklingError":
         return "no pickle of tensors"
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}".removesuffix(": ")
+
+
+def is_state(found: Any) -> bool:
+    """Whether something is a state dict: names and plain tensors, at least one."""
+    return isinstance(found, Mapping) and bool(found) and all(map(_is_entry, found.items()))
 
 
 def _is_entry(item: tuple[Any, Any]) -> bool:

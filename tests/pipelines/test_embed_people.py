@@ -11,15 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from models.errors import UserError
 from models.faces.align import CROP, TEMPLATE
 from models.faces.decode import Detections
 from models.weights.bundle import load_bundle
 from pipelines.config import photographs
-from pipelines.embed import FACE_SCHEMA, _average_people
+from pipelines.embed import FACE_SCHEMA, Summary, _average_people
 from pipelines.pictures.faces import ALIGNED, find_faces
 from pipelines.plan.embed import EmbedJob
 from pipelines.plan.people.given import GivenPeople
-from pipelines.plan.people.identities import Reference, people_table, unit
+from pipelines.plan.people.identities import Reference, people_table, recogniser_of, unit
 
 
 def vectors(count: int, seed: int = 0) -> np.ndarray:
@@ -39,7 +40,8 @@ def pictures(names: list[str], reasons: dict[str, str] | None = None) -> pa.Tabl
 @pytest.mark.parametrize("person", ["folder:1", r"pattern:^(\w+)/"])
 def test_pictures_of_a_person_become_one_identity(person: str, tmp_path: Path) -> None:
     names = ["a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "lone.png"]
-    table = _average_people(pictures(names, {"a/1.png": "no face: none was found"}), person)
+    table, split = _average_people(pictures(names, {"a/1.png": "no face: none was found"}), person)
+    assert split == ["a", "b"]  # whose pictures are of as many strangers
     rows = {row["picture"]: row for row in table.to_pylist()}
     assert [rows[name]["reason"].partition(":")[0] for name in names] == [
         "no face", "", "averaged", "", "averaged", "no person",
@@ -51,6 +53,54 @@ def test_pictures_of_a_person_become_one_identity(person: str, tmp_path: Path) -
     pq.write_table(table, tmp_path / "people.parquet")
     people = GivenPeople(str(tmp_path / "people.parquet"))
     assert [one.id for one in next(people.blocks(0, len(people)))] == ["a", "b"]
+
+
+def shown(names: list[str], who: list[int], spread: float = 0.5) -> pa.Table:
+    """Return rows of pictures of people, whose embeddings are about each person's own."""
+    table, people, noise = pictures(names), vectors(9, seed=1), vectors(len(names), seed=2)
+    rows = [row | {"embedding": unit(people[k] + spread * one)} for row, k, one in zip(table.to_pylist(), who, noise)]
+    return pa.Table.from_pylist(rows, schema=FACE_SCHEMA)
+
+
+def test_a_picture_of_somebody_else_is_left_out_of_the_average() -> None:
+    names = ["a/1.png", "a/2.png", "a/3.png", "a/4.png", "b/1.png", "b/2.png", "c/1.png"]
+    given = shown(names, [0, 1, 1, 1, 2, 3, 4])
+    table, split = _average_people(given, "folder:1")
+    rows = {row["picture"]: row for row in table.to_pylist()}
+    assert rows["a/1.png"]["embedding"] is None and split == ["b"]
+    assert (
+        rows["a/1.png"]["reason"].startswith("outlier: cosine ")
+        and "others of a, below 0.2" in rows["a/1.png"]["reason"]
+    )
+    assert rows["a/3.png"]["reason"] == "averaged: into the row of a/2.png"
+    mean = unit(np.mean([row["embedding"] for row in given.to_pylist()[1:4]], axis=0))
+    np.testing.assert_allclose(rows["a/2.png"]["embedding"], mean, atol=1e-6)
+    assert abs(rows["a/1.png"]["agreement"]) < 0.2 and rows["a/2.png"]["agreement"] > 0.5
+    # Of two that do not agree nothing says which is right: both are kept, and that is said.
+    assert (
+        rows["b/1.png"]["embedding"]
+        and rows["b/2.png"]["reason"].startswith("averaged")
+        and rows["c/1.png"]["embedding"]
+    )
+    assert rows["c/1.png"]["agreement"] is None
+    # The threshold is asked for.
+    assert _average_people(given, "folder:1", -1.0)[1] == []
+    assert not any("outlier" in row["reason"] for row in _average_people(given, "folder:1", -1.0)[0].to_pylist())
+    told = str(Summary(7, 6, {"outlier": 1}, 0, 3, ("a/1.png",), ("b",)))
+    assert "outliers: a/1.png" in told and "no two pictures agree, and nothing says which is right: b." in told
+
+
+def test_embeddings_of_another_recogniser_are_refused_by_their_space(tmp_path: Path) -> None:
+    """Also where a copy lost the metadata, and in one file of several."""
+    bundle = load_bundle("starter")
+    own = recogniser_of(bundle)
+    for name, space in (("one", own), ("two", "0" * 16)):
+        people = pa.table({"identity_id": [name], "embedding": list(vectors(1)), "space": [space]})
+        pq.write_table(people, tmp_path / f"{name}.parquet")
+    assert len(GivenPeople(str(tmp_path / "one.parquet"), bundle=bundle)) == 1
+    for uri, where in ((tmp_path / "two.parquet", "two.parquet"), (tmp_path, "two.parquet")):
+        with pytest.raises(UserError, match=f"{where}: its embeddings were made with another .*--bundle starter, or"):
+            GivenPeople(str(uri), bundle=bundle)
 
 
 def test_who_is_shown_is_asked_for_by_folder_or_pattern() -> None:

@@ -26,6 +26,9 @@ BLOCK = 1024
 STRANGE = 0.5
 """Share of an embedding's distance from the mean that may lie outside of the reference's components: faces of the recogniser
 have a tenth, those of any other nine tenths."""
+COLUMNS = ("identity_id", "embedding", "attributes", "reason")
+SPACE = "space"
+"""Column of a file by `embed`: the recogniser's digest of each embedding, which a copy keeps where it loses the metadata."""
 DIGEST = 16
 """Bytes that stand for a person."""
 
@@ -60,8 +63,8 @@ class GivenPeople:
                 raise UserError(f"{uri} has no column {column!r}; it has {', '.join(schema.names)}.")
         if not self.files:
             raise UserError(f"{uri} holds no Parquet file (identities.source).")
-        self.columns = [name for name in ("identity_id", "embedding", "attributes", "reason") if name in schema.names]
-        told = bundle is not None and _check_recogniser(schema.metadata or {}, uri, bundle, parts)
+        self.columns = [name for name in COLUMNS if name in schema.names]
+        told = bundle is not None and self._check_space(bundle, parts)
         self._digests = self._check_people()
         if reference and not told:
             self._compare(reference)
@@ -93,6 +96,30 @@ class GivenPeople:
                 return [file.removeprefix(self.storage.path()).lstrip("/") for file in found.files], found.schema
         except FileNotFoundError:
             raise UserError(f"{self.uri} does not exist (identities.source).") from None
+
+    def _check_space(self, bundle: Bundle, parts: Mapping[str, str] | None) -> bool:
+        """Return whether every file says which recogniser its embeddings come from: the column `space`, or its metadata.
+
+        Raises a UserError, which names the file, for another than `bundle`'s.
+        """
+        own, told = "", True
+        for name in self.files:
+            with open_table(self.storage, name) as file:
+                facts = file.schema_arrow.metadata or {}
+                found = {facts[RECOGNISER.encode()].decode()} if RECOGNISER.encode() in facts else set[str]()
+                if SPACE in file.schema_arrow.names:
+                    found |= {str(one) for one in pc.unique(file.read([SPACE])[SPACE]).to_pylist() if one}
+            told &= bool(found)
+            own = own or (recogniser_of(bundle, parts) if found else "")
+            if found - {own}:
+                theirs = facts.get(b"bundle", b"").decode()
+                where = self.uri if len(self.files) == 1 else f"{self.uri}: {name}"
+                raise UserError(
+                    f"{where}: its embeddings were made with {f'bundle {theirs}' if theirs else 'another recogniser'}, and the "
+                    f"recogniser of {bundle.name} is another: faces would come out as strangers. Embed the pictures again with "
+                    f"--bundle {bundle.name}, or generate with the bundle that they were embedded with."
+                )
+        return told
 
     def _compare(self, reference: Reference) -> None:
         """Say so where the embeddings are spread as no embeddings of the bundle's recogniser are: nothing else tells them."""
@@ -194,21 +221,6 @@ def _read_vectors(column: pa.Array) -> np.ndarray | None:
     if len(column) and pc.min(pc.list_value_length(column)).as_py() != SIZE:
         return None
     return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(-1, SIZE)
-
-
-def _check_recogniser(facts: Mapping[bytes, bytes], uri: str, bundle: Bundle, parts: Mapping[str, str] | None) -> bool:
-    """Return whether a file's metadata name its recogniser. Raises a UserError if that is another than `bundle`'s."""
-    made = facts.get(RECOGNISER.encode())
-    if made is None:
-        return False
-    if made.decode() != recogniser_of(bundle, parts):
-        theirs = facts.get(b"bundle", b"?").decode()
-        raise UserError(
-            f"{uri}: its embeddings were made with bundle {theirs}, and the recogniser of {bundle.name} is "
-            f"another: faces would come out as strangers. Embed the pictures again with --bundle {bundle.name}, or "
-            "generate with the bundle that they were embedded with."
-        )
-    return True
 
 
 def _parse_words(value: Any, name: str) -> dict[str, str]:
