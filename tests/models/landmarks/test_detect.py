@@ -151,6 +151,24 @@ def test_in_bfloat16_every_face_is_found() -> None:
     np.testing.assert_allclose(centres, [place[:2] for place in places], atol=2)
 
 
+def test_in_bfloat16_no_window_that_cannot_be_chosen_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score may be wrong by 1.3 in bfloat16, and no more: what is behind that stays as it is."""
+    detector, again = Detector(Bright(SMALL), dtype="bfloat16"), list[int]()
+
+    def run(model: object, crops: list[np.ndarray], *_: object) -> np.ndarray:
+        outputs = np.full((len(crops), 70, 3), 0.5, np.float32)
+        if model is detector.quick:
+            outputs[..., 2] = np.linspace(1, 2, len(crops))[:, None]
+        else:
+            again.append(len(crops))
+        return outputs
+
+    monkeypatch.setattr(detector, "_run", run)
+    count = len(cut_windows(unit_values(disc_frame([])), SMALL.size, detector.search)[1])
+    detector.best(disc_frame([]))
+    assert again == [int((np.linspace(1, 2, count) <= 1.3).sum())] and 1 < again[0] < count / 2
+
+
 def test_enlarged_levels_find_faces_smaller_than_the_window() -> None:
     image = disc_frame([(20, 22, 7)], 40, 44)
     coarse = Detector(Bright(SMALL), threshold=2e-3, search=Search(stride=25)).best(image)

@@ -5,6 +5,8 @@ import pytest
 
 from models.errors import UserError
 from models.landmarks.intensity import guess_mode, unit_values
+from models.temperature import to_centikelvin
+from tests.models.scenes import face_of, portrait
 
 
 def celsius() -> np.ndarray:
@@ -56,6 +58,19 @@ def test_pixels_keep_their_levels_and_hot_things_do_not_decide() -> None:
     face = unit_values(lamp, "temperature")[40:, 40:]
     assert face.max() - face.min() > 0.3
     assert (unit_values(np.full((8, 8), 30.0)) == 0).all()
+
+
+@pytest.mark.parametrize("things", [(78.0,), (-15.0,), (400.0, -15.0), (78.0, 42.5)])
+def test_a_face_has_the_contrast_that_it_has_without_the_things_beside_it(things: tuple[float, ...]) -> None:
+    """A kettle and ice of a hundredth of the frame each, in degrees and in counts."""
+    alone = portrait().astype(np.float32)
+    beside, face = alone.copy(), face_of(alone)
+    for k, thing in enumerate(things):
+        beside[8:22, 4 + 130 * k : 20 + 130 * k] = thing
+    for image, mode in ((beside, "temperature"), (to_centikelvin(beside), "auto")):
+        values = unit_values(image, mode)[..., 0]  # type: ignore[arg-type]
+        np.testing.assert_allclose(values[face], unit_values(alone, "temperature")[..., 0][face], atol=0.02)
+        assert np.ptp(values[face]) > 0.1
 
 
 def test_bad_images_are_named() -> None:

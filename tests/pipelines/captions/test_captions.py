@@ -14,10 +14,11 @@ from models.captions.reading import disagreements
 from models.captions.sampling import draw_attributes
 from models.errors import EnvironmentFault, UserError
 from models.stages import CAPTIONS
-from models.weights.bundle import Bundle, Part
+from models.weights.bundle import Bundle, Part, load_bundle
 from pipelines.captions.choose import Texts, choose, clean, templates
 from pipelines.captions.engine import EngineSpec, text_seed
 from pipelines.captions.keys import Keys
+from pipelines.captions.measure import measure
 from pipelines.captions.resident import Request, Written
 from pipelines.captions.write import write_captions, write_texts
 from pipelines.config.captions import VllmOptions, vllm_options
@@ -211,3 +212,8 @@ def test_missing_weights_are_one_message_with_the_way_out(bundle: Bundle, tmp_pa
     part = Part(kind="vllm", weights=str(tmp_path / "nowhere"), licence="apache-2.0")
     with pytest.raises(EnvironmentFault, match=r"nowhere does not exist.*captions=template"):
         EngineSpec(part, bundle.folder, ENGINES)
+
+
+def test_a_bundle_without_a_language_model_has_none_to_measure() -> None:
+    with pytest.raises(UserError, match="bundle null has no language model to measure"):
+        measure(load_bundle("null"), ENGINES)

@@ -79,6 +79,10 @@ def test_a_limit_may_cut_a_person_and_be_raised(bundle: Bundle, job: Job, tmp_pa
         assert [plan.rows(k) for k in range(plan.partitions)] == rows
         assert before.items() <= kept(out).items()
         before = kept(out)
+        write_generate_plan(
+            job(limit), bundle, Storage(out)
+        )  # of what is planned whole nothing follows, not even an empty piece
+        assert kept(out) == before
     whole = write_generate_plan(job(), bundle, Storage(tmp_path / "whole"))
     assert ids(plan) == ids(whole)
     # A person who was cut is in every partition with a row of theirs.

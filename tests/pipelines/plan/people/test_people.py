@@ -172,6 +172,20 @@ def test_a_count_that_finds_no_room_is_said_early_with_what_would_do() -> None:
         choose_candidates(sphere, 20_000, angle, 0)
 
 
+def test_where_few_find_room_sampling_gives_up_and_says_after_how_many() -> None:
+    with pytest.raises(UserError, match=r"only [1-9] of 50 .* \(400 candidates in a row were too near\)"):
+        choose_candidates(ball(3), 50, 80, 0)
+
+
+@pytest.mark.parametrize(("refused", "takes"), [(400, True), (401, False)])
+def test_whoever_comes_after_too_many_were_refused_is_not_taken(refused: int, takes: bool) -> None:
+    directions = np.tile(np.array([1, 0], np.float32), (512, 1))
+    directions[refused + 1] = 0, 1
+    crowd = Crowd(lambda first, size: directions, 0.5)
+    crowd.grow()
+    assert crowd.chosen == ([0, refused + 1] if takes else [0])
+
+
 def test_asking_for_more_keeps_the_first() -> None:
     reference = Reference.of(load_bundle("starter"))
     few, more = (choose_candidates(reference, count, 60, 0) for count in (100, 700))
