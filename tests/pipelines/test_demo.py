@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cluster import cli
 from models.captions.reading import read_attributes
 from models.weights.store import ROOT
 from pipelines.storage.lease import Lease
@@ -29,9 +31,12 @@ SMALL = (
 """Two people twice in a few steps; the identity gate is open, for pictures of so few steps are no likenesses."""
 
 
+def sets(edits: tuple[str, ...]) -> list[str]:
+    return [word for edit in edits for word in ("--set", edit)]
+
+
 def thermapair(*arguments: str, edits: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    sets = [word for edit in edits for word in ("--set", edit)]
-    command = [sys.executable, "-m", "cluster", *arguments, *sets]
+    command = [sys.executable, "-m", "cluster", *arguments, *sets(edits)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
 
 
@@ -44,7 +49,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, done.stdout
 
 
-def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(made: tuple[Path, str]) -> None:
+def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(
+    made: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     out, said = made
     assert f"data set: {out}" in said
     assert re.search(r"pairs; \d of 4 samples accepted, \d drawn again, \d given up\ncaptions: \d by", said)
@@ -58,9 +65,9 @@ def test_a_data_set_comes_out_and_a_row_of_it_is_made_again(made: tuple[Path, st
 
     again = thermapair("generate", "--job", "demo", "--out", str(out), "--profile", "gpu", edits=SMALL)
     assert again.returncode == 0, again.stderr  # nothing is left to do, so no GPU is asked for
-    shown = thermapair("inspect", pairs[0]["pair_id"], "--out", str(out))
-    assert shown.returncode == 0, shown.stderr
-    assert "every pixel is the same" in shown.stdout
+    capsys.readouterr()
+    assert cli.main(["inspect", pairs[0]["pair_id"], "--out", str(out)]) == 0
+    assert "every pixel is the same" in capsys.readouterr().out
 
 
 def test_heads_are_turned_as_a_grid_says(tmp_path: Path) -> None:
@@ -98,16 +105,16 @@ def test_heads_are_turned_as_a_grid_says(tmp_path: Path) -> None:
     assert shown.returncode == 0 and "every pixel is the same" in shown.stdout, shown.stdout + shown.stderr
 
 
-def test_the_same_bytes_come_out_of_other_pools(made: tuple[Path, str], tmp_path: Path) -> None:
-    """The plan holds the captions; from it, other actors make the same pictures. Redraws stay with the first stage's."""
+def test_the_same_bytes_come_out_of_other_pools(made: tuple[Path, str], tmp_path: Path, local_ray: Any) -> None:
+    """The plan holds the captions; from it, other actors make the same pictures, on a Ray that runs already. Redraws stay
+    with the first stage's."""
     split = (
         "profile.groups=[{stages: [visible, parser, thermal, faces, gates], actors: [1, 2]}, "
         "{stages: [landmarks], cpus: 0.5}]"
     )
     shutil.copytree(made[0] / "_plan", tmp_path / "other" / "_plan")
     edits = (*SMALL, split, "profile.writer.threads=1")
-    done = thermapair("generate", "--job", "demo", "--out", str(tmp_path / "other"), edits=edits)
-    assert done.returncode == 0, done.stderr
+    assert cli.main(["generate", "--job", "demo", "--out", str(tmp_path / "other"), *sets(edits)]) == 0
     assert small.shards(tmp_path / "other") == small.shards(made[0])
 
 
@@ -120,14 +127,21 @@ def test_the_same_bytes_come_out_of_other_pools(made: tuple[Path, str], tmp_path
         (("profile.groups=[{stages: [visible], threads: 2}]",), 2, "Set threads: 1 and raise actors instead"),
         (("profile.groups=[{stages: [visible]}, {stages: [gates]}]",), 2, "into one group, or set gates.attempts=1"),
         (("settings.visible.stpes=3",), 2, "settings.visible.stpes: unknown key; known here: steps, guidance"),
-        (("profile.ray.object_store_mb=99999999",), 75, "the object store needs"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_message(edits: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
-    done = thermapair("generate", "--job", "demo", "--out", str(tmp_path / "out"), edits=(*SMALL, *edits))
-    assert done.returncode == code, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_what_is_wrong_is_said_in_one_message(
+    edits: tuple[str, ...], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["generate", "--job", "demo", "--out", str(tmp_path / "out"), *sets((*SMALL, *edits))]) == code
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+
+
+def test_an_object_store_too_large_is_said_in_one_message(tmp_path: Path) -> None:
+    edits = (*SMALL, "profile.ray.object_store_mb=99999999")
+    done = thermapair("generate", "--job", "demo", "--out", str(tmp_path / "out"), edits=edits)
+    assert done.returncode == 75, done.stderr
+    assert "the object store needs" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:
