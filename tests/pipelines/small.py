@@ -34,6 +34,8 @@ from pipelines.storage.uri import Storage
 from tests.pipelines.small_stages import KIND, KINDS, SIZE
 
 PARTS = ("captions", *KINDS)
+TWO_ACTORS = "groups=[{stages: [visible, parser, thermal, faces, gates], actors: [1, 2], cpus: 1}]"
+"""An edit of the tests' profile, which has one actor: by two, partitions are finished in any order."""
 
 
 def register() -> None:
@@ -114,7 +116,7 @@ def profile(*edits: str) -> Profile:
     """Return a profile for the tests' Ray with `key=value` edits."""
     content: dict[str, object] = {
         "name": "test",
-        "groups": [{"stages": ["visible", "parser", "thermal", "faces", "gates"], "actors": [1, 2], "cpus": 1}],
+        "groups": [{"stages": ["visible", "parser", "thermal", "faces", "gates"], "cpus": 1}],
         "writer": {"tasks": 2, "cpus": 1, "threads": 2},
         "ray": {"cpus": 8, "object_store_mb": 100},
     }
@@ -153,7 +155,7 @@ from tests.pipelines import small
 
 small.register()
 try:
-    small.make(small.job("identities.count=16"), load_bundle(sys.argv[1]), sys.argv[2])
+    small.make(small.job("identities.count=16"), load_bundle(sys.argv[1]), sys.argv[2], small.TWO_ACTORS)
 except UserError as error:
     print(error, file=sys.stderr)
     leave(error.exit_code)

@@ -148,7 +148,7 @@ def whole(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("whole")
     with small.registered():
         slow = small.write_bundle(folder / "bundle", wait=0.3)
-        small.make(small.job("identities.count=16"), slow, folder / "whole")
+        small.make(small.job("identities.count=16"), slow, folder / "whole", small.TWO_ACTORS)
         yield folder
 
 
