@@ -126,6 +126,7 @@ COLUMNS: dict[str, Column] = {
     # On the way through a chain, in no file
     "source_box": Column("float32", "x0, y0, x1, y1 of a face in the picture that it was cut out of", (4,), unit="px"),
     "noise_id": Column("text", "what the noise of this attempt is drawn from"),
+    "caption_cut": Column("int32", "tokens at the caption's end that no text encoder read"),
     "partition": Column("int32", "unit of commit, retry and loss"),
     "final": Column("bool", "false for failed attempts, which are kept beside the last"),
     "reached": Column("uint64", "bit per column of the chain: whether the row has it"),

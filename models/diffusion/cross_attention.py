@@ -35,7 +35,7 @@ class Branch(nn.Module):
 
     def __init__(self, width: int, inner: list[int], scale: float = 1.0) -> None:
         super().__init__()
-        self.width, self.scale = width, scale
+        self.width, self.inner, self.scale = width, inner, scale
         self.layers = nn.ModuleList([Projections(width, size) for size in inner])
 
 

@@ -30,6 +30,7 @@ TASKS = {
     "vae": "models.tasks.vae",
     "visible": "models.tasks.visible",
     "controlnet": "models.tasks.controlnet",
+    "text_branch": "models.tasks.text_branch",
     "thermalizer": "models.tasks.thermalizer",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",
@@ -90,6 +91,8 @@ class Task(Protocol):
         Row-wise and without randomness, called once for every row as it is cached (aligned crops, VAE latents,
         embeddings, tokens). What it returns is all that `loss` sees, so drop what is not needed: it is held in memory.
         Not applied to the rows of `validate`.
+    `columns(config) -> tuple[str, ...]`
+        In place of `COLUMNS` where the columns depend on the config.
     `VALIDATION_COLUMNS`
         Columns that `validate` needs, if not `COLUMNS`.
     `VALIDATION_OPTIONAL`

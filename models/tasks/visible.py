@@ -8,6 +8,7 @@ expression are the picture's own.
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from models.columns import Columns
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
 from models.diffusion.sample import NamedNoise, sample
+from models.diffusion.unet import predict
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.tasks import TrainConfig
@@ -53,21 +55,15 @@ STAGE = "visible"
 COLUMNS = ("world_identity", "view", "domain", "gap", "visible", "classes", "landmarks_70", "attributes")
 
 
-class Config(TrainConfig):
-    steps: int = Field(4500, gt=0)
-    batch: int = Field(32, gt=0)
-    lr: float = Field(1e-3, gt=0)
-    warmup: int = Field(200, ge=0)
-    ema: float = Field(0.998, ge=0, lt=1)
-    bf16: bool = True
+class RowsConfig(TrainConfig):
+    """What a network learns of pictures of people, whatever part of it learns: their rows, and what goes unsaid of them."""
+
     channels_last: bool = Field(False, description="group norm is slow in NHWC on CPUs")
     validate_rows: int = Field(256, gt=0)
+    bf16: bool = True
     size: int = Field(128, gt=0, description="side of the pictures in pixels")
     vae: str = Field("models/starter/visible/vae", description="folder of the trained autoencoder")
     faces: str = Field("models/starter/faces", description="insightface pack whose recogniser gives the embeddings")
-    shape: VisibleConfig = VisibleConfig()
-    vocabulary: int = Field(1024, gt=0, description="entries of the tokenizer at most, twice 256 bytes among them")
-    words: int = Field(77, gt=8, description="longest prompt in tokens")
     face: float = Field(2.5, gt=0, description="weight of the face's latent cells; the rest has 1")
     time: float = Field(0.6, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
     drop_both: float = Field(
@@ -80,6 +76,17 @@ class Config(TrainConfig):
         0.5, ge=0, le=1, description="share of rows that are seen mirrored, their pose's word with them"
     )
     mean_share: float = Field(0.6, ge=0, le=1, description="share of rows whose identity is a mean over other pictures")
+
+
+class Config(RowsConfig):
+    steps: int = Field(4500, gt=0)
+    batch: int = Field(32, gt=0)
+    lr: float = Field(1e-3, gt=0)
+    warmup: int = Field(200, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+    shape: VisibleConfig = VisibleConfig()
+    vocabulary: int = Field(1024, gt=0, description="entries of the tokenizer at most, twice 256 bytes among them")
+    words: int = Field(77, gt=8, description="longest prompt in tokens")
 
 
 def build(config: Config) -> nn.Module:
@@ -95,15 +102,22 @@ def build(config: Config) -> nn.Module:
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
-    """Return what `loss` needs of decoded rows, about 11 kB each: latents of the picture and of its mirror image, two
-    embeddings of the person's other pictures, weights of the latent cells, attributes and the drawn head.
+    """Return what `loss` needs of decoded rows, about 11 kB each; see `prepare_rows`."""
+    return prepare_rows(rows, config, "world_identity", _load_reader(config) if config.shape.head else None)
+
+
+def prepare_rows(rows: Columns, config: RowsConfig, person: str, reader: HeadReader | None) -> Columns:
+    """Return latents of the picture and of its mirror image, two embeddings of the person's other pictures, weights of the
+    latent cells, attributes and, where `reader` reads shapes from embeddings, the drawn head.
+
+    person: the column that says who is shown.
     """
     latents = cache.encode_latents(rows["visible"], config.vae)
     mirrored = cache.encode_latents(rows["visible"][:, :, ::-1], config.vae) if config.flip else latents
     # Who is shown is taken from other pictures than the row's own; the head is drawn from their mean.
     own = cache.embed_pictures(rows["visible"], rows["landmarks_70"], config.faces)
-    mean, one = cache.embeddings_of_others(own, rows["world_identity"], rows["view"])
-    heads = {"heads": _draw_heads(rows, mean, config)} if config.shape.head else {}
+    mean, one = cache.embeddings_of_others(own, rows[person], rows["view"])
+    heads = {"heads": _draw_heads(rows, reader(mean), latents.shape[-1])} if reader else {}
     return {
         "latents": latents,
         "mirrored": mirrored,
@@ -115,15 +129,15 @@ def prepare(rows: Columns, config: Config) -> Columns:
     }
 
 
-def _draw_heads(rows: Columns, embedding: np.ndarray, config: Config) -> np.ndarray:
-    """Draw the heads that rows show, int8 [B, S / 2, S / 2, 6], their shapes read from `embedding` [B, 512]."""
+def _draw_heads(rows: Columns, measures: np.ndarray, side: int) -> np.ndarray:
+    """Draw the heads that rows show, int8 [B, S / 2, S / 2, 6], of people's measures [B, 58]; side: of the latents."""
     names = zip(*(rows[name] for name in ("domain", "gap", "world_identity", "view")), strict=True)
     # The gap is stored in single precision: 0.3 must not become another domain than the one that was rendered.
     views = [
         sample_scene(load_domain(str(domain), round(float(gap), 6)), int(identity), int(view), "warm").view
         for domain, gap, identity, view in names
     ]
-    return draw_heads(_load_reader(config)(embedding), views, config.size // SHRINK)
+    return draw_heads(measures, views, side)
 
 
 def _load_reader(config: Config) -> HeadReader:
@@ -137,27 +151,54 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     Logged as `noisy` and `clear`: its means over the rows of the later and the earlier half of the time steps.
     """
     assert isinstance(model, VisibleModel)
-    # Every row draws from its own generator, and always in this order: flip, condition, time step, noise, head.
+    process = DiscreteProcess.of(new_scheduler())
+    drawn = draw_rows(batch, config, process)
+    texts = ["" if text is None else prompts([text])[0] for text in drawn.captions]
+    errors = prediction_error(model, process, drawn, texts)
+    return errors.mean(), by_time(errors, drawn.timesteps)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows with all that is drawn for one visit to each."""
+
+    batch: Columns
+    captions: list[str | None]
+    """None for the unconditional prediction, "" for the identity alone."""
+    embedding: Tensor
+    """float32 [B, 512], zeros for the unconditional prediction."""
+    timesteps: Tensor
+    noise: Tensor
+    with_head: np.ndarray | None = None
+    """bool [B], which rows are shown their head; all by default."""
+
+
+def draw_rows(batch: Columns, config: RowsConfig, process: DiscreteProcess) -> Drawn:
+    """Draw what a step needs of its rows, each from its own generator."""
+    # Always in this order: flip, condition, time step, noise, head.
     rngs = [np.random.default_rng(int(seed)) for seed in batch["draw"]]
-    batch = _flip(batch, rngs, config.flip)
-    texts, embedding = _conditions(batch, rngs, config)
+    batch = flip(batch, rngs, config.flip)
+    captions, embedding = draw_conditions(batch, rngs, config)
     # What a picture shows is decided between noise and clear; most of the error near clear is grain that cannot be predicted.
-    timesteps = DiscreteProcess.of(new_scheduler()).timesteps(logit_normal_times(rngs, config.time))
+    timesteps = process.timesteps(logit_normal_times(rngs, config.time))
     noise = np.stack([rng.standard_normal(batch["latents"].shape[1:], np.float32) for rng in rngs])
     with_head = np.array([rng.random() >= config.drop_head for rng in rngs])
+    return Drawn(batch, captions, embedding, timesteps, torch.from_numpy(noise), with_head)
 
-    errors = _velocity_error(model, batch, texts, embedding, timesteps, torch.from_numpy(noise), with_head)
+
+def by_time(errors: Tensor, timesteps: Tensor) -> dict[str, float]:
+    """Return the mean error of the rows in the later (`noisy`) and the earlier half (`clear`) of the time steps."""
     noisy = (timesteps >= 500).to(errors.device)
     metrics = {"noisy": errors[noisy].mean().item()} if noisy.any() else {}
     metrics |= {"clear": errors[~noisy].mean().item()} if (~noisy).any() else {}
-    return errors.mean(), metrics
+    return metrics
 
 
-def _flip(batch: Columns, rngs: list[np.random.Generator], share: float) -> Columns:
+def flip(batch: Columns, rngs: list[np.random.Generator], share: float) -> Columns:
     """Return the rows with `share` of them mirrored: latents, weights, heads and the side that the pose's word names."""
     # Latents of the mirrored picture are prepared; all else is mirrored here.
-    flip = np.array([rng.random() < share for rng in rngs])
-    of_row = flip[:, None, None]
+    mirrored = np.array([rng.random() < share for rng in rngs])
+    of_row = mirrored[:, None, None]
     heads = batch.get("heads")
     flipped = {} if heads is None else {"heads": np.where(of_row[..., None], mirror_heads(heads), heads)}
     return {
@@ -166,7 +207,7 @@ def _flip(batch: Columns, rngs: list[np.random.Generator], share: float) -> Colu
         "latents": np.where(of_row[..., None], batch["mirrored"], batch["latents"]),
         "weight": np.where(of_row, batch["weight"][..., ::-1], batch["weight"]),
         "attributes": np.array(
-            [_mirror(str(text)) if f else text for text, f in zip(batch["attributes"], flip, strict=True)]
+            [_mirror(str(text)) if f else text for text, f in zip(batch["attributes"], mirrored, strict=True)]
         ),
     }
 
@@ -176,54 +217,51 @@ def _mirror(attributes: str) -> str:
     return json.dumps(mirror_words(json.loads(attributes)))
 
 
-def _conditions(batch: Columns, rngs: list[np.random.Generator], config: Config) -> tuple[list[str], Tensor]:
-    """Return the rows' prompts, and embeddings float32 [B, 512].
+def draw_conditions(
+    batch: Columns, rngs: list[np.random.Generator], config: RowsConfig
+) -> tuple[list[str | None], Tensor]:
+    """Return what the rows are told: captions, and embeddings float32 [B, 512].
 
-    `drop_both` of the rows get the empty prompt and a zero embedding, as the unconditional prediction of guidance has them;
-    `drop_caption` of them get the identity's prompt without a caption.
+    `drop_both` of the rows get no prompt (None) and a zero embedding, as the unconditional prediction of guidance has them;
+    `drop_caption` of them get an empty caption: the identity alone.
     """
-    texts, embeddings = [], []
+    captions: list[str | None] = []
+    embeddings = []
     for row, rng in enumerate(rngs):
         drop, source, seed = rng.random(), rng.random(), int(rng.integers(2**62))
         attributes = json.loads(str(batch["attributes"][row]))
         attributes = {name: word for name, word in attributes.items() if rng.random() >= config.drop_attribute}
         unconditional = drop < config.drop_both
         without_caption = drop < config.drop_both + config.drop_caption
-        texts.append("" if unconditional else prompts(["" if without_caption else write_caption(attributes, seed)])[0])
+        captions.append(None if unconditional else "" if without_caption else write_caption(attributes, seed))
         # The mean over a person's other views says more of them; a single view is what a user often has.
         embedding = batch["mean" if source < config.mean_share else "one"][row].astype(np.float32)
         embeddings.append(embedding * (not unconditional))
-    return texts, torch.from_numpy(np.stack(embeddings))
+    return captions, torch.from_numpy(np.stack(embeddings))
 
 
-def _velocity_error(
-    model: VisibleModel,
-    batch: Columns,
-    texts: list[str],
-    embedding: Tensor,
-    timesteps: Tensor,
-    noise: Tensor,
-    with_head: np.ndarray | None = None,
+def prediction_error(
+    model: VisibleModel, process: DiscreteProcess, drawn: Drawn, texts: list[str], words: Tensor | None = None
 ) -> Tensor:
-    """Return the weighted squared error of the predicted velocity per row, float32 [B].
+    """Return the weighted squared error of what the U-Net predicts per row, float32 [B].
 
-    timesteps: int64 [B]. noise: float32, as the latents. with_head: bool [B], which rows are shown their head; all by default.
+    texts: the rows' prompts. words: [B, T', width], what a text branch reads.
     """
-    process, device = DiscreteProcess.of(new_scheduler()), device_of(model)
-    latents = torch.from_numpy(batch["latents"]).float()
-    noisy_latents = process.add_noise(latents, noise, timesteps)
-    velocity = process.target(latents, noise, timesteps)
-    weight = torch.from_numpy(batch["weight"]).float()[:, None]
+    device = device_of(model)
+    latents = torch.from_numpy(drawn.batch["latents"]).float()
+    noisy_latents = process.add_noise(latents, drawn.noise, drawn.timesteps)
+    target = process.target(latents, drawn.noise, drawn.timesteps)
+    weight = torch.from_numpy(drawn.batch["weight"]).float()[:, None]
 
-    inputs = (noisy_latents, timesteps, embedding, velocity, weight, tokenize(model.tokenizer, texts))
-    noisy_latents, timesteps, embedding, velocity, weight, ids = (values.to(device) for values in inputs)
-    head = _head_input(batch, with_head)
+    inputs = (noisy_latents, drawn.timesteps, drawn.embedding, target, weight, tokenize(model.tokenizer, texts))
+    noisy_latents, timesteps, embedding, target, weight, ids = (values.to(device) for values in inputs)
+    head = head_input(drawn.batch, drawn.with_head)
     head = None if head is None else head.to(device)
-    v_pred = model(noisy_latents, timesteps, model.text(ids, embedding), embedding, head)
-    return row_errors(v_pred, velocity, weight)
+    conditions = condition(model.unet, model.text(ids, embedding), embedding, head, words=words)
+    return row_errors(predict(model.unet, noisy_latents, timesteps, conditions), target, weight)
 
 
-def _head_input(batch: Columns, with_head: np.ndarray | None = None) -> Tensor | None:
+def head_input(batch: Columns, with_head: np.ndarray | None = None) -> Tensor | None:
     """Return the rows' heads as the U-Net takes them, zero where they are not shown; None for a model without."""
     if "heads" not in batch:
         return None
@@ -234,26 +272,28 @@ def _head_input(batch: Columns, with_head: np.ndarray | None = None) -> Tensor |
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the training error on fixed draws, and how much worse it gets with someone else's embedding (`identity_gain`)."""
     assert isinstance(model, VisibleModel)
+    process = DiscreteProcess.of(new_scheduler())
     errors, errors_of_others = [], []
     for decoded in rows:
-        batch = prepare(decoded, config)
-        rngs = [np.random.default_rng(seed_of("validation", row)) for row in decoded["row"]]
-        captions = [
-            write_caption(json.loads(str(text)), int(row))
-            for text, row in zip(batch["attributes"], decoded["row"], strict=True)
-        ]
-        timesteps = torch.tensor([int(rng.integers(1000)) for rng in rngs])
-        noise = torch.from_numpy(
-            np.stack([rng.standard_normal(batch["latents"].shape[1:], np.float32) for rng in rngs])
-        )
+        drawn = draw_validation(prepare(decoded, config), decoded["row"])
         # The same noise twice: with the person's own embedding, and with that of a row half a batch away.
-        embedding = torch.from_numpy(batch["mean"].astype(np.float32))
-        other = embedding.roll(len(embedding) // 2, dims=0)
-        texts = prompts(captions)
-        errors.append(_velocity_error(model, batch, texts, embedding, timesteps, noise))
-        errors_of_others.append(_velocity_error(model, batch, texts, other, timesteps, noise))
+        other = replace(drawn, embedding=drawn.embedding.roll(len(drawn.embedding) // 2, dims=0))
+        texts = prompts([str(text) for text in drawn.captions])
+        errors.append(prediction_error(model, process, drawn, texts))
+        errors_of_others.append(prediction_error(model, process, other, texts))
     own, swapped = torch.cat(errors).mean().item(), torch.cat(errors_of_others).mean().item()
     return {"score": -own, "error": own, "identity_gain": swapped / own - 1}
+
+
+def draw_validation(batch: Columns, row: np.ndarray) -> Drawn:
+    """Return prepared rows with a whole caption, a time step and noise each, which follow from `row` int [B] alone."""
+    rngs = [np.random.default_rng(seed_of("validation", number)) for number in row]
+    said = zip(batch["attributes"], row, strict=True)
+    captions: list[str | None] = [write_caption(json.loads(str(text)), int(number)) for text, number in said]
+    timesteps = torch.tensor([int(rng.integers(1000)) for rng in rngs])
+    noise = np.stack([rng.standard_normal(batch["latents"].shape[1:], np.float32) for rng in rngs])
+    embedding = torch.from_numpy(batch["mean"].astype(np.float32))
+    return Drawn(batch, captions, embedding, timesteps, torch.from_numpy(noise))
 
 
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
@@ -267,7 +307,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     texts = prompts([write_caption(json.loads(str(text)), 0) for text in batch["attributes"]])
     prompt_embeds = model.text(tokenize(model.tokenizer, texts).to(device), embedding)
     empty_prompt_embeds = model.text(tokenize(model.tokenizer, [""]).to(device))
-    head = _head_input(batch)
+    head = head_input(batch)
     head = None if head is None else head.to(device)
     cond = condition(model.unet, prompt_embeds, embedding, head)
     uncond = condition(model.unet, empty_prompt_embeds.expand(len(texts), -1, -1), torch.zeros_like(embedding), head)

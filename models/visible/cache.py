@@ -13,7 +13,9 @@ from models.faces.align import CROP, align, five_points
 from models.faces.metrics import unit_vectors
 from models.faces.pack import Session, embed, open_sessions
 from models.padding import in_batches
+from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import Vae, encode, load_autoencoder
+from models.visible.head import HeadReader
 from models.weights.store import ROOT
 
 BATCH = 32
@@ -41,6 +43,12 @@ def recogniser(folder: str) -> Session:
             f"{from_root(folder)} holds no recogniser (an ONNX file that takes {CROP} px crops). Train it first."
         )
     return session
+
+
+@lru_cache(maxsize=1)
+def head_reader(folder: str) -> HeadReader:
+    """Return what reads measures from embeddings in a visible model's folder."""
+    return HeadReader.load(from_root(folder) / HEAD)
 
 
 def encode_latents(pictures: np.ndarray, folder: str) -> np.ndarray:

@@ -4,6 +4,8 @@
     encoder/               transformers CLIPTextModel, identity.safetensors where hidden < 512
     vae/  tokenizer/  scheduler/
 
+A `text_branch` beside it (`models.visible.text_branch`) lets a U-Net read captions that its own encoder does not know.
+
 The starter's U-Net also takes the embedding beside the time step (diffusers' `class_embed_type: projection`), and the
 bare head to be shown beside the latents (`models.visible.head`; more input than output channels, as InstructPix2Pix has
 them), with `head.safetensors` to draw it from an embedding. Published U-Nets have no such inputs and are given none.
@@ -23,13 +25,14 @@ from transformers import PreTrainedTokenizerBase
 
 from models.diffusion.conditions import Conditions
 from models.diffusion.schedulers import load_scheduler
-from models.diffusion.unet import predict
 from models.errors import EnvironmentFault
 from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import Vae, load_autoencoder, load_part
 from models.visible.head import FOLDED, REFERENCE, HeadReader
 from models.visible.normals import Framing, read_framing
 from models.visible.text import EMBEDDING, IdentityText, id_token, load_text, new_text, save_text
+from models.visible.text_branch import NAME as TEXT_BRANCH
+from models.visible.text_branch import TextBranch, load_text_branch
 from models.visible.tokenizer import load_tokenizer
 
 UNET_FOLDERS = ("unet", "arc2face")
@@ -60,18 +63,6 @@ class VisibleModel(nn.Module):
         super().__init__()
         self.unet, self.text, self.tokenizer = unet, text, tokenizer
 
-    def forward(
-        self,
-        noisy_latents: Tensor,
-        timesteps: Tensor,
-        prompt_embeds: Tensor,
-        embedding: Tensor,
-        head: Tensor | None = None,
-    ) -> Tensor:
-        """Return the U-Net's prediction [B, C, h, w] for noisy latents; see `condition`."""
-        conditions = condition(self.unet, prompt_embeds, embedding, head)
-        return predict(self.unet, noisy_latents, timesteps, conditions)
-
 
 def condition(
     unet: UNet2DConditionModel,
@@ -79,17 +70,24 @@ def condition(
     embedding: Tensor,
     head: Tensor | None = None,
     normals: Tensor | None = None,
+    words: Tensor | None = None,
 ) -> Conditions:
     """Return what conditions `unet`: prompts, people, and the head to be shown, beside the latents or to a ControlNet.
 
     prompt_embeds: [B, T, hidden]. embedding: [B, 512] of any length, zeros for the unconditional prediction; it goes in beside
     the time step where the U-Net has an input for it. head: [B, H, h, w] (`head.fold_heads`), beside the latents of a U-Net of
-    C + H input channels. normals: [B, 3, S, S] in [0, 1].
+    C + H input channels. normals: [B, 3, S, S] in [0, 1]. words: [B, T', width], what a text branch reads.
     """
     # Unit length times sqrt(512): values of about one, as the projection's first layer expects.
     labels = F.normalize(embedding, dim=-1) * EMBEDDING**0.5
     takes_labels = unet.config.class_embed_type == "projection"
-    return Conditions(prompt_embeds, class_labels=labels if takes_labels else None, beside=head, control=normals)
+    return Conditions(
+        prompt_embeds,
+        class_labels=labels if takes_labels else None,
+        beside=head,
+        control=normals,
+        extra={} if words is None else {TEXT_BRANCH: words},
+    )
 
 
 def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, channels: int, side: int) -> VisibleModel:
@@ -152,6 +150,8 @@ class Loaded:
     """Folder that names the scheduler and its betas."""
     reader: HeadReader | None
     """Reads a person's shape from an embedding; None where the weights have no such map."""
+    words: TextBranch | None = None
+    """What reads captions beside the prompt, attached to the U-Net."""
     controlnet: ControlNetModel | None = None
     """Steers the U-Net by the head's normals (`models.visible.normals`)."""
     framing: Framing = "ffhq"
@@ -169,7 +169,9 @@ class Loaded:
 
     def networks(self) -> list[nn.Module]:
         """Return all that runs on the stage's device."""
-        return [network for network in (self.unet, self.text, self.vae, self.controlnet) if network is not None]
+        words = () if self.words is None else (self.words.branch, self.words.text)
+        every = (self.unet, self.text, self.vae, self.controlnet, *words)
+        return [network for network in every if network is not None]
 
 
 def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
@@ -178,7 +180,8 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
     weights: `model`, the folder that holds all parts, and in place of `model/NAME` maybe folders of their own for unet,
     encoder, vae, tokenizer and scheduler: the part itself, or a folder with NAME below it. Arc2Face's repository holds
     `arc2face/` and `encoder/`; the other three are Stable Diffusion 1.5's. `controlnet`: a folder of diffusers', to steer the
-    U-Net by the head's normals; `head`: a folder with the recogniser's `reference.safetensors`, to read heads from embeddings.
+    U-Net by the head's normals; `head`: a folder with the recogniser's `reference.safetensors`, to read heads from embeddings;
+    `text_branch`: what reads captions beside the prompt.
 
     Raises:
         EnvironmentFault: a part is missing or does not load; the message names it.
@@ -188,13 +191,17 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
     scheduler = _folder(weights, "scheduler")
     load_scheduler(scheduler)
     tokenizer = load_tokenizer(_folder(weights, "tokenizer"))
+    unet = load_part(UNet2DConditionModel, _folder(weights, "unet"), dtype)
+    text = load_text(_folder(weights, "encoder"), tokenizer, dtype)
+    branch = weights.get(TEXT_BRANCH)
     loaded = Loaded(
-        unet=load_part(UNet2DConditionModel, _folder(weights, "unet"), dtype),
-        text=load_text(_folder(weights, "encoder"), tokenizer, dtype),
+        unet=unet,
+        text=text,
         tokenizer=tokenizer,
         vae=load_autoencoder(_folder(weights, "vae"), dtype),
         scheduler=scheduler,
         reader=HeadReader.load(_head(weights)) if _head(weights).is_file() else None,
+        words=load_text_branch(branch, unet, (text.text, tokenizer), dtype) if branch else None,
     )
     if "controlnet" in weights:
         place = _folder(weights, "controlnet")

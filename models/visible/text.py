@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -119,6 +120,12 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tensor
     batch: Any = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
     ids: Tensor = batch.input_ids
     return ids
+
+
+def count_cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
+    """Return how many tokens of each text `tokenize` leaves out, int32 [B]."""
+    tokens: Any = tokenizer(list(texts), verbose=False)["input_ids"]
+    return np.array([max(0, len(ids) - tokenizer.model_max_length) for ids in tokens], np.int32)
 
 
 def save_text(encoder: IdentityText, folder: Path) -> None:

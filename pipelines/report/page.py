@@ -88,6 +88,7 @@ def counts(report: Report) -> dict[str, str]:
         "drawn again": f"{report.redrawn:,}",
         "given up": f"{report.shortfall:,}",
         **{f"captions by {AUTHORS[name]}": f"{count:,}" for name, count in report.captions.items()},
+        **({"captions cut at their end": f"{report.captions_cut:,}"} if report.captions_cut else {}),
         "MB per 1,000 pairs": f"{report.bytes / max(report.pairs, 1) / 1000:.1f}",
     }
 

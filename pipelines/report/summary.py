@@ -36,6 +36,8 @@ class Report:
     """Stage -> seconds of all its workers together; `captions` with the start of the engines."""
     captions: dict[str, int]
     """Samples by who wrote their caption."""
+    captions_cut: int
+    """Samples whose caption's end no text encoder read: it was longer than their windows."""
     bytes: int
     timeline: dict[str, list[tuple[float, int]]]
     """`captions`, `samples` -> (seconds since the first of all, how many were committed by then), at most `POINTS` of each."""
@@ -48,11 +50,15 @@ class Report:
         return self.samples - self.accepted
 
     def summary_text(self) -> str:
-        """Return what the run came to: a line for the samples, the captions, and the poses where angles are asked for."""
+        """Return what the run came to: a line each for samples, captions, cut ones, and poses where angles are asked for."""
         counts = f"{self.pairs:,} pairs; {self.accepted:,} of {self.samples:,} samples accepted"
         counts += f", {self.redrawn:,} drawn again, {self.shortfall:,} given up"
         captions = ", ".join(f"{count:,} by {AUTHORS[name]}" for name, count in self.captions.items())
         lines = [counts, *([f"captions: {captions}"] if captions else [])]
+        if self.captions_cut:
+            lines.append(
+                f"{self.captions_cut:,} captions are longer than what the visible part reads; their ends were cut"
+            )
         # How well the pose is met, and how much of it training had not shown.
         if self.pose:
             lines.append("pose: " + "; ".join(found.text for found in self.pose))
@@ -93,6 +99,7 @@ def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
             for name, value in {"captions": sum(spent for spent, _ in notes.values()), **seconds}.items()
         },
         captions=dict(captions.most_common()),
+        captions_cut=sum(c.facts.get("captions_cut", 0) for c in commits),
         bytes=sum(c.bytes for c in commits),
         timeline=_timeline(plan, notes, commits),
     )

@@ -150,7 +150,7 @@ def _pictures(spec: RecordSpec, value: _Row, sample: str) -> dict[str, Any]:
 
 
 def _provenance(spec: RecordSpec, value: _Row) -> dict[str, Any]:
-    """Return which run made the row, where, and in which smaller batches where memory ran out."""
+    """Return which run made the row, where, and what was particular: smaller batches, a caption's cut end, its source."""
     found: dict[str, Any] = {"recipe": spec.run, "partition": int(value["partition"])}
     if value.get("shrunk") is not None and value["shrunk"].any():
         sizes = zip(spec.chain.stages, value["shrunk"].tolist(), strict=True)
@@ -158,6 +158,9 @@ def _provenance(spec: RecordSpec, value: _Row) -> dict[str, Any]:
     # Angles that nothing like them was seen of in training.
     if value.get(POSE) is not None and (beyond := beyond_training(value[POSE])):
         found["beyond_training"] = beyond
+    # What a text encoder's window left out of the caption, in tokens.
+    if value.get("caption_cut"):
+        found["caption_cut"] = int(value["caption_cut"])
     # Where a face that was cut out lies in the upright picture that it is of, in pixels.
     if value.get("source_box") is not None and np.isfinite(value["source_box"]).all():
         found |= {"parent_id": planned_id(str(value["sample_id"])), "source_box": value["source_box"].tolist()}

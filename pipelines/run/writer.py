@@ -99,6 +99,8 @@ def finish_partition(
     facts = {**counts, "rejects": rejects, "reasons": dict(Counter(reasons(rows, refused)))}
     if "caption_source" in rows:
         facts["captions"] = dict(Counter(rows["caption_source"][rows["final"]].tolist()))
+    if "caption_cut" in rows and (cut := int((rows["caption_cut"][rows["final"]] > 0).sum())):
+        facts["captions_cut"] = cut
     spent = dict(zip(plan.chain.stages, rows["seconds"].sum(axis=0).round(4).tolist(), strict=True))
     spent["write"] = time.monotonic() - began
     facts |= {"seconds": spent, "ended": time.time()}

@@ -66,12 +66,15 @@ class TrainJob(BaseModel):
     def data_rows(self, **how: Any) -> Shards:
         """Return the rows that are trained on; `how` they are kept is for `Shards`. Raises UserError where there are none."""
         task, config = self.load_task()
-        return Shards(self.data, task.COLUMNS, **self._row_options(task, config, self.split, "--split"), **how)
+        return Shards(
+            self.data, columns_of(task, config), **self._row_options(task, config, self.split, "--split"), **how
+        )
 
     def validation_rows(self, **how: Any) -> Shards:
         """Return the rows that score the weights; see `data_rows`."""
         task, config = self.load_task()
-        columns, optional = getattr(task, "VALIDATION_COLUMNS", task.COLUMNS), getattr(task, "VALIDATION_OPTIONAL", ())
+        columns = getattr(task, "VALIDATION_COLUMNS", columns_of(task, config))
+        optional = getattr(task, "VALIDATION_OPTIONAL", ())
         options = self._row_options(task, config, self.validation_split, "--validation-split")
         return Shards(self.validation or "", columns, optional=optional, **options, **how)
 
@@ -103,6 +106,11 @@ class TrainJob(BaseModel):
 
 def _committed_rows(uris: str) -> list[list[Any]]:
     return [[part, record.digest] for uri in uris.split(",") for part, record in require_commits(Storage(uri)).items()]
+
+
+def columns_of(task: Task, config: TrainConfig) -> tuple[str, ...]:
+    """Return the columns of the rows that a task is trained on."""
+    return tuple(task.columns(config)) if hasattr(task, "columns") else task.COLUMNS
 
 
 def sides_of(task: Task, config: TrainConfig) -> dict[str, Side]:

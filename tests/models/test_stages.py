@@ -90,10 +90,11 @@ def test_every_column_of_a_kind_is_in_the_vocabulary(stage: str, kind: str) -> N
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_kinds_of_a_stage_write_the_same(stage: str) -> None:
-    """A null bundle stands for a real one; it may leave out what a part need not have (a second set of landmarks)."""
+    """A null bundle stands for a real one; it may leave out what a part need not have (a second set of landmarks, words)."""
     written = [set(flow_of(stage, kind).writes) for kind in STAGES[stage]]
     most = set().union(*written)
-    assert all(kind == {name for name in most if "478" not in name} or kind == most for kind in written)
+    needed = {name for name in most if "478" not in name and name != "caption_cut"}
+    assert all(needed <= kind for kind in written)
 
 
 def test_no_column_has_two_writers() -> None:

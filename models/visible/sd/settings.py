@@ -11,9 +11,10 @@ from models.stages import Files, Flow
 from models.visible.angles import FILE as HEAD
 
 WEIGHTS = {"model": True, "unet": False, "encoder": False, "vae": False, "tokenizer": False, "scheduler": False,
-           "controlnet": False, "head": False}  # fmt: skip
-"""model: a folder with all five below it (`models.visible.model`); another takes the place of the folder of its name.
-controlnet, head: what steers the pose, and what reads a person's head from an embedding."""
+           "controlnet": False, "head": False, "text_branch": False}  # fmt: skip
+"""model: a folder with five of them below it (`models.visible.model`); another takes the place of the folder of its name.
+controlnet, head: what steers the pose, and what reads a person's head from an embedding. text_branch: what reads captions
+beside the prompt (`models.visible.text_branch`)."""
 
 
 NAMES = (FILE, f"scheduler/{FILE}")
@@ -28,7 +29,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     captions: bool = True
-    """False leaves Arc2Face's own prompt alone, which its published encoder was trained on."""
+    """False leaves Arc2Face's own prompt alone, which its published encoder was trained on: words go to a `text_branch`, or
+    nowhere."""
 
 
 class Settings(BaseModel):
@@ -51,8 +53,20 @@ class Settings(BaseModel):
     control_interval: tuple[Share, Share] = Field(
         default=(0.0, 1.0), description="share of the steps in which the ControlNet acts: 0 = first, 1 = last"
     )
+    text_scale: float | None = Field(
+        default=None,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="of a text branch: 0 = off; none is 1 where there is one",
+    )
     size: int = 0
     """Side of the pictures in pixels, by the bundle; 0 is what the U-Net was trained for."""
+
+    @property
+    def scale_of_text(self) -> float:
+        """What the output of a text branch is multiplied with."""
+        return 1.0 if self.text_scale is None else self.text_scale
 
     @model_validator(mode="after")
     def _check_intervals(self) -> "Settings":
@@ -71,9 +85,16 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     least, most = steps_of(settings.scheduler, _scheduler_config(files))
     if not least <= settings.steps <= most:
         raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
-    # The caption is the prompt's, and says the pose that a ControlNet is shown.
-    words = ("caption",) if options.captions or "controlnet" in files else ()
-    return Flow(reads=("embedding", "noise_id", *words), reads_if_there=("pose_asked",), writes=("visible",))
+    branched = "text_branch" in files
+    if settings.text_scale is not None and not branched:
+        raise UserError("text_scale is of a text branch, and the part's weights name no text_branch.")
+    # The caption is the prompt's or the branch's, and says the pose that a ControlNet is shown.
+    words = options.captions or bool(branched and settings.scale_of_text)
+    return Flow(
+        reads=("embedding", "noise_id", *(("caption",) if words or "controlnet" in files else ())),
+        reads_if_there=("pose_asked",),
+        writes=("visible", *(("caption_cut",) if words else ())),
+    )
 
 
 def takes_pose(files: Mapping[str, Files]) -> bool:

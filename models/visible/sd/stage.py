@@ -21,15 +21,17 @@ from models.visible.head import draw_heads, fold_heads, views_of
 from models.visible.model import condition, load_visible
 from models.visible.normals import average_measures, draw_normals
 from models.visible.sd.settings import Options, Settings
-from models.visible.text import prompts, tokenize
+from models.visible.text import count_cut, prompts, tokenize
+from models.visible.text_branch import TextBranch
 
 
 class Stage:
     """`caption`, `embedding` [B, 512], `noise_id` -> `visible` uint8 [B, S, S, 3].
 
-    weights: folders as `models.visible.model.load_visible` takes them, the starter's or Arc2Face's. A U-Net that is shown
-    the head gets it in the pose and expression that the caption says, else as `noise_id` draws them; angles of
-    `pose_asked` float32 [B, 3] (degrees, NaN for none), where it is there, go before both.
+    weights: folders as `models.visible.model.load_visible` takes them, the starter's or Arc2Face's. A caption goes into the
+    prompt (`captions` of the options), to a text branch where there is one, or both. A U-Net that is shown the head gets it
+    in the pose and expression that a caption says which is read, else as `noise_id` draws them; angles of `pose_asked`
+    float32 [B, 3] (degrees, NaN for none), where it is there, go before both.
     """
 
     def __init__(
@@ -44,9 +46,14 @@ class Stage:
         self.schedulers: dict[str, Scheduler] = {}
         with torch.inference_mode():
             self.empty_prompt_embeds = self.parts.text(tokenize(self.parts.tokenizer, [""]).to(self.device))
+            self.no_words = self.parts.words.encode([""]) if self.parts.words else None
 
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
-        """Return `visible`. Rows are computed in fixed batches, so a row's neighbours never change it."""
+        """Return `visible`, and `caption_cut` where words are read.
+
+        Rows are computed in fixed batches, so a row's neighbours never change it.
+        """
+        words = self.parts.words if settings.scale_of_text else None
         side = settings.size // self.parts.factor if settings.size else self.parts.unet.config.sample_size
         count = len(rows["noise_id"])
         pictures = np.zeros((count, side * self.parts.factor, side * self.parts.factor, 3), np.uint8)
@@ -63,7 +70,15 @@ class Stage:
                 settings,
             )
             pictures[chunk] = batch_pictures.numpy()[: chunk.stop - chunk.start]
-        return {"visible": pictures}
+        if not self.options.captions and words is None:
+            return {"visible": pictures}
+        return {"visible": pictures, "caption_cut": self._count_cut([str(text) for text in rows["caption"]], words)}
+
+    def _count_cut(self, captions: list[str], words: TextBranch | None) -> np.ndarray:
+        """Return how many tokens of each caption neither the prompt nor the branch holds, int32 [B]."""
+        counts = [count_cut(self.parts.tokenizer, prompts(captions))] if self.options.captions else []
+        counts += [words.count_cut(captions)] if words else []
+        return np.min(counts, axis=0)
 
     def _heads(
         self,
@@ -114,10 +129,11 @@ class Stage:
         texts = prompts(captions if self.options.captions else [""] * len(captions))
         ids = tokenize(self.parts.tokenizer, texts).to(self.device)
         embedding = F.normalize(embedding, dim=-1).to(self.device)
-        cond = condition(unet, self.parts.text(ids, embedding), embedding, head, normals)
+        words, no_words = self._words(captions, settings.scale_of_text)
+        cond = condition(unet, self.parts.text(ids, embedding), embedding, head, normals, words)
         # Guided away from the empty prompt and no identity, but with the same head: the drawn shape is not exaggerated.
         empty = self.empty_prompt_embeds.expand(len(names), -1, -1)
-        uncond = condition(unet, empty, torch.zeros_like(embedding), head, normals)
+        uncond = condition(unet, empty, torch.zeros_like(embedding), head, normals, no_words)
         control = None
         if self.parts.controlnet is not None:
             control = Control(self.parts.controlnet, settings.control_strength, settings.control_interval)
@@ -132,6 +148,13 @@ class Stage:
             device=self.device,
         )
         return decode(self.parts.vae, latents).cpu()
+
+    def _words(self, captions: list[str], scale: float) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Return what the text branch reads of captions and of empty ones, both [B, T', width]; None where it is off."""
+        if self.parts.words is None or self.no_words is None or not scale:
+            return None, None
+        self.parts.words.branch.scale = scale
+        return self.parts.words.encode(captions), self.no_words.expand(len(captions), -1, -1)
 
     def _scheduler(self, name: SchedulerName) -> Scheduler:
         """Return the scheduler of that name on these weights' noise schedule."""

@@ -184,11 +184,10 @@ def test_the_visible_task_learns_and_exports_a_stage(trained_vae, faces, tmp_pat
 def test_heads_are_those_of_the_rows_own_gap(faces, monkeypatch: pytest.MonkeyPatch):
     """Rendered half way between the common reference and the domain, people turn otherwise than in the domain itself."""
     seen = []
-    monkeypatch.setattr(visible, "_load_reader", lambda config: lambda embedding: embedding)
     monkeypatch.setattr(visible, "draw_heads", lambda shapes, views, side: seen.append(views))
     rows = world(4) | {"domain": np.array(["field"] * 4, object)}
     for gap in (0.5, 1.0):
-        visible._draw_heads(rows | {"gap": np.full(4, gap, np.float32)}, np.zeros((4, 512)), visible.Config())
+        visible._draw_heads(rows | {"gap": np.full(4, gap, np.float32)}, np.zeros((4, 58)), 16)
     wanted = [sample_scene(load_domain("field", 0.5), k // 2, k % 2, "warm").view for k in range(4)]
     assert seen[0] == wanted and seen[1] != wanted
 

@@ -24,7 +24,8 @@ from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.page import render_page
 from pipelines.report.sheet import ShownSample, colour_degrees, degree_range, tiles
-from pipelines.rows.record import pair_id
+from pipelines.report.summary import summarise
+from pipelines.rows.record import pair_id, pairs_of
 from pipelines.run import clean, provenance, session
 from pipelines.run.progress import State, View
 from pipelines.run.writer import write_partition
@@ -252,10 +253,25 @@ def test_a_run_says_what_it_came_to(plan: GeneratePlan) -> None:
         f"{report.pairs} pairs; {report.accepted} of 24 samples accepted, {report.redrawn} drawn again, {given_up} given up\n"
         "captions: 24 by the grammar, as asked"
     )
+    assert (
+        dataclasses.replace(report, captions_cut=3)
+        .summary_text()
+        .endswith("as asked\n3 captions are longer than what the visible part reads; their ends were cut")
+    )
     assert {"captions", "write", "visible"} <= set(report.seconds)
     check_made(report)
     with pytest.raises(UserError, match=r"no sample was accepted: .*rejects holds all of them\. Widen the gates"):
         check_made(dataclasses.replace(report, pairs=0))
+
+
+def test_a_caption_that_was_cut_is_counted_and_said_of_its_row(plan: GeneratePlan) -> None:
+    rows = small.chain_of(plan)(plan.partition(2))
+    rows["caption_cut"] = np.where(np.arange(len(rows["final"])) == 0, 9, 0).astype(np.int32)
+    said = [json.loads(pairs_of(plan.record, rows, row)[0]["provenance"]) for row in (0, 1)]
+    assert said[0]["caption_cut"] == 9 and "caption_cut" not in said[1]
+    write_partition(rows, plan, 1)
+    assert read_commits(plan.out)[2].facts["captions_cut"] == 1
+    assert summarise(plan, read_commits(plan.out).values()).captions_cut == 1
 
 
 @pytest.mark.parametrize(
