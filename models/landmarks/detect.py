@@ -4,6 +4,10 @@ Level k of the pyramid is the frame scaled by `eta ** k`. Every window of every 
 whose landmarks have the lowest mean variance is the face. `Detector` looks at the windows in batches that fit a core's cache,
 with batch norms and activations folded into the convolutions; in bfloat16 it looks through all windows and computes those
 that matter again in float32.
+
+No window is left out for what coarser levels saw, which is nothing of small faces. On crowds of the world, windows only where a
+coarser one lies within 30 thresholds were 55 % of all and lost 1 of 54 faces, and 8 of 15 that were half as large; within 100
+thresholds none was lost, and 1 to 6 % were spared.
 """
 
 import copy

@@ -186,6 +186,20 @@ def test_whoever_comes_after_too_many_were_refused_is_not_taken(refused: int, ta
     assert crowd.chosen == ([0, refused + 1] if takes else [0])
 
 
+@pytest.mark.parametrize(("cosine", "takes"), [(0.5, True), (0.5001, False)])
+def test_whoever_is_just_as_far_as_asked_for_is_taken(cosine: float, takes: bool) -> None:
+    directions = np.tile(np.array([1, 0], np.float32), (512, 1))
+    directions[1] = 0.5, np.sqrt(0.75)
+    crowd = Crowd(lambda first, size: directions, 0.5, lambda one, other: cosine if {one, other} == {0, 1} else 1.0)
+    crowd.grow()
+    assert crowd.chosen == ([0, 1] if takes else [0])
+
+
+def test_how_many_find_room_is_not_asked_while_most_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Directions, "capacity", lambda *_: pytest.fail("estimated"))
+    assert choose_candidates(ball(8), 2000, 12, 0)[-1] > 1999
+
+
 def test_asking_for_more_keeps_the_first() -> None:
     reference = Reference.of(load_bundle("starter"))
     few, more = (choose_candidates(reference, count, 60, 0) for count in (100, 700))
