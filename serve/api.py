@@ -46,7 +46,8 @@ def create_app(service: Service, key: str) -> FastAPI:
         description="Paired visible and thermal faces. Thermal pictures are predictions of a network, measured on nobody.",
     )
     app.state.service = service
-    app.add_middleware(AccessMiddleware, key=key, body=service.limits.body_mb * 2**20)
+    retry, body = service.profile.serve.retry_seconds, service.limits.body_mb * 2**20
+    app.add_middleware(AccessMiddleware, key=key, body=body, most=service.most_requests, retry=retry)
     app.include_router(router)
     app.include_router(probes)
     problems.install(app)
@@ -72,9 +73,12 @@ async def pairs(request: Request, service: InjectedService, accept: Accept = Non
     photo = None if body.picture is None else codecs.from_base64(body.picture, 0)
     done, batch_rows = await service.pairs(body, resolved, photo)
     if media == JSON:
-        good, bad = await run_in_threadpool(rows.records, resolved, done)
-        scale = codecs.SCALE.model_dump()
-        answer = await json_answer(request, {"thermal_scale": scale, "pairs": good, "rejects": bad})
+
+        def encode() -> Response:
+            good, bad = rows.records(resolved, done)
+            return json_answer(request, {"thermal_scale": codecs.SCALE.model_dump(), "pairs": good, "rejects": bad})
+
+        answer = await run_in_threadpool(encode)
     else:
         kept = np.flatnonzero(done["final"] & (done["reject"] == ""))
         if not len(kept):
@@ -106,9 +110,12 @@ async def thermalize(request: Request, service: InjectedService, accept: Accept 
     # The work, and its answer.
     done, batch_rows = await service.thermalize(resolved, decode_pictures(body.pictures))
     if media == JSON:
-        found = await run_in_threadpool(rows.thermals, resolved, done)
-        scale = codecs.SCALE.model_dump()
-        answer = await json_answer(request, {"thermal_scale": scale, "thermals": found})
+
+        def encode() -> Response:
+            found = rows.thermals(resolved, done)
+            return json_answer(request, {"thermal_scale": codecs.SCALE.model_dump(), "thermals": found})
+
+        answer = await run_in_threadpool(encode)
     else:
         counts = done["thermal"][0]
         answer = codecs.false_colour_response(counts[0]) if media == PNG else picture_answer(media, None, counts[None])
@@ -127,8 +134,10 @@ async def landmarks(request: Request, service: InjectedService, accept: Accept =
     choose_media(accept, [JSON])
     service.admission.check_usual("landmarks")
     body = await read_body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
-    found = await service.landmarks(decode_pictures(body.pictures), body.points)
-    return await json_answer(request, {"landmarks": found})
+    found, batch_rows = await service.landmarks(decode_pictures(body.pictures), body.points)
+    answer = json_answer(request, {"landmarks": found})
+    answer.headers["X-Batch-Rows"] = str(batch_rows)
+    return answer
 
 
 @router.post("/v1/embed", **describe_post(schemas.EmbedRequest, schemas.EmbedAnswer, "pictures", NPY))
@@ -141,11 +150,14 @@ async def embed(request: Request, service: InjectedService, accept: Accept = Non
     media = choose_media(accept, [JSON, NPY])
     service.admission.check_usual("embed")
     body = await read_body(request, schemas.EmbedRequest, "pictures", service.limits.pictures)
-    found = await service.embed(decode_pictures(body.pictures))
+    found, batch_rows = await service.embed(decode_pictures(body.pictures))
     if media == JSON:
-        return await json_answer(request, {"embeddings": found})
-    nothing = np.full(512, np.nan, np.float32)
-    return codecs.npy_response(np.stack([row.get("embedding", nothing) for row in found]).astype(np.float32))
+        answer = json_answer(request, {"embeddings": found})
+    else:
+        nothing = np.full(512, np.nan, np.float32)
+        answer = codecs.npy_response(np.stack([row.get("embedding", nothing) for row in found]).astype(np.float32))
+    answer.headers["X-Batch-Rows"] = str(batch_rows)
+    return answer
 
 
 @router.post("/v1/captions", **describe_post(schemas.CaptionsRequest, schemas.CaptionsAnswer))
@@ -155,21 +167,21 @@ async def captions(request: Request, service: InjectedService, accept: Accept = 
     service.admission.check_usual("captions")
     body = await read_body(request, schemas.CaptionsRequest)
     check_limit("attribute sets", len(body.attributes), service.limits.captions)
-    return await json_answer(request, {"captions": await service.captions(body)})
+    return json_answer(request, {"captions": await service.captions(body)})
 
 
 @router.head("/v1/models", include_in_schema=False)
 @router.get("/v1/models", responses=responses(schemas.ModelsAnswer))
 async def models(request: Request, service: InjectedService) -> Response:
     """Which models answer: digests, cards, licences, and what a request may ask for."""
-    return await json_answer(request, service.facts)
+    return json_answer(request, service.facts)
 
 
 @probes.head("/healthz", include_in_schema=False)
 @probes.get("/healthz", responses=responses(schemas.Alive))
 async def healthz(request: Request) -> Response:
     """Whether the HTTP side lives."""
-    return await json_answer(request, {"status": "ok"})
+    return json_answer(request, {"status": "ok"})
 
 
 @probes.head("/readyz", include_in_schema=False)
@@ -181,7 +193,7 @@ async def readyz(request: Request, service: InjectedService) -> Response:
     if waiting:
         retry = service.profile.serve.retry_seconds
         raise ProblemError("starting", "; ".join(waiting), "Ask again later.", retry=retry)
-    return await json_answer(request, {"ready": True, "deployments": states})
+    return json_answer(request, {"ready": True, "deployments": states})
 
 
 def check_one_picture(media: Media, count: int) -> None:
@@ -201,10 +213,9 @@ def picture_answer(media: Media, visible: np.ndarray | None, thermal: np.ndarray
     return codecs.npy_response(layers, **{"X-Thermal-Unit": "degC"})
 
 
-async def json_answer(request: Request, content: dict[str, Any]) -> Response:
+def json_answer(request: Request, content: dict[str, Any]) -> Response:
     """Return `content` and the request's id as JSON."""
-    name = request.state.request_id
-    return await run_in_threadpool(codecs.json_response, {"request_id": name, **content})
+    return codecs.json_response({"request_id": request.state.request_id, **content})
 
 
 def deployment_states() -> dict[str, str]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from ray import serve as ray_serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, HTTPOptions
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import LoggingConfig, ServeDeploySchema
 
 from models.errors import UserError
 from models.stages import PARTLESS
@@ -32,10 +32,16 @@ from serve.http import codecs
 from serve.http.middleware import KEY_VARIABLE, is_loopback
 from serve.http.problems import ProblemError
 from serve.http.schemas import PairsRequest
-from serve.service import Service, call_rows
+from serve.service import Service, call_rows, calls_at_once
 from serve.stage_deployment import StageDeployment
 
 NAME = "thermapair"
+QUIET = LoggingConfig(enable_access_log=False)
+"""Of Ray Serve's processes, each of which would write a line for a request; the gateway writes one that says more."""
+ENGINE = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "1", "RAY_SERVE_LOG_TO_STDERR": "1"}
+"""Ray Serve's defaults, for a replica with an engine: Ray Serve's own loop need not stand still for the minute that it takes to
+start, and vLLM writes to a real stderr.
+"""
 SLACK_SECONDS = 30
 """How much longer Ray Serve waits for a request than the service, whose own answers say more."""
 
@@ -111,6 +117,7 @@ def build(settings: Settings) -> ray_serve.Application:
         max_queued_requests=16 * serving.queue,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=serving.retry_seconds),
         ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": ENVIRONMENT}},
+        logging_config=QUIET,
     )
     return gateway.bind(request, stage_deployments, caption_deployment)
 
@@ -131,8 +138,6 @@ def bind_stages(group: Group, request: Request) -> ray_serve.Application:
     """Return the deployment of one stage group, with the replicas and resources that the profile gives its actors."""
     serving, (least, most) = request.profile.serve, group.actors
     rows = call_rows(request.chain)
-    # A batch that is computed, and as many more that gather: of several kinds each fills its own.
-    ongoing = 4 * rows
     # A replica is an actor of the jobs: the same resources on the same nodes, with the same threads.
     actor: dict[str, Any] = {
         "num_cpus": group.cpus,
@@ -145,10 +150,11 @@ def bind_stages(group: Group, request: Request) -> ray_serve.Application:
     # As many replicas as a job has actors; between the least and the most, by how many requests wait.
     deployment = ray_serve.deployment(StageDeployment).options(
         name="-".join(group.stages),
-        max_ongoing_requests=ongoing,
+        max_ongoing_requests=calls_at_once(request.chain),
         max_queued_requests=serving.queue,
         ray_actor_options=actor,
         graceful_shutdown_timeout_s=serving.request_seconds,
+        logging_config=QUIET,
         **(
             {"num_replicas": least}
             if least == most
@@ -175,8 +181,9 @@ def bind_captions(part: Part, request: Request) -> ray_serve.Application:
         ray_actor_options={
             "num_cpus": engines.cpus,
             "num_gpus": engines.gpus,
-            "runtime_env": {"env_vars": {**ENVIRONMENT, **environment(engines)}},
+            "runtime_env": {"env_vars": {**ENVIRONMENT, **environment(engines), **ENGINE}},
         },
+        logging_config=QUIET,
     )
     return deployment.bind(part, request.bundle.folder, engines)
 
@@ -195,6 +202,7 @@ def config(settings: Settings, host: str, port: int) -> dict[str, Any]:
             "port": port,
             "request_timeout_s": profile.serve.request_seconds + SLACK_SECONDS,
         },
+        "logging_config": QUIET.model_dump(mode="json", include={"enable_access_log"}),
         "applications": [
             {
                 "name": NAME,
@@ -224,7 +232,9 @@ def start(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, wait
     application = build(settings)
     seconds = settings.load().profile.serve.request_seconds + SLACK_SECONDS
     ray_serve.start(
-        proxy_location="HeadOnly", http_options=HTTPOptions(host=host, port=port, request_timeout_s=seconds)
+        proxy_location="HeadOnly",
+        http_options=HTTPOptions(host=host, port=port, request_timeout_s=seconds),
+        logging_config=QUIET,
     )
     ray_serve.run_many(
         [ray_serve.RunTarget(application, name=NAME, route_prefix="/")], wait_for_applications_running=wait

@@ -69,17 +69,23 @@ class Deployments:
         done = await together([self._run_call(chain, attempts, call) for call in calls])
         return stack_rows([rows for rows, _ in done]), max(shared for _, shared in done)
 
-    async def embed(self, photos: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Return a row for every encoded picture: its face and embedding, or the reason why it has none."""
+    async def embed(self, photos: Sequence[bytes]) -> tuple[list[dict[str, Any]], int]:
+        """Return a row for every encoded picture: its face and embedding, or the reason why it has none; and the largest batch
+        that they shared.
+        """
         handle = self._find("faces")[1]
         work = self.picture_work("faces", "embed", 1)
         asked = [self._ask_picture(handle.embed.remote(photo), number, work) for number, photo in enumerate(photos)]
-        return [{"picture": number, **row} for number, row in enumerate(await together(asked))]
+        found = await together(asked)
+        return [{"picture": number, **row} for number, (row, _) in enumerate(found)], max(rows for _, rows in found)
 
-    async def landmarks(self, photos: Sequence[bytes], points: Standard) -> list[dict[str, Any]]:
-        """Return a row for every face of every encoded picture: where it is, its landmarks and their variance."""
+    async def landmarks(self, photos: Sequence[bytes], points: Standard) -> tuple[list[dict[str, Any]], int]:
+        """Return a row for every face of every encoded picture: where it is, its landmarks and their variance; and the largest
+        batch that the pictures shared.
+        """
         found = await together([self._place(photo, number, points) for number, photo in enumerate(photos)])
-        return [{"picture": number, **face} for number, faces in enumerate(found) for face in faces]
+        faces = [{"picture": number, **face} for number, (placed, _) in enumerate(found) for face in placed]
+        return faces, max(rows for _, rows in found)
 
     async def write_captions(
         self, asked: Sequence[Mapping[str, str]], seeds: Sequence[int]
@@ -101,25 +107,31 @@ class Deployments:
                 samples, shared, attempts = done.value, max(shared, done.batch_rows), 1
         return samples, shared
 
-    async def _place(self, photo: bytes, number: int, points: Standard) -> list[dict[str, Any]]:
-        """Return the faces of one picture with their landmarks; one call where one deployment has both stages."""
+    async def _place(self, photo: bytes, number: int, points: Standard) -> tuple[list[dict[str, Any]], int]:
+        """Return the faces of one picture with their landmarks, and the rows of its batch; one call where one deployment has
+        both stages.
+        """
         finder, placer, found = self._find("faces")[1], self._find("landmarks")[1], None
         if finder is not placer:
             work = self.picture_work("faces", "find", 1)
-            found = await self._ask_picture(finder.find.remote(photo), number, work)
+            found, rows = await self._ask_picture(finder.find.remote(photo), number, work)
             if not len(found.scores):
-                return []
+                return [], rows
         work = self.picture_work("landmarks", f"landmarks {points}", 1)
         return await self._ask_picture(placer.landmarks.remote(photo, points, found), number, work)
 
-    async def _ask_picture(self, response: Awaitable[Answer[Result]], number: int, work: Work) -> Result:
-        """Return what a deployment says of picture `number`. Raises a ProblemError for one that is not taken."""
+    async def _ask_picture(self, response: Awaitable[Answer[Result]], number: int, work: Work) -> tuple[Result, int]:
+        """Return what a deployment says of picture `number`, and the rows of its batch.
+
+        Raises:
+            ProblemError: the picture is not taken.
+        """
         try:
             done = await ask(response)
         except BadPicture as error:
             raise codecs.picture_problem(getattr(error, "cause", error), number) from None
         self.admission.note(work, done.seconds / done.batch_rows, done.replica)
-        return done.value
+        return done.value, done.batch_rows
 
     def _find(self, stage: str) -> tuple[Sequence[str], Any]:
         """Return the deployment that has `stage`."""

@@ -42,6 +42,7 @@ class Service:
     ) -> None:
         self.bundle, self.profile, self.chain = request.bundle, request.profile, request.chain
         self.limits = request.profile.serve.limits
+        self.most_requests = most_requests(request)
         batch = call_rows(request.chain)
         self.deployments = Deployments(stage_deployments, caption_deployment, request.profile, batch)
         self.admission = self.deployments.admission
@@ -92,8 +93,10 @@ class Service:
                 raise ProblemError("bad-picture", f"picture {number}: {reason}", "Send another picture.")
         return done, together
 
-    async def embed(self, photos: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Return a row for every encoded picture: its face and embedding, or the reason why it has none."""
+    async def embed(self, photos: Sequence[bytes]) -> tuple[list[dict[str, Any]], int]:
+        """Return a row for every encoded picture: its face and embedding, or the reason why it has none; and how many shared
+        their batch.
+        """
         with self.admission.admit("embed", [self.deployments.picture_work("faces", "embed", len(photos))]):
             return await self.deployments.in_time(self.deployments.embed(photos))
 
@@ -108,8 +111,9 @@ class Service:
         found = zip(texts, sources, request.attributes, seeds, strict=True)
         return [{"caption": c, "caption_source": s, "attributes": dict(a), "seed": seed} for c, s, a, seed in found]
 
-    async def landmarks(self, photos: Sequence[bytes], points: Standard) -> list[dict[str, Any]]:
-        """Return a row for every face of every encoded picture: where it is, its landmarks and their variance.
+    async def landmarks(self, photos: Sequence[bytes], points: Standard) -> tuple[list[dict[str, Any]], int]:
+        """Return a row for every face of every encoded picture: where it is, its landmarks and their variance; and how many
+        shared their batch.
 
         Raises:
             ProblemError: the bundle has no landmarks part, or none of so many points; a picture is not taken.
@@ -149,7 +153,7 @@ class Service:
 
     async def _embed_face(self, photo: bytes) -> list[float]:
         """Return the embedding of the one face in an encoded picture."""
-        (row,) = await self.deployments.embed([photo])
+        ((row,), _) = await self.deployments.embed([photo])
         if row["reason"]:
             raise ProblemError("no-face", f"picture 0: {row['reason']}", "Send a picture that shows exactly one face.")
         return list(row["embedding"])
@@ -175,6 +179,18 @@ class Service:
             return await asyncio.to_thread(resolve)
         except UserError as error:
             raise problems.of_failure(error, self.profile.serve.retry_seconds) from error
+
+
+def calls_at_once(chain: ChainSpec) -> int:
+    """Return how many calls a replica takes: a batch that is computed, and as many more that gather: each kind fills its own."""
+    return 4 * call_rows(chain)
+
+
+def most_requests(request: Request) -> int:
+    """Return how many requests to one path are of use to a gateway: of any more the calls would be refused by their queue."""
+    profile, chain = request.profile, request.chain
+    replicas = max(group.actors[1] for group in profile.assign(chain.stages))
+    return profile.serve.queue + max(calls_at_once(chain) * replicas, profile.captions.batch * profile.captions.engines)
 
 
 def call_rows(chain: ChainSpec) -> int:

@@ -10,7 +10,6 @@ os.environ.update(
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
     RAY_TRAIN_V2_ENABLED="1",
     RAY_prestart_worker_first_driver="0",  # as a run's own Ray: no idle Python for each logical CPU
-    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH="serve.http.proxy:list_middlewares",
     RAY_USAGE_STATS_ENABLED="0",
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
@@ -39,8 +38,9 @@ def local_ray() -> Iterator[Any]:
     """One Ray for the session, eight logical CPUs on any machine: Ray Data waits for ever when actors outnumber CPUs."""
     import ray
 
-    from pipelines.run.session import init_twice
+    from pipelines.run.session import SERVE, init_twice
 
+    os.environ.update(SERVE)
     init_twice(
         address="local",
         num_cpus=8,

@@ -105,9 +105,9 @@ def ray_job(profile: Profile, setup: Setup, words: Sequence[str], deadline: int 
 
 def ray_service(profile: Profile, setup: Setup, config: str) -> Manifest:
     """Return a RayService that serves `config`, the Serve configuration of `thermapair serve --config-out`."""
-    from pipelines.run.session import PROXY  # imports Ray
+    from pipelines.run.session import SERVE  # imports Ray
 
-    setup = dataclasses.replace(setup, environment={**PROXY, **setup.environment})
+    setup = dataclasses.replace(setup, environment={**SERVE, **setup.environment})
     spec = {
         "serveConfigV2": config,
         "serviceUnhealthySecondThreshold": 900,

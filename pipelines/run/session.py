@@ -34,10 +34,19 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 8.0
 LOST_SECONDS, PULSE_SECONDS = 40.0, 5.0
 """A cluster that has not answered for so long is lost, looked at so often; after 60 s Ray ends the process with a dump."""
 
-PROXY = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.http.proxy:list_middlewares"}
-"""What Ray Serve's proxies read when they start."""
+SERVE = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.http.proxy:list_middlewares",
+    # One event loop a process: to hand a request from loop to loop costs more than our code does.
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    # What goes to Ray Serve's log files need not be written a second time.
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # Ten times a second, the default, its controller asks for the state of every node: a third of a core.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+}
+"""What Ray Serve's processes read when they start."""
 ENVIRONMENT = {
-    **PROXY,
+    **SERVE,
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",

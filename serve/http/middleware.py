@@ -1,10 +1,13 @@
-"""Before any request is looked at: its id, who may ask, and how much of a body is read at all."""
+"""Before any request is looked at: its id, who may ask, how many at once, and how much of a body is read at all."""
 
 import hmac
 import ipaddress
 import logging
 import time
 import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -28,10 +31,14 @@ class AccessMiddleware:
     key: what callers must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Without one, only this machine may
     ask, by a loopback name and for no foreign page, so that no web page can have its visitor's browser ask.
     body: largest body in bytes, refused from its Content-Length, or once so much has arrived.
+    most: how many POSTs to one path may be under way. Whatever is refused further in has cost this process its share of the
+    work by then, and where this process is what is short, the queues behind it never fill. retry: seconds that one beyond
+    is told to wait.
     """
 
-    def __init__(self, app: ASGIApp, *, key: str, body: int) -> None:
-        self.app, self.key, self.body = app, key, body
+    def __init__(self, app: ASGIApp, *, key: str, body: int, most: int, retry: int) -> None:
+        self.app, self.key, self.body, self.most, self.retry = app, key, body, most, retry
+        self.under_way: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,7 +59,8 @@ class AccessMiddleware:
         # Whoever may ask is let through; every error on the way becomes a problem, and what nobody foresaw is logged.
         try:
             self._admit(scope, headers)
-            await self.app(scope, self._limit_body(receive), answer)
+            with self._count(scope):
+                await self.app(scope, self._limit_body(receive), answer)
         except Exception as error:
             problem = error if isinstance(error, ProblemError) else problems.defect()
             if problem is not error:
@@ -78,6 +86,24 @@ class AccessMiddleware:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self.body:
             raise self._too_large()
+
+    @contextmanager
+    def _count(self, scope: Scope) -> Iterator[None]:
+        """Count a POST as under way within the block. Raises a ProblemError where too many are."""
+        path = scope["path"]
+        if scope["method"] != "POST":
+            yield
+            return
+        if self.under_way[path] >= self.most:
+            detail = f"{self.most} requests are under way"
+            raise ProblemError("busy", detail, f"Ask again in {self.retry} s.", retry=self.retry)
+        self.under_way[path] += 1
+        try:
+            yield
+        finally:
+            self.under_way[path] -= 1
+            if not self.under_way[path]:
+                del self.under_way[path]
 
     def _check_key(self, headers: Headers) -> None:
         scheme, _, sent = headers.get("authorization", "").partition(" ")

@@ -1,6 +1,6 @@
 """What Ray Serve's own HTTP proxy answers where no gateway does, or need not: 503 with Retry-After, as a problem.
 
-Ray Serve asks `list_middlewares` in each proxy (`pipelines.run.session.PROXY`).
+Ray Serve asks `list_middlewares` in each proxy (`pipelines.run.session.SERVE`).
 """
 
 import time

@@ -1,22 +1,25 @@
 """The service under load beside a bare loop of the same work: `python -m tests.benchmarks.service_load [--bundle starter]`.
 
 The loop runs the stages in this process on one thread, in full batches, from encoded pictures to rows of an answer, without HTTP.
-Then the service is asked the same by so many callers, each of whom asks again once it is answered; and at four times the
-rate that it answered, whoever asks. All in one run, for a machine that others use, too: the ratios are what counts.
+Then the service is asked the same by so many callers, each of whom asks again once it is answered; the two take turns, so that
+what others do on the machine falls on both. With `--overload` it is then asked at four times the rate that it answered, whoever
+asks, and once more after many have asked and left. The ratios are what counts. What each process of the service, and the
+callers, cost of the processors is said, too: all of them share the machine.
 """
 
 import argparse
 import asyncio
 import base64
-import math
+import json
 import os
 import socket
+import statistics
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
 from models.synthworld.render.render import render
@@ -30,35 +33,16 @@ from serve.http import codecs
 from serve.http.schemas import PairsRequest, ThermalizeRequest
 from serve.service import Service
 from serve.stage_deployment import Call, StageDeployment
+from tests.benchmarks.load_client import Bodies, Load, ask_and_leave, ask_at_rate, ask_in_turn
 
 OVERLOAD = 4
+LEAVE, LEAVE_SECONDS = 48, 0.3
+"""How many ask and leave, and after how long."""
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass
-class Load:
-    """What came of requests: seconds of each answer by its status, rows of its batch."""
-
-    seconds: float = 0.0
-    answers: dict[int, list[float]] = field(default_factory=dict)
-    batches: list[int] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        """Good answers a second."""
-        return len(self.answers.get(200, [])) / self.seconds
-
-    def __str__(self) -> str:
-        parts = [f"{self.rate:.2f}/s"]
-        for status, found in sorted(self.answers.items()):
-            middle, late = np.percentile(found, [50, 95])
-            parts.append(f"{len(found)} x {status} (p50 {middle * 1000:.0f} ms, p95 {late * 1000:.0f} ms)")
-        if self.batches:
-            parts.append(f"{np.mean(self.batches):.2f} rows a batch")
-        return ", ".join(parts)
-
-
-def make_bodies(endpoint: str, side: int) -> Callable[[int], dict[str, Any]]:
-    """Return the k-th request's body: of pictures of two people, or of a seed."""
+def make_contents(endpoint: str, side: int) -> Callable[[int], dict[str, Any]]:
+    """Return the k-th request's content: of pictures of two people, or of a seed."""
     people = identities("test")[:2]
     scenes = [sample_scene(load_domain("portrait"), person, 0, "warm") for person in people]
     pictures = [base64.b64encode(encode_png_rgb(one)).decode() for one in render(scenes, side).rgb.numpy()]
@@ -68,97 +52,92 @@ def make_bodies(endpoint: str, side: int) -> Callable[[int], dict[str, Any]]:
     return lambda k: {"pictures": [pictures[k % 2]], **more}
 
 
-def bare_loop(settings: Settings, endpoint: str, body: Callable[[int], dict[str, Any]], seconds: float) -> float:
-    """Return how many requests a second one thread answers in full batches without HTTP."""
-    request = settings.load()
-    service, batch = Service(request, []), call_rows(request.chain)
-    chain = service.thermalize_chain if endpoint == "thermalize" else request.chain
-    names = {"embed": ("faces",), "landmarks": ("faces", "landmarks")}.get(endpoint, chain.stages)
-    group = StageDeployment(request.chain.part_of(names), 1, batch, 0.0, codecs.max_pixels(service.limits))
+class BareLoop:
+    """What an endpoint computes, in this process on one thread, in full batches without HTTP."""
 
-    def answer(bodies: list[dict[str, Any]]) -> None:
-        if endpoint in ("embed", "landmarks"):
-            files = [codecs.from_base64(one["pictures"][0], 0) for one in bodies]
+    def __init__(self, settings: Settings, endpoint: str, contents: Callable[[int], dict[str, Any]]) -> None:
+        request = settings.load()
+        self.endpoint, self.contents, self.batch = endpoint, contents, call_rows(request.chain)
+        self.service = Service(request, [])
+        chain = self.service.thermalize_chain if endpoint == "thermalize" else request.chain
+        names = {"embed": ("faces",), "landmarks": ("faces", "landmarks")}.get(endpoint, chain.stages)
+        pixels = codecs.max_pixels(self.service.limits)
+        self.group = StageDeployment(request.chain.part_of(names), 1, self.batch, 0.0, pixels)
+        self.answer(0)
+
+    def rate(self, seconds: float) -> float:
+        """Return how many requests a second are answered."""
+        began, count = time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            self.answer(count)
+            count += self.batch
+        return count / (time.monotonic() - began)
+
+    def answer(self, first: int) -> None:
+        """Answer a batch of requests, from the `first` on."""
+        contents = [self.contents(first + k) for k in range(self.batch)]
+        if self.endpoint in ("embed", "landmarks"):
+            files = [codecs.from_base64(one["pictures"][0], 0) for one in contents]
+            embed = self.endpoint == "embed"
             found = (
-                group.embed_faces(files)
-                if endpoint == "embed"
-                else group.place_landmarks(70, [(f, None) for f in files])
+                self.group.embed_faces(files) if embed else self.group.place_landmarks(70, [(f, None) for f in files])
             )
             codecs.json_response({"found": found})
             return
-        if endpoint == "thermalize":
-            asked = ThermalizeRequest.model_validate(bodies[0])
-            made: Any = pairs_request.resolve_thermalize(
-                asked, service.job, service.thermalize_chain, service.bundle, service.limits
-            )
-            files = [codecs.from_base64(one["pictures"][0], 0) for one in bodies]
-            columns = rows.photo_columns(files, service.bundle.size, service.limits)
-        else:
-            parts = []
-            for one in bodies:
-                asked_pair = PairsRequest.model_validate(one)
-                made = pairs_request.resolve_pairs(
-                    asked_pair, service.job, service.chain, service.bundle, service.limits
-                )
-                person = rows.person_of(asked_pair, None, service.reference)
-                table = rows.sample_table(asked_pair, made, person)
-                parts.append(rows.sample_columns(table, person, ["A face."], ["template"]))
-            columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        (done,) = group.run_chain([Call(made.chain, made.chain.stages, made.attempts, columns)])
+        made, columns = self._photos(contents) if self.endpoint == "thermalize" else self._samples(contents)
+        (done,) = self.group.run_chain([Call(made.chain, made.chain.stages, made.attempts, columns)])
         codecs.json_response(
-            {"rows": rows.thermals(made, done) if endpoint == "thermalize" else rows.records(made, done)[0]}
+            {"rows": rows.thermals(made, done) if self.endpoint == "thermalize" else rows.records(made, done)[0]}
         )
 
-    answer([body(k) for k in range(batch)])
-    began, count = time.monotonic(), 0
-    while time.monotonic() - began < seconds:
-        answer([body(count + k) for k in range(batch)])
-        count += batch
-    return count / (time.monotonic() - began)
+    def _photos(self, contents: list[dict[str, Any]]) -> tuple[Any, Any]:
+        """Return what requests for thermal pictures resolve to, and their pictures as columns."""
+        asked, service = ThermalizeRequest.model_validate(contents[0]), self.service
+        made = pairs_request.resolve_thermalize(
+            asked, service.job, service.thermalize_chain, service.bundle, service.limits
+        )
+        files = [codecs.from_base64(one["pictures"][0], 0) for one in contents]
+        return made, rows.photo_columns(files, service.bundle.size, service.limits)
+
+    def _samples(self, contents: list[dict[str, Any]]) -> tuple[Any, Any]:
+        """Return what the last of the requests for pairs resolves to, and the samples of all as columns."""
+        parts, service = [], self.service
+        for one in contents:
+            asked = PairsRequest.model_validate(one)
+            made = pairs_request.resolve_pairs(asked, service.job, service.chain, service.bundle, service.limits)
+            person = rows.person_of(asked, None, service.reference)
+            table = rows.sample_table(asked, made, person)
+            parts.append(rows.sample_columns(table, person, ["A face."], ["template"]))
+        return made, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-async def ask(client: httpx.AsyncClient, endpoint: str, content: dict[str, Any], load: Load) -> None:
-    began = time.monotonic()
-    try:
-        answer = await client.post(f"/v1/{endpoint}", json=content)
-        status = answer.status_code
-        if "x-batch-rows" in answer.headers:
-            load.batches.append(int(answer.headers["x-batch-rows"]))
-    except httpx.TransportError:
-        status = 0
-    load.answers.setdefault(status, []).append(time.monotonic() - began)
+def processor_seconds() -> Counter[str]:
+    """Return what the processes that this one started have used of the processors, by their name."""
+    parents, seconds = dict[int, int](), dict[int, tuple[str, float]]()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().split()
+        except OSError:  # it has ended
+            continue
+        name = words[0].rpartition("/")[2] if words else ""
+        parents[int(entry.name)] = int(fields[1])
+        seconds[int(entry.name)] = (name, (int(fields[11]) + int(fields[12])) / TICKS)
+    found = Counter[str]()
+    for number, (name, spent) in seconds.items():
+        parent = parents.get(number)
+        while parent in parents and parent != os.getpid():
+            parent = parents.get(parent)
+        if parent == os.getpid():
+            found[name] += spent
+    return found
 
 
-async def closed_loop(
-    url: str, endpoint: str, body: Callable[[int], dict[str, Any]], callers: int, seconds: float
-) -> Load:
-    """Have `callers` ask again and again for so long."""
-    load, asked = Load(), iter(range(10**9))
-    async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits(max_connections=None)) as client:
-        began = time.monotonic()
-
-        async def call() -> None:
-            while time.monotonic() - began < seconds:
-                await ask(client, endpoint, body(next(asked)), load)
-
-        await asyncio.gather(*(call() for _ in range(callers)))
-        load.seconds = time.monotonic() - began
-    return load
-
-
-async def open_loop(
-    url: str, endpoint: str, body: Callable[[int], dict[str, Any]], rate: float, seconds: float
-) -> Load:
-    """Ask `rate` times a second for so long, whatever comes back; good answers count until the last one."""
-    load, tasks = Load(), list[Awaitable[None]]()
-    async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits(max_connections=None)) as client:
-        began = time.monotonic()
-        for k in range(math.ceil(rate * seconds)):
-            await asyncio.sleep(max(0, began + k / rate - time.monotonic()))
-            tasks.append(asyncio.ensure_future(ask(client, endpoint, body(k), load)))
-        await asyncio.gather(*tasks)
-        load.seconds = time.monotonic() - began
-    return load
+async def ask_after_leavers(port: int, path: str, bodies: Bodies) -> tuple[Load, Load]:
+    """Return what comes of requests when nobody else asks, and of one right after `LEAVE` callers have asked and left."""
+    alone = await ask_in_turn(port, path, bodies, 1, 0.5)
+    await ask_and_leave(port, path, bodies, LEAVE, LEAVE_SECONDS)
+    return alone, await ask_in_turn(port, path, bodies, 1, 0.01)
 
 
 def main() -> None:
@@ -166,30 +145,56 @@ def main() -> None:
     parser.add_argument("--bundle", default="starter")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--endpoints", nargs="+", default=["thermalize", "landmarks"])
+    parser.add_argument(
+        "--set", nargs="+", default=[], help="edits of the three files, as `thermapair serve` takes them"
+    )
     parser.add_argument("--callers", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="in which loop and service take turns")
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--side", type=int, default=160, help="of the pictures, px")
     parser.add_argument("--overload", action="store_true", help="also four times what it answers")
     args = parser.parse_args()
-    settings = Settings(bundle=args.bundle, profile=args.profile, overrides=["captions=template"])
+    settings = Settings(bundle=args.bundle, profile=args.profile, overrides=["captions=template", *args.set])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with ray_session(settings.load().profile.ray):
         start(settings, port=port)
-        url = f"http://127.0.0.1:{port}"
         for endpoint in args.endpoints:
-            body = make_bodies(endpoint, args.side)
-            asyncio.run(closed_loop(url, endpoint, body, args.callers, 3))
-            bare = bare_loop(settings, endpoint, body, args.seconds)
-            served = asyncio.run(closed_loop(url, endpoint, body, args.callers, args.seconds))
-            print(
-                f"{endpoint}: loop {bare:.2f}/s; {args.callers} callers: {served}; {served.rate / bare:.2f} of the loop"
-            )
-            if args.overload:
-                load = asyncio.run(open_loop(url, endpoint, body, OVERLOAD * served.rate, args.seconds))
-                print(f"  at {OVERLOAD} times that: {load}; {load.rate / served.rate:.2f} of it", flush=True)
-            print(f"  load of the machine {os.getloadavg()[0]:.1f}", flush=True)
+            measure(endpoint, settings, port, args)
+
+
+def measure(endpoint: str, settings: Settings, port: int, args: argparse.Namespace) -> None:
+    """Print how an endpoint does beside the bare loop, what it costs whom, and what it does at overload."""
+    contents, path = make_contents(endpoint, args.side), f"/v1/{endpoint}"
+    cache = [json.dumps(contents(k)).encode() for k in range(64)]
+    bodies = (lambda k: json.dumps(contents(k)).encode()) if endpoint == "pairs" else (lambda k: cache[k % 64])
+    loop = BareLoop(settings, endpoint, contents)
+    asyncio.run(ask_in_turn(port, path, bodies, args.callers, 3))
+    # In turns.
+    bare, loads, spent = list[float](), list[Load](), Counter[str]()
+    for _ in range(args.rounds):
+        bare.append(loop.rate(args.seconds))
+        before = processor_seconds()
+        loads.append(asyncio.run(ask_in_turn(port, path, bodies, args.callers, args.seconds)))
+        spent += processor_seconds() - before
+        spent["callers"] += loads[-1].client
+    ratios = [load.rate / rate for load, rate in zip(loads, bare, strict=True)]
+    print(f"{endpoint}: loop {', '.join(f'{rate:.1f}' for rate in bare)}/s; {args.callers} callers:")
+    for load, ratio in zip(loads, ratios, strict=True):
+        print(f"  {load}; {ratio:.2f} of the loop")
+    count = sum(len(found) for load in loads for found in load.answers.values())
+    shares = [f"{name} {seconds / count * 1000:.2f}" for name, seconds in spent.most_common(8)]
+    print(f"  {statistics.median(ratios):.2f} of the loop; processor ms of a request: {', '.join(shares)}", flush=True)
+    if args.overload:
+        # What waits has to gather first; then what is answered counts.
+        rate, seconds = statistics.median(load.rate for load in loads), args.rounds * args.seconds
+        over = asyncio.run(ask_at_rate(port, path, bodies, OVERLOAD * rate, seconds))
+        kept = over.rate_after(seconds / 3) / rate
+        print(f"  at {OVERLOAD} times that: {over}; {kept:.2f} of it after the first {seconds / 3:.0f} s", flush=True)
+        alone, after = asyncio.run(ask_after_leavers(port, path, bodies))
+        print(f"  one alone: {alone}\n  after {LEAVE} have left: {after}", flush=True)
+    print(f"  load of the machine {os.getloadavg()[0]:.1f}", flush=True)
 
 
 if __name__ == "__main__":

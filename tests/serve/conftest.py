@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import httpx
 from ray import serve as ray_serve
+from ray.serve.context import _get_global_client
 
-from serve.app import Settings, start
+from serve.app import NAME, Settings, start
 
 OPEN_GATES = "{attempts: 1, identity: -1, detection: 0, faces: 99, face_area: [0, 1], celsius: [-50, 90], clipped: 1}"
 LIMITS = "{body_mb: 1, pictures: 3, megapixels: 1, views: 4, layers: 4, steps: 8, attempts: 2, captions: 4}"
@@ -43,6 +44,17 @@ def running(settings: Settings) -> Iterator[str]:
         time.sleep(0.2)
     yield where
     ray_serve.shutdown()
+
+
+def replica_process(deployment: str) -> int:
+    """Return the process of the one replica of a deployment, once it runs."""
+    while True:
+        deployments = _get_global_client().get_serve_details()["applications"][NAME]["deployments"]
+        replicas = deployments[deployment]["replicas"]
+        running = [one["pid"] for one in replicas if one["state"] == "RUNNING" and one["pid"]]
+        if running:
+            return int(running[0])
+        time.sleep(0.2)
 
 
 def _alive(url: str) -> bool:

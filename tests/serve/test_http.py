@@ -1,5 +1,6 @@
 """The HTTP side without Ray: what is refused before anything is computed, and how."""
 
+import asyncio
 import base64
 import io
 import json
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from serve.api import create_app
 from serve.app import Settings, build, check_host, config
 from serve.http import codecs, examples, problems, schemas
 from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, choose_media
-from serve.http.middleware import KEY_VARIABLE, is_loopback
+from serve.http.middleware import KEY_VARIABLE, AccessMiddleware, is_loopback
 from serve.http.problems import ProblemError
 from serve.pairs_request import check_limit
 from serve.service import Service
@@ -208,6 +210,36 @@ class TestAccess:
         problem(
             client.post("/v1/pairs", content=endless(), headers={"content-type": "application/json"}), 413, "too-large"
         )
+
+    def test_so_many_are_under_way_on_one_path_and_probes_always(self) -> None:
+        async def ask() -> list[int]:
+            found, go = list[int](), asyncio.Event()
+
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                await go.wait()
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    assert message["status"] == 200 or (b"retry-after", b"3") in message["headers"]
+                    found.append(message["status"])
+
+            async def call(method: str, path: str) -> None:
+                head = {"headers": [(b"host", b"localhost")], "client": LOCAL, "query_string": b""}
+                await middleware({"type": "http", "method": method, "path": path, **head}, None, send)  # type: ignore[arg-type]
+
+            middleware = AccessMiddleware(app, key="", body=9, most=2, retry=3)
+            asked = [("POST", "/a"), ("POST", "/a"), ("POST", "/a"), ("POST", "/b"), *[("GET", "/a")] * 3]
+            calls = [asyncio.create_task(call(*one)) for one in asked]
+            await asyncio.sleep(0)
+            assert found == [503]
+            go.set()
+            await asyncio.gather(*calls)
+            await call("POST", "/a")
+            assert not middleware.under_way
+            return found
+
+        assert asyncio.run(ask()) == [503] + [200] * 7
 
     def test_request_ids_are_kept_or_made(self, client: TestClient) -> None:
         assert client.get("/healthz", headers={"x-request-id": "mine-1"}).json()["request_id"] == "mine-1"

@@ -1,7 +1,12 @@
 """The service without a model, in two groups: every endpoint answers, for what it asks of stages every kind has."""
 
+import http.client
 import io
 import json
+import os
+import signal
+import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +17,8 @@ from PIL import Image
 from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import decode
 from serve.client import Client, ServiceError
-from tests.serve.conftest import NULL, running
+from serve.http.schemas import Problem
+from tests.serve.conftest import NULL, replica_process, running
 
 pytestmark = pytest.mark.slow
 
@@ -103,3 +109,22 @@ def test_captions_are_the_grammars(client: Client) -> None:
     (found,) = client.captions([{"sex": "woman", "age": "young"}]).captions
     assert found.caption_source == "template"
     assert found.caption
+
+
+def test_a_lost_gateway_is_a_retryable_error_and_another_takes_over(client: Client) -> None:
+    """The gateway ends while it waits for the rest of a body."""
+    url = client.http.base_url
+    with socket.create_connection((url.host, url.port), timeout=60) as line:
+        head = (
+            "POST /v1/embed HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n"
+        )
+        line.sendall(head.encode() + b"{")
+        time.sleep(1)
+        os.kill(replica_process("gateway"), signal.SIGKILL)
+        answer = http.client.HTTPResponse(line)
+        answer.begin()
+        problem = Problem.model_validate_json(answer.read())
+    assert (answer.status, problem.type) == (503, "urn:thermapair:replica-lost")
+    assert int(answer.headers["retry-after"]) >= 1
+    client.retries = 60
+    assert client.embed([photo(60, 60)]).embeddings
