@@ -65,6 +65,8 @@ async def _form(request: Request, picture: str, pictures: int) -> dict[str, Any]
             for part in form.getlist("picture")
         ]
     check_limit("pictures", len(files), pictures if picture == "pictures" else 1)
+    if "" in files:
+        raise ProblemError("bad-picture", f"picture {files.index('')}: the file is empty", "Send another picture.")
     if files:
         content[picture] = files if picture == "pictures" else files[0]
     return content
