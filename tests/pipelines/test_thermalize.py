@@ -266,6 +266,12 @@ def test_one_damaged_parquet_costs_its_own_rows(starter: Bundle, tmp_path: Path,
     assert [str(reason).split(":")[0] for reason in reasons.values()] == ["not Parquet"] * (3 if person else 2)
     assert "is no readable Parquet file" in reasons["cut"] and "not.parquet" in reasons["not"]
     assert len(rows["reject"]) - len(reasons) == (3 if person else 6)
+    # Where faces are cut out the pictures are opened later, and these not at all.
+    faces = write_thermalize_plan(job.model_copy(update={"faces": 1}), starter, Storage(tmp_path / "faces")).partition(
+        0
+    )
+    assert {str(reason).split(":")[0] for reason in faces["reject"] if reason} == {"not Parquet"}
+    assert sum(map(bool, faces["reject"])) == len(reasons)
     # They are planned like others: the same call goes on, and alone they are one message.
     assert write_thermalize_plan(job, starter, Storage(tmp_path / "out")).samples == plan.samples
     for name in ("faces", "pages"):
