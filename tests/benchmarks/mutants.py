@@ -64,6 +64,11 @@ NEAREST = {
     ),
     "models/captions/prompt.py": ("tests/models/captions",),
     "models/captions/tokenizer.py": ("tests/models/captions",),
+    "models/captions/free_prompts.py": (
+        "tests/pipelines/captions/test_read.py",
+        "tests/pipelines/captions/test_invent.py",
+    ),
+    "models/captions/answers.py": ("tests/pipelines/captions/test_read.py", "tests/pipelines/captions/test_invent.py"),
     "models/captions": ("tests/models/captions/test_grammar.py", "tests/pipelines/captions/test_captions.py"),
     "models/thermal/losses.py": ("tests/models/thermal/test_losses.py", "tests/models/thermal/test_released.py"),
     "models/gates": ("tests/models/gates", "tests/models/test_stages.py"),
