@@ -31,6 +31,13 @@ class Options(BaseModel):
     captions: bool = True
     """False leaves Arc2Face's own prompt alone, which its published encoder was trained on: words go to a `text_branch`, or
     nowhere."""
+    decode_batch: int = Field(0, ge=0)
+    """Rows that the autoencoder decodes at once; 0: the whole batch. At 512 pixels it takes more memory than the U-Net."""
+    channels_last: bool = False
+    """Convolutions in NHWC: faster on GPUs in half precision, slower on CPUs, whose group norm has no such kernel."""
+    compile: bool = False
+    """Compile the U-Net for its one batch size (torch.compile): minutes at the start, a faster step after. The last bits of
+    pictures are another machine's."""
 
 
 class Settings(BaseModel):

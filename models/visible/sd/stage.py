@@ -14,7 +14,7 @@ from models.diffusion.names import SchedulerName
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.diffusion.unet import Control
-from models.padding import chunks
+from models.padding import chunks, in_batches
 from models.synthworld.shape.kernels import eagerly
 from models.visible.autoencoder import decode
 from models.visible.head import draw_heads, fold_heads, views_of
@@ -42,6 +42,10 @@ class Stage:
         self.parts = load_visible(weights, dtype)
         for network in self.parts.networks():
             network.to(self.device)
+            if options.channels_last:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if options.compile:
+            self.parts.unet.compile(dynamic=False)
         self.options = options
         self.schedulers: dict[str, Scheduler] = {}
         with torch.inference_mode():
@@ -147,7 +151,8 @@ class Stage:
             eta=settings.eta,
             device=self.device,
         )
-        return decode(self.parts.vae, latents).cpu()
+        at_once = self.options.decode_batch or len(latents)
+        return in_batches(lambda few: decode(self.parts.vae, few), latents, at_once).cpu()
 
     def _words(self, captions: list[str], scale: float) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Return what the text branch reads of captions and of empty ones, both [B, T', width]; None where it is off."""

@@ -213,6 +213,27 @@ def test_steps_that_a_scheduler_does_not_take_are_refused_before_anything_loads(
         Settings(guidance_interval=(0.8, 0.2))
 
 
+@pytest.mark.parametrize("options", [{"decode_batch": 1}, {"decode_batch": 2}, {"channels_last": True}])
+def test_how_it_is_computed_changes_no_picture(starter, stage, options, monkeypatch):
+    """Three rows in a batch of three, decoded one or two at a time, or in another order of memory: the same to a grey level."""
+    monkeypatch.setattr(Stage, "_heads", lambda self, captions, *_: (torch.zeros(len(captions), 96, 4, 4), None))
+    decoded = []
+    real = sd_stage.decode
+    monkeypatch.setattr(sd_stage, "decode", lambda vae, few: decoded.append(len(few)) or real(vae, few))
+    settings = Settings(steps=2)
+    whole = stage(rows(3), settings, 3)["visible"].astype(int)
+    found = load_stage(starter, **options)(rows(3), settings, 3)["visible"]
+    assert np.abs(found - whole).max() <= 1
+    at_once = options.get("decode_batch", 3)
+    assert set(decoded[1:]) == {at_once} and sum(decoded[1:]) >= 3
+
+
+@pytest.mark.slow
+def test_a_compiled_unet_makes_the_same_pictures(starter, stage):
+    found = load_stage(starter, compile=True)(rows(2), THREE, 2)["visible"].astype(int)
+    assert np.abs(found - stage(rows(2), THREE, 2)["visible"]).max() <= 2
+
+
 def test_the_published_layout_runs_in_the_same_class(published):
     folder, weights = published
     base = folder / "stable-diffusion"
