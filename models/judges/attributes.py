@@ -22,7 +22,7 @@ class AttributesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trunk: TrunkConfig = TrunkConfig(side=96, widths=(64, 128, 192), inner=(40, 64, 80), depth=3)
+    trunk: TrunkConfig = TrunkConfig(side=96, widths=(48, 96, 160), inner=(32, 48, 64), depth=3)
     cells: int = 3
     words: dict[str, tuple[str, ...]] = WORDS
 

@@ -16,7 +16,7 @@ class ParserConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trunk: TrunkConfig = TrunkConfig(side=128, stem=24, widths=(48, 96, 144), inner=(24, 40, 64), depth=2)
+    trunk: TrunkConfig = TrunkConfig(side=96, stem=24, widths=(48, 96, 144), inner=(24, 40, 64), depth=2)
     pyramid: int = 32
     classes: int = len(CLASSES)
 

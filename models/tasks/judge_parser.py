@@ -21,8 +21,8 @@ from models.weights.networks import device_of, save_network
 COLUMNS = ("world_identity", "visible", "classes")
 SUMMARY = """Says which of FaceSynthetics' 19 classes each pixel of a visible face belongs to. A VoVNet trunk and a feature
 pyramid; the bundle's parser is a U-Net, and no model was trained, filtered or chosen by this one."""
-LIMITS = """It knows rendered people of the synthetic world alone. It decides at half of 128 px, so what is thinner than two
-pixels is lost. Left and right are the person's own."""
+LIMITS = """It knows rendered people of the synthetic world alone. It decides on a grid of 48 x 48, so what is thinner than
+a cell is lost. Left and right are the person's own."""
 
 
 class Config(TrainConfig):
