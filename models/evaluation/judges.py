@@ -11,6 +11,7 @@ The recogniser among the judges is an insightface pack in the same folder (`mode
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.errors import EnvironmentFault
 from models.judges.attributes import AttributesJudge, build_attributes
 from models.judges.parser import ParserJudge, build_parser, upsample
 from models.judges.pictures import to_input
 from models.judges.pose import PoseJudge, angles_of_rotation, build_pose
-from models.weights.networks import accelerator, device_of, load_network
+from models.weights.networks import Network, accelerator, device_of, load_network
 
 BATCH = 32
 """Pictures of one forward pass."""
@@ -39,13 +41,33 @@ class Poses:
     expected_error: np.ndarray
 
 
-@dataclass(frozen=True)
 class Judges:
-    """The three networks; every method takes pictures uint8 [B, S, S, 3] and raises ValueError for others."""
+    """The judges of a folder; each is loaded when it is first asked.
 
-    attributes: AttributesJudge
-    pose: PoseJudge
-    parser: ParserJudge
+    Every method takes pictures uint8 [B, S, S, 3]. It raises ValueError for others, and EnvironmentFault for weights that are
+    missing, damaged or of another network.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def attributes(self) -> AttributesJudge:
+        """The judge of attributes."""
+        return self._load("attributes", build_attributes)
+
+    @cached_property
+    def pose(self) -> PoseJudge:
+        """The judge of head pose."""
+        return self._load("pose", build_pose)
+
+    @cached_property
+    def parser(self) -> ParserJudge:
+        """The judge of pixel classes."""
+        return self._load("parser", build_parser)
+
+    def _load(self, name: str, build: Callable[[dict[str, Any]], Network]) -> Network:
+        return load_network(place_of(self.folder, name), build).to(accelerator())
 
     def judge_attributes(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
         """Return attribute -> probabilities of its words, float32 [B, words], in the order of `models.attributes`.
@@ -78,12 +100,20 @@ class Judges:
 
 
 def load_judges(folder: Path) -> Judges:
-    """Return the judges of `folder`. Raises EnvironmentFault for weights that are missing, damaged or of other networks."""
+    """Return the judges of `folder`. Raises EnvironmentFault for a folder without one."""
+    if not list_judges(folder):
+        raise EnvironmentFault(f"{folder} holds no judge ({', '.join(FOLDERS)}). Train one: docs/evaluate.md says how.")
+    return Judges(folder)
 
-    def load(name: str, build: Callable[[dict[str, Any]], Any]) -> Any:
-        return load_network(folder / name / f"{name}.safetensors", build).to(accelerator())
 
-    return Judges(load("attributes", build_attributes), load("pose", build_pose), load("parser", build_parser))
+def list_judges(folder: Path) -> list[str]:
+    """Return which of `FOLDERS` have weights in `folder`."""
+    return [name for name in FOLDERS if place_of(folder, name).is_file()]
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Return the file of a judge's weights."""
+    return folder / name / f"{name}.safetensors"
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 Every figure comes with a 95 % interval over people, as `NAME`, `NAME_low`, `NAME_high`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from models.attributes import ATTRIBUTES
 from models.classes import CLASSES
 from models.columns import Columns
 from models.evaluation.bootstrap import Estimate, interval
-from models.evaluation.judges import Judges
+from models.evaluation.judges import FOLDERS, Judges
 from models.judges.attributes import label
 from models.judges.pose import angle_between, rotation_of_angles
 
@@ -22,33 +22,28 @@ BUCKETS = ((0, 15), (15, 45), (45, 75), (75, 90))
 """Sizes of the true yaw, degrees; the last one holds 90."""
 
 
-def measure_judges(judges: Judges, rows: Iterable[Columns], side: int) -> dict[str, dict[str, float]]:
-    """Return the figures of each judge, by the name of its folder, on pictures of the world resized to `side` px.
+def measure_judges(
+    judges: Judges, rows: Iterable[Columns], side: int, names: Sequence[str] = FOLDERS
+) -> dict[str, dict[str, float]]:
+    """Return the figures of the judges `names`, by their folders' names, on pictures of the world resized to `side` px.
 
     attributes: `balanced_accuracy_NAME`, the mean over an attribute's words of the share found, and the mean over attributes.
     pose: `yaw_mae_LOW_HIGH` (and pitch, roll) by the size of the true yaw, `yaw_mae_0_75`, and of all pictures the mean angle
     and the error that was expected. parser: `iou_NAME` and their mean `miou`, `accuracy` of pixels.
     """
-    # Counts of each person, which the intervals draw again.
+    # Counts of each picture, which are summed by person and drawn again.
     people: list[np.ndarray] = []
-    parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in ("attributes", "pose", "parser")}
+    parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in names}
     for batch in rows:
         pictures = np.stack([resize(picture, side) for picture in batch["visible"]])
         people.append(batch["world_identity"])
-        parts["attributes"].append(count_words(judges.judge_attributes(pictures), label(batch["attributes"])))
-        poses = judges.judge_pose(pictures)
-        parts["pose"].append(measure_poses(poses.degrees, poses.expected_error, batch["pose"]))
-        found = np.stack([enlarge(one, batch["classes"].shape[1]) for one in judges.judge_parser(pictures)])
-        parts["parser"].append(count_pixels(found, batch["classes"]))
+        for name, counts in parts.items():
+            counts.append(COUNTS[name](judges, pictures, batch))
     who = np.concatenate(people)
-    counts = {
+    whole = {
         name: {key: np.concatenate([row[key] for row in found]) for key in found[0]} for name, found in parts.items()
     }
-    return {
-        "attributes": summarise_words(counts["attributes"], who),
-        "pose": summarise_poses(counts["pose"], who),
-        "parser": summarise_pixels(counts["parser"], who),
-    }
+    return {name: SUMMARIES[name](counts, who) for name, counts in whole.items()}
 
 
 def resize(picture: np.ndarray, side: int) -> np.ndarray:
@@ -61,22 +56,23 @@ def enlarge(classes: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(classes, (side, side), interpolation=cv2.INTER_NEAREST)
 
 
-def count_words(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
+def count_words(judges: Judges, pictures: np.ndarray, rows: Columns) -> dict[str, np.ndarray]:
     """Return per picture whether each attribute's word was found and which it was: attribute -> bool [B, 2, words]."""
-    counts = {}
-    for place, (name, probabilities) in enumerate(found.items()):
+    labels, counts = label(rows["attributes"]), {}
+    for place, (name, probabilities) in enumerate(judges.judge_attributes(pictures).items()):
         truth = np.eye(probabilities.shape[1], dtype=bool)[labels[:, place]]
         right = probabilities.argmax(axis=1) == labels[:, place]
         counts[name] = np.stack([truth & right[:, None], truth], axis=1)
     return counts
 
 
-def measure_poses(degrees: np.ndarray, expected: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Return per picture the absolute errors [B, 3], the expected and the true angle [B] in degrees, and the true yaw's size."""
+def measure_poses(judges: Judges, pictures: np.ndarray, rows: Columns) -> dict[str, np.ndarray]:
+    """Return per picture the absolute errors [B, 3], the true and the expected angle [B] in degrees, and the true yaw's size."""
+    found, truth = judges.judge_pose(pictures), rows["pose"]
     return {
-        "errors": np.abs(degrees - truth),
-        "expected": expected,
-        "angle": angles_apart(degrees, truth),
+        "errors": np.abs(found.degrees - truth),
+        "expected": found.expected_error,
+        "angle": angles_apart(found.degrees, truth),
         "yaw": np.abs(truth[:, 0]),
     }
 
@@ -87,8 +83,10 @@ def angles_apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.degrees(angle_between(*turns).numpy())
 
 
-def count_pixels(found: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+def count_pixels(judges: Judges, pictures: np.ndarray, rows: Columns) -> dict[str, np.ndarray]:
     """Return per picture the pixels of each class that agree, and that either side says: int [B, classes]."""
+    truth = rows["classes"]
+    found = np.stack([enlarge(one, truth.shape[1]) for one in judges.judge_parser(pictures)])
     both, either = (np.zeros((len(truth), len(CLASSES)), np.int64) for _ in range(2))
     for k in range(len(CLASSES)):
         a, b = found == k, truth == k
@@ -135,6 +133,10 @@ def summarise_pixels(counts: dict[str, np.ndarray], who: np.ndarray) -> dict[str
     for k in there:
         figures |= _figure(f"iou_{CLASSES[k].lower()}", estimate_ratio(both[:, [k]], either[:, [k]]))
     return figures
+
+
+COUNTS = {"attributes": count_words, "pose": measure_poses, "parser": count_pixels}
+SUMMARIES = {"attributes": summarise_words, "pose": summarise_poses, "parser": summarise_pixels}
 
 
 def estimate_ratio(above: np.ndarray, below: np.ndarray) -> Estimate:

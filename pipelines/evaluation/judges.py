@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.evaluation.judges import FOLDERS, load_judges
+from models.evaluation.judges import list_judges, load_judges
 from models.evaluation.judges_reach import COLUMNS, measure_judges
 from models.judges.people import check_unseen
 from pipelines.evaluation.bundle import batches, write_card
@@ -15,15 +15,15 @@ SIDES = (128, 64)
 
 
 def measure(test: str, folder: Path, *, card: bool = False) -> dict[int, dict[str, dict[str, float]]]:
-    """Return side -> judge -> figures (`models.evaluation.judges_reach`) of the judges in `folder` on the rows at `test`.
+    """Return side -> judge -> figures (`models.evaluation.judges_reach`) of the judges that `folder` has, on the rows at `test`.
 
     card: write them to the judges' cards and seal these again. Raises UserError for people whom the judges learned from.
     """
-    judges, rows = load_judges(folder), Shards(test, COLUMNS)
+    judges, names, rows = load_judges(folder), list_judges(folder), Shards(test, COLUMNS)
     check_unseen(rows.rows(np.arange(len(rows)))["world_identity"])
     found = {}
     for side in SIDES:
-        found[side] = measure_judges(judges, batches(rows), side)
-        for name in FOLDERS if card else ():
+        found[side] = measure_judges(judges, batches(rows), side, names)
+        for name in names if card else ():
             write_card(folder / name, f"{test}, {len(rows)} pictures, {side} px", found[side][name])
     return found

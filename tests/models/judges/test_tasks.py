@@ -11,6 +11,7 @@ from models.attributes import ATTRIBUTES
 from models.augment.batch import Geometry, Photometry, RowDraws, draw_transforms
 from models.card import Card
 from models.columns import Columns
+from models.errors import EnvironmentFault
 from models.evaluation.judges import load_judges
 from models.judges.attributes import AttributesConfig
 from models.judges.parser import ParserConfig
@@ -65,6 +66,8 @@ def test_a_judge_learns_and_answers_after_its_export(task, tmp_path: Path) -> No
     for other, small in SMALL.items():
         folder = tmp_path / other.__name__.rpartition("_")[2]
         other.export(model if other is task else other.build(small).eval(), small, folder, Card(title="", task=""))
+    with pytest.raises(EnvironmentFault, match="holds no judge"):
+        load_judges(folder)
     judges, seen = load_judges(tmp_path), rows()["visible"]
     attributes, pose, classes = judges.judge_attributes(seen), judges.judge_pose(seen), judges.judge_parser(seen)
     assert {k: v.shape for k, v in attributes.items()} == {
