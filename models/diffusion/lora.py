@@ -229,8 +229,8 @@ def _list(names: list[str]) -> str:
 
 
 def share_weights(unet: nn.Module) -> Any:
-    """Return a copy of `unet` that shares its weights: what is fused into the copy leaves `unet` as it is, and the rest is
-    held once."""
-
-    shared: list[Any] = [*unet.parameters(), *unet.buffers()]
-    return copy.deepcopy(unet, {id(tensor): tensor for tensor in shared})
+    """Return a copy of `unet` that shares its weights and attention processors: what is fused into the copy, and processors
+    that it is given, leave `unet` as it is, and the rest is held once."""
+    processors = [module.processor for module in unet.modules() if hasattr(module, "processor")]
+    shared: list[Any] = [*unet.parameters(), *unet.buffers(), *processors]
+    return copy.deepcopy(unet, {id(one): one for one in shared})

@@ -1,6 +1,6 @@
 """What a latent diffusion of Stable Diffusion's shape is loaded with, what a job may choose of it, and which columns it takes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,18 +9,24 @@ from models.diffusion.names import FILE, SchedulerName, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
 from models.visible.angles import FILE as HEAD
+from models.visible.smirk import MAP
 
 WEIGHTS = {"model": True, "unet": False, "encoder": False, "vae": False, "tokenizer": False, "scheduler": False,
-           "controlnet": False, "head": False, "text_branch": False}  # fmt: skip
+           "controlnet": False, "head": False, "text_branch": False, "lora": False, "lora_2": False, "lora_3": False,
+           "lora_4": False, "reference": False, "expression": False}  # fmt: skip
 """model: a folder with five of them below it (`models.visible.model`); another takes the place of the folder of its name.
 controlnet, head: what steers the pose, and what reads a person's head from an embedding. text_branch: what reads captions
-beside the prompt (`models.visible.text_branch`)."""
+beside the prompt (`models.visible.text_branch`). The others are `sd.adapters`."""
+LORAS = ("lora", "lora_2", "lora_3", "lora_4")
+REFERENCE, EXPRESSION, SMIRK = "reference", "expression", "smirk"
+"""Weights of the two adapters, and the columns that they read: the first and the last."""
 
 
 NAMES = (FILE, f"scheduler/{FILE}")
 """Where the scheduler is named: in a folder of its own, and in one that holds all parts."""
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Options(BaseModel):
@@ -38,6 +44,22 @@ class Options(BaseModel):
     compile: bool = False
     """Compile the U-Net for its one batch size (torch.compile): minutes at the start, a faster step after. The last bits of
     pictures are another machine's."""
+    lora_scale: Finite | dict[str, Finite] = 1.0
+    """Of every LoRA, or by its weights' name (1 for others); fused when the part is loaded."""
+    lora_file: str | dict[str, str] = ""
+    """Which file of a folder that holds several, of the only adapter with files to choose from, or by its weights' name."""
+    lora_unet_only: bool = False
+    """True leaves out what a LoRA changes in a text encoder, which is refused otherwise."""
+    reference_scale: Share = 0.8
+    """Of the LoRA that reads references; 0 leaves references aside."""
+
+    def scale_of(self, name: str) -> float:
+        """Return the scale of a LoRA among the weights."""
+        return self.lora_scale.get(name, 1.0) if isinstance(self.lora_scale, dict) else self.lora_scale
+
+    def file_of(self, name: str) -> str:
+        """Return the file of a LoRA among the weights, empty where its folder holds one."""
+        return self.lora_file.get(name, "") if isinstance(self.lora_file, dict) else self.lora_file
 
 
 class Settings(BaseModel):
@@ -67,6 +89,7 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="of a text branch: 0 = off; none is 1 where there is one",
     )
+    expression_scale: Share = Field(default=1.0, description="of the expression adapter, where the part has one")
     size: int = 0
     """Side of the pictures in pixels, by the bundle; 0 is what the U-Net was trained for."""
 
@@ -95,13 +118,45 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     branched = "text_branch" in files
     if settings.text_scale is not None and not branched:
         raise UserError("text_scale is of a text branch, and the part's weights name no text_branch.")
-    # The caption is the prompt's or the branch's, and says the pose that a ControlNet is shown.
+    _check_adapters(options, files)
+    # The caption is the prompt's or the branch's, and says the pose that a ControlNet is shown and the expression of a map.
     words = options.captions or bool(branched and settings.scale_of_text)
+    mapped = takes_smirk(files) and MAP in files[EXPRESSION]
+    shown = ((REFERENCE, takes_reference(options, files)), (SMIRK, takes_smirk(files)))
     return Flow(
-        reads=("embedding", "noise_id", *(("caption",) if words or "controlnet" in files else ())),
-        reads_if_there=("pose_asked",),
+        reads=("embedding", "noise_id", *(("caption",) if words or "controlnet" in files or mapped else ())),
+        reads_if_there=("pose_asked", *(name for name, there in shown if there)),
         writes=("visible", *(("caption_cut",) if words else ())),
     )
+
+
+def takes_reference(options: Options, files: Mapping[str, Files]) -> bool:
+    """Return whether a picture of each person is looked at."""
+    return REFERENCE in files and options.reference_scale > 0
+
+
+def takes_smirk(files: Mapping[str, Files]) -> bool:
+    """Return whether expressions can be asked for in SMIRK's numbers."""
+    return EXPRESSION in files
+
+
+def lora_names(weights: Collection[str]) -> list[str]:
+    """Return the names of the LoRAs among the weights, in the order in which they are fused."""
+    return [name for name in LORAS if name in weights]
+
+
+def _check_adapters(options: Options, files: Mapping[str, Files]) -> None:
+    """Raise a UserError for an option of adapters that the part does not have."""
+    loras = lora_names(files)
+    for name, known in (("lora_scale", loras), ("lora_file", [*loras, *([REFERENCE] if REFERENCE in files else [])])):
+        value = getattr(options, name)
+        given = set(value) if isinstance(value, dict) else set()
+        if unknown := sorted(given - set(known)):
+            raise UserError(
+                f"options.{name}: the part has no weights {unknown[0]}; it has: {', '.join(known) or 'no LoRA'}."
+            )
+        if not known and value != Options.model_fields[name].default:
+            raise UserError(f"options.{name}: the part has no LoRA; name one as weights: {', '.join(LORAS)}.")
 
 
 def takes_pose(files: Mapping[str, Files]) -> bool:

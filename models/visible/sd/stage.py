@@ -1,6 +1,6 @@
 """The visible stage: a caption, an ArcFace embedding and a name for the noise become a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,14 @@ from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.diffusion.unet import Control
 from models.padding import chunks, in_batches
+from models.seeds import generators
 from models.synthworld.shape.kernels import eagerly
-from models.visible.autoencoder import decode
+from models.visible.autoencoder import decode, encode
 from models.visible.head import draw_heads, fold_heads, views_of
 from models.visible.model import condition, load_visible
 from models.visible.normals import average_measures, draw_normals
-from models.visible.sd.settings import Options, Settings
+from models.visible.sd.adapters import Shown, adapt, shown
+from models.visible.sd.settings import REFERENCE, Options, Settings
 from models.visible.text import count_cut, prompts, tokenize
 from models.visible.text_branch import TextBranch
 
@@ -31,7 +33,8 @@ class Stage:
     weights: folders as `models.visible.model.load_visible` takes them, the starter's or Arc2Face's. A caption goes into the
     prompt (`captions` of the options), to a text branch where there is one, or both. A U-Net that is shown the head gets it
     in the pose and expression that a caption says which is read, else as `noise_id` draws them; angles of `pose_asked`
-    float32 [B, 3] (degrees, NaN for none), where it is there, go before both.
+    float32 [B, 3] (degrees, NaN for none), where it is there, go before both. The adapters (`sd.adapters`) look at
+    `reference` uint8 [B, S, S, 3] (zeros for none) and `smirk` float32 [B, 55] (NaN for none).
     """
 
     def __init__(
@@ -44,8 +47,9 @@ class Stage:
             network.to(self.device)
             if options.channels_last:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.adapted = adapt(self.parts.unet, weights, options)
         if options.compile:
-            self.parts.unet.compile(dynamic=False)
+            self.adapted.unet.compile(dynamic=False)  # the one that reads references changes what it attends to
         self.options = options
         self.schedulers: dict[str, Scheduler] = {}
         with torch.inference_mode():
@@ -61,19 +65,20 @@ class Stage:
         side = settings.size // self.parts.factor if settings.size else self.parts.unet.config.sample_size
         count = len(rows["noise_id"])
         pictures = np.zeros((count, side * self.parts.factor, side * self.parts.factor, 3), np.uint8)
-        for chunk, missing in chunks(count, batch):
+        for chosen, missing, read in self._batches(rows, batch):
             # The last batch repeats its last row until it is full.
-            padded = [*range(chunk.start, chunk.stop), *[chunk.stop - 1] * missing]
+            padded = [*chosen, *[chosen[-1]] * missing]
             batch_pictures = self._pictures(
                 [str(rows["caption"][row]) if "caption" in rows else "" for row in padded],
                 torch.from_numpy(np.stack([rows["embedding"][row] for row in padded]).astype(np.float32)),
                 [str(rows["noise_id"][row]) for row in padded],
                 rows["pose_asked"][padded] if "pose_asked" in rows else None,
-                len(padded) - missing,
+                shown(read, padded),
+                len(chosen),
                 side,
                 settings,
             )
-            pictures[chunk] = batch_pictures.numpy()[: chunk.stop - chunk.start]
+            pictures[chosen] = batch_pictures.numpy()[: len(chosen)]
         if not self.options.captions and words is None:
             return {"visible": pictures}
         return {"visible": pictures, "caption_cut": self._count_cut([str(text) for text in rows["caption"]], words)}
@@ -83,6 +88,12 @@ class Stage:
         counts = [count_cut(self.parts.tokenizer, prompts(captions))] if self.options.captions else []
         counts += [words.count_cut(captions)] if words else []
         return np.min(counts, axis=0)
+
+    def _batches(self, rows: Columns, batch: int) -> Iterator[tuple[list[int], int, Columns]]:
+        """Yield row numbers of a compute batch, how many it lacks, and what the adapters read: with a reference or without."""
+        for group, read in self.adapted.groups(rows):
+            for chunk, missing in chunks(len(group), batch):
+                yield group[chunk].tolist(), missing, read
 
     def _heads(
         self,
@@ -122,6 +133,7 @@ class Stage:
         embedding: Tensor,
         names: list[str],
         poses: np.ndarray | None,
+        given: Shown,
         count: int,
         side: int,
         settings: Settings,
@@ -138,19 +150,26 @@ class Stage:
         # Guided away from the empty prompt and no identity, but with the same head: the drawn shape is not exaggerated.
         empty = self.empty_prompt_embeds.expand(len(names), -1, -1)
         uncond = condition(unet, empty, torch.zeros_like(embedding), head, normals, no_words)
+        cond, uncond = self.adapted.express(given.smirk, settings.expression_scale, cond, uncond)
+        # The reference's latents are drawn from the autoencoder's posterior, by the row's name.
+        seen = None
+        if given.reference is not None:
+            seen = encode(self.parts.vae, given.reference.to(self.device), generators(names, REFERENCE, 0))
         control = None
         if self.parts.controlnet is not None:
             control = Control(self.parts.controlnet, settings.control_strength, settings.control_interval)
         # Noise follows from the names of the rows alone: the same on any actor, in any batch.
-        latents = sample(
-            denoiser(unet, cond, uncond, Guidance(settings.guidance, settings.guidance_interval), control),
-            NamedNoise(names, "visible"),
-            (unet.config.out_channels, side, side),
-            self._scheduler(settings.scheduler),
-            settings.steps,
-            eta=settings.eta,
-            device=self.device,
-        )
+        guidance = Guidance(settings.guidance, settings.guidance_interval)
+        with self.adapted.show(seen, cond) as denoising:
+            latents = sample(
+                denoiser(denoising, cond, uncond, guidance, control),
+                NamedNoise(names, "visible"),
+                (unet.config.out_channels, side, side),
+                self._scheduler(settings.scheduler),
+                settings.steps,
+                eta=settings.eta,
+                device=self.device,
+            )
         at_once = self.options.decode_batch or len(latents)
         return in_batches(lambda few: decode(self.parts.vae, few), latents, at_once).cpu()
 
