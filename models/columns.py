@@ -126,7 +126,7 @@ COLUMNS: dict[str, Column] = {
     # On the way through a chain, in no file
     "source_box": Column("float32", "x0, y0, x1, y1 of a face in the picture that it was cut out of", (4,), unit="px"),
     "reference": Column("uint8", "a picture of the person to draw on (Arc2Face's reference adapter), aligned as FFHQ; zeros for "
-                        "none", ("S", "S", 3), per="person"),
+                        "none", ("S", "S", 3), per="person", codec="picture"),
     "smirk": Column("float32", "the expression asked for in SMIRK's numbers: 50 of FLAME's expression, 2 of the eyelids, 3 of "
                     "the jaw; NaN for none", (55,), per="person"),
     "noise_id": Column("text", "what the noise of this attempt is drawn from"),
