@@ -47,7 +47,7 @@ class Options(BaseModel):
     lora_scale: Finite | dict[str, Finite] = 1.0
     """Of every LoRA, or by its weights' name (1 for others); fused when the part is loaded."""
     lora_file: str | dict[str, str] = ""
-    """Which file of a folder that holds several, of the only adapter with files to choose from, or by its weights' name."""
+    """Which file, where a folder of adapters holds several; or by its weights' name."""
     lora_unet_only: bool = False
     """True leaves out what a LoRA changes in a text encoder, which is refused otherwise."""
     reference_scale: Share = 0.8

@@ -68,7 +68,7 @@ def load(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
     def load(*names: str, **options: object) -> Stage:
         parts = Loaded(share_weights(UNETS["unet"]), Text(), SimpleNamespace(), UNETS["vae"], weights["model"], None)
         monkeypatch.setattr(sd_stage, "load_visible", lambda *_: parts)
-        return Stage({name: weights[name] for name in ("model", *names)}, Options(**options))
+        return Stage({name: weights[name] for name in ("model", *names)}, Options(captions=False, **options))
 
     return load
 
