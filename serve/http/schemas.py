@@ -255,7 +255,9 @@ class Pair(BaseModel):
     size: int | None
     bbox: Numbers | None
     keypoints: Numbers | None
-    pose_asked: Numbers | None = Field(None, description="Where the request names an angle: yaw, pitch, roll in degrees.")
+    pose_asked: Numbers | None = Field(
+        None, description="Where the request names an angle: yaw, pitch, roll in degrees."
+    )
     scores: str
     reject: str
     licence: str
