@@ -288,7 +288,9 @@ def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:
     with ThreadPoolExecutor(1) as threads:
         table = record.encode_pairs(plan.record, rows, np.arange(2), threads)
     again = pq.read_table(io.BytesIO(encode_table(table)))
-    assert again.schema.metadata[b"huggingface"] == schema.metadata[b"huggingface"]
+    wanted = arrow_schema(plan.record.columns)
+    assert again.schema.metadata[b"huggingface"] == wanted.metadata[b"huggingface"]
+    assert set(RECORD) - set(again.column_names) == {"pose_asked"}  # nobody asked for angles
     thermal = rows["thermal"][0, 1]
     from pipelines.pictures.codecs import decode
 

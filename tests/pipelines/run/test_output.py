@@ -17,6 +17,7 @@ from models.errors import EnvironmentFault, Interrupted, UserError
 from models.weights.bundle import Bundle, load_bundle
 from pipelines import generate, inspect
 from pipelines.captions.write import write_captions
+from pipelines.config.captions import Captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import check_request
 from pipelines.generate import check_made, check_rejects
@@ -135,7 +136,7 @@ def test_what_is_missing_here_is_said_before_anything_is_fetched_from_elsewhere(
         generate, "fetch", lambda part, folder: fetched.extend(one.uri for one in part.weights.values())
     )
     monkeypatch.setattr(generate, "run_job", lambda *_: None)
-    job = plan.job.model_copy(update={"captions": "llm"})
+    job = plan.job.model_copy(update={"captions": Captions(backend="llm")})
     generate.generate(check_request(job, bundle, small.profile()), plan.out)
     assert len(fetched) > 2 and [name.startswith("hub:") for name in fetched] == sorted(
         name.startswith("hub:") for name in fetched
