@@ -38,3 +38,25 @@ def tfake(warm: Path | None, cold: Path | None, landmarks: Path | None, dense: P
         raise UserError("name at least one checkpoint: --warm, --cold, --landmarks or --dense")
     for name, folder in tfake.import_checkpoints(thermal, points, out).items():  # type: ignore[arg-type]
         click.echo(f"--set {name}.weights={folder}")
+
+
+@command.command("longclip")
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--tokenizer",
+    required=True,
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of CLIP's tokenizer, such as Stable Diffusion 1.5's.",
+)
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+def longclip(checkpoint: Path, tokenizer: Path, out: Path) -> None:
+    """Read the text side of LongCLIP's CHECKPOINT (longclip-L.pt) into DIR, sealed: the encoder of a text branch.
+
+    Nothing of the file is run: what is not tensors alone is refused. The licence is the authors'.
+    """
+    from models.published.longclip import import_encoder
+
+    click.echo(f"--set encoder={import_encoder(checkpoint, tokenizer, out)}")

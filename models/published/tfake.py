@@ -1,23 +1,17 @@
 """T-FAKE's published checkpoints as parts of a bundle: read strictly, written as this project writes its own, sealed."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
-
-import torch
-from torch import nn
 
 from models.card import Card
 from models.errors import EnvironmentFault, UserError
 from models.landmarks.detect import MARGIN, write_detection
 from models.landmarks.network import Landmarker, load_published
+from models.published.versions import check_finite, new_version
 from models.thermal.unet.network import ThermalConfig, save_config, thermal_config
 from models.unet import UNet, UNetConfig
 from models.weights.networks import load_strictly, read_checkpoint, save_network
-from models.weights.store import seal, verify
 
 BLUR = 0.5
 """Sigma in pixels of what the published thermalizer's pictures were blurred by, masked before."""
@@ -46,11 +40,11 @@ def import_checkpoints(
     parts = {}
     if networks:
         parts["thermal"] = out / "thermal"
-        with _new_version(parts["thermal"]) as folder:
+        with new_version(parts["thermal"]) as folder:
             _write_thermalizers(networks, list(thermal.values()), folder)
     if landmarkers:
         parts["landmarks"] = out / "landmarks"
-        with _new_version(parts["landmarks"]) as folder:
+        with new_version(parts["landmarks"]) as folder:
             for standard, model in landmarkers.items():
                 own = folder / str(standard)
                 save_network(model, own / "landmarker.safetensors", half=False)
@@ -68,7 +62,7 @@ def _read_thermalizer(path: Path) -> UNet:
         load_strictly(network, state, path)
     except EnvironmentFault as error:
         raise UserError(str(error)) from None
-    _check_finite(network, path)
+    check_finite(network, path)
     return network
 
 
@@ -82,15 +76,8 @@ def _read_landmarker(path: Path, standard: int) -> Landmarker:
         raise UserError(
             f"{path} places {model.config.standard} points, not {standard}: --landmarks 70.pt, --dense 478.pt"
         )
-    _check_finite(model, path)
+    check_finite(model, path)
     return model
-
-
-def _check_finite(network: nn.Module, path: Path) -> None:
-    """Raise a UserError for weights with NaN or infinity, which would make all that they compute NaN."""
-    odd = [key for key, value in network.state_dict().items() if not torch.isfinite(value).all()]
-    if odd:
-        raise UserError(f"{path}: {odd[0]} holds NaN or infinity: a training that diverged, or a damaged file.")
 
 
 def _write_thermalizers(networks: dict[str, UNet], files: list[Path], folder: Path) -> None:
@@ -109,29 +96,6 @@ def _write_thermalizers(networks: dict[str, UNet], files: list[Path], folder: Pa
     for condition, network in networks.items():
         save_network(network, folder / f"{condition}.safetensors", half=False)
     _card("T-FAKE's thermalizer", "thermalizer", ", ".join(names)).write(folder)
-
-
-@contextmanager
-def _new_version(folder: Path) -> Iterator[Path]:
-    """Give a copy of a part (or an empty folder) to write in; after the block it is sealed and takes the part's place.
-
-    What stops the block leaves the part as it was. Raises EnvironmentFault for a part that is damaged.
-    """
-    there = folder.is_dir() and any(folder.iterdir())
-    if there:
-        verify(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        new, old = Path(temporary) / "new", Path(temporary) / "old"
-        if there:
-            shutil.copytree(folder, new)
-        else:
-            new.mkdir()
-        yield new
-        seal(new)
-        if there:
-            folder.rename(old)
-        new.rename(folder)
 
 
 def _card(title: str, task: str, data: str) -> Card:

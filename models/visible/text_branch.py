@@ -152,8 +152,13 @@ def save_text_branch(words: TextBranch, folder: Path, encoder: Path | None = Non
 def _load_encoder(folder: Path, dtype: str) -> Encoder:
     """Return the frozen encoder of `folder`. Raises EnvironmentFault for a tokenizer that is not the encoder's."""
     text, tokenizer = load_part(CLIPTextModel, folder / "encoder", dtype), load_tokenizer(folder / "tokenizer")
+    check_tokenizer(tokenizer, text, folder)
+    return text.requires_grad_(False), tokenizer
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, text: CLIPTextModel, folder: Path) -> None:
+    """Raise EnvironmentFault for a tokenizer that knows more tokens than the encoder."""
     if len(tokenizer) > text.config.vocab_size:
         raise EnvironmentFault(
             f"{folder}: the tokenizer knows {len(tokenizer)} tokens, and the encoder {text.config.vocab_size}."
         )
-    return text.requires_grad_(False), tokenizer
