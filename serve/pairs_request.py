@@ -92,6 +92,10 @@ def resolve_pairs(
     chain = replace(chain, given=generate.source_columns(job.views))
     chain = _resolve_chain(chain, bundle, {**job.settings, "gates": gates.model_dump()}, job.layers, limits)
     generate.check_views(job.views, chain)
+    chain = generate.over_source(chain, job.views)
+    for name in generate.OF_PEOPLE:
+        if getattr(request, name) is not None and name not in chain.given:
+            raise UserError(f"{name}: the visible part of this bundle has no adapter that looks at it.")
     recipe = generate.recipe_for(job, bundle, chain)
     if request.caption is not None:
         recipe = recipe.model_copy(update={"captions": {"source": GIVEN}})

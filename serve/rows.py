@@ -11,7 +11,9 @@ import pyarrow as pa
 from models.attributes import ATTRIBUTES
 from models.captions.reading import AMBIGUOUS, read_attributes
 from models.columns import Columns
+from models.visible.smirk import check_smirk
 from pipelines.config.captions import GIVEN, NONE
+from pipelines.config.generate import OF_PEOPLE
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.thermalize import ThermalizeJob
@@ -48,7 +50,15 @@ def person_of(request: PairsRequest, embedding: Sequence[float] | None, referenc
         )
     # What the reference reads off an embedding; what was asked for goes before it.
     estimated = reference.words(vector) if reference else {}
-    return Identity(request.identity_id or name, vector, given, estimated, sampled=embedding is None)
+    return Identity(
+        request.identity_id or name,
+        vector,
+        given,
+        estimated,
+        sampled=embedding is None,
+        reference=b"" if request.reference is None else codecs.from_base64(request.reference, 0),
+        smirk=None if request.smirk is None else check_smirk(request.smirk, "request"),
+    )
 
 
 def sample_table(request: PairsRequest, resolved: ResolvedRequest[GenerateJob], person: Identity) -> pa.Table:
@@ -62,11 +72,23 @@ def sample_table(request: PairsRequest, resolved: ResolvedRequest[GenerateJob], 
     return pa.Table.from_pylist(rows, schema=sample_schema(resolved.job))
 
 
-def sample_columns(table: pa.Table, person: Identity, captions: list[str], sources: list[str]) -> Columns:
-    """Return the samples with their captions as the columns that the chain takes."""
-    return generate.columns_of(
-        table, people_table([person]), pa.table({"caption": captions, "caption_source": sources}), partition=0
-    )
+def check_reference(person: Identity, limits: Limits) -> None:
+    """Raise a ProblemError where the reference of a person is no picture that is taken."""
+    if person.reference:
+        codecs.open_picture(person.reference, 0, limits)
+
+
+def sample_columns(
+    table: pa.Table, person: Identity, captions: list[str], sources: list[str], size: int, given: Sequence[str] = ()
+) -> Columns:
+    """Return the samples with their captions as the columns that the chain takes.
+
+    size: of the pictures. given: the chain's; what it has of people is there also where this request has none, as requests of
+    one chain share batches.
+    """
+    said = pa.table({"caption": captions, "caption_source": sources})
+    people = people_table([person], [name for name in OF_PEOPLE if name in given])
+    return generate.columns_of(table, people, said, partition=0, size=size)
 
 
 def photo_columns(files: Sequence[bytes], size: int, limits: Limits) -> Columns:

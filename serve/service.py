@@ -138,6 +138,7 @@ class Service:
             person = rows.person_of(request, embedding, self.reference)
         except UserError as error:
             raise ProblemError("invalid", str(error), "Send an embedding as /v1/embed returns it.") from None
+        rows.check_reference(person, self.limits)
         # What every view shows, in words.
         table = rows.sample_table(request, resolved, person)
         if request.caption is None:
@@ -148,7 +149,8 @@ class Service:
         else:
             captions, sources = [request.caption] * len(table), [GIVEN] * len(table)
         # The pictures.
-        samples = rows.sample_columns(table, person, captions, sources)
+        given = resolved.chain.given
+        samples = rows.sample_columns(table, person, captions, sources, self.bundle.size, given)
         return await self.deployments.run_chain(resolved.chain, resolved.attempts, samples)
 
     async def _embed_face(self, photo: bytes) -> list[float]:

@@ -10,7 +10,7 @@ from models.stages import CAPTIONS, import_settings
 from models.visible.angles import ANGLES
 from models.weights.bundle import Bundle, Part, licence_of, small_files
 from pipelines.config.captions import writer_of
-from pipelines.config.chain import ChainSpec, resolve_chain
+from pipelines.config.chain import ChainSpec, chain_spec, resolve_chain
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import PARTITION_BYTES, Recipe, caption_recipe, stage_recipes
 from pipelines.config.views import Views
@@ -21,6 +21,8 @@ BRINGS = ("sample_id", "identity_id", "view", "draw", "seed", "attributes", "att
 """Columns that the plan brings to the chain."""
 POSE = "pose_asked"
 """Column that the plan brings as well where the job's views name angles."""
+OF_PEOPLE = ("reference", "smirk")
+"""Columns that people may come with: the plan brings those that a stage looks at."""
 WANTED = ("visible", "thermal", "scores")
 OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
 """Columns that pairs have to have, and those that they have where the bundle can make them."""
@@ -39,12 +41,18 @@ def chain_for(job: GenerateJob, bundle: Bundle) -> ChainSpec:
         bundle, given=given, wanted=WANTED, optional=OPTIONAL, layers=job.layers, parts=parts, settings=settings
     )
     check_views(job.views, chain)
-    return chain
+    return over_source(chain, job.views)
 
 
 def source_columns(views: Views) -> tuple[str, ...]:
-    """Return the columns that the plan of a job with these views brings to the chain."""
+    """Return the columns that the plan of a job with these views brings to any chain."""
     return (*BRINGS, POSE) if views.in_degrees else BRINGS
+
+
+def over_source(chain: ChainSpec, views: Views) -> ChainSpec:
+    """Return the chain over all that the plan of a job with these views brings: with what its stages look at of people."""
+    looked = {name for link in chain.links for name in link.flow.reads_if_there}
+    return chain_spec(chain.links, (*source_columns(views), *(name for name in OF_PEOPLE if name in looked)))
 
 
 def check_views(views: Views, chain: ChainSpec) -> None:

@@ -17,7 +17,8 @@ def read_chain(out: Storage) -> ChainSpec:
     """
     recipe, bundle = read_recipe(out)
     if recipe.kind == "generate":
-        return chain_of(recipe, bundle, generate.source_columns(Views.model_validate(recipe.source["views"])))
+        views = Views.model_validate(recipe.source["views"])
+        return generate.over_source(chain_of(recipe, bundle, generate.source_columns(views)), views)
     if recipe.kind == "thermalize":
         found = chain_of(recipe, bundle, thermalize.source_columns(has_classes=False))
         has_classes = bool(recipe.source["masks"]) or _lacks(found, "classes")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from models.errors import UserError
 from models.weights.bundle import Bundle
-from pipelines.config.generate import chain_for, recipe_for
+from pipelines.config.generate import OF_PEOPLE, chain_for, recipe_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe
 from pipelines.plan.attributes import Vocabulary
@@ -43,7 +43,8 @@ def write_generate_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Gener
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     # Then the people: those who are planned must still be who they were.
     pieces = read_pieces(out)
-    people = people_of(job.identities, bundle, job.seed, job.parts)
+    looked_at = [name for name in OF_PEOPLE if name in chain.given]
+    people = people_of(job.identities, bundle, job.seed, job.parts, looked_at)
     _check_unchanged(pieces, job, people, out)
     return GeneratePlan(out, job, bundle, recipe, chain, _extend(pieces, job, recipe, people, out))
 
@@ -83,12 +84,23 @@ def _find_changed(pieces: Pieces, piece: Piece, job: GenerateJob, now: Iterator[
         planned = set(zip(*(rows[name].to_pylist() for name in names)))
         samples = {sample for sample, _, _ in planned}
         embeddings = np.asarray(people["embedding"].combine_chunks().flatten()).reshape(len(people), -1)
-        # The people who stand in the same places now.
-        for name, embedding, person in zip(people["identity_id"].to_pylist(), embeddings, now):
+        # The people who stand in the same places now, and what they come with.
+        rows_of = people.select([name for name in people.column_names if name in OF_PEOPLE]).to_pylist()
+        for name, embedding, further, person in zip(people["identity_id"].to_pylist(), embeddings, rows_of, now):
             own = {tuple(row[key] for key in names) for row in samples_of(job, person) if row["sample_id"] in samples}
-            if person.id != name or abs(embedding - person.embedding).max() > SAME or not own <= planned:
+            same = (further.get("reference") or b"") == person.reference and _same_numbers(
+                further.get("smirk"), person.smirk
+            )
+            if person.id != name or abs(embedding - person.embedding).max() > SAME or not own <= planned or not same:
                 return str(name)
     return None
+
+
+def _same_numbers(planned: list[float] | None, now: np.ndarray | None) -> bool:
+    """Return whether two expressions are the same, or neither is one."""
+    if planned is None or now is None:
+        return planned is None and now is None
+    return np.array_equal(np.array(planned, np.float32), now)
 
 
 def _extend(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, out: Storage) -> Pieces:
@@ -117,7 +129,7 @@ def _extend(pieces: Pieces, job: GenerateJob, recipe: Recipe, people: People, ou
         groups, same = itertools.tee(_groups(source, start, stop, recipe.partition))
         pieces = pieces.extend(
             {
-                IDENTITIES: (people_table(group) for _, group in groups),
+                IDENTITIES: (people_table(group, people.further) for _, group in groups),
                 # Those samples of a partition's people that lie between what is planned and what is wanted.
                 SAMPLES: (_cut(sample_rows(job, group, words), at * each, planned, wanted) for at, group in same),
             },

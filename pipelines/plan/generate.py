@@ -5,15 +5,19 @@ import pyarrow as pa
 
 from models.columns import Columns
 from models.errors import UserError
-from pipelines.config.generate import source_columns
+from models.visible.smirk import SMIRK
+from pipelines.config.generate import over_source, source_columns
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import chain_of
+from pipelines.pictures.open import BadPicture, open_photo
+from pipelines.pictures.square import make_square
 from pipelines.plan.captions import CaptionedPlan
 from pipelines.plan.claim import read_recipe, read_run
 from pipelines.plan.pieces import read_whole_pieces
 from pipelines.rows.ids import noise_id
 from pipelines.storage.uri import Storage
 
+REFERENCE = "reference"
 IDENTITIES = "identities"
 """The table of people beside that of samples."""
 
@@ -27,34 +31,59 @@ class GeneratePlan(CaptionedPlan):
         return self.job.name
 
     def identity_table(self, partition: int) -> pa.Table:
-        """Return identity_id, embedding of the people of `partition`."""
+        """Return identity_id, embedding of the people of `partition`, and what else they came with (`people_table`)."""
         return self.pieces.table(partition, IDENTITIES)
 
     def partition(self, partition: int) -> Columns:
         """Return the samples of `partition` as the columns that stages take, attempt 0, nothing rejected."""
         tables = self.sample_table(partition), self.identity_table(partition), self.captions(partition)
-        return columns_of(*tables, partition)
+        return columns_of(*tables, partition, self.bundle.size)
 
 
-def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partition: int) -> Columns:
-    """Return samples as the columns that stages take, attempt 0, nothing rejected.
+def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partition: int, size: int) -> Columns:
+    """Return samples as the columns that stages take, attempt 0; those whose reference is no picture are rejected.
 
     The tables are those that `GeneratePlan` keeps of a partition: `sample_table`, `identity_table` and `captions`. Columns of
-    the captions go before those of the samples: invented attributes stand there.
+    the captions go before those of the samples: invented attributes stand there. size: side of references in pixels.
     """
     # The embedding of each sample's person.
     embeddings = np.asarray(people["embedding"].combine_chunks().flatten(), np.float32).reshape(len(people), -1)
     order = {name: row for row, name in enumerate(people["identity_id"].to_pylist())}
     rows = np.array([order[name] for name in samples["identity_id"].to_pylist()])
+    shown, reasons = _open_references(people, size)
     return {
         **{name: _numpy(samples[name]) for name in samples.column_names},
         **{name: _numpy(captions[name]) for name in captions.column_names},
         "embedding": embeddings[rows],
+        **{name: values[rows] for name, values in (shown | _read_smirk(people)).items()},
         "partition": np.full(len(rows), partition, np.int32),
         "attempt": np.zeros(len(rows), np.int32),
         "noise_id": _strings([noise_id(name, 0) for name in samples["sample_id"].to_pylist()]),
-        "reject": _strings([""] * len(rows)),
+        "reject": _strings([reasons[row] for row in rows]),
     }
+
+
+def _open_references(people: pa.Table, size: int) -> tuple[Columns, list[str]]:
+    """Return `reference` uint8 [P, size, size, 3], zeros of people without one, where the table has the column; and of each
+    person why theirs cannot be opened, empty where it can."""
+    reasons = [""] * len(people)
+    if REFERENCE not in people.column_names:
+        return {}, reasons
+    pictures = np.zeros((len(people), size, size, 3), np.uint8)
+    for row, data in enumerate(people[REFERENCE].to_pylist()):
+        try:
+            if data:
+                pictures[row] = make_square(open_photo(data), size)[0]
+        except BadPicture as error:
+            reasons[row] = f"reference: {error}"
+    return {REFERENCE: pictures}, reasons
+
+
+def _read_smirk(people: pa.Table) -> Columns:
+    """Return `smirk` float32 [P, 55], NaN of people without an expression, where the table has the column."""
+    if "smirk" not in people.column_names:
+        return {}
+    return {"smirk": np.array([one or [np.nan] * SMIRK for one in people["smirk"].to_pylist()], np.float32)}
 
 
 def read_generate_plan(out: Storage) -> GeneratePlan:
@@ -68,7 +97,7 @@ def read_generate_plan(out: Storage) -> GeneratePlan:
         raise UserError(f"{out.uri} is the output of `thermapair {run['job']['kind']}`, not of generate.")
     recipe, bundle = read_recipe(out)
     job = GenerateJob.model_validate(run["job"])
-    chain = chain_of(recipe, bundle, source_columns(job.views))
+    chain = over_source(chain_of(recipe, bundle, source_columns(job.views)), job.views)
     return GeneratePlan(out, job, bundle, recipe, chain, read_whole_pieces(out))
 
 

@@ -20,6 +20,7 @@ from models.gates.settings import Gates
 from models.landmarks.settings import Standard
 from models.synthworld.sampling.scene import pose_word
 from models.visible.angles import DIGITS, DRAWN
+from models.visible.smirk import SMIRK
 from pipelines.config.captions import Source
 
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed and input give the same answer.")]
@@ -137,6 +138,13 @@ class PairsRequest(_ThermalRequest):
         Field(None, description="Of the bundle's recogniser, as /v1/embed returns it.")
     )
     picture: Encoded | None = Field(None, description="A picture with one face, in base64.")
+    reference: Encoded | None = Field(
+        None,
+        description="A picture of the person, in base64, that every view draws on; for a part with a reference adapter.",
+    )
+    smirk: Annotated[list[Value], Field(min_length=SMIRK, max_length=SMIRK)] | None = Field(
+        None, description="The expression of every view in SMIRK's 55 numbers; for a part with an expression adapter."
+    )
     identity_id: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,80}$")] | None = Field(
         None, description="Part of the ids and of the noise; a digest of the embedding by default."
     )

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from models.attributes import ATTRIBUTES
 from models.captions.reading import read_attributes
 from models.columns import Columns
+from models.errors import UserError
 from models.layers import Layer
 from pipelines.config.captions import Captions
 from pipelines.config.generate import chain_for, recipe_for
@@ -144,7 +145,7 @@ def test_angles_and_an_expression_are_of_every_view(null: Service) -> None:
     table = rows.sample_table(request, made, person)
     words = [json.loads(text) for text in table["attributes"].to_pylist()]
     assert [(word["pose"], word["expression"]) for word in words] == [("turned right", "sad")] * 2
-    columns = rows.sample_columns(table, person, ["A man.", "A man."], ["template", "template"])
+    columns = rows.sample_columns(table, person, ["A man.", "A man."], ["template", "template"], null.bundle.size)
     np.testing.assert_array_equal(columns["pose_asked"], np.array([[-40, 3, np.nan]] * 2, np.float32))
     # What a job of the same seed and view makes, and another recipe than without.
     assert (
@@ -239,7 +240,7 @@ def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service)
         request, made = asked(null, seed=seed, views=2, conditions=[layer], gates=strict)
         person = rows.person_of(request, None, null.reference)
         table = rows.sample_table(request, made, person)
-        columns = rows.sample_columns(table, person, ["words"] * 2, ["template"] * 2)
+        columns = rows.sample_columns(table, person, ["words"] * 2, ["template"] * 2, null.bundle.size)
         calls.append(Call(made.chain, made.chain.stages, made.attempts, columns))
         alone.append(Chain(made.chain, made.chain.stages, made.attempts)(columns))
 
@@ -255,3 +256,26 @@ def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service)
             order_ = [np.lexsort((columns["attempt"], columns["sample_id"])) for columns in (found, expected)]
             np.testing.assert_array_equal(found[name][order_[0]], expected[name][order_[1]], err_msg=name)
     assert any(len(columns["final"]) > 2 for columns in alone)  # some were drawn again
+
+
+def test_a_picture_or_an_expression_needs_its_adapter(quiet: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for fields in ({"reference": "AAAA"}, {"smirk": [0.0] * 55}):
+        with pytest.raises(UserError, match=f"{next(iter(fields))}: the visible part of this bundle has no adapter"):
+            asked(quiet, **fields)
+    with pytest.raises(ValidationError, match="smirk"):
+        PairsRequest(smirk=[0.0] * 53)
+    # Where the part has one, every request of the chain has the columns: those without one share its batches.
+    with_adapters = Settings(
+        overrides=[
+            "captions=template",
+            *(f"visible.weights.{name}=models/starter/visible" for name in ("reference", "expression")),
+        ]
+    )
+    service = Service(with_adapters.load(), stage_deployments=[])
+    for fields, moved in (({}, False), ({"smirk": [0.0] * 55}, True)):
+        request, made = asked(service, **fields)
+        person = rows.person_of(request, None, service.reference)
+        table = rows.sample_table(request, made, person)
+        columns = rows.sample_columns(table, person, ["A man."], ["template"], 32, made.chain.given)
+        assert columns["reference"].shape == (1, 32, 32, 3) and not columns["reference"].any()
+        assert bool(np.isfinite(columns["smirk"]).all()) == moved

@@ -118,7 +118,8 @@ def test_pairs_are_what_a_job_makes_of_the_same_seed(client: Client) -> None:
     made = pairs_request.resolve_pairs(request, service.job, service.chain, service.bundle, service.limits)
     person = rows.person_of(request, None, service.reference)
     captions = [pair.caption for pair in answer.pairs[::2]]
-    samples = rows.sample_columns(rows.sample_table(request, made, person), person, captions, ["template"] * 2)
+    table = rows.sample_table(request, made, person)
+    samples = rows.sample_columns(table, person, captions, ["template"] * 2, service.bundle.size)
     expected, rejects = rows.records(made, Chain(made.chain, made.chain.stages, made.attempts)(samples))
     assert not rejects
     served = [decoded(pair.model_dump()) for pair in answer.pairs]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 from models.attributes import ATTRIBUTES
 from models.config import parse_json
 from models.errors import UserError
+from models.visible.smirk import check_smirk
 from models.weights.bundle import Bundle
 from pipelines.plan.people.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, check_embedding, recogniser_of
 from pipelines.storage.tables import explain_damage, open_table, require_columns
@@ -27,6 +28,8 @@ STRANGE = 0.5
 """Share of an embedding's distance from the mean that may lie outside of the reference's components: faces of the recogniser
 have a tenth, those of any other nine tenths."""
 COLUMNS = ("identity_id", "embedding", "attributes", "reason")
+FURTHER = ("reference", "smirk")
+"""Columns that are read where a stage of the job looks at them: a picture as bytes (or as `datasets` writes one), 55 numbers."""
 SPACE = "space"
 """Column of a file by `embed`: the recogniser's digest of each embedding, which a copy keeps where it loses the metadata."""
 DIGEST = 16
@@ -54,6 +57,7 @@ class GivenPeople:
         bundle: Bundle | None = None,
         parts: Mapping[str, str] | None = None,
         reference: Reference | None = None,
+        looked_at: Sequence[str] = (),
     ) -> None:
         self.uri, self.count, self.reference = uri, count, reference
         self.storage = Storage(uri)
@@ -63,7 +67,11 @@ class GivenPeople:
                 raise UserError(f"{uri} has no column {column!r}; it has {', '.join(schema.names)}.")
         if not self.files:
             raise UserError(f"{uri} holds no Parquet file (identities.source).")
-        self.columns = [name for name in COLUMNS if name in schema.names]
+        self.further = tuple(name for name in looked_at if name in schema.names)
+        self.columns = [*(name for name in COLUMNS if name in schema.names), *self.further]
+        idle = [name for name in FURTHER if name in schema.names and name not in looked_at]
+        if idle and bundle is not None:
+            log.warning("%s: bundle %s has no adapter that looks at %s.", uri, bundle.name, ", ".join(idle))
         told = bundle is not None and self._check_space(bundle, parts)
         self._digests = self._check_people()
         if reference and not told:
@@ -82,8 +90,17 @@ class GivenPeople:
             # The part of this block that lies in [start, stop).
             first, last = max(0, start - rows.first), stop - rows.first
             yield [
-                Identity(name, embedding, given, self.reference.words(embedding) if self.reference else {})
-                for name, embedding, given in list(zip(rows.names, rows.embeddings, rows.given))[first:last]
+                Identity(
+                    name,
+                    embedding,
+                    given,
+                    self.reference.words(embedding) if self.reference else {},
+                    reference=picture,
+                    smirk=numbers,
+                )
+                for name, embedding, given, picture, numbers in list(
+                    zip(rows.names, rows.embeddings, rows.given, rows.pictures, rows.numbers)
+                )[first:last]
             ]
             if rows.first + len(rows.names) >= stop:
                 return
@@ -139,7 +156,8 @@ class GivenPeople:
         # Each person has a name of their own, and a digest that stands for them.
         names, digests = set[str](), bytearray()
         for rows in self._rows():
-            for row, (name, raw, given) in enumerate(zip(rows.names, rows.raw, rows.given), rows.first):
+            own = zip(rows.names, rows.raw, rows.given, rows.pictures, rows.numbers)
+            for row, (name, raw, given, picture, numbers) in enumerate(own, rows.first):
                 if not name:
                     raise UserError(f"{self.uri}: row {row} has no identity_id.")
                 if name in names:
@@ -148,7 +166,9 @@ class GivenPeople:
                     )
                 names.add(name)
                 words = json.dumps(given, sort_keys=True) if given else ""
-                digests += hashlib.blake2b(raw.tobytes() + f"{name}\0{words}".encode(), digest_size=DIGEST).digest()
+                content = raw.tobytes() + f"{name}\0{words}".encode()
+                content += picture + (b"" if numbers is None else numbers.tobytes())
+                digests += hashlib.blake2b(content, digest_size=DIGEST).digest()
         # There are as many as are wanted.
         if not names:
             raise UserError(f"{self.uri} holds no identity.")
@@ -184,17 +204,24 @@ class GivenPeople:
         # The words that are given with each.
         texts = batch.column("attributes").to_pylist() if "attributes" in self.columns else [None] * len(names)
         given = [_parse_words(words, name) for words, name in zip(texts, names)]
+        # What else they come with.
+        where = [f"{self.uri}: identity {name!r} (row {row})" for row, name in enumerate(names, first)]
+        read = {
+            name: batch.column(name).to_pylist() if name in self.further else [None] * len(names) for name in FURTHER
+        }
+        pictures = [_picture(one, place) for one, place in zip(read["reference"], where)]
+        numbers = [None if one is None else check_smirk(one, place) for one, place in zip(read["smirk"], where)]
         # Their embeddings: all at once where nothing is wrong with any.
         raw = _read_vectors(batch.column("embedding"))
         if raw is not None and (abs(raw) <= HUGE).all():  # nor is NaN
             lengths = np.array([np.sqrt(row.dot(row)) for row in raw], np.float32)
             if (lengths >= 1e-6).all():
-                return FileRows(first, names, raw, raw / lengths[:, None], given)
+                return FileRows(first, names, raw, raw / lengths[:, None], given, pictures, numbers)
         # Else one by one, to say which is wrong.
-        where = [f"{self.uri}: identity {name!r} (row {row})" for row, name in enumerate(names, first)]
         values = batch.column("embedding").to_pylist()
         embeddings = np.array([check_embedding(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
-        return FileRows(first, names, np.array(values, np.float32).reshape(-1, SIZE), embeddings, given)
+        raw = np.array(values, np.float32).reshape(-1, SIZE)
+        return FileRows(first, names, raw, embeddings, given, pictures, numbers)
 
 
 class FileRows(NamedTuple):
@@ -205,6 +232,18 @@ class FileRows(NamedTuple):
     raw: np.ndarray
     embeddings: np.ndarray
     given: list[dict[str, str]]
+    pictures: list[bytes]
+    numbers: list[np.ndarray | None]
+
+
+def _picture(value: Any, where: str) -> bytes:
+    """Return the encoded picture of a cell, empty where there is none. Raises a UserError for a cell that holds none."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if data is None or (isinstance(data, bytes) and not data):
+        return b""
+    if not isinstance(data, bytes):
+        raise UserError(f"{where}: its reference is no encoded picture: give the bytes of a PNG or JPEG.")
+    return data
 
 
 def _read_vectors(column: pa.Array) -> np.ndarray | None:

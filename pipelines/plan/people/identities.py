@@ -31,6 +31,10 @@ class Identity:
     estimated: dict[str, str] = field(default_factory=dict)
     sampled: bool = False
     """Drawn from a distribution: nobody who exists, of whom further words may be drawn, too."""
+    reference: bytes = b""
+    """An encoded picture of the person for a reference adapter, empty for none."""
+    smirk: np.ndarray | None = None
+    """The expression of all views in SMIRK's numbers, float32 [55]; None leaves it to the words."""
 
     @property
     def words(self) -> dict[str, str]:
@@ -142,11 +146,16 @@ def unit(values: np.ndarray) -> np.ndarray:
     return (values / np.linalg.norm(values)).astype(np.float32)
 
 
-def people_table(people: Sequence[Identity]) -> pa.Table:
-    """Return people as an Arrow table: identity_id, embedding."""
+def people_table(people: Sequence[Identity], further: Sequence[str] = ()) -> pa.Table:
+    """Return people as an Arrow table: identity_id, embedding, and of `reference` and `smirk` those that are `further`."""
     flat = pa.array(np.concatenate([person.embedding for person in people]), pa.float32())
     names = pa.array([person.id for person in people], pa.string())
-    return pa.table({"identity_id": names, "embedding": pa.FixedSizeListArray.from_arrays(flat, SIZE)})
+    columns = {
+        "reference": lambda: pa.array([person.reference or None for person in people], pa.binary()),
+        "smirk": lambda: pa.array([person.smirk for person in people], pa.list_(pa.float32())),
+    }
+    table = {"identity_id": names, "embedding": pa.FixedSizeListArray.from_arrays(flat, SIZE)}
+    return pa.table(table | {name: columns[name]() for name in further})
 
 
 def recogniser_of(bundle: Bundle, parts: Mapping[str, str] | None = None) -> str:

@@ -37,6 +37,9 @@ class SampledPeople:
     words: identity words that all of them are given, whatever their embeddings suggest.
     """
 
+    further: tuple[str, ...] = ()
+    """Nobody has a picture of them."""
+
     def __init__(
         self,
         reference: Reference,

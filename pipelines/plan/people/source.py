@@ -1,6 +1,6 @@
 """Whose faces a job makes: a lazy source of people in a stable order, given by a file or sampled."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from models.errors import UserError
@@ -13,7 +13,13 @@ from pipelines.storage.uri import Storage
 
 
 class People(Protocol):
-    """People in a stable order: asking for more keeps the first. None is held; blocks of them are made or read."""
+    """People in a stable order: asking for more keeps the first. None is held; blocks of them are made or read.
+
+    further: what they come with beside embedding and words, of those columns that the job looks at.
+    """
+
+    @property
+    def further(self) -> tuple[str, ...]: ...
 
     def __len__(self) -> int: ...
 
@@ -30,8 +36,14 @@ def check_source(source: str) -> None:
         raise UserError(f"{source} does not exist (identities.source).")
 
 
-def people_of(wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str, str] | None = None) -> People:
-    """Return the people of a job. parts: which one is the recogniser.
+def people_of(
+    wanted: Identities,
+    bundle: Bundle,
+    seed: int,
+    parts: Mapping[str, str] | None = None,
+    looked_at: Sequence[str] = (),
+) -> People:
+    """Return the people of a job. parts: which one is the recogniser. looked_at: what they may come with beside.
 
     Raises:
         UserError: an embedding of the wrong size, with NaN or of zero norm, a duplicate id, or too few of them; or no
@@ -39,4 +51,4 @@ def people_of(wanted: Identities, bundle: Bundle, seed: int, parts: Mapping[str,
     """
     if wanted.source == "reference":
         return SampledPeople(Reference.of(bundle, parts), wanted.count or 0, wanted.minimum_angle, seed, wanted.words)
-    return GivenPeople(wanted.source, wanted.count, bundle, parts, Reference.find(bundle, parts))
+    return GivenPeople(wanted.source, wanted.count, bundle, parts, Reference.find(bundle, parts), looked_at)

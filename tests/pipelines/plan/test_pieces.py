@@ -60,10 +60,10 @@ def test_a_plan_that_was_stopped_between_two_pieces_goes_on_with_the_same(
     whole = write_generate_plan(job("identities.count=11"), bundle, Storage(tmp_path / "whole"))
     out, people_table = Storage(tmp_path / "out"), extend.people_table
 
-    def broken(people: list[Identity]) -> pa.Table:
+    def broken(people: list[Identity], further: tuple[str, ...]) -> pa.Table:
         if people[0].id == whole.identity_table(3)["identity_id"][0].as_py():
             raise KeyboardInterrupt
-        return people_table(people)
+        return people_table(people, further)
 
     monkeypatch.setattr(extend, "people_table", broken)
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,92 @@
+"""People who come with a picture or an expression for the adapters of the visible part."""
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.errors import UserError
+from models.visible.smirk import SMIRK
+from models.weights.bundle import load_bundle
+from pipelines.config.generate import BRINGS, OF_PEOPLE, chain_for
+from pipelines.config.job import load_job
+from pipelines.plan.generate import columns_of
+from pipelines.plan.people.given import GivenPeople
+from pipelines.plan.people.identities import people_table, unit
+
+NUMBERS = np.linspace(0, 0.1, SMIRK).astype(np.float32)
+
+
+def png(side: int = 8) -> bytes:
+    return cv2.imencode(".png", np.full((side, side + 4, 3), 200, np.uint8))[1].tobytes()
+
+
+def write(path: Path, **columns: list) -> str:
+    """Write three people with further columns; they may be overwritten."""
+    vectors = [unit(one) for one in np.random.default_rng(0).normal(size=(3, 512))]
+    pq.write_table(pa.table({"identity_id": ["a", "b", "c"], "embedding": vectors, **columns}), path)
+    return str(path)
+
+
+def test_people_bring_what_a_stage_looks_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "people.parquet", reference=[png(), None, b""], smirk=[None, NUMBERS.tolist(), None])
+    (people,) = GivenPeople(path, looked_at=OF_PEOPLE).blocks(0, 3)
+    assert [bool(one.reference) for one in people] == [True, False, False] and people[0].reference == png()
+    assert people[0].smirk is None and np.array_equal(people[1].smirk, NUMBERS)
+    # A picture as `datasets` writes one.
+    path = write(tmp_path / "struct.parquet", reference=[{"bytes": png(), "path": None}, None, None])
+    assert next(GivenPeople(path, looked_at=OF_PEOPLE).blocks(0, 1))[0].reference == png()
+    # Nobody looks at it: it is not read, and that is said.
+    with caplog.at_level(logging.WARNING):
+        plain = GivenPeople(path, bundle=load_bundle("starter"))
+    assert plain.further == () and not next(plain.blocks(0, 1))[0].reference
+    assert "bundle starter has no adapter that looks at reference" in caplog.text
+
+
+def test_another_picture_or_expression_is_another_person(tmp_path: Path) -> None:
+    digests = set()
+    for k, more in enumerate(
+        ({}, {"reference": [png()] * 3}, {"reference": [png(9)] * 3}, {"smirk": [NUMBERS.tolist()] * 3})
+    ):
+        digests.add(GivenPeople(write(tmp_path / f"{k}.parquet", **more), looked_at=OF_PEOPLE).digest(0, 3))
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [({"smirk": [[0.0] * 55, [0.0] * 53, None]}, r"identity 'b' \(row 1\): smirk has 53 numbers instead of 55"),
+     ({"reference": ["a.png", "b.png", "c.png"]}, r"identity 'a' \(row 0\): its reference is no encoded picture")],
+)  # fmt: skip
+def test_what_is_neither_is_refused_by_name(tmp_path: Path, columns: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        GivenPeople(write(tmp_path / "people.parquet", **columns), looked_at=OF_PEOPLE)
+
+
+def test_rows_have_the_picture_as_a_square_and_the_numbers(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "people.parquet", reference=[png(), None, b"no picture"], smirk=[None, NUMBERS.tolist(), None]
+    )
+    (people,) = GivenPeople(path, looked_at=OF_PEOPLE).blocks(0, 3)
+    samples = pa.table({"sample_id": ["1", "2", "3", "4"], "identity_id": ["a", "a", "b", "c"]})
+    captions = pa.table({"caption": ["x"] * 4})
+    rows = columns_of(samples, people_table(people, OF_PEOPLE), captions, 0, size=16)
+    assert rows["reference"].shape == (4, 16, 16, 3) and rows["reference"].dtype == np.uint8
+    assert [bool(one.any()) for one in rows["reference"]] == [True, True, False, False]
+    assert np.array_equal(rows["smirk"][2], NUMBERS) and np.isnan(rows["smirk"][[0, 1, 3]]).all()
+    assert list(rows["reject"][:3]) == [""] * 3 and rows["reject"][3].startswith("reference: ")
+    # People without either bring neither column.
+    assert not {*OF_PEOPLE} & set(columns_of(samples, people_table(people), captions, 0, size=16))
+
+
+def test_a_job_brings_what_its_visible_part_has_an_adapter_for() -> None:
+    job = load_job("demo")
+    assert chain_for(job, load_bundle("starter")).given == BRINGS
+    weights = "visible.weights.{}=models/starter/visible"
+    both = load_bundle("starter", [weights.format(name) for name in ("reference", "expression")])
+    assert chain_for(job, both).given == (*BRINGS, *OF_PEOPLE)
+    off = load_bundle("starter", [weights.format("reference"), "visible.options={reference_scale: 0}"])
+    assert chain_for(job, off).given == BRINGS
