@@ -6,7 +6,8 @@ is left to chance (pitch, roll, framing, expression, looks) is drawn as a job dr
 
 The yaw of a picture is read by the judge of pose (docs/evaluate.md), which had no part in making it and has seen all sides; and
 off landmarks, as the `pose` of a row is. `made` are the pictures; `true` are renders of the same people in the same views, of
-which a perfect reader would say the yaw exactly: what it errs there is the reader's own.
+which a perfect reader would say the yaw exactly: what it errs there is the reader's own. `between` is how far apart it reads the
+two, and has no part of what it errs on both alike.
 """
 
 import argparse
@@ -150,17 +151,19 @@ def main() -> None:
         readers["judge"] = partial(judge_yaw, folder=given.judge)
     for name, read in readers.items():
         print(f"read by {name}")
-        tell({which: np.abs(read(one) - wanted) for which, one in pictures.items()}, wanted, given.yaws)
+        found = {which: read(one) for which, one in pictures.items()}
+        errors = {which: np.abs(yaw - wanted) for which, yaw in found.items()}
+        tell(errors | {"between": np.abs(found["made"] - found["true"])}, wanted, given.yaws)
 
 
 def tell(errors: dict[str, np.ndarray], wanted: np.ndarray, sizes: Sequence[float]) -> None:
     """Print the mean of errors float [N] in degrees, those of the lost left out, by the size of the yaw that was asked for."""
-    print("yaw  pictures   made: error  lost   true: error  lost")
+    print("yaw  pictures" + "".join(f"  {f'{name}: error':>14}  lost" for name in errors))
     for size in sizes:
         chosen = np.isclose(np.abs(wanted), size)
         line = f"{size:3.0f}  {chosen.sum():8d}"
         for error in errors.values():
-            line += f"  {np.nanmean(error[chosen]):12.1f}  {np.isnan(error[chosen]).sum():4d}"
+            line += f"  {np.nanmean(error[chosen]):14.1f}  {np.isnan(error[chosen]).sum():4d}"
         print(line)
     for low, high in ((0, 45), (46, 75)):
         chosen = (np.abs(wanted) >= low) & (np.abs(wanted) <= high)
