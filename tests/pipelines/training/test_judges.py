@@ -37,7 +37,7 @@ def test_judges_are_trained_and_measured_by_the_command(tiny_world: str, tmp_pat
         train.run("judge_pose", tiny_world, str(tmp_path / "refused"), local=True, **how)
     found = measure(tiny_world, tmp_path / "judges", card=True)
     assert set(found) == {128, 64} and set(found[64]) == {"attributes", "pose", "parser"}
-    assert Card.read(tmp_path / "judges" / "pose").metrics[f"{tiny_world}, 16 pictures, 64 px"] == found[64]["pose"]
+    assert Card.read(tmp_path / "judges" / "pose").metrics[f"{tiny_world}, 8 pictures, 64 px"] == found[64]["pose"]
     verify(tmp_path / "judges" / "pose")
     with pytest.raises(UserError, match="the judges may have learned from them"):
         measure(people, tmp_path / "judges")
