@@ -12,13 +12,16 @@ from ray.data import Dataset
 
 from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import fetch, is_elsewhere
+from pipelines.captions.chat import check_reachable
 from pipelines.captions.prompt_job import resolve_prompt, save_reading
 from pipelines.captions.stream import CaptionGate, write_beside
+from pipelines.config.captions import CHAT
 from pipelines.config.chain import check_profile
 from pipelines.config.generate import parts_in_use, sample_bytes
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import Request
+from pipelines.plan.claim import RUN
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.plan.people.source import check_source
@@ -49,6 +52,8 @@ def generate(request: Request, out: Storage) -> Report:
     """Run the job: what `out` has is kept, what it lacks is made; raises what `run_job` raises."""
     # What this machine lacks is said before anything is fetched from elsewhere, or a prompt is read.
     check_source(request.job.identities.source)
+    if request.job.captions.backend == CHAT and not out.exists(RUN):  # a run that is there may have all of its captions
+        check_reachable(request.job.captions)
     prompt = request.job.prompt
     request, reading = resolve_prompt(request, out)
     bundle, profile = request.bundle, request.profile

@@ -20,7 +20,7 @@ from models.errors import UserError
 from models.stages import PARTLESS
 from models.weights.bundle import Part, fetch, pin
 from pipelines.captions.engine import environment
-from pipelines.config.captions import writer_of
+from pipelines.config.captions import CHAT, writer_of
 from pipelines.config.chain import check_profile
 from pipelines.config.profile import Group
 from pipelines.config.request import Request, check_request, load_request
@@ -63,9 +63,14 @@ class Settings(BaseModel):
         """Return the three files and the chain of pairs, checked.
 
         Raises:
-            UserError: one of them is wrong, or the profile cuts off from the gates the redraws that requests may ask for.
+            UserError: one of them is wrong, or the profile cuts off from the gates the redraws that requests may ask for, or
+                the job's captions are written by a server.
         """
         request = load_request(self.bundle, self.profile, self.job, self.overrides)
+        if request.job.captions.backend == CHAT:
+            raise UserError(
+                "captions.backend: chat is for jobs; the service writes by the bundle's model (llm) or template."
+            )
         attempts = request.profile.serve.limits.attempts
         check_profile(request.profile, request.chain, attempts, "profile.serve.limits.attempts")
         return request

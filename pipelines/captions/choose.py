@@ -7,7 +7,8 @@ from models.captions.measure import normalise_text
 from models.captions.reading import disagreements
 from models.seeds import seed_of
 from pipelines.captions.keys import Keys
-from pipelines.config.captions import GRAMMAR, LLM, VllmOptions
+from pipelines.config.captions import GRAMMAR, LLM
+from pipelines.config.chat import TextOptions
 
 Texts = dict[tuple[int, int], str]
 """(sample, attempt) -> text; one that failed is absent."""
@@ -26,7 +27,7 @@ def templates(asked: Sequence[dict[str, str]], seeds: Sequence[int], taken: Take
 
 
 def choose(
-    asked: Sequence[dict[str, str]], seeds: Sequence[int], write: Write, options: VllmOptions, taken: Taken
+    asked: Sequence[dict[str, str]], seeds: Sequence[int], write: Write, options: TextOptions, taken: Taken
 ) -> tuple[list[str], list[str]]:
     """Return (captions, sources) of the samples with `asked` attributes.
 

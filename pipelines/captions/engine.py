@@ -33,6 +33,11 @@ class EngineSpec:
             raise EnvironmentFault(f"captions: {error} {WAY_OUT}") from None
         self.dtype, self.engines, self.options = part.dtype, engines, vllm_options(part)
 
+    @property
+    def name(self) -> str:
+        """The model in a message."""
+        return f"the model in {self.weights}"
+
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the vLLM engine."""
         engine: dict[str, Any] = {"model": str(self.weights), "dtype": self.dtype}

@@ -21,7 +21,8 @@ from models.seeds import seed_of
 from pipelines.captions.choose import Taken, clean, states, take, templates
 from pipelines.captions.engine import text_seed
 from pipelines.captions.resident import Structured
-from pipelines.config.captions import GRAMMAR, INVENTED, LLM, VllmOptions
+from pipelines.config.captions import GRAMMAR, INVENTED, LLM
+from pipelines.config.chat import TextOptions
 from pipelines.plan.attributes import HABIT, IDENTITY, USUAL, Vocabulary
 
 Choices = dict[str, list[str]]
@@ -60,7 +61,7 @@ def invent_samples(
     rows: Sequence[Mapping[str, Any]],
     vocabulary: Vocabulary,
     ask: Ask,
-    options: VllmOptions,
+    options: TextOptions,
     taken: Taken,
     before: Sequence[Mapping[str, Any]] = (),
     held: Collection[str] = (),
@@ -117,7 +118,7 @@ def _deal(drafts: Sequence[Draft], vocabulary: Vocabulary, rng: np.random.Genera
                 draft.words[name] = str(word)
 
 
-def _settle_pairs(drafts: Sequence[Draft], ask: Ask, options: VllmOptions, taken: Taken) -> None:
+def _settle_pairs(drafts: Sequence[Draft], ask: Ask, options: TextOptions, taken: Taken) -> None:
     """Let the model choose for one of each pair of the same sex, then give the other one what is left, and caption it."""
     ordered = sorted(drafts, key=lambda draft: draft.words.get("sex", ""))
     pairs, alone = list[tuple[Draft, Draft]](), list[Draft]()
@@ -149,7 +150,7 @@ def _choices(one: Draft, other: Draft) -> Choices:
     }
 
 
-def _settle(drafts: Sequence[Draft], choices: Sequence[Choices], ask: Ask, options: VllmOptions, taken: Taken) -> None:
+def _settle(drafts: Sequence[Draft], choices: Sequence[Choices], ask: Ask, options: TextOptions, taken: Taken) -> None:
     """Take for each draft the first answer that fits; without one it keeps its words, and the grammar writes."""
     left = list(zip(drafts, choices, strict=True))
     for attempt in range(options.attempts):

@@ -15,7 +15,7 @@ import ray.exceptions
 
 from models.errors import EnvironmentFault, Interrupted, UserError
 from pipelines.captions.engine import WAY_OUT, EngineSpec, environment
-from pipelines.captions.resident import Request, ResidentEngine, Written
+from pipelines.captions.resident import Answers, Request, ResidentEngine, Written
 from pipelines.run.faults import cause_of
 
 RESTARTS = 16
@@ -24,7 +24,6 @@ AHEAD = 4
 """Batches that each engine should have to do or to come, so that it never waits for the driver."""
 TICK = 0.5
 """Seconds between two looks at whether the run goes on."""
-Answers = list["Future[list[Written]]"]
 
 
 class EngineActor:
@@ -54,6 +53,9 @@ class Engines:
 
     Raises EnvironmentFault, with the way out, for engines that do not start in time, fail, or are lost too often.
     """
+
+    hint = f"(are the prompts longer than its max_model_len?). {WAY_OUT}"
+    """What to look at where nothing is answered."""
 
     def __init__(self, spec: EngineSpec, stopped: threading.Event | None = None) -> None:
         self.spec, self.stopped = spec, stopped or threading.Event()

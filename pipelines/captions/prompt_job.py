@@ -4,13 +4,13 @@ _plan/prompt.json   the prompt and its reading; a run that goes on reads it ther
 """
 
 import json
+from contextlib import nullcontext
 
 from models.attributes import ATTRIBUTES
 from models.errors import EnvironmentFault, UserError
-from pipelines.captions.engine import EngineSpec
-from pipelines.captions.pool import Engines
 from pipelines.captions.read import Reading, ask_reading, parse_reading, read_by_words
-from pipelines.config.captions import DESCRIBE, PARSE, writer_of
+from pipelines.captions.writers import open_writers
+from pipelines.config.captions import CHAT, DESCRIBE, PARSE
 from pipelines.config.chain import known_conditions
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import Request, check_request
@@ -73,15 +73,16 @@ def _read_again(out: Storage, prompt: str) -> Reading | None:
 
 
 def _read_prompt(request: Request) -> Reading:
-    """Read a job's prompt: by the bundle's language model, on an engine of its own, or by the reader alone."""
+    """Read a job's prompt: by the bundle's language model, on an engine of its own, by a server, or by the reader alone."""
     job, bundle = request.job, request.bundle
     if not job.prompt.strip():
         raise UserError("prompt: nothing is asked for.")
     conditions = known_conditions(request.chain) or ()
-    part = writer_of(bundle, job.captions.backend, job.parts)
-    if part is None:
+    writers = open_writers(job, bundle, request.profile.captions)
+    if writers is None:
         return read_by_words(job.prompt, conditions)
-    with ray_session(request.profile.ray), Engines(EngineSpec(part, bundle.folder, request.profile.captions)) as pool:
+    # A server needs no Ray.
+    with nullcontext() if job.captions.backend == CHAT else ray_session(request.profile.ray), writers as pool:
         for attempt in range(pool.spec.options.attempts):
             (written,) = pool.collect(pool.submit([ask_reading(job.prompt, conditions, attempt)]))
             reading = parse_reading(written.text, job.prompt, conditions)

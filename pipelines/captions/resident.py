@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from models.captions.prompt import messages
@@ -32,6 +33,10 @@ class Written(NamedTuple):
     text: str
     tokens: int
     at: float
+
+
+Answers = list["Future[list[Written]]"]
+"""What will hold the texts of some requests, in order."""
 
 
 class ResidentEngine:

@@ -12,7 +12,7 @@ import ray
 
 from models.columns import Columns
 from pipelines.captions.write import write_captions
-from pipelines.config.captions import writer_of
+from pipelines.config.captions import CHAT, writer_of
 from pipelines.config.profile import CaptionEngines, Group, Profile
 from pipelines.plan.generate import GeneratePlan
 from pipelines.run.driver import Run
@@ -41,8 +41,8 @@ class CaptionGate:
 def write_beside(plan: GeneratePlan, profile: Profile, groups: Sequence[Group], run: Run) -> bool:
     """Begin to write the captions that `plan` lacks, and return whether pictures have to wait for them at a gate.
 
-    They are written at once where no engine is needed, and where engines and pools do not fit the cluster together or the
-    profile says so (`captions.stream`): then pictures begin when the last caption is there.
+    They are written at once where no model is needed, and where engines and pools do not fit the cluster together or the
+    profile says so (`captions.stream`): then pictures begin when the last caption is there. A server needs no room here.
     """
     there = plan.list_captioned()
     if all(chunk in there for chunk, _ in plan.chunks()):
@@ -51,11 +51,12 @@ def write_beside(plan: GeneratePlan, profile: Profile, groups: Sequence[Group], 
     def write() -> None:
         write_captions(plan, profile.captions, run.state.count_captions, run.stopped)
 
-    if writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts) is None:
+    elsewhere, stream = plan.job.captions.backend == CHAT, profile.captions.stream
+    if not elsewhere and writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts) is None:
         write()
         return False
-    if not (fits(profile, groups) if profile.captions.stream is None else profile.captions.stream):
-        if profile.captions.stream is None:
+    if not (elsewhere or fits(profile, groups) if stream is None else stream):
+        if stream is None:
             print(
                 f"captions are written first: the engines, stages and writer of profile {profile.name} do not fit the cluster "
                 "at once (where nodes come as they are asked for: --set profile.captions.stream=true)"

@@ -17,12 +17,12 @@ from models.captions.measure import normalise_text
 from models.errors import EnvironmentFault
 from models.seeds import seed_of
 from pipelines.captions.choose import Texts, append_words, choose, templates
-from pipelines.captions.engine import WAY_OUT, EngineSpec, text_seed
+from pipelines.captions.engine import text_seed
 from pipelines.captions.invent import invent_samples
 from pipelines.captions.keys import Keys
-from pipelines.captions.pool import Answers, Engines
-from pipelines.captions.resident import Request, Structured
-from pipelines.config.captions import INVENT, TEMPLATE, writer_of
+from pipelines.captions.resident import Answers, Request, Structured
+from pipelines.captions.writers import Writers, open_writers
+from pipelines.config.captions import INVENT, TEMPLATE
 from pipelines.config.profile import CaptionEngines
 from pipelines.plan.attributes import Vocabulary
 from pipelines.plan.generate import GeneratePlan
@@ -61,20 +61,20 @@ def write_captions(
     stopped: an event that ends it between two looks, by Interrupted.
 
     Raises:
-        EnvironmentFault: the weights are missing or the engine fails or answers nothing; chunks before are kept.
-        UserError: the bundle's options are wrong.
+        EnvironmentFault: the weights are missing, or the engine or server fails or answers nothing; chunks before are kept.
+        UserError: the bundle's options are wrong, or the server refuses the key or has no such model.
     """
     there = plan.list_captioned()
     if all(chunk in there for chunk, _ in plan.chunks()):
         return {}
-    part, taken = writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts), read_taken(plan)
-    if part is None:
+    writers, taken = open_writers(plan.job, plan.bundle, engines, stopped), read_taken(plan)
+    if writers is None:
         return _write_templates(plan, taken)
-    # The engines start now, which takes a while.
+    # Engines start now, which takes a while.
     missing = sum(plan.rows(k) for chunk, partitions in plan.chunks() if chunk not in there for k in partitions)
     progress(0, missing)
     began = time.monotonic()
-    with Engines(EngineSpec(part, plan.bundle.folder, engines), stopped) as pool:
+    with writers as pool:
         write = invent_texts if plan.job.captions.mode == INVENT else write_texts
         return write(plan, pool, taken, began, lambda written: progress(written, missing))
 
@@ -90,7 +90,7 @@ def _write_templates(plan: GeneratePlan, taken: Keys) -> dict[str, int]:
 
 
 def write_texts(
-    plan: GeneratePlan, pool: Engines, taken: Keys, began: float, progress: Callable[[int], None]
+    plan: GeneratePlan, pool: Writers, taken: Keys, began: float, progress: Callable[[int], None]
 ) -> dict[str, int]:
     """Write what is missing by a pool of engines: asked ahead, chosen and committed in order.
 
@@ -117,7 +117,7 @@ def write_texts(
 
 
 def invent_texts(
-    plan: GeneratePlan, pool: Engines, taken: Keys, began: float, progress: Callable[[int], None]
+    plan: GeneratePlan, pool: Writers, taken: Keys, began: float, progress: Callable[[int], None]
 ) -> dict[str, int]:
     """Invent attributes and captions of the chunks that have none, as `write_texts` writes captions.
 
@@ -160,14 +160,11 @@ def _rows_before(plan: GeneratePlan, chunk: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _no_answer(pool: Engines, count: int) -> str:
-    return (
-        f"captions: the model in {pool.spec.weights} answered none of {count} requests (are the prompts longer than its "
-        f"max_model_len?). {WAY_OUT}"
-    )
+def _no_answer(pool: Writers, count: int) -> str:
+    return f"captions: {pool.spec.name} answered none of {count} requests {pool.hint}"
 
 
-def _ask_ahead(plan: GeneratePlan, pool: Engines, progress: Callable[[int], None]) -> Iterator[Chunk]:
+def _ask_ahead(plan: GeneratePlan, pool: Writers, progress: Callable[[int], None]) -> Iterator[Chunk]:
     """Yield the chunks in order, their first texts asked for so far ahead that no engine waits while others are chosen."""
     lock, done = threading.Lock(), 0
 

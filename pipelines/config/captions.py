@@ -3,27 +3,28 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, Field, model_serializer, model_validator
 
 from models.errors import UserError
 from models.stages import CAPTIONS, NoOptions, parse_settings
 from models.weights.bundle import MAIN, Bundle, Part
+from pipelines.config.chat import ChatServer, TextOptions, check_server
 
+CHAT = "chat"
+"""Backend: a server of chat completions."""
 LLM, GRAMMAR, TEMPLATE, GIVEN, NONE = "llm", "grammar", "template", "given", "none"
 """Who wrote a caption: the language model; the grammar in its place; the grammar because the job asks for templates; whoever
 sent it with a request; nobody."""
 AUTHORS = {LLM: "the language model", GRAMMAR: "the grammar in its place", TEMPLATE: "the grammar, as asked"}
 INVENTED = "invented"
 """Where an attribute comes from whose word the language model chose."""
-Source = Literal["llm", "template"]
+Source = Literal["llm", "template", "chat"]
 DESCRIBE, INVENT, PARSE = "describe", "invent", "parse"
 Mode = Literal["describe", "invent", "parse"]
 
 
-class Captions(BaseModel):
-    """Who writes captions, and of what. One word, the backend, means that it describes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Captions(ChatServer):
+    """Who writes captions, and of what. One word, the backend, means that it describes. The server's fields are of `chat`."""
 
     backend: Source = "llm"
     mode: Mode = "describe"
@@ -35,36 +36,44 @@ class Captions(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_word(cls, value: object) -> object:
+        if isinstance(value, dict) and not isinstance(value.get("key", ""), str):
+            raise ValueError(
+                "key is the name of an environment variable"
+            )  # said here, where no message repeats the value
         return {"backend": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_mode(self) -> "Captions":
         if self.mode == INVENT and self.backend == TEMPLATE:
             raise ValueError(
-                "template does not invent (in mode describe the job draws the attributes); invent needs backend llm"
+                "template does not invent (in mode describe the job draws the attributes); invent needs backend llm or chat"
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_server(self) -> "Captions":
+        if self.backend == CHAT:
+            check_server(self)
+        elif own := sorted(self.model_fields_set & set(ChatServer.model_fields)):
+            raise ValueError(f"{', '.join(own)}: backend {self.backend} asks no server; say backend: chat")
+        return self
+
     @model_serializer(mode="plain")
-    def _to_word(self) -> str | dict[str, str]:
+    def _to_word(self) -> str | dict[str, Any]:
         """One word where that says everything."""
-        values = {"backend": self.backend, "mode": self.mode, "also": self.also}
-        return self.backend if self == Captions(backend=self.backend) else values
+        if self.backend != CHAT and self == Captions(backend=self.backend):
+            return self.backend
+        values: dict[str, Any] = {"backend": self.backend, "mode": self.mode, "also": self.also}
+        if self.backend == CHAT:
+            values |= {name: getattr(self, name) for name in ChatServer.model_fields if name != "options"}
+            values["options"] = self.options.model_dump(mode="json")
+        return values
 
 
-class VllmOptions(BaseModel):
+class VllmOptions(TextOptions):
     """`options` of a captions part that vLLM runs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: float = Field(default=0.8, gt=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int = Field(default=110, ge=8)
-    attempts: int = Field(default=3, ge=1, le=16)
-    """Captions asked for one sample before the grammar writes it."""
-    stated: float = Field(default=1.0, ge=0, le=1)
-    """Share of the attributes that the reader must find in a caption."""
-    engine: dict[str, Any] = {}
+    engine: dict[str, Any] = Field(default={})
     """Further arguments of the vLLM engine (max_model_len, quantization, ...)."""
 
 
@@ -90,8 +99,10 @@ def check_captions(bundle: Bundle) -> None:
 
 
 def writer_of(bundle: Bundle, source: Source, parts: Mapping[str, str] | None = None) -> Part | None:
-    """Return the part whose language model writes captions, None where the grammar does: asked to, or the bundle's own."""
-    found = None if source == TEMPLATE else bundle.part_for(CAPTIONS, parts)
+    """Return the part whose language model writes captions, None where a server does, or the grammar: asked to, or the
+    bundle's own.
+    """
+    found = None if source in (TEMPLATE, CHAT) else bundle.part_for(CAPTIONS, parts)
     return None if found is None or found[1].kind == TEMPLATE else found[1]
 
 

@@ -15,7 +15,7 @@ from models.errors import UserError
 from models.layers import Layer
 from models.stages import Flow
 from models.weights.bundle import Bundle, Part, digests, small_files
-from pipelines.config.captions import DESCRIBE, Captions, vllm_options
+from pipelines.config.captions import CHAT, DESCRIBE, Captions, vllm_options
 from pipelines.config.chain import ChainSpec, Link, chain_spec
 
 VERSION = 3
@@ -95,10 +95,15 @@ def stage_recipe(link: Link) -> StageRecipe:
 
 
 def caption_recipe(part: Part | None, folder: str, captions: Captions) -> dict[str, Any]:
-    """Return what captions are written with: by a language model, its weights and options; else by the grammar."""
+    """Return what captions are written with: a language model's weights and options, a server's address, model and options,
+    or nothing more for the grammar.
+    """
     source: dict[str, Any] = {"source": captions.backend}
     if captions.mode != DESCRIBE or captions.also:
         source |= {"mode": captions.mode, "also": captions.also}
+    if captions.backend == CHAT:
+        server = {"url": captions.url.rstrip("/"), "model": captions.model}
+        return {**source, **server, "options": captions.options.model_dump(mode="json")}
     if part is None:
         return source
     options = vllm_options(part).model_dump(mode="json")

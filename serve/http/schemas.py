@@ -21,8 +21,9 @@ from models.landmarks.settings import Standard
 from models.synthworld.sampling.scene import pose_word
 from models.visible.angles import DIGITS, DRAWN
 from models.visible.smirk import SMIRK
-from pipelines.config.captions import Source
 
+Source = Literal["llm", "template"]
+"""Who writes captions: the bundle's language model, or the grammar."""
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed and input give the same answer.")]
 Value = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
 """A number that fits float32."""

@@ -19,6 +19,7 @@ from pipelines.captions.choose import Texts, choose, clean, templates
 from pipelines.captions.engine import EngineSpec, text_seed
 from pipelines.captions.keys import Keys
 from pipelines.captions.measure import measure
+from pipelines.captions.pool import Engines
 from pipelines.captions.resident import Request, Written
 from pipelines.captions.write import write_captions, write_texts
 from pipelines.config.captions import VllmOptions, vllm_options
@@ -149,7 +150,8 @@ class FakePool:
     busy = False
 
     def __init__(self, answer: Callable[[dict[str, str], int], str]) -> None:
-        self.spec = SimpleNamespace(options=VllmOptions(), weights="WEIGHTS")
+        self.spec = SimpleNamespace(options=VllmOptions(), name="the model in WEIGHTS")
+        self.hint = Engines.hint
         self.answer, self.calls = answer, list[list[Request]]()
 
     def submit(self, requests: list[Request], progress: Callable[[int], None] = lambda answered: None) -> list[Request]:

@@ -20,7 +20,7 @@ from models.errors import EnvironmentFault
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, Part, load_bundle
 from models.weights.store import seal
-from pipelines.captions import write
+from pipelines.captions import writers
 from pipelines.captions.engine import EngineSpec, text_seed
 from pipelines.captions.keys import Keys
 from pipelines.captions.pool import Engines
@@ -153,7 +153,7 @@ def test_pairs_come_before_the_last_caption_and_a_killed_run_keeps_every_caption
     assert list_finished(out), errors
     assert 1 <= len(kept) < 3  # a pair was committed before the last caption was written
 
-    monkeypatch.setattr(write, "Engines", lambda spec, stopped: nullcontext(pool))  # started already
+    monkeypatch.setattr(writers, "Engines", lambda spec, stopped: nullcontext(pool))  # started already
     report = small.make(job(PEOPLE, "captions=llm"), bundle, out.uri, "captions.batch=8")
     assert report.accepted + report.rejected == 48
     assert {name: out.read(name) for name in kept} == kept

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from models.weights.store import ROOT
 from pipelines.config.captions import VllmOptions
+from pipelines.config.chat import ChatServer
 from pipelines.config.gather import GatherJob
 from pipelines.config.job import GenerateJob, Identities, Stop
 from pipelines.config.profile import CaptionEngines, Group, Limits, Profile, RayStart, Serving, Training, Writer
@@ -24,7 +25,7 @@ JOB = {"name": "job", "identities": {"count": 1}}
 SECTIONS: dict[type[BaseModel], dict[str, Any]] = {
     RayStart: {}, Group: {"stages": ["thermal"]}, Writer: {}, CaptionEngines: {}, Training: {}, Limits: {}, Serving: {},
     Profile: {"name": "p", "groups": [{"stages": []}]}, Identities: {}, Views: {}, Stop: {}, GenerateJob: JOB,
-    VllmOptions: {}, GatherJob: GATHER, WorldJob: WORLD, ThermalizeJob: PICTURES,
+    VllmOptions: {}, ChatServer: {}, GatherJob: GATHER, WorldJob: WORLD, ThermalizeJob: PICTURES,
 }  # fmt: skip
 """Section -> what it has to be given."""
 BOUNDS: list[tuple[type[BaseModel], str, Any, float, float | None]] = [
@@ -50,6 +51,8 @@ BOUNDS: list[tuple[type[BaseModel], str, Any, float, float | None]] = [
     (GenerateJob, "samples", 1, 1, None),
     (VllmOptions, "temperature", 0.8, 0.01, 2), (VllmOptions, "top_p", 1, 0.01, 1), (VllmOptions, "max_tokens", 110, 8, None),
     (VllmOptions, "attempts", 3, 1, 16), (VllmOptions, "stated", 1, 0, 1),
+    (ChatServer, "requests_per_minute", None, 0.1, None), (ChatServer, "concurrency", 8, 1, 1024),
+    (ChatServer, "timeout", 60, 0.1, None), (ChatServer, "patience", 300, 0, None),
     (GatherJob, "size", 128, 32, 1024), (GatherJob, "partition", 64, 1, None), (GatherJob, "limit", None, 1, None),
     (GatherJob, "standard", 70, 5, 478),
     (WorldJob, "count", 8, 1, None), (WorldJob, "size", 128, 32, 1024), (WorldJob, "views", 4, 1, None),
@@ -59,7 +62,7 @@ BOUNDS: list[tuple[type[BaseModel], str, Any, float, float | None]] = [
     (ThermalizeJob, "limit", None, 1, None),
 ]  # fmt: skip
 """(section, key, default, least, most)"""
-EXACT = {"megapixels", "request_seconds", "rejected_share", "temperature", "top_p"}
+EXACT = {"megapixels", "request_seconds", "rejected_share", "temperature", "top_p", "requests_per_minute", "timeout"}
 """Keys that are larger than zero, where the least of the table is merely small."""
 
 
