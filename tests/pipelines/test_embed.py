@@ -144,7 +144,9 @@ def test_a_run_goes_on_and_grows_with_its_folder(tmp_path: Path) -> None:
     plan = embedded()
     assert (plan.samples, plan.partitions) == (4, 2)
     assert all(out.read(name) == content for name, content in before.items())
-    summary = end_run(plan, lambda plan, commits: embed._finish(plan, commits, str(tmp_path / "out.parquet"), bundle))
+    summary = end_run(
+        plan, lambda plan, commits: embed._finish(plan, commits, str(tmp_path / "out.parquet"), bundle, 0.2)
+    )
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert len({row["identity_id"] for row in rows}) == 4  # each is a person until somebody says otherwise
     assert summary.embedded == 4 and [row["picture"] for row in rows] == ["a.png", "b0.png", "b1.png", "b2.png"]
