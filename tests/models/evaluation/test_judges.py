@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 
 from models.attributes import ATTRIBUTES
+from models.card import Card
 from models.classes import CLASSES
 from models.columns import Columns
 from models.evaluation.bootstrap import DRAWS
-from models.evaluation.judges import Poses
+from models.evaluation.judges import FOLDERS, Poses, list_judges, load_judges
 from models.evaluation.judges_reach import estimate_ratio, measure_judges, sum_by_person
+from models.weights.store import ROOT, verify
+
+KEY = {
+    "attributes": [f"balanced_accuracy_{name}" for name in ATTRIBUTES],
+    "pose": ["yaw_mae_0_15", "yaw_mae_15_45", "yaw_mae_45_75", "yaw_mae_75_90"],
+    "parser": ["miou", "accuracy"],
+}
+"""Figures of each judge's card."""
 
 
 def rows(count: int = 12) -> Columns:
@@ -97,3 +106,19 @@ def test_a_ratio_is_of_sums_and_its_interval_draws_people() -> None:
 def test_a_persons_pictures_are_added() -> None:
     sums = sum_by_person(np.array([[1.0], [2], [4]]), np.array([7, 3, 7]))
     assert sums.tolist() == [[2], [5]]
+
+
+def test_the_judges_that_are_kept_are_whole_and_small_and_say_what_they_reach() -> None:
+    folder = ROOT / "models" / "starter-judge"
+    assert list_judges(folder) == list(FOLDERS)
+    for name in FOLDERS:
+        verify(folder / name)
+        card = Card.read(folder / name)
+        reached = [figures for source, figures in card.metrics.items() if "judges-test" in source]
+        assert len(reached) == 2 and all(f"{key}_low" in figures for figures in reached for key in KEY[name])
+        assert "split judges" in card.splits["train"] and card.command and card.task == f"judge_{name}"
+    assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) < 10e6
+    judges, pictures = load_judges(folder), rows(2)["visible"].repeat(4, 1).repeat(4, 2)
+    assert judges.judge_attributes(pictures)["glasses"].shape == (2, 3)
+    assert judges.judge_pose(pictures).degrees.shape == (2, 3)
+    assert judges.judge_parser(pictures).shape == (2, 64, 64)
