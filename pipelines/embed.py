@@ -18,11 +18,13 @@ from ray.data import ActorPoolStrategy, Dataset
 from models.columns import Columns
 from models.config import check, sort_edits
 from models.errors import EnvironmentFault
+from models.faces.align import portrait
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.chain import faces_link
 from pipelines.config.persons import person_of
 from pipelines.config.photographs import warn_of_photographs
 from pipelines.config.profile import Profile, load_profile
+from pipelines.pictures.codecs import encode_jpeg
 from pipelines.pictures.faces import find_faces
 from pipelines.pictures.open import BadPicture, open_pages
 from pipelines.plan.embed import EmbedJob, EmbedPlan, list_pictures, write_embed_plan
@@ -62,6 +64,8 @@ FACE_SCHEMA = pa.schema(
 who it shows; `reason` is empty for a picture with one face."""
 
 
+REFERENCE = pa.field("reference", pa.binary())
+"""Written as well where it is asked for: the face as a JPEG, cut as FFHQ's."""
 AGREEMENT, SPACE = pa.field("agreement", pa.float32()), pa.field("space", pa.string())
 """What the file has beside `FACE_SCHEMA`: the median cosine to the person's other pictures, null where there is none, and the
 recogniser's digest, which says whose embeddings they are however the file is copied."""
@@ -101,6 +105,7 @@ def run(
     *,
     person: str = "",
     outlier: float = OUTLIER,
+    reference: bool = False,
     bundle: str = "starter",
     profile: str = "laptop",
     overrides: Sequence[str] = (),
@@ -109,7 +114,8 @@ def run(
 
     Beside it, in `OUT.run`, lies what a run needs to go on: stopped, it resumes; pictures that were added extend it.
     person: who a picture shows, `folder:LEVEL` or `pattern:REGEX`; pictures of one person become one identity.
-    outlier: cosine to the person's other pictures below which a picture is left out of it.
+    outlier: cosine to the person's other pictures below which a picture is left out of it. reference: also write each face as
+    a picture of the bundle's size, cut as FFHQ's (the column `reference`), for a bundle with a reference adapter.
     overrides: `key.key=value` edits of the profile or the bundle.
 
     Raises:
@@ -120,7 +126,7 @@ def run(
     # The files with their edits.
     edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
-    job = check(EmbedJob, {"images": Storage(images).uri, "person": person}, "embed")
+    job = check(EmbedJob, {"images": Storage(images).uri, "person": person, "reference": reference}, "embed")
     storage = Storage(f"{out}.run")
     warn_of_photographs(models, job.images)
     link = faces_link(models)
@@ -167,6 +173,11 @@ def embed_pictures(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dat
     )
 
 
+def schema_of(job: EmbedJob) -> pa.Schema:
+    """Return the schema of a job's rows: with the column `reference` where it is asked for."""
+    return FACE_SCHEMA.append(REFERENCE) if job.reference else FACE_SCHEMA
+
+
 class PhotoEmbedder:
     """Partition numbers in, counts out: reads, decodes, detects, aligns, embeds, writes and commits a partition."""
 
@@ -193,9 +204,12 @@ class PhotoEmbedder:
         # A row for every page, whatever becomes of it, and the faces of those that can be opened.
         rows = [page for name in names for page in self._open(name)]
         good = [(row, picture) for row, picture in rows if picture is not None]
-        for (row, _), seen in zip(good, find_faces(self.stage, [picture for _, picture in good], self.batch)):
+        for (row, picture), seen in zip(good, find_faces(self.stage, [picture for _, picture in good], self.batch)):
             row |= seen
-        return pa.Table.from_pylist([row for row, _ in rows], schema=FACE_SCHEMA)
+            if self.plan.job.reference and not row["reason"]:
+                points = np.reshape(row["keypoints"], (5, 2))
+                row["reference"] = encode_jpeg(portrait(picture, points, self.plan.recipe.size))
+        return pa.Table.from_pylist([row for row, _ in rows], schema=schema_of(self.plan.job))
 
     def _open(self, name: str) -> list[tuple[dict, np.ndarray | None]]:
         """Return the row of each page of a picture (`NAME`, `NAME#1`, ...), and its pixels unless the row has a reason."""
@@ -228,7 +242,7 @@ def _average_people(table: pa.Table, person: str, outlier: float = OUTLIER) -> t
             continue
         of.setdefault(who, []).append(row)
     split = [who for who, pictures in of.items() if not _average(pictures, outlier)]
-    return pa.Table.from_pylist(rows, schema=FACE_SCHEMA.append(AGREEMENT)), split
+    return pa.Table.from_pylist(rows, schema=table.schema.append(AGREEMENT)), split
 
 
 def _average(pictures: list[dict[str, Any]], outlier: float) -> bool:

@@ -23,11 +23,23 @@ from cluster.submission.working_dir import RayCommand
     type=click.FloatRange(-1, 1),
     help="Cosine to a person's other pictures below which a picture is left out of --person's average.",
 )
+@click.option(
+    "--reference",
+    is_flag=True,
+    help="Also write each face as a picture, cut as FFHQ's, for a bundle with a reference adapter.",
+)
 @options.bundle
 @options.profile
 @options.overrides
 def command(
-    images: str, out: str, person: str, outlier: float, bundle: str, profile: str, overrides: tuple[str, ...]
+    images: str,
+    out: str,
+    person: str,
+    outlier: float,
+    reference: bool,
+    bundle: str,
+    profile: str,
+    overrides: tuple[str, ...],
 ) -> None:
     """Detect, align and embed the faces in a folder of pictures.
 
@@ -36,7 +48,14 @@ def command(
     from pipelines import embed
 
     summary = embed.run(
-        images, out, person=person, outlier=outlier, bundle=bundle, profile=profile, overrides=overrides
+        images,
+        out,
+        person=person,
+        outlier=outlier,
+        reference=reference,
+        bundle=bundle,
+        profile=profile,
+        overrides=overrides,
     )
     click.echo(str(summary))
     click.echo(out)

@@ -47,6 +47,34 @@ def crop(picture: np.ndarray, matrix: np.ndarray, side: int = CROP) -> np.ndarra
     return np.asarray(cv2.warpAffine(picture, matrix, (side, side), borderValue=0.0), np.uint8)
 
 
+def portrait(picture: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:
+    """Return the face of `picture` uint8 [H, W, 3] with hair and neck, upright, as FFHQ cuts it: uint8 [side, side, 3].
+
+    points: [5, 2]. What lies outside of the picture is mirrored (FFHQ blurs it as well).
+    Source: appendix C of arXiv 1710.10196, as github.com/NVlabs/ffhq-dataset has it.
+    """
+    left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(points, np.float64)
+    eyes, middle = right_eye - left_eye, (left_eye + right_eye) / 2
+    down = (left_mouth + right_mouth) / 2 - middle
+    # Half of the square's side, along the eyes and across the way to the mouth; its middle lies below the eyes.
+    across = eyes - down[::-1] * (-1, 1)
+    across *= max(np.hypot(*eyes) * 2.0, np.hypot(*down) * 1.8) / np.hypot(*across)
+    below, centre = across[::-1] * (-1, 1), middle + 0.1 * down
+    # Large faces are made smaller first, so that every pixel counts.
+    shrink = max(1, int(2 * np.hypot(*across) / side))
+    if shrink > 1:
+        height, width = (max(1, round(length / shrink)) for length in picture.shape[:2])
+        scale = np.array([width / picture.shape[1], height / picture.shape[0]])
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        across, below, centre = across * scale, below * scale, centre * scale
+    corners = np.array([centre - across - below, centre + across - below, centre - across + below], np.float32)
+    to = np.array([[0, 0], [side, 0], [0, side]], np.float32)
+    matrix = cv2.getAffineTransform(corners - 0.5, to - 0.5)  # OpenCV's pixel centres are whole numbers
+    return np.asarray(
+        cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.uint8
+    )
+
+
 def align(pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return aligned crops uint8 [B, 112, 112, 3] of `pictures` uint8 [B, H, W, 3] with `points` [B, 5, 2]."""
     matrices = fit_similarities(points)

@@ -35,6 +35,8 @@ class EmbedJob(BaseModel):
     images: str
     person: str = ""
     """Who is shown: `folder:LEVEL` or `pattern:REGEX` on the path; each picture is one by default."""
+    reference: bool = False
+    """Whether each face is also written as a picture of the bundle's size, cut as FFHQ's, for a reference adapter."""
 
     @field_validator("person")
     @classmethod
@@ -70,7 +72,7 @@ def write_embed_plan(job: EmbedJob, bundle: Bundle, link: Link, out: Storage) ->
     recipe = Recipe(
         kind="embed",
         source={"images": job.images} | ({"person": job.person} if job.person else {}),
-        size=0,
+        size=bundle.size if job.reference else 0,
         layers=(),
         stages=stage_recipes(chain_spec([link], ("visible",))),
         encoding={},
