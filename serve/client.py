@@ -58,7 +58,7 @@ class Client:
         self.http.close()
 
     def pairs(self, **request: Any) -> schemas.PairsAnswer:
-        """Return pairs; the arguments are the fields of `schemas.PairsRequest`, `picture` may be a file."""
+        """Return pairs; the arguments are the fields of `schemas.PairsRequest`, `picture` and `reference` may be files."""
         return self._answer(schemas.PairsAnswer, "/v1/pairs", _with_file(request))
 
     def celsius(self, **request: Any) -> np.ndarray:
@@ -134,7 +134,8 @@ def _problem(answer: httpx.Response) -> schemas.Problem:
 def _with_file(request: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a request as JSON takes them."""
     given = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in request.items()}
-    return {**given, "picture": _encode([given["picture"]])[0]} if given.get("picture") is not None else given
+    files = [name for name in ("picture", "reference") if given.get(name) is not None]
+    return given | {name: _encode([given[name]])[0] for name in files}
 
 
 def _encode(files: Sequence[File]) -> list[str]:
