@@ -49,7 +49,7 @@ class Config(visible.RowsConfig):
     lr: float = Field(2e-3, gt=0)
     warmup: int = Field(50, ge=0)
     ema: float = Field(0.99, ge=0, lt=1)
-    visible: str = Field("models/starter/visible", description="folder of the visible model, which stays as it is")
+    model: str = Field("models/starter/visible", description="folder of the visible model, which stays as it is")
     vae: str = Field("", description="folder of the autoencoder; by default the visible model's")
     encoder: str = Field(
         "", description="folder with encoder/ and tokenizer/ of a CLIP text model; by default the visible model's reads"
@@ -82,19 +82,19 @@ def columns(config: Config) -> tuple[str, ...]:
 
 def _shows_head(config: Config) -> bool:
     """Whether the U-Net takes the folded head beside the latents, by its configuration alone."""
-    places = [cache.from_root(config.visible) / name / "config.json" for name in UNET_FOLDERS]
+    places = [cache.from_root(config.model) / name / "config.json" for name in UNET_FOLDERS]
     shape: dict[str, int] = next((parse_json(place.read_text()) for place in places if place.is_file()), {})
     return bool(shape.get("in_channels", 0) > shape.get("out_channels", 0))
 
 
 def weights(config: Config) -> list[Path]:
     """Return the folders that the branch is trained beside."""
-    return [cache.from_root(path) for path in (config.visible, config.vae, config.encoder, config.faces) if path]
+    return [cache.from_root(path) for path in (config.model, config.vae, config.encoder, config.faces) if path]
 
 
 def build(config: Config) -> nn.Module:
     """Return a fresh branch, which adds zero, on the frozen visible model."""
-    part = load_visible({"model": cache.from_root(config.visible)})
+    part = load_visible({"model": cache.from_root(config.model)})
     if not torch.cuda.is_available():  # the backward pass of fused attention costs more on CPUs
         part.unet.set_attn_processor(AttnProcessor())
     encoder = cache.from_root(config.encoder) if config.encoder else None
@@ -105,8 +105,8 @@ def build(config: Config) -> nn.Module:
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs of decoded rows; see `visible.prepare_rows`."""
-    reader = cache.head_reader(config.visible) if _shows_head(config) else None
-    vae = config.vae or f"{config.visible}/vae"
+    reader = cache.head_reader(config.model) if _shows_head(config) else None
+    vae = config.vae or f"{config.model}/vae"
     return visible.prepare_rows(rows, config.model_copy(update={"vae": vae}), "identity_id", reader)
 
 
@@ -170,7 +170,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     words = model.frozen()[0]
     save_text_branch(words, folder, cache.from_root(config.encoder) if config.encoder else None)
     summary = SUMMARY.format(
-        visible=config.visible,
+        visible=config.model,
         encoder=config.encoder or "its own text encoder",
         windows=config.windows,
         length=words.text.config.max_position_embeddings,

@@ -21,6 +21,7 @@ from models.visible.text import PROMPT, count_cut, new_text, prompts, tokenize
 from models.visible.text_branch import FILE, load_text_branch, new_text_branch, save_text_branch, split_windows
 from models.visible.tokenizer import corpus, new_tokenizer
 from tests.models.diffusion.tiny import wake
+from tests.models.elsewhere import elsewhere
 from tests.models.visible.tiny import new_unet
 
 SMALL = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2, head=False)
@@ -210,7 +211,7 @@ def prepared(count: int = 4) -> dict[str, np.ndarray]:
 
 
 def test_training_moves_the_branch_alone_and_learns_what_captions_say(part, tmp_path):
-    config = text_branch.Config(visible=str(part), drop_attribute=0, drop_both=0, drop_caption=0)
+    config = text_branch.Config(model=str(part), drop_attribute=0, drop_both=0, drop_caption=0)
     torch.manual_seed(0)
     model = text_branch.build(config)
     words, frozen, process = model.frozen()
@@ -249,8 +250,15 @@ def test_training_moves_the_branch_alone_and_learns_what_captions_say(part, tmp_
     assert found["text_gain"] > 0.02 and found["branch_gain"] > 0 and model.branch.scale == 1.0
 
 
+def test_rows_and_what_is_frozen_meet_the_branch_where_it_is(part):
+    model = text_branch.build(text_branch.Config(model=str(part))).to("meta")
+    with elsewhere():
+        value, metrics = text_branch.loss(model, prepared(), text_branch.Config(model=str(part)), 0)
+    assert value.is_meta and metrics
+
+
 def test_rows_need_the_worlds_heads_only_where_the_unet_is_shown_them(part, tmp_path):
-    assert text_branch.columns(text_branch.Config(visible=str(part))) == text_branch.COLUMNS
+    assert text_branch.columns(text_branch.Config(model=str(part))) == text_branch.COLUMNS
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text(json.dumps({"in_channels": 108, "out_channels": 12}))
-    assert "world_identity" in text_branch.columns(text_branch.Config(visible=str(tmp_path)))
+    assert "world_identity" in text_branch.columns(text_branch.Config(model=str(tmp_path)))
