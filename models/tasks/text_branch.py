@@ -32,10 +32,10 @@ from models.visible.text_branch import FILE, TextBranch, new_text_branch, read_c
 from models.weights.networks import device_of, load_network
 
 SUMMARY = """Lets captions reach {visible}, whose own prompt stays the identity's: `to_k` and `to_v` for every cross-attention
-of its U-Net, on {encoder} ({windows} x {length} tokens). Name its folder as `text_branch` among the weights of the visible
-part; `text_scale` says how much it counts."""
+of its U-Net, on what {encoder} reads ({windows} x {length} tokens). Name its folder as `text_branch` among the weights
+of the visible part; `text_scale` says how much it counts."""
 LIMITS = (
-    """It belongs to this U-Net and this text encoder alone. It understands words like those of its training rows."""
+    """It belongs to this U-Net and this text encoder alone. It understands words as its training rows have them."""
 )
 
 COLUMNS = ("identity_id", "view", "visible", "classes", "landmarks_70", "attributes")
@@ -171,7 +171,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     save_text_branch(words, folder, cache.from_root(config.encoder) if config.encoder else None)
     summary = SUMMARY.format(
         visible=config.model,
-        encoder=config.encoder or "its own text encoder",
+        encoder=config.encoder or "the visible model's text encoder",
         windows=config.windows,
         length=words.text.config.max_position_embeddings,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from models.card import Card
@@ -20,12 +21,14 @@ from models.visible.sd.stage import Stage
 from models.visible.text import PROMPT, count_cut, new_text, prompts, tokenize
 from models.visible.text_branch import FILE, load_text_branch, new_text_branch, save_text_branch, split_windows
 from models.visible.tokenizer import corpus, new_tokenizer
+from models.weights.store import ROOT, verify
 from tests.models.diffusion.tiny import wake
 from tests.models.elsewhere import elsewhere
 from tests.models.visible.tiny import new_unet
 
 SMALL = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2, head=False)
 TWO = Settings(steps=2)
+UNET = "models/starter/visible/unet/diffusion_pytorch_model.safetensors"
 LONG = "A woman with long red hair and green eyes wears a blue coat and a cap. " * 12
 
 
@@ -262,3 +265,13 @@ def test_rows_need_the_worlds_heads_only_where_the_unet_is_shown_them(part, tmp_
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text(json.dumps({"in_channels": 108, "out_channels": 12}))
     assert "world_identity" in text_branch.columns(text_branch.Config(model=str(tmp_path)))
+
+
+def test_the_branch_that_comes_with_the_starter_has_the_shapes_of_its_unet():
+    own = safe_open(str(ROOT / "models" / "starter-text-branch" / FILE), "pt")
+    unet = safe_open(str(ROOT / UNET), "pt")
+    names = [name for name in unet.keys() if "attn2.to_" in name and name.endswith(("k.weight", "v.weight"))]  # noqa: SIM118
+    shapes = sorted(unet.get_slice(name).get_shape() for name in names)
+    assert sorted(own.get_slice(name).get_shape() for name in own.keys()) == shapes and len(shapes) == 8  # noqa: SIM118
+    assert json.loads(own.metadata()["config"]) == {"encoder": "visible", "width": 192, "windows": 1}
+    verify(ROOT / "models" / "starter-text-branch")
