@@ -2,6 +2,7 @@
 
 Invent: {"sex": "woman", ..., "caption": "A young woman ..."}, a word for every attribute that was offered.
 Read:   {"sex": "man", "age": "elderly", "conditions": ["cold"], "rest": " a scar"}, only what a text states.
+Look:   {"sex": "man", "age": "elderly", "beard": "unclear", ...}, what a picture shows.
 """
 
 import json
@@ -39,6 +40,11 @@ def read_schema(text: str, conditions: Sequence[str], fixed: Mapping[str, str] |
     terms = [term for part in text.split() if (term := part.strip(".,"))]
     rest = "".join(f"( {re.escape(term)})?(,)?" for term in terms)
     return _object({**words, REST: {"type": "string", "pattern": f"^{rest}$"}}, [*fixed, REST])
+
+
+def look_schema(choices: Mapping[str, Sequence[str]]) -> Schema:
+    """Return the JSON schema of an answer that has one word of each of `choices`, as a picture shows it."""
+    return _object({name: {"enum": list(some)} for name, some in choices.items()}, list(choices))
 
 
 def _object(properties: Schema, required: Sequence[str]) -> Schema:

@@ -6,6 +6,7 @@ attributes, one token a line, or the text that is to be read, and turns the inst
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from models.attributes import ATTRIBUTES
 from models.captions.grammar import statable
@@ -29,6 +30,11 @@ READ = (
     "attribute that the text states, with the word of its list that comes nearest; `conditions`, if the text says how warm it "
     "is there; and last `rest`: the words of the text, in their order, that say something else about the picture. Leave out "
     "what the text does not state. Left and right are the person's own."
+)
+
+LOOK = (
+    "You describe the person in this portrait photograph for a data set. Answer with a JSON object that has a word of every line "
+    "below: the one that comes nearest to what is seen, or unclear where the photograph does not show it."
 )
 
 TEXT = "\n\nText: "
@@ -74,6 +80,13 @@ def read_messages(text: str, choices: Mapping[str, Sequence[str]], conditions: S
     known = {**choices, "conditions": conditions} if conditions else choices
     listing = "\n".join(f"- {name}: {' | '.join(some)}" for name, some in known.items())
     return [{"role": "user", "content": f"{READ}\n\n{listing}{TEXT}{text}"}]
+
+
+def look_messages(choices: Mapping[str, Sequence[str]], picture: str) -> list[dict[str, Any]]:
+    """Return the chat that asks which of `choices`, attribute -> its words, a picture (the address of an image) shows."""
+    listing = "\n".join(f"- {name}: {' | '.join(some)}" for name, some in choices.items())
+    text = {"type": "text", "text": f"{LOOK}\n\n{listing}"}
+    return [{"role": "user", "content": [text, {"type": "image_url", "image_url": {"url": picture}}]}]
 
 
 def attribute_tokens() -> list[str]:

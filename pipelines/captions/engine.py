@@ -48,7 +48,7 @@ class EngineSpec:
             engine |= {"enforce_eager": True, "max_num_seqs": 64}
         return engine | self.options.engine
 
-    def renderer(self) -> Callable[[list[dict[str, str]]], str]:
+    def renderer(self) -> Callable[[list[dict[str, Any]]], str]:
         """Return what makes the prompt of a chat: the model's own chat template, which it must have."""
         from transformers import AutoTokenizer
 
@@ -63,7 +63,7 @@ class EngineSpec:
                 f"captions: the tokenizer in {self.weights} has no chat template; use an instruction-tuned model."
             )
 
-        def render(chat: list[dict[str, str]]) -> str:
+        def render(chat: list[dict[str, Any]]) -> str:
             return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 
         return render

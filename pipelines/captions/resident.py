@@ -12,9 +12,9 @@ from pipelines.captions.engine import EngineSpec, sampling
 
 
 class Structured(NamedTuple):
-    """A chat whose answer is JSON of a schema, and its seed."""
+    """A chat whose answer is JSON of a schema, and its seed. Only a server takes messages with pictures."""
 
-    chat: list[dict[str, str]]
+    chat: list[dict[str, Any]]
     seed: int
     schema: dict[str, Any]
     temperature: float | None = None
@@ -77,7 +77,7 @@ class ResidentEngine:
             return Written("", 0, time.time())  # a prompt that is too long: the grammar writes the caption
         return Written(text, tokens, time.time())
 
-    def _asked(self, request: Request) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    def _asked(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Return the chat of a request and vLLM's sampling parameters for it."""
         if not isinstance(request, Structured):
             attributes, seed = request

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from models.captions.measure import normalise_text
@@ -20,12 +21,13 @@ from pipelines.captions.choose import Texts, append_words, choose, templates
 from pipelines.captions.engine import text_seed
 from pipelines.captions.invent import invent_samples
 from pipelines.captions.keys import Keys
+from pipelines.captions.look import find_shown, show_people
 from pipelines.captions.resident import Answers, Request, Structured
 from pipelines.captions.writers import Writers, open_writers
-from pipelines.config.captions import INVENT, TEMPLATE
+from pipelines.config.captions import INVENT, LOOK, TEMPLATE
 from pipelines.config.profile import CaptionEngines
 from pipelines.plan.attributes import Vocabulary
-from pipelines.plan.generate import GeneratePlan
+from pipelines.plan.generate import REFERENCE, GeneratePlan
 
 Progress = Callable[[int, int], None]
 """Called with (first texts written, samples that lacked a caption): at once, and with every batch."""
@@ -75,7 +77,7 @@ def write_captions(
     progress(0, missing)
     began = time.monotonic()
     with writers as pool:
-        write = invent_texts if plan.job.captions.mode == INVENT else write_texts
+        write = {INVENT: invent_texts, LOOK: look_texts}.get(plan.job.captions.mode, write_texts)
         return write(plan, pool, taken, began, lambda written: progress(written, missing))
 
 
@@ -126,15 +128,10 @@ def invent_texts(
     counts, done = Counter[str](), 0
     vocabulary = Vocabulary(plan.job.views.attributes)
 
-    def ask(requests: Sequence[Structured]) -> list[str]:
-        texts = [one.text for one in pool.collect(pool.submit(requests))]
-        if len(texts) > 1 and not any(texts):
-            raise EnvironmentFault(_no_answer(pool, len(texts)))
-        return texts
-
     for number, samples in plan.read_uncaptioned():
         rows, before = samples.to_pylist(), _rows_before(plan, number)
-        found = invent_samples(rows, vocabulary, ask, pool.spec.options, taken, before, plan.job.views.said_words)
+        held = plan.job.views.said_words
+        found = invent_samples(rows, vocabulary, partial(_ask, pool), pool.spec.options, taken, before, held)
         counts.update(one.source for one in found)
         words = {
             "attributes": [json.dumps(one.attributes) for one in found],
@@ -145,6 +142,42 @@ def invent_texts(
         began, done = time.monotonic(), done + len(found)
         progress(done)
     return dict(counts)
+
+
+def look_texts(
+    plan: GeneratePlan, pool: Writers, taken: Keys, began: float, progress: Callable[[int], None]
+) -> dict[str, int]:
+    """Look at the pictures of people, chunk after chunk, and describe what they show, as `write_texts` writes captions."""
+    counts, done, also = Counter[str](), 0, plan.job.captions.also
+    for number, samples in plan.read_uncaptioned():
+        # What the pictures show; a person whom a limit cut is as in the chunk before.
+        rows, people = samples.to_pylist(), (plan.identity_table(k) for k in dict(plan.chunks())[number])
+        pictures = {one["identity_id"]: one[REFERENCE] for table in people for one in table.to_pylist()}
+        shown = find_shown(rows, pictures, partial(_ask, pool), pool.spec.options, _rows_before(plan, number))
+        words, sources_of = show_people(rows, shown)
+        # Captions of it.
+        chunk = Chunk(number, words, [row["seed"] for row in rows], [])
+
+        def write(wanted: Sequence[tuple[int, int]], chunk: Chunk = chunk) -> Texts:
+            texts = pool.collect(pool.submit(chunk.requests(wanted)))
+            return {pair: one.text for pair, one in zip(wanted, texts, strict=True) if one.text}
+
+        captions, sources = choose(chunk.asked, chunk.seeds, write, pool.spec.options, taken)
+        counts.update(sources)
+        captions = [append_words(text, also) for text in captions]
+        columns = {"attributes": [json.dumps(one) for one in words], "attributes_source": sources_of}
+        plan.save_captions(number, captions, sources, time.monotonic() - began, columns)
+        began, done = time.monotonic(), done + len(rows)
+        progress(done)
+    return dict(counts)
+
+
+def _ask(pool: Writers, requests: Sequence[Structured]) -> list[str]:
+    """Return the answers. Raises an EnvironmentFault where several requests have none."""
+    texts = [one.text for one in pool.collect(pool.submit(requests))]
+    if len(texts) > 1 and not any(texts):
+        raise EnvironmentFault(_no_answer(pool, len(texts)))
+    return texts
 
 
 def _rows_before(plan: GeneratePlan, chunk: int) -> list[dict[str, Any]]:

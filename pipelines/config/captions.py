@@ -19,8 +19,8 @@ AUTHORS = {LLM: "the language model", GRAMMAR: "the grammar in its place", TEMPL
 INVENTED = "invented"
 """Where an attribute comes from whose word the language model chose."""
 Source = Literal["llm", "template", "chat"]
-DESCRIBE, INVENT, PARSE = "describe", "invent", "parse"
-Mode = Literal["describe", "invent", "parse"]
+DESCRIBE, INVENT, PARSE, LOOK = "describe", "invent", "parse", "look"
+Mode = Literal["describe", "invent", "parse", "look"]
 
 
 class Captions(ChatServer):
@@ -29,7 +29,7 @@ class Captions(ChatServer):
     backend: Source = "llm"
     mode: Mode = "describe"
     """`describe` states the attributes that the job draws; `invent` lets the language model choose among drawn words; `parse`
-    reads the job's `prompt`."""
+    reads the job's `prompt`; `look` describes people as their pictures show them."""
     also: str = Field(default="", max_length=600)
     """Words that every caption ends with: what a prompt says beyond attributes."""
 
@@ -47,6 +47,10 @@ class Captions(ChatServer):
         if self.mode == INVENT and self.backend == TEMPLATE:
             raise ValueError(
                 "template does not invent (in mode describe the job draws the attributes); invent needs backend llm or chat"
+            )
+        if self.mode == LOOK and self.backend != CHAT:
+            raise ValueError(
+                f"{self.backend} looks at no pictures; look needs backend chat, with a model that takes images"
             )
         return self
 

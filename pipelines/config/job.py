@@ -11,7 +11,7 @@ from models.config import read_config
 from models.errors import UserError
 from models.gates.settings import Gates
 from models.layers import Conditions, Draws, Layer, layers_of
-from pipelines.config.captions import PARSE, Captions
+from pipelines.config.captions import LOOK, PARSE, Captions
 from pipelines.config.views import SAID, Views
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
@@ -104,6 +104,15 @@ class GenerateJob(_Section):
         if self.prompt.strip() and self.captions.mode != PARSE:
             raise ValueError(
                 f"captions.mode {self.captions.mode} does not read a prompt: take parse, or leave out the prompt"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_pictures(self) -> "GenerateJob":
+        if self.captions.mode == LOOK and self.identities.source == "reference":
+            raise ValueError(
+                "captions.mode look looks at pictures of people, and nobody has one of sampled people: name a Parquet with a "
+                "column `reference` in identities.source"
             )
         return self
 

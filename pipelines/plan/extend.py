@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from models.errors import UserError
 from models.weights.bundle import Bundle
+from pipelines.config.captions import LOOK
 from pipelines.config.generate import OF_PEOPLE, chain_for, recipe_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe
 from pipelines.plan.attributes import Vocabulary
 from pipelines.plan.claim import claim
-from pipelines.plan.generate import IDENTITIES, GeneratePlan
+from pipelines.plan.generate import IDENTITIES, REFERENCE, GeneratePlan
 from pipelines.plan.people.identities import Identity, people_table
 from pipelines.plan.people.source import People, people_of
 from pipelines.plan.pieces import SAMPLES, Piece, Pieces, read_pieces
@@ -43,8 +44,14 @@ def write_generate_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Gener
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     # Then the people: those who are planned must still be who they were.
     pieces = read_pieces(out)
-    looked_at = [name for name in OF_PEOPLE if name in chain.given]
+    looks = job.captions.mode == LOOK
+    looked_at = [name for name in OF_PEOPLE if name in chain.given or (looks and name == REFERENCE)]
     people = people_of(job.identities, bundle, job.seed, job.parts, looked_at)
+    if looks and REFERENCE not in people.further:
+        raise UserError(
+            f"{job.identities.source} has no column {REFERENCE!r} (a picture of each person, as bytes), which captions.mode look "
+            "looks at. Choose another mode."
+        )
     _check_unchanged(pieces, job, people, out)
     return GeneratePlan(out, job, bundle, recipe, chain, _extend(pieces, job, recipe, people, out))
 

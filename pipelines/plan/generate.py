@@ -36,8 +36,10 @@ class GeneratePlan(CaptionedPlan):
 
     def partition(self, partition: int) -> Columns:
         """Return the samples of `partition` as the columns that stages take, attempt 0, nothing rejected."""
-        tables = self.sample_table(partition), self.identity_table(partition), self.captions(partition)
-        return columns_of(*tables, partition, self.bundle.size)
+        people = self.identity_table(partition)
+        if REFERENCE not in self.chain.given and REFERENCE in people.column_names:  # it was for captions alone
+            people = people.drop_columns([REFERENCE])
+        return columns_of(self.sample_table(partition), people, self.captions(partition), partition, self.bundle.size)
 
 
 def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partition: int, size: int) -> Columns:

@@ -4,9 +4,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import wait
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,114 +34,7 @@ from pipelines.config.request import Request
 from pipelines.plan.extend import write_generate_plan
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
-
-KEY = "sk-secret-0123456789"
-HANG, DROP = "hang", "drop"
-Answer = tuple[int, dict[str, str], str] | str
-"""Status, headers and text, or what happens in the place of an answer."""
-
-
-def reply(text: str | None, finish: str = "stop") -> Answer:
-    """An answer of a chat."""
-    message = {"role": "assistant", "content": text}
-    return (
-        200,
-        {},
-        json.dumps({"choices": [{"message": message, "finish_reason": finish}], "usage": {"completion_tokens": 7}}),
-    )
-
-
-def words_of(body: dict[str, Any]) -> dict[str, list[str]]:
-    """What a chat lists: attribute -> its words."""
-    lines = [line[2:].split(": ", 1) for line in body["messages"][0]["content"].split("\n") if line.startswith("- ")]
-    return {name: words.split(" | ") for name, words in lines}
-
-
-def honest(body: dict[str, Any], number: int = 0) -> Answer:
-    """What a good model answers to a chat that describes, invents or reads."""
-    asked = words_of(body)
-    if "response_format" not in body:
-        return reply(write_caption({name.replace(" ", "_"): some[0] for name, some in asked.items()}, body["seed"]))
-    if CAPTION not in body["response_format"]["json_schema"]["schema"]["properties"]:
-        return reply(json.dumps({"sex": "man", "age": "elderly", "rest": " a scar"}))
-    chosen = {name: some[body["seed"] % len(some)] for name, some in asked.items()}
-    return reply(json.dumps({**chosen, CAPTION: write_caption(chosen, body["seed"])}))
-
-
-class Server(ThreadingHTTPServer):
-    """Answers by `answer` (body, number of the request), and keeps what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        self.released, self.lock = threading.Event(), threading.Lock()
-        self.reset()
-
-    def reset(self) -> None:
-        self.answer: Callable[[dict[str, Any], int], Answer] = honest
-        self.models: Answer = (200, {}, json.dumps({"data": [{"id": "small"}, {"id": "large"}]}))
-        self.bodies, self.keys = list[dict[str, Any]](), list[str | None]()
-        self.times, self.under_way, self.most = list[float](), 0, 0
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.keys.append(self.headers["Authorization"])
-        self._send(self.server.models if self.path == "/v1/models" else (404, {}, ""))
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            number = len(self.server.bodies)
-            self.server.bodies.append(body)
-            self.server.keys.append(self.headers["Authorization"])
-            self.server.times.append(time.monotonic())
-            self.server.under_way += 1
-            self.server.most = max(self.server.most, self.server.under_way)
-        answer = self.server.answer(body, number) if self.path == "/v1/chat/completions" else (404, {}, "")
-        with self.server.lock:
-            self.server.under_way -= 1
-        self._send(answer)
-
-    def _send(self, answer: Answer) -> None:
-        if answer == HANG:
-            self.server.released.wait(5)
-        if isinstance(answer, str):
-            return  # the connection is closed
-        status, headers, text = answer
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(text.encode())))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def one_server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield server
-    server.released.set()
-    server.shutdown()
-
-
-@pytest.fixture
-def server(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setenv("CHAT_KEY", KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(chat, "PAUSE", 0.002)
-    monkeypatch.setattr(chat, "TICK", 0.01)
-    one_server.reset()
-    return one_server
+from tests.pipelines.captions.chat_server import DROP, HANG, KEY, Answer, Server, honest, reply
 
 
 def captions(server: Server, **values: Any) -> Captions:
@@ -207,10 +100,16 @@ def test_order_and_seeds_stay_whatever_goes_wrong(server: Server, trouble: list[
 
 
 def test_a_pause_that_the_server_asks_for_is_everybodys(server: Server) -> None:
-    server.answer = lambda body, number: (429, {"Retry-After": "0.15"}, "") if number == 0 else honest(body)
-    texts, client = ask(server, 3, concurrency=1)
+    """The second request is under way and answered; the third waits as the first does."""
+
+    def answer(body: dict[str, Any], number: int) -> Answer:
+        time.sleep(0.05 * number)
+        return (429, {"Retry-After": "0.3"}, "") if number == 0 else honest(body)
+
+    server.answer = answer
+    texts, client = ask(server, 3, concurrency=2)
     assert all(texts) and client.counts["429"] == 1
-    assert server.times[1] - server.times[0] > 0.13
+    assert len(server.times) == 4 and min(server.times[2:]) - server.times[0] > 0.28
 
 
 @pytest.mark.parametrize(
@@ -300,8 +199,11 @@ def test_a_refused_request_has_no_text_and_the_server_is_quoted_without_the_key(
 )
 def test_what_no_try_would_mend_is_said_at_once(server: Server, status: int, message: str) -> None:
     server.answer = lambda body, number: (status, {"Location": "http://127.0.0.1:9/"}, f"no {KEY}")
-    with pytest.raises(UserError, match=message) as error:
-        ask(server, 3, concurrency=1)
+    with ChatClient(captions(server, concurrency=1)) as client:
+        answers = client.submit(requests(3))
+        wait(answers)
+        with pytest.raises(UserError, match=message) as error:
+            client.collect(answers)
     assert error.value.exit_code == 2 and len(server.bodies) == 1 and KEY not in str(error.value)
     server.answer = lambda body, number: (402, {}, "")
     with pytest.raises(EnvironmentFault, match="paid"):
