@@ -66,7 +66,7 @@ async def pairs(request: Request, service: InjectedService, accept: Accept = Non
     media = choose_media(accept, [JSON, PNG, CENTIKELVIN, NPY])
     service.admission.check_usual("pairs")
     body = await read_body(request, schemas.PairsRequest, "picture", service.limits.pictures)
-    resolved = await service.resolve_pairs(body)
+    body, resolved = await service.resolve_pairs(body)
     if media in (PNG, CENTIKELVIN):
         check_one_picture(media, body.views * (1 if media == PNG else len(resolved.job.layers)))
     # The work, and its answer: all rows, or what was accepted.

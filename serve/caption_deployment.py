@@ -3,13 +3,17 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from models.weights.bundle import Part
 from pipelines.captions.choose import Texts, choose
 from pipelines.captions.engine import EngineSpec, text_seed
-from pipelines.captions.resident import Request, ResidentEngine, Written
+from pipelines.captions.invent import Invented, invent_samples
+from pipelines.captions.read import Reading, ask_reading, explains, parse_reading, read_by_words
+from pipelines.captions.resident import Request, ResidentEngine, Structured, Written
 from pipelines.config.profile import CaptionEngines
+from pipelines.plan.attributes import Vocabulary
 
 ENGINE_DEAD = "EngineDeadError"
 """vLLM's, by name: vLLM is only there where it runs."""
@@ -35,6 +39,28 @@ class CaptionDeployment:
             return {pair: one.text for pair, one in zip(wanted, written, strict=True) if one.text}
 
         return await asyncio.to_thread(choose, asked, seeds, texts, self.options, set())
+
+    async def invent(self, rows: Sequence[Mapping[str, Any]], allowed: Mapping[str, Any]) -> list[Invented]:
+        """Return what the model makes of `rows` (of `SAMPLE_SCHEMA`), whose words are among those that a job allows."""
+        loop = asyncio.get_running_loop()
+
+        def ask(requests: Sequence[Structured]) -> list[str]:
+            return [one.text for one in asyncio.run_coroutine_threadsafe(self._write_texts(requests), loop).result()]
+
+        return await asyncio.to_thread(invent_samples, rows, Vocabulary(allowed), ask, self.options, set())
+
+    async def read(self, prompts: Sequence[str], conditions: Sequence[str]) -> list[Reading]:
+        """Return what each of `prompts` asks for; conditions: the words that the thermal part knows."""
+        return await asyncio.gather(*(self._read(prompt, conditions) for prompt in prompts))
+
+    async def _read(self, prompt: str, conditions: Sequence[str]) -> Reading:
+        tries = 0 if explains(prompt, conditions) or not self.options.read else self.options.attempts
+        for attempt in range(tries):
+            (written,) = await self._write_texts([ask_reading(prompt, conditions, attempt)])
+            reading = parse_reading(written.text, prompt, conditions)
+            if reading is not None:
+                return reading
+        return read_by_words(prompt, conditions)
 
     async def _write_texts(self, requests: Sequence[Request]) -> list[Written]:
         """Return the engine's texts. Once it has died this process ends: its callers are told, and Serve starts another."""

@@ -41,7 +41,12 @@ def request_choices(
         "ThermalizeRequest": {**layers, "settings": settings_schema(thermalize, limits), "pictures": pictures},
         "LandmarksRequest": {"pictures": pictures},
         "EmbedRequest": {"pictures": pictures},
-        "CaptionsRequest": {"attributes": {"maxItems": limits.captions}, "captions": captions},
+        "CaptionsRequest": {
+            "attributes": {"maxItems": limits.captions},
+            "prompts": {"maxItems": limits.captions},
+            "captions": captions,
+            "mode": {} if language_model else {"enum": ["describe"]},
+        },
         "Gates": own | {"attempts": {**own["attempts"], "maximum": limits.attempts}},
     }
 

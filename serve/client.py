@@ -84,10 +84,10 @@ class Client:
         return self._answer(schemas.LandmarksAnswer, "/v1/landmarks", content)
 
     def captions(
-        self, attributes: Sequence[Mapping[str, str]], seed: int = 0, captions: schemas.Source | None = None
+        self, attributes: Sequence[Mapping[str, str]] = (), seed: int = 0, **request: Any
     ) -> schemas.CaptionsAnswer:
-        """Return a caption for every attribute set."""
-        content = {"attributes": [dict(words) for words in attributes], "seed": seed, "captions": captions}
+        """Return a caption for every attribute set, or of `prompts`; further arguments as in `schemas.CaptionsRequest`."""
+        content = {"attributes": [dict(words) for words in attributes], "seed": seed, **request}
         return self._answer(schemas.CaptionsAnswer, "/v1/captions", content)
 
     def models(self) -> schemas.ModelsAnswer:

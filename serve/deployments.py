@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from models.columns import Columns
 from models.landmarks.settings import Standard
+from pipelines.captions.invent import Invented
+from pipelines.captions.read import Reading
 from pipelines.config.chain import ChainSpec
 from pipelines.config.profile import Profile
 from pipelines.pictures.open import BadPicture
@@ -95,6 +97,20 @@ class Deployments:
         written = await ask(self.captions.write.remote([dict(words) for words in asked], list(seeds)))
         self.admission.note(self.caption_work(len(asked)), time.monotonic() - began)
         return written
+
+    async def invent(self, rows: Sequence[Mapping[str, Any]], allowed: Mapping[str, Any]) -> list[Invented]:
+        """Return what the language model makes of samples whose words are among those that a job allows."""
+        began = time.monotonic()
+        found = await ask(self.captions.invent.remote([dict(row) for row in rows], dict(allowed)))
+        self.admission.note(self.caption_work(len(rows)), time.monotonic() - began)
+        return found
+
+    async def read(self, prompts: Sequence[str], conditions: Sequence[str]) -> list[Reading]:
+        """Return what the language model reads in prompts."""
+        began = time.monotonic()
+        found = await ask(self.captions.read.remote(list(prompts), list(conditions)))
+        self.admission.note(self.caption_work(len(prompts)), time.monotonic() - began)
+        return found
 
     async def _run_call(self, chain: ChainSpec, attempts: int, samples: Columns) -> tuple[Columns, int]:
         """Run one call through the deployments; the first holds the gates where there are several attempts."""

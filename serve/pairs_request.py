@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from models.errors import UserError
 from models.layers import Layer
+from models.seeds import seed_of
 from models.stages import PARTLESS
 from models.weights.bundle import Bundle
+from pipelines.captions.read import Reading
 from pipelines.config import generate, thermalize
 from pipelines.config.captions import GIVEN
 from pipelines.config.chain import ChainSpec
@@ -46,9 +48,11 @@ class ResolvedRequest(Generic[Job]):
 
 
 def resolve_pairs(
-    request: PairsRequest, defaults: GenerateJob, chain: ChainSpec, bundle: Bundle, limits: Limits
+    request: PairsRequest, defaults: GenerateJob, chain: ChainSpec, bundle: Bundle, limits: Limits, also: str = ""
 ) -> ResolvedRequest[GenerateJob]:
     """Return what a request resolves to, of one person's pairs on `chain`; what the request leaves open is as in `defaults`.
+
+    also: words that every caption ends with.
 
     Raises:
         ProblemError: it asks for more than `limits`, or for words that are not in the vocabulary.
@@ -76,7 +80,7 @@ def resolve_pairs(
                     **request.model_dump(include=set(SAID), exclude_none=True),
                 },
                 **_layers(request, defaults, limits),
-                "captions": request.captions or defaults.captions,
+                "captions": {"backend": request.captions or defaults.captions.backend, "also": also},
                 "parts": defaults.parts,
                 "settings": _merge_settings(defaults.settings, request.settings),
                 "gates": gates,
@@ -100,6 +104,21 @@ def resolve_pairs(
     if request.caption is not None:
         recipe = recipe.model_copy(update={"captions": {"source": GIVEN}})
     return ResolvedRequest(job, chain, recipe, gates.attempts)
+
+
+def choose_words(reading: Reading, seed: int) -> dict[str, str]:
+    """Return one word of each attribute of a reading: of a pose without a side, one side by the seed."""
+    return {name: words[seed_of(seed, "prompt", name) % len(words)] for name, words in reading.attributes.items()}
+
+
+def apply_reading(request: PairsRequest, reading: Reading) -> PairsRequest:
+    """Return a request with what its prompt says; what it names itself wins. Its angle is a pose, too."""
+    named = {name for name, word in (("pose", request.yaw), ("expression", request.expression)) if word is not None}
+    words = {name: word for name, word in choose_words(reading, request.seed).items() if name not in named}
+    conditions = request.conditions or reading.conditions or None
+    return request.model_copy(
+        update={"prompt": None, "attributes": {**words, **request.attributes}, "conditions": conditions}
+    )
 
 
 def resolve_thermalize(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,21 @@ def sample_columns(
     said = pa.table({"caption": captions, "caption_source": sources})
     people = people_table([person], [name for name in OF_PEOPLE if name in given])
     return generate.columns_of(table, people, said, partition=0, size=size)
+
+
+def rows_to_invent(given: Sequence[Mapping[str, str]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Return people of one view each as rows of `SAMPLE_SCHEMA`: words that are `given`, and any for the other attributes."""
+    return [
+        {
+            "identity_id": str(number),
+            "view": 0,
+            "draw": 0,
+            "seed": seed,
+            "attributes": json.dumps({name: words.get(name, known[0]) for name, (_, _, known) in ATTRIBUTES.items()}),
+            "attributes_source": json.dumps({name: GIVEN if name in words else "asked" for name in ATTRIBUTES}),
+        }
+        for number, (words, seed) in enumerate(zip(given, seeds, strict=True))
+    ]
 
 
 def photo_columns(files: Sequence[bytes], size: int, limits: Limits) -> Columns:

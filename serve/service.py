@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.settings import Standard
-from pipelines.captions.choose import templates
-from pipelines.config.captions import GIVEN, TEMPLATE, Captions, Source
+from pipelines.captions.choose import append_words, templates
+from pipelines.captions.read import Reading, read_by_words
+from pipelines.config.captions import GIVEN, INVENT, TEMPLATE, Captions, Source
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import Request
@@ -21,7 +22,7 @@ from serve.deployments import Deployments
 from serve.http import problems
 from serve.http.problems import ProblemError
 from serve.http.schemas import CaptionsRequest, PairsRequest, ThermalizeRequest
-from serve.pairs_request import ResolvedRequest
+from serve.pairs_request import ResolvedRequest, check_limit
 
 Result = TypeVar("Result")
 
@@ -47,17 +48,25 @@ class Service:
         self.deployments = Deployments(stage_deployments, caption_deployment, request.profile, batch)
         self.admission = self.deployments.admission
         source: Source = request.job.captions.backend if caption_deployment else "template"
-        self.job = request.job.model_copy(update={"captions": Captions(backend=source)})
+        self.job = request.job.model_copy(update={"captions": Captions(backend=source), "prompt": ""})
         self.thermalize_chain = pairs_request.thermalize_chain(self.job, self.chain, self.bundle)
         self.reference = Reference.find(self.bundle, self.job.parts)
         self.facts = facts.models(self.bundle, self.job, self.chain, self.limits)
         words, model = self.facts["conditions"], caption_deployment is not None
         self.choices = request_choices(self.limits, self.job.gates, self.chain, self.thermalize_chain, words, model)
 
-    async def resolve_pairs(self, request: PairsRequest) -> ResolvedRequest[GenerateJob]:
-        """Return what a request for pairs resolves to. Raises a ProblemError that names what is wrong with it."""
-        return await self._resolve(
-            lambda: pairs_request.resolve_pairs(request, self.job, self.chain, self.bundle, self.limits)
+    async def resolve_pairs(self, request: PairsRequest) -> tuple[PairsRequest, ResolvedRequest[GenerateJob]]:
+        """Return a request for pairs with its prompt read, and what it resolves to.
+
+        Raises a ProblemError that names what is wrong with it.
+        """
+        also = ""
+        if request.prompt is not None:
+            check_limit("views", request.views, self.limits.views)  # before a model is asked
+            (reading,) = await self._read_prompts([request.prompt], request.captions)
+            request, also = pairs_request.apply_reading(request, reading), reading.also
+        return request, await self._resolve(
+            lambda: pairs_request.resolve_pairs(request, self.job, self.chain, self.bundle, self.limits, also)
         )
 
     async def resolve_thermalize(self, request: ThermalizeRequest) -> ResolvedRequest[ThermalizeJob]:
@@ -101,15 +110,25 @@ class Service:
             return await self.deployments.in_time(self.deployments.embed(photos))
 
     async def captions(self, request: CaptionsRequest) -> list[dict[str, Any]]:
-        """Return a caption for every attribute set; the k-th has the seed `seed + k`."""
-        seeds = [request.seed + k for k in range(len(request.attributes))]
+        """Return a caption for every attribute set or prompt; the k-th has the seed `seed + k`."""
+        readings = await self._read_prompts(request.prompts, request.captions) if request.prompts else []
+        seeds = [request.seed + k for k in range(len(request.attributes) or len(readings))]
+        chosen = [pairs_request.choose_words(one, seed) for one, seed in zip(readings, seeds)]
+        sets = [dict(words) for words in request.attributes or chosen]
         source = request.captions or self.job.captions.backend
         works = [] if source == TEMPLATE else [self.deployments.caption_work(len(seeds))]
         with self.admission.admit("captions", works):
-            writing = self._write_captions(request.attributes, seeds, source)
-            texts, sources = await self.deployments.in_time(writing)
-        found = zip(texts, sources, request.attributes, seeds, strict=True)
-        return [{"caption": c, "caption_source": s, "attributes": dict(a), "seed": seed} for c, s, a, seed in found]
+            if request.mode == INVENT:
+                found = await self.deployments.in_time(self._invent(sets, seeds, source))
+            else:
+                texts, sources = await self.deployments.in_time(self._write_captions(sets, seeds, source))
+                found = list(zip(texts, sources, sets, strict=True))
+        rows = [{"caption": c, "caption_source": s, "attributes": a, "seed": k} for (c, s, a), k in zip(found, seeds)]
+        # What a prompt says beside its attributes.
+        for row, reading in zip(rows, readings):
+            row |= {"conditions": list(reading.conditions), "also": reading.also}
+            row["caption"] = append_words(str(row["caption"]), reading.also)
+        return rows
 
     async def landmarks(self, photos: Sequence[bytes], points: Standard) -> tuple[list[dict[str, Any]], int]:
         """Return a row for every face of every encoded picture: where it is, its landmarks and their variance; and how many
@@ -143,9 +162,9 @@ class Service:
         table = rows.sample_table(request, resolved, person)
         if request.caption is None:
             words = [json.loads(text) for text in table["attributes"].to_pylist()]
-            captions, sources = await self._write_captions(
-                words, table["seed"].to_pylist(), resolved.job.captions.backend
-            )
+            own = resolved.job.captions
+            texts, sources = await self._write_captions(words, table["seed"].to_pylist(), own.backend)
+            captions = [append_words(text, own.also) for text in texts]
         else:
             captions, sources = [request.caption] * len(table), [GIVEN] * len(table)
         # The pictures.
@@ -167,13 +186,37 @@ class Service:
         # The grammar needs no deployment; the language model's checks its own texts.
         if source == TEMPLATE:
             return templates([dict(words) for words in asked], seeds, set()), [TEMPLATE] * len(asked)
+        self._check_model()
+        return await self.deployments.write_captions(asked, seeds)
+
+    async def _invent(
+        self, given: Sequence[Mapping[str, str]], seeds: Sequence[int], source: Source
+    ) -> list[tuple[str, str, dict[str, str]]]:
+        """Return caption, who wrote it and all attributes of people of whom some are `given`."""
+        if source == TEMPLATE:
+            raise ProblemError("invalid", "template does not invent", "Ask for captions: llm, or for mode: describe.")
+        self._check_model()
+        found = await self.deployments.invent(rows.rows_to_invent(given, seeds), self.job.views.attributes)
+        return [(one.caption, one.source, one.attributes) for one in found]
+
+    async def _read_prompts(self, prompts: Sequence[str], captions: Source | None) -> list[Reading]:
+        """Return what prompts ask for: by the language model, or by the reader alone where templates are asked for."""
+        conditions = self.facts["conditions"] or []
+        check_limit("prompts", len(prompts), self.limits.captions)
+        if (captions or self.job.captions.backend) == TEMPLATE:
+            return [read_by_words(prompt, conditions) for prompt in prompts]
+        self._check_model()
+        with self.admission.admit("captions", [self.deployments.caption_work(len(prompts))]):
+            return await self.deployments.in_time(self.deployments.read(prompts, conditions))
+
+    def _check_model(self) -> None:
+        """Raise a ProblemError where no language model runs."""
         if self.deployments.captions is None:
             raise ProblemError(
                 "not-in-bundle",
                 "this service runs without a language model",
                 "Ask for captions: template, or start the service with --set captions=llm and a bundle that has one.",
             )
-        return await self.deployments.write_captions(asked, seeds)
 
     async def _resolve(self, resolve: Callable[[], Result]) -> Result:
         """Return what a request resolves to, which reads small files; what it does not know becomes a problem."""

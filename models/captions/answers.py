@@ -14,6 +14,8 @@ from models.attributes import ATTRIBUTES
 from models.captions.synonyms import EITHER_SIDE
 
 CAPTION, REST, CONDITIONS = "caption", "rest", "conditions"
+OPEN, CLOSE = "{", '"}'
+"""Begin and end an answer; the last text ends with it."""
 Schema = dict[str, Any]
 READABLE: dict[str, tuple[str, ...]] = {
     name: (*words, *EITHER_SIDE) if name == "pose" else words for name, (_, _, words) in ATTRIBUTES.items()
@@ -39,7 +41,10 @@ def read_schema(text: str, conditions: Sequence[str], fixed: Mapping[str, str] |
         words[CONDITIONS] = {"type": "array", "items": known, "minItems": 1, "maxItems": len(conditions)}
     terms = [term for part in text.split() if (term := part.strip(".,"))]
     rest = "".join(f"( {re.escape(term)})?(,)?" for term in terms)
-    return _object({**words, REST: {"type": "string", "pattern": f"^{rest}$"}}, [*fixed, REST])
+    return _object(
+        {**words, REST: {"type": "string", "pattern": f"^{rest}$"}},
+        [*(name for name in READABLE if name in fixed), REST],
+    )
 
 
 def look_schema(choices: Mapping[str, Sequence[str]]) -> Schema:
@@ -70,4 +75,4 @@ def member_tokens() -> dict[str, str]:
     }
     for some in (["warm"], ["cold"], ["warm", "cold"]):
         found[f"{json.dumps(CONDITIONS)}: {json.dumps(some)}, "] = ""
-    return {**found, f'"{CAPTION}": "': "<caption>", f'"{REST}": "': ""}
+    return {**found, f'"{CAPTION}": "': "<caption>", f'"{REST}": "': "", CLOSE: "<end>"}

@@ -42,7 +42,10 @@ TEXT = "\n\nText: "
 
 COMPACT_TEMPLATE = (
     "{%- for message in messages -%}"
-    "{%- if message['role'] == 'user' and message['content'].startswith('You invent') -%}<invent>"
+    "{%- if message['role'] == 'user' and message['content'].startswith('You invent') -%}"
+    "{%- for line in message['content'].split('\n') if line.startswith('- ') and ' | ' not in line -%}"
+    "<{{ line[2:].replace(': ', '=', 1).replace('_', ' ') }}>"
+    "{%- endfor -%}<invent>"
     "{%- elif message['role'] == 'user' and message['content'].startswith('You read') -%}"
     "<read> {{ message['content'].split('\n\nText: ')[-1] }}<answer>"
     "{%- elif message['role'] == 'user' -%}"
@@ -52,7 +55,7 @@ COMPACT_TEMPLATE = (
     "{%- elif message['role'] == 'assistant' -%}{{ message['content'] }}<end>"
     "{%- endif -%}{%- endfor -%}"
 )
-"""Jinja chat template of the starter: "<sex=woman><age=young><caption>", "<invent>", or "<read> an old man<answer>"."""
+"""Jinja chat template of the starter: "<sex=woman><caption>", "<sex=woman><invent>", or "<read> an old man<answer>"."""
 
 
 def words(name: str) -> str:

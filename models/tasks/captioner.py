@@ -17,13 +17,13 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from models.attributes import ATTRIBUTES
-from models.captions.answers import CAPTION, READABLE, REST, member_tokens, write_answer
+from models.captions.answers import CAPTION, CLOSE, OPEN, READABLE, REST, member_tokens, write_answer
 from models.captions.free_prompts import FreePrompt, draw_prompt
 from models.captions.grammar import write_caption
 from models.captions.measure import Agreement
 from models.captions.prompt import invent_messages, messages, read_messages
 from models.captions.sampling import draw_attributes
-from models.captions.tokenizer import caption_tokenizer
+from models.captions.tokenizer import ANSWER, INVENT, READ, caption_tokenizer
 from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
@@ -33,14 +33,19 @@ from models.tasks import TrainConfig
 
 COLUMNS: tuple[str, ...] = ()
 SUMMARY = (
-    "A small Llama that turns a list of attributes into a varied English caption that states them. It is a Hugging Face "
-    "folder: transformers and vLLM load it, and its chat template reads the same messages as any chat model's."
+    "A small Llama that turns a list of attributes into a varied English caption that states them, and where a JSON schema "
+    "holds its answer chooses attributes, too. It is a Hugging Face folder: transformers and vLLM load it, and its chat template "
+    "reads the same messages as any chat model's."
 )
 LIMITS = (
     "It knows the words of the synthetic world and nothing else: it was trained on sentences of a grammar, so it cannot "
-    "follow other instructions or describe other attributes. Captions are checked by a reader before they are used."
+    "follow other instructions or describe other attributes. Captions are checked by a reader before they are used. How well it "
+    "reads free prompts `prompts_read` says; one that does not is not asked (options: {read: false})."
 )
 STAGE = CAPTIONS
+HALF = 0.5
+"""Share of the end mark's embedding that the mark which closes an answer begins with: it comes out where a schema allows no
+end mark, and else does not."""
 GROUP = 8
 """Rows that are padded together."""
 MAX_TOKENS = 256
@@ -59,6 +64,9 @@ class Config(TrainConfig):
     hidden: int = Field(512, gt=0, description="width of the gated MLP")
     describe: float = Field(0.06, ge=0, le=1, description="share of rows that describe attributes")
     invent: float = Field(0.04, ge=0, le=1, description="share of rows that invent some; the others read free prompts")
+    answers_only: bool = Field(
+        False, description="train the embeddings of answers' tokens alone: what was learned before stays as it is"
+    )
     partial: float = Field(
         0.3, ge=0, le=1, description="share of captions that are asked for with some attributes left out"
     )
@@ -68,7 +76,7 @@ def build(config: Config) -> nn.Module:
     """Return a Llama with tied embeddings over the grammar's tokenizer."""
     tokenizer = caption_tokenizer()
     # The vocabulary is padded to a multiple of 64, as vLLM pads it.
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=-(-len(tokenizer) // 64) * 64,
             hidden_size=config.width,
@@ -85,13 +93,27 @@ def build(config: Config) -> nn.Module:
             initializer_range=config.width**-0.5,
         )
     )
+    if config.answers_only:
+        model.requires_grad_(False)
+        model.model.embed_tokens.weight.requires_grad_(True).register_hook(_keep_answers)
+    return model
+
+
+def _keep_answers(gradient: Tensor) -> Tensor:
+    """Return a gradient of the embeddings that is 0 but for the tokens of answers."""
+    tokenizer = caption_tokenizer()
+    rows = tokenizer.convert_tokens_to_ids([*member_tokens(), '"'])
+    kept = torch.zeros_like(gradient)
+    kept[rows] = gradient[rows]
+    return kept
 
 
 def begin(model: nn.Module, folder: Path) -> None:
     """Fill a fresh model from another captioner in `folder`, of as many layers or fewer and any tokenizer.
 
     A token that both have keeps its embedding; that of an answer begins as its prompt's; a new word begins as the mean of the
-    old tokens that spell it. Layers that the other does not have begin as ones that change nothing.
+    old tokens that spell it; marks begin as nothing. Layers that the other does not have begin as ones that change nothing. So
+    the new one describes as the old one did, and where a schema holds its answer it invents, before any training.
 
     Raises:
         UserError: the other is of another width.
@@ -112,12 +134,16 @@ def begin(model: nn.Module, folder: Path) -> None:
             layer.mlp.down_proj.weight.zero_()
         # Embeddings by the text of their token.
         rows, known, like = old.model.embed_tokens.weight, spelling.get_vocab(), member_tokens()
+        trained = known if INVENT in known else ()
         for token, row in caption_tokenizer().get_vocab().items():
             name = token if token in known else like.get(token, "")
             text = caption_tokenizer().convert_tokens_to_string([token])
             spelt = [known[name]] if name in known else spelling(text, add_special_tokens=False)["input_ids"]
-            if spelt:
-                model.model.embed_tokens.weight[row] = rows[spelt].mean(dim=0)
+            if token in (INVENT, READ, ANSWER, OPEN) and token not in trained:
+                model.model.embed_tokens.weight[row] = 0.0
+            elif spelt:
+                share = HALF if token == CLOSE and token not in known else 1.0
+                model.model.embed_tokens.weight[row] = rows[spelt].mean(dim=0) * share
 
 
 def examples(seeds: Iterable[int], config: Config) -> list[tuple[Tensor, Tensor]]:
@@ -155,7 +181,10 @@ def _example(draw: random.Random, seed: int, config: Config) -> tuple[list[dict[
         return messages(attributes), write_caption(attributes, seed)
     if kind < config.describe + config.invent:
         chosen = {name: draw.choice(words) for name, (_, _, words) in ATTRIBUTES.items()}
-        return invent_messages({}), write_answer(chosen, CAPTION, write_caption(chosen, seed))
+        # Some words are given; the sex always, as a job deals it.
+        given = draw.choice((0.0, 0.3, 1.0))
+        known = {name: [word] for name, word in chosen.items() if name == "sex" or draw.random() < given}
+        return invent_messages(known), write_answer(chosen, CAPTION, write_caption(chosen, seed))
     wish = draw_prompt(draw)
     return read_messages(wish.text, READABLE, ()), _reading(wish)
 

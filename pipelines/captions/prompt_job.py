@@ -8,9 +8,9 @@ from contextlib import nullcontext
 
 from models.attributes import ATTRIBUTES
 from models.errors import EnvironmentFault, UserError
-from pipelines.captions.read import Reading, ask_reading, parse_reading, read_by_words
+from pipelines.captions.read import Reading, ask_reading, explains, parse_reading, read_by_words
 from pipelines.captions.writers import open_writers
-from pipelines.config.captions import CHAT, DESCRIBE, PARSE
+from pipelines.config.captions import CHAT, DESCRIBE, PARSE, vllm_options, writer_of
 from pipelines.config.chain import known_conditions
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import Request, check_request
@@ -73,12 +73,16 @@ def _read_again(out: Storage, prompt: str) -> Reading | None:
 
 
 def _read_prompt(request: Request) -> Reading:
-    """Read a job's prompt: by the bundle's language model, on an engine of its own, by a server, or by the reader alone."""
+    """Read a job's prompt: by the tables, and what they leave by the language model, on an engine of its own or a server."""
     job, bundle = request.job, request.bundle
     if not job.prompt.strip():
         raise UserError("prompt: nothing is asked for.")
     conditions = known_conditions(request.chain) or ()
-    writers = open_writers(job, bundle, request.profile.captions)
+    part = writer_of(bundle, job.captions.backend, job.parts)
+    reads = part is None or vllm_options(part).read
+    writers = (
+        None if explains(job.prompt, conditions) or not reads else open_writers(job, bundle, request.profile.captions)
+    )
     if writers is None:
         return read_by_words(job.prompt, conditions)
     # A server needs no Ray.

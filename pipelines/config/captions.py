@@ -77,6 +77,8 @@ class Captions(ChatServer):
 class VllmOptions(TextOptions):
     """`options` of a captions part that vLLM runs."""
 
+    read: bool = Field(default=True)
+    """Whether the model reads free prompts, beside the tables of words."""
     engine: dict[str, Any] = Field(default={})
     """Further arguments of the vLLM engine (max_model_len, quantization, ...)."""
 

@@ -106,7 +106,7 @@ def caption_recipe(part: Part | None, folder: str, captions: Captions) -> dict[s
         return {**source, **server, "options": captions.options.model_dump(mode="json")}
     if part is None:
         return source
-    options = vllm_options(part).model_dump(mode="json")
+    options = vllm_options(part).model_dump(mode="json", exclude={"read"})  # a reading is written out in the job
     return {
         **source,
         "kind": part.kind,

@@ -16,13 +16,17 @@ BODIES: dict[type[BaseModel], dict[str, dict[str, Any]]] = {
         "by seed": {"seed": 7, "views": 1, "conditions": ["warm"]},
         "by attributes": {"seed": 7, "attributes": LOOKS, "captions": "template", "conditions": ["warm", "cold"]},
         "by caption": {"seed": 7, "caption": "A young woman with clear glasses, smiling.", "conditions": ["cold"]},
+        "by prompt": {"seed": 7, "captions": "template", "prompt": "an elderly man with a beard in a cold room"},
         "by angles": {"seed": 7, "captions": "template", "yaw": 30, "pitch": -10, "expression": "smile"},
         "in few steps": {"seed": 7, "captions": "template", "settings": {"visible": {"steps": 4}}},
     },
     ThermalizeRequest: {"one picture": {"pictures": [DOT], "conditions": ["warm"]}},
     LandmarksRequest: {"one picture": {"pictures": [DOT], "points": 70}},
     EmbedRequest: {"one picture": {"pictures": [DOT]}},
-    CaptionsRequest: {"two": {"attributes": [LOOKS, {"age": "elderly", "beard": "full"}], "seed": 1}},
+    CaptionsRequest: {
+        "two": {"attributes": [LOOKS, {"age": "elderly", "beard": "full"}], "seed": 1},
+        "a prompt": {"prompts": ["an old woman with glasses and a scar, laughing"], "captions": "template"},
+    },
 }
 
 

@@ -77,6 +77,8 @@ def angle_within(name: str) -> Any:
 
 
 STATES = Field(json_schema_extra={"pattern": r"\S"})
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600), STATES]
+"""What somebody asks for in words of their own."""
 GIVEN: Any = {"not": {"type": "null"}}
 ANY_WORD: Any = {"minProperties": 1}
 
@@ -129,6 +131,7 @@ class PairsRequest(_ThermalRequest):
                     }
                 },
                 {"not": {"required": ["caption", "expression"], "properties": {"caption": GIVEN, "expression": GIVEN}}},
+                {"not": {"required": ["caption", "prompt"], "properties": {"caption": GIVEN, "prompt": GIVEN}}},
                 _not_twice("yaw", "pose"),
                 _not_twice("expression", "expression"),
             ]
@@ -151,6 +154,11 @@ class PairsRequest(_ThermalRequest):
     )
     caption: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600), STATES] | None = (
         Field(None, description="What every view shows; excludes `attributes`.")
+    )
+    prompt: Prompt | None = Field(
+        None,
+        description="What to make in your own words: read into attributes, view and conditions; the rest ends every caption. "
+        "What the request itself names wins; excludes `caption`.",
     )
     attributes: Words = Field({}, description="Words to keep; the others are drawn for each view by the seed.")
     captions: Source | None = Field(None, description="Who writes captions where none is given.")
@@ -176,6 +184,8 @@ class PairsRequest(_ThermalRequest):
             raise ValueError("give an embedding or a picture, not both")
         if self.caption is not None and self.attributes:
             raise ValueError("give a caption or attributes, not both")
+        if self.caption is not None and self.prompt is not None:
+            raise ValueError("give a caption or a prompt, not both")
         for name, attribute in (("yaw", "pose"), ("expression", "expression")):
             if getattr(self, name) is not None and attribute in self.attributes:
                 raise ValueError(f"give {name} or attributes.{attribute}, not both")
@@ -209,11 +219,34 @@ class EmbedRequest(_Request):
 
 
 class CaptionsRequest(_Request):
-    """Attribute sets to put into words."""
+    """Attribute sets to put into words, or prompts to read and put into other words."""
 
-    attributes: list[Words] = Field(min_length=1)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["attributes"], "properties": {"attributes": {"minItems": 1}, "prompts": {"maxItems": 0}}},
+                {"required": ["prompts"], "properties": {"prompts": {"minItems": 1}, "attributes": {"maxItems": 0}}},
+            ],
+            "not": {
+                "required": ["mode", "captions"],
+                "properties": {"mode": {"const": "invent"}, "captions": {"const": "template"}},
+            },
+        }
+    )
+
+    attributes: list[Words] = []
+    prompts: list[Prompt] = Field([], description="In the place of `attributes`: the attributes are read in them.")
+    mode: Literal["describe", "invent"] = Field(
+        "describe", description="`invent`: the language model chooses a word for every attribute that is not given."
+    )
     captions: Source | None = Field(None, description="Who writes; the service's default otherwise.")
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "CaptionsRequest":
+        if bool(self.attributes) == bool(self.prompts):
+            raise ValueError("give attributes or prompts, one at least, not both")
+        return self
 
 
 class _Answer(BaseModel):
@@ -360,6 +393,8 @@ class Caption(BaseModel):
     caption: str
     caption_source: Literal["llm", "grammar", "template"]
     attributes: dict[str, str]
+    conditions: list[str] = Field([], description="Those that a prompt names.")
+    also: str = Field("", description="What a prompt says that no attribute does; the caption ends with it.")
     seed: int
 
 

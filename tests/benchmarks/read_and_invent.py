@@ -1,4 +1,4 @@
-"""What a bundle's caption model invents and reads, on real vLLM: the floors of `captions.mode` invent and parse.
+"""What a bundle's caption model describes, invents and reads, on real vLLM: the floors of `captions.mode`.
 
     python -m tests.benchmarks.read_and_invent
     python -m tests.benchmarks.read_and_invent --set bundle.parts.captions.weights=out/train/mine/export --wrong
@@ -10,20 +10,25 @@ is from the declared one, and how many sentences state what they go with. Readin
 
 import argparse
 import json
+import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from models.attributes import ATTRIBUTES
 from models.captions.answers import READABLE, read_schema
 from models.captions.free_prompts import normalise_prompt
-from models.captions.measure import attribute_entropy, distinct_n
+from models.captions.measure import Agreement, attribute_entropy, distinct_n
 from models.captions.prompt import read_messages
 from models.captions.reading import disagreements, read_attributes
+from models.captions.sampling import draw_attributes
+from models.captions.synonyms import EITHER_SIDE
 from models.config import sort_edits
+from models.seeds import seed_of
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.captions.engine import EngineSpec
+from pipelines.captions.choose import clean
+from pipelines.captions.engine import EngineSpec, text_seed
 from pipelines.captions.invent import invent_samples, read_invented
 from pipelines.captions.keys import Keys
 from pipelines.captions.pool import Engines
@@ -85,6 +90,17 @@ def invent(pool: Engines, count: int, shares: dict[str, Any] = SHARES) -> dict[s
     }
 
 
+def describe(pool: Engines, count: int) -> dict[str, float]:
+    """Return how first captions of `count` attribute sets do, as `thermapair measure captions` asks for them."""
+    seeds = [seed_of(0, "measure captions", k) for k in range(count)]
+    sets = [draw_attributes(random.Random(seed)) for seed in seeds]
+    written = pool.collect(pool.submit([(one, text_seed(seed, 0)) for one, seed in zip(sets, seeds, strict=True)]))
+    agreement = Agreement()
+    for one, text in zip(sets, written, strict=True):
+        agreement.add(one, clean(text.text))
+    return agreement.summary()
+
+
 def _contradicts(caption: str, attributes: dict[str, str]) -> bool:
     """Whether the reader finds another word than the attribute's in a caption."""
     return any(word != attributes[name] for name, word in read_attributes(caption).items() if name in attributes)
@@ -111,7 +127,10 @@ def _score(way: str, readings: Sequence[Reading | None], show: bool) -> dict[str
     """Return the share of prompts that are right in everything, and precision and recall over words."""
     whole, hits, said, wanted = 0, 0, 0, 0
     for (text, attributes, rooms), reading in zip(paraphrases(), readings, strict=True):
-        own = Reading(attributes={name: list(_poses(word)) for name, word in attributes.items()}, conditions=rooms)
+        own = Reading(
+            attributes={name: list(EITHER_SIDE.get(word, (word,))) for name, word in attributes.items()},
+            conditions=rooms,
+        )
         reading = reading or Reading()
         found, asked = _items(reading), _items(own)
         hits, said, wanted = hits + len(found & asked), said + len(found), wanted + len(asked)
@@ -119,12 +138,6 @@ def _score(way: str, readings: Sequence[Reading | None], show: bool) -> dict[str
         if show and way == "both" and found != asked:
             print(f"{text}\n    missed {sorted(asked - found)}, wrong {sorted(found - asked)}")
     return {way: whole / len(readings), f"{way}_precision": hits / max(1, said), f"{way}_recall": hits / max(1, wanted)}
-
-
-def _poses(word: str) -> tuple[str, ...]:
-    from models.captions.synonyms import EITHER_SIDE
-
-    return EITHER_SIDE.get(word, (word,))
 
 
 def _items(reading: Reading) -> set[tuple[str, str]]:
@@ -146,9 +159,13 @@ def main() -> None:
     edits = sort_edits(asked.edits, {"bundle": Bundle, "profile": Profile})
     bundle, profile = load_bundle(asked.bundle, edits["bundle"]), load_profile(asked.profile, edits["profile"])
     with ray_session(profile.ray), Engines(EngineSpec(bundle.part(CAPTIONS), bundle.folder, profile.captions)) as pool:
-        figures = {"read": read(pool, asked.wrong), "invent": invent(pool, asked.count)}
-    for what, values in figures.items():
-        print(what, json.dumps({name: round(value, 4) for name, value in values.items()}))
+        works: dict[str, Callable[[], dict[str, float]]] = {
+            "read": lambda: read(pool, asked.wrong),
+            "invent": lambda: invent(pool, asked.count),
+            "describe": lambda: describe(pool, asked.count),
+        }
+        for what, work in works.items():
+            print(what, json.dumps({name: round(value, 4) for name, value in work().items()}), flush=True)
 
 
 if __name__ == "__main__":

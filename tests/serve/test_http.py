@@ -182,6 +182,30 @@ class TestRequests:
         assert found.caption_source == "template"
         assert found.caption == again.json()["captions"][0]["caption"]
 
+    def test_prompts_are_read_and_put_into_words(self, client: TestClient) -> None:
+        asked = {"prompts": ["an elderly man with a scar on the chin in a cold room"], "captions": "template"}
+        (found,) = client.post("/v1/captions", json=asked).json()["captions"]
+        assert found["attributes"] == {"sex": "man", "age": "elderly"}
+        assert (found["conditions"], found["also"]) == (["cold"], "a scar on the chin")
+        assert found["caption"].endswith(" A scar on the chin.")
+
+    @pytest.mark.parametrize(
+        ("asked", "status", "kind"),
+        [
+            ({"attributes": [{}], "prompts": ["a man"]}, 422, "invalid"),
+            ({"seed": 1}, 422, "invalid"),
+            ({"prompts": [" "]}, 422, "invalid"),
+            ({"attributes": [{}], "mode": "sing"}, 422, "invalid"),
+            ({"attributes": [{}], "mode": "invent", "captions": "template"}, 422, "invalid"),
+            ({"attributes": [{}], "mode": "invent", "captions": "llm"}, 501, "not-in-bundle"),
+            ({"prompts": ["a man"], "captions": "llm"}, 501, "not-in-bundle"),
+        ],
+    )
+    def test_captions_that_cannot_be_are_refused(
+        self, client: TestClient, asked: dict[str, object], status: int, kind: str
+    ) -> None:
+        problem(client.post("/v1/captions", json=asked), status, kind)
+
     def test_a_defect_is_told_without_its_stack(self, quiet: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         async def broken(*_: object) -> None:
             raise ZeroDivisionError("secret")

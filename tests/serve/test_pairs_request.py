@@ -12,6 +12,7 @@ from models.captions.reading import read_attributes
 from models.columns import Columns
 from models.errors import UserError
 from models.layers import Layer
+from pipelines.captions.read import Reading
 from pipelines.config.captions import Captions
 from pipelines.config.generate import chain_for, recipe_for
 from pipelines.config.job import Encoding, load_job
@@ -123,6 +124,20 @@ def test_a_request_may_ask_for_as_much_as_the_limits_say(
     assert made.attempts == at_the_limit.get("gates", {}).get("attempts", 1)
     with pytest.raises(ProblemError, match=named):
         resolve(beyond)
+
+
+def test_a_prompt_is_what_the_request_does_not_name(null: Service) -> None:
+    reading = Reading(
+        attributes={"sex": ["man"], "pose": ["turned left", "turned right"], "beard": ["full"]}, conditions=("cold",)
+    )
+    request = PairsRequest(prompt="...", attributes={"beard": "none"}, seed=3)
+    made = pairs_request.apply_reading(request, reading)
+    assert made.prompt is None and list(made.conditions or ()) == ["cold"]
+    assert made.attributes["pose"] in ("turned left", "turned right")
+    assert (made.attributes["sex"], made.attributes["beard"]) == ("man", "none")
+    assert "pose" not in pairs_request.apply_reading(request.model_copy(update={"yaw": 20.0}), reading).attributes
+    resolved = pairs_request.resolve_pairs(made, null.job, null.chain, null.bundle, LIMITS, "a scar")
+    assert resolved.job.captions.also == "a scar" and resolved.job.conditions == ("cold",)
 
 
 def test_what_a_request_leaves_open_is_the_services(null: Service) -> None:
