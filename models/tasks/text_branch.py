@@ -7,22 +7,25 @@ the caption goes to the branch (`models.visible.text_branch`).
 """
 
 import contextlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.captions.grammar import write_caption
 from models.card import Card
 from models.columns import Columns
 from models.config import parse_json
 from models.diffusion.cross_attention import Branch
 from models.diffusion.process import DiscreteProcess
-from models.diffusion.schedulers import load_scheduler
+from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.errors import UserError
 from models.tasks import visible
 from models.visible import cache
@@ -60,10 +63,11 @@ class Config(visible.RowsConfig):
 class Trained(nn.Module):
     """The branch, which learns, beside what does not: that is no submodule, so that nobody saves, averages or moves it."""
 
-    def __init__(self, words: TextBranch, frozen: VisibleModel, process: DiscreteProcess) -> None:
+    def __init__(self, words: TextBranch, frozen: VisibleModel, scheduler: Scheduler) -> None:
         super().__init__()
         self.branch: Branch = words.branch
-        self._frozen = (words, frozen, process)
+        self.scheduler = scheduler
+        self._frozen = (words, frozen, DiscreteProcess.of(scheduler))
 
     def frozen(self) -> tuple[TextBranch, VisibleModel, DiscreteProcess]:
         """Return branch, visible model and process, on the device of what learns."""
@@ -99,15 +103,18 @@ def build(config: Config) -> nn.Module:
         part.unet.set_attn_processor(AttnProcessor())
     encoder = cache.from_root(config.encoder) if config.encoder else None
     words = new_text_branch(part.unet, (part.text.text, part.tokenizer), encoder, config.windows)
-    process = DiscreteProcess.of(load_scheduler(part.scheduler))
-    return Trained(words, VisibleModel(part.unet, part.text, part.tokenizer).eval(), process)
+    frozen = VisibleModel(part.unet, part.text, part.tokenizer).eval()
+    return Trained(words, frozen, load_scheduler(part.scheduler))
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs of decoded rows; see `visible.prepare_rows`."""
     reader = cache.head_reader(config.model) if _shows_head(config) else None
-    vae = config.vae or f"{config.model}/vae"
-    return visible.prepare_rows(rows, config.model_copy(update={"vae": vae}), "identity_id", reader)
+    return visible.prepare_rows(rows, config.model_copy(update={"vae": _vae(config)}), "identity_id", reader)
+
+
+def _vae(config: Config) -> str:
+    return config.vae or f"{config.model}/vae"
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -152,6 +159,18 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     mean = {name: torch.cat(found).mean().item() for name, found in errors.items()}
     gains = {"text_gain": mean["other"] / mean["own"] - 1, "branch_gain": mean["none"] / mean["own"] - 1}
     return {"score": -mean["own"], "error": mean["own"], **gains}
+
+
+def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
+    """Return a sheet uint8: eight pictures, and below each what the model makes of its embedding and, by the branch, caption."""
+    assert isinstance(model, Trained)
+    words, frozen, _ = model.frozen()
+    few = {name: values[:8] for name, values in rows.items()}
+    batch = prepare(few, config)
+    captions = [write_caption(json.loads(str(text)), 0) for text in batch["attributes"]]
+    read = words.encode(captions), words.encode([""] * len(captions))
+    vae = cache.autoencoder(_vae(config))
+    return visible.draw_sheet(frozen, model.scheduler, vae, few["visible"], batch, [PROMPT] * len(captions), read)
 
 
 def begin(model: nn.Module, folder: Path) -> None:

@@ -24,12 +24,13 @@ from models.columns import Columns
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
 from models.diffusion.sample import NamedNoise, sample
+from models.diffusion.schedulers import Scheduler
 from models.diffusion.unet import predict
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.tasks import TrainConfig
 from models.visible import cache
-from models.visible.autoencoder import SHRINK, decode
+from models.visible.autoencoder import SHRINK, Vae, decode
 from models.visible.head import REFERENCE, HeadReader, draw_heads, fold_heads, mirror_heads
 from models.visible.model import (
     VisibleConfig,
@@ -299,30 +300,46 @@ def draw_validation(batch: Columns, row: np.ndarray) -> Drawn:
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8: eight pictures, and below each what the model makes of its embedding and caption."""
     assert isinstance(model, VisibleModel)
-    # Conditions as sampling has them.
     few = {name: values[:8] for name, values in rows.items()}
     batch = prepare(few, config)
+    texts = prompts([write_caption(json.loads(str(text)), 0) for text in batch["attributes"]])
+    return draw_sheet(model, new_scheduler(), cache.autoencoder(config.vae), few["visible"], batch, texts)
+
+
+def draw_sheet(
+    model: VisibleModel,
+    scheduler: Scheduler,
+    vae: Vae,
+    shown: np.ndarray,
+    batch: Columns,
+    texts: list[str],
+    words: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+) -> np.ndarray:
+    """Return pictures `shown` uint8 [B, S, S, 3] in a line, and below each what the model makes of its conditions.
+
+    batch: the prepared rows. texts: their prompts. words: what a text branch reads of captions, and of empty ones.
+    """
+    # Conditions as sampling has them.
     device = device_of(model)
     embedding = torch.from_numpy(batch["mean"].astype(np.float32)).to(device)
-    texts = prompts([write_caption(json.loads(str(text)), 0) for text in batch["attributes"]])
     prompt_embeds = model.text(tokenize(model.tokenizer, texts).to(device), embedding)
-    empty_prompt_embeds = model.text(tokenize(model.tokenizer, [""]).to(device))
+    empty_prompt_embeds = model.text(tokenize(model.tokenizer, [""]).to(device)).expand(len(texts), -1, -1)
     head = head_input(batch)
     head = None if head is None else head.to(device)
-    cond = condition(model.unet, prompt_embeds, embedding, head)
-    uncond = condition(model.unet, empty_prompt_embeds.expand(len(texts), -1, -1), torch.zeros_like(embedding), head)
+    cond = condition(model.unet, prompt_embeds, embedding, head, words=words[0])
+    uncond = condition(model.unet, empty_prompt_embeds, torch.zeros_like(embedding), head, words=words[1])
     # The same noise in every sheet, so that sheets can be compared.
     names = [f"sheet-{row}" for row in range(len(texts))]
     latents = sample(
         denoiser(model.unet, cond, uncond, Guidance(2.0)),
         NamedNoise(names, "visible"),
         batch["latents"].shape[1:],
-        new_scheduler(),
+        scheduler,
         16,
         device=device,
     )
-    made = decode(cache.autoencoder(config.vae), latents.cpu()).numpy()
-    return np.concatenate([np.concatenate(list(line), 1) for line in (few["visible"], made)])
+    made = decode(vae, latents.cpu()).numpy()
+    return np.concatenate([np.concatenate(list(line), 1) for line in (shown, made)])
 
 
 def begin(model: nn.Module, folder: Path) -> None:
