@@ -3,8 +3,10 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,11 +14,12 @@ import pytest
 from pydantic import ValidationError
 
 from models.errors import UserError
-from models.faces.align import CROP, TEMPLATE
+from models.faces.align import CROP, TEMPLATE, portrait
 from models.faces.decode import Detections
 from models.weights.bundle import load_bundle
 from pipelines.config import photographs
-from pipelines.embed import FACE_SCHEMA, Summary, _average_people
+from pipelines.embed import FACE_SCHEMA, PhotoEmbedder, Summary, _average_people
+from pipelines.pictures.codecs import decode, encode_jpeg
 from pipelines.pictures.faces import ALIGNED, find_faces
 from pipelines.plan.embed import EmbedJob
 from pipelines.plan.people.given import GivenPeople
@@ -202,3 +205,20 @@ def test_the_worlds_own_pictures_are_avatars(
     assert not caplog.text
     photographs.warn_of_photographs(starter, str(photos / "data"))
     assert caplog.text.count("no photographs") == 1
+
+
+def test_a_reference_is_written_of_each_face_where_it_is_asked_for(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for name, side in (("face", 300), ("none", 200)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), draw.integers(0, 255, (side, side, 3), np.uint8))
+    link = SimpleNamespace(batch=lambda attempt: 2, load=lambda threads: Stage(TEMPLATE, 300))
+    for reference in (False, True):
+        job = EmbedJob(images=str(tmp_path), reference=reference)
+        plan = SimpleNamespace(job=job, recipe=SimpleNamespace(size=96), link=link)
+        table = PhotoEmbedder(plan, [0], 1).table(["face.png", "none.png"])
+        assert ("reference" in table.column_names) == reference
+    face, none = table.to_pylist()
+    assert none["reference"] is None and none["reason"].startswith("no face")
+    picture = cv2.cvtColor(cv2.imread(str(tmp_path / "face.png")), cv2.COLOR_BGR2RGB)
+    cut = portrait(picture, np.reshape(face["keypoints"], (5, 2)), 96)
+    assert decode(face["reference"]).shape == (96, 96, 3) and face["reference"] == encode_jpeg(cut)

@@ -10,11 +10,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.attributes import EXPRESSIONS
+from models.diffusion.conditions import Conditions
 from models.diffusion.lora import FILE, fuse_lora, read_lora, share_weights
 from models.diffusion.reference import self_attentions
 from models.errors import UserError
 from models.seeds import generators
 from models.visible.autoencoder import decode, encode
+from models.visible.expression import BRANCH
 from models.visible.expression import FILE as ADAPTER
 from models.visible.model import Loaded
 from models.visible.sd import stage as sd_stage
@@ -159,6 +161,19 @@ def test_an_expression_touches_the_rows_that_have_one(load) -> None:
     half[2, 3] = np.inf
     with pytest.raises(UserError, match="sample-2: smirk has values that are not finite"):
         stage(batch | {"smirk": half}, ONE, 2)
+
+
+@torch.inference_mode()
+def test_the_unconditional_half_reads_the_expression_of_zeros(load) -> None:
+    adapted, given = load("expression").adapted, torch.from_numpy(numbers()[[0, 2]])
+    given[0] += 0.5
+    prompts = torch.zeros(2, 7, tiny.HIDDEN)
+    cond, uncond = adapted.express(given, 0.6, Conditions(prompts), Conditions(prompts))
+    tokens = adapted.expression.project(given), adapted.expression.project(torch.zeros(2, SMIRK))
+    assert torch.equal(cond.extra[BRANCH], tokens[0]) and torch.equal(uncond.extra[BRANCH], tokens[1])
+    assert not torch.allclose(*tokens, atol=0.1) and adapted.expression.branch.scale == 0.6
+    plain = [Conditions(prompts), Conditions(prompts)]
+    assert adapted.express(given, 0.0, *plain) == plain and adapted.express(None, 1.0, *plain) == plain
 
 
 def write_map(folder: Path, names: list[str]) -> None:
