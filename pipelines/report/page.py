@@ -89,6 +89,15 @@ def counts(report: Report) -> dict[str, str]:
         "given up": f"{report.shortfall:,}",
         **{f"captions by {AUTHORS[name]}": f"{count:,}" for name, count in report.captions.items()},
         **({"captions cut at their end": f"{report.captions_cut:,}"} if report.captions_cut else {}),
+        **{
+            label: f"{report.diversity[name]:.3f}"
+            for name, label in (
+                ("distinct_1", "different words of captions"),
+                ("distinct_2", "different pairs of words"),
+            )
+            if name in report.diversity
+        },
+        **({"bits of an attribute": f"{report.diversity['entropy']:.2f}"} if report.diversity else {}),
         "MB per 1,000 pairs": f"{report.bytes / max(report.pairs, 1) / 1000:.1f}",
     }
 

@@ -1,10 +1,12 @@
 """What a run came to, added up from its commit records."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
+from models.captions.measure import attribute_entropy, distinct_n
 from models.visible.angles import TRAINED
 from pipelines.config.captions import AUTHORS
 from pipelines.plan.generate import GeneratePlan
@@ -13,6 +15,8 @@ from pipelines.storage.commits import Commit
 
 PAGE = "report/index.html"
 POINTS = 200
+DIVERSE = 4096
+"""Samples whose captions and attributes the report compares, at most: distinct-n falls with their number."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ class Report:
     bytes: int
     timeline: dict[str, list[tuple[float, int]]]
     """`captions`, `samples` -> (seconds since the first of all, how many were committed by then), at most `POINTS` of each."""
+    diversity: dict[str, float] = field(default_factory=dict)
+    """Of the first `DIVERSE` captions: `distinct_1` and `distinct_2` (share of different words and pairs of words), and
+    `entropy`, bits of an attribute's words, averaged over attributes."""
     pose: tuple[PoseError, ...] = ()
     """Of the accepted samples, by angle and by how large it is; empty where the job asks for no angles."""
 
@@ -101,8 +108,30 @@ def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
         captions=dict(captions.most_common()),
         captions_cut=sum(c.facts.get("captions_cut", 0) for c in commits),
         bytes=sum(c.bytes for c in commits),
+        diversity=measure_diversity(plan),
         timeline=_timeline(plan, notes, commits),
     )
+
+
+def measure_diversity(plan: GeneratePlan) -> dict[str, float]:
+    """Return how different the first captions of `plan` and their attributes are; nothing where there are none."""
+    texts, sets = list[str](), list[dict[str, str]]()
+    for partition in range(plan.partitions):
+        if len(texts) >= DIVERSE:
+            break
+        captions = plan.captions(partition)
+        # Attributes that the language model invented stand beside the captions.
+        source = captions if "attributes" in captions.column_names else plan.sample_table(partition)
+        texts += captions["caption"].to_pylist()
+        sets += [json.loads(words) for words in source["attributes"].to_pylist()]
+    if not texts:
+        return {}
+    entropies = attribute_entropy(sets).values()
+    return {
+        "distinct_1": distinct_n(texts, 1),
+        "distinct_2": distinct_n(texts, 2),
+        "entropy": sum(entropies) / max(1, len(entropies)),
+    }
 
 
 def _timeline(

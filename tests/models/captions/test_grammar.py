@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.attributes import ATTRIBUTES
 from models.captions.grammar import statable, write_caption
-from models.captions.measure import Agreement, normalise_text
+from models.captions.measure import Agreement, attribute_entropy, distinct_n, normalise_text
 from models.captions.phrases import UNSAID
 from models.captions.reading import AMBIGUOUS, IMPLIED, PATTERNS, disagreements, read_attributes
 from models.captions.sampling import draw_attributes
@@ -105,3 +105,11 @@ def test_agreement_counts_captions_attributes_and_repeats() -> None:
     assert agreement.summary() == {"captions_agree": 0.5, "attributes_agree": 0.75, "distinct": 0.5}
     assert normalise_text("A man, smiling.") == "a man smiling"
     assert Agreement().summary() == {"captions_agree": 0, "attributes_agree": 1, "distinct": 0}
+
+
+def test_how_different_texts_and_attributes_are() -> None:
+    assert distinct_n(["A man. A man.", "a woman"], 1) == 3 / 6
+    assert distinct_n(["A man. A man.", "a woman"], 2) == 3 / 4
+    assert distinct_n([], 2) == 0
+    found = attribute_entropy([{"sex": "man", "age": "old"}, {"sex": "woman", "age": "old"}])
+    assert found == {"sex": 1.0, "age": 0.0}
