@@ -102,7 +102,8 @@ def build(config: Config) -> nn.Module:
 def _keep_answers(gradient: Tensor) -> Tensor:
     """Return a gradient of the embeddings that is 0 but for the tokens of answers."""
     tokenizer = caption_tokenizer()
-    rows = tokenizer.convert_tokens_to_ids([*member_tokens(), '"'])
+    members = [token for token in member_tokens() if token != CLOSE]  # nothing here tells it from the end mark
+    rows = tokenizer.convert_tokens_to_ids([*members, '"'])
     kept = torch.zeros_like(gradient)
     kept[rows] = gradient[rows]
     return kept
