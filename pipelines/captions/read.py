@@ -21,6 +21,7 @@ from pipelines.captions.engine import text_seed
 from pipelines.captions.resident import Structured
 
 DEGREES = re.compile(r"(-?\d+(?:[.,]\d+)?) ?(?:°|degrees?\b|deg\b|celsius\b)", re.IGNORECASE)
+PRONOUNS = re.compile(r"\b(?:his|her|their|he|she|they)\b")
 BREAKS = re.compile(r"[,.;/]| and | with | in | wearing | who has | having ")
 
 
@@ -75,7 +76,7 @@ def read_by_words(prompt: str, conditions: Sequence[str]) -> Reading:
     # A clause with words that nothing explains, in which nothing is found, is the rest.
     rest = []
     for clause in (clause.strip() for clause in BREAKS.split(text)):
-        found = find(clause, conditions)
+        found = find(PRONOUNS.sub(" ", clause), conditions)  # "his chin" is of somebody, and no attribute
         if found.unexplained and not found.attributes and not found.conditions:
             rest.append(clause)
     return _complete(_certain(find(text, conditions)), prompt, [], conditions, ", ".join(rest), "reader")

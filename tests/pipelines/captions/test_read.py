@@ -44,9 +44,9 @@ def test_an_answer_out_of_its_schema_is_none(answer: str) -> None:
 
 
 def test_the_reader_alone_finds_what_captions_say_and_keeps_the_rest() -> None:
-    reading = read_by_words("An elderly man with a full beard and a scar on the chin, in a cold room", ROOMS)
+    reading = read_by_words("An elderly man with a full beard and a scar on his chin, in a cold room", ROOMS)
     assert reading.attributes == {"sex": ["man"], "age": ["elderly"], "beard": ["full"]}
-    assert (reading.conditions, reading.also, reading.source) == (("cold",), "a scar on the chin", "reader")
+    assert (reading.conditions, reading.also, reading.source) == (("cold",), "a scar on his chin", "reader")
     assert read_by_words("a woman with a warm smile", ROOMS).conditions == ()
 
 
