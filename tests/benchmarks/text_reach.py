@@ -5,8 +5,8 @@ times, with the same noise: with the identity's prompt alone (`captions: false`)
 caption in the starter's own prompt, which is the most that can be expected. The head is the caption's in all three, so pose and
 expression are left out.
 
-Asked words are looked for by the judge of attributes, where there is one (docs/evaluate.md). Without it, what pixels say is
-read: clothes by their colour, hats and opaque glasses by the starter's parser, which had no part in training the branch.
+Asked words are looked for by the judge of attributes, whose own errors docs/evaluate.md has; with `--by pixels`, by what pixels
+say: clothes by their colour, caps and opaque glasses by the starter's parser. Neither had a part in training the branch.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 from models.attributes import ATTRIBUTES
 from models.captions.grammar import write_caption
 from models.classes import CLASSES
-from models.evaluation.judges import list_judges, load_judges
+from models.evaluation.judges import load_judges
 from models.faces.metrics import unit_vectors
 from models.parser.stage import Stage as Parser
 from models.stages import NoOptions
@@ -67,9 +67,9 @@ def make(rows: dict[str, np.ndarray], branch: Path, steps: int, scale: float) ->
     }
 
 
-def find(pictures: np.ndarray) -> list[dict[str, str]]:
-    """Return what each picture shows, in the words of those attributes that can be read here."""
-    if "attributes" in list_judges(JUDGES):
+def find(pictures: np.ndarray, by: str) -> list[dict[str, str]]:
+    """Return what each picture shows, in the words of those attributes that are read by `by`: judge or pixels."""
+    if by == "judge":
         judged = load_judges(JUDGES).judge_attributes(pictures)
         words = {name: ATTRIBUTES[name][2] for name in judged if name not in BY_HEAD}
         return [
@@ -122,11 +122,12 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=48)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--scale", type=float, default=1.0, help="of the branch")
+    parser.add_argument("--by", choices=("judge", "pixels"), default="judge")
     parser.add_argument("--keep", type=Path, help="write the pictures there, way beside way (PNG)")
     given = parser.parse_args()
     rows, said = ask(given.people)
     pictures = make(rows, cache.from_root(str(given.text_branch)), given.steps, given.scale)
-    print(table(said, {way: find(made) for way, made in pictures.items()}))
+    print(table(said, {way: find(made, given.by) for way, made in pictures.items()}))
     if given.keep:
         from PIL import Image
 

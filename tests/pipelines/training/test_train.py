@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
+from models.tasks import adapter, text_branch
 from models.weights.store import verify
 from pipelines import train
 from pipelines.config.profile import Training
@@ -26,7 +27,7 @@ from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.export import export_part
 from pipelines.training.fit import fit
-from pipelines.training.job import TrainJob, claim, resolve_job, sides_of
+from pipelines.training.job import TrainJob, claim, columns_of, resolve_job, sides_of
 from tests.pipelines import worlds
 
 TASK = "tests.pipelines.training.tiny_task"
@@ -384,3 +385,10 @@ def test_sigterm_saves_and_says_how_to_go_on(tiny_world: str, undisturbed: Path,
     assert process.returncode == 75
     assert "the same command continues" in message
     assert Checkpoints(Storage(out)).pointer()["step"] > 0
+
+
+def test_columns_may_follow_from_the_config(tmp_path: Path) -> None:
+    """A text branch needs the world's heads for a U-Net that is shown them, and takes photographs for another."""
+    assert "world_identity" in columns_of(text_branch, text_branch.Config())
+    assert columns_of(text_branch, text_branch.Config(model=str(tmp_path))) == text_branch.COLUMNS
+    assert columns_of(adapter, adapter.Config()) == adapter.COLUMNS
