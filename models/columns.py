@@ -82,8 +82,8 @@ COLUMNS: dict[str, Column] = {
     "attributes": Column("text", "attribute -> word, what is known alone", codec="json"),
     "attributes_source": Column(
         "text",
-        "attribute -> asked, invented (by the language model), estimated (from the embedding), given (with the person), "
-        "rendered, none",
+        "attribute -> asked, invented (by the language model), estimated (from the embedding or a picture), "
+        "given (with the person), rendered, none",
         codec="json",
     ),
     # Who
