@@ -12,6 +12,9 @@ from models.errors import UserError
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 """An environment variable by its usual spelling. Keys of services have small letters or dashes, so none passes for a name."""
 
+SECRET = re.compile(r"key|secret|passw|authorization|credential", re.IGNORECASE)
+"""What a field of a request is called that should not be written down."""
+
 
 class TextOptions(BaseModel):
     """How a language model samples texts, and which of them are taken."""
@@ -94,6 +97,10 @@ def check_server(server: ChatServer) -> None:
         )
     if server.url.rstrip("/").endswith("/chat/completions"):
         raise ValueError("url is the address of the API, without /chat/completions: https://host/v1")
+    if any(SECRET.search(name) for name in server.options.extra):
+        raise ValueError("options.extra holds what sounds like a secret, and outputs show it: name a variable in key")
+    if own := sorted({"model", "messages", "stream"} & set(server.options.extra)):
+        raise ValueError(f"options.extra takes no {', '.join(own)}")
     if server.key and not VARIABLE.fullmatch(server.key):
         raise ValueError(
             "key is the name of the environment variable that holds the key, in capitals, never the key itself"

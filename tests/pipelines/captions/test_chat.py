@@ -273,6 +273,8 @@ def test_a_key_that_is_not_set_is_named_and_a_broken_one_not_shown(
         ({"key": KEY}, "never the key itself"),
         ({"key": KEY.replace("-", "")}, "never the key itself"),
         ({"key": 12345678}, "name of an environment variable"),
+        ({"options": {"extra": {"api_key": KEY}}}, "sounds like a secret"),
+        ({"options": {"extra": {"stream": True}}}, "takes no stream"),
         ({"backend": "llm"}, "url: backend llm asks no server; say backend: chat"),
         ({"concurrency": 0}, "captions.concurrency"),
         ({"requests_per_minute": 0}, "captions.requests_per_minute"),
