@@ -59,6 +59,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_a_fresh_one_changes_nothing_and_training_moves_it_alone(
     model: Path, rows: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
