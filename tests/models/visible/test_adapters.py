@@ -103,6 +103,7 @@ def test_a_lora_is_fused_and_its_scale_counts(load, weights: dict[str, Path]) ->
 
 
 @torch.inference_mode()
+@pytest.mark.slow
 def test_a_reference_touches_the_rows_that_have_one(load) -> None:
     stage, batch = load("reference"), rows(reference=references())
     plain = load()(rows(), ONE, 2)["visible"]
@@ -137,6 +138,7 @@ def numbers() -> np.ndarray:
 
 
 @torch.inference_mode()
+@pytest.mark.slow
 def test_an_expression_touches_the_rows_that_have_one(load) -> None:
     stage, batch = load("expression", "reference"), rows(smirk=numbers())
     plain, found = load()(rows(), ONE, 2)["visible"], stage(batch, ONE, 2)["visible"]

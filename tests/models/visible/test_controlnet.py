@@ -94,6 +94,7 @@ def test_a_fresh_one_changes_nothing_and_training_moves_it_alone(
     assert all(torch.equal(value, trained[name].float()) for name, value in loaded.controlnet.state_dict().items())
 
 
+@pytest.mark.slow
 def test_mirrored_rows_have_mirrored_heads_and_words(model: Path, rows: dict[str, np.ndarray], tmp_path: Path) -> None:
     config = config_of(model, tmp_path, flip=1.0, drop=0.0)
     steering, batch = controlnet.build(config), {**controlnet.prepare(rows, config), "draw": rows["draw"]}

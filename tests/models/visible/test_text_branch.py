@@ -213,6 +213,7 @@ def prepared(count: int = 4) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_training_moves_the_branch_alone_and_learns_what_captions_say(part, tmp_path):
     config = text_branch.Config(model=str(part), drop_attribute=0, drop_both=0, drop_caption=0)
     torch.manual_seed(0)
