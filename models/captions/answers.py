@@ -35,10 +35,12 @@ def read_schema(text: str, conditions: Sequence[str], fixed: Mapping[str, str] |
     conditions: the words that the thermal part knows. fixed: attributes that are known to be stated, with their word.
     """
     fixed = fixed or {}
+    # Attributes: the one word that is certain, or any; all but certain ones may be left out.
     words: Schema = {name: {"enum": [fixed[name]] if name in fixed else list(some)} for name, some in READABLE.items()}
     if conditions:
         known = {"enum": list(conditions)}
         words[CONDITIONS] = {"type": "array", "items": known, "minItems": 1, "maxItems": len(conditions)}
+    # The rest: each term of the text may come or not, so nothing is invented and the order stays.
     terms = [term for part in text.split() if (term := part.strip(".,"))]
     rest = "".join(f"( {re.escape(term)})?(,)?" for term in terms)
     return _object(
@@ -66,6 +68,7 @@ def write_answer(attributes: Mapping[str, str], last: str, text: str, conditions
 
 def member_tokens() -> dict[str, str]:
     """Return member of an answer, as the starter's tokenizer has it in one token -> the token of its prompts like it, or ""."""
+    # A word that prompts have a token for begins with its embedding; one without a side has none there.
     found = {
         f"{json.dumps(name)}: {json.dumps(word)}, ": f"<{name.replace('_', ' ')}={word}>"
         if word not in EITHER_SIDE
@@ -73,6 +76,7 @@ def member_tokens() -> dict[str, str]:
         for name, words in READABLE.items()
         for word in words
     }
+    # Conditions, and the marks that open a text and close the answer.
     for some in (["warm"], ["cold"], ["warm", "cold"]):
         found[f"{json.dumps(CONDITIONS)}: {json.dumps(some)}, "] = ""
     return {**found, f'"{CAPTION}": "': "<caption>", f'"{REST}": "': "", CLOSE: "<end>"}

@@ -45,6 +45,7 @@ class Agreement:
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
     """Return the share of different ones among all runs of `n` words of `texts` (distinct-n, Li et al., arXiv 1510.03055)."""
+    # Runs end within their text: those that cross from one text to the next are nobody's words.
     runs = [
         tuple(words[k : k + n])
         for text in texts
@@ -56,6 +57,7 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
 
 def attribute_entropy(sets: Sequence[Mapping[str, str]]) -> dict[str, float]:
     """Return attribute -> entropy of its words over `sets` in bits; 0 where all have the same."""
+    # An attribute that some sets lack is measured over those that have it.
     found = {}
     for name in dict.fromkeys(name for one in sets for name in one):
         counts = Counter(one[name] for one in sets if name in one)

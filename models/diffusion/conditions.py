@@ -29,6 +29,7 @@ class Conditions:
 
     def join(self, other: "Conditions") -> "Conditions":
         """Return these rows and then those of `other`, which has the same inputs."""
+        # Field by field, so that a further input needs no line here.
         joined: dict[str, Any] = {f.name: _join(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return Conditions(**joined)
 

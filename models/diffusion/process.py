@@ -73,11 +73,13 @@ class DiscreteProcess:
         snr = (alpha / sigma) ** 2
         if kind == "epsilon" and (snr == 0).any():
             raise UserError("a schedule without signal at its end cannot train a network that predicts noise")
+        # The squared error of the clean latents is that of the prediction over this.
         per_snr = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[kind]
         return snr.clamp(max=gamma) / per_snr
 
     def _levels(self, like: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Return alpha and sigma of the time steps, to multiply tensors of the shape of `like`."""
+        # alpha^2 at those steps; sigma^2 is the rest, as the variance is kept.
         kept = self.scheduler.alphas_cumprod.to(like.device)[timesteps.to(like.device).long()]
         kept = kept.view(-1, *[1] * (like.ndim - 1))
         return kept.sqrt(), (1 - kept).sqrt()
