@@ -1,5 +1,6 @@
 # make demo    from nothing to a data set of paired faces, and where it is
 # make test    from nothing to passing tests (test-fast: those without Ray, vLLM and training)
+# make soak    long tests that kill, starve or restart something
 # make lint    ruff and mypy
 # All of them install first; what is done already is not done again. On a machine with an NVIDIA GPU: make install BUILD=cuda
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -14,19 +15,23 @@ export HF_HUB_OFFLINE ?= 1
 # Each of many processes would compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast lint install doctor clean
+.PHONY: demo test test-fast soak lint install doctor clean
 .DELETE_ON_ERROR:
 
 demo: install
 	$(VENV)/bin/thermapair generate --bundle starter --profile laptop --job demo --out $(OUT)
 
-# Long files first, each whole in one of two processes, so that both end at about the same time.
+# Each file whole in one of two processes; folders with long files first, so that both end at about the same time.
+LONG := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: test-fast
-	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder \
-	    tests/pipelines tests/serve tests/cluster tests/models
+	$(LONG) -m slow tests/pipelines tests/serve tests/cluster tests/models
+
+soak: install
+	$(LONG) -m soak tests/pipelines tests/serve tests/cluster
 
 test-fast: install
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow and not soak" -n 2 --dist worksteal
 
 lint: install
 	$(VENV)/bin/ruff check .

@@ -55,7 +55,11 @@ def local_ray() -> Iterator[Any]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests without a marker come first, so that a broken stage shows within a minute; `gpu` tests need a device."""
+    """A test is of one tier; those without a marker come first, so that a broken stage shows within a minute; `gpu` tests
+    need a device."""
+    for item in items:
+        if {"slow", "soak"} <= {mark.name for mark in item.iter_markers()}:
+            raise pytest.UsageError(f"{item.nodeid} is of two tiers: mark it slow or soak, not both")
     if any("gpu" in item.keywords for item in items):
         import torch
 
@@ -63,7 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items:
                 if "gpu" in item.keywords:
                     item.add_marker(pytest.mark.skip(reason="no CUDA device"))
-    items.sort(key=lambda item: "slow" in item.keywords)
+    items.sort(key=lambda item: ("slow" in item.keywords) + 2 * ("soak" in item.keywords))
 
 
 def pytest_collection_finish() -> None:

@@ -301,7 +301,7 @@ def _run_child(work: Callable[[], int]) -> NoReturn:
 
 def run_tests(tests: Sequence[str], *plugins: object) -> int:
     """Run the fast ones of `tests` in this process until one fails; returns 0 if none does."""
-    return int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests], plugins))
+    return int(pytest.main(["-x", "-q", "-m", "not slow and not soak", "-p", "no:cacheprovider", *tests], plugins))
 
 
 def run_plain(tests: Sequence[str]) -> Plain:

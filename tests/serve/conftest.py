@@ -1,15 +1,19 @@
-"""What the services of the tests are started with, and where they answer."""
+"""What the services of the tests are started with, where they answer, and what a refusal looks like."""
 
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
+import pytest
 from ray import serve as ray_serve
 from ray.serve.context import _get_global_client
 
 from serve.app import NAME, Settings, start
+from serve.client import Client
+from serve.http.schemas import Problem
 
 OPEN_GATES = "{attempts: 1, identity: -1, detection: 0, faces: 99, face_area: [0, 1], celsius: [-50, 90], clipped: 1}"
 LIMITS = "{body_mb: 1, pictures: 3, megapixels: 1, views: 4, layers: 4, steps: 8, attempts: 2, captions: 4}"
@@ -30,6 +34,21 @@ TWO_GROUPS = (
 )
 NULL = Settings(bundle="null", overrides=[*SHARED, TWO_GROUPS])
 """The same without a model and in two groups: it starts in seconds."""
+FAST = {"captions": "template", "conditions": ["warm"]}
+"""A request that waits for no language model."""
+
+
+@pytest.fixture(scope="module")
+def url(local_ray: Any) -> Iterator[str]:
+    """Where the service is. It answers while its language model still starts; /readyz waits for that."""
+    with running(SETTINGS) as where:
+        yield where
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url, timeout=300, retries=0) as client:
+        yield client
 
 
 @contextmanager
@@ -55,6 +74,19 @@ def replica_process(deployment: str) -> int:
         if running:
             return int(running[0])
         time.sleep(0.2)
+
+
+def problem_of(answer: httpx.Response) -> str:
+    """Return the kind of the problem that an answer is."""
+    return Problem.model_validate_json(answer.content).type.removeprefix("urn:thermapair:")
+
+
+def refused(answer: httpx.Response, status: int, kind: str) -> Problem:
+    assert answer.status_code == status, answer.text
+    problem = Problem.model_validate_json(answer.content)
+    assert problem.type == f"urn:thermapair:{kind}"
+    assert problem.request_id == answer.headers["x-request-id"]
+    return problem
 
 
 def _alive(url: str) -> bool:

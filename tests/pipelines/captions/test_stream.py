@@ -91,7 +91,7 @@ def test_captions_come_first_where_both_do_not_fit(
     assert (line in said) if line else not said
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("end", ["fault", "signal"])
 def test_what_ends_the_captions_ends_the_run_and_a_signal_ends_both(
     end: str, local_ray: Any, bundle: Bundle, job: Job, tmp_path: Path

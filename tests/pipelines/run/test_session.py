@@ -133,7 +133,7 @@ def test_sockets_get_a_short_folder(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         shorten_temporary_folder()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(("dead", "name"), [("raylet", "raylet"), ("gcs_server", "GCS server")])
 def test_a_ray_that_has_ended_is_one_sentence(dead: str, name: str, kinds: None, tmp_path: Path) -> None:
     """A process of a run's own Ray is killed once a partition is there: resumable, and what is made stays."""

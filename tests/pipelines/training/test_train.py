@@ -337,7 +337,7 @@ def test_what_generate_makes_teaches_a_network(
     assert len(TrainJob(task=task, data=made).data_rows()) == (36 if task == "thermalizer" else 18)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_workers_on_ray_equal_this_process(
     tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
 ) -> None:
@@ -346,7 +346,7 @@ def test_two_workers_on_ray_equal_this_process(
     assert distance(weights(tmp_path / "two"), weights(undisturbed)) < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_worker_continues_from_the_last_checkpoint(
     tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path, local_ray: object
 ) -> None:
@@ -356,7 +356,7 @@ def test_a_killed_worker_continues_from_the_last_checkpoint(
     assert distance(weights(tmp_path / "run"), weights(undisturbed)) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_sigterm_saves_and_says_how_to_go_on(tiny_world: str, undisturbed: Path, profile: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
