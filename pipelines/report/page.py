@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines.config.captions import AUTHORS
 from pipelines.config.chain import ChainSpec
 from pipelines.plan.generate import GeneratePlan
-from pipelines.report.sheet import ShownSample, colour_degrees, degree_range, tiles
+from pipelines.report.sheet import Scales, ShownSample, colour_degrees, face_scales, tiles
 from pipelines.report.summary import Report
 from pipelines.report.template import load_template
 
@@ -61,22 +61,22 @@ def render_page(
     scores: dict[str, list[float]],
 ) -> str:
     """Return the report as HTML. scores: name -> values over the accepted samples, NaN for none."""
-    # One palette for all thermal pictures of the page, the refused ones too.
-    degrees = degree_range(samples)
-    palette = np.linspace(*degrees, 256, dtype=np.float32)[None].repeat(8, axis=0)
+    # A scale for all pictures of a layer, the refused ones too; the colours are the same.
+    scales = face_scales(samples)
+    palette = np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(8, axis=0)
     return load_template(TEMPLATE).render(
         report=report,
         description=plan.job.description,
         size=plan.bundle.size,
         counts=counts(report),
-        degrees=degrees,
-        palette=data_uri(colour_degrees(palette, degrees), "PNG"),
-        people=figures_by_person(samples, degrees),
+        scales=scales,
+        palette=data_uri(colour_degrees(palette, (0, 1)), "PNG"),
+        people=figures_by_person(samples, scales),
         charts=[chart for name, values in scores.items() if (chart := histogram(name, values))],
         curves=draw_curves(report.timeline),
         total_seconds=max(sum(report.seconds.values()), 1e-9),
         links=links(plan.chain),
-        rejects=figures_by_person(rejects, degrees),
+        rejects=figures_by_person(rejects, scales),
     )
 
 
@@ -102,13 +102,13 @@ def counts(report: Report) -> dict[str, str]:
     }
 
 
-def figures_by_person(samples: list[ShownSample], degrees: tuple[float, float]) -> dict[str, list[Figure]]:
-    """Return identity -> the figures of its samples, in order. degrees: ends of the palette in degrees Celsius."""
+def figures_by_person(samples: list[ShownSample], scales: Scales) -> dict[str, list[Figure]]:
+    """Return identity -> the figures of its samples, in order. scales: of the layers, in degrees Celsius."""
     people: dict[str, list[Figure]] = {}
     for sample in samples:
         uris = {
             name: data_uri(pixels, "PNG" if name == "classes" else "JPEG")
-            for name, pixels in tiles(sample, degrees).items()
+            for name, pixels in tiles(sample, scales).items()
         }
         people.setdefault(sample.identity, []).append(Figure(sample, uris))
     return people

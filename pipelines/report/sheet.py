@@ -1,8 +1,8 @@
 """Pictures for the report: what people look at first. Visible, thermal in degrees Celsius, classes, side by side."""
 
+import functools
 import io
 import json
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,14 +13,20 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
-from models.classes import paint_classes
+from models.classes import FACE, paint_classes
 from models.landmarks.painting import paint_landmarks
 from models.layers import Layer
 from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import decode
 
 INK, PAPER, FAINT = (28, 30, 34), (250, 250, 248), (120, 124, 130)
-TILE = 160
+TILE, LINE = 176, 22
+CAPTION_LINES = 6
+"""At most; what is longer is cut, as the sheet says by dots."""
+Scales = dict[str, tuple[float, float]]
+"""layer -> its palette's ends in degrees Celsius"""
+BODY = (20.0, 40.0)
+"""The scale where no face says another."""
 LAYERS_SHOWN = 4
 """Thermal pictures of a view that are shown; a sample may have dozens."""
 
@@ -74,13 +80,19 @@ def collect_samples(tables: Iterable[pa.Table], people: int, views: int) -> list
     return list(found.values())
 
 
-def degree_range(samples: Iterable[ShownSample]) -> tuple[float, float]:
-    """Return whole degrees that hold nearly all temperatures of `samples`."""
-    values = [layer[::4, ::4].ravel() for sample in samples for layer in sample.thermal.values()]
-    if not values:
-        return 20.0, 40.0
-    low, high = np.percentile(np.concatenate(values), (0.5, 99.5))
-    return float(np.floor(low)), float(max(np.ceil(high), np.floor(low) + 1))
+def face_scales(samples: Iterable[ShownSample]) -> Scales:
+    """Return the scale of each layer on which faces are told apart: whole degrees, from all but the coldest 50th of the bare
+    face's pixels (a nose in the cold) to their warmest. Of a picture without a face, all pixels count."""
+    values: dict[str, list[np.ndarray]] = {}
+    for sample in samples:
+        face = np.isin(sample.classes, FACE) if sample.classes is not None else np.zeros(0, bool)
+        for name, layer in sample.thermal.items():
+            values.setdefault(name, []).append(layer[face] if face.any() else layer.ravel())
+    scales = {}
+    for name, found in values.items():
+        low, high = np.percentile(np.concatenate(found), (2, 99.5))
+        scales[name] = (float(np.floor(low)), float(max(np.ceil(high), np.floor(low) + 1)))
+    return scales
 
 
 def colour_degrees(layer: np.ndarray, degrees: tuple[float, float]) -> np.ndarray:
@@ -91,15 +103,16 @@ def colour_degrees(layer: np.ndarray, degrees: tuple[float, float]) -> np.ndarra
     return (colormaps["inferno"](share)[..., :3] * 255).round().astype(np.uint8)
 
 
-def tiles(sample: ShownSample, degrees: tuple[float, float]) -> dict[str, np.ndarray]:
+def tiles(sample: ShownSample, scales: Scales) -> dict[str, np.ndarray]:
     """Return name -> uint8 [S, S, 3] of what there is: visible, each condition, classes, landmarks on both kinds of picture.
 
-    Rings are one standard deviation of a landmark as that picture shows it.
+    scales: of the layers, `BODY` for others. Rings are one standard deviation of a landmark as that picture shows it.
     """
     shown: dict[str, np.ndarray] = {}
     if sample.visible is not None:
         shown["visible"] = sample.visible
-    shown |= {name: colour_degrees(layer, degrees) for name, layer in islice(sample.thermal.items(), LAYERS_SHOWN)}
+    for name, layer in islice(sample.thermal.items(), LAYERS_SHOWN):
+        shown[name] = colour_degrees(layer, scales.get(name, BODY))
     if sample.classes is not None:
         shown["classes"] = paint_classes(sample.classes)
     # Points lie on a dimmed grey copy of the picture that they were found on: the visible one, and the first layer.
@@ -112,55 +125,79 @@ def tiles(sample: ShownSample, degrees: tuple[float, float]) -> dict[str, np.nda
 
 
 def draw_contact_sheet(samples: list[ShownSample]) -> bytes:
-    """Return a PNG: a row per person, a block of two lines of pictures per view with its caption, a degree scale."""
-    # The size of the sheet follows from the sample with the most tiles and the person with the most samples.
-    degrees = degree_range(samples)
-    across = -(-max(len(tiles(sample, degrees)) for sample in samples) // 2)
+    """Return a PNG: a row per person, a block of two lines of pictures per view with its caption, the scales in degrees."""
+    # The size of the sheet follows from the sample with the most tiles, the longest caption, and who has the most samples.
+    scales = face_scales(samples)
+    across = -(-max(len(tiles(sample, scales)) for sample in samples) // 2)
     people = list(dict.fromkeys(sample.identity for sample in samples))
     columns = max(sum(sample.identity == person for sample in samples) for person in people)
-    block, gap, text, head, side = 2 * TILE + 2, 26, 74, 64, 110
     wide = across * (TILE + 2) - 2
+    captions = {id(sample): _wrap(sample.caption, wide) for sample in samples}
+    lines = max(len(caption) for caption in captions.values())
+    block, gap, text, head, side = 2 * TILE + 2, 30, lines * LINE + 34, 92, 60 + 80 * len(_shown_scales(scales))
     width = columns * (wide + gap) + gap + side
-    height = head + len(people) * (block + text + gap) + gap
+    height = head + len(people) * (block + text + gap)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((gap, 20), "visible · thermal · classes", INK, _font(22))
+    named = "" if all(sample.points is None for sample in samples) else " · landmarks (rings: one standard deviation)"
+    draw.text((gap, 14), f"visible · thermal · classes{named}", INK, _font(30))
     for line, person in enumerate(people):
         top = head + line * (block + text + gap)
-        draw.text((gap, top - 17), person, FAINT, _font(11))
+        draw.text((gap, top - 24), person, FAINT, _font(17))
         for column, sample in enumerate(one for one in samples if one.identity == person):
             # The block of one sample: its tiles in two lines, and the caption below them.
             left = gap + column * (wide + gap)
-            for place, (name, pixels) in enumerate(tiles(sample, degrees).items()):
+            for place, (name, pixels) in enumerate(tiles(sample, scales).items()):
                 at = (left + place % across * (TILE + 2), top + place // across * (TILE + 2))
                 sheet.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS), at)
-                _draw_label(draw, (at[0] + 5, at[1] + TILE - 19), name)
-            caption = textwrap.shorten(sample.caption, 168, placeholder=" ...")
-            draw.text(
-                (left, top + block + 6), "\n".join(textwrap.wrap(caption, 27 * across)[:4]), FAINT, _font(11), spacing=3
-            )
-    _draw_palette(sheet, draw, degrees, width - side + 10, head, min(height - 2 * gap, head + 3 * block) - head)
+                _draw_label(draw, (at[0] + 6, at[1] + TILE - 22), name)
+            for number, words in enumerate(captions[id(sample)]):
+                draw.text((left, top + block + 6 + number * LINE), words, INK, _font(17))
+    _draw_palette(sheet, draw, scales, width - side, head, min(height - 2 * gap, head + 3 * block) - head)
     sink = io.BytesIO()
     sheet.save(sink, "PNG", compress_level=4)
     return sink.getvalue()
 
 
+def _wrap(caption: str, width: int) -> list[str]:
+    """Return the lines of a caption, each at most `width` pixels wide, the last one with dots where there are too many."""
+    lines, font = [""], _font(17)
+    for word in caption.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > CAPTION_LINES:
+        lines[CAPTION_LINES - 1 :] = [f"{lines[CAPTION_LINES - 1]} ..."]
+    return lines
+
+
+def _shown_scales(scales: Scales) -> list[tuple[str, tuple[float, float]]]:
+    return list(islice(scales.items(), LAYERS_SHOWN))
+
+
 def _draw_palette(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, degrees: tuple[float, float], left: int, top: int, height: int
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, scales: Scales, left: int, top: int, height: int
 ) -> None:
-    ramp = np.repeat(np.linspace(degrees[1], degrees[0], height, dtype=np.float32)[:, None], 18, axis=1)
-    sheet.paste(Image.fromarray(colour_degrees(ramp, degrees)), (left, top))
-    for share in np.linspace(0, 1, 6):
-        value = degrees[1] + share * (degrees[0] - degrees[1])
-        draw.text((left + 26, top + share * (height - 14)), f"{value:.1f} °C", INK, _font(13))
+    """Draw one bar of colours, and beside it a column of degrees for each layer."""
+    ramp = np.repeat(np.linspace(1, 0, height, dtype=np.float32)[:, None], 24, axis=1)
+    sheet.paste(Image.fromarray(colour_degrees(ramp, (0, 1))), (left, top))
+    for column, (name, (low, high)) in enumerate(_shown_scales(scales)):
+        at = left + 34 + 80 * column
+        draw.text((at, top - 24), name, FAINT, _font(17))
+        for share in np.linspace(0, 1, 6):
+            degrees = f"{high + share * (low - high):.1f} °C"
+            draw.text((at, top + share * (height - 20)), degrees, INK, _font(17))
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str) -> None:
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-        draw.text((at[0] + dx, at[1] + dy), text, (0, 0, 0), _font(11))
-    draw.text(at, text, (255, 255, 255), _font(11))
+        draw.text((at[0] + dx, at[1] + dy), text, (0, 0, 0), _font(15))
+    draw.text(at, text, (255, 255, 255), _font(15))
 
 
+@functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     from matplotlib import get_data_path
 

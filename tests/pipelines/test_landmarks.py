@@ -59,7 +59,7 @@ def test_accepted_pairs_carry_landmarks_and_the_report_draws_them(whole: Bundle,
     refused = pq.read_table(tmp_path / "out" / "rejects").to_pylist()
     assert all(row["landmarks_70"] is None for row in refused)
     (view, *_) = collect_samples([table], 1, 1)
-    shown = tiles(view, (20, 40))
+    shown = tiles(view, {})
     assert list(shown)[-2:] == ["landmarks, visible", "landmarks, warm"]
     assert small.finish(plan).seconds["landmarks"] > 0
     assert "landmarks, warm" in (tmp_path / "out" / "report" / "index.html").read_text()

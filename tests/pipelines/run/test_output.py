@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cluster import cli
+from models.classes import SKIN
 from models.errors import EnvironmentFault, Interrupted, UserError
 from models.weights.bundle import Bundle, load_bundle
 from pipelines import generate, inspect
@@ -24,7 +25,7 @@ from pipelines.generate import check_made, check_rejects
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.report.page import render_page
-from pipelines.report.sheet import ShownSample, colour_degrees, degree_range, tiles
+from pipelines.report.sheet import ShownSample, colour_degrees, face_scales, tiles
 from pipelines.report.summary import summarise
 from pipelines.rows.record import pair_id, pairs_of
 from pipelines.run import clean, provenance, session
@@ -227,7 +228,19 @@ def test_a_view_of_many_layers_shows_the_first_few() -> None:
     layers = {f"warm.{k}" if k else "warm": np.full((8, 8), 30.0 + k, np.float32) for k in range(9)}
     black, background = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
     sample = ShownSample("s", "p", 0, 0, "", "", {}, black, background, layers)
-    assert list(tiles(sample, degree_range([sample]))) == ["visible", "warm", "warm.1", "warm.2", "warm.3", "classes"]
+    assert list(tiles(sample, face_scales([sample]))) == ["visible", "warm", "warm.1", "warm.2", "warm.3", "classes"]
+
+
+def test_the_scale_of_a_layer_shows_faces_and_not_the_room() -> None:
+    warm, cold, classes = np.full((3, 20, 20), 15, np.float32)
+    classes[:10], warm[:10], cold[:10] = SKIN, np.linspace(31.5, 34.5, 20), np.linspace(24.5, 33.5, 20)
+    classes[10:] = 0
+    seen = ShownSample("s", "p", 0, 0, "", "", {}, None, classes.astype(np.uint8), {"warm": warm, "cold": cold})
+    assert face_scales([seen]) == {"warm": (31, 35), "cold": (24, 34)}
+    assert face_scales([dataclasses.replace(seen, classes=None)])["warm"] == (15, 35)
+    black = dataclasses.replace(seen, visible=np.zeros((20, 20, 3), np.uint8))
+    shown = tiles(black, face_scales([black]))["warm"]
+    assert shown[15].sum() < shown[0, 0].sum() < shown[0, 10].sum() < shown[0, 19].sum()
 
 
 def test_degrees_become_colours_within_their_scale() -> None:
