@@ -7,6 +7,7 @@ import numpy as np
 from models.synthworld.sampling.scene import Person, Scene
 from models.synthworld.shape.cover import add_covers
 from models.synthworld.shape.figure import HEAD_CENTRE, figure
+from models.synthworld.shape.kernels import eagerly
 from models.synthworld.shape.landmarks import landmarks
 
 RIGID = (*range(17, 48), 68, 69)
@@ -15,11 +16,16 @@ RIGID = (*range(17, 48), 68, 69)
 
 @functools.cache
 def average_head() -> np.ndarray:
-    """Return the 70 points of the average head, float64 [70, 3]: x to its left, y up, z out of the face, in head units."""
+    """Return the 70 points of the average head, float64 [70, 3]: x to its left, y up, z out of the face, in head units.
+
+    Computed without compiled kernels: a pose is the same number whether or not a machine has built them.
+    """
     scene = Scene(Person(0))
     q = figure(scene)
-    add_covers(scene, q)
-    return landmarks(q)[0].numpy().astype(np.float64) - np.array(HEAD_CENTRE)
+    with eagerly():
+        add_covers(scene, q)
+        points = landmarks(q)[0]
+    return points.numpy().astype(np.float64) - np.array(HEAD_CENTRE)
 
 
 def estimate_pose(points: np.ndarray) -> np.ndarray:
