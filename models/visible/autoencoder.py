@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
+from transformers.utils.logging import disable_progress_bar
 
 from models.config import parse_json
 from models.errors import EnvironmentFault, UserError
@@ -204,6 +205,7 @@ def load_part(kind: Any, folder: Path, dtype: str = "float32") -> Any:
         ):  # transformers takes tensors, diffusers the folder alone
             config = configuration.from_pretrained(str(folder), local_files_only=True)
             where = {"pretrained_model_name_or_path": None, "config": config, "state_dict": state}
+    disable_progress_bar()  # of transformers: loading takes a moment, and a run shows its own progress
     try:
         network, report = kind.from_pretrained(**where, torch_dtype=DTYPES[dtype], output_loading_info=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:

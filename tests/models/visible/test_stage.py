@@ -280,13 +280,14 @@ def test_a_wrong_or_hostile_encoder_is_refused_as_the_users_without_torchs_advic
     assert caught.value.exit_code == 2 and "weights_only" not in str(caught.value)
 
 
-def test_a_wrapped_encoder_is_the_same(published, tmp_path):
+def test_a_wrapped_encoder_is_the_same_and_loads_in_silence(published, tmp_path, capfd):
     folder, weights = published
     shutil.copytree(folder / "encoder", tmp_path / "encoder")
     state = {f"module.text_model.{key.removeprefix('text_model.')}": value for key, value in weights.items()}
     torch.save({"epoch": 3, "model_state_dict": state}, tmp_path / "encoder" / "pytorch_model.bin")
     one, two = (load_part(CLIPTextModel, place / "encoder").state_dict() for place in (folder, tmp_path))
     assert all(torch.equal(one[key], two[key]) for key in one)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_missing_part_is_named(starter):
