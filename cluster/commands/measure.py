@@ -70,13 +70,7 @@ def parser(bundle: str, overrides: tuple[str, ...], test: str, card: bool) -> No
 
 @command.command("faces")
 @options.data("Shards of `thermapair world`, of people nobody trained on.")
-@click.option(
-    "--weights",
-    default="models/starter/faces",
-    show_default=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of a face pack, or of a recogniser alone.",
-)
+@options.weights("models/starter/faces", "Folder of a face pack, or of a recogniser alone.")
 @options.limit("Only the first N pictures.", least=2)
 @click.option("--card", metavar="NAME", default="", help="Write the result to the card beside the weights, as NAME.")
 def faces(data: str, weights: Path, limit: int | None, card: str) -> None:
@@ -134,13 +128,7 @@ def adapters(bundle: str, overrides: tuple[str, ...], training: str, test: str, 
 
 @command.command("judges")
 @options.rows_to_measure("Pictures of `thermapair world` that judges never saw.")
-@click.option(
-    "--weights",
-    default="models/starter-judge",
-    show_default=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the judges.",
-)
+@options.weights("models/starter-judge", "Folder of the judges.")
 @options.card
 def judges(test: str, weights: Path, card: bool) -> None:
     """What the judges of attributes, pose and classes reach on true renders at 128 and 64 px, with 95 % intervals."""

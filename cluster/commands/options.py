@@ -4,6 +4,7 @@ Most commands pass their options on by name, as `**values`, to the function that
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -60,6 +61,17 @@ def rows_to_fit(text: str) -> Option:
 def rows_to_measure(text: str = "Pictures of people nobody was trained on.") -> Option:
     """Return `--test`, the rows that something is measured on."""
     return click.option("--test", required=True, metavar="URI", help=text)
+
+
+def weights(default: str, text: str) -> Option:
+    """Return `--weights`, a folder on this machine."""
+    return click.option(
+        "--weights",
+        default=default,
+        show_default=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help=text,
+    )
 
 
 def unit(default: str, text: str = "") -> Option:
