@@ -11,7 +11,10 @@ from models.weights.bundle import MAIN, Part, fetch
 from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.profile import CaptionEngines
 
-WAY_OUT = "Repair it and run the same command again, or write captions without a model: --set captions=template"
+WAY_OUT = (
+    "Repair it and run the same command again, or write captions without a model into another folder: "
+    "--set captions=template --out FOLDER"
+)
 MOST_TOKENS = 2048
 """Of prompt and answer together: a free prompt comes with the whole vocabulary."""
 
