@@ -14,6 +14,7 @@ from ray.serve.context import _get_global_client
 from serve.app import NAME, Settings, start
 from serve.client import Client
 from serve.http.schemas import Problem
+from serve.service import Service
 
 OPEN_GATES = "{attempts: 1, identity: -1, detection: 0, faces: 99, face_area: [0, 1], celsius: [-50, 90], clipped: 1}"
 LIMITS = "{body_mb: 1, pictures: 3, megapixels: 1, views: 4, layers: 4, steps: 8, attempts: 2, captions: 4}"
@@ -36,6 +37,12 @@ NULL = Settings(bundle="null", overrides=[*SHARED, TWO_GROUPS])
 """The same without a model and in two groups: it starts in seconds."""
 FAST = {"captions": "template", "conditions": ["warm"]}
 """A request that waits for no language model."""
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Service:
+    """The service of the starter without deployments: whatever reaches them is not of these tests."""
+    return Service(SETTINGS.load(), stage_deployments=[])
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,21 @@
-"""A service without Ray: its deployments in this process, behind handles that answer as Ray Serve's do."""
+"""A service without Ray: its deployments in this process, behind handles that answer as Ray Serve's do, asked over HTTP."""
 
 import asyncio
+import base64
 import copy
+import io
 from typing import Any
 
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from serve.api import create_app
 from serve.app import Settings, call_rows
-from serve.http import codecs
+from serve.http import codecs, schemas
 from serve.service import Service
 from serve.stage_deployment import StageDeployment
+
+LOCAL = ("127.0.0.1", 40000)
 
 
 class Method:
@@ -42,3 +50,28 @@ def local_service(settings: Settings) -> Service:
         for group in groups
     ]
     return Service(request, handles)
+
+
+def ask_here(service: Service, key: str = "") -> TestClient:
+    """Return a client on this machine that asks `service`."""
+    return TestClient(create_app(service, key), base_url="http://127.0.0.1:8000", client=LOCAL)
+
+
+def png(width: int, height: int) -> str:
+    """Return a black PNG as base64."""
+    sink = io.BytesIO()
+    Image.new("RGB", (width, height)).save(sink, "PNG")
+    return base64.b64encode(sink.getvalue()).decode()
+
+
+def problem(answer, status: int, kind: str) -> schemas.Problem:  # type: ignore[no-untyped-def]
+    """Return the problem of an answer that must be one, whole and without a trace of the code."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = schemas.Problem.model_validate_json(answer.content)
+    assert found.type == f"urn:thermapair:{kind}"
+    assert found.status == status
+    assert found.detail and found.way_out
+    assert found.request_id
+    assert "Traceback" not in answer.text and ".py" not in answer.text
+    return found

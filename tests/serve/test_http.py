@@ -1,78 +1,32 @@
-"""The HTTP side without Ray: what is refused before anything is computed, and how."""
+"""Requests over HTTP without Ray: what is refused before anything is computed, and how."""
 
-import asyncio
 import base64
-import io
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import yaml
 from fastapi.testclient import TestClient
-from PIL import Image
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError
-from ray.serve.schema import ServeDeploySchema
 
-from cluster import cli
 from models.errors import EnvironmentFault, UserError
-from models.weights.store import ROOT
-from pipelines.config.profile import Limits
 from pipelines.config.request import check_request
-from pipelines.pictures.codecs import decode
 from serve.api import create_app
-from serve.app import Settings, build, check_host, config
-from serve.http import codecs, examples, problems, schemas
-from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, choose_media
-from serve.http.middleware import KEY_VARIABLE, AccessMiddleware, is_loopback
-from serve.http.problems import ProblemError
-from serve.pairs_request import check_limit
+from serve.http import problems, schemas
 from serve.service import Service
 from tests.pipelines.pictures.test_open import png as hostile_png
 from tests.serve.conftest import SETTINGS
-
-LOCAL = ("127.0.0.1", 40000)
-
-
-@pytest.fixture(scope="module")
-def quiet() -> Service:
-    """The service of the starter without deployments: whatever reaches them is not of these tests."""
-    return Service(SETTINGS.load(), stage_deployments=[])
+from tests.serve.local import LOCAL, ask_here, png, problem
 
 
 @pytest.fixture
 def client(quiet: Service) -> Iterator[TestClient]:
-    with TestClient(create_app(quiet, ""), base_url="http://127.0.0.1:8000", client=LOCAL) as client:
+    with ask_here(quiet) as client:
         yield client
-
-
-def png(width: int, height: int) -> str:
-    sink = io.BytesIO()
-    Image.new("RGB", (width, height)).save(sink, "PNG")
-    return base64.b64encode(sink.getvalue()).decode()
 
 
 def bomb(width: int, height: int) -> str:
     """A PNG that says to be of this size and holds next to no pixels: decoding it would fail, not only be slow."""
     return base64.b64encode(hostile_png(width, height, 8, 2)).decode()
-
-
-def problem(answer, status: int, kind: str) -> schemas.Problem:  # type: ignore[no-untyped-def]
-    """Return the problem of an answer that must be one, whole and without a trace of the code."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    found = schemas.Problem.model_validate_json(answer.content)
-    assert found.type == f"urn:thermapair:{kind}"
-    assert found.status == status
-    assert found.detail and found.way_out
-    assert found.request_id
-    assert "Traceback" not in answer.text and ".py" not in answer.text
-    return found
 
 
 class TestRequests:
@@ -156,7 +110,7 @@ class TestRequests:
             update={"parts": {name: part for name, part in whole.bundle.parts.items() if name != "landmarks"}}
         )
         service = Service(check_request(whole.job, bundle, whole.profile), stage_deployments=[])
-        with TestClient(create_app(service, ""), base_url="http://127.0.0.1:8000", client=LOCAL) as client:
+        with ask_here(service) as client:
             found = problem(client.post("/v1/landmarks", json={"pictures": [png(8, 8)]}), 501, "not-in-bundle")
         assert "landmarks" in found.detail
 
@@ -217,102 +171,6 @@ class TestRequests:
         assert "secret" not in answer.text
 
 
-class TestAccess:
-    def test_a_body_is_refused_from_its_length(self, client: TestClient) -> None:
-        headers = {"content-length": str(2**20 + 1), "content-type": "application/json"}
-        problem(client.post("/v1/pairs", content=b"{}", headers=headers), 413, "too-large")
-
-    def test_a_body_without_length_is_read_no_further_than_the_limit(self, client: TestClient) -> None:
-        read = 0
-
-        def endless() -> Iterator[bytes]:
-            nonlocal read
-            for _ in range(64):
-                read += 1
-                yield b" " * 2**16
-
-        problem(
-            client.post("/v1/pairs", content=endless(), headers={"content-type": "application/json"}), 413, "too-large"
-        )
-
-    def test_so_many_are_under_way_on_one_path_and_probes_always(self) -> None:
-        async def ask() -> list[int]:
-            found, go = list[int](), asyncio.Event()
-
-            async def app(scope: Any, receive: Any, send: Any) -> None:
-                await go.wait()
-                await send({"type": "http.response.start", "status": 200, "headers": []})
-
-            async def send(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    assert message["status"] == 200 or (b"retry-after", b"3") in message["headers"]
-                    found.append(message["status"])
-
-            async def call(method: str, path: str) -> None:
-                head = {"headers": [(b"host", b"localhost")], "client": LOCAL, "query_string": b""}
-                await middleware({"type": "http", "method": method, "path": path, **head}, None, send)  # type: ignore[arg-type]
-
-            middleware = AccessMiddleware(app, key="", body=9, most=2, retry=3)
-            asked = [("POST", "/a"), ("POST", "/a"), ("POST", "/a"), ("POST", "/b"), *[("GET", "/a")] * 3]
-            calls = [asyncio.create_task(call(*one)) for one in asked]
-            await asyncio.sleep(0)
-            assert found == [503]
-            go.set()
-            await asyncio.gather(*calls)
-            await call("POST", "/a")
-            assert not middleware.under_way
-            return found
-
-        assert asyncio.run(ask()) == [503] + [200] * 7
-
-    def test_request_ids_are_kept_or_made(self, client: TestClient) -> None:
-        assert client.get("/healthz", headers={"x-request-id": "mine-1"}).json()["request_id"] == "mine-1"
-        assert len(client.get("/healthz").json()["request_id"]) == 32
-
-    def test_without_a_key_this_machine_alone_may_ask(self, quiet: Service) -> None:
-        app = create_app(quiet, "")
-        far = TestClient(app, base_url="http://127.0.0.1", client=("192.0.2.7", 4000))
-        problem(far.get("/v1/models"), 403, "not-local")
-        assert far.get("/healthz").status_code == 200
-        rebound = TestClient(app, base_url="http://evil.example:8000", client=LOCAL)
-        problem(rebound.get("/v1/models"), 403, "not-local")
-        near = TestClient(app, base_url="http://localhost:8000", client=LOCAL)
-        problem(near.get("/v1/models", headers={"origin": "https://evil.example"}), 403, "not-local")
-        assert near.get("/v1/models", headers={"origin": "http://localhost:8000"}).status_code == 200
-        assert near.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
-        problem(near.get("/v1/models", headers={"host": "[bad"}), 403, "not-local")
-
-    @pytest.mark.parametrize("headers", [{"authorization": "Bearer k3y"}, {"x-api-key": "k3y"}])
-    def test_a_key_opens_the_service_to_others(self, quiet: Service, headers: dict[str, str]) -> None:
-        far = TestClient(create_app(quiet, "k3y"), base_url="http://faces.example", client=("192.0.2.7", 4000))
-        assert far.get("/v1/models", headers=headers).status_code == 200
-
-    @pytest.mark.parametrize(
-        "headers", [{}, {"authorization": "Bearer k3"}, {"authorization": "Basic k3y"}, {"x-api-key": "K3Y"}]
-    )
-    def test_a_wrong_key_does_not(self, quiet: Service, headers: dict[str, str]) -> None:
-        near = TestClient(create_app(quiet, "k3y"), base_url="http://127.0.0.1", client=LOCAL)
-        answer = near.get("/v1/models", headers=headers)
-        problem(answer, 401, "no-key")
-        assert answer.headers["www-authenticate"] == "Bearer"
-        assert "k3y" not in answer.text
-
-    @pytest.mark.parametrize(
-        ("host", "expected"),
-        [("localhost", True), ("127.8.0.1", True), ("[::1]", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False),
-         ("localhost.evil.example", False), ("10.0.0.1", False), ("", False)],
-    )  # fmt: skip
-    def test_what_counts_as_this_machine(self, host: str, expected: bool) -> None:
-        assert is_loopback(host) is expected
-
-    def test_other_machines_need_a_key_before_anything_starts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv(KEY_VARIABLE, raising=False)
-        with pytest.raises(UserError, match=KEY_VARIABLE):
-            check_host("0.0.0.0")
-        monkeypatch.setenv(KEY_VARIABLE, "k3y")
-        check_host("0.0.0.0")
-
-
 class TestFailures:
     @pytest.mark.parametrize(
         ("error", "kind", "status"),
@@ -331,175 +189,3 @@ class TestFailures:
         assert (found.kind, answer.status_code) == (kind, status)
         assert b"secret" not in answer.body
         assert ("retry-after" in answer.headers) == (status == 503)
-
-
-class TestAccept:
-    @pytest.mark.parametrize(
-        ("header", "expected"),
-        [
-            (None, JSON),
-            ("*/*", JSON),
-            ("image/*", PNG),
-            ("image/png", PNG),
-            ("image/png; unit=centikelvin", CENTIKELVIN),
-            ('IMAGE/PNG;UNIT="centikelvin"', CENTIKELVIN),
-            ("image/png;q=0.2, application/x-npy;q=0.8", NPY),
-            ("text/html, */*;q=0.1", JSON),
-            ("*/*, application/json;q=0", PNG),
-        ],
-    )
-    def test_the_best_offer_is_chosen(self, header: str | None, expected: Media) -> None:
-        assert choose_media(header, [JSON, PNG, CENTIKELVIN, NPY]) == expected
-
-    @pytest.mark.parametrize("header", ["text/html", "image/png; unit=kelvin", "application/json;q=0", "image/png;q=x"])
-    def test_what_there_is_not_is_refused_with_what_there_is(self, header: str) -> None:
-        with pytest.raises(ProblemError, match="image/png; unit=centikelvin"):
-            choose_media(header, [JSON, PNG, CENTIKELVIN])
-
-    def test_a_picture_is_one_picture(self, client: TestClient) -> None:
-        two = {"pictures": [png(8, 8), png(8, 8)], "conditions": ["warm"]}
-        for form in ("image/png", "image/png; unit=centikelvin", "application/x-npy"):
-            problem(client.post("/v1/thermalize", json=two, headers={"accept": form}), 406, "not-acceptable")
-        problem(client.post("/v1/pairs", json={"views": 2}, headers={"accept": "image/png"}), 406, "not-acceptable")
-        problem(client.get("/v1/pairs"), 405, "method")
-
-    @pytest.mark.parametrize("form", ["image/png", "image/png; unit=centikelvin"])
-    def test_one_picture_is_of_one_condition(self, client: TestClient, form: str) -> None:
-        """Two conditions are two thermal pictures: the first alone would be taken for both."""
-        two = {"pictures": [png(8, 8)], "conditions": ["warm", "cold"]}
-        found = problem(client.post("/v1/thermalize", json=two, headers={"accept": form}), 406, "not-acceptable")
-        assert found.detail == f"{form} holds one picture, this makes 2"
-        if form != "image/png":  # of a pair that is the visible picture, the same in every condition
-            body = {"conditions": ["warm", "cold"]}
-            problem(client.post("/v1/pairs", json=body, headers={"accept": form}), 406, "not-acceptable")
-
-
-class TestCodecs:
-    @pytest.mark.parametrize("letter", ["*", "-", "_", "%", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\0", "="])
-    def test_letters_that_are_not_of_base64_are_refused(self, letter: str) -> None:
-        """They are not passed over: what is left may be another picture."""
-        text = base64.b64encode(b"some bytes of a picture").decode()
-        assert codecs.from_base64(text, 0) == codecs.from_base64(f"data:image/png;base64,{text}", 0)
-        with pytest.raises(ProblemError, match="picture 3: not base64"):
-            codecs.from_base64(f"{text[:8]}{letter}{text[8:]}", 3)
-
-    def test_limits_are_what_is_taken_at_most(self) -> None:
-        check_limit("views", 4, 4)
-        with pytest.raises(ProblemError, match="views is 5, at most 4 are taken"):
-            check_limit("views", 5, 4)
-        assert codecs.max_pixels(Limits(megapixels=1.5)) == 1_500_000
-
-    def test_values_of_any_kind_become_json(self) -> None:
-        answer = codecs.json_response(
-            {"a": (1, np.float32(2.5), [np.bool_(True)]), "b": {"c": np.array([[1, 2]])}, "d": None, "e": float("nan")}
-        )
-        assert json.loads(answer.body) == {"a": [1, 2.5, [True]], "b": {"c": [[1, 2]]}, "d": None, "e": None}
-        assert answer.headers["content-type"] == "application/json"
-
-    def test_false_colours_span_a_degree_at_least_and_leave_out_what_has_no_reading(self) -> None:
-        counts = np.full((4, 4), 30_315, np.uint16)
-        counts[0, 0], counts[1, 1] = 0, 30_355
-        answer = codecs.false_colour_response(counts)
-        assert (answer.headers["x-colours-from"], answer.headers["x-colours-to"]) == ("30.00 degC", "31.00 degC")
-        assert answer.headers["content-type"] == "image/png"
-
-    def test_centikelvin_and_npy_come_back(self) -> None:
-        counts = np.array([[30_815, 27_315], [0, 65_535]], np.uint16)
-        answer = codecs.centikelvin_response(counts)
-        assert (decode(answer.body) == counts).all()
-        assert decode(answer.body).dtype == np.uint16
-        assert answer.headers["content-type"] == "image/png; unit=centikelvin"
-        assert answer.headers["x-thermal-scale"] == "0.01"
-        values = np.array([1.5, np.nan], np.float32)
-        loaded = np.load(io.BytesIO(codecs.npy_response(values).body), allow_pickle=False)
-        np.testing.assert_array_equal(loaded, values)
-
-    def test_false_colours_say_their_range(self) -> None:
-        counts = (np.arange(20, 36).reshape(4, 4) * 100 + 27_315).astype(np.uint16)
-        answer = codecs.false_colour_response(counts)
-        assert decode(answer.body).shape == (4, 4, 3)
-        assert answer.headers["x-colours-from"] == "20.00 degC"
-        assert answer.headers["x-colours-to"] == "35.00 degC"
-
-    def test_json_has_no_nan(self) -> None:
-        answer = codecs.json_response({"a": np.array([1.0, np.nan], np.float32), "b": b"\x00\xff", "c": np.int32(3)})
-        assert json.loads(answer.body) == {"a": [1.0, None], "b": "AP8=", "c": 3}
-
-
-def test_the_client_needs_neither_ray_nor_torch() -> None:
-    code = "import sys, serve.client; print(*sorted({'ray', 'torch', 'cv2', 'diffusers'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
-
-
-class TestDocument:
-    def test_every_example_is_a_request(self) -> None:
-        for model, found in examples.BODIES.items():
-            for content in found.values():
-                model.model_validate(content)
-
-    def test_every_reference_of_the_document_is_there(self, client: TestClient) -> None:
-        document = client.get("/openapi.json").json()
-        text = json.dumps(document)
-        for name in {part.partition('"')[0] for part in text.split('"#/components/schemas/')[1:]}:
-            assert name in document["components"]["schemas"], name
-        for path, operations in document["paths"].items():
-            for operation in operations.values():
-                assert {"403", "413", "422", "503"} <= set(operation["responses"]), path
-
-    def test_the_document_says_how_a_key_is_sent_and_what_asks_for_none(self, client: TestClient) -> None:
-        document = client.get("/openapi.json").json()
-        schemes = document["components"]["securitySchemes"]
-        assert {(one["type"], one.get("scheme", one.get("name"))) for one in schemes.values()} == {
-            ("http", "bearer"),
-            ("apiKey", "X-API-Key"),
-        }
-        asked = {
-            path: operation.get("security") for path, one in document["paths"].items() for operation in one.values()
-        }
-        assert {path for path, security in asked.items() if not security} == {"/healthz", "/readyz"}
-        assert [list(one) for one in asked["/v1/pairs"]] == [[name] for name in schemes]
-
-    def test_conditions_of_the_document_are_those_of_the_bundle(self, client: TestClient) -> None:
-        found = client.get("/openapi.json").json()["components"]["schemas"]
-        for name in ("PairsRequest", "ThermalizeRequest"):
-            choices = found[name]["properties"]["conditions"]["anyOf"]
-            assert {
-                "type": "array",
-                "minItems": 1,
-                "uniqueItems": True,
-                "maxItems": 4,
-                "items": {"enum": ["warm", "cold"]},
-            } in choices
-
-    def test_the_configuration_is_one_that_ray_serve_takes(self) -> None:
-        content = config(Settings(overrides=["captions=template"]), "0.0.0.0", 9000)
-        parsed = ServeDeploySchema.model_validate(content)
-        assert parsed.applications[0].import_path == "serve.app:build"
-        assert Settings.model_validate(parsed.applications[0].args).overrides == ["captions=template"]
-        assert KEY_VARIABLE not in json.dumps(content)
-
-    def test_the_command_writes_it(self, tmp_path: Path) -> None:
-        file = tmp_path / "new" / "serve.yaml"
-        assert cli.main(["serve", "--host", "0.0.0.0", "--set", "captions=template", "--config-out", str(file)]) == 0
-        content = ServeDeploySchema.model_validate(yaml.safe_load(file.read_text()))
-        assert content.http_options.host == "0.0.0.0"
-
-    def test_a_wrong_setting_is_named(self) -> None:
-        with pytest.raises(UserError, match="no bundle 'nothing'"):
-            config(Settings(bundle="nothing"), "127.0.0.1", 8000)
-        with pytest.raises(UserError, match="request_seconds"):
-            config(Settings(overrides=["profile.serve.request_seconds=0"]), "127.0.0.1", 8000)
-        with pytest.raises(UserError, match="known here: steps, guidance"):
-            config(Settings(overrides=["job.settings.visible.step=2"]), "127.0.0.1", 8000)
-
-    def test_redraws_stay_with_the_gates_or_the_service_does_not_start(self) -> None:
-        cut = "profile.groups=[{stages: [visible]}, {stages: [parser, thermal, faces, gates, landmarks]}]"
-        once = [cut, "job.gates.attempts=1"]
-        with pytest.raises(UserError, match=r"or set profile\.serve\.limits\.attempts=1"):
-            Settings(overrides=once).load()
-        Settings(overrides=[*once, "profile.serve.limits.attempts=1"]).load()
-
-    def test_what_requests_leave_open_must_be_within_the_limits(self) -> None:
-        with pytest.raises(UserError, match=r"leave everything open .* settings\.visible\.steps is 16, at most 8"):
-            build(Settings(overrides=["profile.serve.limits.steps=8", "captions=template"]))
