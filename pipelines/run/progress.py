@@ -84,7 +84,8 @@ class State:
             return counts
         counts += [f"{self.done}/{self.total} samples"]
         if self.phase == "pictures":
-            counts += [f"{self.rate:.2f}/s", f"left {duration(self.left)}"]
+            begun = self.done > self.before  # before, workers load their models and make the first partition
+            counts += [f"{self.rate:.2f}/s", f"left {duration(self.left)}"] if begun else ["stages start"]
         return [*counts, f"rejected {self.rejected}", f"redrawn {self.redrawn}"]
 
     @property

@@ -251,6 +251,7 @@ def test_degrees_become_colours_within_their_scale() -> None:
 
 def test_progress_is_one_line_with_rate_time_left_and_busy_stages() -> None:
     state = State("demo", total=24, before=4, done=4, phase="pictures")
+    assert "| 4/24 samples | stages start |" in state.line() and "/s" not in state.line()
     state.add({"samples": 4, "rejected": 1, "seconds_visible": 3.0, "seconds_write": 0.5})
     state.add({"samples": 2, "redrawn": 2, "seconds_visible": 6.0, "seconds_write": 0.5})
     state.began -= 3.0
