@@ -74,6 +74,7 @@ class Card(BaseModel):
         for source, values in self.metrics.items():
             lines += [f"## Metrics: {source}", "", "| metric | value |", "|---|---|"]
             lines += [f"| {name} | {value:.4g} |" for name, value in values.items()] + [""]
+        # Zero and empty stand for what nobody noted.
         lines += ["## Training", ""]
         facts = {
             "task": self.task,
@@ -96,9 +97,11 @@ class Card(BaseModel):
 def history(init: Path) -> list[str]:
     """Return the trainings behind the weights that a training begins from: a part, one of its files, or a checkpoint."""
     for folder in (init, init.parent):
+        # A part has a card, which knows what came before it.
         if (folder / "README.md").is_file():
             earlier = Card.read(folder)
             return [*earlier.history, earlier.history_line()] if earlier.steps else earlier.history
+        # A checkpoint has the state of its run, whose config names what that began from.
         if (folder / "state.json").is_file():
             state = json.loads((folder / "state.json").read_text())
             before = str(state.get("config", {}).get("init", ""))

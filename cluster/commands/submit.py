@@ -47,5 +47,6 @@ def command(
             needs=secrets,
             python=python,
         )
+        # The id comes first, so that a script can read it; then the log, until the job ends.
         click.echo(job)
         return 0 if detach else ray_jobs.follow(client, job)

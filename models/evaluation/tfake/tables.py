@@ -92,6 +92,7 @@ def landmarks_table(ledger: Lines, recipe: Recipe) -> list[Table]:
         lines = ledger.of("landmarks", row)
         if lines:
             entries.append(_landmark_row(row, lines, missed=None))
+        # The joint landmarker also says which faces it is sure of: those alone, and all with the others as misses.
         if row == JOINT and lines:
             entries.append(_landmark_row(f"{row}, threshold, missed = 1", lines, missed=1.0))
             entries.append(_landmark_row(f"{row}, threshold, found only", lines, missed=np.nan))
@@ -111,6 +112,7 @@ def joint_table(ledger: Lines) -> list[Table]:
     """Return every other row's NME minus the joint landmarker's, on the seeds that both have: above zero joint is better."""
     entries = []
     for row in LANDMARKS:
+        # Paired by seed and person, so that what both find hard takes no part.
         pair = _common_seeds(ledger.of("landmarks", row), ledger.of("landmarks", JOINT))
         if row != JOINT and pair[0]:
             entry: Table = {"row": row, "seeds": len(pair[0])}
@@ -159,11 +161,12 @@ def _temperature_table(ledger: Lines, table: str, rows: list[str], domains: tupl
             values = {figure: ledger.values(table, row, domain, figure) for figure in FIGURES}
             if values["mae"] is None:
                 continue
+            # Errors as they are, then skill, which is placed between the class table and the oracle of the same people.
             known = ledger.baseline("class_condition", domain, "mae"), ledger.baseline("oracle", domain, "mae")
             entry: Table = {"row": row, "domain": domain, "seeds": len(values["mae"])}
             entry |= {figure: _estimate(mean, value) for figure, value in values.items()}
-            # Skill is placed between the class table and the oracle of the same people.
             entry["skill"] = _estimate(_skill, values["mae"], *known)
+            # Min-max pairs have no degrees of their own before they are calibrated.
             raw = ledger.values(table, row, domain, "mae_raw") if table == "minmax" else None
             entries.append(entry | ({"mae_raw": _estimate(mean, raw)} if raw is not None else {}))
     return entries
@@ -212,6 +215,7 @@ def gap_table(ledger: Lines, recipe: Recipe) -> list[Table]:
     for at in sorted({1.0, *recipe.gaps}):
         for domain in OUTSIDE:
             for entry in _gains(ledger, (*plain, at), (*full, at), domain, "full"):
+                # Beside the errors, the skill of either: a wider gap also makes the baselines worse.
                 one, two = (ledger.values(*row, domain, "mae", at) for row in (plain, full))
                 known = [ledger.baseline(name, domain, "mae", at) for name in ("class_condition", "oracle")]
                 entry["skill_supervised"], entry["skill_full"] = (_estimate(_skill, v, *known) for v in (one, two))
@@ -223,6 +227,7 @@ def controls_table(ledger: Lines) -> list[Table]:
     """Return what each control costs: its error minus the full loss's; `parameters_apart` of the released code's patch term."""
     entries = []
     for row in CONTROLS:
+        # The released code's patch term teaches nothing, so it is compared with a row that has none.
         against = ("loss", "supervised" if CONTROLS[row].defects else "full", 1.0)
         for domain in OUTSIDE:
             for entry in _gains(ledger, ("controls", row, 1.0), against, domain, row):
@@ -240,6 +245,7 @@ def reached_table(ledger: Lines) -> list[Table]:
         lines, shared = _common_seeds(ledger.of(*key), base)
         if not lines:
             continue
+        # The row's own errors on all its seeds; its gain over `supervised` on those that both have.
         entry: Table = {"row": row, "seeds": len(lines)}
         entry |= {subset: _estimate(mean, by_person(lines, "true", subset, None)) for subset in SUBSETS}
         if row != "supervised":
