@@ -8,7 +8,6 @@ from pathlib import Path
 import boto3
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 
 from cluster import cli
 from cluster.commands import doctor
@@ -47,8 +46,11 @@ def test_what_was_found_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) ->
     assert "/tmp/x[/y] [old]" in shown and "[bold]" in shown
 
 
+@pytest.mark.slow
 def test_s3_output_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a real S3 protocol: there, not there."""
+    from moto.server import ThreadedMotoServer  # here, for it takes long to import
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -50,6 +49,8 @@ def test_every_sample_is_there_once_and_the_shards_open_as_a_data_set(
     manifest = json.loads((out / "manifest.json").read_text())
     assert [p["partition"] for p in manifest["partitions"]] == [0, 1, 2]
     assert (out / "report" / "index.html").stat().st_size > 10_000
+
+    import datasets  # here, for it takes long to import
 
     pairs = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(pairs) == report.pairs

@@ -102,9 +102,14 @@ def test_it_learns_and_logs(tmp_path: Path) -> None:
     assert [record["step"] for record in records if "validation/score" in record] == [30, 60]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What a run of `CONFIG` that nothing stopped comes to."""
+    return run(tmp_path_factory.mktemp("whole"), CONFIG)[0]
+
+
 @pytest.mark.parametrize("stop_at", [1, 23])
-def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, stop_at: int) -> None:
-    whole, _ = run(tmp_path / "a", CONFIG)
+def test_a_resumed_run_ends_with_the_same_bytes(whole: Result, tmp_path: Path, stop_at: int) -> None:
     with pytest.raises(Interrupted, match=f"step {stop_at} of 60"):
         run(tmp_path / "b", CONFIG, stop_at=stop_at)
     resumed, _ = run(tmp_path / "b", CONFIG, resume=tmp_path / "b" / f"step-{stop_at:07d}")
