@@ -28,7 +28,7 @@ test: test-fast
 	$(LONG) -m slow tests/pipelines tests/serve tests/cluster tests/models
 
 soak: install
-	$(LONG) -m soak tests/pipelines tests/serve tests/cluster
+	$(LONG) -m soak tests/cluster tests/pipelines tests/serve
 
 test-fast: install
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow and not soak" -n 2 --dist worksteal
