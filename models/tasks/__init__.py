@@ -21,10 +21,10 @@ from models.temperature import Numbers, UnitName
 
 TASKS = {
     "recogniser": "models.tasks.recogniser",
-    "judge": "models.tasks.judge",
-    "judge_attributes": "models.tasks.judge_attributes",
-    "judge_pose": "models.tasks.judge_pose",
-    "judge_parser": "models.tasks.judge_parser",
+    "judge": "models.tasks.judges.identity",
+    "judge_attributes": "models.tasks.judges.attributes",
+    "judge_pose": "models.tasks.judges.pose",
+    "judge_parser": "models.tasks.judges.parser",
     "detector": "models.tasks.detector",
     "parser": "models.tasks.parser",
     "vae": "models.tasks.vae",
