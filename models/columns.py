@@ -28,7 +28,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds. shape: of one value; letters are sizes that differ (S: side of the picture, C: layers)."""
+    """What a column holds. shape: of one value; letters are sizes that differ (S: side of the picture, C: layers, L: latent channels)."""
 
     dtype: str
     """numpy's name, `text`, or `bytes`."""
@@ -96,8 +96,14 @@ COLUMNS: dict[str, Column] = {
                       "`thermal_kind` is minmax or agc", ("S", "S"), per="layer", unit="cK", codec="centikelvin"),
     "thermal_kind": Column("text", f"{', '.join(THERMAL_KINDS)}; empty without a thermal picture", per="layer"),
     "thermal_clipped": Column("float32", "share of the person at an end of the network's scale", per="layer"),
+    "beyond_rooms": Column("bool", "whether room, sun or wind are beyond those that the thermalizer learned from",
+                              per="layer"),
     "kinetic": Column("uint16", "temperature of the surface itself, as `thermal`", ("S", "S"), per="layer", unit="cK",
                       codec="centikelvin"),
+    "ambient_c": Column("float32", "air around the person, NaN where it is not known", per="layer", unit="degC"),
+    "sun_wm2": Column("float32", "sunlight on a surface that faces the sun, 0 indoors, NaN where it is not known", per="layer",
+                      unit="W/m2"),
+    "wind_ms": Column("float32", "wind, NaN where it is not known", per="layer", unit="m/s"),
     "valid": Column("bool", "where the thermal value means something", ("S", "S"), per="layer", codec="png"),
     "classes": Column("uint8", "FaceSynthetics' 19 pixel classes, 255 where there is no mask", ("S", "S"), codec="png"),
     "content_box": Column("int32", "x0, y0, x1, y1 of what is picture and not padding", (4,), unit="px"),
@@ -129,6 +135,8 @@ COLUMNS: dict[str, Column] = {
                         "none", ("S", "S", 3), per="person", codec="picture"),
     "smirk": Column("float32", "the expression asked for in SMIRK's numbers: 50 of FLAME's expression, 2 of the eyelids, 3 of "
                     "the jaw; NaN for none", (55,), per="person"),
+    "latents": Column("float32", "the visible picture as its autoencoder's scaled latents", ("L", "S/8", "S/8")),
+    "latent_space": Column("text", "digest of the autoencoder that `latents` are of"),
     "noise_id": Column("text", "what the noise of this attempt is drawn from"),
     "caption_cut": Column("int32", "tokens at the caption's end that no text encoder read"),
     "partition": Column("int32", "unit of commit, retry and loss"),

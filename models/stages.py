@@ -38,7 +38,11 @@ from models.errors import UserError
 STAGES: dict[str, dict[str, str]] = {
     "visible": {"latent-diffusion": "models.visible.sd", "null": "models.null.kinds:Visible"},
     "parser": {"unet": "models.parser", "null": "models.null.kinds:Parser"},
-    "thermal": {"unet": "models.thermal.unet", "null": "models.null.kinds:Thermal"},
+    "thermal": {
+        "unet": "models.thermal.unet",
+        "latent-diffusion": "models.thermal.latent",
+        "null": "models.null.kinds:Thermal",
+    },
     "faces": {"insightface": "models.faces", "null": "models.null.kinds:Faces"},
     "gates": {"limits": "models.gates"},
     "landmarks": {"mobilenet": "models.landmarks", "null": "models.null.kinds:Landmarks"},

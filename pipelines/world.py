@@ -14,7 +14,7 @@ from pipelines.config.profile import RENDER, Profile, load_profile
 from pipelines.config.world import WorldJob
 from pipelines.plan.world import WorldPlan, write_world_plan
 from pipelines.readers.world_layouts import finish_files, write_files
-from pipelines.rows.encode import encode_parquet, encode_rendered, name_rendered
+from pipelines.rows.encode import encode_parquet, encode_rendered, name_rendered, tell_room
 from pipelines.rows.schema import WORLD, arrow_schema
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
@@ -124,7 +124,7 @@ class Renderer:
                 where = (self.domain.name, self.job.gap, self.job.split)
                 names = name_rendered(*where, identity, view, condition, attributes(scenes[k]))
                 encoded = encode_rendered(names["pair_id"], shown, self.domain.capture.thermal)
-                yield {"partition": partition, **names, **encoded}
+                yield {"partition": partition, **names, **tell_room(scenes[k].environment), **encoded}
 
 
 def commit_shard(block: pa.Table, job: WorldJob, storage: Storage) -> pa.Table:

@@ -48,12 +48,22 @@ def captions(bundle: str, profile: str, overrides: tuple[str, ...], count: int, 
 @options.overrides
 @options.rows_to_fit("Warm and cold pictures to fit the baselines to.")
 @options.rows_to_measure("Warm and cold pictures of people nobody was trained on.")
+@click.option(
+    "--told",
+    type=click.Choice(["condition", "room", "air", "nothing"]),
+    default="condition",
+    show_default=True,
+    help="What a thermalizer that takes rooms is told of each picture: its word; air, sun and wind; the air; or nothing.",
+)
+@click.option("--draws", default=8, show_default=True, type=click.IntRange(1, 64), help="Of a thermalizer that draws.")
 @options.card
-def thermal(bundle: str, overrides: tuple[str, ...], training: str, test: str, card: bool) -> None:
+def thermal(
+    bundle: str, overrides: tuple[str, ...], training: str, test: str, told: str, draws: int, card: bool
+) -> None:
     """Errors of the thermalizer in kelvin, beside its baselines, with true and with parsed classes."""
     from pipelines.evaluation.bundle import measure_thermalizer
 
-    _show(measure_thermalizer(_load_bundle(bundle, overrides), training, test, card=card))
+    _show(measure_thermalizer(_load_bundle(bundle, overrides), training, test, told=told, draws=draws, card=card))
 
 
 @command.command("parser")

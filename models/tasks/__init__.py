@@ -32,6 +32,8 @@ TASKS = {
     "controlnet": "models.tasks.controlnet",
     "text_branch": "models.tasks.text_branch",
     "thermalizer": "models.tasks.thermalizer",
+    "thermal_vae": "models.tasks.thermal_vae",
+    "thermal_ldm": "models.tasks.thermal_ldm",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",
     "adapter": "models.tasks.adapter",

@@ -107,6 +107,52 @@ class Baselines:
         return celsius
 
 
+class RoomBaselines:
+    """Per class, or class and condition, linear in what is known of the room, fitted to training rows that know it.
+
+    Features: 1, air, its square, sun, and the root of wind. A row whose numbers are not known has none of these predictions.
+    """
+
+    NAMES = ("class_room", "class_condition_room")
+
+    def __init__(self, training: Iterable[Columns]) -> None:
+        gram: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros((5, 5)))
+        cross: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros(5))
+        # A picture's pixels of one class share their features: their count and their sum are all that is needed.
+        for rows in training:
+            features, keep = room_features(rows), person(rows)
+            for k in np.flatnonzero(np.isfinite(features).all(axis=1)):
+                x = features[k]
+                classes, values = rows["classes"][k][keep[k]], rows["thermal"][k][keep[k]].astype(np.float64)
+                counts, sums = np.bincount(classes, minlength=256), np.bincount(classes, values, minlength=256)
+                for number in np.flatnonzero(counts):
+                    for condition in ("", str(rows["condition"][k])):
+                        gram[int(number), condition] += counts[number] * np.outer(x, x)
+                        cross[int(number), condition] += sums[number] * x
+        # A small ridge in proportion to the pixels, so that a feature that never varies has no weight.
+        self._weights = {
+            key: np.linalg.solve(value + 1e-6 * value[0, 0] * np.eye(5), cross[key]) for key, value in gram.items()
+        }
+
+    def predict(self, name: str, rows: Columns) -> np.ndarray:
+        """Return the temperatures that baseline `name` gives for `rows`, degrees Celsius float [B, H, W], NaN for none."""
+        celsius = np.full(rows["classes"].shape, np.nan)
+        features = room_features(rows)
+        for index, condition in enumerate(rows["condition"]):
+            for k in np.unique(rows["classes"][index]):
+                key = (int(k), str(condition) if name == "class_condition_room" else "")
+                if key in self._weights:
+                    celsius[index][rows["classes"][index] == k] = features[index] @ self._weights[key]
+        return celsius
+
+
+def room_features(rows: Columns) -> np.ndarray:
+    """Return what is regressed on, float64 [B, 5], NaN where the row does not know air, sun and wind."""
+    air = (np.asarray(rows["ambient_c"], np.float64) - 20) / 15
+    sun, wind = np.asarray(rows["sun_wm2"], np.float64) / 400, np.asarray(rows["wind_ms"], np.float64)
+    return np.stack([np.ones_like(air), air, air**2, sun, np.sqrt(np.maximum(wind, 0))], axis=1)
+
+
 def skill(mae: float, table: float, oracle: float) -> float:
     """Return (MAE_table - MAE) / (MAE_table - MAE_oracle): 0 is the class and condition table, 1 the oracle."""
     return (table - mae) / (table - oracle)

@@ -6,6 +6,7 @@ anything is trained, colour cannot get lost, and the decoder learns by plain reg
 Published models bring diffusers' `AutoencoderKL`; `load_autoencoder`, `encode` and `decode` take both.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -171,6 +172,14 @@ def load_autoencoder(folder: Path, dtype: str = "float32") -> Vae:
         raise EnvironmentFault(f"{path} is damaged: {error!r}. Fetch the bundle again.") from error
     loaded: Vae = load_part(AutoencoderTiny if tiny else AutoencoderKL, folder, dtype)
     return loaded
+
+
+def latent_space(folder: Path) -> str:
+    """Return what tells the latents of this autoencoder from another's: the digest of its configuration and weights."""
+    sums = hashlib.sha256()
+    for path in sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        sums.update(hashlib.sha256(path.read_bytes()).digest())
+    return sums.hexdigest()
 
 
 def save_autoencoder(vae: AutoencoderTiny, folder: Path) -> None:

@@ -188,23 +188,23 @@ def load_visible(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
     """
     folder = weights["model"]
     # What is cheap to read is read first, so that a folder that is no model is refused at once.
-    scheduler = _folder(weights, "scheduler")
+    scheduler = folder_of(weights, "scheduler")
     load_scheduler(scheduler)
-    tokenizer = load_tokenizer(_folder(weights, "tokenizer"))
-    unet = load_part(UNet2DConditionModel, _folder(weights, "unet"), dtype)
-    text = load_text(_folder(weights, "encoder"), tokenizer, dtype)
+    tokenizer = load_tokenizer(folder_of(weights, "tokenizer"))
+    unet = load_part(UNet2DConditionModel, folder_of(weights, "unet"), dtype)
+    text = load_text(folder_of(weights, "encoder"), tokenizer, dtype)
     branch = weights.get(TEXT_BRANCH)
     loaded = Loaded(
         unet=unet,
         text=text,
         tokenizer=tokenizer,
-        vae=load_autoencoder(_folder(weights, "vae"), dtype),
+        vae=load_autoencoder(folder_of(weights, "vae"), dtype),
         scheduler=scheduler,
         reader=HeadReader.load(_head(weights)) if _head(weights).is_file() else None,
         words=load_text_branch(branch, unet, (text.text, tokenizer), dtype) if branch else None,
     )
     if "controlnet" in weights:
-        place = _folder(weights, "controlnet")
+        place = folder_of(weights, "controlnet")
         steering = load_part(ControlNetModel, place, dtype)
         loaded = replace(loaded, controlnet=steering, framing=read_framing(place))
     _check(loaded, folder)
@@ -219,7 +219,7 @@ def _head(weights: Mapping[str, Path]) -> Path:
     return weights["head"] / REFERENCE if "head" in weights else weights["model"] / HEAD
 
 
-def _folder(weights: Mapping[str, Path], name: str) -> Path:
+def folder_of(weights: Mapping[str, Path], name: str) -> Path:
     """Return where the part `name` lies: in weights of its own, else below the model's folder."""
     home = weights.get(name, weights["model"])
     names = UNET_FOLDERS if name == "unet" else (name,)

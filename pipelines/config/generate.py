@@ -20,6 +20,8 @@ BRINGS = ("sample_id", "identity_id", "view", "draw", "seed", "attributes", "att
           "embedding", "partition", "attempt", "noise_id")  # fmt: skip
 """Columns that the plan brings to the chain."""
 POSE = "pose_asked"
+LATENT_CHANNELS = 16
+"""No autoencoder of pictures in use has more."""
 """Column that the plan brings as well where the job's views name angles."""
 OF_PEOPLE = ("reference", "smirk")
 """Columns that people may come with: the plan brings those that a stage looks at."""
@@ -123,7 +125,8 @@ def identities_per_partition(job: GenerateJob, bundle: Bundle, chain: ChainSpec)
 
 def sample_bytes(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> int:
     """Return the bytes of one sample's columns in a block, uncompressed, its failed attempts among them."""
-    sizes, layers, total = {"S": bundle.size, "stages": len(chain.links)}, len(job.layers), 0
+    sizes = {"S": bundle.size, "S/8": bundle.size // 8, "L": LATENT_CHANNELS, "stages": len(chain.links)}
+    layers, total = len(job.layers), 0
     for name in (*chain.given, *chain.tracked):
         column = COLUMNS[name]
         if column.dtype not in ("text", "bytes"):

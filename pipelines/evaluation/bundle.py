@@ -2,38 +2,85 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 
 from models.card import update_metrics
 from models.columns import Columns
-from models.evaluation.thermalizer import evaluate_thermalizer
+from models.evaluation.thermalizer import Predict, evaluate_thermalizer
 from models.parser.stage import Stage
 from models.stages import NoOptions
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
+from models.thermal.latent.rooms import Room
+from models.thermal.latent.settings import Options as LatentOptions
+from models.thermal.latent.settings import Settings as LatentSettings
+from models.thermal.latent.stage import Stage as LatentStage
+from models.thermal.unet.network import load_thermalizer
 from models.weights.bundle import Bundle
 from models.weights.store import seal
+from pipelines.rows.schema import ROOM
 from pipelines.rows.shards import Shards
 
 BATCH = 64
+Told = Literal["condition", "room", "air", "nothing"]
+COLUMNS = (*thermalizer_task.COLUMNS, *ROOM)
 
 
-def measure_thermalizer(bundle: Bundle, training: str, test: str, *, card: bool = False) -> dict[str, float]:
+def measure_thermalizer(
+    bundle: Bundle, training: str, test: str, *, told: Told = "condition", draws: int = 8, card: bool = False
+) -> dict[str, float]:
     """Return the errors of `models.evaluation.thermalizer` on the rows at `test`; baselines are fitted to those at `training`.
 
-    `parsed_*` are the thermalizer's when it sees the classes of the bundle's parser, as it does in a job.
+    `parsed_*` are the thermalizer's when it sees the classes of the bundle's parser, as it does in a job. told: what a kind
+    that takes rooms is told of each row; draws: of a kind that draws.
     """
     folder, parser = bundle.main("thermal"), _load_parser(bundle)
-    fitted, unseen = (Shards(uri, thermalizer_task.COLUMNS) for uri in (training, test))
+    fitted, unseen = (Shards(uri, COLUMNS, optional=ROOM) for uri in (training, test))
 
     def parse() -> Iterator[Columns]:
         return ({**rows, "seen_classes": parser(rows, NoOptions(), BATCH)["classes"]} for rows in batches(unseen))
 
-    metrics = evaluate_thermalizer(folder, batches(fitted), parse)
+    metrics = evaluate_thermalizer(_predictor(bundle, told, draws), lambda: batches(fitted), parse)
     if card:
-        write_card(folder, f"{test}, {len(unseen)} pictures", metrics)
+        write_card(folder, f"{test}, {len(unseen)} pictures, told {told}", metrics)
     return metrics
+
+
+def _predictor(bundle: Bundle, told: Told, draws: int) -> Predict:
+    """Return what predicts temperatures for rows of mixed conditions, of whatever kind the bundle's thermalizer is."""
+    if bundle.part("thermal").kind == "unet":
+        model = load_thermalizer(bundle.main("thermal"))
+        return lambda rows: thermalizer_task.predict(model, rows)[None]
+    part = bundle.part("thermal")
+    settings = LatentSettings(**part.settings)
+    stage = LatentStage(bundle.fetch("thermal"), LatentOptions(), dtype=part.dtype)
+
+    def predict(rows: Columns) -> np.ndarray:
+        # The same rows in as many draws; noise follows from the row's number and the draw's.
+        visible, shares = stage.visible_latents(rows, BATCH), stage.class_shares(rows)
+        rooms, names = tell_rooms(rows, told), [f"measured {row}" for row in rows["row"]]
+        made = [stage.draw(rooms, visible, shares, names, f"draw {k}", settings, BATCH) for k in range(draws)]
+        return torch.stack(made).cpu().numpy()
+
+    return predict
+
+
+def tell_rooms(rows: Columns, told: Told) -> list[Room]:
+    """Return what is told of each row's room: its condition's word, its numbers, its air alone, or nothing."""
+    numbers = (
+        np.stack([np.asarray(rows[name], np.float64) for name in ROOM], axis=1) if told in ("room", "air") else None
+    )
+    rooms = []
+    for index, condition in enumerate(rows["condition"]):
+        if numbers is not None:
+            air, sun, wind = (float(value) for value in numbers[index])
+            rooms.append(Room(air, sun, wind) if told == "room" else Room(air))
+        else:
+            rooms.append(Room(word=str(condition)) if told == "condition" else Room())
+    return rooms
 
 
 def measure_parser(bundle: Bundle, test: str, *, card: bool = False) -> dict[str, float]:

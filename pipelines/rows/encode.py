@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.synthworld.sampling.environment import Environment
 from models.temperature import to_centikelvin
 from pipelines.pictures.codecs import encode_jpeg, encode_png
 from pipelines.rows.ids import hash_id, split_of, split_of_world
@@ -40,6 +41,11 @@ def name_rendered(
         "attributes": json.dumps(attributes),
         "attributes_source": json.dumps(dict.fromkeys(attributes, "rendered")),
     }
+
+
+def tell_room(environment: Environment) -> dict[str, float]:
+    """Return the columns that say in which surroundings a row was rendered, as far as anybody could measure them."""
+    return {"ambient_c": environment.ambient_c, "sun_wm2": environment.sun_wm2, "wind_ms": environment.wind_ms}
 
 
 def encode_rendered(name: str, arrays: dict[str, np.ndarray], thermal: str) -> dict[str, Any]:

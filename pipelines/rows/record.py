@@ -28,6 +28,10 @@ NUMBERS = ("view", "draw", "seed", "attempt")
 TEXTS = ("name", "caption", "caption_source", "attributes", "attributes_source", "scores", "reject")
 
 
+SELDOM = (POSE, "beyond_rooms")
+"""Columns of the record that a job has only where they say something."""
+
+
 @dataclass(frozen=True)
 class RecordSpec:
     """What rows of the record need to know of the run that made them."""
@@ -44,8 +48,9 @@ class RecordSpec:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of its rows: the angles asked for among them where some are."""
-        return tuple(name for name in RECORD if name != POSE or POSE in self.chain.given)
+        """The columns of its rows: of those that not every job has, the ones that its source brings or a stage writes."""
+        there = {*self.chain.given, *self.chain.tracked}
+        return tuple(name for name in RECORD if name not in SELDOM or name in there)
 
 
 def pair_id(sample: str, layer: Layer) -> str:
@@ -86,7 +91,7 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
     pairs = []
     for index, layer in enumerate(spec.layers):
         name = pair_id(sample, layer)
-        own = {column: _to_value(value.get(column), index) for column in RECORD if _per_layer(column)}
+        own = {column: _to_value(value.get(column), index) for column in spec.columns if _per_layer(column)}
         thermal = value.get("thermal")
         pairs.append(
             {
@@ -157,7 +162,7 @@ def _provenance(spec: RecordSpec, value: _Row) -> dict[str, Any]:
         found["smaller_batches"] = {stage: size for stage, size in sizes if size}
     # Angles that nothing like them was seen of in training.
     if value.get(POSE) is not None and (beyond := beyond_training(value[POSE])):
-        found["beyond_training"] = beyond
+        found["beyond_rooms"] = beyond
     # What a text encoder's window left out of the caption, in tokens.
     if value.get("caption_cut"):
         found["caption_cut"] = int(value["caption_cut"])

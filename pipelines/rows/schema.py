@@ -24,12 +24,16 @@ VALUES = {
 
 SEEN = ("seen_70_visible", "seen_70_thermal", "seen_478_visible", "seen_478_thermal")
 
+ROOM = ("ambient_c", "sun_wm2", "wind_ms")
+"""What a thermal camera's surroundings are known by."""
+
 IDS = ("pair_id", "sample_id", "identity_id", "view", "draw", "condition", "thermal_draw", "split")
 """Which pair a row is; every output of ours begins with these."""
 
 WORLD = (
     *IDS, "domain", "gap", "world_identity", "world_split", "attributes", "attributes_source", "visible", "visible_kind",
-    "thermal", "thermal_kind", "kinetic", "valid", "classes", "size", "bbox", "landmarks_70", "landmarks_478", *SEEN, "pose",
+    "thermal", "thermal_kind", "kinetic", *ROOM, "valid", "classes", "size", "bbox", "landmarks_70", "landmarks_478", *SEEN,
+    "pose",
 )  # fmt: skip
 """Rows of `thermapair world`: everything is true."""
 
@@ -43,13 +47,15 @@ Classes are 255 everywhere where there is no mask."""
 
 RECORD = (
     *IDS, "seed", "attempt", "name", "caption", "caption_source", "attributes", "attributes_source", "embedding",
-    "visible", "visible_kind", "thermal", "thermal_kind", "thermal_clipped", "valid", "classes", "size", "content_box",
+    "visible", "visible_kind", "thermal", "thermal_kind", "thermal_clipped", "beyond_rooms", "valid", "classes", "size",
+    "content_box",
     "bbox", "keypoints",
     *(f"{kind}_{number}{end}" for number in (70, 478) for kind, end in (
         ("landmarks", ""), ("variance", "_visible"), ("variance", "_thermal"), ("seen", "_visible"), ("seen", "_thermal"))),
     "pose_asked", "pose", "scores", "reject", "licence", "provenance",
 )  # fmt: skip
-"""Rows of `thermapair generate` and `thermapair thermalize`: one is one pair. `pose_asked` where angles are asked for."""
+"""Rows of `thermapair generate` and `thermapair thermalize`: one is one pair. `pose_asked` where angles are asked for,
+`beyond_rooms` where a thermalizer takes rooms in degrees."""
 
 
 def arrow_type(column: Column) -> pa.DataType:

@@ -17,6 +17,8 @@ WEIGHTS = {"model": True, "unet": False, "encoder": False, "vae": False, "tokeni
 """model: a folder with five of them below it (`models.visible.model`); another takes the place of the folder of its name.
 controlnet, head: what steers the pose, and what reads a person's head from an embedding. text_branch: what reads captions
 beside the prompt (`models.visible.text_branch`). The others are `sd.adapters`."""
+LATENTS = ("latents", "latent_space")
+"""Columns of the latents, and of the autoencoder that they are of."""
 LORAS = ("lora", "lora_2", "lora_3", "lora_4")
 REFERENCE, EXPRESSION, SMIRK = "reference", "expression", "smirk"
 """Weights of the two adapters, and the columns that they read: the first and the last."""
@@ -37,6 +39,8 @@ class Options(BaseModel):
     captions: bool = True
     """False leaves Arc2Face's own prompt alone, which its published encoder was trained on: words go to a `text_branch`, or
     nowhere."""
+    latents: bool = False
+    """Hand on the latents beside the picture: a thermal latent diffusion on the same autoencoder need not encode it again."""
     decode_batch: int = Field(0, ge=0)
     """Rows that the autoencoder decodes at once; 0: the whole batch. At 512 pixels it takes more memory than the U-Net."""
     channels_last: bool = False
@@ -126,7 +130,7 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     return Flow(
         reads=("embedding", "noise_id", *(("caption",) if words or "controlnet" in files or mapped else ())),
         reads_if_there=("pose_asked", *(name for name, there in shown if there)),
-        writes=("visible", *(("caption_cut",) if words else ())),
+        writes=("visible", *(("caption_cut",) if words else ()), *(LATENTS if options.latents else ())),
     )
 
 

@@ -17,9 +17,9 @@ from models.diffusion.unet import Control
 from models.padding import chunks, in_batches
 from models.seeds import generators
 from models.synthworld.shape.kernels import eagerly
-from models.visible.autoencoder import decode, encode
+from models.visible.autoencoder import decode, encode, latent_space
 from models.visible.head import draw_heads, fold_heads, views_of
-from models.visible.model import condition, load_visible
+from models.visible.model import condition, folder_of, load_visible
 from models.visible.normals import average_measures, draw_normals
 from models.visible.sd.adapters import Shown, adapt, shown
 from models.visible.sd.settings import REFERENCE, Options, Settings
@@ -52,12 +52,13 @@ class Stage:
             self.adapted.unet.compile(dynamic=False)  # the one that reads references changes what it attends to
         self.options = options
         self.schedulers: dict[str, Scheduler] = {}
+        self.space = latent_space(folder_of(weights, "vae")) if options.latents else ""
         with torch.inference_mode():
             self.empty_prompt_embeds = self.parts.text(tokenize(self.parts.tokenizer, [""]).to(self.device))
             self.no_words = self.parts.words.encode([""]) if self.parts.words else None
 
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
-        """Return `visible`, and `caption_cut` where words are read.
+        """Return `visible`, `caption_cut` where words are read, and `latents` with their space where the options hand them on.
 
         Rows are computed in fixed batches, so a row's neighbours never change it.
         """
@@ -65,10 +66,11 @@ class Stage:
         side = settings.size // self.parts.factor if settings.size else self.parts.unet.config.sample_size
         count = len(rows["noise_id"])
         pictures = np.zeros((count, side * self.parts.factor, side * self.parts.factor, 3), np.uint8)
+        latents = np.zeros((count, self.parts.unet.config.out_channels, side, side), np.float32)
         for chosen, missing, read in self._batches(rows, batch):
             # The last batch repeats its last row until it is full.
             padded = [*chosen, *[chosen[-1]] * missing]
-            batch_pictures = self._pictures(
+            batch_pictures, batch_latents = self._pictures(
                 [str(rows["caption"][row]) if "caption" in rows else "" for row in padded],
                 torch.from_numpy(np.stack([rows["embedding"][row] for row in padded]).astype(np.float32)),
                 [str(rows["noise_id"][row]) for row in padded],
@@ -79,9 +81,13 @@ class Stage:
                 settings,
             )
             pictures[chosen] = batch_pictures.numpy()[: len(chosen)]
-        if not self.options.captions and words is None:
-            return {"visible": pictures}
-        return {"visible": pictures, "caption_cut": self._count_cut([str(text) for text in rows["caption"]], words)}
+            latents[chosen] = batch_latents.numpy()[: len(chosen)]
+        made: Columns = {"visible": pictures}
+        if self.options.captions or words is not None:
+            made["caption_cut"] = self._count_cut([str(text) for text in rows["caption"]], words)
+        if self.options.latents:
+            made |= {"latents": latents, "latent_space": np.array([self.space] * count, object)}
+        return made
 
     def _count_cut(self, captions: list[str], words: TextBranch | None) -> np.ndarray:
         """Return how many tokens of each caption neither the prompt nor the branch holds, int32 [B]."""
@@ -137,8 +143,9 @@ class Stage:
         count: int,
         side: int,
         settings: Settings,
-    ) -> Tensor:
-        """Return uint8 [B, S, S, 3] on the CPU for exactly one compute batch of latents of `side`, `count` of them wanted."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return pictures uint8 [B, S, S, 3] and scaled latents float32 on the CPU for exactly one compute batch of latents of
+        `side`, `count` of them wanted."""
         # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
         unet = self.parts.unet
         head, normals = self._heads(captions, embedding, names, poses, count, side)
@@ -171,7 +178,7 @@ class Stage:
                 device=self.device,
             )
         at_once = self.options.decode_batch or len(latents)
-        return in_batches(lambda few: decode(self.parts.vae, few), latents, at_once).cpu()
+        return in_batches(lambda few: decode(self.parts.vae, few), latents, at_once).cpu(), latents.float().cpu()
 
     def _words(self, captions: list[str], scale: float) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Return what the text branch reads of captions and of empty ones, both [B, T', width]; None where it is off."""

@@ -11,7 +11,11 @@ from models.errors import UserError
 from models.judges.people import check_people, check_unseen
 from models.stages import STAGES
 from models.synthworld.sampling.splits import load_splits
-from models.tasks import TASKS, TrainConfig, judge, judge_attributes, judge_parser, judge_pose, recogniser
+from models.tasks import TASKS, TrainConfig, recogniser
+from models.tasks.judges import attributes as judge_attributes
+from models.tasks.judges import identity as judge
+from models.tasks.judges import parser as judge_parser
+from models.tasks.judges import pose as judge_pose
 from tests.test_architecture import ROOMS, ROOT, imports, parse, sources
 
 KNOWING = (

@@ -19,7 +19,10 @@ from models.judges.pictures import Augmentation, Wear
 from models.judges.pose import PoseConfig
 from models.judges.trunk import TrunkConfig
 from models.synthworld.sampling.splits import identities
-from models.tasks import TrainConfig, judge_attributes, judge_parser, judge_pose
+from models.tasks import TrainConfig
+from models.tasks.judges import attributes as judge_attributes
+from models.tasks.judges import parser as judge_parser
+from models.tasks.judges import pose as judge_pose
 
 TRUNK = TrunkConfig(side=32, stem=8, widths=(8, 16, 16), inner=(8, 8, 8), depth=1)
 SMALL = {

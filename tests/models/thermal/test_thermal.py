@@ -11,7 +11,7 @@ from models.errors import UserError
 from models.layers import layers_of
 from models.stages import NoOptions
 from models.temperature import from_centikelvin
-from models.thermal.baselines import Baselines, Errors, skill
+from models.thermal.baselines import Baselines, Errors, RoomBaselines, person, room_features, skill
 from models.thermal.unet.network import ThermalConfig, Thermalizer, blur, new_thermalizer, save_thermalizer
 from models.thermal.unet.settings import Settings, columns
 from models.thermal.unet.stage import Stage
@@ -132,3 +132,27 @@ def test_errors_ignore_background_and_invalid_pixels() -> None:
     errors.add(test, answer)
     found = errors.summary()
     assert found["mae"] == pytest.approx(1.0, abs=1e-4) and found["mae_offset"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_room_baselines_are_least_squares_per_class() -> None:
+    known, rng = rows(24), np.random.default_rng(3)
+    known |= {
+        "ambient_c": rng.uniform(-5, 35, 24),
+        "sun_wm2": rng.uniform(0, 800, 24),
+        "wind_ms": rng.uniform(0, 5, 24),
+    }
+    known["thermal"] += (0.3 * known["ambient_c"] + 0.004 * known["sun_wm2"]).astype(np.float32)[:, None, None]
+    fitted = RoomBaselines([{name: values[:12] for name, values in known.items()},
+                            {name: values[12:] for name, values in known.items()}])  # fmt: skip
+    # Class 2 of cold rows, by numpy's own least squares over all pixels.
+    features, keep, cold = room_features(known), person(known) & (known["classes"] == 2), known["condition"] == "cold"
+    for name, chosen in (("class_room", np.ones(24, bool)), ("class_condition_room", cold)):
+        x = np.concatenate([features[k][None].repeat(keep[k].sum(), 0) for k in np.flatnonzero(chosen)])
+        y = np.concatenate([known["thermal"][k][keep[k]] for k in np.flatnonzero(chosen)])
+        weights = np.linalg.lstsq(x, y, rcond=None)[0]
+        found = fitted.predict(name, known)
+        for k in np.flatnonzero(chosen):
+            assert np.allclose(found[k][known["classes"][k] == 2], features[k] @ weights, atol=0.02)
+    # Nothing is said of a room that is not known.
+    lost = {**known, "wind_ms": np.full(24, np.nan)}
+    assert np.isnan(fitted.predict("class_room", lost)).all()

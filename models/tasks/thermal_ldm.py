@@ -1,0 +1,273 @@
+"""Train the thermal latent diffusion: visible latents and what is known of the room in, thermal latents in degrees out.
+
+python -m cluster train thermal_ldm --data URI --validation URI --out DIR --set autoencoder=DIR
+
+What is told of the room is drawn anew at every visit of a row: its numbers, a part of them, its word, or nothing. So one
+network knows the room's mean given its temperature, and the spread over what rooms could be where nobody says.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from models.card import Card
+from models.classes import BACKGROUND, FACE, MIRRORED
+from models.columns import Columns
+from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
+from models.diffusion.unet import predict
+from models.padding import in_batches
+from models.seeds import seed_of
+from models.tasks import TrainConfig, absolute
+from models.tasks.thermal_vae import fill
+from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
+from models.thermal.latent.network import (
+    LatentConfig,
+    ShapeConfig,
+    class_shares,
+    condition,
+    new_scheduler,
+    new_unet,
+    patch,
+    read_config,
+    save_latent,
+)
+from models.thermal.latent.rooms import Room
+from models.visible import cache
+from models.visible.autoencoder import SHRINK, load_part
+from models.weights.networks import load_strictly
+
+STAGE = "thermal"
+COLUMNS = ("visible", "classes", "thermal", "valid", "condition", "domain", "ambient_c", "sun_wm2", "wind_ms")
+SUMMARY = """Turns a visible face into apparent temperature in degrees Celsius, a draw at a time, for a room in degrees (outdoors
+with sun and wind), a word, or a room that nobody names: latent diffusion beside the visible latents, as LaPIG's second half."""
+LIMITS = """Learnt from rendered people. A draw is one picture that could be, not a measurement: its error is larger than that of
+the mean of several. Of rooms outside of those it learned from (`thermal.json`) it makes pictures that are marked."""
+
+
+class Config(TrainConfig):
+    steps: int = Field(3000, gt=0)
+    batch: int = Field(32, gt=0)
+    lr: float = Field(1e-3, gt=0)
+    warmup: int = Field(200, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+    channels_last: bool = Field(False, description="group norm is slow in NHWC on CPUs")
+    validate_rows: int = Field(512, gt=0)
+    size: int = Field(128, gt=0, description="side of the pictures in pixels")
+    vae: str = Field("models/starter/visible/vae", description="folder of the visible autoencoder")
+    autoencoder: str = Field("models/starter/thermal-latent/autoencoder", description="folder of the thermal one")
+    shape: ShapeConfig = ShapeConfig()
+    latent: LatentConfig = LatentConfig()
+    face: float = Field(4.0, gt=0, description="weight of the face's cells; the rest of the person has 1")
+    background: float = Field(0.2, ge=0, description="weight of background cells")
+    time: float = Field(0.3, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
+    flip: float = Field(0.5, ge=0, le=1, description="share of rows that are seen mirrored")
+    drop_classes: float = Field(0.15, ge=0, le=1, description="share of rows that are shown no classes")
+    tell_word: float = Field(0.5, ge=0, le=1, description="share of rows with a learned word that are told it alone")
+    tell_nothing: float = Field(0.15, ge=0, le=1, description="share of the others that are told nothing of the room")
+    tell_part: float = Field(
+        0.5, ge=0, le=1, description="chance of wind to be told, and of sun beside wind, where air is"
+    )
+    unnamed: tuple[str, ...] = Field(
+        ("rooms",), description="domains whose rows' words say nothing that could be asked for"
+    )
+
+    _absolute = field_validator("autoencoder")(absolute)
+
+
+class Trainee(nn.Module):
+    """The U-Net that learns; the autoencoders are looked up (`models.visible.cache`, `_autoencoder`), and never learn here."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+
+@lru_cache(maxsize=1)
+def _autoencoder(folder: str) -> ThermalAutoencoder:
+    return load_autoencoder(cache.from_root(folder)).requires_grad_(False)
+
+
+def weights(config: Config) -> list[Path]:
+    """Return the folders that training reads beside `init`."""
+    return [cache.from_root(config.vae), cache.from_root(config.autoencoder)]
+
+
+def build(config: Config) -> nn.Module:
+    """Return a fresh U-Net for the latents of both autoencoders."""
+    thermal = _autoencoder(config.autoencoder).config
+    made = thermal.channels * (SHRINK // thermal.factor) ** 2
+    side = config.size // SHRINK
+    unet = new_unet(config.shape, made, cache.autoencoder(config.vae).config.latent_channels, side, config.latent)
+    if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
+        unet.set_attn_processor(AttnProcessor())
+    return Trainee(unet)
+
+
+def begin(model: nn.Module, folder: Path) -> None:
+    """Fill `model` from the folder of a thermal latent diffusion of the same shape."""
+    assert isinstance(model, Trainee)
+    read_config(folder)
+    part = load_part(UNet2DConditionModel, folder / "unet")
+    load_strictly(model.unet, part.state_dict(), folder / "unet")
+
+
+def prepare(rows: Columns, config: Config) -> Columns:
+    """Return what `loss` needs of decoded rows, some 40 kB each: latents of both modalities and of their mirror images, class
+    shares, cell weights, the room's numbers and the number of its word (-1 for none)."""
+    side = config.size // SHRINK
+    autoencoder = _autoencoder(config.autoencoder)
+    cells = SHRINK // autoencoder.config.factor
+    celsius = torch.from_numpy(np.stack([fill(one) for one in rows["thermal"]]))
+
+    def encode(pictures: Tensor) -> np.ndarray:
+        with torch.inference_mode():
+            return patch(in_batches(autoencoder.encode, pictures, cache.BATCH), cells).half().numpy()
+
+    words = config.latent.conditions
+    named = [
+        words.index(str(word)) if str(word) in words and str(domain) not in config.unnamed else -1
+        for word, domain in zip(rows["condition"], rows["domain"], strict=True)
+    ]
+    return {
+        "visible": cache.encode_latents(rows["visible"], config.vae),
+        "visible_mirrored": cache.encode_latents(rows["visible"][:, :, ::-1], config.vae),
+        "thermal": encode(celsius),
+        "thermal_mirrored": encode(celsius.flip(2)),
+        "shares": class_shares(rows["classes"], side).astype(np.float16),
+        "weight": _cell_weights(rows, side, config),
+        "room": np.stack([np.asarray(rows[name], np.float32) for name in ("ambient_c", "sun_wm2", "wind_ms")], axis=1),
+        "word": np.array(named, np.int64),
+    }
+
+
+def _cell_weights(rows: Columns, side: int, config: Config) -> np.ndarray:
+    """Return the weight of each latent cell, float16 [B, side, side]: the mean over its pixels, none for those not read."""
+    classes = rows["classes"]
+    person = np.where(np.isin(classes, FACE), config.face, 1.0)
+    weight = np.where(classes == BACKGROUND, config.background, person)
+    weight = weight * ((np.asarray(rows["valid"]) > 0) & np.isfinite(rows["thermal"]))
+    pixels = torch.from_numpy(weight.astype(np.float32))[:, None]
+    return torch.nn.functional.adaptive_avg_pool2d(pixels, side)[:, 0].half().numpy()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows with all that is drawn for one visit to each. All [B, ...] float32 but `rooms` and `timesteps`."""
+
+    latents: Tensor
+    visible: Tensor
+    shares: Tensor | None
+    weight: Tensor
+    rooms: list[Room]
+    timesteps: Tensor
+    noise: Tensor
+
+
+def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: Iterable[int]) -> Drawn:
+    """Draw what a step needs of its rows, each from its own generator."""
+    # Always in this order: flip, room, classes, time step, noise.
+    rngs = [np.random.default_rng(int(seed)) for seed in seeds]
+    mirrored = np.array([rng.random() < config.flip for rng in rngs])
+    rooms = [
+        draw_room(rng, numbers, "" if word < 0 else config.latent.conditions[word], config)
+        for rng, numbers, word in zip(rngs, batch["room"], batch["word"], strict=True)
+    ]
+    shown = np.array([rng.random() >= config.drop_classes for rng in rngs])
+    timesteps = process.timesteps(logit_normal_times(rngs, config.time))
+    noise = np.stack([rng.standard_normal(batch["thermal"].shape[1:], np.float32) for rng in rngs])
+
+    def choose(name: str) -> Tensor:
+        both = np.where(mirrored[:, None, None, None], batch[f"{name}_mirrored"], batch[name])
+        return torch.from_numpy(both.astype(np.float32))
+
+    shares = batch["shares"].astype(np.float32)
+    flipped = shares[:, list(MIRRORED), :, ::-1]  # left and right eyes, brows and ears change places
+    shares = np.where(mirrored[:, None, None, None], flipped, shares) * shown[:, None, None, None]
+    weight = np.where(mirrored[:, None, None], batch["weight"][..., ::-1], batch["weight"]).astype(np.float32)
+    return Drawn(
+        choose("thermal"), choose("visible"), torch.from_numpy(shares) if config.latent.classes else None,
+        torch.from_numpy(weight)[:, None], rooms, timesteps, torch.from_numpy(noise),
+    )  # fmt: skip
+
+
+def draw_room(rng: np.random.Generator, numbers: np.ndarray, word: str, config: Config) -> Room:
+    """Return what a row is told of its surroundings: its word alone, its numbers or a part of them, or nothing.
+
+    numbers: air, sun and wind, NaN where the row does not know them; sun and wind are never told without the air.
+    """
+    alone, nothing, wind, sun = rng.random(4)
+    if word and alone < config.tell_word:
+        return Room(word=word)
+    if nothing < config.tell_nothing or math.isnan(numbers[0]):
+        return Room()
+    # Who knows the wind most often knows the sun; who knows neither may still say that there is a roof.
+    told_wind = wind < config.tell_part
+    told_sun = sun < (0.8 if told_wind else config.tell_part)
+    return Room(
+        float(numbers[0]), float(numbers[1]) if told_sun else math.nan, float(numbers[2]) if told_wind else math.nan
+    )
+
+
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return the weighted mean squared error of the predicted velocity (arXiv 2202.00512, section 4).
+
+    Logged as `noisy` and `clear`: its means over the later and the earlier half of the time steps.
+    """
+    assert isinstance(model, Trainee)
+    process = DiscreteProcess.of(new_scheduler())
+    drawn = draw_rows(batch, config, process, batch["draw"])
+    errors = prediction_error(model.unet, process, drawn, config)
+    noisy = (drawn.timesteps >= 500).to(errors.device)
+    metrics = {"noisy": errors[noisy].mean().item()} if noisy.any() else {}
+    metrics |= {"clear": errors[~noisy].mean().item()} if (~noisy).any() else {}
+    return errors.mean(), metrics
+
+
+def prediction_error(unet: UNet2DConditionModel, process: DiscreteProcess, drawn: Drawn, config: Config) -> Tensor:
+    """Return the weighted squared error of what the U-Net predicts per row, float32 [B], of weights of mean one."""
+    device = unet.device
+    noisy = process.add_noise(drawn.latents, drawn.noise, drawn.timesteps).to(device)
+    target = process.target(drawn.latents, drawn.noise, drawn.timesteps).to(device)
+    told = condition(unet, drawn.rooms, config.latent.conditions, drawn.visible, drawn.shares).to(device)
+    prediction = predict(unet, noisy, drawn.timesteps.to(device), told)
+    weight = (drawn.weight / drawn.weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)).to(device)
+    return row_errors(prediction, target, weight)
+
+
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
+    """Return the training error on fixed draws, and its part at noisy and clear time steps."""
+    assert isinstance(model, Trainee)
+    process = DiscreteProcess.of(new_scheduler())
+    errors, steps = [], []
+    for decoded in rows:
+        seeds = [seed_of("validation", number) for number in decoded["row"]]
+        drawn = draw_rows(prepare(decoded, config), config, process, seeds)
+        errors.append(prediction_error(model.unet, process, drawn, config).cpu())
+        steps.append(drawn.timesteps)
+    error, step = torch.cat(errors), torch.cat(steps)
+    mean = error.mean().item()
+    return {
+        "score": -mean,
+        "error": mean,
+        "noisy": error[step >= 500].mean().item(),
+        "clear": error[step < 500].mean().item(),
+    }
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write the folder of the part (`models.thermal.latent.network`) and the card."""
+    assert isinstance(model, Trainee)
+    autoencoder = load_autoencoder(cache.from_root(config.autoencoder))
+    save_latent(model.unet, autoencoder, cache.from_root(config.vae), config.latent, folder)
+    facts: dict[str, Any] = {"title": "Thermal latent diffusion", "summary": SUMMARY, "limits": LIMITS}
+    card.model_copy(update=facts).write(folder)

@@ -1,0 +1,205 @@
+"""The thermal latent diffusion: a U-Net on thermal latents, shown the visible latents, and its folder on disk.
+
+    unet/         diffusers UNet2DConditionModel: noisy thermal latents, and beside them visible latents and classes
+    autoencoder/  of thermal pictures (`models.thermal.latent.autoencoder`)
+    vae/          of visible pictures, whose latents the U-Net is shown
+    scheduler/    diffusers
+    thermal.json  what the conditions are (`LatentConfig`)
+
+DiffTV (ACM MM 2024) shows its U-Net the other modality by concatenation, too; LaPIG's own layout is not published. The
+room goes in beside the time step (`class_embed_type: projection`), as the identity of the starter's visible model does.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from models.classes import CLASSES
+from models.config import parse_json
+from models.diffusion.conditions import Conditions
+from models.diffusion.schedulers import load_scheduler
+from models.errors import EnvironmentFault
+from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
+from models.thermal.latent.rooms import NUMBERS, Room, room_vectors
+from models.thermal.latent.settings import AUTOENCODER, FILE, VAE
+from models.visible.autoencoder import SHRINK, Vae, load_part
+from models.visible.autoencoder import load_autoencoder as load_vae
+
+
+class LatentConfig(BaseModel):
+    """What a thermal latent diffusion was told in training, beside the shapes that its folders state.
+
+    ambient_c, sun_wm2, wind_ms: the least and the greatest that it learned from. celsius: likewise, of a person's pixels.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    conditions: tuple[str, ...] = ("warm", "cold")
+    classes: bool = True
+    ambient_c: tuple[float, float] = (-10.0, 40.0)
+    sun_wm2: tuple[float, float] = (0.0, 900.0)
+    wind_ms: tuple[float, float] = (0.0, 5.0)
+    celsius: tuple[float, float] = (-30.0, 80.0)
+
+
+class ShapeConfig(BaseModel):
+    """Shape of a small U-Net. attend: self-attention and the caption's cross-attention, by level."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    widths: tuple[int, ...] = (64, 128, 192)
+    heads: tuple[int, ...] = (2, 4, 6)
+    attend: tuple[bool, ...] = (False, False, True)
+    layers: int = Field(1, ge=1)
+    groups: int = 16
+    hidden: int = Field(64, description="width of what cross-attention reads; a single zero where no caption is read")
+
+
+def new_unet(shape: ShapeConfig, thermal: int, visible: int, side: int, config: LatentConfig) -> UNet2DConditionModel:
+    """Return a fresh U-Net for `thermal` channels that are made, beside `visible` channels and classes that are shown."""
+    unet = UNet2DConditionModel(
+        sample_size=side,
+        in_channels=thermal + visible + (len(CLASSES) if config.classes else 0),
+        out_channels=thermal,
+        layers_per_block=shape.layers,
+        norm_num_groups=shape.groups,
+        block_out_channels=shape.widths,
+        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in shape.attend),
+        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(shape.attend)),
+        attention_head_dim=shape.heads,  # diffusers means the number of heads
+        cross_attention_dim=shape.hidden,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=NUMBERS + len(config.conditions),
+    )
+    nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
+    return unet
+
+
+def new_scheduler() -> DPMSolverMultistepScheduler:
+    """Return the schedule: cosine, zero terminal SNR (arXiv 2305.08891), v-prediction, DPM-Solver++ 2M.
+
+    Zero SNR matters here: a sampler that begins with noise alone must find the picture's mean temperature by itself.
+    """
+    return DPMSolverMultistepScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+    )
+
+
+def patch(latents: Tensor, cells: int) -> Tensor:
+    """Return latents [B, C, h, w] with `cells` x `cells` of them in one: [B, C cells^2, h / cells, w / cells]."""
+    return F.pixel_unshuffle(latents, cells)
+
+
+def unpatch(latents: Tensor, cells: int) -> Tensor:
+    """Return what `patch` had."""
+    return F.pixel_shuffle(latents, cells)
+
+
+def class_shares(classes: np.ndarray, side: int) -> np.ndarray:
+    """Return the share of each class in every visible cell, float32 [B, 19, side, side], of uint8 [B, S, S].
+
+    Pixels without a class (255) count for none, so that rows without a mask are all zeros.
+    """
+    count, cell = len(classes), classes.shape[1] // side
+    cells = np.asarray(classes).reshape(count, side, cell, side, cell)
+    return np.stack([(cells == k).mean(axis=(2, 4), dtype=np.float32) for k in range(len(CLASSES))], axis=1)
+
+
+def condition(
+    unet: UNet2DConditionModel,
+    rooms: Sequence[Room],
+    words: Sequence[str],
+    visible: Tensor,
+    shares: Tensor | None,
+    prompt_embeds: Tensor | None = None,
+) -> Conditions:
+    """Return what the U-Net is told: rooms beside the time step, visible latents [B, C, h, w] and class shares beside its own.
+
+    shares: [B, 19, h, w], or None for a U-Net that is shown no classes. prompt_embeds: [B, T, hidden] of captions.
+    """
+    if prompt_embeds is None:
+        prompt_embeds = torch.zeros(len(rooms), 1, unet.config.cross_attention_dim)
+    beside = visible if shares is None else torch.cat([visible, shares], dim=1)
+    return Conditions(prompt_embeds, torch.from_numpy(room_vectors(rooms, words)), beside=beside)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A thermal latent diffusion ready to sample."""
+
+    unet: UNet2DConditionModel
+    autoencoder: ThermalAutoencoder
+    vae: Vae
+    scheduler: Path
+    config: LatentConfig
+
+    @property
+    def cells(self) -> int:
+        """Return how many thermal cells lie along the side of a visible one."""
+        return SHRINK // self.autoencoder.config.factor
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return all that runs on the stage's device."""
+        return self.unet, self.autoencoder, self.vae
+
+
+def save_latent(
+    unet: UNet2DConditionModel, autoencoder: ThermalAutoencoder, vae: Path, config: LatentConfig, folder: Path
+) -> None:
+    """Write the folder: the U-Net in float16, the thermal autoencoder in float32, the visible one copied with its card."""
+    unet.half().save_pretrained(str(folder / "unet"))
+    save_autoencoder(autoencoder, folder / AUTOENCODER)
+    new_scheduler().save_pretrained(str(folder / "scheduler"))
+    shutil.copytree(vae, folder / VAE, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
+    (folder / FILE).write_text(config.model_dump_json(indent=1) + "\n")
+
+
+def load_latent(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
+    """Return the networks of a part, frozen; the U-Net in `dtype`, the thermal autoencoder in float32.
+
+    weights: `model`, the folder above, and maybe `unet`, `autoencoder` and `vae` in place of the folders of these names.
+    Raises EnvironmentFault where something is missing, damaged, or does not fit the rest.
+    """
+    home = weights["model"]
+    config = read_config(home)
+    load_scheduler(home / "scheduler")
+    loaded = Loaded(
+        unet=load_part(UNet2DConditionModel, weights.get("unet", home / "unet"), dtype),
+        autoencoder=load_autoencoder(weights.get(AUTOENCODER, home / AUTOENCODER)),
+        vae=load_vae(weights.get(VAE, home / VAE)),
+        scheduler=home / "scheduler",
+        config=config,
+    )
+    # The latents of both autoencoders must be those that the U-Net takes.
+    made = loaded.autoencoder.config.channels * loaded.cells**2
+    shown = loaded.vae.config.latent_channels + (len(CLASSES) if config.classes else 0)
+    takes, gives = loaded.unet.config.in_channels, loaded.unet.config.out_channels
+    if (takes, gives) != (made + shown, made):
+        raise EnvironmentFault(
+            f"{home}: the U-Net takes {takes} channels and gives {gives}, the autoencoders and classes make {made + shown} "
+            f"and {made}. They are of different trainings: fetch the part again."
+        )
+    for network in loaded.networks():
+        network.requires_grad_(False)
+    return loaded
+
+
+def read_config(folder: Path) -> LatentConfig:
+    """Return `thermal.json`. Raises EnvironmentFault where there is none, or not of this kind."""
+    try:
+        return LatentConfig(**parse_json((folder / FILE).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise EnvironmentFault(f"{folder / FILE}: of no thermal latent diffusion ({error}).") from error

@@ -1,0 +1,150 @@
+"""Thermal latent diffusion as a stage: visible pictures in, 16-bit centikelvin out, a draw of the room's for each layer."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.classes import BACKGROUND, CLASSES
+from models.columns import Columns
+from models.diffusion.guidance import Guidance, denoiser
+from models.diffusion.names import SchedulerName
+from models.diffusion.sample import NamedNoise, sample
+from models.diffusion.schedulers import Scheduler, load_scheduler
+from models.errors import UserError
+from models.layers import Layer, degrees_of
+from models.padding import chunks, in_batches
+from models.temperature import to_centikelvin
+from models.thermal.latent.network import Loaded, class_shares, condition, load_latent, unpatch
+from models.thermal.latent.rooms import UNKNOWN, Room
+from models.thermal.latent.settings import VAE, Options, Settings
+from models.visible.autoencoder import SHRINK, encode, latent_space
+from models.weights.networks import accelerator
+
+
+class Stage:
+    """`visible` uint8 [B, S, S, 3], `noise_id`, maybe `classes` uint8 [B, S, S] and the visible stage's `latents` -> `thermal`
+    uint16 [B, C, S, S] centikelvin, `thermal_clipped` and `beyond_rooms`, both [B, C].
+
+    C are the layers of the settings, in order. Noise follows from `noise_id` and the layer's name. `thermal_clipped` is the
+    share of the person that is colder or warmer than anybody in training.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Path], options: Options, *, dtype: str = "float32", threads: int = 1
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.device = accelerator()
+        self.parts: Loaded = load_latent(weights, dtype)
+        for network in self.parts.networks():
+            network.to(self.device)
+        self.space = latent_space(weights.get(VAE, weights["model"] / VAE))
+        self.schedulers: dict[str, Scheduler] = {}
+
+    @torch.inference_mode()
+    def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
+        """Return `thermal`, `thermal_clipped` and `beyond_rooms`."""
+        visible, shares = self.visible_latents(rows, batch), self.class_shares(rows)
+        names = [str(name) for name in rows["noise_id"]]
+        layers = [
+            self.draw([self._room(layer, settings)] * len(names), visible, shares, names, layer.name, settings, batch)
+            for layer in settings.layers
+        ]
+        celsius = torch.stack(layers, dim=1).cpu().numpy()
+        beyond = [self._beyond(layer, settings) for layer in settings.layers]
+        return {
+            "thermal": to_centikelvin(celsius),
+            "thermal_clipped": self._clipped(celsius, rows.get("classes")),
+            "beyond_rooms": np.tile(np.array(beyond, bool), (len(names), 1)),
+        }
+
+    def visible_latents(self, rows: Columns, batch: int) -> Tensor:
+        """Return scaled latents of the visible pictures, float32 [B, C, S/8, S/8]: those that came, or encoded ones."""
+        if "latents" in rows:
+            if foreign := next((str(space) for space in rows["latent_space"] if str(space) != self.space), None):
+                raise UserError(
+                    f"the visible stage's latents are of autoencoder {foreign[:12]}, and this thermal part was trained on "
+                    f"those of {self.space[:12]}: set the thermal part's options.latents to false, and it encodes the picture."
+                )
+            return torch.from_numpy(np.stack(list(rows["latents"])).astype(np.float32))
+        pictures = torch.from_numpy(np.ascontiguousarray(rows["visible"]))
+        return in_batches(lambda few: encode(self.parts.vae, few.to(self.device)).cpu(), pictures, batch)
+
+    def class_shares(self, rows: Columns) -> Tensor | None:
+        """Return class shares float32 [B, 19, S/8, S/8], zeros without masks; None for a U-Net that is shown none."""
+        if not self.parts.config.classes:
+            return None
+        side = rows["visible"].shape[1] // SHRINK
+        if "classes" not in rows:
+            return torch.zeros(len(rows["visible"]), len(CLASSES), side, side)
+        return torch.from_numpy(class_shares(rows["classes"], side))
+
+    def draw(
+        self,
+        rooms: Sequence[Room],
+        visible: Tensor,
+        shares: Tensor | None,
+        names: Sequence[str],
+        layer: str,
+        settings: Settings,
+        batch: int,
+    ) -> Tensor:
+        """Return a draw of every row in its room, degrees Celsius float32 [B, S, S], computed in full batches.
+
+        names, layer: what the noise follows from.
+        """
+        unet, made = self.parts.unet, []
+        for chunk, missing in chunks(len(names), batch):
+            # The last batch repeats its last row until it is full.
+            rows = torch.arange(chunk.start, chunk.stop + missing).clamp(max=chunk.stop - 1)
+            told = condition(
+                unet,
+                [rooms[row] for row in rows],
+                self.parts.config.conditions,
+                visible[rows],
+                None if shares is None else shares[rows],
+            )
+            latents = sample(
+                denoiser(unet, told, told, Guidance(1.0)),
+                NamedNoise([names[row] for row in rows], "thermal", layer),
+                (unet.config.out_channels, *visible.shape[2:]),
+                self._scheduler(settings.scheduler),
+                settings.steps,
+                eta=settings.eta,
+                device=self.device,
+            )
+            celsius = self.parts.autoencoder.decode(unpatch(latents, self.parts.cells))
+            made.append(celsius[: len(celsius) - missing])
+        return torch.cat(made)
+
+    def _room(self, layer: Layer, settings: Settings) -> Room:
+        """Return the surroundings that a layer names: sun and wind go with degrees, a word has its own."""
+        degrees = degrees_of(layer.condition)
+        if degrees is None:
+            return Room(word="" if layer.condition == UNKNOWN else layer.condition)
+        sun, wind = (math.nan if value is None else value for value in (settings.sun, settings.wind))
+        return Room(degrees, sun, wind)
+
+    def _beyond(self, layer: Layer, settings: Settings) -> bool:
+        """Whether a layer's surroundings lie outside of those that were learned from."""
+        room, config = self._room(layer, settings), self.parts.config
+        pairs = ((room.ambient_c, config.ambient_c), (room.sun_wm2, config.sun_wm2), (room.wind_ms, config.wind_ms))
+        return any(not low <= value <= high for value, (low, high) in pairs if not math.isnan(value))
+
+    def _clipped(self, celsius: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+        """Return the share of the person beyond the temperatures of training, float32 [B, C]."""
+        person = np.ones((len(celsius), 1, *celsius.shape[2:]), bool)
+        if classes is not None:
+            person = (classes != BACKGROUND)[:, None]
+        low, high = self.parts.config.celsius
+        outside = ((celsius < low) | (celsius > high)) & person
+        return (outside.sum(axis=(2, 3)) / np.maximum(person.sum(axis=(2, 3)), 1)).astype(np.float32)
+
+    def _scheduler(self, name: SchedulerName) -> Scheduler:
+        """Return the scheduler of that name on these weights' noise schedule."""
+        if name not in self.schedulers:
+            self.schedulers[name] = load_scheduler(self.parts.scheduler, name)
+        return self.schedulers[name]
