@@ -28,7 +28,8 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds. shape: of one value; letters are sizes that differ (S: side of the picture, C: layers, L: latent channels)."""
+    """What a column holds. shape: of one value; letters are sizes that differ (S: side of the picture, C: layers, L: latent
+    channels)."""
 
     dtype: str
     """numpy's name, `text`, or `bytes`."""

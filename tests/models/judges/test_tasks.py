@@ -45,7 +45,7 @@ def rows(count: int = 6) -> Columns:
     }
 
 
-@pytest.mark.parametrize("task", list(SMALL), ids=lambda task: task.__name__.rpartition("_")[2])
+@pytest.mark.parametrize("task", list(SMALL), ids=lambda task: task.__name__.rpartition(".")[2])
 def test_a_judge_learns_and_answers_after_its_export(task, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config: TrainConfig = SMALL[task]
@@ -65,9 +65,9 @@ def test_a_judge_learns_and_answers_after_its_export(task, tmp_path: Path) -> No
         score = task.validate(model.eval(), [rows()], config)["score"]
     assert np.isfinite(score)
     # Whoever asks the exported weights gets what validation got of them.
-    name = task.__name__.rpartition("_")[2]
+    name = task.__name__.rpartition(".")[2]
     for other, small in SMALL.items():
-        folder = tmp_path / other.__name__.rpartition("_")[2]
+        folder = tmp_path / other.__name__.rpartition(".")[2]
         other.export(model if other is task else other.build(small).eval(), small, folder, Card(title="", task=""))
     with pytest.raises(EnvironmentFault, match="holds no judge"):
         load_judges(folder)
