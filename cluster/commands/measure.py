@@ -10,6 +10,7 @@ from cluster.commands import options
 
 if TYPE_CHECKING:
     from models.weights.bundle import Bundle
+    from pipelines.evaluation.bundle import Told
 
 
 @click.group("measure")
@@ -58,7 +59,7 @@ def captions(bundle: str, profile: str, overrides: tuple[str, ...], count: int, 
 @click.option("--draws", default=8, show_default=True, type=click.IntRange(1, 64), help="Of a thermalizer that draws.")
 @options.card
 def thermal(
-    bundle: str, overrides: tuple[str, ...], training: str, test: str, told: str, draws: int, card: bool
+    bundle: str, overrides: tuple[str, ...], training: str, test: str, told: "Told", draws: int, card: bool
 ) -> None:
     """Errors of the thermalizer in kelvin, beside its baselines, with true and with parsed classes."""
     from pipelines.evaluation.bundle import measure_thermalizer

@@ -26,8 +26,9 @@ def evaluate_thermalizer(
     the room's numbers for the table, where the rows know them. Rows that also hold `seen_classes` are predicted once more
     with these as the thermalizer's input: `parsed_*`.
     """
-    baselines, rooms = Baselines(training()), None
-    names = Baselines.NAMES
+    baselines = Baselines(training())
+    rooms: RoomBaselines | None = None
+    names: tuple[str, ...] = Baselines.NAMES
     errors: dict[str, Errors] = {}
     draws = DrawErrors()
     for rows in test():
