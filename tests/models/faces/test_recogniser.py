@@ -13,7 +13,8 @@ from models.faces.align import TEMPLATE, fit_similarities, five_points
 from models.faces.metrics import count_recalled, gallery_split, iou, rank_one, threshold_at, verification
 from models.faces.recogniser import arcface_logits
 from models.synthworld.sampling.splits import identities
-from models.tasks import judge, recogniser
+from models.tasks import recogniser
+from models.tasks.judges import identity as judge
 
 
 def test_arcface_is_the_cosine_of_angle_plus_margin() -> None:

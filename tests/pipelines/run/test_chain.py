@@ -290,7 +290,10 @@ def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:
     again = pq.read_table(io.BytesIO(encode_table(table)))
     wanted = arrow_schema(plan.record.columns)
     assert again.schema.metadata[b"huggingface"] == wanted.metadata[b"huggingface"]
-    assert set(RECORD) - set(again.column_names) == {"pose_asked"}  # nobody asked for angles
+    assert set(RECORD) - set(again.column_names) == {
+        "pose_asked",
+        "beyond_rooms",
+    }  # nobody asked for angles, or can ask for rooms
     thermal = rows["thermal"][0, 1]
     from pipelines.pictures.codecs import decode
 
