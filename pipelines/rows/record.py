@@ -162,7 +162,7 @@ def _provenance(spec: RecordSpec, value: _Row) -> dict[str, Any]:
         found["smaller_batches"] = {stage: size for stage, size in sizes if size}
     # Angles that nothing like them was seen of in training.
     if value.get(POSE) is not None and (beyond := beyond_training(value[POSE])):
-        found["beyond_rooms"] = beyond
+        found["beyond_training"] = beyond
     # What a text encoder's window left out of the caption, in tokens.
     if value.get("caption_cut"):
         found["caption_cut"] = int(value["caption_cut"])
