@@ -31,6 +31,8 @@ from hypothesis import settings
 gc.disable()  # until all is imported: looking for garbage among modules, which stay, takes a sixth of the time
 settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 settings.load_profile("tests")
+BOTH = pytest.StashKey[list[str]]()
+"""Tests that are marked slow and soak, of all that were found."""
 
 
 @pytest.fixture(scope="session")
@@ -54,12 +56,15 @@ def local_ray() -> Iterator[Any]:
     ray.shutdown()
 
 
+@pytest.fixture
+def of_two_tiers(request: pytest.FixtureRequest) -> list[str]:
+    return request.config.stash[BOTH]
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` takes some away
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A test is of one tier; those without a marker come first, so that a broken stage shows within a minute; `gpu` tests
-    need a device."""
-    for item in items:
-        if {"slow", "soak"} <= {mark.name for mark in item.iter_markers()}:
-            raise pytest.UsageError(f"{item.nodeid} is of two tiers: mark it slow or soak, not both")
+    """Tests without a marker come first, so that a broken stage shows within a minute; `gpu` tests need a device."""
+    config.stash[BOTH] = [item.nodeid for item in items if {"slow", "soak"} <= set(item.keywords)]
     if any("gpu" in item.keywords for item in items):
         import torch
 

@@ -219,6 +219,10 @@ def test_a_batch_of_rows_has_one_type() -> None:
     assert homes == {"models/columns.py"}
 
 
+def test_a_test_is_of_one_tier(of_two_tiers: list[str]) -> None:
+    assert not of_two_tiers
+
+
 def test_no_import_escapes_the_walker(tmp_path: Path) -> None:
     """Relative imports and imports inside functions count: else the tests above would pass everything."""
     (tmp_path / "models" / "thermal").mkdir(parents=True)
