@@ -144,7 +144,7 @@ def test_a_server_that_is_gone_ends_the_run_to_be_resumed(server: Server, answer
     with pytest.raises(
         EnvironmentFault, match=r"the model small at http://127.*answered nothing.*same command again"
     ) as error:
-        ask(server, 4, patience=0.1, timeout=0.05)
+        ask(server, 4, patience=0.1, timeout=0.05 if answer == HANG else 5)  # a busy machine is no silent server
     assert error.value.exit_code == 75
     assert ("come back after 900 s" in str(error.value)) == (answer[1] == {"Retry-After": "900"})
 
