@@ -106,10 +106,11 @@ def fit(pairs: Sequence[tuple[Mapping[str, float], Sequence[float]]], folds: int
         raise UserError(
             f"the pairs do not tell their expressions apart ({', '.join(names)}): give some of each alone, and of faces at rest."
         )
-    # The error on pairs that were left out, each once: every k-th pair is a fold.
+    # The error on pairs that were left out, each once. Drawn folds: every tenth row of a table may be the same expression.
     left_out, of_mean, folds = np.zeros_like(smirk), np.zeros_like(smirk), min(folds, len(pairs))
+    fold_of = np.random.default_rng(0).permutation(len(pairs)) % folds
     for fold in range(folds):
-        test = np.arange(len(pairs)) % folds == fold
+        test = fold_of == fold
         left_out[test] = clamp(strengths[test] @ _solve(strengths[~test], smirk[~test])[0])
         of_mean[test] = smirk[~test].mean(axis=0)
     return ExpressionMap(

@@ -1,14 +1,14 @@
 """What an engine of a language model is made with: weights, arguments, variables of its process, prompts, seeds."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from models.errors import EnvironmentFault, UserError
 from models.seeds import seed_of
 from models.weights.bundle import MAIN, Part, fetch
-from pipelines.config.captions import VllmOptions, vllm_options
+from pipelines.config.captions import CONFIG, VllmOptions, takes_images, vllm_options
 from pipelines.config.profile import CaptionEngines
 
 WAY_OUT = (
@@ -17,6 +17,8 @@ WAY_OUT = (
 )
 MOST_TOKENS = 2048
 """Of prompt and answer together: a free prompt comes with the whole vocabulary."""
+TOKENS_OF_PICTURE = 4096
+"""Beside them, of the one picture that a request may have: tiles of a picture of 512 pixels take up to 2,900 tokens."""
 
 
 class EngineSpec:
@@ -43,8 +45,11 @@ class EngineSpec:
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the vLLM engine."""
+        config = _read_config(self.weights)
         engine: dict[str, Any] = {"model": str(self.weights), "dtype": self.dtype}
-        engine |= {"max_model_len": _positions(self.weights), "disable_log_stats": True}
+        engine |= {"max_model_len": _positions(config), "disable_log_stats": True}
+        if takes_images(config):  # one picture a request, which no later one asks for again
+            engine |= {"limit_mm_per_prompt": {"image": 1, "video": 0}, "mm_processor_cache_gb": 0}
         engine |= {"enable_prefix_caching": False}  # a cached prompt is summed in another order
         engine |= {"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}}
         if not self.engines.gpus:
@@ -61,6 +66,10 @@ class EngineSpec:
             raise EnvironmentFault(
                 f"captions: {self.weights} has no tokenizer that loads ({error}). {WAY_OUT}"
             ) from error
+        # Older vision language models keep the template in a file of their processor.
+        of_processor = self.weights / "chat_template.json"
+        if not tokenizer.chat_template and of_processor.is_file():
+            tokenizer.chat_template = json.loads(of_processor.read_text())["chat_template"]
         if not tokenizer.chat_template:
             raise UserError(
                 f"captions: the tokenizer in {self.weights} has no chat template; use an instruction-tuned model."
@@ -96,10 +105,16 @@ def environment(engines: CaptionEngines) -> dict[str, str]:
     return variables
 
 
-def _positions(weights: Path) -> int:
-    """Return how many tokens of prompt and caption one request may have: `MOST_TOKENS`, or fewer if the model has fewer."""
+def _read_config(weights: Path) -> dict[str, Any]:
     try:
-        config = json.loads((weights / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise EnvironmentFault(f"captions: {weights / 'config.json'} cannot be read ({error}). {WAY_OUT}") from None
-    return min(MOST_TOKENS, int(config.get("max_position_embeddings", MOST_TOKENS)))
+        return dict(json.loads((weights / CONFIG).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise EnvironmentFault(f"captions: {weights / CONFIG} cannot be read ({error}). {WAY_OUT}") from None
+
+
+def _positions(config: Mapping[str, Any]) -> int:
+    """Return how many tokens of prompt, picture and caption one request may have; fewer where the model has fewer."""
+    most = MOST_TOKENS + (TOKENS_OF_PICTURE if takes_images(config) else 0)
+    # A vision language model keeps the language model's own configuration below its own.
+    positions = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    return min(most, int(positions or most))

@@ -1,18 +1,22 @@
 """A vLLM engine in this process, which answers until the process ends: in an actor of a job, in a replica of the service."""
 
 import asyncio
+import base64
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from models.captions.prompt import messages
 from pipelines.captions.engine import EngineSpec, sampling
+from pipelines.pictures.open import open_photo
 
 
 class Structured(NamedTuple):
-    """A chat whose answer is JSON of a schema, and its seed. Only a server takes messages with pictures."""
+    """A chat whose answer is JSON of a schema, and its seed. Pictures in its messages are `data:` addresses."""
 
     chat: list[dict[str, Any]]
     seed: int
@@ -70,8 +74,12 @@ class ResidentEngine:
         from vllm.exceptions import VLLMValidationError
 
         chat, params, tokens, text = *self._asked(request), 0, ""
+        chat, pictures = split_pictures(chat)
+        prompt: Any = self.render(chat)
+        if pictures:
+            prompt = {"prompt": prompt, "multi_modal_data": {"image": pictures}}
         try:
-            async for output in self.vllm.generate(self.render(chat), vllm.SamplingParams(**params), uuid.uuid4().hex):
+            async for output in self.vllm.generate(prompt, vllm.SamplingParams(**params), uuid.uuid4().hex):
                 text, tokens = output.outputs[0].text, len(output.outputs[0].token_ids)
         except (ValueError, VLLMValidationError):
             return Written("", 0, time.time())  # a prompt that is too long: the grammar writes the caption
@@ -88,3 +96,17 @@ class ResidentEngine:
         if request.temperature is not None:
             params["temperature"] = request.temperature
         return request.chat, {**params, "structured_outputs": StructuredOutputsParams(json=request.schema)}
+
+
+def split_pictures(chat: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+    """Return a chat as templates of vision language models take it, with `{type: image}` where a picture stood, and its
+    pictures in their order."""
+    messages, pictures = list[dict[str, Any]](), list[Image.Image]()
+    for message in chat:
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [{"type": "image"} if part["type"] == "image_url" else part for part in content]
+            urls = [part["image_url"]["url"] for part in message["content"] if part["type"] == "image_url"]
+            pictures += [Image.fromarray(open_photo(base64.b64decode(url.partition(",")[2]))) for url in urls]
+        messages.append({**message, "content": content})
+    return messages, pictures

@@ -1,5 +1,6 @@
 """Who may write captions: kind of a bundle's captions part -> what it is loaded with. Nothing here loads a model."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ from pydantic import BaseModel, Field, model_serializer, model_validator
 
 from models.errors import UserError
 from models.stages import CAPTIONS, NoOptions, parse_settings
-from models.weights.bundle import MAIN, Bundle, Part
+from models.weights.bundle import MAIN, Bundle, Part, small_files
 from pipelines.config.chat import ChatServer, TextOptions, check_server
 
 CHAT = "chat"
@@ -48,9 +49,9 @@ class Captions(ChatServer):
             raise ValueError(
                 "template does not invent (in mode describe the job draws the attributes); invent needs backend llm or chat"
             )
-        if self.mode == LOOK and self.backend != CHAT:
+        if self.mode == LOOK and self.backend == TEMPLATE:
             raise ValueError(
-                f"{self.backend} looks at no pictures; look needs backend chat, with a model that takes images"
+                "template looks at no pictures; look needs backend llm or chat, with a model that takes images"
             )
         return self
 
@@ -84,6 +85,9 @@ class VllmOptions(TextOptions):
 
 
 VLLM = "vllm"
+CONFIG = "config.json"
+OF_IMAGES = re.compile(r"vision|visual|image|img|vit_")
+"""What some key of a model's configuration is called where the model takes images, whatever its family."""
 BACKENDS: dict[str, tuple[type[BaseModel], tuple[str, ...]]] = {VLLM: (VllmOptions, (MAIN,)), TEMPLATE: (NoOptions, ())}
 """kind -> (options, names of the weights it needs)."""
 
@@ -102,6 +106,27 @@ def check_captions(bundle: Bundle) -> None:
         parse_settings(options, part.options, f"{where}.options")
         if part.settings:
             raise UserError(f"{where}.settings: captions have none; see options.")
+
+
+def check_writer(captions: Captions, bundle: Bundle, parts: Mapping[str, str]) -> None:
+    """Raise a UserError where the bundle has no language model for the mode, or look has one that takes no images."""
+    if captions.backend == CHAT or captions.mode not in (INVENT, LOOK):
+        return
+    writer = writer_of(bundle, captions.backend, parts)
+    if writer is None:
+        does = "invents; describe is left" if captions.mode == INVENT else "looks at pictures"
+        raise UserError(f"captions.mode: bundle {bundle.name} has no language model, and only one {does}.")
+    if captions.mode == LOOK and not takes_images(small_files(writer, bundle.folder)[MAIN].json(CONFIG)):
+        model = writer.weights[MAIN].uri
+        raise UserError(
+            f"captions.mode look: the model in {model} takes no images. Give the bundle a captions part with a vision "
+            "language model, or ask a server that has one: captions.backend chat."
+        )
+
+
+def takes_images(config: Mapping[str, Any]) -> bool:
+    """Return whether a model takes images, by the keys of its configuration (a `config.json` of transformers)."""
+    return any(OF_IMAGES.search(key) for key in config)
 
 
 def writer_of(bundle: Bundle, source: Source, parts: Mapping[str, str] | None = None) -> Part | None:

@@ -7,10 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from models.config import apply_edit, check, sort_edits
-from models.errors import UserError
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, load_bundle
-from pipelines.config.captions import CHAT, INVENT, LLM, check_captions, writer_of
+from pipelines.config.captions import LLM, check_captions, check_writer
 from pipelines.config.chain import ChainSpec, check_profile
 from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob, load_job
@@ -52,11 +51,7 @@ def check_request(job: GenerateJob, bundle: Bundle, profile: Profile) -> Request
     check_captions(bundle)
     if job.captions.backend == LLM or CAPTIONS in job.parts:
         bundle.part_for(CAPTIONS, job.parts)  # refuses two that nobody chose from, and one that is not there
-    backend = job.captions.backend
-    if job.captions.mode == INVENT and backend != CHAT and writer_of(bundle, backend, job.parts) is None:
-        raise UserError(
-            f"captions.mode: bundle {bundle.name} has no language model, and only one invents; describe is left."
-        )
+    check_writer(job.captions, bundle, job.parts)
     chain = chain_for(job, bundle)
     check_profile(profile, chain, job.gates.attempts)
     return Request(job, bundle, profile, chain)

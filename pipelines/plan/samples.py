@@ -22,6 +22,7 @@ from pipelines.plan.views import draw_poses
 from pipelines.rows.ids import hash_id
 from pipelines.rows.schema import arrow_type
 
+EXPRESSION = "expression"
 SAMPLE_SCHEMA = pa.schema(
     {
         "sample_id": pa.string(),
@@ -46,7 +47,10 @@ def sample_schema(job: GenerateJob) -> pa.Schema:
 
 
 def sample_rows(job: GenerateJob, people: Sequence[Identity], vocabulary: Vocabulary) -> pa.Table:
-    """Return the samples of some people as rows of `sample_schema`. vocabulary: of the job's words."""
+    """Return the samples of some people as rows of `sample_schema`. vocabulary: of the job's words.
+
+    Who comes with an expression in numbers (`Identity.smirk`) has no word of one, whatever the job says.
+    """
     schema = sample_schema(job)
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     draws = range(job.views.draws)
@@ -57,6 +61,8 @@ def sample_rows(job: GenerateJob, people: Sequence[Identity], vocabulary: Vocabu
     for person, words_of, pose, own in zip(people, words, poses, said, strict=True):
         for word, more in zip(words_of, own, strict=True):
             word.update(more)
+            if person.smirk is not None:  # numbers go before words: no caption or head may say something else
+                word.pop(EXPRESSION, None)
         sources = _sources(tuple(words_of[0]), tuple(person.given), tuple(person.estimated))
         columns["sample_id"] += [sample_id(job.seed, person.id, view, draw) for view, draw in places]
         columns["seed"] += [seed_of(job.seed, person.id, view, draw) for view, draw in places]

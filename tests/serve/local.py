@@ -39,8 +39,11 @@ class Handle:
         return Method(getattr(self.deployment, name))
 
 
-def local_service(settings: Settings) -> Service:
-    """Return a service of `settings` whose deployments of stages have one replica each, in this process."""
+def local_service(settings: Settings, captions: Any = None) -> Service:
+    """Return a service of `settings` whose deployments of stages have one replica each, in this process.
+
+    captions: the deployment of the language model, where there is one.
+    """
     request = settings.load()
     groups = request.profile.assign(request.chain.stages)
     batch, serving = call_rows(request.chain), request.profile.serve
@@ -49,7 +52,7 @@ def local_service(settings: Settings) -> Service:
         (group.stages, Handle(StageDeployment(request.chain.part_of(group.stages), 1, batch, wait, pixels)))
         for group in groups
     ]
-    return Service(request, handles)
+    return Service(request, handles, None if captions is None else Handle(captions))
 
 
 def ask_here(service: Service, key: str = "") -> TestClient:

@@ -2,8 +2,9 @@
 
 import asyncio
 import base64
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hypothesis
@@ -14,8 +15,12 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
 from starlette.types import Message, Receive, Scope, Send
 
+from models.captions.grammar import write_caption
+from pipelines.captions.resident import Request, Structured, Written
+from pipelines.config.captions import VllmOptions
 from pipelines.pictures.codecs import encode_png, encode_png_rgb
 from serve.api import create_app
+from serve.caption_deployment import CaptionDeployment
 from serve.http.proxy import ProxyMiddleware
 from serve.http.schemas import Problem
 from serve.service import Service
@@ -57,6 +62,43 @@ def test_base64_may_have_lines_and_a_prefix(client: TestClient) -> None:
     assert {(row["reason"], tuple(row["embedding"])) for row in rows} == {("", tuple(rows[0]["embedding"]))}
     answer = client.post("/v1/embed", json={"pictures": [plain.replace("A", "*", 1)]})
     assert "not base64" in answer.json()["detail"]
+
+
+class ReadingModel:
+    """Stands for an engine: it reads an elderly man with a scar, and captions as the grammar does."""
+
+    def __init__(self) -> None:
+        self.read = list[Structured]()
+
+    async def write(self, requests: Sequence[Request]) -> list[Written]:
+        return [Written(self._answer(one), 7, 0.0) for one in requests]
+
+    def _answer(self, request: Request) -> str:
+        if not isinstance(request, Structured):
+            return write_caption(*request)
+        self.read.append(request)
+        return json.dumps({"sex": "man", "age": "elderly", "rest": " a scar"})
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_prompt_is_read_by_the_language_model_behind_the_service() -> None:
+    captions = object.__new__(CaptionDeployment)
+    captions.options, captions.engine = VllmOptions(), (model := ReadingModel())
+    app = create_app(local_service(QUICK, captions), "")
+    with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 40000)) as client:
+        prompt = "an old man with a scar"
+        (row,) = client.post("/v1/captions", json={"prompts": [prompt]}).json()["captions"]
+        assert row["attributes"] == {"sex": "man", "age": "elderly"} and row["also"] == "a scar"
+        assert row["caption_source"] == "llm" and row["caption"].endswith(". A scar.")
+        assert [one.chat[0]["content"].endswith(f"Text: {prompt}") for one in model.read] == [True]
+        pair = client.post("/v1/pairs", json={"prompt": prompt, "conditions": ["warm"]}).json()["pairs"][0]
+        assert pair["caption"].endswith(". A scar.") and json.loads(pair["attributes"])["age"] == "elderly"
+        # What the tables explain it is not asked for, nor where templates are.
+        client.post("/v1/captions", json={"prompts": ["an old man"]})
+        client.post("/v1/captions", json={"prompts": [prompt], "captions": "template"})
+    assert len(model.read) == 2
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/v1/models"])

@@ -1,4 +1,4 @@
-"""People described as their pictures show them, by a server that looks at colours."""
+"""People described as their pictures show them, by a server that looks at colours; what an engine is given for it."""
 
 import base64
 import io
@@ -15,15 +15,19 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from models.captions.prompt import look_messages, messages
 from models.captions.reading import disagreements
 from models.errors import EnvironmentFault, UserError
-from models.weights.bundle import Bundle
+from models.weights.bundle import Bundle, Part
+from models.weights.store import seal
+from pipelines.captions.engine import EngineSpec
 from pipelines.captions.look import LASTING, UNCLEAR, find_shown, read_look, show_people, to_address
-from pipelines.captions.resident import Structured
+from pipelines.captions.resident import Structured, split_pictures
 from pipelines.captions.write import write_captions
 from pipelines.config.chat import TextOptions
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import CaptionEngines
+from pipelines.config.request import check_request
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.people.identities import unit
 from pipelines.storage.uri import Storage
@@ -132,12 +136,54 @@ def test_people_without_a_column_of_pictures_are_refused(server: Server, bundle:
     with pytest.raises(UserError, match="has no column 'reference'.*captions.mode look"):
         write_generate_plan(look_job(server, str(path)), bundle, Storage(tmp_path / "out"))
     for captions, message in (
-        ({"mode": "look"}, "llm looks at no pictures"),
+        ({"mode": "look"}, "nobody has one of sampled people"),
         ({"backend": "template", "mode": "look"}, "template looks at no pictures"),
         ({"backend": "chat", "mode": "look", "url": server.url, "model": "m"}, "nobody has one of sampled people"),
     ):
         with pytest.raises(ValidationError, match=message):
             GenerateJob.model_validate({"name": "x", "identities": {"count": 1}, "captions": captions})
+
+
+def write_model(folder: Path, **config: Any) -> str:
+    """Write what says of a language model whether it takes images."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 8192, **config}))
+    return str(seal(folder).parent)
+
+
+def test_a_language_model_of_the_bundle_looks_where_it_takes_images(bundle: Bundle, tmp_path: Path) -> None:
+    source = people(tmp_path / "people.parquet", [picture(RED)])
+    job = small.job("captions={backend: llm, mode: look}", f"identities.source={source}", "identities.count=null")
+    of_text, of_images = (
+        write_model(tmp_path / name, **more) for name, more in (("text", {}), ("images", {"vision_config": {}}))
+    )
+    chosen = small.with_part(bundle, "captions", kind="vllm", weights=of_text, licence="mit")
+    with pytest.raises(
+        UserError, match="captions.mode look: the model in .*text takes no images.*captions.backend chat"
+    ):
+        check_request(job, chosen, small.profile())
+    chosen = small.with_part(bundle, "captions", kind="vllm", weights=of_images, licence="mit")
+    assert check_request(job, chosen, small.profile()).job == job
+    chosen = small.with_part(bundle, "captions", kind="template", licence="mit")
+    with pytest.raises(UserError, match="has no language model, and only one looks at pictures"):
+        check_request(job, chosen, small.profile())
+
+
+def test_an_engine_with_a_vision_language_model_takes_one_picture_beside_the_words(tmp_path: Path) -> None:
+    models = {"text": {}, "images": {"vision_config": {}}, "short": {"vision_config": {}, "text_config": {
+        "max_position_embeddings": 1024}, "max_position_embeddings": None}}  # fmt: skip
+    arguments = {}
+    for name, more in models.items():
+        part = Part(kind="vllm", weights=write_model(tmp_path / name, **more), licence="mit")
+        arguments[name] = EngineSpec(part, "", CaptionEngines()).arguments()
+    assert [one["max_model_len"] for one in arguments.values()] == [2048, 6144, 1024]
+    assert ["limit_mm_per_prompt" in one for one in arguments.values()] == [False, True, True]
+    # The chat as templates take it, with the picture beside it; a chat of words alone stays as it is.
+    asked = look_messages(LASTING, to_address(picture(RED)))
+    chat, (shown,) = split_pictures(asked)
+    assert chat[0]["content"] == [asked[0]["content"][0], {"type": "image"}]
+    assert shown.size == (512, 512) and shown.getpixel((9, 9))[0] > 200
+    assert split_pictures(messages({"sex": "man"})) == (messages({"sex": "man"}), [])
 
 
 def row(person: str, **words: str) -> dict[str, Any]:

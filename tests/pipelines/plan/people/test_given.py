@@ -1,5 +1,6 @@
 """People who come with a picture or an expression for the adapters of the visible part."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.captions.grammar import write_caption
+from models.captions.reading import read_attributes
 from models.errors import UserError
 from models.visible.smirk import SMIRK
 from models.weights.bundle import load_bundle
@@ -16,7 +19,9 @@ from pipelines.config.generate import BRINGS, OF_PEOPLE, chain_for
 from pipelines.config.job import load_job
 from pipelines.plan.generate import columns_of
 from pipelines.plan.people.given import GivenPeople
-from pipelines.plan.people.identities import people_table, unit
+from pipelines.plan.people.identities import Identity, people_table, unit
+from pipelines.plan.samples import samples_of
+from tests.pipelines import small
 
 NUMBERS = np.linspace(0, 0.1, SMIRK).astype(np.float32)
 
@@ -80,6 +85,18 @@ def test_rows_have_the_picture_as_a_square_and_the_numbers(tmp_path: Path) -> No
     assert list(rows["reject"][:3]) == [""] * 3 and rows["reject"][3].startswith("reference: ")
     # People without either bring neither column.
     assert not {*OF_PEOPLE} & set(columns_of(samples, people_table(people), captions, 0, size=16))
+
+
+def test_numbers_of_an_expression_go_before_its_words() -> None:
+    vector = unit(np.ones(512))
+    people = [Identity("a", vector, given={"sex": "man"}, smirk=numbers) for numbers in (None, NUMBERS)]
+    for edit in ("views.attributes.expression=[smile]", "views={expression: [smile, laugh]}", "seed=4"):
+        words, numbers = (samples_of(small.job(edit), one) for one in people)
+        for with_word, without in zip(words, numbers, strict=True):
+            said, left = (json.loads(row["attributes"]) for row in (with_word, without))
+            assert said.pop("expression") and said == left  # all else is as without numbers
+            assert json.loads(without["attributes_source"])["expression"] == "none"
+            assert "expression" not in read_attributes(write_caption(left, without["seed"]))
 
 
 def test_a_job_brings_what_its_visible_part_has_an_adapter_for() -> None:
