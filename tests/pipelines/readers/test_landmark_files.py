@@ -53,10 +53,10 @@ def annotated(folder: Path, count: int = 3) -> np.ndarray:
     """Write 16-bit thermal pictures with their .pts; return the points [count, 70, 2]."""
     folder.mkdir()
     head = average_head()[:, :2] * np.array([1, -1])
-    points = np.stack([head * 40 + (100 + 3 * k, 90) for k in range(count)])
+    points = np.stack([head * 20 + (50 + 3 * k, 45) for k in range(count)])
     for k, face in enumerate(points):
-        counts = np.full((180, 240), 29500, np.uint16)
-        cv2.circle(counts, (100 + 3 * k, 90), 50, 30700, -1)
+        counts = np.full((90, 120), 29500, np.uint16)
+        cv2.circle(counts, (50 + 3 * k, 45), 25, 30700, -1)
         cv2.imwrite(str(folder / f"{k}.png"), counts)
         (folder / f"{k}.pts").write_text(exports.pts_text(face))
     return points
@@ -82,7 +82,7 @@ def test_every_format_is_written_and_broken_pictures_are_named(bundle: str, tmp_
     assert counts == {"pictures": 2, "faces": 2, "skipped": 1}
     assert exports.parse_pts((out / "0.pts").read_text()).shape == (70, 2)
     document = json.loads((out / "landmarks.json").read_text())
-    assert [image["width"] for image in document["images"]] == [240, 240] and len(document["annotations"]) == 2
+    assert [image["width"] for image in document["images"]] == [120, 120] and len(document["annotations"]) == 2
     assert len((out / "1.txt").read_text().split()) == 5 + 3 * 70
     assert "bad.png" in json.loads((out / "skipped.json").read_text())
     assert landmarks.find(bundle, str(tmp_path / "images"), str(out), threshold=1e-9)["faces"] == 0
@@ -171,7 +171,7 @@ def test_a_turned_picture_is_searched_upright(bundle: str, tmp_path: Path) -> No
     Image.fromarray(np.rot90(upright)).save(images / "tiff.tiff", tiffinfo={274: 6})
     landmarks.find(bundle, str(images), str(out), formats=("pts", "coco"), most=1)
     document = json.loads((out / "landmarks.json").read_text())
-    assert [(image["width"], image["height"]) for image in document["images"]] == [(240, 180)] * 3
+    assert [(image["width"], image["height"]) for image in document["images"]] == [(120, 90)] * 3
     assert (out / "png.pts").read_text() == (out / "tiff.pts").read_text() == (out / "0.pts").read_text()
 
 
