@@ -24,6 +24,7 @@ from pipelines.config.request import check_request
 from pipelines.generate import check_made, check_rejects
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
+from pipelines.report import write
 from pipelines.report.page import render_page
 from pipelines.report.sheet import ShownSample, colour_degrees, face_scales, tiles
 from pipelines.report.summary import summarise
@@ -38,8 +39,11 @@ from tests.pipelines import small
 
 
 @pytest.fixture
-def plan(bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path) -> GeneratePlan:
-    """An output whose first two of three partitions are finished."""
+def plan(
+    bundle: Bundle, job: Callable[..., GenerateJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> GeneratePlan:
+    """An output whose first two of three partitions are finished; its report shows two people."""
+    monkeypatch.setattr(write, "PEOPLE_SHOWN", 2)
     plan = write_generate_plan(job("encoding.visible=jpeg"), bundle, Storage(tmp_path / "out"))
     write_captions(plan, small.profile().captions)
     chain = small.chain_of(plan)
