@@ -144,8 +144,7 @@ def test_an_object_store_too_large_is_said_in_one_message(tmp_path: Path) -> Non
     assert "the object store needs" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_second_driver_is_refused(tmp_path: Path) -> None:
+def test_a_second_driver_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Lease(Storage(tmp_path / "out")):
-        done = thermapair("generate", "--job", "demo", "--out", str(tmp_path / "out"), edits=SMALL)
-    assert done.returncode == 2
-    assert "is being written by process" in done.stderr
+        assert cli.main(["generate", "--job", "demo", "--out", str(tmp_path / "out"), *sets(SMALL)]) == 2
+    assert "is being written by process" in capsys.readouterr().err
