@@ -21,8 +21,8 @@ from serve.request_body import decode_pictures, read_body
 from serve.service import Service
 
 
-def get_service(request: Request) -> Service:
-    """Return the service that the application is made over."""
+async def get_service(request: Request) -> Service:
+    """Return the service that the application is made over; a plain function would be handed to a thread each time."""
     return request.app.state.service
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from models.columns import Columns
@@ -15,13 +15,15 @@ from pipelines.config.profile import Profile
 from pipelines.pictures.open import BadPicture
 from pipelines.run.chain import stack_rows
 from serve.admission import Admission, Work
-from serve.batching import Answer
+from serve.batching import Answer, Gatherer, ask
 from serve.http import codecs, problems
 from serve.http.problems import ProblemError
 from serve.stage_deployment import Call
 
 Result = TypeVar("Result")
 CAPTIONS = "captions"
+CALLS = 2
+"""Of pictures, under way to each replica: one that is computed, and one that is there when it ends."""
 
 
 class Deployments:
@@ -34,6 +36,7 @@ class Deployments:
     ) -> None:
         self.stages, self.captions, self.batch, self.profile = list(stages), captions, batch, profile
         serving = profile.serve
+        self.gatherers: dict[tuple[Any, ...], Gatherer[Any, Answer[Any]]] = {}
         self.admission = Admission(serving.wait_seconds, serving.request_seconds, serving.retry_seconds)
 
     async def in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -75,10 +78,8 @@ class Deployments:
         """Return a row for every encoded picture: its face and embedding, or the reason why it has none; and the largest batch
         that they shared.
         """
-        handle = self._find("faces")[1]
         work = self.picture_work("faces", "embed", 1)
-        asked = [self._ask_picture(handle.embed.remote(photo), number, work) for number, photo in enumerate(photos)]
-        found = await together(asked)
+        found = await together([self._ask_picture("embed", work, photo, number) for number, photo in enumerate(photos)])
         return [{"picture": number, **row} for number, (row, _) in enumerate(found)], max(rows for _, rows in found)
 
     async def landmarks(self, photos: Sequence[bytes], points: Standard) -> tuple[list[dict[str, Any]], int]:
@@ -127,40 +128,44 @@ class Deployments:
         """Return the faces of one picture with their landmarks, and the rows of its batch; one call where one deployment has
         both stages.
         """
-        finder, placer, found = self._find("faces")[1], self._find("landmarks")[1], None
-        if finder is not placer:
-            work = self.picture_work("faces", "find", 1)
-            found, rows = await self._ask_picture(finder.find.remote(photo), number, work)
+        found = None
+        if self._find("faces")[1] is not self._find("landmarks")[1]:
+            found, rows = await self._ask_picture("find", self.picture_work("faces", "find", 1), photo, number)
             if not len(found.scores):
                 return [], rows
         work = self.picture_work("landmarks", f"landmarks {points}", 1)
-        return await self._ask_picture(placer.landmarks.remote(photo, points, found), number, work)
+        return await self._ask_picture("landmarks", work, (photo, found), number, points)
 
-    async def _ask_picture(self, response: Awaitable[Answer[Result]], number: int, work: Work) -> tuple[Result, int]:
-        """Return what a deployment says of picture `number`, and the rows of its batch.
+    async def _ask_picture(self, method: str, work: Work, item: Any, number: int, *more: Any) -> tuple[Any, int]:
+        """Return what `method` of the deployment that does `work` says of picture `number`, and the rows of its batch.
+
+        item: the picture, as the method takes it. more: the method's further arguments.
 
         Raises:
             ProblemError: the picture is not taken.
         """
+        gatherer = self.gatherers.get((method, *more)) or self._make_gatherer(method, work.lane, more)
         try:
-            done = await ask(response)
+            done = await gatherer.submit(item)
         except BadPicture as error:
-            raise codecs.picture_problem(getattr(error, "cause", error), number) from None
+            raise codecs.picture_problem(error, number) from None
         self.admission.note(work, done.seconds / done.batch_rows, done.replica)
         return done.value, done.batch_rows
+
+    def _make_gatherer(self, method: str, lane: str, more: Sequence[Any]) -> Gatherer[Any, Answer[Any]]:
+        """Return what gathers pictures for calls of `method` with the arguments `more`; it is kept."""
+        handle = next(handle for names, handle in self.stages if "-".join(names) == lane)
+        self.gatherers[method, *more] = Gatherer(
+            lambda items: getattr(handle, method).remote(items, *more),
+            self.batch,
+            lambda: CALLS * max(1, len(self.admission.lanes[lane].replicas)),
+            self.profile.serve.batch_wait_ms / 1000,
+        )
+        return self.gatherers[method, *more]
 
     def _find(self, stage: str) -> tuple[Sequence[str], Any]:
         """Return the deployment that has `stage`."""
         return next(one for one in self.stages if stage in one[0])
-
-
-async def ask(response: Awaitable[Result]) -> Result:
-    """Return the answer of a deployment's handle. A caller who leaves takes the call back: it need not be computed."""
-    try:
-        return await response
-    except asyncio.CancelledError:
-        response.cancel()  # type: ignore[attr-defined]
-        raise
 
 
 async def together(calls: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:

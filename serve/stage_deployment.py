@@ -1,7 +1,8 @@
 """One stage group as a deployment: the chain of the jobs, its weights loaded once, fed with batches from many requests."""
 
+import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -70,26 +71,37 @@ class StageDeployment:
         """
         return await self.batcher.submit(self.run_chain, call, call.key, call.size, self.most)
 
-    async def embed(self, photo: bytes) -> Answer[dict]:
-        """Return what `pipelines.embed.FACE_SCHEMA` says of an encoded picture. Raises BadPicture for one that is not taken."""
-        return await self.batcher.submit(self.embed_faces, photo, "embed", 1, self.batches["faces"])
+    async def embed(self, photos: Sequence[bytes]) -> list[Answer[dict] | BadPicture]:
+        """Return what `pipelines.embed.FACE_SCHEMA` says of each encoded picture, or why it is not taken."""
+        return await self._submit_each(self.embed_faces, photos, "embed", self.batches["faces"])
 
-    async def find(self, photo: bytes) -> Answer[Detections]:
-        """Return the faces of an encoded picture. Raises BadPicture for one that is not taken."""
-        return await self.batcher.submit(self.find_faces, photo, "find", 1, self.batches["faces"])
+    async def find(self, photos: Sequence[bytes]) -> list[Answer[Detections] | BadPicture]:
+        """Return the faces of each encoded picture, or why it is not taken."""
+        return await self._submit_each(self.find_faces, photos, "find", self.batches["faces"])
 
-    async def landmarks(self, photo: bytes, points: Standard, found: Detections | None = None) -> Answer[list[dict]]:
-        """Return the landmarks of the faces of an encoded picture, with the columns of the record.
+    async def landmarks(
+        self, looks: Sequence[tuple[bytes, Detections | None]], points: Standard
+    ) -> list[Answer[list[dict]] | BadPicture]:
+        """Return the landmarks of the faces of each encoded picture, with the columns of the record, or why it is not taken.
 
-        found: the faces, where the faces part is not in this deployment.
+        looks: pictures and their faces, None for all of them where the faces part is in this deployment, too.
 
         Raises:
-            BadPicture: the picture is not taken.
             UserError: the part has no landmarks of so many points.
         """
-        key = ("landmarks", points, found is None)
-        place = partial(self.place_landmarks, points)
-        return await self.batcher.submit(place, (photo, found), key, 1, self.batches["landmarks"])
+        key = ("landmarks", points, looks[0][1] is None)
+        return await self._submit_each(partial(self.place_landmarks, points), looks, key, self.batches["landmarks"])
+
+    async def _submit_each(
+        self, compute: Callable[[list[Any]], Sequence[Any]], items: Sequence[Any], key: Hashable, most: int
+    ) -> list[Answer[Any] | BadPicture]:
+        """Return what `compute` makes of each item, or why its picture is not taken. The items have gathered: nothing waits."""
+        asked = [self.batcher.submit(compute, item, key, 1, most, wait=0) for item in items]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        failed = next((one for one in results if not isinstance(one, Answer | BadPicture)), None)
+        if failed is not None:
+            raise failed
+        return results  # type: ignore[return-value]
 
     def run_chain(self, calls: list[Call]) -> list[Columns]:
         """Return the rows of calls of one key, which go through the stages together."""

@@ -67,7 +67,7 @@ def picture_problem(error: BadPicture, number: int) -> ProblemError:
 def json_response(answer: dict[str, Any]) -> Response:
     """Return `answer` as JSON: bytes in base64, arrays as lists, NaN as null."""
     try:
-        text = json.dumps(answer, allow_nan=False, default=_plain)
+        text = json.dumps(answer, allow_nan=False, default=_convert)
     except ValueError:  # a NaN is in it: everything has to be looked at
         text = json.dumps(_plain(answer), allow_nan=False)
     return Response(text, media_type="application/json")
@@ -101,14 +101,16 @@ def npy_response(values: np.ndarray, **headers: str) -> Response:
 
 
 def _plain(value: Any) -> Any:
+    """Return `value` as JSON holds it, at any depth, with None for NaN."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
+    if isinstance(value, bytes | np.ndarray | np.generic):
+        return _plain(_convert(value))
     return None if isinstance(value, float) and value != value else value
+
+
+def _convert(value: Any) -> Any:
+    """Return bytes in base64, and arrays and their values as Python's; what is in them is not looked at."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value.tolist()

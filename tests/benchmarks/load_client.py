@@ -11,6 +11,8 @@ import numpy as np
 
 Bodies = Callable[[int], bytes]
 """k -> body of the k-th request, JSON."""
+MOST_CALLERS, PATIENCE = 1024, 20.0
+"""How many callers wait for an answer at once, and how long after the last was sent, in seconds."""
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Load:
     finished: list[float] = field(default_factory=list)
     """When each good answer came, in seconds from the beginning."""
     batches: list[int] = field(default_factory=list)
+    unsent: int = 0
+    """Not asked, for too many waited."""
     without_retry: int = 0
     """Answers 503 that do not say when to come back."""
 
@@ -51,6 +55,8 @@ class Load:
             parts.append(f"{len(found)} x {status} (p50 {middle * 1000:.0f} ms, p95 {late * 1000:.0f} ms)")
         if self.batches:
             parts.append(f"{self.rows:.2f} rows a batch")
+        if self.unsent:
+            parts.append(f"{self.unsent} not sent")
         if self.without_retry:
             parts.append(f"{self.without_retry} without Retry-After")
         return ", ".join(parts)
@@ -63,8 +69,8 @@ class Caller:
         self.port = port
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, path: str, body: bytes, load: Load) -> None:
-        """Ask once and note in `load` what came of it."""
+    async def ask(self, path: str, body: bytes, load: Load) -> float:
+        """Ask once and note in `load` what came of it; returns after how many seconds a refusal says to come back, else 0."""
         began = time.monotonic()
         try:
             status, headers = await self._post(path, body)
@@ -81,6 +87,7 @@ class Caller:
         if b"x-batch-rows" in headers:
             load.batches.append(int(headers[b"x-batch-rows"]))
         load.without_retry += status == 503 and b"retry-after" not in headers
+        return float(headers.get(b"retry-after", 0))
 
     def close(self) -> None:
         """Close the connection."""
@@ -119,20 +126,41 @@ async def ask_in_turn(port: int, path: str, bodies: Bodies, callers: int, second
     return load
 
 
-async def ask_at_rate(port: int, path: str, bodies: Bodies, rate: float, seconds: float) -> Load:
-    """Ask `rate` times a second for so long, whatever comes back, and wait for the last answer."""
-    load, free, tasks = Load(), list[Caller](), list[asyncio.Task]()
-    spent = time.thread_time()
+async def ask_at_rate(
+    port: int, path: str, bodies: Bodies, rate: float, seconds: float, *, heed: bool = False, seed: int = 0
+) -> Load:
+    """Ask `rate` times a second for so long, at random times (Poisson), whatever comes back, and wait for the last answer.
+
+    heed: a refused caller comes back after the seconds of Retry-After, while it is asked. At most `MOST_CALLERS` wait at once:
+    who comes meanwhile is counted in `unsent`, and who has no answer `PATIENCE` seconds after the end leaves (status 0).
+    """
+    load, free, tasks = Load(), list[Caller](), set[asyncio.Task]()
+    spent, randoms = time.thread_time(), np.random.default_rng(seed)
 
     async def call(number: int) -> None:
         caller = free.pop() if free else Caller(port)
-        await caller.ask(path, bodies(number), load)
+        retry = await caller.ask(path, bodies(number), load)
         free.append(caller)
+        if heed and retry and time.monotonic() + retry - load.began < seconds:
+            await asyncio.sleep(retry)
+            await call(number)
 
-    for number in range(math.ceil(rate * seconds)):
-        await asyncio.sleep(max(0, load.began + number / rate - time.monotonic()))
-        tasks.append(asyncio.create_task(call(number)))
-    await asyncio.gather(*tasks)
+    at = 0.0
+    for number in itertools.count():
+        at += randoms.exponential(1 / rate)
+        if at > seconds:
+            break
+        await asyncio.sleep(max(0, load.began + at - time.monotonic()))
+        if len(tasks) >= MOST_CALLERS:
+            load.unsent += 1
+            continue
+        tasks.add(task := asyncio.create_task(call(number)))
+        task.add_done_callback(tasks.discard)
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=PATIENCE)
+        for task in late:
+            task.cancel()
+            load.answers.setdefault(0, []).append(PATIENCE)
     for caller in free:
         caller.close()
     load.seconds, load.client = seconds, time.thread_time() - spent

@@ -2,9 +2,10 @@
 
 The loop runs the stages in this process on one thread, in full batches, from encoded pictures to rows of an answer, without HTTP.
 Then the service is asked the same by so many callers, each of whom asks again once it is answered; the two take turns, so that
-what others do on the machine falls on both. With `--overload` it is then asked at four times the rate that it answered, whoever
-asks, and once more after many have asked and left. The ratios are what counts. What each process of the service, and the
-callers, cost of the processors is said, too: all of them share the machine.
+what others do on the machine falls on both. With `--overload` it is then asked at four times the rate that it answered, at random
+times whatever comes back, by callers who ignore Retry-After and by such as heed it, and once more after many have asked and
+left. The ratios are what counts. What each process of the service, and the callers, cost of the processors is said, too: all of
+them share the machine.
 """
 
 import argparse
@@ -120,7 +121,7 @@ def processor_seconds() -> Counter[str]:
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().split()
         except OSError:  # it has ended
             continue
-        name = words[0].rpartition("/")[2] if words else ""
+        name = words[0].rpartition("/")[2].partition(".")[0] if words else ""  # without the method that Ray appends
         parents[int(entry.name)] = int(fields[1])
         seconds[int(entry.name)] = (name, (int(fields[11]) + int(fields[12])) / TICKS)
     found = Counter[str]()
@@ -187,14 +188,25 @@ def measure(endpoint: str, settings: Settings, port: int, args: argparse.Namespa
     shares = [f"{name} {seconds / count * 1000:.2f}" for name, seconds in spent.most_common(8)]
     print(f"  {statistics.median(ratios):.2f} of the loop; processor ms of a request: {', '.join(shares)}", flush=True)
     if args.overload:
-        # What waits has to gather first; then what is answered counts.
-        rate, seconds = statistics.median(load.rate for load in loads), args.rounds * args.seconds
-        over = asyncio.run(ask_at_rate(port, path, bodies, OVERLOAD * rate, seconds))
-        kept = over.rate_after(seconds / 3) / rate
-        print(f"  at {OVERLOAD} times that: {over}; {kept:.2f} of it after the first {seconds / 3:.0f} s", flush=True)
-        alone, after = asyncio.run(ask_after_leavers(port, path, bodies))
-        print(f"  one alone: {alone}\n  after {LEAVE} have left: {after}", flush=True)
+        measure_overload(port, path, bodies, statistics.median(load.rate for load in loads), args.rounds * args.seconds)
     print(f"  load of the machine {os.getloadavg()[0]:.1f}", flush=True)
+
+
+def measure_overload(port: int, path: str, bodies: Bodies, capacity: float, seconds: float) -> None:
+    """Print what a path that answers `capacity` requests a second does at four times that, and after callers have left."""
+    for heed in (False, True):
+        before = processor_seconds()
+        over = asyncio.run(ask_at_rate(port, path, bodies, OVERLOAD * capacity, seconds, heed=heed))
+        spent = sum((processor_seconds() - before).values())
+        # What waits has to gather first; then what is answered counts.
+        kept, share = over.rate_after(seconds / 3) / capacity, over.client / (over.client + spent)
+        print(f"  at {OVERLOAD} times that, Retry-After {'heeded' if heed else 'ignored'}: {over}")
+        print(
+            f"    {kept:.2f} of it after {seconds / 3:.0f} s; callers take {share:.2f} of the processors' work",
+            flush=True,
+        )
+    alone, after = asyncio.run(ask_after_leavers(port, path, bodies))
+    print(f"  one alone: {alone}\n  after {LEAVE} have left: {after}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
 
 from models.stopping import check_wanted
-from serve.batching import Answer, Batcher
+from serve.batching import Answer, Batcher, Gatherer
 
 
 class Work:
@@ -138,3 +138,110 @@ def test_an_error_is_its_items_own() -> None:
         assert (await batcher.submit(lambda items: items, 1, "a", 1, 8)).value == 1
 
     asyncio.run(fail())
+
+
+class Deployment:
+    """Echoes the items of calls once `go` is set, and remembers calls and how many were taken back."""
+
+    def __init__(self) -> None:
+        self.go, self.calls, self.cancelled = asyncio.Event(), list[list[Any]](), 0
+
+    def send(self, items: list[Any]) -> asyncio.Task:
+        self.calls.append(items)
+        return asyncio.ensure_future(self._answer(items))
+
+    async def _answer(self, items: list[Any]) -> list[Any]:
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if "lost" in items:
+            raise ConnectionError("lost")
+        return [item if item != "bad" else KeyError("bad") for item in items]
+
+
+def gather(
+    items: Sequence[Any], calls: int = 1, wait: float = 0.0, most: int = 4
+) -> tuple[Deployment, Gatherer[Any, Any], list[asyncio.Task]]:
+    deployment = Deployment()
+    gatherer = Gatherer[Any, Any](deployment.send, most, lambda: calls, wait)
+    return deployment, gatherer, [asyncio.ensure_future(gatherer.submit(item)) for item in items]
+
+
+def test_items_gather_while_calls_are_under_way_and_a_full_call_goes() -> None:
+    async def ask() -> None:
+        deployment, gatherer, asked = gather(["first"])
+        await asyncio.sleep(0.005)
+        asked += [asyncio.ensure_future(gatherer.submit(item)) for item in range(6)]
+        await asyncio.sleep(0.005)
+        assert deployment.calls == [["first"], [0, 1, 2, 3]]  # a full one, and two wait for company
+        deployment.go.set()
+        assert await asyncio.gather(*asked) == ["first", *range(6)]
+        assert deployment.calls[2:] == [[4, 5]]
+
+    asyncio.run(ask())
+
+
+def test_an_item_waits_for_company_and_no_longer() -> None:
+    async def ask() -> None:
+        deployment, gatherer, asked = gather(["a"], calls=2, wait=0.03)
+        await asyncio.sleep(0.005)
+        asked.append(asyncio.ensure_future(gatherer.submit("b")))
+        await asyncio.sleep(0)
+        assert deployment.calls == []
+        deployment.go.set()
+        assert await asyncio.gather(*asked) == ["a", "b"]
+        assert deployment.calls == [["a", "b"]]
+
+    asyncio.run(ask())
+
+
+def test_the_end_of_a_call_does_not_take_along_what_has_just_come() -> None:
+    async def ask() -> None:
+        deployment, gatherer, asked = gather(["a"], wait=0.03)
+        await asyncio.sleep(0.04)
+        assert deployment.calls == [["a"]]
+        asked.append(asyncio.ensure_future(gatherer.submit("b")))
+        await asyncio.sleep(0)
+        deployment.go.set()
+        await asked[0]
+        await asyncio.sleep(0)
+        asked.append(asyncio.ensure_future(gatherer.submit("c")))
+        assert await asyncio.gather(*asked) == ["a", "b", "c"]
+        assert deployment.calls == [["a"], ["b", "c"]]
+
+    asyncio.run(ask())
+
+
+def test_each_item_of_a_call_has_its_own_answer_and_a_failed_call_is_everybodys() -> None:
+    async def ask() -> None:
+        deployment, _, asked = gather(["a", "bad", "c"])
+        deployment.go.set()
+        good, bad, last = await asyncio.gather(*asked, return_exceptions=True)
+        assert (good, last) == ("a", "c") and isinstance(bad, KeyError)
+        deployment, gatherer, asked = gather(["a", "lost"])
+        deployment.go.set()
+        assert all(isinstance(one, ConnectionError) for one in await asyncio.gather(*asked, return_exceptions=True))
+        assert await gatherer.submit("next") == "next"
+
+    asyncio.run(ask())
+
+
+def test_a_call_is_taken_back_once_all_its_callers_have_left() -> None:
+    async def ask() -> None:
+        deployment, gatherer, asked = gather(["a", "b"])
+        await asyncio.sleep(0.005)
+        asked += [asyncio.ensure_future(gatherer.submit(item)) for item in ("left", "stays")]
+        await asyncio.sleep(0)
+        asked[0].cancel()
+        asked[2].cancel()
+        await asyncio.sleep(0.005)
+        assert (deployment.cancelled, deployment.calls) == (0, [["a", "b"]])  # one of its callers is there
+        asked[1].cancel()
+        await asyncio.sleep(0.005)
+        assert (deployment.cancelled, deployment.calls) == (1, [["a", "b"], ["stays"]])
+        deployment.go.set()
+        assert await asked[3] == "stays"
+
+    asyncio.run(ask())

@@ -47,8 +47,9 @@ def test_every_face_of_a_picture_gets_what_the_stage_of_a_job_says(bundle: Bundl
 
     async def asked(points: int) -> list[dict]:
         photo = encode_png_rgb(picture)
-        found = await group.find(photo)
-        once, twice = await group.landmarks(photo, points), await group.landmarks(photo, points, found.value)
+        (found,) = await group.find([photo])
+        (once,) = await group.landmarks([(photo, None)], points)
+        (twice,) = await group.landmarks([(photo, found.value)], points)
         assert len(once.value) == len(twice.value) == len(found.value.scores)
         for one, other in zip(once.value, twice.value):
             np.testing.assert_array_equal(one[f"landmarks_{points}"], other[f"landmarks_{points}"])
@@ -68,5 +69,6 @@ def test_every_face_of_a_picture_gets_what_the_stage_of_a_job_says(bundle: Bundl
         np.testing.assert_allclose(face["variance_70_visible"], expected["variance_70_visible"][0], rtol=1e-5)
     with pytest.raises(UserError, match="no landmarker of 478 points; it has 70"):
         asyncio.run(asked(478))
-    with pytest.raises(BadPicture, match="not a picture"):
-        asyncio.run(group.find(b"x"))
+    good, bad = asyncio.run(group.find([encode_png_rgb(picture), b"x"]))
+    assert len(good.value.scores) == 2
+    assert isinstance(bad, BadPicture) and "not a picture" in str(bad)
