@@ -58,7 +58,7 @@ class DiscreteProcess:
 
     def clean(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
         kind = self.scheduler.config.prediction_type
-        alpha, sigma = self._levels(noisy, timesteps)
+        alpha, sigma = levels(self.scheduler, timesteps, noisy)
         if kind == "v_prediction":
             return alpha * noisy - sigma * prediction
         return prediction if kind == "sample" else (noisy - sigma * prediction) / alpha
@@ -69,7 +69,7 @@ class DiscreteProcess:
         In terms of the error of the clean latents the weight is min(snr, gamma) for every prediction type.
         """
         kind = self.scheduler.config.prediction_type
-        alpha, sigma = (level.flatten() for level in self._levels(torch.zeros(len(timesteps), 1), timesteps))
+        alpha, sigma = (level.flatten() for level in levels(self.scheduler, timesteps, torch.zeros(len(timesteps), 1)))
         snr = (alpha / sigma) ** 2
         if kind == "epsilon" and (snr == 0).any():
             raise UserError("a schedule without signal at its end cannot train a network that predicts noise")
@@ -77,12 +77,13 @@ class DiscreteProcess:
         per_snr = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[kind]
         return snr.clamp(max=gamma) / per_snr
 
-    def _levels(self, like: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return alpha and sigma of the time steps, to multiply tensors of the shape of `like`."""
-        # alpha^2 at those steps; sigma^2 is the rest, as the variance is kept.
-        kept = self.scheduler.alphas_cumprod.to(like.device)[timesteps.to(like.device).long()]
-        kept = kept.view(-1, *[1] * (like.ndim - 1))
-        return kept.sqrt(), (1 - kept).sqrt()
+
+def levels(scheduler: DDPMScheduler, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return alpha and sigma of time steps [B], to multiply tensors of the shape of `like`."""
+    # alpha^2 at those steps; sigma^2 is the rest, as the variance is kept.
+    kept = scheduler.alphas_cumprod.to(like.device)[timesteps.to(like.device).long()]
+    kept = kept.view(-1, *[1] * (like.ndim - 1))
+    return kept.sqrt(), (1 - kept).sqrt()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from models.diffusion.process import DiscreteProcess, FlowProcess, logit_normal_times, row_errors
+from models.diffusion.process import levels as process_levels
 from models.diffusion.sample import sample
 from models.errors import UserError
 from models.visible.model import new_scheduler
@@ -76,7 +77,7 @@ def test_the_solver_undoes_what_training_adds(flow: bool) -> None:
         at = step.timestep.reshape(1)
         if flow:
             return (model_input - truth) / (at / 1000)
-        alpha, sigma = of._levels(model_input, at)
+        alpha, sigma = process_levels(of.scheduler, at, model_input)
         noise = (model_input - alpha * truth) / sigma
         return of.target(truth, noise, at)
 
