@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from models.errors import UserError
+
 SchedulerName = Literal["folder", "dpm++2m", "euler", "ddim", "unipc", "lcm", "tcd"]
 """`folder` is the one that the weights' own scheduler folder names, with what it states."""
 
 FILE = "scheduler_config.json"
+STUDENT = "student.json"
+"""Beside the weights of a student of few steps (`models.diffusion.students`)."""
 MOST_STEPS = 1000
 """Time steps of training; no sampler has more."""
 
@@ -68,3 +72,17 @@ def steps_of(name: SchedulerName, config: Mapping[str, Any]) -> tuple[int, int]:
         return PRESETS[name].steps
     kind = kind_in(config) if config else ""
     return OF_KIND.get(kind, (1, MOST_STEPS))
+
+
+def check_student(settings_steps: int, guidance: float, student: Mapping[str, Any]) -> None:
+    """Raise a UserError for steps or guidance that a student was not trained for. student: what its `student.json` says."""
+    known = [int(steps) for steps in student["steps"]]
+    if settings_steps not in known:
+        said = ", ".join(map(str, known))
+        raise UserError(
+            f"these weights are a student of {said} steps, not of {settings_steps}: set steps to one of these."
+        )
+    if guidance > 1:
+        raise UserError(
+            f"these weights are a student, which has its teacher's guidance in it: set guidance to 1, not {guidance:g}."
+        )

@@ -34,6 +34,8 @@ TASKS = {
     "thermalizer": "models.tasks.thermalizer",
     "thermal_vae": "models.tasks.thermal_vae",
     "thermal_ldm": "models.tasks.thermal_ldm",
+    "distill_visible": "models.tasks.distill.visible",
+    "distill_thermal": "models.tasks.distill.thermal",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",
     "adapter": "models.tasks.adapter",

@@ -24,6 +24,7 @@ from models.card import Card
 from models.classes import BACKGROUND, FACE, MIRRORED
 from models.columns import Columns
 from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
+from models.diffusion.schedulers import new_scheduler
 from models.diffusion.unet import predict
 from models.padding import in_batches
 from models.seeds import seed_of
@@ -35,7 +36,6 @@ from models.thermal.latent.network import (
     ShapeConfig,
     class_shares,
     condition,
-    new_scheduler,
     new_unet,
     patch,
     read_config,

@@ -24,7 +24,7 @@ from models.columns import Columns
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
 from models.diffusion.sample import NamedNoise, sample
-from models.diffusion.schedulers import Scheduler
+from models.diffusion.schedulers import Scheduler, new_scheduler
 from models.diffusion.unet import predict
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
@@ -37,7 +37,6 @@ from models.visible.model import (
     VisibleModel,
     condition,
     load_visible,
-    new_scheduler,
     new_visible,
     save_visible,
 )
@@ -205,6 +204,7 @@ def flip(batch: Columns, rngs: list[np.random.Generator], share: float) -> Colum
     return {
         **batch,
         **flipped,
+        "flipped": mirrored,
         "latents": np.where(of_row[..., None], batch["mirrored"], batch["latents"]),
         "weight": np.where(of_row, batch["weight"][..., ::-1], batch["weight"]),
         "attributes": np.array(

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
-from diffusers import ControlNetModel, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from models.diffusion.conditions import Conditions
-from models.diffusion.schedulers import load_scheduler
+from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.errors import EnvironmentFault
 from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import Vae, load_autoencoder, load_part
@@ -112,18 +112,6 @@ def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, chann
     length = tokenizer.model_max_length
     clip = new_text(len(tokenizer), config.hidden, config.text_layers, config.text_heads, length, (bos, eos))
     return VisibleModel(unet, IdentityText(clip, id_token(tokenizer)), tokenizer)
-
-
-def new_scheduler() -> DPMSolverMultistepScheduler:
-    """Return the starter's schedule: cosine, zero terminal SNR (arXiv 2305.08891), v-prediction, DPM-Solver++ 2M."""
-    return DPMSolverMultistepScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-    )
 
 
 def save_visible(model: VisibleModel, vae_folder: Path, folder: Path, reader: HeadReader | None) -> None:

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.classes import CLASSES
 from models.config import parse_json
 from models.diffusion.conditions import Conditions
-from models.diffusion.schedulers import load_scheduler
+from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.errors import EnvironmentFault
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.rooms import NUMBERS, Room, room_vectors
@@ -81,21 +81,6 @@ def new_unet(shape: ShapeConfig, thermal: int, visible: int, side: int, config: 
     )
     nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
     return unet
-
-
-def new_scheduler() -> DPMSolverMultistepScheduler:
-    """Return the schedule: cosine, zero terminal SNR (arXiv 2305.08891), v-prediction, DPM-Solver++ 2M.
-
-    Zero SNR matters here: a sampler that begins with noise alone must find the picture's mean temperature by itself.
-    """
-    return DPMSolverMultistepScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-    )
 
 
 def patch(latents: Tensor, cells: int) -> Tensor:

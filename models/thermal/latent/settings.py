@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.diffusion.names import SchedulerName
+from models.diffusion.names import STUDENT, SchedulerName, check_student
 from models.errors import UserError
 from models.layers import Layer, check_words, degrees_of
 from models.stages import Files, Flow
@@ -60,6 +60,8 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
         check_words(words, conditions(files), "this thermalizer", random=True)
     except ValueError as error:
         raise UserError(f"{error}, and rooms in degrees Celsius.") from None
+    if STUDENT in files["model"]:
+        check_student(settings.steps, 1.0, files["model"].json(STUDENT))
     return Flow(
         reads=("visible", "noise_id"),
         reads_if_there=("classes", *(("latents", "latent_space") if options.latents else ())),

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.diffusion.names import FILE, SchedulerName, steps_of
+from models.diffusion.names import FILE, STUDENT, SchedulerName, check_student, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
 from models.visible.angles import FILE as HEAD
@@ -119,6 +119,8 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     least, most = steps_of(settings.scheduler, _scheduler_config(files))
     if not least <= settings.steps <= most:
         raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
+    if STUDENT in files["model"]:
+        check_student(settings.steps, settings.guidance, files["model"].json(STUDENT))
     branched = "text_branch" in files
     if settings.text_scale is not None and not branched:
         raise UserError("text_scale is of a text branch, and the part's weights name no text_branch.")

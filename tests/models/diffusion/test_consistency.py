@@ -6,7 +6,7 @@ from diffusers import LCMScheduler
 
 from models.diffusion.consistency import JUMPS, SCALING, SIGMA_DATA, Consistency
 from models.diffusion.process import DiscreteProcess, levels
-from models.thermal.latent.network import new_scheduler
+from models.diffusion.schedulers import new_scheduler
 
 MEAN, SPREAD = 0.7, 0.3
 """Of the data: independent normal values."""

@@ -11,8 +11,8 @@ from torch import Tensor
 from models.diffusion.process import DiscreteProcess, FlowProcess, logit_normal_times, row_errors
 from models.diffusion.process import levels as process_levels
 from models.diffusion.sample import sample
+from models.diffusion.schedulers import new_scheduler
 from models.errors import UserError
-from models.visible.model import new_scheduler
 
 LATENTS, NOISE = torch.randn(2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(0)).double()
 TIMES = torch.tensor([3, 400, 950])

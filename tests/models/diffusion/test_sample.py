@@ -10,9 +10,9 @@ from torch import Tensor
 from models.diffusion.conditions import Conditions
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.sample import NamedNoise, Step, sample
+from models.diffusion.schedulers import new_scheduler
 from models.seeds import generator
 from models.stopping import Abandoned, stop_when
-from models.visible.model import new_scheduler
 from tests.models.diffusion import tiny
 
 

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from models.card import Card
 from models.diffusion.process import DiscreteProcess
+from models.diffusion.schedulers import new_scheduler
 from models.errors import EnvironmentFault, UserError
 from models.tasks import text_branch, visible
 from models.visible.autoencoder import new_vae, save_autoencoder
-from models.visible.model import VisibleConfig, load_visible, new_scheduler, new_visible, save_visible
+from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
 from models.visible.sd.settings import Options, Settings, columns
 from models.visible.sd.stage import Stage
 from models.visible.text import PROMPT, count_cut, new_text, prompts, tokenize

@@ -10,9 +10,10 @@ import torch
 from models.card import Card
 from models.classes import BACKGROUND, MIRRORED
 from models.diffusion.process import DiscreteProcess
+from models.diffusion.schedulers import new_scheduler
 from models.tasks import thermal_ldm, thermal_vae
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
-from models.thermal.latent.network import ShapeConfig, load_latent, new_scheduler
+from models.thermal.latent.network import ShapeConfig, load_latent
 from models.thermal.latent.rooms import Room
 from models.visible.autoencoder import new_vae
 from models.visible.autoencoder import save_autoencoder as save_vae

@@ -1,0 +1,1 @@
+"""Few-step students of the project's latent diffusions: consistency distillation without guidance."""
