@@ -24,6 +24,18 @@ class Gates(BaseModel):
     celsius: tuple[float, float] = Field((15.0, 40.0), description="range of the mean temperature of the face")
     clipped: float = Field(0.05, ge=0, le=1, description="largest share of the person at an end of the thermal scale")
 
+    pose: float | None = Field(
+        None,
+        gt=0,
+        le=180,
+        description="most degrees between an angle asked for and the landmarks' own; landmarks then run first",
+    )
+    regions: float | None = Field(
+        None,
+        gt=0,
+        description="most kelvin from the face's mean to that of a part (skin, nose, eyes, mouth, ears)",
+    )
+
 
 class Settings(Gates):
     """The gates of a job, and its layers."""
@@ -32,9 +44,13 @@ class Settings(Gates):
 
 
 def columns(options: NoOptions, settings: Settings, files: Mapping[str, Files]) -> Flow:
-    """Return what is measured: the face always, its area and temperature where there are classes and degrees."""
+    """Return what is measured: the face always, its area and temperature where there are classes and degrees; the pose and
+    the parts of the face where a gate asks for them."""
+    pose = ("pose", "pose_asked") if settings.pose is not None else ()
+    parts = ("classes", "thermal") if settings.regions is not None else ()
+    seen = [name for name in ("classes", "thermal", "thermal_clipped") if name not in parts]
     return Flow(
-        reads=("embedding", "found_embedding", "faces", "detection_score"),
-        reads_if_there=("classes", "thermal", "thermal_clipped"),
+        reads=("embedding", "found_embedding", "faces", "detection_score", *pose, *parts),
+        reads_if_there=tuple(seen),
         writes=("scores", "reject"),
     )

@@ -6,17 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from models.classes import FACE
+from models.classes import CLASSES, FACE
 from models.columns import Columns
 from models.gates.settings import Gates, Settings
 from models.layers import Layer
 from models.stages import NoOptions
 from models.temperature import from_centikelvin
 
+PARTS = tuple(
+    tuple(CLASSES.index(name) for name in names)
+    for names in (("SKIN",), ("NOSE",), ("RIGHT_EYE", "LEFT_EYE"), ("TOP_LIP", "BOTTOM_LIP", "MOUTH_INTERIOR"),
+                  ("RIGHT_EAR", "LEFT_EAR"))
+)  # fmt: skip
+"""Parts of a face whose temperatures are compared with the whole."""
+LEAST = 8
+"""Pixels that a part must have to be compared: fewer are an edge."""
 
-def score_rows(rows: Columns, layers: Sequence[Layer]) -> list[dict[str, float]]:
+
+def score_rows(rows: Columns, layers: Sequence[Layer], gates: Gates | None = None) -> list[dict[str, float]]:
     """Return each row's measurements: identity (cosine), detection, faces; with classes face_area, and with temperatures
-    celsius and clipped of every layer. A face without a pixel or a reading has NaN.
+    celsius and clipped of every layer; pose and regions where `gates` have limits for them. A face without a pixel or a reading
+    has NaN.
     """
     # The face: is it one, and whose?
     asked, found = (_unit(rows[name]) for name in ("embedding", "found_embedding"))
@@ -35,7 +45,13 @@ def score_rows(rows: Columns, layers: Sequence[Layer]) -> list[dict[str, float]]
         for row, values in enumerate(out):
             values["face_area"] = float(face[row].mean())
             if "thermal" in rows:
-                _add_degrees(values, from_centikelvin(rows["thermal"][row]), face[row], layers)
+                _add_degrees(values, from_centikelvin(rows["thermal"][row]), rows["classes"][row], layers, gates)
+    # How far the head is from the angles that were asked for; those that were not are NaN and count for nothing.
+    if gates is not None and gates.pose is not None:
+        for row, values in enumerate(out):
+            wanted = np.isfinite(rows["pose_asked"][row])
+            off = np.abs(rows["pose"][row] - rows["pose_asked"][row])[wanted]
+            values["pose"] = float(off.max()) if wanted.any() else 0.0
     # How much of the person the thermal scale could not hold.
     if "thermal_clipped" in rows:
         for row, values in enumerate(out):
@@ -44,11 +60,20 @@ def score_rows(rows: Columns, layers: Sequence[Layer]) -> list[dict[str, float]]
     return [{name: round(value, 4) for name, value in values.items()} for values in out]
 
 
-def _add_degrees(values: dict[str, float], celsius: np.ndarray, face: np.ndarray, layers: Sequence[Layer]) -> None:
-    """Add the mean temperature of the face (bool [H, W]) in every layer of celsius float32 [C, H, W]."""
+def _add_degrees(
+    values: dict[str, float], celsius: np.ndarray, classes: np.ndarray, layers: Sequence[Layer], gates: Gates | None
+) -> None:
+    """Add the face's mean temperature in every layer of celsius float32 [C, H, W], and where there is a limit for it how far a
+    part of the face is from that."""
+    face = np.isin(classes, FACE)
+    parts = [inside for part in PARTS if (inside := np.isin(classes, part)).sum() >= LEAST]
     for index, layer in enumerate(layers):
-        pixels = celsius[index][face]
-        values[f"celsius_{layer.name}"] = float(pixels.mean()) if pixels.size else float("nan")
+        mean = celsius[index][face].mean() if face.any() else float("nan")
+        values[f"celsius_{layer.name}"] = float(mean)
+        if gates is None or gates.regions is None:
+            continue
+        apart = [abs(float(celsius[index][inside].mean() - mean)) for inside in parts]
+        values[f"regions_{layer.name}"] = max(apart, default=0.0)
 
 
 def reject_reason(values: dict[str, float], gates: Gates) -> str:
@@ -68,8 +93,12 @@ def reject_reason(values: dict[str, float], gates: Gates) -> str:
     low, high = gates.face_area
     if not low <= values.get("face_area", low) <= high:
         return f"face area out of range: {values['face_area']:.2f}, {low} to {high} wanted"
+    if gates.pose is not None and not values.get("pose", float("nan")) <= gates.pose:
+        return f"pose off: {values.get('pose', float('nan')):.1f} degrees, at most {gates.pose:g} wanted"
     for name, value in values.items():
         kind, _, condition = name.partition("_")
+        if kind == "regions" and gates.regions is not None and not value <= gates.regions:
+            return f"parts of the face apart in {condition}: {value:.1f} K, at most {gates.regions:g} wanted"
         if kind == "celsius" and not gates.celsius[0] <= value <= gates.celsius[1]:
             wanted = f"{gates.celsius[0]} to {gates.celsius[1]} wanted"
             return f"face temperature in {condition} out of range: {value:.1f} degC, {wanted}"
@@ -86,7 +115,7 @@ class Stage:
     ) -> None: ...
 
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
-        scores = score_rows(rows, settings.layers)
+        scores = score_rows(rows, settings.layers, settings)
         return {
             "scores": np.array([json.dumps(values) for values in scores], object),
             "reject": np.array([reject_reason(values, settings) for values in scores], object),

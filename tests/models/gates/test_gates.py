@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from models.gates.settings import Gates, Settings
+from models.classes import CLASSES
+from models.gates.settings import Gates, Settings, columns
 from models.gates.stage import Stage, reject_reason
 from models.layers import Layer, layers_of
 from models.stages import NoOptions
@@ -121,3 +122,42 @@ def test_what_is_not_there_is_not_measured() -> None:
     out = GATES(batch, Settings(layers=layers_of(["warm"])), 8)
     assert set(json.loads(out["scores"][0])) == {"identity", "detection", "faces"}
     assert list(out["reject"]) == ["", ""]
+
+
+def test_the_pose_is_held_to_the_angles_that_were_asked_for() -> None:
+    measured = rows(33.0) | {
+        "pose": np.array([[10.0, 0.0, 0.0], [31.0, 2.0, 0.0]], np.float32),
+        "pose_asked": np.array([[12.0, np.nan, np.nan], [20.0, 0.0, np.nan]], np.float32),
+    }
+    out = Stage({}, NoOptions())(measured, Settings(layers=layers_of(["warm"]), pose=5.0), 2)
+    assert [json.loads(text)["pose"] for text in out["scores"]] == [2.0, 11.0]
+    assert out["reject"][0] == "" and out["reject"][1] == "pose off: 11.0 degrees, at most 5 wanted"
+    # A head that was not found has no pose, and none was asked for is none that is off.
+    lost = measured | {"pose": np.full((2, 3), np.nan, np.float32)}
+    assert Stage({}, NoOptions())(lost, Settings(layers=layers_of(["warm"]), pose=5.0), 2)["reject"][0].startswith(
+        "pose"
+    )
+    free = measured | {"pose_asked": np.full((2, 3), np.nan, np.float32)}
+    assert list(Stage({}, NoOptions())(free, Settings(layers=layers_of(["warm"]), pose=5.0), 2)["reject"]) == ["", ""]
+
+
+def test_parts_of_the_face_are_held_to_its_mean() -> None:
+    measured = rows(33.0)
+    measured["classes"][1, 2:6, 2:4] = CLASSES.index("NOSE")
+    nose = measured["classes"][1] == CLASSES.index("NOSE")
+    measured["thermal"][1, 0][nose] -= 900
+    face = np.isin(measured["classes"][1], range(1, 12))
+    wanted = 9.0 * (1 - nose.sum() / face.sum())
+    open_gate = Stage({}, NoOptions())(measured, Settings(layers=layers_of(["warm"])), 2)
+    assert "regions_warm" not in json.loads(open_gate["scores"][1])
+    out = Stage({}, NoOptions())(measured, Settings(layers=layers_of(["warm"]), regions=2.0), 2)
+    assert json.loads(out["scores"][1])["regions_warm"] == pytest.approx(wanted, abs=0.02)
+    assert out["reject"][0] == "" and out["reject"][1].startswith("parts of the face apart in warm")
+
+
+def test_a_gate_on_the_pose_has_the_landmarks_run_before_it() -> None:
+    flow = columns(NoOptions(), Settings(pose=5.0), {})
+    assert {"pose", "pose_asked"} <= set(flow.reads)
+    assert "pose" not in columns(NoOptions(), Settings(), {}).reads
+    strict = columns(NoOptions(), Settings(regions=3.0), {})
+    assert {"classes", "thermal"} <= set(strict.reads) and "thermal" not in strict.reads_if_there
