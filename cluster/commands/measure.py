@@ -122,6 +122,23 @@ def landmarks(
     _show(metrics)
 
 
+@command.command("points")
+@options.rows_to_measure()
+@click.option("--predictions", required=True, metavar="URI", help="Folder of landmark files, one a row.")
+@click.option(
+    "--standard",
+    default="70",
+    show_default=True,
+    type=click.Choice(["5", "68", "70", "72", "478"]),
+    help="Points a file.",
+)
+def points(test: str, predictions: str, standard: str) -> None:
+    """Errors of any landmarker's points, read from files named by the rows' pair_id or name."""
+    from pipelines.evaluation.points import measure_points
+
+    _show(measure_points(test, predictions, int(standard)))
+
+
 @command.command("adapters")
 @options.bundle
 @options.overrides
