@@ -60,7 +60,7 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
         check_words(words, conditions(files), "this thermalizer", random=True)
     except ValueError as error:
         raise UserError(f"{error}, and rooms in degrees Celsius.") from None
-    if STUDENT in files["model"]:
+    if "model" in files and STUDENT in files["model"]:
         check_student(settings.steps, 1.0, files["model"].json(STUDENT))
     return Flow(
         reads=("visible", "noise_id"),

@@ -119,7 +119,7 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     least, most = steps_of(settings.scheduler, _scheduler_config(files))
     if not least <= settings.steps <= most:
         raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
-    if STUDENT in files["model"]:
+    if "model" in files and STUDENT in files["model"]:
         check_student(settings.steps, settings.guidance, files["model"].json(STUDENT))
     branched = "text_branch" in files
     if settings.text_scale is not None and not branched:

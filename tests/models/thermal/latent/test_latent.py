@@ -154,7 +154,7 @@ def test_rooms_beyond_training_are_made_and_marked(part: Path) -> None:
 def test_what_it_does_not_know_is_refused_before_it_runs(part: Path) -> None:
     class Files:
         def __contains__(self, name: str) -> bool:
-            return True
+            return False
 
         def json(self, name: str) -> dict:
             return LatentConfig().model_dump(mode="json")
