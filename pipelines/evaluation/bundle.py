@@ -26,7 +26,7 @@ from pipelines.rows.shards import Shards
 
 BATCH = 64
 Told = Literal["condition", "room", "air", "nothing"]
-COLUMNS = (*thermalizer_task.COLUMNS, *ROOM)
+COLUMNS = (*thermalizer_task.COLUMNS, "pair_id", *ROOM)
 
 
 def measure_thermalizer(
@@ -59,9 +59,9 @@ def _predictor(bundle: Bundle, told: Told, draws: int) -> Predict:
     stage = LatentStage(bundle.fetch("thermal"), LatentOptions(), dtype=part.dtype)
 
     def predict(rows: Columns) -> np.ndarray:
-        # The same rows in as many draws; noise follows from the row's number and the draw's.
+        # The same rows in as many draws; noise follows from the pair and the number of the draw.
         visible, shares = stage.visible_latents(rows, BATCH), stage.class_shares(rows)
-        rooms, names = tell_rooms(rows, told), [f"measured {row}" for row in rows["row"]]
+        rooms, names = tell_rooms(rows, told), [f"measured {pair}" for pair in rows["pair_id"]]
         made = [stage.draw(rooms, visible, shares, names, f"draw {k}", settings, BATCH) for k in range(draws)]
         return torch.stack(made).cpu().numpy()
 

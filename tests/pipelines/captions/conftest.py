@@ -56,6 +56,7 @@ def children_named(name: str) -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if process.cmdline() and process.cmdline()[0].startswith(name):
+            command = process.cmdline()  # asked for once: it is empty as soon as the process has ended
+            if command and command[0].startswith(name):
                 found.append(process)
     return found
