@@ -76,9 +76,11 @@ class Consistency:
         The student's jump from a place on the grid is compared with its own, without gradient, from where the teacher's
         step leads: pseudo-Huber, sqrt(d^2 + delta^2) - delta, over delta (arXiv 2310.14189, section 3.3).
         """
+        # Two places on one trajectory: noised latents, and where the teacher's step leads from there.
         timesteps = self.timesteps(positions)
         noisy = self.process.add_noise(latents, noise, timesteps)
         below = self.step_back(teacher, noisy, positions)
+        # The student's jump from the lower place is the target; from the first place it is the clean picture itself.
         with torch.no_grad():
             lower = self.timesteps((positions - 1).clamp(min=0))
             jumped = self.jump(student, below, lower)

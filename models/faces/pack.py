@@ -85,9 +85,14 @@ def open_sessions(folder: Path, threads: int) -> tuple[Session | None, Session |
     return detector[1], recogniser[1]
 
 
+def recogniser_file(folder: Path) -> Path | None:
+    """Return the recogniser's ONNX file in `folder`, told by its inputs and outputs, None without one."""
+    return _open_files(folder, threads=1)[1][0]
+
+
 def recogniser_digest(folder: Path) -> str:
     """Return what tells the recogniser in `folder` from others: 16 hex digits of its file's SHA-256, "" without one."""
-    path = _open_files(folder, threads=1)[1][0]
+    path = recogniser_file(folder)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""
 
 

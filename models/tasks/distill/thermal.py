@@ -100,6 +100,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     assert isinstance(model, Student)
     teacher, process = model.frozen()
     config = _complete(config)
+    # Teacher and student are told the same of the room; neither is guided.
     drawn = thermal_ldm.draw_rows(batch, config, process, batch["draw"])
     told = _told(teacher, drawn)
     rule = Consistency(process, config.delta)
@@ -131,6 +132,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     for decoded in rows:
         seeds = [seed_of("validation", number) for number in decoded["row"]]
         drawn = thermal_ldm.draw_rows(thermal_ldm.prepare(decoded, config), config, process, seeds)
+        # The teacher's many steps, and the student's few from the same noise.
         wanted = _draw(teacher.unet, teacher, drawn, decoded["row"], "folder", 16)
         found.setdefault("teacher_spread", []).append(wanted.std(dim=0).mean().item())
         for steps in config.sampled:

@@ -28,8 +28,10 @@ from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
 from models.diffusion.students import guided, plain, save_student
+from models.errors import UserError
 from models.faces.align import fit_similarities, five_points
 from models.faces.differentiable import DifferentiableRecogniser, align_pictures
+from models.faces.pack import recogniser_file
 from models.tasks import visible
 from models.visible import cache
 from models.visible.angles import FILE as HEAD
@@ -88,12 +90,12 @@ def build(config: Config) -> nn.Module:
     student = copy.deepcopy(teacher.unet).requires_grad_(True)
     if not torch.cuda.is_available():  # the backward pass of fused attention costs more on CPUs
         student.set_attn_processor(AttnProcessor())
-    return Student(student, teacher, DifferentiableRecogniser(recogniser_file(cache.from_root(config.faces))))
-
-
-def recogniser_file(folder: Path) -> Path:
-    """Return the recogniser's ONNX file in an insightface pack."""
-    return next(path for path in sorted(folder.glob("*.onnx")) if "scrfd" not in path.name and "det_" not in path.name)
+    recogniser = recogniser_file(cache.from_root(config.faces))
+    if recogniser is None:
+        raise UserError(
+            f"{config.faces} holds no recogniser to keep the identity by: name an insightface pack as faces."
+        )
+    return Student(student, teacher, DifferentiableRecogniser(recogniser))
 
 
 def _vae(config: Config) -> str:
@@ -119,6 +121,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     """
     assert isinstance(model, Student)
     teacher, process, recogniser = model.frozen()
+    # What the rows are drawn under, and where on the grid of jumps each stands.
     drawn = visible.draw_rows(batch, config, process)
     cond, uncond = _conditions(teacher, drawn)
     rule = Consistency(process, config.delta)
@@ -126,6 +129,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     weight = torch.from_numpy(drawn.batch["weight"]).float()[:, None].to(device_of(model))
     latents = torch.from_numpy(drawn.batch["latents"]).float().to(device_of(model))
     noise = drawn.noise.to(latents)
+    # The student alone, against its own jump from where the guided teacher's step leads.
     guide = guided(teacher.unet, cond, uncond, config.guidance)
     errors, found = rule.errors(plain(model.unet, cond), guide, latents, noise, places, weight)
     metrics = {"consistency": errors.mean().item()}
@@ -181,16 +185,18 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         shape = batch["latents"].shape[1:]
         names = NamedNoise([f"validation {row}" for row in decoded["row"]], "visible")
         device = device_of(model)
+        # Where the teacher gets to in its many guided steps, and whom it shows there.
         towards = denoiser(teacher.unet, cond, uncond, Guidance(config.guidance))
         wanted = sample(towards, names, shape, load_scheduler(teacher.scheduler), 16, device=device)
-        rows_ = torch.arange(len(wanted))
-        found.setdefault("teacher_cosine", []).append(_cosine(teacher, recogniser, wanted, drawn, rows_).mean().item())
+        every = torch.arange(len(wanted))
+        found.setdefault("teacher_cosine", []).append(_cosine(teacher, recogniser, wanted, drawn, every).mean().item())
+        # Where the student gets to from the same noise, in each number of steps that it may be asked for.
         for steps in config.sampled:
             alone = denoiser(model.unet, cond, cond, Guidance(1.0))
             made = sample(alone, names, shape, load_scheduler(teacher.scheduler, "lcm"), steps, device=device)
             found.setdefault(f"off_{steps}", []).append((made - wanted).square().mean().sqrt().item())
             found.setdefault(f"cosine_{steps}", []).append(
-                _cosine(teacher, recogniser, made, drawn, rows_).mean().item()
+                _cosine(teacher, recogniser, made, drawn, every).mean().item()
             )
     metrics = {name: float(np.mean(values)) for name, values in found.items()}
     return {"score": -metrics[f"off_{max(config.sampled)}"], **metrics}

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from models.visible.model import VisibleConfig, new_visible, save_visible
 from models.visible.sd.settings import Options, Settings, columns
 from models.visible.sd.stage import Stage
 from models.visible.tokenizer import corpus, new_tokenizer
-from models.weights.store import SmallFiles, seal
+from models.weights.store import ROOT, SmallFiles, seal
 from tests.models.diffusion.tiny import wake
 
 SIDE = 32
@@ -129,3 +130,16 @@ def test_a_mirrored_row_is_aligned_by_its_mirrored_points(config: distill.Config
         distill.prepare(flipped | {"landmarks_70": points}, config)["align"],
     )
     assert np.allclose(one[:, 1], other[:, 0], atol=1e-4) and not np.allclose(one[:, 0], one[:, 1])
+
+
+def test_the_recogniser_is_told_by_its_shape_and_a_pack_without_one_is_named(
+    config: distill.Config, tmp_path: Path
+) -> None:
+    """insightface's packs hold further networks, whose names come before and after the recogniser's."""
+    faces = ROOT / "models" / "starter" / "faces"
+    shutil.copyfile(faces / "scrfd_starter.onnx", tmp_path / "0_first.onnx")
+    with pytest.raises(UserError, match="holds no recogniser to keep the identity by"):
+        distill.build(config.model_copy(update={"faces": str(tmp_path)}))
+    shutil.copyfile(faces / "arcface_starter.onnx", tmp_path / "w600k.onnx")
+    recogniser = distill.build(config.model_copy(update={"faces": str(tmp_path)})).frozen()[2]
+    assert recogniser(torch.zeros(1, 3, 112, 112)).shape == (1, 512)
