@@ -26,6 +26,7 @@ from models.columns import Columns
 from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
 from models.diffusion.schedulers import new_scheduler
 from models.diffusion.unet import predict
+from models.errors import UserError
 from models.padding import in_batches
 from models.seeds import seed_of
 from models.tasks import TrainConfig, absolute
@@ -64,7 +65,7 @@ class Config(TrainConfig):
     validate_rows: int = Field(512, gt=0)
     size: int = Field(128, gt=0, description="side of the pictures in pixels")
     vae: str = Field("models/starter/visible/vae", description="folder of the visible autoencoder")
-    autoencoder: str = Field("models/starter/thermal-latent/autoencoder", description="folder of the thermal one")
+    autoencoder: str = Field("", description="folder of the thermal one, which `train thermal_vae` writes")
     shape: ShapeConfig = ShapeConfig()
     latent: LatentConfig = LatentConfig()
     face: float = Field(4.0, gt=0, description="weight of the face's cells; the rest of the person has 1")
@@ -98,7 +99,11 @@ def _autoencoder(folder: str) -> ThermalAutoencoder:
 
 
 def weights(config: Config) -> list[Path]:
-    """Return the folders that training reads beside `init`."""
+    """Return the folders that training reads beside `init`. Raises UserError where the thermal autoencoder is not named."""
+    if not config.autoencoder:
+        raise UserError(
+            "thermal_ldm needs an autoencoder of temperatures: train thermal_vae, then --set autoencoder=DIR"
+        )
     return [cache.from_root(config.vae), cache.from_root(config.autoencoder)]
 
 

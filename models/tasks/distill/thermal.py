@@ -24,6 +24,7 @@ from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
 from models.diffusion.students import plain, save_student
+from models.errors import UserError
 from models.seeds import seed_of
 from models.tasks import absolute, thermal_ldm
 from models.thermal.latent.network import Loaded, condition, load_latent, save_latent, unpatch
@@ -42,7 +43,7 @@ class Config(thermal_ldm.Config):
     warmup: int = Field(50, ge=0)
     ema: float = Field(0.99, ge=0, lt=1)
     time: float = Field(1.0, description="mean of the logit-normal time: jumps from noise decide what a picture shows")
-    teacher: str = Field("models/starter/thermal-latent", description="folder of the thermal part that is distilled")
+    teacher: str = Field("", description="folder of the thermal part that is distilled")
     vae: str = Field("", description="folder of the visible autoencoder; by default the teacher's")
     autoencoder: str = Field("", description="folder of the thermal autoencoder; by default the teacher's")
     sampled: tuple[int, ...] = Field((1, 2, 4), description="numbers of steps that the student may be asked for")
@@ -68,7 +69,9 @@ class Student(nn.Module):
 
 
 def weights(config: Config) -> list[Path]:
-    """Return the folder that the student is trained beside."""
+    """Return the folder that the student is trained beside. Raises UserError where none is named."""
+    if not config.teacher:
+        raise UserError("distill_thermal needs a teacher: --set teacher=DIR, a part of kind latent-diffusion")
     return [cache.from_root(config.teacher)]
 
 

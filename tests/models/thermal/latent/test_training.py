@@ -11,7 +11,9 @@ from models.card import Card
 from models.classes import BACKGROUND, MIRRORED
 from models.diffusion.process import DiscreteProcess
 from models.diffusion.schedulers import new_scheduler
+from models.errors import UserError
 from models.tasks import thermal_ldm, thermal_vae
+from models.tasks.distill import thermal as distill
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
 from models.thermal.latent.network import ShapeConfig, load_latent
 from models.thermal.latent.rooms import Room
@@ -153,3 +155,10 @@ def test_the_autoencoder_learns_edges_and_says_what_is_off(tmp_path: Path) -> No
     assert {"p95_warm", "p95_cold", "p95_person", "latent_rms"} <= after.keys()
     thermal_vae.export(model, config, tmp_path, Card(title="", task=""))
     assert "4 x 4 pixels with 4 numbers" in (tmp_path / "README.md").read_text()
+
+
+def test_what_a_training_is_beside_has_to_be_named() -> None:
+    with pytest.raises(UserError, match="train thermal_vae, then --set autoencoder=DIR"):
+        thermal_ldm.weights(thermal_ldm.Config())
+    with pytest.raises(UserError, match="needs a teacher: --set teacher=DIR"):
+        distill.weights(distill.Config())
