@@ -4,30 +4,21 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from models.errors import UserError
-from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder
-from models.thermal.latent.network import LatentConfig, ShapeConfig, new_unet, save_latent
-from models.visible.autoencoder import new_vae, save_autoencoder
 from models.weights.bundle import load_bundle
 from models.weights.store import seal
 from pipelines.config.chain import resolve_chain
-from tests.models.diffusion.tiny import wake
+from tests.models.thermal.latent.tiny import write_part
 from tests.pipelines import small
 
 
 @pytest.fixture(scope="module")
 def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A thermal latent diffusion with random weights."""
-    folder = tmp_path_factory.mktemp("part")
-    torch.manual_seed(0)
-    save_autoencoder(new_vae(8, (1, 1, 1, 1)), folder / "visible")
-    shape = ShapeConfig(widths=(16, 32), heads=(1, 2), attend=(False, True), groups=8, hidden=16)
-    unet = wake(new_unet(shape, 16, 12, 8, LatentConfig()))
-    save_latent(unet, new_autoencoder(AutoencoderConfig(width=8)), folder / "visible", LatentConfig(), folder / "part")
-    seal(folder / "part")
-    return folder / "part"
+    folder = write_part(tmp_path_factory.mktemp("part"), 64)
+    seal(folder)
+    return folder
 
 
 def edits(part: Path) -> list[str]:

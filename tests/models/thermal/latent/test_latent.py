@@ -11,34 +11,24 @@ from models.layers import Layer
 from models.thermal.latent.autoencoder import AutoencoderConfig, load_autoencoder, new_autoencoder, save_autoencoder
 from models.thermal.latent.network import (
     LatentConfig,
-    ShapeConfig,
     class_shares,
-    new_unet,
     patch,
-    save_latent,
     unpatch,
 )
 from models.thermal.latent.rooms import Room, room_vectors
 from models.thermal.latent.settings import Options, Settings, columns
 from models.thermal.latent.stage import Stage
-from models.visible.autoencoder import encode, latent_space, new_vae
+from models.visible.autoencoder import encode, latent_space
 from models.visible.autoencoder import load_autoencoder as load_vae
-from models.visible.autoencoder import save_autoencoder as save_vae
+from tests.models.thermal.latent.tiny import write_part
 
 SIDE = 32
 
 
 @pytest.fixture(scope="module")
 def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained part whose U-Net reacts to all that it is told."""
-    folder = tmp_path_factory.mktemp("part")
-    torch.manual_seed(0)
-    save_vae(new_vae(8, (1, 1, 1, 1)), folder / "visible")
-    shape = ShapeConfig(widths=(16, 32), heads=(1, 2), attend=(False, True), groups=8, hidden=16)
-    unet = new_unet(shape, 16, 12, SIDE // 8, LatentConfig())
-    torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
-    save_latent(unet, new_autoencoder(AutoencoderConfig(width=8)), folder / "visible", LatentConfig(), folder / "part")
-    return folder / "part"
+    """A small part with random weights."""
+    return write_part(tmp_path_factory.mktemp("part"), SIDE)
 
 
 def rows(count: int = 3) -> dict[str, np.ndarray]:

@@ -15,10 +15,11 @@ from models.errors import UserError
 from models.tasks import thermal_ldm, thermal_vae
 from models.tasks.distill import thermal as distill
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
-from models.thermal.latent.network import ShapeConfig, load_latent
+from models.thermal.latent.network import load_latent
 from models.thermal.latent.rooms import Room
 from models.visible.autoencoder import new_vae
 from models.visible.autoencoder import save_autoencoder as save_vae
+from tests.models.thermal.latent.tiny import SHAPE
 
 SIDE = 32
 
@@ -29,9 +30,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> thermal_ldm.Config:
     torch.manual_seed(0)
     save_vae(new_vae(8, (1, 1, 1, 1)), folder / "visible")
     save_autoencoder(new_autoencoder(AutoencoderConfig(width=8)), folder / "thermal")
-    shape = ShapeConfig(widths=(16, 32), heads=(1, 2), attend=(False, True), groups=8, hidden=16)
     return thermal_ldm.Config(
-        vae=str(folder / "visible"), autoencoder=str(folder / "thermal"), size=SIDE, shape=shape, drop_classes=0
+        vae=str(folder / "visible"), autoencoder=str(folder / "thermal"), size=SIDE, shape=SHAPE, drop_classes=0
     )
 
 
