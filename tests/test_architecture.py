@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("models", "pipelines", "serve", "cluster")  # lowest first
 FOLDERS = {
     "models": (
-        "", "weights", "captions", "synthworld", "faces", "augment", "landmarks", "parser", "diffusion", "visible", "thermal",
+        "", "weights", "captions", "synthworld", "faces", "augment", "landmarks", "parser", "ssm", "diffusion",
+         "visible", "thermal",
         "gates", "null", "judges", "tasks", "training", "published", "evaluation",
     ),
     "models/synthworld": ("camera", "sampling", "shape", "heat", "render"),

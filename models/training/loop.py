@@ -180,13 +180,14 @@ def start(task: Task, config: TrainConfig, device: torch.device, resume: Path | 
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW on what can be trained, with weight decay on matrices and kernels alone."""
+    """Return AdamW on what can be trained, with weight decay on matrices and kernels alone, less those marked against it."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise UserError("the task built a model without trainable parameters")
+    decays = [p.ndim > 1 and not getattr(p, "_no_weight_decay", False) for p in parameters]  # Mamba's own mark
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p, d in zip(parameters, decays, strict=True) if d], "weight_decay": config.weight_decay},
+        {"params": [p for p, d in zip(parameters, decays, strict=True) if not d], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, fused=True)
 
