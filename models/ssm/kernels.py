@@ -120,7 +120,6 @@ def vllm_operator() -> torch._ops.OpOverloadPacket:
 
 def _run_mamba_ssm(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Return the scan by the authors' Triton kernels."""
-    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined  # type: ignore[import-not-found,unused-ignore]
-
-    found: Tensor = mamba_chunk_scan_combined(x, delta, A, B, C, scan.SSD_CHUNK, D=D)
+    module = importlib.import_module("mamba_ssm.ops.triton.ssd_combined")  # no build of it goes with the locked stack
+    found: Tensor = module.mamba_chunk_scan_combined(x, delta, A, B, C, scan.SSD_CHUNK, D=D)
     return found

@@ -1,8 +1,8 @@
 """Time and memory of scans, attention and whole blocks: `python -m tests.benchmarks.selective_scan [core mixer block]`.
 
 One thread, one process, all rows of a size in turn, and again (`--rounds`): the least processor time of each counts, so that
-other work on the machine hits all alike and little. Batch 1, width 256, float32. Memory is how far the process grew above what it held
-before the call (VmHWM); start with MALLOC_MMAP_THRESHOLD_=65536 in the environment, or freed memory hides it.
+other work on the machine hits all alike and little. Batch 1, width 256, float32. Memory is how far the process grew above
+what it held before the call (VmHWM); start with MALLOC_MMAP_THRESHOLD_=65536 in the environment, or freed memory hides it.
 
 core    the operation alone: recurrences token by token, chunked Mamba-1 (16 states), SSD (4 heads of 64, 16 states) in torch
         and by the kernel, SDPA (8 heads of 32), attention in windows of 8 x 8 cells
@@ -31,7 +31,8 @@ SIZES = {"core": (256, 1024, 4096, 16384), "mixer": (256, 1024, 4096), "block": 
 SLOW = 12.0
 """Seconds above which a call is not repeated."""
 
-Call, Run = Callable[[], Tensor], Callable[..., Tensor]
+Call = Callable[[], Tensor]
+Run = Callable[..., Tensor]
 
 
 def core(tokens: int, gradient: bool, kernel: kernels.KernelName) -> dict[str, Call]:
