@@ -108,7 +108,7 @@ class BareLoop:
             made = pairs_request.resolve_pairs(asked, service.job, service.chain, service.bundle, service.limits)
             person = rows.person_of(asked, None, service.reference)
             table = rows.sample_table(asked, made, person)
-            parts.append(rows.sample_columns(table, person, ["A face."], ["template"]))
+            parts.append(rows.sample_columns(table, person, ["A face."], ["template"], service.bundle.size))
         return made, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
