@@ -42,7 +42,7 @@ from models.thermal.latent.network import (
     read_config,
     save_latent,
 )
-from models.thermal.latent.rooms import Room
+from models.thermal.rooms import Room
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, load_part
 from models.weights.networks import load_strictly

@@ -14,7 +14,7 @@ from models.parser.stage import Stage
 from models.stages import NoOptions
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
-from models.thermal.latent.rooms import Room
+from models.thermal.rooms import Room
 from models.thermal.latent.settings import Options as LatentOptions
 from models.thermal.latent.settings import Settings as LatentSettings
 from models.thermal.latent.stage import Stage as LatentStage

@@ -28,7 +28,7 @@ from models.diffusion.conditions import Conditions
 from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.errors import EnvironmentFault
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
-from models.thermal.latent.rooms import NUMBERS, Room, room_vectors
+from models.thermal.rooms import NUMBERS, Room, room_vectors
 from models.thermal.latent.settings import AUTOENCODER, FILE, VAE
 from models.visible.autoencoder import SHRINK, Vae, load_part
 from models.visible.autoencoder import load_autoencoder as load_vae

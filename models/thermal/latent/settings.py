@@ -9,7 +9,7 @@ from models.diffusion.names import STUDENT, SchedulerName, check_student
 from models.errors import UserError
 from models.layers import Layer, check_words, degrees_of
 from models.stages import Files, Flow
-from models.thermal.latent.rooms import UNKNOWN
+from models.thermal.rooms import UNKNOWN
 
 AUTOENCODER, VAE = "autoencoder", "vae"
 WEIGHTS = {"model": True, "unet": False, AUTOENCODER: False, VAE: False}

@@ -19,7 +19,7 @@ from models.layers import Layer, degrees_of
 from models.padding import chunks, in_batches
 from models.temperature import to_centikelvin
 from models.thermal.latent.network import Loaded, class_shares, condition, load_latent, unpatch
-from models.thermal.latent.rooms import UNKNOWN, Room
+from models.thermal.rooms import UNKNOWN, Room
 from models.thermal.latent.settings import VAE, Options, Settings
 from models.visible.autoencoder import SHRINK, encode, latent_space
 from models.weights.networks import accelerator

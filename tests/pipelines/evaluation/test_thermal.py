@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from models.thermal.latent.rooms import Room
+from models.thermal.rooms import Room
 from models.weights.bundle import load_bundle
 from pipelines.evaluation.bundle import measure_thermalizer, tell_rooms
 from tests.pipelines.run.test_rooms import edits, part

@@ -15,7 +15,7 @@ from models.thermal.latent.network import (
     patch,
     unpatch,
 )
-from models.thermal.latent.rooms import Room, room_vectors
+from models.thermal.rooms import Room, room_vectors
 from models.thermal.latent.settings import Options, Settings, columns
 from models.thermal.latent.stage import Stage
 from models.visible.autoencoder import encode, latent_space

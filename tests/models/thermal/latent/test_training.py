@@ -16,7 +16,7 @@ from models.tasks import thermal_ldm, thermal_vae
 from models.tasks.distill import thermal as distill
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
 from models.thermal.latent.network import load_latent
-from models.thermal.latent.rooms import Room
+from models.thermal.rooms import Room
 from models.visible.autoencoder import new_vae
 from models.visible.autoencoder import save_autoencoder as save_vae
 from tests.models.thermal.latent.tiny import SHAPE
