@@ -40,6 +40,7 @@ STAGES: dict[str, dict[str, str]] = {
     "parser": {"unet": "models.parser", "null": "models.null.kinds:Parser"},
     "thermal": {
         "unet": "models.thermal.unet",
+        "room-unet": "models.thermal.room_unet",
         "latent-diffusion": "models.thermal.latent",
         "null": "models.null.kinds:Thermal",
     },

@@ -32,6 +32,7 @@ TASKS = {
     "controlnet": "models.tasks.controlnet",
     "text_branch": "models.tasks.text_branch",
     "thermalizer": "models.tasks.thermalizer",
+    "room_thermalizer": "models.tasks.rooms.unet",
     "thermal_vae": "models.tasks.thermal_vae",
     "thermal_ldm": "models.tasks.thermal_ldm",
     "distill_visible": "models.tasks.distill.visible",

@@ -6,7 +6,6 @@ What is told of the room is drawn anew at every visit of a row: its numbers, a p
 network knows the room's mean given its temperature, and the spread over what rooms could be where nobody says.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +28,8 @@ from models.diffusion.unet import predict
 from models.errors import UserError
 from models.padding import in_batches
 from models.seeds import seed_of
-from models.tasks import TrainConfig, absolute
+from models.tasks import absolute
+from models.tasks.rooms import RoomConfig, draw_room, word_numbers
 from models.tasks.thermal_vae import fill
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
 from models.thermal.latent.network import (
@@ -55,7 +55,7 @@ LIMITS = """Learnt from rendered people. A draw is one picture that could be, no
 the mean of several. Of rooms outside of those it learned from (`thermal.json`) it makes pictures that are marked."""
 
 
-class Config(TrainConfig):
+class Config(RoomConfig):
     steps: int = Field(3000, gt=0)
     batch: int = Field(32, gt=0)
     lr: float = Field(1e-3, gt=0)
@@ -73,15 +73,6 @@ class Config(TrainConfig):
     time: float = Field(0.3, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
     flip: float = Field(0.5, ge=0, le=1, description="share of rows that are seen mirrored")
     drop_classes: float = Field(0.15, ge=0, le=1, description="share of rows that are shown no classes")
-    tell_word: float = Field(0.5, ge=0, le=1, description="share of rows with a learned word that are told it alone")
-    tell_nothing: float = Field(0.15, ge=0, le=1, description="share of the others that are told nothing of the room")
-    tell_part: float = Field(
-        0.5, ge=0, le=1, description="chance of wind to be told, and of sun beside wind, where air is"
-    )
-    unnamed: tuple[str, ...] = Field(
-        ("rooms",), description="domains whose rows' words say nothing that could be asked for"
-    )
-
     _absolute = field_validator("autoencoder")(absolute)
 
 
@@ -138,11 +129,6 @@ def prepare(rows: Columns, config: Config) -> Columns:
         with torch.inference_mode():
             return patch(in_batches(autoencoder.encode, pictures, cache.BATCH), cells).half().numpy()
 
-    words = config.latent.conditions
-    named = [
-        words.index(str(word)) if str(word) in words and str(domain) not in config.unnamed else -1
-        for word, domain in zip(rows["condition"], rows["domain"], strict=True)
-    ]
     return {
         "visible": cache.encode_latents(rows["visible"], config.vae),
         "visible_mirrored": cache.encode_latents(rows["visible"][:, :, ::-1], config.vae),
@@ -151,7 +137,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
         "shares": class_shares(rows["classes"], side).astype(np.float16),
         "weight": _cell_weights(rows, side, config),
         "room": np.stack([np.asarray(rows[name], np.float32) for name in ("ambient_c", "sun_wm2", "wind_ms")], axis=1),
-        "word": np.array(named, np.int64),
+        "word": word_numbers(rows, config.latent.conditions, config.unnamed),
     }
 
 
@@ -203,24 +189,6 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
         choose("thermal"), choose("visible"), torch.from_numpy(shares) if config.latent.classes else None,
         torch.from_numpy(weight)[:, None], rooms, timesteps, torch.from_numpy(noise),
     )  # fmt: skip
-
-
-def draw_room(rng: np.random.Generator, numbers: np.ndarray, word: str, config: Config) -> Room:
-    """Return what a row is told of its surroundings: its word alone, its numbers or a part of them, or nothing.
-
-    numbers: air, sun and wind, NaN where the row does not know them; sun and wind are never told without the air.
-    """
-    alone, nothing, wind, sun = rng.random(4)
-    if word and alone < config.tell_word:
-        return Room(word=word)
-    if nothing < config.tell_nothing or math.isnan(numbers[0]):
-        return Room()
-    # Who knows the wind most often knows the sun; who knows neither may still say that there is a roof.
-    told_wind = wind < config.tell_part
-    told_sun = sun < (0.8 if told_wind else config.tell_part)
-    return Room(
-        float(numbers[0]), float(numbers[1]) if told_sun else math.nan, float(numbers[2]) if told_wind else math.nan
-    )
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:

@@ -14,10 +14,11 @@ from models.parser.stage import Stage
 from models.stages import NoOptions
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
-from models.thermal.rooms import Room
 from models.thermal.latent.settings import Options as LatentOptions
 from models.thermal.latent.settings import Settings as LatentSettings
 from models.thermal.latent.stage import Stage as LatentStage
+from models.thermal.room_unet.stage import Stage as RoomStage
+from models.thermal.rooms import Room
 from models.thermal.unet.network import load_thermalizer
 from models.weights.bundle import Bundle
 from models.weights.store import seal
@@ -55,6 +56,9 @@ def _predictor(bundle: Bundle, told: Told, draws: int) -> Predict:
         model = load_thermalizer(bundle.main("thermal"))
         return lambda rows: thermalizer_task.predict(model, rows)[None]
     part = bundle.part("thermal")
+    if part.kind == "room-unet":
+        regression = RoomStage(bundle.fetch("thermal"), NoOptions(), dtype=part.dtype)
+        return lambda rows: regression.predict(rows, tell_rooms(rows, told), BATCH)[None]
     settings = LatentSettings(**part.settings)
     stage = LatentStage(bundle.fetch("thermal"), LatentOptions(), dtype=part.dtype)
 

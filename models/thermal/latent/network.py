@@ -28,26 +28,16 @@ from models.diffusion.conditions import Conditions
 from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.errors import EnvironmentFault
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
-from models.thermal.rooms import NUMBERS, Room, room_vectors
 from models.thermal.latent.settings import AUTOENCODER, FILE, VAE
+from models.thermal.rooms import NUMBERS, Room, RoomRange, room_vectors
 from models.visible.autoencoder import SHRINK, Vae, load_part
 from models.visible.autoencoder import load_autoencoder as load_vae
 
 
-class LatentConfig(BaseModel):
-    """What a thermal latent diffusion was told in training, beside the shapes that its folders state.
+class LatentConfig(RoomRange):
+    """What a thermal latent diffusion was told in training, beside the shapes that its folders state."""
 
-    ambient_c, sun_wm2, wind_ms: the least and the greatest that it learned from. celsius: likewise, of a person's pixels.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    conditions: tuple[str, ...] = ("warm", "cold")
     classes: bool = True
-    ambient_c: tuple[float, float] = (-10.0, 40.0)
-    sun_wm2: tuple[float, float] = (0.0, 900.0)
-    wind_ms: tuple[float, float] = (0.0, 5.0)
-    celsius: tuple[float, float] = (-30.0, 80.0)
 
 
 class ShapeConfig(BaseModel):

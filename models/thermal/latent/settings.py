@@ -6,10 +6,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.diffusion.names import STUDENT, SchedulerName, check_student
-from models.errors import UserError
-from models.layers import Layer, check_words, degrees_of
 from models.stages import Files, Flow
-from models.thermal.rooms import UNKNOWN
+from models.thermal.rooms import UNKNOWN, RoomSettings, check_layers
 
 AUTOENCODER, VAE = "autoencoder", "vae"
 WEIGHTS = {"model": True, "unet": False, AUTOENCODER: False, VAE: False}
@@ -29,23 +27,14 @@ class Options(BaseModel):
     encodes the picture always."""
 
 
-class Settings(BaseModel):
-    """What a job or a request may choose. The room itself is a condition: `22.5`, a word, or `any`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Settings(RoomSettings):
+    """What a job or a request may choose."""
 
     steps: int = Field(8, ge=1, le=1000, description="of the diffusion sampler")
     scheduler: SchedulerName = Field(default="folder", description="`folder` is the one that the weights name")
     eta: Share | None = Field(
         default=None, description="share of noise drawn anew at each step (ddim, tcd); none is the scheduler's own"
     )
-    sun: float | None = Field(
-        default=0.0, ge=0, le=1400, allow_inf_nan=False, description="W/m2 of conditions in degrees; none: not known"
-    )
-    wind: float | None = Field(
-        default=None, ge=0, le=40, allow_inf_nan=False, description="m/s of conditions in degrees; none: not known"
-    )
-    layers: tuple[Layer, ...] = ()
 
 
 def conditions(files: Mapping[str, Files]) -> tuple[str, ...]:
@@ -55,11 +44,7 @@ def conditions(files: Mapping[str, Files]) -> tuple[str, ...]:
 
 def columns(options: Options, settings: Settings, files: Mapping[str, Files]) -> Flow:
     """Return what the stage reads and writes. Raises a UserError for a word that it has not learned."""
-    words = [layer for layer in settings.layers if degrees_of(layer.condition) is None]
-    try:
-        check_words(words, conditions(files), "this thermalizer", random=True)
-    except ValueError as error:
-        raise UserError(f"{error}, and rooms in degrees Celsius.") from None
+    check_layers(settings.layers, conditions(files), random=True)
     if "model" in files and STUDENT in files["model"]:
         check_student(settings.steps, 1.0, files["model"].json(STUDENT))
     return Flow(

@@ -1,6 +1,5 @@
 """Thermal latent diffusion as a stage: visible pictures in, 16-bit centikelvin out, a draw of the room's for each layer."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,12 +14,11 @@ from models.diffusion.names import SchedulerName
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.errors import UserError
-from models.layers import Layer, degrees_of
 from models.padding import chunks, in_batches
 from models.temperature import to_centikelvin
 from models.thermal.latent.network import Loaded, class_shares, condition, load_latent, unpatch
-from models.thermal.rooms import UNKNOWN, Room
 from models.thermal.latent.settings import VAE, Options, Settings
+from models.thermal.rooms import Room
 from models.visible.autoencoder import SHRINK, encode, latent_space
 from models.weights.networks import accelerator
 
@@ -50,11 +48,11 @@ class Stage:
         visible, shares = self.visible_latents(rows, batch), self.class_shares(rows)
         names = [str(name) for name in rows["noise_id"]]
         layers = [
-            self.draw([self._room(layer, settings)] * len(names), visible, shares, names, layer.name, settings, batch)
+            self.draw([settings.room(layer)] * len(names), visible, shares, names, layer.name, settings, batch)
             for layer in settings.layers
         ]
         celsius = torch.stack(layers, dim=1).cpu().numpy()
-        beyond = [self._beyond(layer, settings) for layer in settings.layers]
+        beyond = [self.parts.config.is_beyond(settings.room(layer)) for layer in settings.layers]
         return {
             "thermal": to_centikelvin(celsius),
             "thermal_clipped": self._clipped(celsius, rows.get("classes")),
@@ -120,28 +118,12 @@ class Stage:
             made.append(celsius[: len(celsius) - missing])
         return torch.cat(made)
 
-    def _room(self, layer: Layer, settings: Settings) -> Room:
-        """Return the surroundings that a layer names: sun and wind go with degrees, a word has its own."""
-        degrees = degrees_of(layer.condition)
-        if degrees is None:
-            return Room(word="" if layer.condition == UNKNOWN else layer.condition)
-        sun, wind = (math.nan if value is None else value for value in (settings.sun, settings.wind))
-        return Room(degrees, sun, wind)
-
-    def _beyond(self, layer: Layer, settings: Settings) -> bool:
-        """Whether a layer's surroundings lie outside of those that were learned from."""
-        room, config = self._room(layer, settings), self.parts.config
-        pairs = ((room.ambient_c, config.ambient_c), (room.sun_wm2, config.sun_wm2), (room.wind_ms, config.wind_ms))
-        return any(not low <= value <= high for value, (low, high) in pairs if not math.isnan(value))
-
     def _clipped(self, celsius: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
         """Return the share of the person beyond the temperatures of training, float32 [B, C]."""
         person = np.ones((len(celsius), 1, *celsius.shape[2:]), bool)
         if classes is not None:
             person = (classes != BACKGROUND)[:, None]
-        low, high = self.parts.config.celsius
-        outside = ((celsius < low) | (celsius > high)) & person
-        return (outside.sum(axis=(2, 3)) / np.maximum(person.sum(axis=(2, 3)), 1)).astype(np.float32)
+        return self.parts.config.clipped_share(celsius, person)
 
     def _scheduler(self, name: SchedulerName) -> Scheduler:
         """Return the scheduler of that name on these weights' noise schedule."""

@@ -15,9 +15,9 @@ from models.thermal.latent.network import (
     patch,
     unpatch,
 )
-from models.thermal.rooms import Room, room_vectors
 from models.thermal.latent.settings import Options, Settings, columns
 from models.thermal.latent.stage import Stage
+from models.thermal.rooms import Room, room_vectors
 from models.visible.autoencoder import encode, latent_space
 from models.visible.autoencoder import load_autoencoder as load_vae
 from tests.models.thermal.latent.tiny import write_part

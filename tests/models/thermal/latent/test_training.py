@@ -14,6 +14,7 @@ from models.diffusion.schedulers import new_scheduler
 from models.errors import UserError
 from models.tasks import thermal_ldm, thermal_vae
 from models.tasks.distill import thermal as distill
+from models.tasks.rooms import draw_room
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
 from models.thermal.latent.network import load_latent
 from models.thermal.rooms import Room
@@ -89,8 +90,7 @@ def test_pixels_without_a_reading_weigh_nothing(config: thermal_ldm.Config) -> N
 def test_rooms_are_told_whole_in_part_by_word_or_not_at_all(config: thermal_ldm.Config) -> None:
     numbers = np.array([21.0, 0.0, 1.5], np.float32)
     named, nameless = (
-        [thermal_ldm.draw_room(np.random.default_rng(k), numbers, word, config) for k in range(2000)]
-        for word in ("warm", "")
+        [draw_room(np.random.default_rng(k), numbers, word, config) for k in range(2000)] for word in ("warm", "")
     )
 
     def share(rooms: list[Room], air: bool, word: bool) -> float:
@@ -105,7 +105,7 @@ def test_rooms_are_told_whole_in_part_by_word_or_not_at_all(config: thermal_ldm.
     assert not any(math.isnan(room.ambient_c) and not math.isnan(room.wind_ms) for room in nameless)
     # A row that knows no air says nothing, whatever else it knows.
     lost = np.array([math.nan, 300.0, 2.0], np.float32)
-    drawn = [thermal_ldm.draw_room(np.random.default_rng(k), lost, "", config) for k in range(50)]
+    drawn = [draw_room(np.random.default_rng(k), lost, "", config) for k in range(50)]
     assert all(math.isnan(room.sun_wm2) and math.isnan(room.wind_ms) for room in drawn)
 
 
