@@ -36,7 +36,7 @@ from models.visible import cache
 from models.visible.autoencoder import encode
 from models.visible.head import REFERENCE, HeadReader
 from models.visible.model import Loaded, condition, load_visible
-from models.visible.normals import FILE, FINEST, average_measures, draw_picture, enlarge, frame_onto, mirror_normals
+from models.visible.normals import FILE, FINEST, average_measures, draw_pictures, enlarge, frame_onto, mirror_normals
 from models.visible.text import prompts, tokenize
 from models.weights.networks import device_of
 
@@ -155,13 +155,12 @@ def _draw(
     measures = average_measures()[None].repeat(len(points), axis=0)
     if path.is_file():
         measures = HeadReader.load(path)(embedding)
-    drawn = []
+    scenes = []
     for values, where, turn, expression in zip(measures, points, estimate_pose(points), expressions, strict=True):
         yaw, pitch, roll = map(float, turn)
         view = View(yaw=yaw, pitch=pitch, roll=roll, expression=expression if expression in EXPRESSIONS else "neutral")
-        scene = frame_onto(Scene(person_from_measures(values), view), where, size)
-        drawn.append(draw_picture(scene, min(size, FINEST)))
-    return np.stack(drawn)
+        scenes.append(frame_onto(Scene(person_from_measures(values), view), where, size))
+    return draw_pictures(scenes, min(size, FINEST))
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:

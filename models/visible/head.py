@@ -25,7 +25,7 @@ from models.synthworld.sampling.domain import load_domain
 from models.synthworld.sampling.draws import NamedDraws
 from models.synthworld.sampling.person import person_from_measures
 from models.synthworld.sampling.scene import Scene, View
-from models.synthworld.shape.bare import render_bare_head
+from models.synthworld.shape.bare import render_bare_heads
 
 REFERENCE = "reference.safetensors"
 """The file beside a recogniser that holds the same map."""
@@ -81,13 +81,12 @@ def draw_heads(measures: np.ndarray, views: Sequence[View], side: int) -> np.nda
 
     Normals times 127 (camera frame, 0 off the person), then 127 on eyes, on brows and on the mouth.
     """
-    size = FOLD * side
-    pictures = np.zeros((len(views), size, size, CHANNELS), np.int8)
-    for row, (values, view) in enumerate(zip(measures, views, strict=True)):
-        normals, classes = render_bare_head(Scene(person_from_measures(values), view), size)
-        pictures[row, ..., :3] = (normals * 127).round().numpy()
-        for channel, feature in enumerate(FEATURES, 3):
-            pictures[row, ..., channel] = np.isin(classes.numpy(), feature) * 127
+    scenes = [Scene(person_from_measures(values), view) for values, view in zip(measures, views, strict=True)]
+    normals, classes = render_bare_heads(scenes, FOLD * side)
+    pictures = np.zeros((*classes.shape, CHANNELS), np.int8)
+    pictures[..., :3] = (normals * 127).round().numpy()
+    for channel, feature in enumerate(FEATURES, 3):
+        pictures[..., channel] = np.isin(classes.numpy(), feature) * 127
     return pictures
 
 

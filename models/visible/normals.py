@@ -22,7 +22,7 @@ from models.config import parse_json
 from models.errors import EnvironmentFault
 from models.synthworld.sampling.person import measure_person, person_from_measures, sample_person
 from models.synthworld.sampling.scene import Scene, View
-from models.synthworld.shape.bare import render_bare_head
+from models.synthworld.shape.bare import render_bare_heads
 from models.synthworld.shape.figure import figure
 from models.synthworld.shape.framing import framing
 from models.synthworld.shape.landmarks import landmarks
@@ -55,8 +55,7 @@ def draw_normals(measures: np.ndarray, views: Sequence[View], size: int, framing
     scenes = [Scene(person_from_measures(m), view) for m, view in zip(measures, views, strict=True)]
     if framing_of == "ffhq":
         scenes = [frame_portrait(scene) for scene in scenes]
-    drawn = torch.from_numpy(np.stack([draw_picture(scene, min(size, FINEST)) for scene in scenes]))
-    return enlarge(drawn, size)
+    return enlarge(torch.from_numpy(draw_pictures(scenes, min(size, FINEST))), size)
 
 
 def enlarge(pictures: Tensor, size: int) -> Tensor:
@@ -65,13 +64,13 @@ def enlarge(pictures: Tensor, size: int) -> Tensor:
     return F.interpolate(values, size=(size, size), mode="bilinear").div_(255)
 
 
-def draw_picture(scene: Scene, size: int) -> np.ndarray:
-    """Return the normals uint8 [size, size, 3] of one head."""
-    normals, classes = render_bare_head(scene, size)
+def draw_pictures(scenes: Sequence[Scene], size: int) -> np.ndarray:
+    """Return the normals uint8 [B, size, size, 3] of heads."""
+    normals, classes = render_bare_heads(scenes, size)
     # The published mesh ends at the neck: what is dressed is not there.
     normals[classes == CLOTHES] = 0
-    picture: np.ndarray = ((normals.numpy() * 0.5 + 0.5) * 255).astype(np.uint8)
-    return picture
+    pictures: np.ndarray = ((normals.numpy() * 0.5 + 0.5) * 255).astype(np.uint8)
+    return pictures
 
 
 def mirror_normals(pictures: np.ndarray) -> np.ndarray:

@@ -93,9 +93,9 @@ def _skin_classes(x: Tensor, y: Tensor, z: Tensor, bare: Tensor, q: SimpleNamesp
     mouth = (z > 0.5) & (ax < q.m_w)
     classes = torch.where(mouth & (y <= top) & (y >= 0.5 * (in_up + in_low)), ID["TOP_LIP"], classes)
     classes = torch.where(mouth & (y < 0.5 * (in_up + in_low)) & (y >= bottom), ID["BOTTOM_LIP"], classes)
-    if q.o_low > 0.008:
-        inside = mouth & (y < in_up - 0.003) & (y > in_low + 0.003)
-        classes = torch.where(inside, ID["MOUTH_INTERIOR"], classes)
+    opening = q.m_w * (q.o_low > 0.008)  # half its width, 0 where it is shut
+    inside = mouth & (ax < opening) & (y < in_up - 0.003) & (y > in_low + 0.003)
+    classes = torch.where(inside, ID["MOUTH_INTERIOR"], classes)
     # Ears.
     ear = sdf.ear_plate(ax, y, z, q) < 0.012
     classes = torch.where(ear, torch.where(left, ID["LEFT_EAR"], ID["RIGHT_EAR"]), classes)
