@@ -1,0 +1,147 @@
+"""FaceCLIP's encoder (arXiv 2504.14202): a face and a text that says `id` in its place, as one embedding for SDXL's U-Net.
+
+Two branches, each with a face ViT, a CLIP text tower (ViT-L/14 and ViT-bigG/14) and a fuser. Names and shapes of weights are the
+published ones, those without influence on the result (`text_projection`, `fuser.enc_output`, the last face layer ...) included.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.visible.faceclip.config import (
+    ID_TOKEN,
+    LENGTH,
+    PREFIX_LENGTH,
+    VOCABULARY,
+    FaceClipConfig,
+    FuserConfig,
+    TextConfig,
+    VitConfig,
+)
+from models.visible.faceclip.fuser import Fuser
+from models.visible.faceclip.precision import cast_type, in_float, widen
+from models.visible.faceclip.text import LayerNorm, Transformer
+from models.visible.faceclip.vit import FaceTokens, FaceVit, resize_faces
+
+__all__ = ["FaceClip", "FaceClipConfig", "FuserConfig", "TextConfig", "VitConfig"]
+
+LOGIT_SCALE, LOGIT_BIAS = 2.659260036932778, -10.0
+"""ln(1 / 0.07) and the bias of the sigmoid loss, where a training begins."""
+
+
+class FaceClip(nn.Module):
+    """Both branches. Fresh ones are in evaluation mode, as they are used; in training the frozen towers stay in it.
+
+    precision: "float32", or "released": with the regions in bfloat16, float16 and float32 of the released path
+    (`precision.py`), whose prompt embeddings are float32 and whose pooled vectors bfloat16.
+    """
+
+    precision: Literal["float32", "released"] = "float32"
+
+    def __init__(self, config: FaceClipConfig = FaceClipConfig()) -> None:  # noqa: B008 (frozen)
+        super().__init__()
+        self.config = config
+        self.face_clip_l = Branch(config.l, config)
+        self.face_clip_g = Branch(config.g, config)
+        self.eval()
+
+    def forward(self, faces: Tensor, ids: Tensor, has_face: Tensor) -> tuple[Tensor, Tensor]:
+        """Return prompt embeddings [B, 77, l + g] and pooled vectors [B, g] of `g`'s tower, before its projection.
+
+        faces: RGB [B, 3, H, W] in [0, 1], without normalisation, of any size; zeros where there is none.
+        ids: int64 [B, 77], of texts that begin with the prefix where there is a face.
+        has_face: bool [B]; a face that it denies still passes ViT and fuser, and no word stands for it.
+        """
+        with torch.autocast(faces.device.type, torch.bfloat16, enabled=self.precision == "released"):
+            own, other = self.encode_faces(faces)
+            fused_l, _ = self.face_clip_l(own, ids, has_face)
+            fused_g, pooled = self.face_clip_g(other, ids, has_face)
+        return torch.cat([fused_l, fused_g], -1), pooled
+
+    def encode_faces(self, faces: Tensor) -> tuple[FaceTokens, FaceTokens]:
+        """Return what the ViTs of both branches make of `faces`; a ViT that they share runs once."""
+        if self.precision == "released":
+            faces = faces.bfloat16()  # before the resize, as published
+        small = resize_faces(faces)
+        own = self.face_clip_l.face_encoder(small)
+        return own, own if self.shares_face_encoder else self.face_clip_g.face_encoder(small)
+
+    @property
+    def shares_face_encoder(self) -> bool:
+        """Whether both branches hold one and the same ViT."""
+        return self.face_clip_l.face_encoder is self.face_clip_g.face_encoder
+
+    def share_face_encoder(self) -> bool:
+        """Let both branches hold one ViT if all weights of the two are equal; returns whether they are.
+
+        The state dict has the entries of both all the same.
+        """
+        own, other = (branch.face_encoder.state_dict() for branch in (self.face_clip_l, self.face_clip_g))
+        if equal := all(torch.equal(own[key], other[key]) for key in own):
+            self.face_clip_g.face_encoder = self.face_clip_l.face_encoder
+        return equal
+
+
+class Branch(nn.Module):
+    """A text tower in which the face's vector stands for the word `id`, and the fuser of what it says with the face's patches."""
+
+    def __init__(self, text: TextConfig, config: FaceClipConfig) -> None:
+        super().__init__()
+        width, face = text.width, config.vit.width
+        self.positional_embedding = nn.Parameter(torch.empty(LENGTH, width))
+        self.text_projection = nn.Parameter(torch.empty(width, width))
+        self.logit_scale = nn.Parameter(torch.tensor(LOGIT_SCALE))
+        self.logit_bias = nn.Parameter(torch.tensor(LOGIT_BIAS))
+        self.transformer = Transformer(text)
+        self.token_embedding = nn.Embedding(VOCABULARY, width)
+        self.ln_final = LayerNorm(width)
+        self.face_encoder = FaceVit(config.vit)
+        self.proj1 = nn.Linear(config.vit.out, width)
+        self.face_patch_proj = nn.Linear(face, width)
+        self.face_pos_proj = nn.Linear(face, width)
+        self.text_embed_proj = nn.Linear(width, width)
+        self.text_pos_proj = nn.Linear(width, width)
+        self.fuser = Fuser(width, config.fuser)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        nn.init.normal_(self.text_projection, std=width**-0.5)
+
+    def train(self, mode: bool = True) -> "Branch":
+        """Set the mode of what learns; ViT and text tower are frozen and stay in evaluation mode."""
+        super().train(mode)
+        for frozen in (self.face_encoder, self.transformer):
+            frozen.eval()
+        return self
+
+    def forward(self, face: FaceTokens, ids: Tensor, has_face: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fused text [B, 77, width] and the pooled one [B, width]."""
+        read, pooled = self.read_text(ids, face.vector, has_face)
+        text, face_patches = self.text_embed_proj(read), self.face_patch_proj(face.patches)
+        # The positions of both sides, the same for all rows.
+        text_position = self.text_pos_proj(self.positional_embedding)[None]
+        face_position = self.face_pos_proj(self.face_encoder.pos_embed)
+        with in_float(text):
+            fused = self.fuser(*map(widen, (text, face_patches, text_position, face_position)))
+        return fused, pooled
+
+    def read_text(self, ids: Tensor, vector: Tensor, has_face: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last hidden states [B, 77, width] and those of the end [B, width], before any projection.
+
+        vector: of the faces, float [B, out].
+        """
+        table, positions = self.token_embedding.weight, self.positional_embedding
+        kind = cast_type(table)
+        words = nn.functional.embedding(ids, table).to(kind)
+        # The face, of length one, in place of the prefix's `id`.
+        identity = self.proj1(vector / torch.linalg.vector_norm(widen(vector), dim=-1, keepdim=True))
+        words = torch.where(id_places(ids, has_face)[..., None], identity[:, None].to(kind), words)
+        read = self.ln_final(self.transformer(words + positions.to(kind)))
+        # The end has the largest id; the first of several is meant.
+        return read, read[torch.arange(len(ids), device=ids.device), ids.argmax(-1)]
+
+
+def id_places(ids: Tensor, has_face: Tensor) -> Tensor:
+    """Return where the face's vector goes, bool [B, 77]: at `id` within the prefix, in rows that have a face."""
+    within = torch.arange(ids.shape[1], device=ids.device) < PREFIX_LENGTH
+    return (ids == ID_TOKEN) & within & has_face[:, None]
