@@ -60,3 +60,28 @@ def longclip(checkpoint: Path, tokenizer: Path, out: Path) -> None:
     from models.published.longclip import import_encoder
 
     click.echo(f"--set encoder={import_encoder(checkpoint, tokenizer, out)}")
+
+
+@command.command("faceclip")
+@_checkpoint("--encoder", "Both branches of FaceCLIP, face_clip_encoder.pt.")
+@_checkpoint("--unet", "The U-Net of SDXL's shape that was trained with them, unet.pt.")
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+def faceclip(encoder: Path | None, unet: Path | None, out: Path) -> None:
+    """Read the authors' checkpoints of FaceCLIP-SDXL strictly into DIR/encoder and DIR/unet, sealed.
+
+    Weights keep their type (bfloat16). Nothing of a file is run: what is not tensors alone is refused. The licence is the
+    authors', CC BY-NC 4.0. The autoencoder is SDXL's own.
+    """
+    from models.errors import UserError
+    from models.published import faceclip
+
+    if not encoder and not unet:
+        raise UserError("name at least one checkpoint: --encoder or --unet")
+    if encoder:
+        equal = faceclip.import_encoder(encoder, out / "encoder")
+        click.echo(f"{out / 'encoder'}: both branches hold " + ("one face ViT" if equal else "a face ViT of their own"))
+    if unet:
+        faceclip.import_unet(unet, out / "unet")
+        click.echo(f"{out / 'unet'}")

@@ -53,7 +53,7 @@ def import_encoder(checkpoint: Path, tokenizer: Path, out: Path) -> Path:
         EnvironmentFault: no tokenizer there, or one with more tokens than the encoder.
     """
     text = convert(read_checkpoint(checkpoint), checkpoint)
-    check_finite(text, checkpoint)
+    check_finite(text.state_dict(), checkpoint)
     check_tokenizer(load_tokenizer(tokenizer), text, tokenizer)
     with new_version(out) as folder:
         text.half().save_pretrained(str(folder / "encoder"))

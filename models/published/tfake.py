@@ -62,7 +62,7 @@ def _read_thermalizer(path: Path) -> UNet:
         load_strictly(network, state, path)
     except EnvironmentFault as error:
         raise UserError(str(error)) from None
-    check_finite(network, path)
+    check_finite(network.state_dict(), path)
     return network
 
 
@@ -76,7 +76,7 @@ def _read_landmarker(path: Path, standard: int) -> Landmarker:
         raise UserError(
             f"{path} places {model.config.standard} points, not {standard}: --landmarks 70.pt, --dense 478.pt"
         )
-    check_finite(model, path)
+    check_finite(model.state_dict(), path)
     return model
 
 

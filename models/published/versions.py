@@ -2,20 +2,20 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from models.errors import UserError
 from models.weights.store import seal, verify
 
 
-def check_finite(network: nn.Module, path: Path) -> None:
+def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
     """Raise a UserError for weights with NaN or infinity, which would make all that they compute NaN."""
-    odd = [key for key, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    odd = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if odd:
         raise UserError(f"{path}: {odd[0]} holds NaN or infinity: a training that diverged, or a damaged file.")
 

@@ -145,8 +145,17 @@ def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> N
     Prefixes left by wrappers (`PREFIXES`) are stripped.
     """
     state = strip_prefixes(state)
+    check_state(network, state, path)
     wanted = network.state_dict()
-    # All that differs is named at once: names, then shapes of the names that both have.
+    network.load_state_dict({key: value.to(wanted[key].dtype) for key, value in state.items()})
+
+
+def check_state(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise an EnvironmentFault for a state dict that is not `network`'s, which may lie on the meta device.
+
+    All that differs is named at once: names, then shapes of the names that both have.
+    """
+    wanted = network.state_dict()
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     shapes = [
         f"{key}: {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -158,4 +167,3 @@ def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> N
             f"{path}: a checkpoint of another architecture. missing: {missing[:8]}, unexpected: {unexpected[:8]}, "
             f"shapes: {shapes[:8]} ({len(missing)}, {len(unexpected)} and {len(shapes)} in all)."
         )
-    network.load_state_dict({key: value.to(wanted[key].dtype) for key, value in state.items()})

@@ -49,7 +49,7 @@ class DeformableAttention(nn.Module):
         read = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         weights = self.attention_weights(query).view(batch, patches, self.heads, self.points).softmax(-1)
         mixed = (read * weights.transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
-        return self.output_proj(mixed.view(batch, width, patches).transpose(1, 2))  # type: ignore[no-any-return]
+        return self.output_proj(mixed.view(batch, width, patches).transpose(1, 2))
 
 
 def _centres(like: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Fuser(nn.Module):
 
     def forward(self, text: Tensor, face: Tensor, text_position: Tensor, face_position: Tensor) -> Tensor:
         """Return the text that has read the face. Positions: [1, T, width] and [1, 144, width]."""
-        return self.encoder(text, face, text_position, face_position)  # type: ignore[no-any-return]
+        return self.encoder(text, face, text_position, face_position)
 
 
 class _Layers(nn.Module):
@@ -80,8 +80,10 @@ class BiAttention(nn.Module):
         inner = config.dim_feedforward // 2
         self.heads, self.dropout = config.nhead // 2, config.dropout
         self.scale = (inner // self.heads) ** -0.5
-        for name in ("v_proj", "l_proj", "values_v_proj", "values_l_proj"):
-            setattr(self, name, _linear(width, inner))
+        self.v_proj = _linear(width, inner)
+        self.l_proj = _linear(width, inner)
+        self.values_v_proj = _linear(width, inner)
+        self.values_l_proj = _linear(width, inner)
         self.out_v_proj = _linear(inner, width)
         self.out_l_proj = _linear(inner, width)
 
@@ -123,7 +125,7 @@ class TextLayer(nn.Module):
     def forward(self, text: Tensor, position: Tensor) -> Tensor:
         text = self.norm1(text + self._drop(self.self_attn(text + position, text)))
         hidden = self._drop(F.relu(self.linear1(text)))
-        return self.norm2(text + self._drop(self.linear2(hidden)))  # type: ignore[no-any-return]
+        return self.norm2(text + self._drop(self.linear2(hidden)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
@@ -144,7 +146,7 @@ class FaceLayer(nn.Module):
 
     def forward(self, face: Tensor, position: Tensor) -> Tensor:
         face = self.norm1(face + self.self_attn(face + position, face))
-        return self.norm2(face + self.linear2(F.relu(self.linear1(face))))  # type: ignore[no-any-return]
+        return self.norm2(face + self.linear2(F.relu(self.linear1(face))))
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

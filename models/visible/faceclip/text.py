@@ -40,7 +40,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         read = self.ln_1(x)
         x = x + self.attn(read, read, causal=True)
-        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.ln_2(x))
 
 
 class Attention(nn.Module):
@@ -64,7 +64,7 @@ class Attention(nn.Module):
         q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (q, k, v))
         dropout = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
-        return self.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
 
 class _Mlp(nn.Module):
@@ -77,4 +77,4 @@ class _Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.c_fc(x)
         hidden = hidden * torch.sigmoid(1.702 * hidden) if self.quick_gelu else F.gelu(hidden)
-        return self.c_proj(hidden)  # type: ignore[no-any-return]
+        return self.c_proj(hidden)

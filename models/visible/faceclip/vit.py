@@ -65,7 +65,7 @@ class _Patches(nn.Module):
         self.proj = nn.Conv2d(3, width, PATCH, stride=PATCH)
 
     def forward(self, faces: Tensor) -> Tensor:
-        return self.proj(faces).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+        return self.proj(faces).flatten(2).transpose(1, 2)
 
 
 class _Block(nn.Module):
@@ -97,7 +97,7 @@ class _Attention(nn.Module):
             q, k, v = widen(qkv).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
             out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         with in_half(x):
-            return self.proj(out)  # type: ignore[no-any-return]
+            return self.proj(out)
 
 
 class _Mlp(nn.Module):
@@ -107,4 +107,4 @@ class _Mlp(nn.Module):
         self.fc2 = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.relu6(self.fc1(x)))  # type: ignore[no-any-return]
+        return self.fc2(F.relu6(self.fc1(x)))

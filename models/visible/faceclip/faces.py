@@ -1,0 +1,55 @@
+"""Faces as FaceCLIP reads them: ArcFace's alignment at 448 pixels, RGB in [0, 1], without normalisation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import UserError
+from models.faces.align import CROP, TEMPLATE, crop, fit_similarities
+from models.faces.decode import Detections
+
+SIDE = 448
+"""Side in pixels of the published examples' crops, four times ArcFace's."""
+
+
+def align_faces(pictures: Sequence[np.ndarray], points: np.ndarray) -> np.ndarray:
+    """Return crops uint8 [B, 448, 448, 3] of pictures uint8 [H, W, 3] with five points float32 [B, 5, 2] px; black outside."""
+    matrices = fit_similarities(points, TEMPLATE * (SIDE / CROP))
+    crops = [crop(picture, matrix, SIDE) for picture, matrix in zip(pictures, matrices, strict=True)]
+    return np.stack(crops) if crops else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+
+
+def cut_face(picture: np.ndarray, found: Detections, name: str) -> np.ndarray:
+    """Return the crop uint8 [448, 448, 3] of the one face that was found in a photograph uint8 [H, W, 3].
+
+    Raises:
+        UserError: no face, several, or a picture without colour; begins with `name` and says the way out.
+    """
+    check_colour(picture, name)
+    if (count := len(found.scores)) != 1:
+        raise UserError(
+            f"{name}: no face was found in it; give a photograph with one, or no face at all."
+            if count == 0
+            else f"{name}: {count} faces were found, and an embedding is of one: crop the picture to the person meant."
+        )
+    return align_faces([picture], found.points)[0]
+
+
+def check_colour(picture: np.ndarray, name: str) -> None:
+    """Raise a UserError for a picture that is grey everywhere: FaceCLIP's face ViT knows photographs in colour alone."""
+    if picture.ndim != 3 or picture.shape[-1] != 3 or np.ptp(picture.astype(np.int16), axis=-1).max() <= 1:
+        raise UserError(
+            f"{name}: a grey or thermal picture, and FaceCLIP reads faces in colour: give a photograph in colour."
+        )
+
+
+def to_faces(crops: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """Return crops uint8 [B, H, W, 3] of one size as the encoder's input float32 [B, 3, H, W] in [0, 1]."""
+    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def no_face(rows: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return what stands for the faces of rows without one: zeros float32 [rows, 3, 112, 112]."""
+    return torch.zeros(rows, 3, CROP, CROP, device=device)
