@@ -92,7 +92,9 @@ COLUMNS: dict[str, Column] = {
     "found_embedding": Column("float32", "what the recogniser finds in the visible picture, length one", (512,)),
     # Pictures
     "visible": Column("uint8", "the picture in RGB", ("S", "S", 3), codec="picture"),
-    "visible_kind": Column("text", "rgb, or thermal: the thermal picture in grey, for want of a visible one"),
+    "visible_kind": Column("text", "rgb; thermal: the thermal picture in grey, for want of a visible one; translated: made "
+                           "from the thermal picture"),
+    "translated": Column("uint8", "the picture in RGB that was made from the thermal one", ("S", "S", 3), codec="picture"),
     "thermal": Column("uint16", "temperature; degC = value / 100 - 273.15, 0 is no reading. 8-bit grey where "
                       "`thermal_kind` is minmax or agc", ("S", "S"), per="layer", unit="cK", codec="centikelvin"),
     "thermal_kind": Column("text", f"{', '.join(THERMAL_KINDS)}; empty without a thermal picture", per="layer"),

@@ -195,3 +195,18 @@ def _fitting_units(values: np.ndarray) -> dict[UnitName, float]:
         if human and not find_fault(celsius):
             found[name] = median
     return found
+
+
+INVERTED = 0.15
+"""How much darker than the border the middle of a grey picture is, as a share of its range, where black stands for hot."""
+
+
+def is_inverted(grey: np.ndarray) -> bool:
+    """Return whether grey levels uint8 [H, W] of a face look as a black-hot palette shows them: the middle darker than the
+    border. Before a background that is warmer than skin a white-hot picture looks so, too."""
+    height, width = grey.shape
+    middle = grey[height // 4 : -(height // 4) or None, width // 4 : -(width // 4) or None]
+    border = np.ones(grey.shape, bool)
+    border[height // 8 : height - height // 8, width // 8 : width - width // 8] = False
+    low, high = (float(value) for value in np.percentile(grey, (1, 99)))
+    return float(np.median(middle)) < float(np.median(grey[border])) - INVERTED * max(high - low, 1.0)

@@ -44,6 +44,7 @@ STAGES: dict[str, dict[str, str]] = {
         "latent-diffusion": "models.thermal.latent",
         "null": "models.null.kinds:Thermal",
     },
+    "translate": {"latent-diffusion": "models.translation", "null": "models.null.kinds:Translate"},
     "faces": {"insightface": "models.faces", "null": "models.null.kinds:Faces"},
     "gates": {"limits": "models.gates"},
     "landmarks": {"mobilenet": "models.landmarks", "null": "models.null.kinds:Landmarks"},

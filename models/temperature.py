@@ -161,3 +161,30 @@ def from_unit(values: np.ndarray, unit: "UnitName | Numbers") -> np.ndarray:
         none |= (values == limits.max) | ((values == limits.min) & (values.dtype.kind == "i"))
         none |= (values == 0) & (offset <= -40 or numbers.preset == "tfake")
     return np.where(none, np.nan, celsius).astype(np.float32)
+
+
+def fill(celsius: np.ndarray) -> np.ndarray:
+    """Return temperatures float32 with the mean of the others where there is no reading."""
+    known = np.isfinite(celsius)
+    return np.where(known, celsius, celsius[known].mean() if known.any() else 20.0).astype(np.float32)
+
+
+def to_grey(celsius: np.ndarray) -> np.ndarray:
+    """Return degrees as a camera's 8-bit gain control shows them: uint8, stretched over the picture's own range."""
+    low, high = float(celsius.min()), float(celsius.max())
+    return np.rint((celsius - low) / max(high - low, 1e-3) * 255).astype(np.uint8)
+
+
+def from_grey(grey: np.ndarray, celsius: tuple[float, float]) -> np.ndarray:
+    """Return grey levels uint8 as if they were degrees, float32: 0 and 255 are the ends of `celsius`. None is a temperature."""
+    return (celsius[0] + grey.astype(np.float32) / 255 * (celsius[1] - celsius[0])).astype(np.float32)
+
+
+def to_levels(celsius: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """Return the grey levels uint8 that `from_grey` took for degrees."""
+    return np.rint((celsius - ends[0]) / (ends[1] - ends[0]) * 255).clip(0, 255).astype(np.uint8)
+
+
+def stretch(celsius: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """Return degrees float32 as they look through an 8-bit picture whose levels are taken for `ends`."""
+    return from_grey(to_grey(celsius), ends)

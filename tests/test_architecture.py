@@ -15,7 +15,7 @@ ROOMS = ("models", "pipelines", "serve", "cluster")  # lowest first
 FOLDERS = {
     "models": (
         "", "weights", "captions", "synthworld", "faces", "augment", "landmarks", "parser", "ssm", "diffusion",
-         "visible", "thermal",
+         "visible", "thermal", "translation",
         "gates", "null", "judges", "tasks", "training", "published", "evaluation",
     ),
     "models/synthworld": ("camera", "sampling", "shape", "heat", "render"),

@@ -25,7 +25,11 @@ class Conditions:
     time_ids: Tensor | None = None
     """[B, 6]: SDXL's sizes (original, crop, target)."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
-    """name -> [B, T', width]: what further branches of cross-attention read (`models.diffusion.cross_attention`)."""
+    """name -> [B, T', width]: what further branches of cross-attention read (`models.diffusion.cross_attention`), and `cells`
+    [B, C', h', w'], what interleaved scans read (`models.ssm.block`)."""
+
+    skips: Mapping[str, Tensor] = field(default_factory=dict)
+    """level -> [B, C, h, w]: what is added to the U-Net's skip connections in their order, and last to its middle."""
 
     def join(self, other: "Conditions") -> "Conditions":
         """Return these rows and then those of `other`, which has the same inputs."""

@@ -15,6 +15,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from torch import Tensor, nn
 
 from models.errors import EnvironmentFault
+from models.ssm.block import SelfMixer
 
 
 class Projections(nn.Module):
@@ -124,8 +125,9 @@ def attach(unet: UNet2DConditionModel, name: str, branch: Branch) -> None:
 
 
 def check_contexts(unet: UNet2DConditionModel, contexts: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for a context that no branch of `unet` reads: diffusers' own processors would ignore it in silence."""
+    """Raise ValueError for a context that nothing in `unet` reads: diffusers' own processors would ignore it in silence."""
     processors = [attn.processor for attn in cross_attentions(unet)] if contexts else []
     known = set().union(*(getattr(processor, "branches", {}) for processor in processors))
+    known |= {name for module in unet.modules() if isinstance(module, SelfMixer) for name in module.reads}
     if unknown := sorted(contexts.keys() - known):
         raise ValueError(f"the U-Net has no branch {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none'}")

@@ -65,6 +65,13 @@ def predict(
             **shared,
         )
         extra |= {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+    # So do features of the condition at every level; where there are both, they add up.
+    if conditions.skips:
+        *down, mid = conditions.skips.values()
+        if control is not None:
+            down = [a + b for a, b in zip(down, extra["down_block_additional_residuals"], strict=True)]
+            mid = mid + extra["mid_block_additional_residual"]
+        extra |= {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": mid}
     prediction: Tensor = unet(model_input, timestep, **prompt, **shared, **extra)[0]
     return prediction
 

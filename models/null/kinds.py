@@ -108,6 +108,26 @@ class Thermal:
             return {"thermal": thermal, "thermal_clipped": np.zeros(thermal.shape[:2], np.float32)}
 
 
+class Translate:
+    """`thermal`, `noise_id` -> `translated`: the first layer in a colour by the row's name."""
+
+    WEIGHTS: Mapping[str, bool] = {}
+    Options, Settings = NoOptions, NoOptions
+
+    @staticmethod
+    def columns(options: NoOptions, settings: NoOptions, files: Mapping[str, Files]) -> Flow:
+        return Flow(reads=("thermal", "noise_id"), writes=("translated",))
+
+    class Stage:
+        def __init__(self, weights: Mapping[str, Path], options: NoOptions, **_: Any) -> None: ...
+
+        def __call__(self, rows: Columns, settings: NoOptions, batch: int) -> Columns:
+            levels = (rows["thermal"][:, 0].astype(np.int64) - 27315) // 16 % 256
+            tints = np.array([[seed_of(name, c) % 256 for c in "rgb"] for name in rows["noise_id"]])
+            mixed = (levels[..., None] + tints[:, None, None].reshape(-1, 1, 1, 3)) // 2
+            return {"translated": mixed.astype(np.uint8)}
+
+
 class Faces:
     """`visible` -> one face in the middle; its embedding is the one that was asked for, else follows from the picture."""
 

@@ -98,6 +98,7 @@ class SelfMixer(nn.Module):
         if config.mixing == "none" and not config.window:
             raise ValueError("a block that mixes by nothing, and has no windows, mixes nothing: name one of both")
         self.config = config
+        self.reads = ("cells",) if config.mixing == "interleaved" else ()
         self.scan: Mamba2Mixer | None = None
         self.context: nn.Linear | None = None
         if config.mixing != "none":

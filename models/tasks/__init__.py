@@ -37,6 +37,8 @@ TASKS = {
     "thermal_ldm": "models.tasks.thermal_ldm",
     "distill_visible": "models.tasks.distill.visible",
     "distill_thermal": "models.tasks.distill.thermal",
+    "attributes": "models.tasks.attributes",
+    "translator": "models.tasks.translator",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",
     "adapter": "models.tasks.adapter",

@@ -30,7 +30,7 @@ from models.padding import in_batches
 from models.seeds import seed_of
 from models.tasks import absolute
 from models.tasks.rooms import RoomConfig, draw_room, word_numbers
-from models.tasks.thermal_vae import fill
+from models.temperature import fill
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
 from models.thermal.latent.network import (
     LatentConfig,

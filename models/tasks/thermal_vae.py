@@ -15,6 +15,7 @@ from models.card import Card
 from models.classes import BACKGROUND, FACE
 from models.columns import Columns
 from models.tasks import TrainConfig
+from models.temperature import fill
 from models.thermal.latent.autoencoder import (
     AutoencoderConfig,
     ThermalAutoencoder,
@@ -90,12 +91,6 @@ def _weigh(batch: Columns, cut: tuple[int, slice, slice], config: Config) -> np.
     weight = np.where(classes == BACKGROUND, config.background, np.where(np.isin(classes, FACE), config.face, 1.0))
     known = (np.asarray(batch["valid"][cut]) > 0) & np.isfinite(batch["thermal"][cut])
     return (weight * known).astype(np.float32)
-
-
-def fill(celsius: np.ndarray) -> np.ndarray:
-    """Return temperatures float32 with the mean of the others where there is no reading."""
-    known = np.isfinite(celsius)
-    return np.where(known, celsius, celsius[known].mean() if known.any() else 20.0).astype(np.float32)
 
 
 @torch.no_grad()

@@ -16,6 +16,8 @@ from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.config.thermalize import chain_for as thermalize_chain
+from pipelines.config.translate import TranslateJob
+from pipelines.config.translate import chain_for as translate_chain
 
 
 @dataclass(frozen=True)
@@ -85,3 +87,29 @@ def load_thermalize(
     has_classes = bool(job.masks) or not any(part.stage == "parser" for part in chosen.parts.values())
     check_profile(where, thermalize_chain(job, chosen, has_classes))
     return ThermalizeRequest(job, chosen, where)
+
+
+@dataclass(frozen=True)
+class TranslateRequest:
+    """A translate job with everything that decides how it runs."""
+
+    job: TranslateJob
+    bundle: Bundle
+    profile: Profile
+
+
+def load_translate(
+    images: str, *, bundle: str, profile: str, overrides: Sequence[str] = (), **values: Any
+) -> TranslateRequest:
+    """Return a translate job, checked before a folder is listed; `values` are its fields, None for its defaults.
+
+    overrides: as for `load_thermalize`. Raises what `load_request` raises.
+    """
+    edits = sort_edits(overrides, {"job": TranslateJob, "profile": Profile, "bundle": Bundle})
+    chosen, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
+    wanted = {"size": chosen.size, "images": images, **{key: one for key, one in values.items() if one is not None}}
+    for edit in edits["job"]:
+        apply_edit(wanted, edit)
+    job = check(TranslateJob, wanted, "translate")
+    check_profile(where, translate_chain(job, chosen))
+    return TranslateRequest(job, chosen, where)

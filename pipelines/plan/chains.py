@@ -1,7 +1,7 @@
 """The chain of an output, from its recipe."""
 
 from models.errors import UserError
-from pipelines.config import generate, thermalize
+from pipelines.config import generate, thermalize, translate
 from pipelines.config.chain import ChainSpec
 from pipelines.config.recipe import chain_of
 from pipelines.config.views import Views
@@ -24,6 +24,8 @@ def read_chain(out: Storage) -> ChainSpec:
         has_classes = bool(recipe.source["masks"]) or _lacks(found, "classes")
         chain, source = chain_of(recipe, bundle, thermalize.source_columns(has_classes)), recipe.source
         return thermalize.cut_faces(chain, bundle, source.get("faces", 0), source.get("margin", 0), recipe.size)
+    if recipe.kind == "translate":
+        return chain_of(recipe, bundle, translate.BRINGS)
     raise UserError(f"{out.uri} is the output of `thermapair {recipe.kind}`, which is no chain of stages.")
 
 

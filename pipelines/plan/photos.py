@@ -1,18 +1,17 @@
-"""What a thermalize job lists: every picture of a folder, or of Parquet files, as a row with its id."""
+"""What a job lists of pictures: every one of a folder, or of Parquet files, as a row with its id."""
 
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UserError
 from pipelines.config.persons import COLUMN, parse_person, person_of
-from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.open import FORMATS, UNREAD
 from pipelines.plan.listing import Row
 from pipelines.rows.ids import hash_id
@@ -47,6 +46,29 @@ a Parquet file may grow by further row groups."""
 FACTS = ("picture", "person", "mask", "bytes", "mask_bytes")
 
 
+class PhotoJob(Protocol):
+    """What a job says of the pictures that it lists."""
+
+    @property
+    def images(self) -> str: ...
+    @property
+    def masks(self) -> str: ...
+    @property
+    def person(self) -> str: ...
+    @property
+    def layout(self) -> str: ...
+
+
+class Looked(NamedTuple):
+    """What counts as a picture: extensions of files, and columns of Parquet files in the order in which they are looked at."""
+
+    extensions: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+VISIBLE = Looked((*FORMATS, *UNREAD), PICTURES)
+
+
 class Photos(NamedTuple):
     """The pictures of a job. `rows` of `PHOTO_SCHEMA` are made one by one, as they are asked for."""
 
@@ -57,7 +79,7 @@ class Photos(NamedTuple):
     rows: Iterator[Row]
 
 
-def list_photos(job: ThermalizeJob) -> Photos:
+def list_photos(job: PhotoJob, looked: Looked = VISIBLE) -> Photos:
     """Return the pictures of a job, those of Parquet files where there are any.
 
     Raises:
@@ -70,25 +92,28 @@ def list_photos(job: ThermalizeJob) -> Photos:
     files = list_sizes(images)
     tables = [name for name in files if name.endswith(".parquet") and not name.startswith(("rejects/", "_"))]
     return (
-        _list_tables(images, {name: files[name] for name in tables}, job) if tables else _list_files(images, files, job)
+        _list_tables(images, {name: files[name] for name in tables}, job, looked)
+        if tables
+        else _list_files(images, files, job, looked)
     )
 
 
-def _list_files(images: Storage, files: dict[str, int], job: ThermalizeJob) -> Photos:
+def _list_files(images: Storage, files: dict[str, int], job: PhotoJob, looked: Looked) -> Photos:
     """Return the pictures among `files` (name -> bytes), and the masks that belong to them."""
     if parse_person(job.person)[0] == "column":
         raise UserError(
             f"--person {job.person}: a folder of pictures has no columns; say folder:LEVEL or pattern:REGEX."
         )
-    known = (*FORMATS, *UNREAD)
+    known = looked.extensions
     names = [name for name in files if PurePath(name).suffix.lower() in known and not name.endswith(SEGMENTS)]
     if not names:
-        raise UserError(f"{images.uri} holds no picture; extensions looked for: {', '.join(FORMATS)}, .parquet.")
+        read = ", ".join(one for one in known if one not in UNREAD)
+        raise UserError(f"{images.uri} holds no picture; extensions looked for: {read}, .parquet.")
     # Masks are optional for a single picture, but a folder without any is a mistake.
     masks = list_sizes(Storage(job.masks)) if job.masks else {}
     if job.masks and all(_find_mask(name, masks, job) == MISSING for name in names):
-        looked = f"{PurePath(names[0]).stem}{SEGMENTS} or {PurePath(names[0]).stem}.png"
-        raise UserError(f"{Storage(job.masks).uri} has no mask for any picture; looked for names like {looked}")
+        tried = f"{PurePath(names[0]).stem}{SEGMENTS} or {PurePath(names[0]).stem}.png"
+        raise UserError(f"{Storage(job.masks).uri} has no mask for any picture; looked for names like {tried}")
     # T-FAKE's files are named by the picture without its extension.
     if job.layout == "tfake":
         name, count = Counter(_stem(name) for name in names).most_common(1)[0]
@@ -100,7 +125,7 @@ def _list_files(images: Storage, files: dict[str, int], job: ThermalizeJob) -> P
     return Photos(bool(job.masks), job.person, rows)
 
 
-def _find_mask(name: str, masks: dict[str, int], job: ThermalizeJob) -> str:
+def _find_mask(name: str, masks: dict[str, int], job: PhotoJob) -> str:
     """Return the mask of a picture: empty where none are given, `MISSING` where this one has none."""
     if not job.masks:
         return ""
@@ -113,7 +138,7 @@ def _stem(name: str) -> str:
     return str(PurePath(name).with_suffix(""))
 
 
-def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: ThermalizeJob) -> Row:
+def _file_row(name: str, size: int, mask: str, masks: dict[str, int], job: PhotoJob) -> Row:
     return {
         "sample_id": hash_id("picture", name),
         "picture": name,
@@ -137,7 +162,7 @@ class _Table(NamedTuple):
     who: str
 
 
-def _list_tables(images: Storage, files: dict[str, int], job: ThermalizeJob) -> Photos:
+def _list_tables(images: Storage, files: dict[str, int], job: PhotoJob, looked: Looked) -> Photos:
     """Return the rows of Parquet files (name -> bytes); they must agree on whether classes are given.
 
     One that cannot be read is a single row, which is not taken: it costs no other. Raises BadTableError where none can.
@@ -148,7 +173,7 @@ def _list_tables(images: Storage, files: dict[str, int], job: ThermalizeJob) -> 
     tables, damaged = list[_Table](), dict[str, BadTableError]()
     for name, size in files.items():
         try:
-            tables.append(_check_table(images, name, size, job))
+            tables.append(_check_table(images, name, size, job, looked))
         except BadTableError as error:
             damaged[name] = error
     if not tables:
@@ -167,12 +192,12 @@ def _list_tables(images: Storage, files: dict[str, int], job: ThermalizeJob) -> 
     return Photos(first, known, itertools.chain.from_iterable(rows))
 
 
-def _check_table(images: Storage, name: str, size: int, job: ThermalizeJob) -> _Table:
+def _check_table(images: Storage, name: str, size: int, job: PhotoJob, looked: Looked) -> _Table:
     """Return what a Parquet file holds by its footer. Raises a UserError for one that is damaged or lacks a column."""
     kind, column = parse_person(job.person)
     with open_table(images, name) as file:
         # The columns that are read of it, each of them once.
-        pictures = [picture_column(file, name), *(["classes"] if "classes" in file.schema_arrow.names else [])]
+        pictures = [picture_column(file, name, looked), *(["classes"] if "classes" in file.schema_arrow.names else [])]
         require_columns(file, pictures, name)
         if kind == "column":
             require_columns(file, [column], name, ask="--person")
@@ -194,7 +219,7 @@ def _any_person(images: Storage, tables: Sequence[_Table]) -> bool:
     return False
 
 
-def _rows_or_damage(images: Storage, table: _Table, job: ThermalizeJob) -> Iterator[Row]:
+def _rows_or_damage(images: Storage, table: _Table, job: PhotoJob) -> Iterator[Row]:
     """Yield the rows of a Parquet file as far as it can be read, and where it ends too early a row that is not taken."""
     try:
         yield from _table_rows(images, table, job)
@@ -208,18 +233,18 @@ def _damaged_row(name: str, size: int) -> Row:
     return {"sample_id": hash_id("picture", name), "picture": name, "name": _stem(name), **facts}
 
 
-def find_damage(job: ThermalizeJob, name: str) -> str:
+def find_damage(job: PhotoJob, name: str, looked: Looked = VISIBLE) -> str:
     """Return why a Parquet file cannot be read; empty where it can by now."""
     images = Storage(job.images)
     try:
-        for _ in _table_rows(images, _check_table(images, name, 0, job), job):
+        for _ in _table_rows(images, _check_table(images, name, 0, job, looked), job):
             pass
     except BadTableError as error:
         return str(error)
     return ""
 
 
-def _table_rows(images: Storage, table: _Table, job: ThermalizeJob) -> Iterator[Row]:
+def _table_rows(images: Storage, table: _Table, job: PhotoJob) -> Iterator[Row]:
     """Yield a row for every row of a Parquet file."""
     number, stem = itertools.count(), _stem(table.name)
     with open_table(images, table.name) as file:
@@ -248,9 +273,11 @@ def file_name(data: bytes) -> str:
     return f"cell.{next((end for start, end in starts.items() if data.startswith(start)), 'tiff')}"
 
 
-def picture_column(file: pq.ParquetFile, name: str) -> str:
+def picture_column(file: pq.ParquetFile, name: str, looked: Looked = VISIBLE) -> str:
     """Return the column that holds the pictures of a Parquet file."""
-    found = [column for column in PICTURES if column in file.schema_arrow.names]
+    found = [column for column in looked.columns if column in file.schema_arrow.names]
     if not found:
-        raise UserError(f"{name} has no column {', '.join(PICTURES)}; it has: {', '.join(file.schema_arrow.names)}")
+        raise UserError(
+            f"{name} has no column {', '.join(looked.columns)}; it has: {', '.join(file.schema_arrow.names)}"
+        )
     return found[0]

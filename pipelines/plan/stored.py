@@ -70,7 +70,10 @@ class ChainPlan(StoredPlan[JobT]):
     def record(self) -> RecordSpec:
         """What rows of the record need to know of this run."""
         visible = str(self.recipe.encoding["visible"])
-        return RecordSpec(self.digest, self.recipe.layers, self.recipe.licence, self.chain, visible, self.split)
+        low, high = self.recipe.source.get("grey", (0.0, 0.0))
+        return RecordSpec(
+            self.digest, self.recipe.layers, self.recipe.licence, self.chain, visible, self.split, (low, high)
+        )
 
     @abstractmethod
     def partition(self, partition: int) -> Columns:

@@ -9,7 +9,10 @@ from pipelines.rows.schema import GATHERED, RECORD, WORLD
 PATH = Path(__file__).parents[2] / "docs" / "data.md"
 CODECS = {"picture": "JPEG or PNG", "png": "PNG", "centikelvin": "PNG of 16 bit", "json": "JSON text"}
 SECTIONS = {
-    "The record": (RECORD, "Rows of `thermapair generate` and `thermapair thermalize`: one is one pair."),
+    "The record": (
+        RECORD,
+        "Rows of `thermapair generate`, `thermapair thermalize` and `thermapair translate`: one is one pair.",
+    ),
     "The world": (WORLD, "Rows of `thermapair world`: rendered, with everything that is true of them."),
     "Gathered rows": (
         GATHERED,

@@ -38,3 +38,8 @@ def planned_id(sample: str) -> str:
 def noise_id(sample: str, attempt: int) -> str:
     """Return what the noise of one attempt at a sample is drawn from."""
     return f"{sample}/{attempt}"
+
+
+def draw_id(sample: str, draw: int) -> str:
+    """Return the id of a further translation (1, 2, ...) of a picture or of a page; the first has that one's own."""
+    return f"{sample}-d{draw}"

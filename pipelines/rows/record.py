@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from models.columns import COLUMNS, Columns
 from models.layers import Layer
+from models.temperature import from_centikelvin, to_levels
 from models.visible.angles import beyond_training
 from pipelines.config.chain import ChainSpec
 from pipelines.config.generate import POSE
@@ -24,6 +25,8 @@ from pipelines.rows.schema import RECORD, arrow_schema
 
 PREDICTED = "predicted"
 """The kind of a thermal picture that a network made."""
+AGC = "agc"
+"""The kind of one that came as a camera's grey levels."""
 NUMBERS = ("view", "draw", "seed", "attempt")
 TEXTS = ("name", "caption", "caption_source", "attributes", "attributes_source", "scores", "reject")
 
@@ -45,6 +48,9 @@ class RecordSpec:
     """How visible pictures are encoded: jpeg or png."""
     split: str = ""
     """The one split of all rows, where nobody says who is shown; by person otherwise."""
+
+    grey: tuple[float, float] = (0.0, 0.0)
+    """Degrees Celsius for which grey levels 0 and 255 were taken, where thermal pictures came as such."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -79,7 +85,7 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
         **{name: int(value[name]) for name in NUMBERS},
         **{name: str(value[name]) for name in TEXTS if name in columns},
         **_pictures(spec, value, sample),
-        "visible_kind": "rgb",
+        "visible_kind": "rgb" if "visible" in columns else "translated",
         "licence": spec.licence,
         "provenance": json.dumps(_provenance(spec, value)),
     }
@@ -92,7 +98,7 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
     for index, layer in enumerate(spec.layers):
         name = pair_id(sample, layer)
         own = {column: _to_value(value.get(column), index) for column in spec.columns if _per_layer(column)}
-        thermal = value.get("thermal")
+        thermal, kind = value.get("thermal"), str(value.get("thermal_kind") or PREDICTED)
         pairs.append(
             {
                 **shared,
@@ -100,20 +106,25 @@ def pairs_of(spec: RecordSpec, columns: Columns, row: int) -> list[dict[str, Any
                 "pair_id": name,
                 "condition": layer.condition,
                 "thermal_draw": layer.draw,
-                **thermal_pictures(name, None if thermal is None else thermal[index]),
+                **thermal_pictures(name, None if thermal is None else thermal[index], kind, spec.grey),
             }
         )
     return pairs
 
 
-def thermal_pictures(name: str, layer: np.ndarray | None) -> dict[str, Any]:
-    """Return `thermal`, its kind and `valid` of `layer` uint16 [H, W] centikelvin; all empty without one."""
+def thermal_pictures(
+    name: str, layer: np.ndarray | None, kind: str = PREDICTED, grey: tuple[float, float] = (0.0, 0.0)
+) -> dict[str, Any]:
+    """Return `thermal`, its kind and `valid` of `layer` uint16 [H, W] centikelvin; all empty without one. Of kind agc `thermal`
+    are the 8-bit grey levels that came, taken for degrees between `grey`."""
     if layer is None or not layer.size:
         return {"thermal": None, "thermal_kind": "", "valid": None}
     mask = ((layer > 0) & (layer < 65535)).astype(np.uint8) * 255
+    if kind == AGC:
+        layer = to_levels(from_centikelvin(layer), grey)
     return {
         "thermal": picture(name, "thermal", encode_png(layer)),
-        "thermal_kind": PREDICTED,
+        "thermal_kind": kind,
         "valid": picture(name, "valid", encode_png(mask)),
     }
 
@@ -142,7 +153,8 @@ class _Row:
 
 def _pictures(spec: RecordSpec, value: _Row, sample: str) -> dict[str, Any]:
     """Return the visible picture, as it came where it is kept so, the classes, and how large both are."""
-    visible, classes, came = value.get("visible"), value.get("classes"), value.get(VISIBLE_BYTES)
+    made = "visible" if "visible" in value.columns else "translated"
+    visible, classes, came = value.get(made), value.get("classes"), value.get(VISIBLE_BYTES)
     found: dict[str, Any] = {"visible": None, "classes": None, "size": None}
     if visible is not None and visible.size:
         found["size"] = int(visible.shape[0])

@@ -54,8 +54,8 @@ RECORD = (
         ("landmarks", ""), ("variance", "_visible"), ("variance", "_thermal"), ("seen", "_visible"), ("seen", "_thermal"))),
     "pose_asked", "pose", "scores", "reject", "licence", "provenance",
 )  # fmt: skip
-"""Rows of `thermapair generate` and `thermapair thermalize`: one is one pair. `pose_asked` where angles are asked for,
-`beyond_rooms` where a thermalizer takes rooms in degrees."""
+"""Rows of `thermapair generate`, `thermapair thermalize` and `thermapair translate`: one is one pair. `pose_asked`
+where angles are asked for, `beyond_rooms` where a thermalizer takes rooms in degrees."""
 
 
 def arrow_type(column: Column) -> pa.DataType:

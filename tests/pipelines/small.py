@@ -24,6 +24,7 @@ from pipelines.generate import generate
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.plan.thermalize import ThermalizePlan
+from pipelines.plan.translate import TranslatePlan
 from pipelines.report.summary import Report
 from pipelines.report.write import finish as finish_report
 from pipelines.run.chain import Chain
@@ -176,7 +177,7 @@ def make_here(wanted: GenerateJob, bundle: Bundle, out: Path | str) -> GenerateP
     return plan
 
 
-def chain_of(plan: GeneratePlan | ThermalizePlan, attempts: int | None = None) -> Chain:
+def chain_of(plan: GeneratePlan | ThermalizePlan | TranslatePlan, attempts: int | None = None) -> Chain:
     """Return all stages of a plan's job in this process."""
     wanted = plan.job.gates.attempts if isinstance(plan, GeneratePlan) else 1
     return Chain(plan.chain, plan.chain.stages, attempts or wanted)

@@ -1,0 +1,46 @@
+"""`thermapair translate`: thermal pictures in, the same faces in visible light out."""
+
+from typing import Any
+
+import click
+
+from cluster.commands import options
+from cluster.submission.working_dir import RayCommand
+
+
+@click.command("translate", cls=RayCommand)
+@options.images("Folder of thermal pictures, or of Parquet files with a thermal column.")
+@click.option(
+    "--unit",
+    metavar="UNIT",
+    help="Of pictures of more than 8 bits: a name, or {scale: S, offset: O}.  [default: centikelvin]",
+)
+@click.option(
+    "--person",
+    default="",
+    metavar="SPEC",
+    help="Who is shown: folder:LEVEL, pattern:REGEX on the path, or column:NAME of a Parquet.  "
+    "[default: identity_id of a Parquet, else nobody says]",
+)
+@click.option("--samples", default=1, show_default=True, metavar="K", type=int, help="Translations of each picture.")
+@click.option(
+    "--size", type=click.IntRange(32, 2048), help="Side in pixels, a multiple of 32.  [default: the bundle's]"
+)
+@options.limit("The first N pictures alone; a larger N goes on from there.")
+@options.out
+@options.bundle
+@options.profile
+@options.overrides
+def command(out: str, unit: str | None, **values: Any) -> None:
+    """Draw what a camera for visible light could see of thermal pictures of faces.
+
+    Attributes that a thermal picture does not show are drawn from the population, unless given: --set
+    'job.settings={translate: {attributes: {hair_colour: red}}}'. The same command resumes a run that was stopped.
+    """
+    from models.temperature import parse_unit
+    from pipelines.config.request import load_translate
+
+    request = load_translate(unit=None if unit is None else parse_unit(unit), **values)
+    from pipelines import translate
+
+    click.echo(str(translate.translate(request, out)))

@@ -1,0 +1,1 @@
+"""Thermal to visible: a latent diffusion that is shown a thermal picture and told attributes."""

@@ -1,0 +1,266 @@
+"""The translator: a U-Net on visible latents, shown the thermal latents and told attributes, and its folder on disk.
+
+    unet/         diffusers UNet2DConditionModel; what stands in self-attention's place is `models.ssm.block`'s
+    guide.safetensors   what attributes and thermal features enter by (`Guide`)
+    autoencoder/  of thermal pictures (`models.thermal.latent.autoencoder`)
+    vae/          of visible pictures
+    attributes/   thermal classifier of attributes, where there is one
+    scheduler/    diffusers
+    translation.json   `TranslatorConfig`
+
+An interpretation of "Multi-attribute guided latent diffusion with Self-attn Mamba" (arXiv 2512.21032), whose internals are
+not public: the thermal latents by concatenation as in DiffTV (ACM MM 2024), attributes by cross-attention or beside the time
+step, a selective scan and windows in self-attention's place (LaMamba-Diff, arXiv 2408.02615).
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.attributes import ATTRIBUTES as SCHEMA
+from models.config import parse_json
+from models.diffusion.conditions import Conditions
+from models.diffusion.mixing import set_self_mixing
+from models.diffusion.schedulers import load_scheduler, new_scheduler
+from models.errors import EnvironmentFault
+from models.ssm.block import BlockConfig
+from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
+from models.thermal.latent.network import patch
+from models.translation.attributes import AttributeClassifier, load_classifier
+from models.translation.settings import ATTRIBUTES, AUTOENCODER, FILE, VAE
+from models.visible.autoencoder import SHRINK, Vae
+from models.visible.autoencoder import load_autoencoder as load_vae
+from models.weights.networks import DTYPES, load_strictly
+
+GUIDE = "guide.safetensors"
+UNET = "diffusion_pytorch_model.safetensors"
+
+
+class TranslatorConfig(BaseModel):
+    """Shape of a translator, and what it is told.
+
+    block: what mixes a transformer block's tokens. guide: how attributes enter, as tokens of cross-attention, beside the time
+    step (which scales and shifts every residual block), or not at all. multi_scale: thermal features at every level of the
+    U-Net, not beside the latents alone. words: attribute -> its words. celsius: what grey levels 0 and 255 are taken for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    widths: tuple[int, ...] = (64, 128, 192)
+    heads: tuple[int, ...] = (2, 4, 6)
+    attend: tuple[bool, ...] = (False, True, True)
+    layers: int = Field(1, ge=1)
+    groups: int = 16
+    hidden: int = Field(64, description="width of a token that cross-attention reads")
+    block: BlockConfig = BlockConfig()
+    guide: Literal["cross", "beside", "none"] = "cross"
+    multi_scale: bool = False
+    words: dict[str, tuple[str, ...]] = {name: words for name, (_, _, words) in SCHEMA.items()}
+    celsius: tuple[float, float] = (20.0, 36.0)
+
+    @property
+    def told(self) -> int:
+        """Values that say attributes."""
+        return sum(map(len, self.words.values()))
+
+
+class Guide(nn.Module):
+    """What is told beside the latents: attributes [B, values] and thermal latents [B, C, h, w] -> the U-Net's conditions.
+
+    A word is a row of `words.weight`; an untold attribute has the one of `untold`.
+    """
+
+    def __init__(self, config: TranslatorConfig, thermal: int) -> None:
+        super().__init__()
+        self.config = config
+        if config.guide == "cross":
+            self.words = nn.Parameter(torch.randn(config.told, config.hidden) * 0.02)
+            self.untold = nn.Parameter(torch.randn(len(config.words), config.hidden) * 0.02)
+        self.pyramid = Pyramid(config, thermal) if config.multi_scale else None
+
+    def forward(self, told: Tensor, thermal: Tensor) -> Conditions:
+        """Return the conditions of B rows. told: as `encode_words` makes it. thermal: patched latents at the U-Net's size."""
+        config = self.config
+        tokens = told.new_zeros(len(told), 1, config.hidden)
+        if config.guide == "cross":
+            tokens = self._tokens(told)
+        return Conditions(
+            prompt_embeds=tokens,
+            class_labels=told if config.guide == "beside" else None,
+            beside=thermal,
+            extra={"cells": thermal} if config.block.mixing == "interleaved" else {},
+            skips=self.pyramid(thermal) if self.pyramid is not None else {},
+        )
+
+    def _tokens(self, told: Tensor) -> Tensor:
+        """Return a token [hidden] for each attribute, [B, attributes, hidden]."""
+        sizes = [len(words) for words in self.config.words.values()]
+        parts = zip(told.split(sizes, dim=1), self.words.split(sizes), self.untold, strict=True)
+        return torch.stack(
+            [part @ table + (1 - part.sum(1, keepdim=True)) * empty for part, table, empty in parts], dim=1
+        )
+
+
+class Pyramid(nn.Module):
+    """Thermal features [B, C, h, w] for each skip connection of the U-Net and its middle; all begin at zero (multi-scale)."""
+
+    def __init__(self, config: TranslatorConfig, thermal: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Conv2d(thermal if level == 0 else config.widths[level - 1], width, 3, 1 if level == 0 else 2, 1)
+            for level, width in enumerate(config.widths)
+        )
+        # (level of the features, channels) of each skip connection: the first convolution's, and of each block its layers'
+        # and its downsampling's, which has the next level's size.
+        places = [(0, config.widths[0])]
+        for level, width in enumerate(config.widths):
+            places += [(level, width)] * config.layers
+            places += [(level + 1, width)] * (level + 1 < len(config.widths))
+        self.places = [*(level for level, _ in places), len(config.widths) - 1]
+        outs = [*(width for _, width in places), config.widths[-1]]
+        self.outs = nn.ModuleList(
+            nn.Conv2d(config.widths[level], width, 1) for level, width in zip(self.places, outs, strict=True)
+        )
+        for out in self.outs:
+            nn.init.zeros_(out.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(out.bias)  # type: ignore[arg-type]
+
+    def forward(self, thermal: Tensor) -> dict[str, Tensor]:
+        features, x = [], thermal
+        for stage in self.stages:
+            x = F.silu(stage(x))
+            features.append(x)
+        return {f"{k:02d}": out(features[p]) for k, (p, out) in enumerate(zip(self.places, self.outs, strict=True))}
+
+
+class Translator(nn.Module):
+    """The U-Net and what it is guided by, which learn together."""
+
+    def __init__(self, config: TranslatorConfig, visible: int, thermal: int) -> None:
+        super().__init__()
+        self.config = config
+        self.unet = new_unet(config, visible, thermal)
+        self.guide = Guide(config, thermal)
+
+
+def new_unet(config: TranslatorConfig, visible: int, thermal: int) -> UNet2DConditionModel:
+    """Return a fresh U-Net that makes `visible` channels beside `thermal` ones."""
+    beside = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": config.told}
+    unet = UNet2DConditionModel(
+        in_channels=visible + thermal,
+        out_channels=visible,
+        layers_per_block=config.layers,
+        norm_num_groups=config.groups,
+        block_out_channels=config.widths,
+        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in config.attend),
+        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attend)),
+        attention_head_dim=config.heads,  # diffusers means the number of heads
+        cross_attention_dim=config.hidden,
+        **(beside if config.guide == "beside" else {}),
+    )
+    set_self_mixing(unet, config.block, thermal)
+    nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
+    return unet
+
+
+def thermal_latents(autoencoder: ThermalAutoencoder, celsius: Tensor) -> Tensor:
+    """Return latents [B, C, S/8, S/8] of degrees Celsius [B, S, S], at the size of visible ones."""
+    return patch(autoencoder.encode(celsius), SHRINK // autoencoder.config.factor)
+
+
+def thermal_channels(autoencoder: ThermalAutoencoder) -> int:
+    """Return the channels of `thermal_latents`."""
+    return autoencoder.config.channels * (SHRINK // autoencoder.config.factor) ** 2
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A translator ready to sample."""
+
+    translator: Translator
+    autoencoder: ThermalAutoencoder
+    vae: Vae
+    attributes: AttributeClassifier | None
+    scheduler: Path
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Return all that runs on the stage's device."""
+        return tuple(one for one in (self.translator, self.autoencoder, self.vae, self.attributes) if one is not None)
+
+
+def save_translator(
+    model: Translator, autoencoder: ThermalAutoencoder, vae: Path, attributes: Path | None, folder: Path
+) -> None:
+    """Write the folder: U-Net and guide in float16, the thermal autoencoder in float32, the others copied with their cards."""
+    unet = folder / "unet"
+    unet.mkdir(parents=True, exist_ok=True)
+    (unet / "config.json").write_text(json.dumps(dict(model.unet.config), indent=2, default=list) + "\n")
+    save_file({k: v.half().contiguous() for k, v in model.unet.state_dict().items()}, str(unet / UNET))
+    save_file({k: v.half().contiguous() for k, v in model.guide.state_dict().items()}, str(folder / GUIDE))
+    save_autoencoder(autoencoder, folder / AUTOENCODER)
+    new_scheduler().save_pretrained(str(folder / "scheduler"))
+    for source, name in ((vae, VAE), (attributes, ATTRIBUTES)):
+        if source is not None:
+            shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
+    (folder / FILE).write_text(model.config.model_dump_json(indent=1) + "\n")
+
+
+def load_translator(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
+    """Return the networks of a part, frozen; the U-Net in `dtype`, the autoencoders in float32.
+
+    weights: `model`, the folder above, and maybe others in place of its folders. Raises EnvironmentFault where something is
+    missing, damaged, or does not fit the rest.
+    """
+    home = weights["model"]
+    config = read_config(home)
+    load_scheduler(home / "scheduler")
+    autoencoder, vae = (
+        load_autoencoder(weights.get(AUTOENCODER, home / AUTOENCODER)),
+        load_vae(weights.get(VAE, home / VAE)),
+    )
+    model = Translator(config, vae.config.latent_channels, thermal_channels(autoencoder))
+    read_into(model, home)
+    # The thermal classifier's schema must be that of the attributes which are told.
+    folder = weights.get(ATTRIBUTES, home / ATTRIBUTES)
+    attributes = load_classifier(folder) if folder.is_dir() else None
+    if attributes and (
+        attributes.config.modality != "thermal" or not attributes.config.words.keys() <= config.words.keys()
+    ):
+        raise EnvironmentFault(
+            f"{folder}: a classifier of {attributes.config.modality} pictures that tells {', '.join(attributes.config.words)}; "
+            f"the translator needs one of thermal pictures for {', '.join(config.words) or 'no attributes'}."
+        )
+    model.unet.to(DTYPES[dtype])
+    loaded = Loaded(model.eval(), autoencoder, vae, attributes, home / "scheduler")
+    for network in loaded.networks():
+        network.requires_grad_(False)
+    return loaded
+
+
+def read_into(model: Translator, folder: Path) -> None:
+    """Fill `model` with the weights of a translator's folder. Raises EnvironmentFault where they are not of its shape."""
+    for network, path in ((model.unet, folder / "unet" / UNET), (model.guide, folder / GUIDE)):
+        try:
+            state = load_file(str(path)) if path.is_file() or network is model.unet else {}
+        except (OSError, SafetensorError) as error:
+            raise EnvironmentFault(f"{path}: no weights of a translator ({error}). Fetch the part again.") from error
+        load_strictly(network, state, path)
+
+
+def read_config(folder: Path) -> TranslatorConfig:
+    """Return `translation.json`. Raises EnvironmentFault where there is none, or not of this kind."""
+    try:
+        return TranslatorConfig(**parse_json((folder / FILE).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise EnvironmentFault(f"{folder / FILE}: of no translator ({error}).") from error

@@ -1,0 +1,99 @@
+"""A translate job: which thermal pictures to see as visible ones, and how; its chain of stages, and its recipe."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from models.layers import Layer
+from models.temperature import Unit
+from models.weights.bundle import Bundle, licence_of, small_files
+from pipelines.config.chain import ChainSpec, resolve_chain
+from pipelines.config.job import Encoding
+from pipelines.config.persons import parse_person
+from pipelines.config.recipe import PARTITION_BYTES, Recipe, stage_recipes
+
+BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "thermal",
+          "thermal_kind", "content_box")  # fmt: skip
+"""Columns that the plan brings to the chain."""
+LAYER = Layer("measured")
+"""The one layer of a sample: the thermal picture that came."""
+GREY = (20.0, 36.0)
+"""Degrees Celsius for which grey levels 0 and 255 are taken where the translator does not say."""
+
+
+class TranslateJob(BaseModel):
+    """Thermal pictures in, the same faces in visible light out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["translate"] = "translate"
+    name: str = "translate"
+    images: str
+    unit: Unit = "centikelvin"
+    """Of pictures of more than 8 bits. Grey levels of 8 bits are taken as they are, and marked."""
+    palette: Literal["white-hot", "any"] = "white-hot"
+    """`any` also takes grey pictures whose middle is darker than their border, as black-hot ones are."""
+    person: str = ""
+    """Who is shown: `folder:LEVEL`, `pattern:REGEX` on the path, or `column:NAME` of a Parquet (its identity_id by default)."""
+    samples: int = Field(default=1, ge=1, le=64)
+    """Translations of each picture."""
+    size: int = Field(ge=32, le=4096, multiple_of=32)
+    """Side of the visible picture in pixels."""
+    encoding: Encoding = Encoding()
+    parts: dict[str, str] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    partition_samples: int = Field(default=64, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+
+    @property
+    def masks(self) -> str:
+        """No classes are read."""
+        return ""
+
+    @property
+    def layout(self) -> str:
+        """The record's is the only one."""
+        return "record"
+
+    @field_validator("person")
+    @classmethod
+    def _check_person(cls, value: str) -> str:
+        parse_person(value)
+        return value
+
+
+def chain_for(job: TranslateJob, bundle: Bundle) -> ChainSpec:
+    """Return the stages of a translate job. Raises what `resolve_chain` raises; imports neither torch nor diffusers."""
+    return resolve_chain(bundle, given=BRINGS, wanted=("translated",), parts=job.parts, settings=job.settings)
+
+
+def grey_levels(chain: ChainSpec) -> tuple[float, float]:
+    """Return the degrees Celsius for which the translator takes grey levels 0 and 255."""
+    link = chain.link("translate")
+    files = small_files(link.part, link.folder)
+    if "model" not in files or "translation.json" not in files["model"]:
+        return GREY
+    low, high = files["model"].json("translation.json").get("celsius", GREY)
+    return float(low), float(high)
+
+
+def recipe_for(job: TranslateJob, chain: ChainSpec, person: str = "") -> Recipe:
+    """Return everything that may change a byte of what the job makes. person: what says who is shown."""
+    unit = job.unit if isinstance(job.unit, str) else job.unit.model_dump(mode="json")
+    return Recipe(
+        kind="translate",
+        source={
+            "images": job.images,
+            "unit": unit,
+            "palette": job.palette,
+            "person": person,
+            "samples": job.samples,
+            "grey": list(grey_levels(chain)),
+        },
+        size=job.size,
+        layers=(LAYER,),
+        stages=stage_recipes(chain),
+        encoding=job.encoding.model_dump(mode="json"),
+        partition=max(1, min(job.partition_samples, PARTITION_BYTES // (job.size**2 * 5 * job.samples))),
+        licence=licence_of(link.part for link in chain.weighted),
+    )

@@ -1,0 +1,170 @@
+"""Training of translator and classifiers: what rows become, what is drawn, what learns, what is exported."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.attributes import ATTRIBUTES
+from models.card import Card
+from models.columns import Columns
+from models.diffusion.process import DiscreteProcess
+from models.diffusion.schedulers import new_scheduler
+from models.errors import UserError
+from models.tasks import attributes, translator
+from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
+from models.translation.attributes import ClassifierConfig, load_classifier
+from models.translation.network import load_translator
+from models.visible.autoencoder import new_vae
+from models.visible.autoencoder import save_autoencoder as save_vae
+from tests.models.translation.tiny import SHAPE
+
+SIDE = 32
+SMALL = {"side": 32, "widths": (8, 16), "cells": 2}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> translator.Config:
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(0)
+    save_vae(new_vae(8, (1, 1, 1, 1)), folder / "visible")
+    save_autoencoder(new_autoencoder(AutoencoderConfig(width=8)), folder / "thermal")
+    for modality in ("visible", "thermal"):
+        own = attributes.Config(network=ClassifierConfig(modality=modality, **SMALL))  # type: ignore[arg-type]
+        attributes.export(attributes.build(own), own, folder / modality / "attributes", Card(title="", task=""))
+    return translator.Config(
+        vae=str(folder / "visible"),
+        autoencoder=str(folder / "thermal"),
+        attributes=str(folder / "visible" / "attributes"),
+        thermal_attributes=str(folder / "thermal" / "attributes"),
+        size=SIDE,
+        shape=SHAPE,
+        low_noise=1.0,
+    )
+
+
+def rows(count: int = 4) -> Columns:
+    rng = np.random.default_rng(0)
+    celsius = rng.normal(30, 4, (count, SIDE, SIDE)).astype(np.float32)
+    celsius[0, 3, 3] = np.nan
+    words = [
+        {name: known[rng.integers(len(known))] for name, (_, _, known) in ATTRIBUTES.items()} for _ in range(count)
+    ]
+    words[0]["pose"] = "turned left"
+    return {
+        "visible": rng.integers(0, 255, (count, SIDE, SIDE, 3), np.uint8),
+        "classes": rng.integers(0, 19, (count, SIDE, SIDE)).astype(np.uint8),
+        "thermal": celsius,
+        "attributes": np.array([json.dumps(row) for row in words], object),
+        "landmarks_70": rng.uniform(4, 28, (count, 70, 2)).astype(np.float32),
+        "row": np.arange(count),
+        "draw": np.arange(count) + 7,
+    }
+
+
+def test_a_mirrored_row_is_the_row_of_the_mirrored_picture(config: translator.Config) -> None:
+    process = DiscreteProcess.of(new_scheduler())
+    always, never = (config.model_copy(update={"flip": share, "grey": 0.5}) for share in (1.0, 0.0))
+    flipped = rows()
+    for name in ("visible", "classes", "thermal"):
+        flipped[name] = np.ascontiguousarray(flipped[name][:, :, ::-1])
+    one = translator.draw_rows(translator.prepare(rows(), config), always, process, range(4))
+    other = translator.draw_rows(translator.prepare(flipped, config), never, process, range(4))
+    for name in ("latents", "thermal", "weight", "noise", "timesteps"):
+        assert torch.allclose(getattr(one, name), getattr(other, name), atol=2e-3), name
+    assert one.words[0]["pose"] == "turned right" and other.words[0]["pose"] == "turned left"
+
+
+def test_rows_are_told_some_attributes_all_or_none(config: translator.Config) -> None:
+    words = json.loads(rows()["attributes"][1])
+    told = [translator.draw_told(np.random.default_rng(k), words, config) for k in range(1000)]
+    assert abs(np.mean([not row for row in told]) - config.tell_nothing) < 0.05
+    assert abs(np.mean([len(row) / 15 for row in told if row]) - config.tell) < 0.03
+    assert all(words[name] == word for row in told for name, word in row.items())
+
+
+def test_a_share_is_seen_as_grey_levels(config: translator.Config) -> None:
+    """Grey levels forget the picture's own degrees: 10 kelvin more change nothing."""
+    process = DiscreteProcess.of(new_scheduler())
+    grey = config.model_copy(update={"grey": 1.0})
+    warmer = rows() | {"thermal": rows()["thermal"] + 10}
+    one, other = (
+        translator.draw_rows(translator.prepare(r, config), grey, process, range(4)) for r in (rows(), warmer)
+    )
+    assert torch.allclose(one.thermal, other.thermal, atol=2e-2)
+    plain = translator.draw_rows(
+        translator.prepare(warmer, config), config.model_copy(update={"grey": 0.0}), process, range(4)
+    )
+    assert not torch.allclose(plain.thermal, other.thermal, atol=0.1)
+
+
+def test_the_loss_falls_and_the_part_loads_again(config: translator.Config, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = translator.build(config)
+    batch = rows() | translator.prepare(rows(), config)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    first = translator.loss(model, batch, config, 0)[0].item()
+    for step in range(25):
+        error, metrics = translator.loss(model, batch, config, step)
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    assert error.item() < 0.85 * first
+    assert "attributes" in metrics and all(p.grad is not None for p in model.guide.parameters())
+    with torch.inference_mode():
+        assert translator.validate(model, [rows()], config)["score"] < 0
+        assert translator.pictures(model, rows(), config).shape == (2 * SIDE, 4 * SIDE, 3)
+    # The exported folder is a part, and a start for another training.
+    translator.export(model, config, tmp_path, Card(title="", task=""))
+    assert load_translator({"model": tmp_path}).attributes is not None
+    again = translator.build(config)
+    translator.begin(again, tmp_path)
+    for one, other in zip(again.parameters(), model.parameters(), strict=True):
+        assert torch.equal(one, other.half().float())
+
+
+def test_what_is_read_in_the_prediction_teaches_the_denoiser(config: translator.Config) -> None:
+    """The attribute loss alone has a gradient in the U-Net, and none where no classifier is named."""
+    model = translator.build(config)
+    batch = rows() | translator.prepare(rows(), config)
+
+    def gradient(consistency: float) -> torch.Tensor:
+        model.zero_grad()
+        translator.loss(model, batch, config.model_copy(update={"consistency": consistency}), 0)[0].backward()
+        found = model.unet.conv_out.weight.grad
+        assert found is not None
+        return found.clone()
+
+    assert not torch.allclose(gradient(0.0), gradient(5.0), rtol=1e-3)
+
+
+def test_an_autoencoder_has_to_be_named(config: translator.Config) -> None:
+    with pytest.raises(UserError, match="train thermal_vae"):
+        translator.weights(config.model_copy(update={"autoencoder": ""}))
+    assert len(translator.weights(config)) == 4
+
+
+@pytest.mark.parametrize("modality", ["visible", "thermal"])
+def test_a_classifier_learns_and_knows_how_frequent_words_are(modality: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = attributes.Config(network=ClassifierConfig(modality=modality, **SMALL), offset=0.1)  # type: ignore[arg-type]
+    assert attributes.columns(config) == ("attributes", modality)
+    model = attributes.build(config)
+    batch = rows() | attributes.prepare(rows(), config)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    first = attributes.loss(model, batch, config, 0)[0].item()
+    for step in range(1, 20):
+        error, _ = attributes.loss(model, batch, config, step)
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    assert error.item() < 0.8 * first
+    metrics = attributes.validate(model, [rows()], config)
+    assert 0 <= metrics["score"] <= 1 and "majority_glasses" in metrics
+    attributes.export(model, config, tmp_path, Card(title="", task=""))
+    loaded = load_classifier(tmp_path)
+    seen = [json.loads(text)["skin_tone"] for text in rows()["attributes"]]
+    shares = torch.tensor([seen.count(word) / 4 for word in ATTRIBUTES["skin_tone"][2]])
+    assert torch.allclose(loaded.prior("skin_tone"), shares, atol=1e-3)

@@ -1,0 +1,189 @@
+"""The translator as a stage: what it is told, where that comes from, and which networks it takes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.columns import Columns
+from models.errors import EnvironmentFault, UserError
+from models.ssm.block import BlockConfig, SelfMixer
+from models.temperature import to_centikelvin
+from models.translation.attributes import (
+    AttributeClassifier,
+    ClassifierConfig,
+    encode_words,
+    load_classifier,
+    save_classifier,
+)
+from models.translation.network import Guide, TranslatorConfig, load_translator
+from models.translation.settings import Options, Settings, columns
+from models.translation.stage import Stage
+from tests.models.rows_of import check_columns
+from tests.models.translation.tiny import SHAPE, write_part
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_part(tmp_path_factory.mktemp("part"))
+
+
+def rows(count: int = 3, offset: float = 0.0) -> Columns:
+    rng = np.random.default_rng(0)
+    celsius = rng.normal(30 + offset, 4, (count, 1, SIDE, SIDE)).astype(np.float32)
+    celsius[0, 0, 3, 3] = np.nan
+    return {"thermal": to_centikelvin(celsius), "noise_id": np.array([f"row {k}" for k in range(count)], object)}
+
+
+def run(part: Path, given: Columns, batch: int = 2, **values: object) -> Columns:
+    return Stage({"model": part}, Options())(given, Settings(steps=2, **values), batch)  # type: ignore[arg-type]
+
+
+def test_pictures_and_words_in_the_vocabularys_form(part: Path) -> None:
+    found = run(part, rows())
+    check_columns(found, ("translated", "attributes", "attributes_source"), 3, 1, SIDE)
+    assert json.loads(found["attributes"][0]).keys() == SHAPE.words.keys()
+    assert found["translated"].std() > 0
+
+
+def test_a_row_is_the_same_alone_and_again(part: Path) -> None:
+    """What batch normalisation of neighbours or a shared generator would break."""
+    given = rows()
+    whole, alone = run(part, given), run(part, {name: values[2:] for name, values in given.items()})
+    assert np.array_equal(whole["translated"][2:], alone["translated"])
+    assert whole["attributes"][2] == alone["attributes"][0]
+    other = run(part, {**given, "noise_id": np.array(["a", "b", "c"], object)})
+    assert not np.array_equal(whole["translated"], other["translated"])
+
+
+def test_what_thermal_cannot_show_does_not_follow_from_the_picture(part: Path) -> None:
+    """The leak test: other pictures under the same name are told the same skin, hair and iris, and these at the population's
+    shares; what is seen in the picture does change."""
+    count = 400
+    names = np.array([f"row {k}" for k in range(count)], object)
+    one, other = ({"thermal": rows(1, offset)["thermal"].repeat(count, 0), "noise_id": names} for offset in (0, 12))
+    told = [words_of(part, given) for given in (one, other)]
+    for first, second in zip(*told, strict=True):
+        assert {n: first[n] for n in ("skin_tone", "hair_colour", "iris")} == {
+            n: second[n] for n in ("skin_tone", "hair_colour", "iris")
+        }
+    assert any(first["age"] != second["age"] for first, second in zip(*told, strict=True))
+    tones = [row["skin_tone"] for row in told[0]]
+    assert {*tones} == {"olive", "light"} and abs(tones.count("light") / count - 0.75) < 0.07
+
+
+def words_of(part: Path, given: Columns) -> list[dict[str, str]]:
+    """Return the words that rows are told, without drawing their pictures."""
+    from models.temperature import fill, from_centikelvin
+    from models.translation.attributes import draw_words
+
+    celsius = torch.from_numpy(np.stack([fill(from_centikelvin(one[0])) for one in given["thermal"]]))
+    with torch.inference_mode():
+        drawn = draw_words(load_classifier(part / "attributes"), celsius, [str(n) for n in given["noise_id"]], {})
+    return [{name: word for name, (word, _) in row.items()} for row in drawn]
+
+
+def test_words_of_the_caller_are_told_and_change_the_picture(part: Path) -> None:
+    plain, given = run(part, rows()), run(part, rows(), attributes={"skin_tone": "dark"})
+    assert {json.loads(text)["skin_tone"] for text in given["attributes"]} == {"dark"}
+    sources = [json.loads(text) for text in given["attributes_source"]]
+    assert {(row["skin_tone"], row["iris"], row["glasses"]) for row in sources} == {("given", "asked", "estimated")}
+    assert not np.array_equal(plain["translated"], given["translated"])
+
+
+def test_guidance_changes_pictures(part: Path) -> None:
+    assert not np.array_equal(run(part, rows())["translated"], run(part, rows(), guidance=4.0)["translated"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"block": BlockConfig(mixing="attention")},
+        {"block": BlockConfig(mixing="scan", window=0, head=8, state=4)},
+        {"block": BlockConfig(mixing="interleaved", window=2, head=8, state=4)},
+        {"block": BlockConfig(mixing="none", window=2)},
+        {"guide": "beside"},
+        {"guide": "none"},
+        {"multi_scale": True},
+        {"multi_scale": True, "layers": 2, "widths": (16, 16, 32), "heads": (1, 1, 2), "attend": (False, True, False)},
+    ],
+    ids=lambda changes: "-".join(f"{key}" for key in changes),
+)
+def test_every_switch_makes_a_part_that_loads_and_draws(changes: dict[str, object], tmp_path: Path) -> None:
+    shape = TranslatorConfig.model_validate(SHAPE.model_dump() | changes)
+    folder = write_part(tmp_path, shape)
+    loaded = load_translator({"model": folder})
+    mixers = [module for module in loaded.translator.unet.modules() if isinstance(module, SelfMixer)]
+    assert bool(mixers) == (shape.block.mixing != "attention")
+    one, other = run(folder, rows(1), batch=1), run(folder, rows(1, offset=6.0), batch=1)
+    assert not np.array_equal(one["translated"], other["translated"])
+    told = run(folder, rows(1), batch=1, attributes={"hair_colour": "red", "beard": "full"})
+    # Who is told nothing draws the same whatever is said.
+    assert np.array_equal(one["translated"], told["translated"]) == (shape.guide == "none")
+
+
+def test_an_untold_attribute_has_a_token_of_its_own() -> None:
+    guide = Guide(SHAPE, 16)
+    none, red = (
+        guide(encode_words([row], SHAPE.words), torch.zeros(1, 16, 4, 4)).prompt_embeds[0]
+        for row in ({}, {"hair_colour": "red"})
+    )
+    place = list(SHAPE.words).index("hair_colour")
+    assert torch.equal(none, guide.untold)
+    start = sum(len(words) for name, words in list(SHAPE.words.items())[:place])
+    assert torch.equal(red[place], guide.words[start + SHAPE.words["hair_colour"].index("red")])
+    assert torch.equal(red[:place], none[:place])
+
+
+def test_attributes_that_do_not_exist_are_refused(part: Path) -> None:
+    with pytest.raises(ValueError, match="no attribute 'hair'"):
+        Settings(attributes={"hair": "red"})
+    with pytest.raises(ValueError, match="hair_colour takes"):
+        Settings(attributes={"hair_colour": "pink"})
+    files = {"model": _Stub(json.loads((part / "translation.json").read_text()))}
+    few = {"model": _Stub({"words": {"glasses": ["none"]}})}
+    assert "translated" in columns(Options(), Settings(attributes={"beard": "full"}), files).writes
+    with pytest.raises(UserError, match="beard: this translator is told glasses"):
+        columns(Options(), Settings(attributes={"beard": "full"}), few)
+
+
+class _Stub:
+    """Small files that hold one JSON."""
+
+    def __init__(self, content: dict[str, object]) -> None:
+        self.content = content
+
+    def __contains__(self, name: str) -> bool:
+        return True
+
+    def json(self, name: str) -> dict[str, object]:
+        return self.content
+
+
+def test_a_classifier_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    folder = write_part(tmp_path)
+    save_classifier(AttributeClassifier(ClassifierConfig(side=32, widths=(8,))), tmp_path / "visible_one")
+    with pytest.raises(EnvironmentFault, match="a classifier of visible pictures"):
+        load_translator({"model": folder, "attributes": tmp_path / "visible_one"})
+    with pytest.raises(ValueError, match="glasses has the words"):
+        ClassifierConfig(words={"glasses": ("none", "round")})
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    folder = write_part(tmp_path)
+    text = (folder / "translation.json").read_text()
+    (folder / "translation.json").write_text(text.replace('"state": 4', '"state": 8'))
+    with pytest.raises(EnvironmentFault, match="another architecture"):
+        load_translator({"model": folder})
+    (folder / "translation.json").write_text("{}x")
+    with pytest.raises(EnvironmentFault, match="of no translator"):
+        load_translator({"model": folder})
+
+
+def test_a_kernel_that_is_not_there_is_told_of_before_the_first_picture(part: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=r"mamba_ssm failed.*options\.kernel=torch"):
+        Stage({"model": part}, Options(kernel="mamba_ssm"))

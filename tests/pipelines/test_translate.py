@@ -1,0 +1,151 @@
+"""Translating thermal pictures: units, grey levels, palettes, several translations, Parquet, a run that goes on, refusals."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from models.errors import UserError
+from models.radiometry import is_inverted
+from models.weights.bundle import Bundle, load_bundle
+from pipelines.config.request import load_translate
+from pipelines.config.translate import TranslateJob
+from pipelines.pictures.codecs import decode
+from pipelines.plan.translate import TranslatePlan, read_translate_plan, write_translate_plan
+from pipelines.run.driver import end_run
+from pipelines.run.writer import write_partition
+from pipelines.storage.uri import Storage
+from pipelines.translate import Summary, finish
+from tests.pipelines import small
+
+SIZE = 32
+
+
+def face(height: int = 40, width: int = 30) -> np.ndarray:
+    """Return degrees Celsius of a warm middle before a cool background, float32."""
+    y, x = np.mgrid[:height, :width]
+    inside = ((y - height / 2) / height) ** 2 + ((x - width / 2) / width) ** 2 < 0.12
+    return np.where(inside, 34.0, 22.0).astype(np.float32) + np.linspace(0, 1, width, dtype=np.float32)
+
+
+def write(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), values)
+
+
+def grey(celsius: np.ndarray) -> np.ndarray:
+    return np.rint((celsius - 20) * 12).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "thermal"
+    write(folder / "a.png", np.rint((face() + 273.15) * 100).astype(np.uint16))
+    write(folder / "b" / "grey.png", grey(face()))
+    write(folder / "black-hot.png", 255 - grey(face()))
+    write(folder / "colour.png", np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8))
+    write(folder / "cold.png", np.full((40, 30), 100, np.uint16))
+    np.save(folder / "c.npy", face())
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    path = tmp_path / "bundle.yaml"
+    parts = {"translate": {"kind": "null", "batch": 4}, "visible": {"kind": "null"}}
+    path.write_text(yaml.safe_dump({"name": "small", "size": SIZE, "parts": parts}))
+    return load_bundle(str(path))
+
+
+@pytest.fixture
+def planned(pictures: Path, bundle: Bundle, tmp_path: Path) -> Callable[..., TranslatePlan]:
+    def plan(**values: Any) -> TranslatePlan:
+        job = TranslateJob(**({"images": str(pictures), "size": SIZE} | values))
+        return write_translate_plan(job, bundle, Storage(tmp_path / "out"))
+
+    return plan
+
+
+def make(plan: TranslatePlan) -> Summary:
+    """Run a plan in this process, by the same stages that Ray Data runs."""
+    chain = small.chain_of(plan)
+    for partition in range(plan.partitions):
+        write_partition(chain(plan.partition(partition)), plan, 1)
+    return end_run(plan, finish)
+
+
+def rows(out: Path, folder: str = "data") -> list[dict[str, Any]]:
+    return [row for path in sorted((out / folder).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_what_is_taken_and_what_is_refused_with_the_way_out(
+    planned: Callable[..., TranslatePlan], tmp_path: Path
+) -> None:
+    plan = planned(unit="centikelvin", samples=2)
+    summary = make(plan)
+    made = {(row["name"], row["draw"]): row for row in rows(tmp_path / "out")}
+    assert set(made) == {("a", 0), ("a", 1), ("b/grey", 0), ("b/grey", 1)}
+    assert (summary.pictures, summary.translations) == (6, 4)
+    # Translations differ, what they are made from does not.
+    one, other = made["a", 0], made["a", 1]
+    assert one["visible_kind"] == "translated" and one["visible"] != other["visible"]
+    assert one["thermal"]["bytes"] == other["thermal"]["bytes"] and one["pair_id"] != other["pair_id"]
+    celsius = decode(one["thermal"]["bytes"]).astype(float) / 100 - 273.15
+    assert celsius[16, 16] == pytest.approx(34.5, abs=0.3) and one["thermal_kind"] == "measured"
+    levels = decode(made["b/grey", 0]["thermal"]["bytes"])
+    assert made["b/grey", 0]["thermal_kind"] == "agc" and levels.dtype == np.uint8
+    assert abs(int(levels[16, 16]) - int(grey(face())[20, 15])) <= 2
+    # Why others are not taken.
+    reasons = {row["name"]: row["reject"] for row in rows(tmp_path / "out", "rejects")}
+    assert set(reasons) == {"black-hot", "colour", "cold", "c"}
+    assert reasons["black-hot"].startswith("inverted:") and "255 - value" in reasons["black-hot"]
+    assert reasons["colour"].startswith("colours:") and reasons["cold"].startswith("not centikelvin")
+    assert "as celsius" in reasons["c"]
+    assert "4 translations of 6 pictures" in str(summary)
+    assert "# 4 visible pictures of 6 thermal ones" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_degrees_and_warm_rooms_are_taken_where_they_are_named(
+    planned: Callable[..., TranslatePlan], tmp_path: Path
+) -> None:
+    make(planned(unit="celsius", palette="any"))
+    assert {row["name"] for row in rows(tmp_path / "out")} == {"c", "b/grey", "black-hot"}
+
+
+def test_a_run_grows_and_keeps_what_it_has(planned: Callable[..., TranslatePlan], tmp_path: Path) -> None:
+    make(planned(partition_samples=1, limit=1))
+    before = sorted((tmp_path / "out" / "data").glob("*")) + sorted((tmp_path / "out" / "rejects").glob("*"))
+    kept = {path: path.read_bytes() for path in before}
+    make(planned(partition_samples=1))
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert read_translate_plan(Storage(tmp_path / "out")).chain.stages == ("translate",)
+    with pytest.raises(UserError, match=r"source\.samples: 1 -> 3"):
+        planned(partition_samples=1, samples=3)
+
+
+def test_rows_of_ours_are_translated_by_person(
+    planned: Callable[..., TranslatePlan], bundle: Bundle, tmp_path: Path
+) -> None:
+    make(planned())
+    job = TranslateJob(images=str(tmp_path / "out"), size=SIZE)
+    plan = write_translate_plan(job, bundle, Storage(tmp_path / "again"))
+    make(plan)
+    assert plan.recipe.source["person"] == "column:identity_id"
+    assert {row["identity_id"] for row in rows(tmp_path / "again")} == {"a.png", "b/grey.png"}
+
+
+def test_a_bundle_that_cannot_translate_and_a_unit_that_nobody_knows(pictures: Path) -> None:
+    with pytest.raises(UserError, match="column translated is wanted, and no part of bundle null writes it"):
+        load_translate(str(pictures), bundle="null", profile="laptop")
+    with pytest.raises(UserError, match="unit"):
+        load_translate(str(pictures), bundle="null", profile="laptop", unit="furlong")
+
+
+def test_a_middle_that_is_darker_than_the_border_is_taken_for_black_hot() -> None:
+    assert is_inverted(255 - grey(face())) and not is_inverted(grey(face()))
+    assert not is_inverted(np.full((40, 40), 90, np.uint8))
