@@ -109,14 +109,14 @@ class Thermal:
 
 
 class Translate:
-    """`thermal`, `noise_id` -> `translated`: the first layer in a colour by the row's name."""
+    """`thermal`, `noise_id` -> `translated`: the first layer in a colour by the row's name, told no attributes."""
 
     WEIGHTS: Mapping[str, bool] = {}
     Options, Settings = NoOptions, NoOptions
 
     @staticmethod
     def columns(options: NoOptions, settings: NoOptions, files: Mapping[str, Files]) -> Flow:
-        return Flow(reads=("thermal", "noise_id"), writes=("translated",))
+        return Flow(reads=("thermal", "noise_id"), writes=("translated", "attributes", "attributes_source"))
 
     class Stage:
         def __init__(self, weights: Mapping[str, Path], options: NoOptions, **_: Any) -> None: ...
@@ -125,7 +125,8 @@ class Translate:
             levels = (rows["thermal"][:, 0].astype(np.int64) - 27315) // 16 % 256
             tints = np.array([[seed_of(name, c) % 256 for c in "rgb"] for name in rows["noise_id"]])
             mixed = (levels[..., None] + tints[:, None, None].reshape(-1, 1, 1, 3)) // 2
-            return {"translated": mixed.astype(np.uint8)}
+            untold = np.full(len(mixed), "{}", object)
+            return {"translated": mixed.astype(np.uint8), "attributes": untold, "attributes_source": untold}
 
 
 class Faces:
