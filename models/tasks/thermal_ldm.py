@@ -37,7 +37,7 @@ from models.thermal.latent.network import (
     ShapeConfig,
     class_shares,
     condition,
-    new_unet,
+    new_latent_unet,
     patch,
     read_config,
     save_latent,
@@ -103,7 +103,9 @@ def build(config: Config) -> nn.Module:
     thermal = _autoencoder(config.autoencoder).config
     made = thermal.channels * (SHRINK // thermal.factor) ** 2
     side = config.size // SHRINK
-    unet = new_unet(config.shape, made, cache.autoencoder(config.vae).config.latent_channels, side, config.latent)
+    unet = new_latent_unet(
+        config.shape, made, cache.autoencoder(config.vae).config.latent_channels, side, config.latent
+    )
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         unet.set_attn_processor(AttnProcessor())
     return Trainee(unet)

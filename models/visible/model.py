@@ -19,12 +19,12 @@ from typing import Any
 
 import torch.nn.functional as F
 from diffusers import ControlNetModel, UNet2DConditionModel
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from models.diffusion.conditions import Conditions
 from models.diffusion.schedulers import load_scheduler, new_scheduler
+from models.diffusion.shape import UNetShape, new_unet
 from models.errors import EnvironmentFault
 from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import Vae, load_autoencoder, load_part
@@ -38,17 +38,12 @@ from models.visible.tokenizer import load_tokenizer
 UNET_FOLDERS = ("unet", "arc2face")
 
 
-class VisibleConfig(BaseModel):
+class VisibleConfig(UNetShape):
     """The shape of a small visible model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     widths: tuple[int, ...] = (80, 144)
     heads: tuple[int, ...] = (2, 4)
     attend: tuple[bool, ...] = (False, True)
-    """Cross- and self-attention by level. At the finest level it costs as much as the rest together."""
-    layers: int = 1
-    groups: int = 16
     hidden: int = 192
     text_layers: int = 2
     text_heads: int = 4
@@ -92,21 +87,7 @@ def condition(
 
 def new_visible(config: VisibleConfig, tokenizer: PreTrainedTokenizerBase, channels: int, side: int) -> VisibleModel:
     """Return a fresh model for latents [channels, side, side]."""
-    unet = UNet2DConditionModel(
-        sample_size=side,
-        in_channels=channels + (FOLDED if config.head else 0),
-        out_channels=channels,
-        layers_per_block=config.layers,
-        norm_num_groups=config.groups,
-        block_out_channels=config.widths,
-        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in config.attend),
-        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attend)),
-        attention_head_dim=config.heads,  # diffusers means the number of heads
-        cross_attention_dim=config.hidden,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=EMBEDDING,
-    )
-    nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
+    unet = new_unet(config, side, channels, FOLDED if config.head else 0, told=EMBEDDING)
     # The text encoder learns with the U-Net: its width is the cross-attention's, its vocabulary the tokenizer's.
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     length = tokenizer.model_max_length

@@ -3,14 +3,11 @@
 python -m cluster train distill_thermal --data URI --validation URI --out DIR --set teacher=DIR
 """
 
-import copy
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -20,13 +17,13 @@ from models.diffusion.conditions import Conditions
 from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.names import SchedulerName
-from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
 from models.diffusion.students import plain, save_student
 from models.errors import UserError
 from models.seeds import seed_of
 from models.tasks import absolute, thermal_ldm
+from models.tasks.distill.student import Student
 from models.thermal.latent.network import Loaded, condition, load_latent, save_latent, unpatch
 from models.thermal.latent.settings import AUTOENCODER, VAE
 from models.visible import cache
@@ -52,22 +49,6 @@ class Config(thermal_ldm.Config):
     _teacher = field_validator("teacher")(absolute)
 
 
-class Student(nn.Module):
-    """The U-Net that learns, beside its teacher, which is no submodule: nobody saves, averages or moves it."""
-
-    def __init__(self, unet: UNet2DConditionModel, teacher: Loaded) -> None:
-        super().__init__()
-        self.unet = unet
-        self._frozen = (teacher, DiscreteProcess.of(load_scheduler(teacher.scheduler)))
-
-    def frozen(self) -> tuple[Loaded, DiscreteProcess]:
-        """Return teacher and process, on the device of what learns."""
-        teacher, process = self._frozen
-        for network in teacher.networks():
-            network.to(device_of(self.unet))
-        return teacher, process
-
-
 def weights(config: Config) -> list[Path]:
     """Return the folder that the student is trained beside. Raises UserError where none is named."""
     if not config.teacher:
@@ -77,11 +58,7 @@ def weights(config: Config) -> list[Path]:
 
 def build(config: Config) -> nn.Module:
     """Return a student that draws as its teacher does."""
-    teacher = load_latent({"model": cache.from_root(config.teacher)})
-    student = copy.deepcopy(teacher.unet).requires_grad_(True)
-    if not torch.cuda.is_available():  # the backward pass of fused attention costs more on CPUs
-        student.set_attn_processor(AttnProcessor())
-    return Student(student, teacher)
+    return Student(load_latent({"model": cache.from_root(config.teacher)}))
 
 
 def _complete(config: Config) -> Config:

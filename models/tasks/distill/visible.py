@@ -7,15 +7,12 @@ Of some rows it is also asked whom its picture shows: decoded, aligned and read 
 Judges have no part in it.
 """
 
-import copy
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -24,7 +21,6 @@ from models.columns import Columns
 from models.diffusion.conditions import Conditions
 from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
-from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
 from models.diffusion.students import guided, plain, save_student
@@ -33,6 +29,7 @@ from models.faces.align import fit_similarities, five_points
 from models.faces.differentiable import DifferentiableRecogniser, align_pictures
 from models.faces.pack import recogniser_file
 from models.tasks import visible
+from models.tasks.distill.student import Student
 from models.visible import cache
 from models.visible.angles import FILE as HEAD
 from models.visible.head import HeadReader
@@ -62,21 +59,12 @@ class Config(visible.RowsConfig):
     identity_rows: int = Field(4, ge=0, description="rows of a step that are decoded and read")
 
 
-class Student(nn.Module):
-    """The U-Net that learns, beside what does not: that is no submodule, so that nobody saves, averages or moves it."""
+class IdentityStudent(Student[Loaded]):
+    """A student beside whose teacher stands the recogniser that reads whom its pictures show."""
 
-    def __init__(self, unet: UNet2DConditionModel, teacher: Loaded, recogniser: DifferentiableRecogniser) -> None:
-        super().__init__()
-        self.unet = unet
-        process = DiscreteProcess.of(load_scheduler(teacher.scheduler))
-        self._frozen = (teacher, process, recogniser)
-
-    def frozen(self) -> tuple[Loaded, DiscreteProcess, DifferentiableRecogniser]:
-        """Return teacher, process and recogniser, on the device of what learns."""
-        teacher, process, recogniser = self._frozen
-        for network in teacher.networks():
-            network.to(device_of(self.unet))
-        return teacher, process, recogniser
+    def __init__(self, teacher: Loaded, recogniser: DifferentiableRecogniser) -> None:
+        super().__init__(teacher)
+        self.recogniser = recogniser
 
 
 def weights(config: Config) -> list[Path]:
@@ -87,15 +75,12 @@ def weights(config: Config) -> list[Path]:
 def build(config: Config) -> nn.Module:
     """Return a student that draws as its teacher does."""
     teacher = load_visible({"model": cache.from_root(config.teacher)})
-    student = copy.deepcopy(teacher.unet).requires_grad_(True)
-    if not torch.cuda.is_available():  # the backward pass of fused attention costs more on CPUs
-        student.set_attn_processor(AttnProcessor())
     recogniser = recogniser_file(cache.from_root(config.faces))
     if recogniser is None:
         raise UserError(
             f"{config.faces} holds no recogniser to keep the identity by: name an insightface pack as faces."
         )
-    return Student(student, teacher, DifferentiableRecogniser(recogniser))
+    return IdentityStudent(teacher, DifferentiableRecogniser(recogniser))
 
 
 def _vae(config: Config) -> str:
@@ -119,8 +104,8 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
     Logged: `consistency`, and `cosine` of the student's jumps from noise to the identity that was asked for.
     """
-    assert isinstance(model, Student)
-    teacher, process, recogniser = model.frozen()
+    assert isinstance(model, IdentityStudent)
+    teacher, process = model.frozen()
     # What the rows are drawn under, and where on the grid of jumps each stands.
     drawn = visible.draw_rows(batch, config, process)
     cond, uncond = _conditions(teacher, drawn)
@@ -137,7 +122,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     # Whom the student's pictures show: the rows that were jumped to from most noise, where the person is still open.
     if config.identity and config.identity_rows:
         rows = places.argsort(descending=True)[: config.identity_rows]
-        cosine = _cosine(teacher, recogniser, found[rows], drawn, rows)
+        cosine = _cosine(teacher, model.recogniser, found[rows], drawn, rows)
         total = total + config.identity * (1 - cosine).mean()
         metrics["cosine"] = cosine.mean().item()
     return total, metrics
@@ -175,8 +160,8 @@ def _cosine(
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return how near a student's one and four steps come to the teacher's 16 guided ones from the same noise, as root mean
     square of latents (`score` is minus the four steps'), and their cosines to the asked identity beside the teacher's."""
-    assert isinstance(model, Student)
-    teacher, _, recogniser = model.frozen()
+    assert isinstance(model, IdentityStudent)
+    teacher, _ = model.frozen()
     found: dict[str, list[float]] = {}
     for decoded in rows:
         batch = prepare(decoded, config)
@@ -189,14 +174,16 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         towards = denoiser(teacher.unet, cond, uncond, Guidance(config.guidance))
         wanted = sample(towards, names, shape, load_scheduler(teacher.scheduler), 16, device=device)
         every = torch.arange(len(wanted))
-        found.setdefault("teacher_cosine", []).append(_cosine(teacher, recogniser, wanted, drawn, every).mean().item())
+        found.setdefault("teacher_cosine", []).append(
+            _cosine(teacher, model.recogniser, wanted, drawn, every).mean().item()
+        )
         # Where the student gets to from the same noise, in each number of steps that it may be asked for.
         for steps in config.sampled:
             alone = denoiser(model.unet, cond, cond, Guidance(1.0))
             made = sample(alone, names, shape, load_scheduler(teacher.scheduler, "lcm"), steps, device=device)
             found.setdefault(f"off_{steps}", []).append((made - wanted).square().mean().sqrt().item())
             found.setdefault(f"cosine_{steps}", []).append(
-                _cosine(teacher, recogniser, made, drawn, every).mean().item()
+                _cosine(teacher, model.recogniser, made, drawn, every).mean().item()
             )
     metrics = {name: float(np.mean(values)) for name, values in found.items()}
     return {"score": -metrics[f"off_{max(config.sampled)}"], **metrics}
@@ -204,8 +191,8 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write a visible part whose scheduler is LCM and whose `student.json` names its steps, and the card."""
-    assert isinstance(model, Student)
-    teacher, _, _ = model.frozen()
+    assert isinstance(model, IdentityStudent)
+    teacher, _ = model.frozen()
     place = cache.from_root(config.teacher)
     reader = HeadReader.load(place / HEAD) if (place / HEAD).is_file() else None
     save_visible(

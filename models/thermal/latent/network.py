@@ -19,13 +19,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.classes import CLASSES
 from models.config import parse_json
 from models.diffusion.conditions import Conditions
 from models.diffusion.schedulers import load_scheduler, new_scheduler
+from models.diffusion.shape import UNetShape, new_unet
 from models.errors import EnvironmentFault
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.settings import AUTOENCODER, FILE, VAE
@@ -40,37 +41,21 @@ class LatentConfig(RoomRange):
     classes: bool = True
 
 
-class ShapeConfig(BaseModel):
-    """Shape of a small U-Net. attend: self-attention and the caption's cross-attention, by level."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class ShapeConfig(UNetShape):
+    """The shape of the U-Net."""
 
     widths: tuple[int, ...] = (64, 128, 192)
     heads: tuple[int, ...] = (2, 4, 6)
     attend: tuple[bool, ...] = (False, False, True)
-    layers: int = Field(1, ge=1)
-    groups: int = 16
     hidden: int = Field(64, description="width of what cross-attention reads; a single zero where no caption is read")
 
 
-def new_unet(shape: ShapeConfig, thermal: int, visible: int, side: int, config: LatentConfig) -> UNet2DConditionModel:
+def new_latent_unet(
+    shape: ShapeConfig, thermal: int, visible: int, side: int, config: LatentConfig
+) -> UNet2DConditionModel:
     """Return a fresh U-Net for `thermal` channels that are made, beside `visible` channels and classes that are shown."""
-    unet = UNet2DConditionModel(
-        sample_size=side,
-        in_channels=thermal + visible + (len(CLASSES) if config.classes else 0),
-        out_channels=thermal,
-        layers_per_block=shape.layers,
-        norm_num_groups=shape.groups,
-        block_out_channels=shape.widths,
-        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in shape.attend),
-        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(shape.attend)),
-        attention_head_dim=shape.heads,  # diffusers means the number of heads
-        cross_attention_dim=shape.hidden,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=NUMBERS + len(config.conditions),
-    )
-    nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
-    return unet
+    beside = visible + (len(CLASSES) if config.classes else 0)
+    return new_unet(shape, side, thermal, beside, told=NUMBERS + len(config.conditions))
 
 
 def patch(latents: Tensor, cells: int) -> Tensor:

@@ -105,16 +105,19 @@ def test_the_student_learns_of_its_teacher_and_the_teacher_of_nobody(
 
 def test_the_identity_term_asks_for_the_person(config: distill.Config, batch: dict[str, np.ndarray]) -> None:
     model = distill.build(config)
-    teacher, process, recogniser = model.frozen()
+    assert isinstance(model, distill.IdentityStudent)
+    teacher, process = model.frozen()
     drawn = distill.visible.draw_rows(batch, config, process)
     chosen = torch.tensor([0, 2])
     latents = torch.from_numpy(drawn.batch["latents"][[0, 2]]).float().requires_grad_()
-    cosine = distill._cosine(teacher, recogniser, latents, drawn, chosen)
+    cosine = distill._cosine(teacher, model.recogniser, latents, drawn, chosen)
     cosine.sum().backward()
     assert latents.grad is not None
     # Along its gradient, the decoded picture becomes more like the person.
     with torch.no_grad():
-        nearer = distill._cosine(teacher, recogniser, latents + 0.05 * latents.grad / latents.grad.std(), drawn, chosen)
+        nearer = distill._cosine(
+            teacher, model.recogniser, latents + 0.05 * latents.grad / latents.grad.std(), drawn, chosen
+        )
     assert (nearer > cosine).all()
 
 
@@ -141,5 +144,6 @@ def test_the_recogniser_is_told_by_its_shape_and_a_pack_without_one_is_named(
     with pytest.raises(UserError, match="holds no recogniser to keep the identity by"):
         distill.build(config.model_copy(update={"faces": str(tmp_path)}))
     shutil.copyfile(faces / "arcface_starter.onnx", tmp_path / "w600k.onnx")
-    recogniser = distill.build(config.model_copy(update={"faces": str(tmp_path)})).frozen()[2]
-    assert recogniser(torch.zeros(1, 3, 112, 112)).shape == (1, 512)
+    student = distill.build(config.model_copy(update={"faces": str(tmp_path)}))
+    assert isinstance(student, distill.IdentityStudent)
+    assert student.recogniser(torch.zeros(1, 3, 112, 112)).shape == (1, 512)

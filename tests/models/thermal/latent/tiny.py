@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder
-from models.thermal.latent.network import LatentConfig, ShapeConfig, new_unet, save_latent
+from models.thermal.latent.network import LatentConfig, ShapeConfig, new_latent_unet, save_latent
 from models.visible.autoencoder import new_vae, save_autoencoder
 from tests.models.diffusion.tiny import wake
 
@@ -16,6 +16,6 @@ def write_part(folder: Path, side: int) -> Path:
     """Write a part for pictures of `side` px below `folder`, and return where."""
     torch.manual_seed(0)
     save_autoencoder(new_vae(8, (1, 1, 1, 1)), folder / "visible")
-    unet = wake(new_unet(SHAPE, 16, 12, side // 8, LatentConfig()))
+    unet = wake(new_latent_unet(SHAPE, 16, 12, side // 8, LatentConfig()))
     save_latent(unet, new_autoencoder(AutoencoderConfig(width=8)), folder / "visible", LatentConfig(), folder / "part")
     return folder / "part"
