@@ -14,7 +14,7 @@ from models.visible.faceclip.encoder import FaceClip, FaceClipConfig
 from models.visible.faceclip.files import save_encoder
 from models.weights.networks import check_state, read_checkpoint
 
-LICENCE = "CC-BY-NC-4.0"
+LICENCE = "cc-by-nc-4.0"
 LIMITS = """Weights of the authors of FaceCLIP (arXiv 2504.14202), imported and not trained here: CC BY-NC 4.0, for research
 alone. The face ViT is insightface's, the text towers began as MetaCLIP's: their terms hold, too."""
 UNET_LIMITS = """Weights of the authors of FaceCLIP (arXiv 2504.14202), imported and not trained here: CC BY-NC 4.0, for research

@@ -11,23 +11,18 @@ from torch import Tensor, nn
 
 from models.visible.faceclip.config import (
     ID_TOKEN,
-    LENGTH,
     PREFIX_LENGTH,
-    VOCABULARY,
     FaceClipConfig,
     FuserConfig,
     TextConfig,
     VitConfig,
 )
 from models.visible.faceclip.fuser import Fuser
-from models.visible.faceclip.precision import cast_type, in_float, widen
-from models.visible.faceclip.text import LayerNorm, Transformer
+from models.visible.faceclip.precision import in_float, widen
+from models.visible.faceclip.text import TextTower
 from models.visible.faceclip.vit import FaceTokens, FaceVit, resize_faces
 
 __all__ = ["FaceClip", "FaceClipConfig", "FuserConfig", "TextConfig", "VitConfig"]
-
-LOGIT_SCALE, LOGIT_BIAS = 2.659260036932778, -10.0
-"""ln(1 / 0.07) and the bias of the sigmoid loss, where a training begins."""
 
 
 class FaceClip(nn.Module):
@@ -83,19 +78,12 @@ class FaceClip(nn.Module):
         return equal
 
 
-class Branch(nn.Module):
+class Branch(TextTower):
     """A text tower in which the face's vector stands for the word `id`, and the fuser of what it says with the face's patches."""
 
     def __init__(self, text: TextConfig, config: FaceClipConfig) -> None:
-        super().__init__()
+        super().__init__(text)
         width, face = text.width, config.vit.width
-        self.positional_embedding = nn.Parameter(torch.empty(LENGTH, width))
-        self.text_projection = nn.Parameter(torch.empty(width, width))
-        self.logit_scale = nn.Parameter(torch.tensor(LOGIT_SCALE))
-        self.logit_bias = nn.Parameter(torch.tensor(LOGIT_BIAS))
-        self.transformer = Transformer(text)
-        self.token_embedding = nn.Embedding(VOCABULARY, width)
-        self.ln_final = LayerNorm(width)
         self.face_encoder = FaceVit(config.vit)
         self.proj1 = nn.Linear(config.vit.out, width)
         self.face_patch_proj = nn.Linear(face, width)
@@ -103,9 +91,6 @@ class Branch(nn.Module):
         self.text_embed_proj = nn.Linear(width, width)
         self.text_pos_proj = nn.Linear(width, width)
         self.fuser = Fuser(width, config.fuser)
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
-        nn.init.normal_(self.positional_embedding, std=0.01)
-        nn.init.normal_(self.text_projection, std=width**-0.5)
 
     def train(self, mode: bool = True) -> "Branch":
         """Set the mode of what learns; ViT and text tower are frozen and stay in evaluation mode."""
@@ -130,15 +115,11 @@ class Branch(nn.Module):
 
         vector: of the faces, float [B, out].
         """
-        table, positions = self.token_embedding.weight, self.positional_embedding
-        kind = cast_type(table)
-        words = nn.functional.embedding(ids, table).to(kind)
         # The face, of length one, in place of the prefix's `id`.
+        words = self.embed(ids)
         identity = self.proj1(vector / torch.linalg.vector_norm(widen(vector), dim=-1, keepdim=True))
-        words = torch.where(id_places(ids, has_face)[..., None], identity[:, None].to(kind), words)
-        read = self.ln_final(self.transformer(words + positions.to(kind)))
-        # The end has the largest id; the first of several is meant.
-        return read, read[torch.arange(len(ids), device=ids.device), ids.argmax(-1)]
+        places = id_places(ids, has_face)[..., None]
+        return self.read(torch.where(places, identity[:, None].to(words.dtype), words), ids)
 
 
 def id_places(ids: Tensor, has_face: Tensor) -> Tensor:

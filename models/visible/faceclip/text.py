@@ -1,12 +1,48 @@
-"""CLIP's text tower in open_clip's names of weights: causal, before the norm, all layers read."""
+"""CLIP's text tower in open_clip's names of weights: causal, norms before each layer, the last layer read."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.visible.faceclip.config import TextConfig
+from models.visible.faceclip.config import LENGTH, VOCABULARY, TextConfig
+from models.visible.faceclip.precision import cast_type
 
 MLP_RATIO = 4
+LOGIT_SCALE, LOGIT_BIAS = 2.659260036932778, -10.0
+"""ln(1 / 0.07) and the bias of the sigmoid loss, where a training begins."""
+
+
+class TextTower(nn.Module):
+    """The tower with its tables, its projection, and what a contrastive loss scales and shifts similarities by."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.positional_embedding = nn.Parameter(torch.empty(LENGTH, width))
+        self.text_projection = nn.Parameter(torch.empty(width, width))
+        self.logit_scale = nn.Parameter(torch.tensor(LOGIT_SCALE))
+        self.logit_bias = nn.Parameter(torch.tensor(LOGIT_BIAS))
+        self.transformer = Transformer(config)
+        self.token_embedding = nn.Embedding(VOCABULARY, width)
+        self.ln_final = LayerNorm(width)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        nn.init.normal_(self.text_projection, std=width**-0.5)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the words of ids int64 [B, 77] without their positions, float [B, 77, width]."""
+        table = self.token_embedding.weight
+        return F.embedding(ids, table).to(cast_type(table))
+
+    def read(self, words: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last hidden states [B, 77, width] of `words` and those of the end [B, width], before any projection."""
+        read = self.ln_final(self.transformer(words + self.positional_embedding.to(words.dtype)))
+        # The end has the largest id; the first of several is meant.
+        return read, read[torch.arange(len(ids), device=ids.device), ids.argmax(-1)]
+
+    def features(self, ids: Tensor) -> Tensor:
+        """Return what CLIP compares with pictures, float [B, width], not of length one."""
+        return self.read(self.embed(ids), ids)[1] @ self.text_projection
 
 
 class LayerNorm(nn.LayerNorm):
