@@ -154,6 +154,26 @@ def adapters(bundle: str, overrides: tuple[str, ...], training: str, test: str, 
         click.echo(name + "".join(f"  {key} {value:.4f}" for key, value in metrics.items()))
 
 
+@command.command("translation")
+@options.bundle
+@options.overrides
+@options.rows_to_measure("Thermal and visible pictures of `thermapair world`, of people nobody trained on.")
+@options.weights("models/starter-judge", "Folder of the judges.")
+@click.option("--draws", default=1, show_default=True, type=click.IntRange(1, 64), help="Translations of each picture.")
+@options.limit("Only the first N pictures.", least=2)
+def translation(
+    bundle: str, overrides: tuple[str, ...], test: str, weights: Path, draws: int, limit: int | None
+) -> None:
+    """Whether translations show who is shown: beside the raw thermal picture and the true visible one, by the judges."""
+    from pipelines.evaluation.translation import measure_translation
+
+    for name, metrics in measure_translation(
+        _load_bundle(bundle, overrides), test, weights, draws=draws, limit=limit
+    ).items():
+        click.echo(name)
+        _show(metrics)
+
+
 @command.command("judges")
 @options.rows_to_measure("Pictures of `thermapair world` that judges never saw.")
 @options.weights("models/starter-judge", "Folder of the judges.")

@@ -78,6 +78,7 @@ class Config(TrainConfig):
     grey: float = Field(0.2, ge=0, le=1, description="share of rows whose thermal picture is seen as 8-bit grey levels")
     tell: float = Field(0.7, ge=0, le=1, description="chance of an attribute to be told in a row that is told any")
     tell_nothing: float = Field(0.15, ge=0, le=1, description="share of rows that are told no attribute")
+    stage1: str = Field("", description="folder of a translator that stays as it is: the control network alone learns")
     thermal_attributes: str = Field("", description="folder of the thermal classifier that goes with the translator")
     attributes: str = Field("", description="folder of the visible classifier whose reading of pictures is a loss")
     consistency: float = Field(0.05, ge=0, description="weight of the attributes that are read in the clean prediction")
@@ -86,7 +87,7 @@ class Config(TrainConfig):
     looked_at: int = Field(4, ge=0, description="rows of a step that are decoded for the two losses above")
     low_noise: float = Field(0.5, gt=0, le=1, description="largest share of noise of rows that are decoded")
 
-    _absolute = field_validator("autoencoder", "thermal_attributes", "attributes")(absolute)
+    _absolute = field_validator("autoencoder", "stage1", "thermal_attributes", "attributes")(absolute)
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +117,9 @@ def weights(config: Config) -> list[Path]:
         raise UserError(
             "translator needs an autoencoder of temperatures: train thermal_vae, then --set autoencoder=DIR"
         )
-    named = [config.vae, config.autoencoder, config.thermal_attributes, config.attributes]
+    if bool(config.stage1) != config.shape.control:
+        raise UserError("a control network learns on a frozen translator: name both, shape.control=true and stage1=DIR")
+    named = [config.vae, config.autoencoder, config.thermal_attributes, config.attributes, config.stage1]
     named += [config.faces] if config.identity else []
     return [cache.from_root(folder) for folder in named if folder]
 
@@ -127,6 +130,11 @@ def build(config: Config) -> nn.Module:
     model = Translator(config.shape, channels, thermal_channels(_autoencoder(config.autoencoder)))
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         model.unet.set_attn_processor(AttnProcessor())
+    if config.stage1:
+        read_into(model, cache.from_root(config.stage1), control=False)
+        model.requires_grad_(False)
+        assert model.guide.control is not None
+        model.guide.control.requires_grad_(True)
     return model
 
 

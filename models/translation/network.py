@@ -52,20 +52,23 @@ class TranslatorConfig(BaseModel):
 
     block: what mixes a transformer block's tokens. guide: how attributes enter, as tokens of cross-attention, beside the time
     step (which scales and shifts every residual block), or not at all. multi_scale: thermal features at every level of the
-    U-Net, not beside the latents alone. words: attribute -> its words. celsius: what grey levels 0 and 255 are taken for.
+    U-Net, not beside the latents alone. control: attributes once more, by a control network whose features join the skip
+    connections; it is trained on a frozen translator without it (two-stage condition). words: attribute -> its words.
+    celsius: what grey levels 0 and 255 are taken for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     widths: tuple[int, ...] = (64, 128, 192)
     heads: tuple[int, ...] = (2, 4, 6)
-    attend: tuple[bool, ...] = (False, True, True)
+    attend: tuple[bool, ...] = (True, True, False)
     layers: int = Field(1, ge=1)
     groups: int = 16
     hidden: int = Field(64, description="width of a token that cross-attention reads")
     block: BlockConfig = BlockConfig()
     guide: Literal["cross", "beside", "none"] = "cross"
     multi_scale: bool = False
+    control: bool = False
     words: dict[str, tuple[str, ...]] = {name: words for name, (_, _, words) in SCHEMA.items()}
     celsius: tuple[float, float] = (20.0, 36.0)
 
@@ -88,6 +91,7 @@ class Guide(nn.Module):
             self.words = nn.Parameter(torch.randn(config.told, config.hidden) * 0.02)
             self.untold = nn.Parameter(torch.randn(len(config.words), config.hidden) * 0.02)
         self.pyramid = Pyramid(config, thermal) if config.multi_scale else None
+        self.control = Pyramid(config, thermal, config.told) if config.control else None
 
     def forward(self, told: Tensor, thermal: Tensor) -> Conditions:
         """Return the conditions of B rows. told: as `encode_words` makes it. thermal: patched latents at the U-Net's size."""
@@ -100,8 +104,16 @@ class Guide(nn.Module):
             class_labels=told if config.guide == "beside" else None,
             beside=thermal,
             extra={"cells": thermal} if config.block.mixing == "interleaved" else {},
-            skips=self.pyramid(thermal) if self.pyramid is not None else {},
+            skips=self._skips(told, thermal),
         )
+
+    def _skips(self, told: Tensor, thermal: Tensor) -> dict[str, Tensor]:
+        """Return what joins the skip connections: thermal features, and those of the control network."""
+        found = self.pyramid(thermal) if self.pyramid is not None else {}
+        if self.control is not None:
+            steered = self.control(thermal, told)
+            found = {name: steered[name] + found[name] if found else steered[name] for name in steered}
+        return found
 
     def _tokens(self, told: Tensor) -> Tensor:
         """Return a token [hidden] for each attribute, [B, attributes, hidden]."""
@@ -113,14 +125,19 @@ class Guide(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Thermal features [B, C, h, w] for each skip connection of the U-Net and its middle; all begin at zero (multi-scale)."""
+    """Thermal features [B, C, h, w] for each skip connection of the U-Net and its middle; all begin at zero.
 
-    def __init__(self, config: TranslatorConfig, thermal: int) -> None:
+    told: values that scale and shift the features of each level, 0 for none. With them it is a light control network: unlike
+    ControlNet (arXiv 2302.05543) it sees neither noisy latents nor time, so that it is computed once a picture.
+    """
+
+    def __init__(self, config: TranslatorConfig, thermal: int, told: int = 0) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             nn.Conv2d(thermal if level == 0 else config.widths[level - 1], width, 3, 1 if level == 0 else 2, 1)
             for level, width in enumerate(config.widths)
         )
+        self.told = nn.ModuleList(nn.Linear(told, 2 * width) for width in config.widths) if told else None
         # (level of the features, channels) of each skip connection: the first convolution's, and of each block its layers'
         # and its downsampling's, which has the next level's size.
         places = [(0, config.widths[0])]
@@ -136,10 +153,14 @@ class Pyramid(nn.Module):
             nn.init.zeros_(out.weight)  # type: ignore[arg-type]
             nn.init.zeros_(out.bias)  # type: ignore[arg-type]
 
-    def forward(self, thermal: Tensor) -> dict[str, Tensor]:
+    def forward(self, thermal: Tensor, told: Tensor | None = None) -> dict[str, Tensor]:
         features, x = [], thermal
-        for stage in self.stages:
-            x = F.silu(stage(x))
+        for level, stage in enumerate(self.stages):
+            x = stage(x)
+            if self.told is not None:
+                scale, shift = self.told[level](told)[:, :, None, None].chunk(2, dim=1)
+                x = x * (1 + scale) + shift
+            x = F.silu(x)
             features.append(x)
         return {f"{k:02d}": out(features[p]) for k, (p, out) in enumerate(zip(self.places, self.outs, strict=True))}
 
@@ -248,13 +269,19 @@ def load_translator(weights: Mapping[str, Path], dtype: str = "float32") -> Load
     return loaded
 
 
-def read_into(model: Translator, folder: Path) -> None:
-    """Fill `model` with the weights of a translator's folder. Raises EnvironmentFault where they are not of its shape."""
+def read_into(model: Translator, folder: Path, *, control: bool = True) -> None:
+    """Fill `model` with the weights of a translator's folder. control: with those of its control network, else as it is.
+
+    Raises EnvironmentFault where they are not of its shape.
+    """
     for network, path in ((model.unet, folder / "unet" / UNET), (model.guide, folder / GUIDE)):
         try:
             state = load_file(str(path)) if path.is_file() or network is model.unet else {}
         except (OSError, SafetensorError) as error:
             raise EnvironmentFault(f"{path}: no weights of a translator ({error}). Fetch the part again.") from error
+        if not control:
+            fresh = {name: value for name, value in network.state_dict().items() if name.startswith("control.")}
+            state = state | fresh
         load_strictly(network, state, path)
 
 

@@ -1,4 +1,4 @@
-"""Time and memory of scans, attention and whole blocks: `python -m tests.benchmarks.selective_scan [core mixer block]`.
+"""Time and memory of scans, attention and whole blocks: `python -m tests.benchmarks.selective_scan [core mixer ...]`.
 
 One thread, one process, all rows of a size in turn, and again (`--rounds`): the least processor time of each counts, so that
 other work on the machine hits all alike and little. Batch 1, width 256, float32. Memory is how far the process grew above
@@ -8,6 +8,7 @@ core    the operation alone: recurrences token by token, chunked Mamba-1 (16 sta
         and by the kernel, SDPA (8 heads of 32), attention in windows of 8 x 8 cells
 mixer   with projections: attention, Mamba-2 of 1, 2 and 4 directions, torch and kernel
 block   a transformer block with cross-attention and MLP, and each of these in self-attention's place
+translator  pictures a second of whole translators (8 steps and the decoder; `--sizes` are px): attention, scan and windows
 """
 
 import argparse
@@ -16,6 +17,7 @@ import platform
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +25,16 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from models.diffusion.unet import predict
 from models.ssm import kernels, reference, scan
 from models.ssm.block import BlockConfig, SelfMixer, set_kernel
+from models.translation.network import Translator, TranslatorConfig
+from models.visible.autoencoder import SHRINK, load_autoencoder
 
 WIDTH, HEADS, STATES = 256, 8, 16
 SIZES = {"core": (256, 1024, 4096, 16384), "mixer": (256, 1024, 4096), "block": (256, 1024, 4096)}
+STEPS = 8
+"""Of the translator's sampler."""
 SLOW = 12.0
 """Seconds above which a call is not repeated."""
 
@@ -98,6 +105,42 @@ def block(tokens: int, gradient: bool, kernel: kernels.KernelName) -> dict[str, 
     return rows
 
 
+def translator(size: int, kernel: kernels.KernelName) -> dict[str, tuple[Call, Call]]:
+    """Return a step of the denoiser and the decoding of a picture of `size` px, by what stands in self-attention's place."""
+    vae = load_autoencoder(Path("models/starter/visible/vae"))
+    channels, side = vae.config.latent_channels, size // SHRINK
+    noisy, thermal = torch.randn(1, channels, side, side), torch.randn(1, 16, side, side)
+    rows: dict[str, tuple[Call, Call]] = {}
+    kinds: dict[str, tuple[BlockConfig, kernels.KernelName]] = {
+        "attention": (BlockConfig(mixing="attention"), "torch"),
+        "scan and windows": (BlockConfig(), "torch"),
+        f"scan and windows, kernel {kernel}": (BlockConfig(), kernel),
+        "windows alone": (BlockConfig(mixing="none"), "torch"),
+    }
+    for name, (config, code) in kinds.items():
+        model = Translator(TranslatorConfig(block=config), channels, 16).eval()
+        set_kernel(model, code)
+        conditions = model.guide(torch.zeros(1, model.config.told), thermal)
+        step = partial(predict, model.unet, noisy, torch.tensor([500]), conditions)
+        rows[name] = step, lambda: vae.decode(noisy).sample
+    return rows
+
+
+def run_translators(sizes: list[int], rounds: int, kernel: kernels.KernelName) -> None:
+    for size in sizes:
+        rows = translator(size, kernel)
+        seconds = {name: [float("inf")] * 2 for name in rows}
+        for _ in range(rounds):
+            for name, calls in rows.items():
+                seconds[name] = [
+                    min(old, measure(call, False)[0]) for old, call in zip(seconds[name], calls, strict=True)
+                ]
+        print(f"translator, {size} px, {STEPS} steps, load {os.getloadavg()[0]:.1f}")
+        for name, (step, decoding) in seconds.items():
+            whole = STEPS * step + decoding
+            print(f"  {name:42} {1000 * step:9.1f} ms a step {1 / whole:8.3f} pictures a second", flush=True)
+
+
 def held(key: str) -> float:
     """Return MB of `key` of /proc/self/status: VmRSS now, VmHWM at most since it was reset."""
     with open("/proc/self/status") as file:
@@ -142,7 +185,7 @@ def run(what: str, sizes: list[int], rounds: int, kernel: kernels.KernelName) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[*SIZES, []], default=list(SIZES))
+    parser.add_argument("what", nargs="*", choices=[*SIZES, "translator", []], default=list(SIZES))
     parser.add_argument("--sizes", type=int, nargs="+", default=[])
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
@@ -153,6 +196,9 @@ def main() -> None:
         f"{platform.machine()}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, kernel {kernel}"
     )
     for what in args.what:
+        if what == "translator":
+            run_translators(args.sizes or [128, 256, 512], args.rounds, kernel)
+            continue
         run(what, args.sizes or list(SIZES[what]), args.rounds, kernel)
 
 

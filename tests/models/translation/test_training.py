@@ -168,3 +168,33 @@ def test_a_classifier_learns_and_knows_how_frequent_words_are(modality: str, tmp
     seen = [json.loads(text)["skin_tone"] for text in rows()["attributes"]]
     shares = torch.tensor([seen.count(word) / 4 for word in ATTRIBUTES["skin_tone"][2]])
     assert torch.allclose(loaded.prior("skin_tone"), shares, atol=1e-3)
+
+
+def test_the_second_stage_learns_its_control_network_alone(config: translator.Config, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first = config.model_copy(update={"consistency": 0.0})
+    begun = translator.build(first)
+    torch.nn.init.normal_(
+        begun.unet.conv_out.weight, std=0.1
+    )  # as if it had learnt: a fresh one is zero, and so its gradient
+    translator.export(begun, first, tmp_path, Card(title="", task=""))
+    shape = first.shape.model_copy(update={"control": True})
+    second = first.model_copy(update={"shape": shape, "stage1": str(tmp_path)})
+    model = translator.build(second)
+    learning = {name.partition(".")[0] for name, p in model.guide.named_parameters() if p.requires_grad}
+    assert learning == {"control"} and not any(p.requires_grad for p in model.unet.parameters())
+    # It begins as the first stage, and has a gradient.
+    batch = rows() | translator.prepare(rows(), second)
+    process = DiscreteProcess.of(new_scheduler())
+    drawn = translator.draw_rows(batch, second, process, range(4))
+    translator.begin(begun, tmp_path)
+    for one, other in zip(
+        translator.prediction_error(begun, process, drawn),
+        translator.prediction_error(model, process, drawn),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+    translator.loss(model, batch, second, 0)[0].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.guide.control.parameters())
+    with pytest.raises(UserError, match="frozen translator"):
+        translator.weights(first.model_copy(update={"shape": shape}))

@@ -109,6 +109,7 @@ def test_guidance_changes_pictures(part: Path) -> None:
         {"guide": "beside"},
         {"guide": "none"},
         {"multi_scale": True},
+        {"guide": "none", "control": True},
         {"multi_scale": True, "layers": 2, "widths": (16, 16, 32), "heads": (1, 1, 2), "attend": (False, True, False)},
     ],
     ids=lambda changes: "-".join(f"{key}" for key in changes),
@@ -123,7 +124,7 @@ def test_every_switch_makes_a_part_that_loads_and_draws(changes: dict[str, objec
     assert not np.array_equal(one["translated"], other["translated"])
     told = run(folder, rows(1), batch=1, attributes={"hair_colour": "red", "beard": "full"})
     # Who is told nothing draws the same whatever is said.
-    assert np.array_equal(one["translated"], told["translated"]) == (shape.guide == "none")
+    assert np.array_equal(one["translated"], told["translated"]) == (shape.guide == "none" and not shape.control)
 
 
 def test_an_untold_attribute_has_a_token_of_its_own() -> None:
