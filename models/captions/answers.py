@@ -1,8 +1,10 @@
 """Structured answers of a caption model: their JSON schemas, and what an answer says.
 
-Invent: {"sex": "woman", ..., "caption": "A young woman ..."}, a word for every attribute that was offered.
-Read:   {"sex": "man", "age": "elderly", "conditions": ["cold"], "rest": " a scar"}, only what a text states.
-Look:   {"sex": "man", "age": "elderly", "beard": "unclear", ...}, what a picture shows.
+Invent: {"sex":"woman", ..., "caption":"A young woman ..."}, a word for every attribute that was offered.
+Read:   {"sex":"man","age":"elderly","conditions":["cold"],"rest":" a scar"}, only what a text states.
+Look:   {"sex":"man","age":"elderly","beard":"unclear", ...}, what a picture shows.
+
+They hold no blanks outside of texts: vLLM's grammar for a schema allows none (`EngineSpec.arguments`).
 """
 
 import json
@@ -63,20 +65,22 @@ def write_answer(attributes: Mapping[str, str], last: str, text: str, conditions
     told: dict[str, Any] = dict(attributes)
     if conditions:
         told[CONDITIONS] = list(conditions)
-    return json.dumps({**told, last: text})
+    return _dump({**told, last: text})
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def member_tokens() -> dict[str, str]:
     """Return member of an answer, as the starter's tokenizer has it in one token -> the token of its prompts like it, or ""."""
     # A word that prompts have a token for begins with its embedding; one without a side has none there.
     found = {
-        f"{json.dumps(name)}: {json.dumps(word)}, ": f"<{name.replace('_', ' ')}={word}>"
-        if word not in EITHER_SIDE
-        else ""
+        f"{_dump(name)}:{_dump(word)},": f"<{name.replace('_', ' ')}={word}>" if word not in EITHER_SIDE else ""
         for name, words in READABLE.items()
         for word in words
     }
     # Conditions, and the marks that open a text and close the answer.
     for some in (["warm"], ["cold"], ["warm", "cold"]):
-        found[f"{json.dumps(CONDITIONS)}: {json.dumps(some)}, "] = ""
-    return {**found, f'"{CAPTION}": "': "<caption>", f'"{REST}": "': "", CLOSE: "<end>"}
+        found[f"{_dump(CONDITIONS)}:{_dump(some)},"] = ""
+    return {**found, f'"{CAPTION}":"': "<caption>", f'"{REST}":"': "", CLOSE: "<end>"}

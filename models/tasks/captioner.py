@@ -53,7 +53,7 @@ MAX_TOKENS = 256
 
 
 class Config(TrainConfig):
-    steps: int = Field(600, gt=0)
+    steps: int = Field(4500, gt=0)
     batch: int = Field(32, gt=0)
     lr: float = Field(2e-3, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
@@ -62,8 +62,8 @@ class Config(TrainConfig):
     layers: int = Field(3, gt=0)
     heads: int = Field(6, gt=0)
     hidden: int = Field(512, gt=0, description="width of the gated MLP")
-    describe: float = Field(0.06, ge=0, le=1, description="share of rows that describe attributes")
-    invent: float = Field(0.04, ge=0, le=1, description="share of rows that invent some; the others read free prompts")
+    describe: float = Field(0.4, ge=0, le=1, description="share of rows that describe attributes")
+    invent: float = Field(0.25, ge=0, le=1, description="share of rows that invent some; the others read free prompts")
     answers_only: bool = Field(
         False, description="train the embeddings of answers' tokens alone: what was learned before stays as it is"
     )

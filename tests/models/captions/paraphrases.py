@@ -7,6 +7,9 @@ import random
 from pathlib import Path
 
 HAND = Path(__file__).parent / "paraphrases.txt"
+HELD = Path(__file__).parent / "paraphrases_held.txt"
+Paraphrase = tuple[str, dict[str, str], tuple[str, ...]]
+"""A text, the attributes that it states, and its conditions."""
 
 PERSONS = (
     ("this elderly gentleman", "sex=man; age=elderly"), ("an old fellow", "sex=man; age=elderly"),
@@ -106,10 +109,9 @@ PARTS = {
 }
 
 
-def paraphrases(count: int = 500) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
-    """Return (text, attributes, conditions): all that are written by hand, then combinations, the same every time."""
-    lines = [line for line in HAND.read_text().splitlines() if line and not line.startswith("#")]
-    found = [(text, said) for text, _, said in (line.partition(" => ") for line in lines)]
+def paraphrases(count: int = 500) -> list[Paraphrase]:
+    """Return all that the tables were tuned on: those written by hand, then combinations, the same every time."""
+    found = _read_lines(HAND)
     rng = random.Random(0)
     while len(found) < count:
         frame = FRAMES[len(found) % len(FRAMES)]
@@ -119,6 +121,16 @@ def paraphrases(count: int = 500) -> list[tuple[str, dict[str, str], tuple[str, 
         text = frame.format(**{name: words for name, (words, _) in parts.items()})
         found.append((text, "; ".join(said for _, said in parts.values() if said)))
     return [(text, *_parse(said)) for text, said in found]
+
+
+def held_paraphrases() -> list[Paraphrase]:
+    """Return those that were written when the tables were finished."""
+    return [(text, *_parse(said)) for text, said in _read_lines(HELD)]
+
+
+def _read_lines(path: Path) -> list[tuple[str, str]]:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return [(text, said) for text, _, said in (line.partition(" => ") for line in lines)]
 
 
 def _parse(said: str) -> tuple[dict[str, str], tuple[str, ...]]:
