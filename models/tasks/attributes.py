@@ -6,22 +6,31 @@ python -m cluster train attributes --data URI --validation URI --out DIR --set n
 No judge: it is part of models, so nothing that is claimed of them is read from it.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.attributes import mirror_words
 from models.augment.batch import Geometry, Photometry, RowDraws, draw_transforms, relight, to_unit_tensor, warp
 from models.card import Card
 from models.columns import Columns
-from models.judges.attributes import WORDS, balanced_accuracy, label, mirror
+from models.judges.attributes import balanced_accuracy
 from models.tasks import TrainConfig
 from models.temperature import fill
-from models.translation.attributes import AttributeClassifier, ClassifierConfig, resize, save_classifier
+from models.translation.attributes import (
+    UNTOLD,
+    AttributeClassifier,
+    ClassifierConfig,
+    entropy,
+    label_words,
+    resize,
+    save_classifier,
+)
 from models.weights.networks import device_of
 
 SUMMARY = """Reads a word of each attribute from a {modality} picture, with the shares that words have in the training's
@@ -65,8 +74,14 @@ def build(config: Config) -> nn.Module:
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
-    """Return small pictures float16 [B, C, side, side], in [0, 1] or degrees Celsius, and words as numbers."""
-    return {"pictures": _pictures(rows, config).half().numpy(), "labels": label(rows["attributes"])}
+    """Return small pictures float16 [B, C, side, side], in [0, 1] or degrees Celsius, and words as numbers, of the mirrored
+    picture, too. Rows may say some attributes alone."""
+    words = [json.loads(text) for text in rows["attributes"]]
+    return {
+        "pictures": _pictures(rows, config).half().numpy(),
+        "labels": label_words(words, config.network.words),
+        "labels_mirrored": label_words([mirror_words(row) for row in words], config.network.words),
+    }
 
 
 def _pictures(rows: Columns, config: Config) -> Tensor:
@@ -88,18 +103,12 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
         mean = pictures.mean(dim=(2, 3), keepdim=True)
         offset = [np.random.default_rng(int(seed)).normal(0, config.offset) for seed in batch["draw"]]
         moved = warp(pictures - mean, matrices) + mean + torch.tensor(offset, dtype=torch.float32).view(-1, 1, 1, 1)
-    labels = torch.from_numpy(np.where(flipped.numpy()[:, None], mirror(batch["labels"]), batch["labels"]))
+    chosen = np.where(flipped.numpy()[:, None], batch["labels_mirrored"], batch["labels"])
     device = device_of(model)
-    labels = _chosen(labels, config).to(device)
+    labels = torch.from_numpy(chosen).to(device)
     _count(model.classifier, labels, step)
-    logits = model.classifier(moved.to(device))
-    losses = {name: F.cross_entropy(values, labels[:, k]) for k, (name, values) in enumerate(logits.items())}
+    losses = entropy(model.classifier(moved.to(device)), labels)
     return torch.stack(list(losses.values())).mean(), {name: value.item() for name, value in losses.items()}
-
-
-def _chosen(labels: Tensor, config: Config) -> Tensor:
-    """Return the columns of labels [B, attributes] that the schema has, in its order."""
-    return labels[:, [list(WORDS).index(name) for name in config.network.words]]
 
 
 @torch.no_grad()
@@ -107,8 +116,10 @@ def _count(classifier: AttributeClassifier, labels: Tensor, step: int) -> None:
     """Let the shares of words follow those of the rows: their mean over the steps so far, over 200 at most."""
     for place, name in enumerate(classifier.config.words):
         prior = classifier.prior(name)
-        shares = torch.bincount(labels[:, place], minlength=len(prior)).to(prior) / len(labels)
-        prior.lerp_(shares, 1 / min(step + 1, 200))
+        known = labels[labels[:, place] != UNTOLD, place]
+        if len(known):
+            shares = torch.bincount(known, minlength=len(prior)).to(prior) / len(known)
+            prior.lerp_(shares, 1 / min(step + 1, 200))
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
@@ -119,14 +130,16 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         pictures = _pictures(batch, config).to(device_of(model))
         logits = model.classifier(pictures * 2 - 1 if config.network.modality == "visible" else pictures)
         found.append(torch.stack([values.argmax(1) for values in logits.values()], dim=1).cpu().numpy())
-        truth.append(_chosen(torch.from_numpy(label(batch["attributes"])), config).numpy())
+        truth.append(label_words([json.loads(text) for text in batch["attributes"]], config.network.words))
     predicted, true = np.concatenate(found), np.concatenate(truth)
     metrics = {}
     for place, (name, words) in enumerate(config.network.words.items()):
-        metrics[f"accuracy_{name}"] = balanced_accuracy(predicted[:, place], true[:, place], len(words))
-        metrics[f"majority_{name}"] = 1 / len(np.unique(true[:, place]))
+        told = true[:, place] != UNTOLD
+        if told.any():
+            metrics[f"accuracy_{name}"] = balanced_accuracy(predicted[told, place], true[told, place], len(words))
+            metrics[f"majority_{name}"] = 1 / len(np.unique(true[told, place]))
     reached = [value for name, value in metrics.items() if name.startswith("accuracy_")]
-    return {"score": float(np.mean(reached)), **metrics}
+    return {"score": float(np.mean(reached)) if reached else 0.0, **metrics}
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:

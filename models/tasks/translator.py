@@ -37,7 +37,7 @@ from models.seeds import seed_of
 from models.tasks import TrainConfig, absolute
 from models.temperature import fill, stretch
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
-from models.translation.attributes import AttributeClassifier, encode_words, load_classifier
+from models.translation.attributes import AttributeClassifier, encode_words, entropy, label_words, load_classifier
 from models.translation.network import (
     Translator,
     TranslatorConfig,
@@ -270,12 +270,8 @@ def _decode(latents: Tensor, config: Config) -> Tensor:
 def _misread(pictures: Tensor, words: Sequence[dict[str, str]], config: Config) -> Tensor:
     """Return the cross-entropy of the rows' words as the visible classifier reads them, mean over rows and attributes."""
     classifier = _classifier(config.attributes).to(pictures.device)
-    losses = []
-    for name, logits in classifier(pictures).items():
-        known = classifier.config.words[name]
-        labels = torch.tensor([known.index(row[name]) for row in words], device=pictures.device)
-        losses.append(F.cross_entropy(logits, labels))
-    return torch.stack(losses).mean()
+    labels = torch.from_numpy(label_words(words, classifier.config.words)).to(pictures.device)
+    return torch.stack(list(entropy(classifier(pictures), labels).values())).mean()
 
 
 def _cosine(pictures: Tensor, drawn: Drawn, chosen: Tensor, config: Config) -> Tensor:

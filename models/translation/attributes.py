@@ -22,6 +22,8 @@ from models.weights.networks import load_network, save_network
 FILE = "attributes.safetensors"
 GIVEN, ESTIMATED, ASKED = "given", "estimated", "asked"
 """Where a word comes from: the caller, the thermal picture, or the population's shares."""
+UNTOLD = -100
+"""In place of a word's number where a row does not say it."""
 CENTRE, SPAN = 20.0, 20.0
 """Degrees Celsius of a network value 0, and per 1."""
 
@@ -112,6 +114,21 @@ def load_classifier(folder: Path) -> AttributeClassifier:
 
 def _build(config: dict[str, Any]) -> AttributeClassifier:
     return AttributeClassifier(ClassifierConfig(**config))
+
+
+def label_words(rows: Sequence[Mapping[str, str]], schema: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Return the number of each attribute's word, int64 [N, attributes]; `UNTOLD` where a row does not say it."""
+    found = [[list(words).index(row[n]) if n in row else UNTOLD for n, words in schema.items()] for row in rows]
+    return np.array(found, np.int64).reshape(len(rows), len(schema))
+
+
+def entropy(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    """Return the cross-entropy of each attribute over the rows [B, attributes] that say it; zero where none does."""
+    losses = {}
+    for place, (name, values) in enumerate(logits.items()):
+        known = (labels[:, place] != UNTOLD).sum().clamp(min=1)
+        losses[name] = F.cross_entropy(values, labels[:, place], ignore_index=UNTOLD, reduction="sum") / known
+    return losses
 
 
 def encode_words(rows: Sequence[Mapping[str, str]], schema: Mapping[str, Sequence[str]]) -> Tensor:

@@ -15,6 +15,7 @@ from models.diffusion.schedulers import new_scheduler
 from models.errors import UserError
 from models.tasks import attributes, translator
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
+from models.translation import label_maps
 from models.translation.attributes import ClassifierConfig, load_classifier
 from models.translation.network import load_translator
 from models.visible.autoencoder import new_vae
@@ -198,3 +199,33 @@ def test_the_second_stage_learns_its_control_network_alone(config: translator.Co
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.guide.control.parameters())
     with pytest.raises(UserError, match="frozen translator"):
         translator.weights(first.model_copy(update={"shape": shape}))
+
+
+def test_rows_that_say_some_attributes_alone_teach_those(tmp_path: Path) -> None:
+    """As gathered data do: the others keep their weights and shares, and nothing is NaN."""
+    torch.manual_seed(0)
+    config = attributes.Config(network=ClassifierConfig(**SMALL))  # type: ignore[arg-type]
+    few = rows() | {"attributes": np.array(['{"sex": "man"}', "{}", '{"sex": "man"}', "{}"], object)}
+    model = attributes.build(config)
+    total, metrics = attributes.loss(model, few | attributes.prepare(few, config), config, 0)
+    total.backward()
+    heads = model.classifier.heads
+    assert heads["sex"].weight.grad.abs().sum() > 0 and not heads["iris"].weight.grad.any()
+    assert torch.isfinite(total) and metrics["iris"] == 0
+    assert model.classifier.prior("sex").tolist() == [0, 1] and len(set(model.classifier.prior("iris").tolist())) == 1
+    found = attributes.validate(model, [few], config)
+    assert "accuracy_sex" in found and "accuracy_iris" not in found
+
+
+def test_labels_of_public_data_are_words_of_ours() -> None:
+    words = {name: known for name, (_, _, known) in ATTRIBUTES.items()}
+    for name, yes, no in label_maps.CELEBA.values():
+        assert yes in words[name] and (not no or no in words[name])
+    row = {"Male": 1, "Young": -1, "Eyeglasses": -1, "Goatee": 1, "Mustache": 1, "Gray_Hair": 1, "Black_Hair": -1}
+    assert label_maps.words_of_celeba(row) == {"sex": "man", "glasses": "none", "hair_colour": "grey"}
+    assert label_maps.words_of_fairface({"age": "more than 70", "gender": "Female", "race": "Indian"}) == {
+        "age": "elderly",
+        "sex": "woman",
+    }
+    assert label_maps.words_of_fairface({"age": "0-2"}) == {}
+    assert set(label_maps.FAIRFACE_AGES.values()) == set(words["age"])
