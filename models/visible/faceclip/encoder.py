@@ -4,7 +4,9 @@ Two branches, each with a face ViT, a CLIP text tower (ViT-L/14 and ViT-bigG/14)
 published ones, those without influence on the result (`text_projection`, `fuser.enc_output`, the last face layer ...) included.
 """
 
-from typing import Literal
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +30,9 @@ __all__ = ["FaceClip", "FaceClipConfig", "FuserConfig", "TextConfig", "VitConfig
 class FaceClip(nn.Module):
     """Both branches. Fresh ones are in evaluation mode, as they are used; in training the frozen towers stay in it.
 
-    precision: "float32", or "released": with the regions in bfloat16, float16 and float32 of the released path
-    (`precision.py`), whose prompt embeddings are float32 and whose pooled vectors bfloat16.
+    precision: "float32", in truth the weights' own type, or "released": with the regions in bfloat16, float16 and float32
+    of the released path (`precision.py`), whose prompt embeddings are float32 and whose pooled vectors bfloat16; its
+    weights are in float32.
     """
 
     precision: Literal["float32", "released"] = "float32"
@@ -56,8 +59,9 @@ class FaceClip(nn.Module):
 
     def encode_faces(self, faces: Tensor) -> tuple[FaceTokens, FaceTokens]:
         """Return what the ViTs of both branches make of `faces`; a ViT that they share runs once."""
-        if self.precision == "released":
-            faces = faces.bfloat16()  # before the resize, as published
+        if faces.is_floating_point():
+            # To the type of the arithmetic before the resize, as published.
+            faces = faces.to(torch.bfloat16 if self.precision == "released" else self.face_clip_l.proj1.weight.dtype)
         small = resize_faces(faces)
         own = self.face_clip_l.face_encoder(small)
         return own, own if self.shares_face_encoder else self.face_clip_g.face_encoder(small)
@@ -66,6 +70,16 @@ class FaceClip(nn.Module):
     def shares_face_encoder(self) -> bool:
         """Whether both branches hold one and the same ViT."""
         return self.face_clip_l.face_encoder is self.face_clip_g.face_encoder
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load as torch does. A ViT that both branches hold stays one if those that come are equal, else it becomes two."""
+        shared = self.shares_face_encoder
+        if shared:
+            self.face_clip_g.face_encoder = copy.deepcopy(self.face_clip_l.face_encoder)
+        found = super().load_state_dict(state_dict, strict, assign)
+        if shared:
+            self.share_face_encoder()
+        return found
 
     def share_face_encoder(self) -> bool:
         """Let both branches hold one ViT if all weights of the two are equal; returns whether they are.
@@ -106,8 +120,9 @@ class Branch(TextTower):
         # The positions of both sides, the same for all rows.
         text_position = self.text_pos_proj(self.positional_embedding)[None]
         face_position = self.face_pos_proj(self.face_encoder.pos_embed)
+        sides = [widen(each) for each in (text, face_patches, text_position, face_position)]
         with in_float(text):
-            fused = self.fuser(*map(widen, (text, face_patches, text_position, face_position)))
+            fused = self.fuser(*sides)
         return fused, pooled
 
     def read_text(self, ids: Tensor, vector: Tensor, has_face: Tensor) -> tuple[Tensor, Tensor]:

@@ -90,8 +90,8 @@ class BiAttention(nn.Module):
     def forward(self, v: Tensor, l: Tensor, both: bool = True) -> tuple[Tensor | None, Tensor]:  # noqa: E741
         """Return what the face reads of the text [B, P, width], None if not `both`, and the text of the face [B, T, width]."""
         scores = self._split(self.v_proj(v) * self.scale) @ self._split(self.l_proj(l)).transpose(-1, -2)
-        # Published is the maximum over all rows of the batch. That of the row itself gives the same weights, and rows stay
-        # without influence on each other.
+        # Published is the maximum over all rows of the batch. That of the row itself gives the same weights unless scores
+        # lie more than the clamp apart, and rows stay without influence on each other.
         scores = (scores - scores.amax((1, 2, 3), keepdim=True)).clamp(-CLAMP, CLAMP)
         by_face = scores.transpose(-1, -2)
         by_face = (by_face - by_face.amax(-1, keepdim=True)).clamp(-CLAMP, CLAMP)

@@ -30,5 +30,6 @@ def cast_type(like: Tensor) -> torch.dtype:
 
 
 def widen(values: Tensor) -> Tensor:
-    """Return `values` in float32 if they are of a lower precision."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+    """Return `values` in float32 if they are of a lower precision and an autocast surrounds the call."""
+    narrow = values.dtype in (torch.float16, torch.bfloat16)
+    return values.float() if narrow and torch.is_autocast_enabled(values.device.type) else values

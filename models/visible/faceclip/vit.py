@@ -91,10 +91,10 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with in_half(x):
-            qkv = self.qkv(x)
+            qkv = widen(self.qkv(x))
         # Scores and their product with the values in float32, whatever surrounds them.
         with in_float(x):
-            q, k, v = widen(qkv).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
             out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         with in_half(x):
             return self.proj(out)

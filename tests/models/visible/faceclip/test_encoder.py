@@ -288,6 +288,34 @@ def test_equal_vits_are_kept_once_and_run_once() -> None:
     assert len(runs) == 1 and torch.equal(before[0], after[0]) and list(model.state_dict()) == keys
 
 
+@torch.no_grad()
+def test_a_kept_vit_becomes_two_when_two_are_loaded() -> None:
+    model, other = small_faceclip(), small_faceclip()
+    different = other.state_dict()
+    equal = {k: different[k.replace("face_clip_g.face_encoder", "face_clip_l.face_encoder")].clone() for k in different}
+    model.load_state_dict(equal, strict=True)
+    assert model.share_face_encoder()
+    model.load_state_dict(equal, strict=True)
+    assert model.shares_face_encoder
+    model.load_state_dict(different, strict=True)
+    assert not model.shares_face_encoder
+    assert all(torch.equal(value, different[key]) for key, value in model.state_dict().items())
+    assert torch.equal(model(*small_inputs())[0], other(*small_inputs())[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float64, 1e-5), (torch.bfloat16, 0.1)])
+def test_all_is_computed_in_the_weights_type(model: FaceClip, kind: torch.dtype, tolerance: float) -> None:
+    """Weights that bfloat16 can say, faces in float32."""
+    state = {k: v.bfloat16() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    exact, narrow = FaceClip(CONFIG), FaceClip(CONFIG)
+    exact.load_state_dict(state, strict=True)
+    narrow.load_state_dict(state, strict=True)
+    for wanted, found in zip(exact(*small_inputs()), narrow.to(kind)(*small_inputs())):
+        assert found.dtype == kind
+        near(found.float(), wanted, tolerance)
+
+
 def test_frozen_towers_stay_in_evaluation(model: FaceClip) -> None:
     assert not any(module.training for module in model.modules())
     model.train()
