@@ -36,7 +36,11 @@ from models.columns import Columns
 from models.errors import UserError
 
 STAGES: dict[str, dict[str, str]] = {
-    "visible": {"latent-diffusion": "models.visible.sd", "null": "models.null.kinds:Visible"},
+    "visible": {
+        "latent-diffusion": "models.visible.sd",
+        "faceclip-sdxl": "models.visible.faceclip",
+        "null": "models.null.kinds:Visible",
+    },
     "parser": {"unet": "models.parser", "null": "models.null.kinds:Parser"},
     "thermal": {
         "unet": "models.thermal.unet",

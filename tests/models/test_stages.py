@@ -35,7 +35,7 @@ def files_of(stage: str, kind: str) -> Mapping[str, Files]:
         return {}
     bundle = load_bundle("starter")
     part = next((one for name, one in bundle.parts.items() if (one.stage or name) == stage and one.kind == kind), None)
-    if part is None and stage in ("thermal", "translate") and kind in ("latent-diffusion", "room-unet"):
+    if part is None and (stage in ("thermal", "translate") or kind == "faceclip-sdxl"):
         return {"model": WithoutFiles()}
     assert part is not None, f"no weights here to ask {stage} {kind} with: name some"
     return small_files(part, bundle.folder)

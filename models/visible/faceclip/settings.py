@@ -1,0 +1,67 @@
+"""What FaceCLIP-SDXL is loaded with, what a job may choose of it, and which columns it takes."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.diffusion.names import FILE, SchedulerName, steps_of
+from models.errors import UserError
+from models.stages import Files, Flow
+
+WEIGHTS = {"model": True, "faces": True, "encoder": False, "unet": False, "vae": False, "scheduler": False}
+"""model: a folder with encoder, unet, vae and scheduler below it; another takes the place of the folder of its name. faces: an
+insightface pack, which finds the face in a person's picture."""
+REFERENCE = "reference"
+"""The column of a person's picture."""
+NEGATIVE = (
+    "blurry, low quality, out of focus, deformed face, extra fingers, bad anatomy, cartoon, painting, watermark, text"
+)
+"""Not the authors' own text, which is longer and is not written down here."""
+NAMES = (FILE, f"scheduler/{FILE}")
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Options(BaseModel):
+    """How the part is loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    decode_batch: int = Field(0, ge=0)
+    """Rows that the autoencoder decodes at once; 0: the whole batch."""
+
+
+class Settings(BaseModel):
+    """What a job or a request may choose; the defaults are the demo's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(default=50, ge=1, le=1000, description="of the diffusion sampler")
+    guidance: float = Field(
+        default=5.0, ge=0, le=50, allow_inf_nan=False, description="classifier-free guidance; up to 1: none"
+    )
+    guidance_interval: tuple[Share, Share] = Field(
+        default=(0.0, 1.0), description="noise levels at which guidance acts: 0 = clear, 1 = noise"
+    )
+    scheduler: SchedulerName = Field(default="folder", description="`folder` is the one that the weights name")
+    eta: Share | None = Field(
+        default=None, description="share of noise drawn anew at each step (ddim, tcd); none is the scheduler's own"
+    )
+    negative: str = Field(default=NEGATIVE, description="text that guidance leads away from, beside no face")
+    size: int = 0
+    """Side of the pictures in pixels, by the bundle; 0 is what the U-Net was trained for."""
+
+
+def columns(options: Options, settings: Settings, files: Mapping[str, Files]) -> Flow:
+    """Return what the stage reads and writes. Raises a UserError for a number of steps that the scheduler does not take."""
+    least, most = steps_of(settings.scheduler, _scheduler_config(files))
+    if not least <= settings.steps <= most:
+        raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
+    return Flow(reads=("caption", "noise_id"), reads_if_there=(REFERENCE,), writes=("visible", "caption_cut"))
+
+
+def _scheduler_config(files: Mapping[str, Files]) -> dict[str, Any]:
+    """Return what the weights' scheduler folder states, {} where there is none to be read before loading."""
+    places = [(files[weights], name) for weights in ("scheduler", "model") if weights in files for name in NAMES]
+    return next((place.json(name) for place, name in places if name in place), {})

@@ -1,0 +1,164 @@
+"""The visible stage by FaceCLIP-SDXL: a caption and a picture of the person, as one embedding, become a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from models.columns import Columns
+from models.diffusion.conditions import Conditions
+from models.diffusion.guidance import Guidance, denoiser
+from models.diffusion.sample import NamedNoise, sample
+from models.diffusion.schedulers import load_scheduler
+from models.errors import EnvironmentFault, UserError
+from models.faces.pack import Pack
+from models.faces.settings import Options as FacesOptions
+from models.padding import chunks, in_batches
+from models.visible.autoencoder import decode, load_autoencoder, load_part
+from models.visible.faceclip.faces import SIDE, align_faces, check_colour, no_face, to_faces
+from models.visible.faceclip.files import load_encoder
+from models.visible.faceclip.settings import REFERENCE, Options, Settings
+from models.visible.faceclip.tokenizer import add_prefix, count_cut, tokenize
+from models.visible.model import folder_of
+
+
+class Embedded(NamedTuple):
+    """What SDXL reads of rows: prompt embeddings [B, 77, l + g] and pooled ones [B, g]."""
+
+    prompt_embeds: Tensor
+    pooled: Tensor
+
+
+class Stage:
+    """`caption`, `noise_id` and maybe `reference` uint8 [B, S, S, 3] (zeros for none) -> `visible` and `caption_cut`.
+
+    A row without a reference is drawn of its caption alone.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Path], options: Options, *, dtype: str = "float32", threads: int = 1
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.options = options
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.scheduler = folder_of(weights, "scheduler")
+        load_scheduler(self.scheduler)
+        self.encoder = load_encoder(folder_of(weights, "encoder"), dtype).to(self.device)
+        self.unet = load_part(UNet2DConditionModel, folder_of(weights, "unet"), dtype).to(self.device).eval()
+        # SDXL's autoencoder overflows in float16.
+        self.vae = load_autoencoder(folder_of(weights, "vae"), "float32" if dtype == "float16" else dtype)
+        self.vae.to(self.device).eval()
+        self.pack = Pack(weights["faces"], threads=threads)
+        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self._check(weights)
+
+    def _check(self, weights: Mapping[str, Path]) -> None:
+        """Raise EnvironmentFault, which names all that differs, for parts that do not fit each other."""
+        unet, shapes = self.unet.config, self.encoder.config
+        added = 6 * (unet.addition_time_embed_dim or 0) + shapes.g.width
+        wanted = {
+            "addition_embed_type": "text_time",
+            "cross_attention_dim": shapes.l.width + shapes.g.width,
+            "projection_class_embeddings_input_dim": added,
+            "in_channels": self.vae.config.latent_channels,
+        }
+        wrong = [f"{name} {unet[name]} instead of {value}" for name, value in wanted.items() if unet[name] != value]
+        if wrong:
+            raise EnvironmentFault(
+                f"{folder_of(weights, 'unet')} does not fit the encoder and the autoencoder: {'; '.join(wrong)}."
+            )
+
+    def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
+        """Return `visible` and `caption_cut`. Rows are computed in fixed batches, so a row's neighbours never change it."""
+        captions, names = ([str(text) for text in rows[column]] for column in ("caption", "noise_id"))
+        crops, has_face = self._find_faces(rows.get(REFERENCE), names)
+        side = settings.size // self.factor if settings.size else self.unet.config.sample_size
+        pictures = np.zeros((len(names), side * self.factor, side * self.factor, 3), np.uint8)
+        texts = add_prefix(captions, has_face.tolist())
+        for chunk, missing in chunks(len(names), batch):
+            # The last batch repeats its last row until it is full.
+            chosen = [*range(chunk.start, chunk.stop), *[chunk.stop - 1] * missing]
+            made = self._draw(
+                [texts[row] for row in chosen],
+                crops[chosen],
+                has_face[chosen],
+                [names[row] for row in chosen],
+                side,
+                settings,
+            )
+            pictures[chunk] = made[: chunk.stop - chunk.start]
+        return {"visible": pictures, "caption_cut": count_cut(texts)}
+
+    def _find_faces(self, references: np.ndarray | None, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return crops uint8 [B, 448, 448, 3], zeros without a reference, and whether there is one, bool [B].
+
+        Raises:
+            UserError: a reference without a face, or without colour; names the row.
+        """
+        crops = np.zeros((len(names), SIDE, SIDE, 3), np.uint8)
+        if references is None:
+            return crops, np.zeros(len(names), bool)
+        has_face = references.reshape(len(names), -1).any(axis=1)
+        # The rows of one person have one picture.
+        known: dict[bytes, np.ndarray] = {}
+        for row in np.flatnonzero(has_face):
+            key = references[row].tobytes()
+            if key not in known:
+                known[key] = self._find_face(references[row], f"reference of {names[row]}")
+            crops[row] = known[key]
+        return crops, has_face
+
+    def _find_face(self, picture: np.ndarray, name: str) -> np.ndarray:
+        """Return the crop of the face that a person's picture is of."""
+        check_colour(picture, name)
+        (found,) = self.pack.find([picture], FacesOptions().sizes, 1)
+        if not len(found.scores):
+            raise UserError(f"{name}: no face was found in it; give a picture that shows one, or none at all.")
+        best = found.main(*picture.shape[:2])
+        return align_faces([picture], found.points[best : best + 1])[0]
+
+    @torch.inference_mode()
+    def _draw(
+        self,
+        texts: list[str],
+        crops: np.ndarray,
+        has_face: np.ndarray,
+        names: list[str],
+        side: int,
+        settings: Settings,
+    ) -> np.ndarray:
+        """Return pictures uint8 [B, S, S, 3] for exactly one compute batch of latents of `side`."""
+        there = torch.from_numpy(has_face).to(self.device)
+        given = Embedded(*self.encoder(to_faces(crops, self.device), tokenize(texts).to(self.device), there))
+        # Away from a text without a face: it passes the encoder, too, and is not zeros.
+        negative = tokenize([settings.negative]).to(self.device)
+        nobody = torch.zeros(1, dtype=torch.bool, device=self.device)
+        away = self.encoder(no_face(1, self.device), negative, nobody)
+        avoided = Embedded(*(each.expand(len(names), *each.shape[1:]) for each in away))
+        latents = sample(
+            denoiser(
+                self.unet,
+                self._conditions(given, side),
+                self._conditions(avoided, side),
+                Guidance(settings.guidance, settings.guidance_interval),
+            ),
+            NamedNoise(names, "visible"),
+            (self.unet.config.out_channels, side, side),
+            load_scheduler(self.scheduler, settings.scheduler),
+            settings.steps,
+            eta=settings.eta,
+            device=self.device,
+        )
+        at_once = self.options.decode_batch or len(latents)
+        return in_batches(lambda few: decode(self.vae, few), latents, at_once).cpu().numpy()
+
+    def _conditions(self, embedded: Embedded, side: int) -> Conditions:
+        """Return what the U-Net is given: embeddings, and SDXL's sizes of a picture that is neither cut nor resized."""
+        pixels = float(side * self.factor)
+        sizes = torch.tensor([pixels, pixels, 0.0, 0.0, pixels, pixels], device=self.device)
+        time_ids = sizes.expand(len(embedded.pooled), -1)
+        return Conditions(embedded.prompt_embeds, pooled=embedded.pooled, time_ids=time_ids)
