@@ -102,7 +102,7 @@ class Stage:
         crops = np.zeros((len(names), SIDE, SIDE, 3), np.uint8)
         if references is None:
             return crops, np.zeros(len(names), bool)
-        has_face = references.reshape(len(names), -1).any(axis=1)
+        has_face = np.asarray(references.reshape(len(names), -1).any(axis=1))
         # The rows of one person have one picture.
         known: dict[bytes, np.ndarray] = {}
         for row in np.flatnonzero(has_face):
