@@ -262,7 +262,9 @@ def load_translator(weights: Mapping[str, Path], dtype: str = "float32") -> Load
             f"{folder}: a classifier of {attributes.config.modality} pictures that tells {', '.join(attributes.config.words)}; "
             f"the translator needs one of thermal pictures for {', '.join(config.words) or 'no attributes'}."
         )
-    model.unet.to(DTYPES[dtype])
+    nn.Module.to(
+        model.unet, DTYPES[dtype]
+    )  # diffusers' own warns of modules to keep in float32, of which there are none
     loaded = Loaded(model.eval(), autoencoder, vae, attributes, home / "scheduler")
     for network in loaded.networks():
         network.requires_grad_(False)

@@ -43,6 +43,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> translator.Config:
         size=SIDE,
         shape=SHAPE,
         low_noise=1.0,
+        looked_at=1,
     )
 
 
@@ -105,14 +106,14 @@ def test_the_loss_falls_and_the_part_loads_again(config: translator.Config, tmp_
     torch.manual_seed(0)
     model = translator.build(config)
     batch = rows() | translator.prepare(rows(), config)
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     first = translator.loss(model, batch, config, 0)[0].item()
-    for step in range(25):
+    for step in range(8):
         error, metrics = translator.loss(model, batch, config, step)
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
-    assert error.item() < 0.85 * first
+    assert error.item() < 0.95 * first
     assert "attributes" in metrics and all(p.grad is not None for p in model.guide.parameters())
     with torch.inference_mode():
         assert translator.validate(model, [rows()], config)["score"] < 0

@@ -39,41 +39,46 @@ def rows(count: int = 3, offset: float = 0.0) -> Columns:
     return {"thermal": to_centikelvin(celsius), "noise_id": np.array([f"row {k}" for k in range(count)], object)}
 
 
-def run(part: Path, given: Columns, batch: int = 2, **values: object) -> Columns:
-    return Stage({"model": part}, Options())(given, Settings(steps=2, **values), batch)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def stage(part: Path) -> Stage:
+    return Stage({"model": part}, Options())
 
 
-def test_pictures_and_words_in_the_vocabularys_form(part: Path) -> None:
-    found = run(part, rows())
+def run(stage: Stage, given: Columns, batch: int = 2, **values: object) -> Columns:
+    return stage(given, Settings(steps=2, **values), batch)  # type: ignore[arg-type]
+
+
+def test_pictures_and_words_in_the_vocabularys_form(stage: Stage) -> None:
+    found = run(stage, rows())
     check_columns(found, ("translated", "attributes", "attributes_source"), 3, 1, SIDE)
     assert json.loads(found["attributes"][0]).keys() == SHAPE.words.keys()
     assert found["translated"].std() > 0
 
 
-def test_a_row_is_the_same_alone_and_again(part: Path) -> None:
+def test_a_row_is_the_same_alone_and_again(stage: Stage) -> None:
     """What batch normalisation of neighbours or a shared generator would break."""
     given = rows()
-    whole, alone = run(part, given), run(part, {name: values[2:] for name, values in given.items()})
+    whole, alone = run(stage, given), run(stage, {name: values[2:] for name, values in given.items()})
     assert np.array_equal(whole["translated"][2:], alone["translated"])
     assert whole["attributes"][2] == alone["attributes"][0]
-    other = run(part, {**given, "noise_id": np.array(["a", "b", "c"], object)})
+    other = run(stage, {**given, "noise_id": np.array(["a", "b", "c"], object)})
     assert not np.array_equal(whole["translated"], other["translated"])
 
 
 def test_what_thermal_cannot_show_does_not_follow_from_the_picture(part: Path) -> None:
     """The leak test: other pictures under the same name are told the same skin, hair and iris, and these at the population's
     shares; what is seen in the picture does change."""
-    count = 400
+    count = 200
     names = np.array([f"row {k}" for k in range(count)], object)
-    one, other = ({"thermal": rows(1, offset)["thermal"].repeat(count, 0), "noise_id": names} for offset in (0, 12))
+    one, other = ({"thermal": rows(1, offset)["thermal"].repeat(count, 0), "noise_id": names} for offset in (0, 40))
     told = [words_of(part, given) for given in (one, other)]
     for first, second in zip(*told, strict=True):
         assert {n: first[n] for n in ("skin_tone", "hair_colour", "iris")} == {
             n: second[n] for n in ("skin_tone", "hair_colour", "iris")
         }
-    assert any(first["age"] != second["age"] for first, second in zip(*told, strict=True))
+    assert told[0] != told[1]
     tones = [row["skin_tone"] for row in told[0]]
-    assert {*tones} == {"olive", "light"} and abs(tones.count("light") / count - 0.75) < 0.07
+    assert {*tones} == {"olive", "light"} and abs(tones.count("light") / count - 0.75) < 0.1
 
 
 def words_of(part: Path, given: Columns) -> list[dict[str, str]]:
@@ -87,44 +92,42 @@ def words_of(part: Path, given: Columns) -> list[dict[str, str]]:
     return [{name: word for name, (word, _) in row.items()} for row in drawn]
 
 
-def test_words_of_the_caller_are_told_and_change_the_picture(part: Path) -> None:
-    plain, given = run(part, rows()), run(part, rows(), attributes={"skin_tone": "dark"})
+def test_words_of_the_caller_are_told_and_change_the_picture(stage: Stage) -> None:
+    plain, given = run(stage, rows()), run(stage, rows(), attributes={"skin_tone": "dark"})
     assert {json.loads(text)["skin_tone"] for text in given["attributes"]} == {"dark"}
     sources = [json.loads(text) for text in given["attributes_source"]]
     assert {(row["skin_tone"], row["iris"], row["glasses"]) for row in sources} == {("given", "asked", "estimated")}
     assert not np.array_equal(plain["translated"], given["translated"])
 
 
-def test_guidance_changes_pictures(part: Path) -> None:
-    assert not np.array_equal(run(part, rows())["translated"], run(part, rows(), guidance=4.0)["translated"])
+def test_guidance_changes_pictures(stage: Stage) -> None:
+    assert not np.array_equal(run(stage, rows())["translated"], run(stage, rows(), guidance=4.0)["translated"])
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"block": BlockConfig(mixing="attention")},
-        {"block": BlockConfig(mixing="scan", window=0, head=8, state=4)},
-        {"block": BlockConfig(mixing="interleaved", window=2, head=8, state=4)},
-        {"block": BlockConfig(mixing="none", window=2)},
-        {"guide": "beside"},
-        {"guide": "none"},
-        {"multi_scale": True},
-        {"guide": "none", "control": True},
-        {"multi_scale": True, "layers": 2, "widths": (16, 16, 32), "heads": (1, 1, 2), "attend": (False, True, False)},
+        {"block": BlockConfig(mixing="attention"), "guide": "beside"},
+        {"block": BlockConfig(mixing="scan", window=0, head=8, state=4), "guide": "none"},
+        {"block": BlockConfig(mixing="interleaved", window=2, head=8, state=4), "multi_scale": True, "layers": 2},
+        {"block": BlockConfig(mixing="none", window=2), "guide": "none", "control": True},
+        {"multi_scale": True, "control": True, "widths": (16, 16, 32), "heads": (1, 1, 2), "attend": (0, 1, 0)},
     ],
-    ids=lambda changes: "-".join(f"{key}" for key in changes),
+    ids=["attention, beside", "scan alone, untold", "interleaved, multi-scale", "windows, control", "all scales"],
 )
 def test_every_switch_makes_a_part_that_loads_and_draws(changes: dict[str, object], tmp_path: Path) -> None:
     shape = TranslatorConfig.model_validate(SHAPE.model_dump() | changes)
-    folder = write_part(tmp_path, shape)
-    loaded = load_translator({"model": folder})
-    mixers = [module for module in loaded.translator.unet.modules() if isinstance(module, SelfMixer)]
+    stage = Stage({"model": write_part(tmp_path, shape)}, Options())
+    mixers = [module for module in stage.parts.translator.unet.modules() if isinstance(module, SelfMixer)]
     assert bool(mixers) == (shape.block.mixing != "attention")
-    one, other = run(folder, rows(1), batch=1), run(folder, rows(1, offset=6.0), batch=1)
-    assert not np.array_equal(one["translated"], other["translated"])
-    told = run(folder, rows(1), batch=1, attributes={"hair_colour": "red", "beard": "full"})
+
+    def draw(offset: float, **given: str) -> np.ndarray:
+        return stage(rows(1, offset), Settings(steps=1, attributes=given), 1)["translated"]
+
+    assert not np.array_equal(draw(0), draw(6))
     # Who is told nothing draws the same whatever is said.
-    assert np.array_equal(one["translated"], told["translated"]) == (shape.guide == "none" and not shape.control)
+    same = np.array_equal(draw(0), draw(0, hair_colour="red", beard="full"))
+    assert same == (shape.guide == "none" and not shape.control)
 
 
 def test_an_untold_attribute_has_a_token_of_its_own() -> None:
