@@ -42,6 +42,7 @@ TASKS = {
     "faceclip_face": "models.tasks.faceclip.face",
     "faceclip_clip": "models.tasks.faceclip.clip",
     "faceclip": "models.tasks.faceclip.align",
+    "faceclip_visible": "models.tasks.faceclip.visible",
     "captioner": "models.tasks.captioner",
     "landmarker": "models.tasks.landmarker",
     "adapter": "models.tasks.adapter",

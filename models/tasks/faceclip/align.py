@@ -22,7 +22,7 @@ from models.columns import Columns
 from models.errors import UserError
 from models.tasks import TrainConfig, absolute
 from models.tasks.faceclip.rows import COLUMNS as ROW_COLUMNS
-from models.tasks.faceclip.rows import number, prepare_rows, write_captions
+from models.tasks.faceclip.rows import number, other_views, prepare_rows, write_captions
 from models.visible.faceclip.alignment import Aligned, Heads, Loss, contrast, freeze_towers, pair_rows
 from models.visible.faceclip.clip import Clip
 from models.visible.faceclip.config import FaceClipConfig, FuserConfig
@@ -197,7 +197,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     prepared = [{**prepare(decoded, config), "row": decoded["row"]} for decoded in rows]
     data = {name: np.concatenate([each[name] for each in prepared]) for name in prepared[0]}
     captions = write_captions(data["attributes"], data["row"], 0.0)
-    crops = data["crop"][_other_views(data["person"])]
+    crops = data["crop"][other_views(data["person"])]
     images = _describe_pictures(model, data, captions, config)
     # Who is asked for, and what: own and another's.
     other = draw_others(data["person"], number(captions).numpy(), config.seed)
@@ -225,15 +225,6 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     }
     metrics |= {f"conflict_{name}": float(choose_in_conflict(scores).mean()) for name, scores in four.items()}
     return {"score": metrics["r1_joint"], **metrics, "pictures": float(len(captions))}
-
-
-def _other_views(person: np.ndarray) -> np.ndarray:
-    """Return for each row the next one of the same person, int64 [N]; of a person's only row itself."""
-    chosen = np.arange(len(person))
-    for one in np.unique(person):
-        own = np.flatnonzero(person == one)
-        chosen[own] = np.roll(own, -1)
-    return chosen
 
 
 def _describe_pictures(model: Trained, data: Columns, captions: list[str], config: Config) -> np.ndarray:

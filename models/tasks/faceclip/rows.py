@@ -47,3 +47,12 @@ def number(texts: Sequence[str]) -> Tensor:
     """Return a number for each text, the same for the same, int64 [B]."""
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     return torch.tensor([places[text] for text in texts])
+
+
+def other_views(person: np.ndarray) -> np.ndarray:
+    """Return for each row the next one of the same person, int64 [N]; of a person's only row itself."""
+    chosen = np.arange(len(person))
+    for one in np.unique(person):
+        own = np.flatnonzero(person == one)
+        chosen[own] = np.roll(own, -1)
+    return chosen
