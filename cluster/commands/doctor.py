@@ -33,10 +33,12 @@ def show(findings: list) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    # One row a finding.
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
     table = Table("", "what", "found", "what follows", title="thermapair doctor", title_justify="left")
     for finding in findings:
         table.add_row(marks[finding.status], *map(Text, (finding.name, finding.found, finding.follows)))
     Console().print(table)
+    # The verdict in one sentence.
     missing = [finding.name for finding in findings if finding.status == "missing"]
     click.echo(f"A run would fail for want of: {', '.join(missing)}." if missing else "A run has what it needs.")

@@ -21,6 +21,7 @@ def load_scheduler(folder: Path, name: SchedulerName = "folder") -> Scheduler:
         EnvironmentFault: the folder has no readable `scheduler_config.json`.
         UserError: the folder names a scheduler that is not known.
     """
+    # What the folder states: its own kind of scheduler, and the noise schedule of the weights.
     path = folder / FILE
     try:
         config = parse_json(path.read_text())
@@ -34,6 +35,7 @@ def load_scheduler(folder: Path, name: SchedulerName = "folder") -> Scheduler:
             f"{path} names {kind}, which cannot be sampled with here: take one of {', '.join(OF_KIND)} there, or set "
             f"the part's scheduler to one of {', '.join(PRESETS)}."
         )
+    # Another kind by its name takes that schedule over; diffusers ignores what it does not know of it.
     values: dict[str, Any] = {}
     if name != "folder":
         kind, values = PRESETS[name].kind, PRESETS[name].values

@@ -74,9 +74,11 @@ def prepare(rows: Columns, config: Config) -> Columns:
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the mean over attributes of the balanced cross-entropy (`models.judges.attributes.balanced_entropy`)."""
     assert isinstance(model, Trainee)
+    # In a mirror the words of a side change with it.
     pictures, _, flipped = augment(batch["visible"], batch["draw"], config.network.trunk.side, config.augmentation)
     labels = torch.from_numpy(np.where(flipped.numpy()[:, None], mirror(batch["labels"]), batch["labels"]))
     pictures, labels = pictures.to(device_of(model)), labels.to(device_of(model))
+    # Rare words weigh as much as frequent ones, by how often each was seen so far.
     losses = balanced_entropy(model.judge(pictures), labels, model.count(labels))
     mean = torch.stack(list(losses.values())).mean()
     return mean, {name: value.item() for name, value in losses.items()}
@@ -85,12 +87,14 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the balanced accuracy of each attribute, and their mean (`score`)."""
     assert isinstance(model, Trainee)
+    # The likeliest word of each attribute beside the true one.
     found, truth = [], []
     for batch in rows:
         logits = model.judge(to_input(batch["visible"], config.network.trunk.side).to(device_of(model)))
         found.append(np.stack([values.argmax(1).cpu().numpy() for values in logits.values()], axis=1))
         truth.append(label(batch["attributes"]))
     predicted, true = np.concatenate(found), np.concatenate(truth)
+    # Every word of an attribute counts alike, however rare it is.
     reached = {
         name: balanced_accuracy(predicted[:, place], true[:, place], len(words))
         for place, (name, words) in enumerate(WORDS.items())

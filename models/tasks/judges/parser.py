@@ -59,6 +59,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     classes = torch.from_numpy(batch["classes"])[:, None].float()
     target = warp(classes, matrices, nearest=True, side=logits.shape[-1])[:, 0].long()
     target = torch.where(flipped[:, None, None], torch.tensor(MIRRORED)[target], target).to(logits.device)
+    # Small classes weigh more than their pixels would.
     entropy = F.cross_entropy(logits, target, class_weights(target, config.power))
     accuracy = (logits.argmax(1) == target).float().mean()
     return entropy, {"accuracy": accuracy.item()}
@@ -72,12 +73,14 @@ def class_weights(target: Tensor, power: float) -> Tensor:
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the mean intersection over union of the classes that occur (`score`, `miou`) and pixel accuracy."""
+    # How many pixels of each true class were found to be of each.
     confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
     for batch in rows:
         logits = model(to_input(batch["visible"], config.network.trunk.side).to(device_of(model)))
         found = upsample(logits, batch["classes"].shape[-1]).argmax(1).cpu().flatten()
         truth = torch.from_numpy(batch["classes"]).long().flatten()
         confusion += torch.bincount(truth * len(CLASSES) + found, minlength=len(CLASSES) ** 2).view_as(confusion)
+    # Classes that are neither there nor found have no intersection over union.
     hits = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - hits
     mean = (hits[union > 0] / union[union > 0]).mean().item()

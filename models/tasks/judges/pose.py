@@ -61,11 +61,13 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
     The scale is fitted to errors that it does not change: a judge that may call a hard picture uncertain learns less from it.
     """
+    # The true rotation turns with the picture.
     pictures, matrices, flipped = augment(
         batch["visible"], batch["draw"], config.network.trunk.side, config.augmentation
     )
     truth = move_rotation(rotation_of_angles(torch.from_numpy(batch["pose"]).float()), matrices, flipped)
     pictures, truth = pictures.to(device_of(model)), truth.to(device_of(model))
+    # How far off the found one is, and how far off it was expected to be.
     turn, scale = model(pictures)
     angle = angle_between(turn, truth)
     likelihood = scale_likelihood(angle.detach(), scale).mean()
