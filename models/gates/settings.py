@@ -1,8 +1,9 @@
 """The limits that a finished sample must keep, and which columns are measured for them."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from models.layers import Layer
 from models.stages import Files, Flow, NoOptions
@@ -35,6 +36,24 @@ class Gates(BaseModel):
         gt=0,
         description="most kelvin from the face's mean to that of a part (skin, nose, eyes, mouth, ears)",
     )
+    agreement: float | None = Field(
+        None,
+        gt=0,
+        description="how far landmarks of the thermal picture alone may be from the visible one's, over the sides of their box; "
+        "landmarks then run first",
+    )
+    duplicates: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="least share of the bits of a difference hash in which two visible pictures of a person differ",
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes of runs from before these gates stay what they were."""
+        silent = [name for name in ("agreement", "duplicates") if getattr(self, name) is None]
+        return {name: value for name, value in dump(self).items() if name not in silent}
 
 
 class Settings(Gates):
@@ -45,12 +64,13 @@ class Settings(Gates):
 
 def columns(options: NoOptions, settings: Settings, files: Mapping[str, Files]) -> Flow:
     """Return what is measured: the face always, its area and temperature where there are classes and degrees; the pose and
-    the parts of the face where a gate asks for them."""
+    the parts of the face where a gate asks for them, and how far the halves of a pair are apart."""
     pose = ("pose", "pose_asked") if settings.pose is not None else ()
     parts = ("classes", "thermal") if settings.regions is not None else ()
+    halves = ("apart_70",) if settings.agreement is not None else ()
     seen = [name for name in ("classes", "thermal", "thermal_clipped") if name not in parts]
     return Flow(
-        reads=("embedding", "found_embedding", "faces", "detection_score", *pose, *parts),
+        reads=("embedding", "found_embedding", "faces", "detection_score", *pose, *parts, *halves),
         reads_if_there=tuple(seen),
         writes=("scores", "reject"),
     )

@@ -25,8 +25,8 @@ LEAST = 8
 
 def score_rows(rows: Columns, layers: Sequence[Layer], gates: Gates | None = None) -> list[dict[str, float]]:
     """Return each row's measurements: identity (cosine), detection, faces; with classes face_area, and with temperatures
-    celsius and clipped of every layer; pose and regions where `gates` have limits for them. A face without a pixel or a reading
-    has NaN.
+    celsius and clipped of every layer; pose, regions and how far the halves are apart where `gates` have limits for them. A face
+    without a pixel or a reading has NaN.
     """
     # The face: is it one, and whose?
     asked, found = (_unit(rows[name]) for name in ("embedding", "found_embedding"))
@@ -52,6 +52,11 @@ def score_rows(rows: Columns, layers: Sequence[Layer], gates: Gates | None = Non
             wanted = np.isfinite(rows["pose_asked"][row])
             off = np.abs(rows["pose"][row] - rows["pose_asked"][row])[wanted]
             values["pose"] = float(off.max()) if wanted.any() else 0.0
+    # How far the landmarks of either half are apart.
+    if gates is not None and gates.agreement is not None:
+        for row, values in enumerate(out):
+            for index, layer in enumerate(layers):
+                values[f"apart_{layer.name}"] = float(rows["apart_70"][row, index])
     # How much of the person the thermal scale could not hold.
     if "thermal_clipped" in rows:
         for row, values in enumerate(out):
@@ -99,6 +104,8 @@ def reject_reason(values: dict[str, float], gates: Gates) -> str:
         kind, _, condition = name.partition("_")
         if kind == "regions" and gates.regions is not None and not value <= gates.regions:
             return f"parts of the face apart in {condition}: {value:.1f} K, at most {gates.regions:g} wanted"
+        if kind == "apart" and gates.agreement is not None and not value <= gates.agreement:
+            return f"halves apart in {condition}: {value:.3f}, at most {gates.agreement:g} wanted"
         if kind == "celsius" and not gates.celsius[0] <= value <= gates.celsius[1]:
             wanted = f"{gates.celsius[0]} to {gates.celsius[1]} wanted"
             return f"face temperature in {condition} out of range: {value:.1f} degC, {wanted}"

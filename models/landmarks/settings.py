@@ -19,7 +19,7 @@ def writes(standards: tuple[int, ...]) -> tuple[str, ...]:
     """Return the columns of landmarks of `standards`."""
     kinds = ("landmarks_{}", "variance_{}_visible", "variance_{}_thermal", "seen_{}_visible", "seen_{}_thermal")
     found = [kind.format(number) for number in standards for kind in kinds]
-    return (*found, "pose") if 70 in standards else tuple(found)
+    return (*found, "apart_70", "pose") if 70 in standards else tuple(found)
 
 
 def columns(options: NoOptions, settings: NoOptions, files: Mapping[str, Files]) -> Flow:

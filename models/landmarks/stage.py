@@ -17,6 +17,7 @@ from models.landmarks.adapt import Adapter, adapt_face, load_adapter
 from models.landmarks.calibration import read_calibration
 from models.landmarks.detect import Face, box_window, cut, decode_face, read_detection
 from models.landmarks.intensity import unit_values
+from models.landmarks.metrics import nme
 from models.landmarks.network import Landmarker, fold_batch_norms, load_landmarker, normalise
 from models.landmarks.pose import estimate_pose
 from models.landmarks.settings import TRAINED, Standard
@@ -37,7 +38,8 @@ class Stage:
     `landmarks_L` float32 [B, L, 2] px, placed on the visible picture: the pair's pixels are the same in both;
     `variance_L_visible` [B, L] and `variance_L_thermal` [B, C, L] float32 px^2, what each picture says for itself;
     `seen_L_visible`, `seen_L_thermal` bool [B, L]: the point's pixel shows the face, not what covers it (see `shows_face`);
-    and with 70 landmarks `pose` float32 [B, 3], yaw, pitch, roll in degrees.
+    and with 70 landmarks `pose` float32 [B, 3], yaw, pitch, roll in degrees, and `apart_70` float32 [B, C], how far the points of
+    each thermal picture alone are from the visible one's ("NME W/H").
 
     weights: `model`, a folder with `70/landmarker.safetensors`, `478/landmarker.safetensors` or both, and maybe
     `adapters/`. Beyond the call every kind of this stage offers `at_boxes`, for photographs of any size.
@@ -69,11 +71,13 @@ class Stage:
             count, layers = celsius.shape[:2]
             points = np.full((count, number, 2), np.nan, np.float32)
             spread = np.full((count, 1 + layers, number), np.nan, np.float32)
+            apart = np.full((count, layers), np.nan, np.float32)
             for row in found:
                 pictures = [unit_values(visible[row]), *(unit_values(layer, "temperature") for layer in celsius[row])]
                 faces = self._look(number, [(picture, boxes[row]) for picture in pictures], batch)
                 points[row] = faces[0].points
                 spread[row] = [face.variance for face in faces]
+                apart[row] = [float(nme(face.points[None], points[row][None])[0]) for face in faces[1:]]
             # Variances calibrated by modality.
             spread[:, 0] *= self.factors[number].get("visible", 1.0)
             spread[:, 1:] *= self.factors[number].get("thermal", 1.0)
@@ -84,8 +88,8 @@ class Stage:
                 f"seen_{number}_visible": shows_face(points, rows["classes"], "visible"),
                 f"seen_{number}_thermal": shows_face(points, rows["classes"], "thermal"),
             }
-        if 70 in self.models:
-            columns["pose"] = estimate_pose(columns["landmarks_70"])
+            if number == 70:
+                columns |= {"pose": estimate_pose(points), "apart_70": apart}
         return columns
 
     def at_boxes(

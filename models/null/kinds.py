@@ -210,6 +210,7 @@ class Landmarks:
                 "variance_70_thermal": np.ones((count, layers, POINTS), np.float32),
                 "seen_70_visible": np.ones((count, POINTS), bool),
                 "seen_70_thermal": np.ones((count, POINTS), bool),
+                "apart_70": np.zeros((count, layers), np.float32),
                 "pose": np.nan_to_num(rows.get("pose_asked", np.zeros((count, 3)))).astype(np.float32),
             }
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.columns import Columns
 from models.errors import UserError
+from models.gates.duplicates import difference_hash, find_duplicates
 from models.stages import Stage
 from models.stopping import check_wanted
 from pipelines.config.chain import ChainSpec, Link
@@ -96,6 +97,8 @@ class Chain:
             open_ = np.flatnonzero((state.rows["reject"] == "") & state.final)
             for link, stage in zip(self.links, self.stages):
                 open_ = self._run(link, stage, state, open_)
+                if link.stage == "gates":
+                    open_ = self._reject_duplicates(link, state, open_)
         return stack_rows([state.block(), *failed])
 
     def cut(self, block: Columns) -> Columns:
@@ -122,6 +125,22 @@ class Chain:
             for start in range(0, len(rows), size):
                 self._batch(link, stage, state, rows[start : start + size], size)
         return open_[reject[open_] == ""]
+
+    def _reject_duplicates(self, link: Link, state: State, open_: np.ndarray) -> np.ndarray:
+        """Reject rows whose picture is nearly another of the person's, where a gate asks for it; returns the rows still open.
+
+        A partition holds whole people, and what was accepted at an earlier attempt comes first, so its size and its resumption
+        change nothing.
+        """
+        least, rows = getattr(link.settings, "duplicates", None), state.rows
+        if least is None or not len(open_) or "identity_id" not in rows or not rows["visible"][open_].size:
+            return open_
+        ordered = open_[np.argsort(rows["attempt"][open_], kind="stable")]
+        for place, share in find_duplicates(
+            difference_hash(rows["visible"][ordered]), rows["identity_id"][ordered], least
+        ).items():
+            rows["reject"][ordered[place]] = f"near-duplicate within the person: {share:.3f}, at least {least:g} wanted"
+        return open_[rows["reject"][open_] == ""]
 
     def _batch(self, link: Link, stage: Stage, state: State, chosen: np.ndarray, size: int) -> None:
         """Run one stage over rows `chosen`, at most `size`, and note what it took and what became of them."""

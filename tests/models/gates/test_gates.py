@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.classes import CLASSES
+from models.gates.duplicates import difference_hash, find_duplicates
 from models.gates.settings import Gates, Settings, columns
 from models.gates.stage import Stage, reject_reason
 from models.layers import Layer, layers_of
@@ -161,3 +162,32 @@ def test_a_gate_on_the_pose_has_the_landmarks_run_before_it() -> None:
     assert "pose" not in columns(NoOptions(), Settings(), {}).reads
     strict = columns(NoOptions(), Settings(regions=3.0), {})
     assert {"classes", "thermal"} <= set(strict.reads) and "thermal" not in strict.reads_if_there
+
+
+def test_the_halves_of_a_pair_are_held_to_each_other() -> None:
+    measured = rows(33.0, 34.0) | {"apart_70": np.array([[0.02, 0.03], [0.02, 0.3]], np.float32)}
+    asked = Settings(layers=layers_of(["warm", "cold"]), agreement=0.1)
+    assert "apart_70" in columns(NoOptions(), asked, {}).reads
+    assert "apart_70" not in columns(NoOptions(), Settings(), {}).reads
+    out = GATES(measured, asked, 2)
+    assert json.loads(out["scores"][0])["apart_cold"] == 0.03
+    assert list(out["reject"]) == ["", "halves apart in cold: 0.300, at most 0.1 wanted"]
+    # Without a face there is nothing that agrees.
+    lost = GATES(measured | {"apart_70": np.full((2, 2), np.nan, np.float32)}, asked, 2)
+    assert lost["reject"][0].startswith("halves apart in warm")
+
+
+def test_gates_that_are_not_asked_for_change_no_recipe() -> None:
+    assert not {"agreement", "duplicates"} & set(Gates().model_dump()) and "pose" in Gates().model_dump()
+    assert Settings.model_validate(Gates(agreement=0.1).model_dump()).agreement == 0.1
+
+
+def test_a_copy_and_a_relit_copy_are_duplicates_and_another_picture_is_none() -> None:
+    rng = np.random.default_rng(0)
+    one, other = (np.kron(rng.integers(60, 200, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2))
+    relit = (one * 0.8 + 10).astype(np.uint8)
+    hashes = difference_hash(np.stack([one, other, relit, one, one]))
+    people = np.array(["a", "a", "a", "b", "a"], object)
+    found = find_duplicates(hashes, people, 0.1)
+    assert set(found) == {2, 4} and found[4] == 0 and found[2] < 0.1
+    assert not find_duplicates(hashes, np.arange(5), 0.1)

@@ -1,6 +1,7 @@
 """Landmarks of finished pairs: which pixels they are in, what the record holds, and head pose."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,27 @@ def test_columns_faces_that_were_not_found_and_calibration(weights: Path) -> Non
     middle = found["landmarks_70"][0].mean(axis=0)
     np.testing.assert_allclose(middle, (32, 32), atol=3)  # an untrained landmarker answers the middle of the box
     assert np.isnan(found["pose"][1]).all() and np.isfinite(found["pose"][0]).all()
+    assert found["apart_70"].shape == (3, 2) and np.isnan(found["apart_70"][1]).all()
     write_calibration(weights / "70", {"visible": 2.0, "thermal": 0.5})
     again = landmarks(weights)(batch(), NoOptions(), 4)
     np.testing.assert_allclose(again["variance_70_visible"][0], 2 * found["variance_70_visible"][0], rtol=1e-5)
     np.testing.assert_allclose(again["variance_70_thermal"][0], found["variance_70_thermal"][0] / 2, rtol=1e-5)
+
+
+def test_how_far_the_halves_of_a_pair_are_apart(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points of the second layer that lie a tenth of the box to the right are a tenth apart, those of the first are not."""
+    stage, look = landmarks(weights), Stage._look
+
+    def shifted(self: Stage, number: int, looks: list, batch: int) -> list:
+        visible, *layers = look(self, number, looks, batch)
+        spread = np.ptp(visible.points, axis=0)[0] / 10
+        return [
+            visible,
+            *(replace(face, points=visible.points + np.array([k * spread, 0])) for k, face in enumerate(layers)),
+        ]
+
+    monkeypatch.setattr(Stage, "_look", shifted)
+    np.testing.assert_allclose(stage(batch(), NoOptions(), 4)["apart_70"][[0, 2]], [[0, 0.1]] * 2, atol=1e-4)
 
 
 def test_other_standards_are_converted_by_the_adapters_of_the_part(weights: Path) -> None:

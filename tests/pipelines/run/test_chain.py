@@ -298,3 +298,25 @@ def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:
     from pipelines.pictures.codecs import decode
 
     assert np.array_equal(decode(again["thermal"][1].as_py()["bytes"]), thermal)
+
+
+def test_near_duplicates_of_a_person_are_drawn_again(bundle: Bundle, job: Job, tmp_path: Path) -> None:
+    """The second of two pictures that are alike goes, at every attempt that makes it so; another person's may stay."""
+    wanted = job("identities.count=2", "gates.identity=-1", "gates.duplicates=0.02")
+    plan = small.make_here(wanted, bundle, tmp_path / "out")
+    visible, *others = small.chain_of(plan).stages
+
+    def alike(rows: Columns, settings: Any, batch: int) -> Columns:
+        made = visible(rows, settings, batch)
+        first = np.array([name.endswith("/0") for name in rows["noise_id"]])
+        made["visible"][first] = np.arange(SIZE, dtype=np.uint8)[None, None, :, None]
+        return made
+
+    rows = chain.Chain(plan.chain, plan.chain.stages, 3, loaded=[alike, *others])(plan.partition(0))
+    people, first = rows["identity_id"], rows["attempt"] == 0
+    told = np.array([text.startswith("near-duplicate within the person: 0.000") for text in rows["reject"]])
+    assert told.any() and first[told].all()
+    for person in np.unique(people):
+        # Of the first attempts that came so far, one stayed: the others gave way to it.
+        mine = first & (people == person) & ((rows["reject"] == "") | told)
+        assert mine.sum() - told[mine].sum() == 1

@@ -1,0 +1,37 @@
+"""Near-duplicates among the pictures of a person, by the difference hash: what a recogniser calls one person anyway."""
+
+import cv2
+import numpy as np
+
+SIDE = 16
+"""The hash has this many rows and columns of bits."""
+
+
+def difference_hash(pictures: np.ndarray) -> np.ndarray:
+    """Return bool [N, 256] of pictures uint8 [N, S, S, 3]: whether each cell is brighter than the one to its left.
+
+    Light, contrast and small noise change few bits; another pose, expression or framing changes many.
+    """
+    grey = [
+        cv2.resize(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
+        for one in pictures
+    ]
+    small = np.stack(grey).astype(np.int16)
+    return (small[:, :, 1:] > small[:, :, :-1]).reshape(len(pictures), -1)
+
+
+def find_duplicates(hashes: np.ndarray, people: np.ndarray, least: float) -> dict[int, float]:
+    """Return row -> the share of bits in which it differs from the most alike one before it, where that is less than `least`.
+
+    hashes: bool [N, B] in the order in which pictures were accepted; people: whose, [N]. Who is a duplicate of a picture that is
+    one itself is compared with those that stay.
+    """
+    found, kept = dict[int, float](), dict[object, list[int]]()
+    for row, person in enumerate(people):
+        before = kept.setdefault(person, [])
+        share = float((hashes[before] != hashes[row]).mean(axis=1).min()) if before else 1.0
+        if share < least:
+            found[row] = share
+        else:
+            before.append(row)
+    return found
