@@ -91,8 +91,9 @@ def recipe_for(job: GenerateJob, bundle: Bundle, chain: ChainSpec) -> Recipe:
 
 
 def _unsaid(job: GenerateJob) -> set[str]:
-    """Return the fields of `identities` that change nobody: how many, and words where there are none."""
-    return {"count"} if job.identities.words else {"count", "words"}
+    """Return the fields of `identities` that change nobody: how many, and words and a way of sampling where nothing is said."""
+    silent = {"words": not job.identities.words, "sampling": job.identities.sampling == "rejection"}
+    return {"count", *(name for name, one in silent.items() if one)}
 
 
 def _address(job: GenerateJob) -> str:

@@ -30,6 +30,8 @@ class Identities(_Section):
     """How many: required for `reference`; of a Parquet the first so many, all by default. More extend a run."""
     minimum_angle: float = Field(default=50.0, ge=0, le=90)
     """Degrees between any two sampled identities."""
+    sampling: Literal["rejection", "packing"] = "rejection"
+    """How sampled people are kept apart: whoever is too near to one before is left out, or all are moved apart on the sphere."""
     words: dict[str, str] = {}
     """Identity words of every sampled person, in the place of those that are estimated from the embedding."""
 

@@ -8,6 +8,7 @@ from models.weights.bundle import Bundle
 from pipelines.config.job import Identities
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.people.identities import Identity, Reference
+from pipelines.plan.people.packing import PackedPeople
 from pipelines.plan.people.sampling import SampledPeople
 from pipelines.storage.uri import Storage
 
@@ -50,5 +51,6 @@ def people_of(
             distribution to sample from. Sampled people are drawn later, and that too few find room is said then.
     """
     if wanted.source == "reference":
-        return SampledPeople(Reference.of(bundle, parts), wanted.count or 0, wanted.minimum_angle, seed, wanted.words)
+        sample = PackedPeople if wanted.sampling == "packing" else SampledPeople
+        return sample(Reference.of(bundle, parts), wanted.count or 0, wanted.minimum_angle, seed, wanted.words)
     return GivenPeople(wanted.source, wanted.count, bundle, parts, Reference.find(bundle, parts), looked_at)
