@@ -4,9 +4,12 @@ python -m cluster train thermal_ldm --data URI --validation URI --out DIR --set 
 
 What is told of the room is drawn anew at every visit of a row: its numbers, a part of them, its word, or nothing. So one
 network knows the room's mean given its temperature, and the spread over what rooms could be where nobody says.
+`--set text=models/starter/visible` makes the caption a condition, too: written from a row's attributes, and left out of
+`drop_caption` of the rows.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +22,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from models.attributes import mirror_words
+from models.captions.grammar import write_caption
 from models.card import Card
 from models.classes import BACKGROUND, FACE, MIRRORED
 from models.columns import Columns
@@ -32,6 +37,7 @@ from models.tasks import absolute
 from models.tasks.rooms import RoomConfig, draw_room, word_numbers
 from models.temperature import fill
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
+from models.thermal.latent.captions import CaptionReader, load_captions
 from models.thermal.latent.network import (
     LatentConfig,
     ShapeConfig,
@@ -66,6 +72,13 @@ class Config(RoomConfig):
     size: int = Field(128, gt=0, description="side of the pictures in pixels")
     vae: str = Field("models/starter/visible/vae", description="folder of the visible autoencoder")
     autoencoder: str = Field("", description="folder of the thermal one, which `train thermal_vae` writes")
+    text: str = Field(
+        "", description="folder of the encoder and tokenizer that read captions; empty: captions are no condition"
+    )
+    drop_caption: float = Field(
+        0.3, ge=0, le=1, description="share of rows without their caption, where it is a condition"
+    )
+    drop_attribute: float = Field(0.1, ge=0, le=1, description="chance of each attribute to go unsaid in a caption")
     shape: ShapeConfig = ShapeConfig()
     latent: LatentConfig = LatentConfig()
     face: float = Field(4.0, gt=0, description="weight of the face's cells; the rest of the person has 1")
@@ -73,6 +86,7 @@ class Config(RoomConfig):
     time: float = Field(0.3, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
     flip: float = Field(0.5, ge=0, le=1, description="share of rows that are seen mirrored")
     drop_classes: float = Field(0.15, ge=0, le=1, description="share of rows that are shown no classes")
+
     _absolute = field_validator("autoencoder")(absolute)
 
 
@@ -89,13 +103,23 @@ def _autoencoder(folder: str) -> ThermalAutoencoder:
     return load_autoencoder(cache.from_root(folder)).requires_grad_(False)
 
 
+@lru_cache(maxsize=1)
+def _words(folder: str) -> CaptionReader:
+    return load_captions(cache.from_root(folder))
+
+
+def columns(config: Config) -> tuple[str, ...]:
+    """Return the columns that training reads: of rows whose captions are written also their attributes."""
+    return (*COLUMNS, "attributes") if config.text else COLUMNS
+
+
 def weights(config: Config) -> list[Path]:
     """Return the folders that training reads beside `init`. Raises UserError where the thermal autoencoder is not named."""
     if not config.autoencoder:
         raise UserError(
             "thermal_ldm needs an autoencoder of temperatures: train thermal_vae, then --set autoencoder=DIR"
         )
-    return [cache.from_root(config.vae), cache.from_root(config.autoencoder)]
+    return [cache.from_root(folder) for folder in (config.vae, config.autoencoder, config.text) if folder]
 
 
 def build(config: Config) -> nn.Module:
@@ -103,9 +127,9 @@ def build(config: Config) -> nn.Module:
     thermal = _autoencoder(config.autoencoder).config
     made = thermal.channels * (SHRINK // thermal.factor) ** 2
     side = config.size // SHRINK
-    unet = new_latent_unet(
-        config.shape, made, cache.autoencoder(config.vae).config.latent_channels, side, config.latent
-    )
+    # Cross-attention is as wide as what reads captions.
+    shape = config.shape.model_copy(update={"hidden": _words(config.text).width}) if config.text else config.shape
+    unet = new_latent_unet(shape, made, cache.autoencoder(config.vae).config.latent_channels, side, config.latent)
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         unet.set_attn_processor(AttnProcessor())
     return Trainee(unet)
@@ -140,6 +164,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
         "weight": _cell_weights(rows, side, config),
         "room": np.stack([np.asarray(rows[name], np.float32) for name in ("ambient_c", "sun_wm2", "wind_ms")], axis=1),
         "word": word_numbers(rows, config.latent.conditions, config.unnamed),
+        **({"attributes": rows["attributes"]} if config.text else {}),
     }
 
 
@@ -164,11 +189,13 @@ class Drawn:
     rooms: list[Room]
     timesteps: Tensor
     noise: Tensor
+    captions: tuple[str, ...] = ()
+    """Empty where they are no condition; a row that is told none has an empty one."""
 
 
 def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: Iterable[int]) -> Drawn:
     """Draw what a step needs of its rows, each from its own generator."""
-    # Always in this order: flip, room, classes, time step, noise.
+    # Always in this order: flip, room, classes, time step, noise, caption.
     rngs = [np.random.default_rng(int(seed)) for seed in seeds]
     mirrored = np.array([rng.random() < config.flip for rng in rngs])
     rooms = [
@@ -178,6 +205,8 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     shown = np.array([rng.random() >= config.drop_classes for rng in rngs])
     timesteps = process.timesteps(logit_normal_times(rngs, config.time))
     noise = np.stack([rng.standard_normal(batch["thermal"].shape[1:], np.float32) for rng in rngs])
+
+    captions = draw_captions(batch["attributes"], rngs, mirrored, config) if config.text else ()
 
     def choose(name: str) -> Tensor:
         both = np.where(mirrored[:, None, None, None], batch[f"{name}_mirrored"], batch[name])
@@ -189,8 +218,25 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     weight = np.where(mirrored[:, None, None], batch["weight"][..., ::-1], batch["weight"]).astype(np.float32)
     return Drawn(
         choose("thermal"), choose("visible"), torch.from_numpy(shares) if config.latent.classes else None,
-        torch.from_numpy(weight)[:, None], rooms, timesteps, torch.from_numpy(noise),
+        torch.from_numpy(weight)[:, None], rooms, timesteps, torch.from_numpy(noise), captions,
     )  # fmt: skip
+
+
+def draw_captions(
+    attributes: np.ndarray, rngs: Sequence[np.random.Generator], mirrored: np.ndarray, config: Config
+) -> tuple[str, ...]:
+    """Return a caption of each row's attributes (JSON), some of them unsaid, and none for `drop_caption` of the rows.
+
+    mirrored: bool [B], rows whose pose's word names the other side.
+    """
+    captions = []
+    for text, rng, flipped in zip(attributes, rngs, mirrored, strict=True):
+        silent, seed = rng.random() < config.drop_caption, int(rng.integers(2**62))
+        words = json.loads(str(text))
+        words = mirror_words(words) if flipped else words
+        said = {name: word for name, word in words.items() if rng.random() >= config.drop_attribute}
+        captions.append("" if silent else write_caption(said, seed))
+    return tuple(captions)
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -213,7 +259,8 @@ def prediction_error(unet: UNet2DConditionModel, process: DiscreteProcess, drawn
     device = unet.device
     noisy = process.add_noise(drawn.latents, drawn.noise, drawn.timesteps).to(device)
     target = process.target(drawn.latents, drawn.noise, drawn.timesteps).to(device)
-    told = condition(unet, drawn.rooms, config.latent.conditions, drawn.visible, drawn.shares).to(device)
+    words = _words(config.text).encode(drawn.captions) if config.text else None
+    told = condition(unet, drawn.rooms, config.latent.conditions, drawn.visible, drawn.shares, words).to(device)
     prediction = predict(unet, noisy, drawn.timesteps.to(device), told)
     weight = (drawn.weight / drawn.weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)).to(device)
     return row_errors(prediction, target, weight)
@@ -243,6 +290,8 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write the folder of the part (`models.thermal.latent.network`) and the card."""
     assert isinstance(model, Trainee)
     autoencoder = load_autoencoder(cache.from_root(config.autoencoder))
-    save_latent(model.unet, autoencoder, cache.from_root(config.vae), config.latent, folder)
+    told = config.latent.model_copy(update={"captions": bool(config.text)})
+    text = cache.from_root(config.text) if config.text else None
+    save_latent(model.unet, autoencoder, cache.from_root(config.vae), told, folder, text)
     facts: dict[str, Any] = {"title": "Thermal latent diffusion", "summary": SUMMARY, "limits": LIMITS}
     card.model_copy(update=facts).write(folder)

@@ -149,7 +149,8 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     assert isinstance(model, Student)
     teacher, _ = model.frozen()
     whole = _complete(config)
-    save_latent(model.unet, teacher.autoencoder, cache.from_root(whole.vae), teacher.config, folder)
+    silent = teacher.config.model_copy(update={"captions": False})  # a student learns of pictures and rooms alone
+    save_latent(model.unet, teacher.autoencoder, cache.from_root(whole.vae), silent, folder)
     save_student(load_scheduler(teacher.scheduler), config.sampled, folder)
     summary = SUMMARY.format(teacher=config.teacher, steps=", ".join(map(str, config.sampled)))
     facts = {"title": "Thermal latent diffusion in few steps", "summary": summary, "limits": thermal_ldm.LIMITS}

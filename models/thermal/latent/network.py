@@ -4,6 +4,7 @@
     autoencoder/  of thermal pictures (`models.thermal.latent.autoencoder`)
     vae/          of visible pictures, whose latents the U-Net is shown
     scheduler/    diffusers
+    text/         what reads captions (`models.thermal.latent.captions`), where they are a condition
     thermal.json  what the conditions are (`LatentConfig`)
 
 DiffTV (ACM MM 2024) shows its U-Net the other modality by concatenation, too; LaPIG's own layout is not published. The
@@ -29,7 +30,8 @@ from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.diffusion.shape import UNetShape, new_unet
 from models.errors import EnvironmentFault
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
-from models.thermal.latent.settings import AUTOENCODER, FILE, VAE
+from models.thermal.latent.captions import CaptionReader, copy_captions, load_captions
+from models.thermal.latent.settings import AUTOENCODER, FILE, TEXT, VAE
 from models.thermal.rooms import NUMBERS, Room, RoomRange, room_vectors
 from models.visible.autoencoder import SHRINK, Vae, load_part
 from models.visible.autoencoder import load_autoencoder as load_vae
@@ -39,6 +41,7 @@ class LatentConfig(RoomRange):
     """What a thermal latent diffusion was told in training, beside the shapes that its folders state."""
 
     classes: bool = True
+    captions: bool = False
 
 
 class ShapeConfig(UNetShape):
@@ -88,7 +91,8 @@ def condition(
 ) -> Conditions:
     """Return what the U-Net is told: rooms beside the time step, visible latents [B, C, h, w] and class shares beside its own.
 
-    shares: [B, 19, h, w], or None for a U-Net that is shown no classes. prompt_embeds: [B, T, hidden] of captions.
+    shares: [B, 19, h, w], or None for a U-Net that is shown no classes. prompt_embeds: [B, T, hidden] of captions;
+    zeros, however many, are no caption.
     """
     if prompt_embeds is None:
         prompt_embeds = torch.zeros(len(rooms), 1, unet.config.cross_attention_dim)
@@ -105,6 +109,8 @@ class Loaded:
     vae: Vae
     scheduler: Path
     config: LatentConfig
+    words: CaptionReader | None = None
+    """What reads captions; None where they are no condition."""
 
     @property
     def cells(self) -> int:
@@ -113,24 +119,32 @@ class Loaded:
 
     def networks(self) -> tuple[nn.Module, ...]:
         """Return all that runs on the stage's device."""
-        return self.unet, self.autoencoder, self.vae
+        return self.unet, self.autoencoder, self.vae, *((self.words.text,) if self.words else ())
 
 
 def save_latent(
-    unet: UNet2DConditionModel, autoencoder: ThermalAutoencoder, vae: Path, config: LatentConfig, folder: Path
+    unet: UNet2DConditionModel,
+    autoencoder: ThermalAutoencoder,
+    vae: Path,
+    config: LatentConfig,
+    folder: Path,
+    text: Path | None = None,
 ) -> None:
-    """Write the folder: the U-Net in float16, the thermal autoencoder in float32, the visible one copied with its card."""
+    """Write the folder: the U-Net in float16, the thermal autoencoder in float32, the visible one copied with its card, and
+    likewise what reads captions (`text`)."""
     unet.half().save_pretrained(str(folder / "unet"))
     save_autoencoder(autoencoder, folder / AUTOENCODER)
     new_scheduler().save_pretrained(str(folder / "scheduler"))
     shutil.copytree(vae, folder / VAE, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
+    if text is not None:
+        copy_captions(text, folder / TEXT)
     (folder / FILE).write_text(config.model_dump_json(indent=1) + "\n")
 
 
 def load_latent(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
     """Return the networks of a part, frozen; the U-Net in `dtype`, the thermal autoencoder in float32.
 
-    weights: `model`, the folder above, and maybe `unet`, `autoencoder` and `vae` in place of the folders of these names.
+    weights: `model`, the folder above, and maybe `unet`, `autoencoder`, `vae` and `text` in place of the folders of these names.
     Raises EnvironmentFault where something is missing, damaged, or does not fit the rest.
     """
     home = weights["model"]
@@ -142,7 +156,15 @@ def load_latent(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
         vae=load_vae(weights.get(VAE, home / VAE)),
         scheduler=home / "scheduler",
         config=config,
+        words=load_captions(weights.get(TEXT, home / TEXT)) if config.captions else None,
     )
+    # What reads captions must be as wide as what the U-Net attends to.
+    attended = loaded.unet.config.cross_attention_dim
+    if loaded.words is not None and loaded.words.width != attended:
+        raise EnvironmentFault(
+            f"{home}: captions are read {loaded.words.width} wide, and the U-Net attends to {attended}. They are of different "
+            "trainings: fetch the part again."
+        )
     # The latents of both autoencoders must be those that the U-Net takes.
     made = loaded.autoencoder.config.channels * loaded.cells**2
     shown = loaded.vae.config.latent_channels + (len(CLASSES) if config.classes else 0)

@@ -9,8 +9,8 @@ from models.diffusion.names import STUDENT, SchedulerName, check_student
 from models.stages import Files, Flow
 from models.thermal.rooms import UNKNOWN, RoomSettings, check_layers
 
-AUTOENCODER, VAE = "autoencoder", "vae"
-WEIGHTS = {"model": True, "unet": False, AUTOENCODER: False, VAE: False}
+AUTOENCODER, VAE, TEXT = "autoencoder", "vae", "text"
+WEIGHTS = {"model": True, "unet": False, AUTOENCODER: False, VAE: False, TEXT: False}
 """model: a folder with all (`models.thermal.latent.network`); the others take the place of its folders of their names."""
 FILE = "thermal.json"
 
@@ -35,6 +35,7 @@ class Settings(RoomSettings):
     eta: Share | None = Field(
         default=None, description="share of noise drawn anew at each step (ddim, tcd); none is the scheduler's own"
     )
+    captions: bool = Field(default=True, description="read captions, where the weights learned to")
 
 
 def conditions(files: Mapping[str, Files]) -> tuple[str, ...]:
@@ -47,9 +48,10 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     check_layers(settings.layers, conditions(files), random=True)
     if "model" in files and STUDENT in files["model"]:
         check_student(settings.steps, 1.0, files["model"].json(STUDENT))
+    words_read = ("caption",) if settings.captions and _config(files).get("captions") else ()
     return Flow(
         reads=("visible", "noise_id"),
-        reads_if_there=("classes", *(("latents", "latent_space") if options.latents else ())),
+        reads_if_there=("classes", *words_read, *(("latents", "latent_space") if options.latents else ())),
         writes=("thermal", "thermal_clipped", "beyond_rooms"),
     )
 

@@ -24,8 +24,8 @@ from models.weights.networks import accelerator
 
 
 class Stage:
-    """`visible` uint8 [B, S, S, 3], `noise_id`, maybe `classes` uint8 [B, S, S] and the visible stage's `latents` -> `thermal`
-    uint16 [B, C, S, S] centikelvin, `thermal_clipped` and `beyond_rooms`, both [B, C].
+    """`visible` uint8 [B, S, S, 3], `noise_id`, maybe `classes` uint8 [B, S, S], `caption` and the visible stage's `latents` ->
+    `thermal` uint16 [B, C, S, S] centikelvin, `thermal_clipped` and `beyond_rooms`, both [B, C].
 
     C are the layers of the settings, in order. Noise follows from `noise_id` and the layer's name. `thermal_clipped` is the
     share of the person that is colder or warmer than anybody in training.
@@ -47,8 +47,10 @@ class Stage:
         """Return `thermal`, `thermal_clipped` and `beyond_rooms`."""
         visible, shares = self.visible_latents(rows, batch), self.class_shares(rows)
         names = [str(name) for name in rows["noise_id"]]
+        words = self.prompt_embeds(rows, settings, batch)
+
         layers = [
-            self.draw([settings.room(layer)] * len(names), visible, shares, names, layer.name, settings, batch)
+            self.draw([settings.room(layer)] * len(names), visible, shares, names, layer.name, settings, batch, words)
             for layer in settings.layers
         ]
         celsius = torch.stack(layers, dim=1).cpu().numpy()
@@ -80,6 +82,18 @@ class Stage:
             return torch.zeros(len(rows["visible"]), len(CLASSES), side, side)
         return torch.from_numpy(class_shares(rows["classes"], side))
 
+    def prompt_embeds(self, rows: Columns, settings: Settings, batch: int) -> Tensor | None:
+        """Return what is read of the rows' captions float32 [B, T, hidden]; None where they are no condition, or not there."""
+        reader = self.parts.words
+        if reader is None or not settings.captions or "caption" not in rows:
+            return None
+        captions = [str(text) for text in rows["caption"]]
+        made = []
+        for chunk, missing in chunks(len(captions), batch):
+            own = captions[chunk]
+            made.append(reader.encode([*own, *[own[-1]] * missing])[: len(own)])
+        return torch.cat(made)
+
     def draw(
         self,
         rooms: Sequence[Room],
@@ -89,10 +103,11 @@ class Stage:
         layer: str,
         settings: Settings,
         batch: int,
+        words: Tensor | None = None,
     ) -> Tensor:
         """Return a draw of every row in its room, degrees Celsius float32 [B, S, S], computed in full batches.
 
-        names, layer: what the noise follows from.
+        names, layer: what the noise follows from. words: what is read of captions [B, T, hidden].
         """
         unet, made = self.parts.unet, []
         for chunk, missing in chunks(len(names), batch):
@@ -104,6 +119,7 @@ class Stage:
                 self.parts.config.conditions,
                 visible[rows],
                 None if shares is None else shares[rows],
+                None if words is None else words[rows],
             )
             latents = sample(
                 denoiser(unet, told, told, Guidance(1.0)),
