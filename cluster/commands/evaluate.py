@@ -39,3 +39,37 @@ def tfake(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...]
 
     evaluate.run(out, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
+
+
+@command.command("lapig")
+@options.bundle
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the ledger and the tables; a folder that has some goes on.",
+)
+@click.option(
+    "--tables",
+    metavar="A,B",
+    default="",
+    callback=options.split_names,
+    help="Only these: pairs, degrees, people.  [default: all]",
+)
+@click.option("--data", metavar="URI", default="", help="Read these pairs in place of made ones: any output of ours.")
+@options.threads("Threads of this process.", default=1)
+@options.overrides
+def lapig(bundle: str, out: Path, tables: list[str], data: str, threads: int, overrides: tuple[str, ...]) -> None:
+    """Pairs of a bundle: who is shown, in what pose, of which words, whether the halves agree, degrees, diversity and speed.
+
+    Made of people of the synthetic world and read by judges, beside baselines, and with one thing taken away at a time. A killed
+    run goes on where it was; --set people=200 adds people. --set thermal.weights=FOLDER edits the bundle.
+    """
+    from pipelines.evaluation.lapig import bench, given
+
+    if data:
+        given.run(out, data, bundle, overrides, threads)
+    else:
+        bench.run(out, bundle, overrides, tables, threads)
+    click.echo((out / "tables.md").read_text(encoding="utf-8"))

@@ -90,6 +90,14 @@ class Judges:
 
         return Poses(*_ask(self.pose, run, pictures))
 
+    def describe(self, pictures: np.ndarray) -> np.ndarray:
+        """Return features float32 [B, D] of whole pictures: the last of the attributes' trunk, averaged over the picture."""
+
+        def run(seen: Tensor) -> tuple[Tensor, ...]:
+            return (self.attributes.trunk(seen)[-1].mean(dim=(2, 3)),)
+
+        return _ask(self.attributes, run, pictures)[0]
+
     def judge_parser(self, pictures: np.ndarray) -> np.ndarray:
         """Return the class of every pixel, uint8 [B, S, S] (`models.classes.CLASSES`)."""
 

@@ -1,0 +1,1 @@
+"""`thermapair evaluate lapig`: pairs that are made, or given, and read part by part into a ledger."""

@@ -1,0 +1,454 @@
+"""`thermapair evaluate lapig`: pairs made of people of the world, and read by judges, part by part into a ledger that resumes.
+
+out/ledger.jsonl  tables.json  tables.md, and out/work/: renders and what was seen of pictures, which can be made again
+"""
+
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from models.columns import Columns
+from models.config import apply_edit, check, digest_of
+from models.errors import UserError
+from models.evaluation.faces import to_grey
+from models.evaluation.judges import load_judges
+from models.evaluation.lapig import tables as lapig_tables
+from models.evaluation.lapig.degrees import degree_errors, flatten_layers
+from models.evaluation.lapig.distances import frechet_distance
+from models.evaluation.lapig.people import TruePairs, render_fitted, render_known, render_people, space_of
+from models.evaluation.lapig.read import (
+    Gallery,
+    Readers,
+    degree_figures,
+    diversity_figures,
+    identity_figures,
+    look_at,
+    pair_figures,
+    region_means,
+    thermal_features,
+    thumbs,
+    view_figures,
+)
+from models.evaluation.lapig.recipe import Recipe
+from models.evaluation.lapig.ways import FULL, LATENT, UNET, ways
+from models.faces.metrics import unit_vectors
+from models.judges.attributes import label
+from models.layers import layers_of
+from models.temperature import from_centikelvin, to_centikelvin
+from models.thermal.baselines import Baselines
+from models.visible import cache
+from models.weights.bundle import Bundle, digests, load_bundle
+from pipelines.evaluation.lapig.making import Maker, Thermalizer, load_readers
+from pipelines.evaluation.lapig.pages import write_pages
+from pipelines.evaluation.lapig.people import WAYS as SAMPLED
+from pipelines.evaluation.lapig.people import ask, describe_people, judge_threshold, sample_embeddings
+from pipelines.evaluation.ledger import Ledger
+from pipelines.plan.people.identities import Reference
+from pipelines.run.interrupts import Signals
+from pipelines.run.provenance import commit_of, hardware
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
+
+log = logging.getLogger(__name__)
+
+TRUE, KNOWN, CROSSED = "true pair", "known picture", "another's thermal"
+"""Baselines among the pairs: what a perfect generator makes; a copy of a picture that was known; and a control that must
+fail, true visible pictures beside the thermal one of somebody else."""
+BASELINES = (TRUE, KNOWN, CROSSED)
+TRAINED = "trained on"
+"""Of the gallery: people of the split that models learn from."""
+
+
+class Cell(NamedTuple):
+    """One line of the ledger: a row of a table, of the people of a part."""
+
+    table: str
+    row: str
+    part: int
+
+
+def load_recipe(overrides: Sequence[str]) -> Recipe:
+    """Return the recipe with `key=value` edits."""
+    content: dict[str, Any] = {}
+    for edit in overrides:
+        apply_edit(content, edit)
+    return check(Recipe, content, "evaluate lapig")
+
+
+def sort_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the edits of the recipe and those of the bundle (`thermal.weights=...`, or `bundle.thermal...`)."""
+    own = [edit for edit in overrides if edit.partition("=")[0].strip() in Recipe.model_fields]
+    return own, [edit.removeprefix("bundle.") for edit in overrides if edit not in own]
+
+
+class Bench:
+    """Measures the cells of one recipe on one bundle into the ledger of a folder."""
+
+    def __init__(self, recipe: Recipe, bundle: Bundle, out: Path, threads: int = 1) -> None:
+        self.recipe, self.bundle, self.threads = recipe, bundle, threads
+        parts = {name: digests(part, bundle.folder) for name, part in bundle.parts.items() if name != "captions"}
+        self.digest = recipe.digest(digest_of(bundle.model_dump(mode="json"), parts))
+        self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work" / self.digest
+        self.ways, self.layers = ways(bundle, recipe), layers_of(recipe.conditions)
+        self.commit = commit_of()
+        self.true = lru_cache(4)(self._load_true)
+        self.seen_true = lru_cache(4)(lambda part: look_at(self.readers, self.true(part).rows["visible"]))
+        self.asked = lru_cache(4)(self._ask)
+        self.sampled = lru_cache(None)(
+            lambda way: sample_embeddings(way, self.reference, recipe.sampled, recipe.minimum_angle)
+        )
+        self.maker = lru_cache(1)(lambda name: Maker(self.ways[name], self.layers, threads))
+
+    # What there is to do
+
+    def cells(self, chosen: Sequence[str]) -> Iterable[Cell]:
+        """Yield the cells of tables in order; galleries come before what is looked up in them."""
+        recipe = self.recipe
+        parts = {
+            name: range(-(-getattr(recipe, name) // recipe.together))
+            for name in ("gallery", "people", "trained", "sampled")
+        }
+        if "pairs" in chosen or "people" in chosen:
+            yield from (Cell("gallery", KNOWN, part) for part in parts["gallery"])
+        if "pairs" in chosen:
+            yield from (Cell("pairs", row, part) for row in (*BASELINES, *self.ways) for part in parts["people"])
+        if "degrees" in chosen:
+            yield from (Cell("degrees", row, part) for row in self.thermal_rows for part in parts["people"])
+        if "people" in chosen:
+            yield from (Cell("gallery", TRAINED, part) for part in parts["trained"])
+            yield from (Cell("people", row, part) for row in SAMPLED for part in parts["sampled"])
+
+    @cached_property
+    def thermal_rows(self) -> tuple[str, ...]:
+        """Whose temperatures of true pictures are read."""
+        return (*Baselines.NAMES, FULL, *([UNET] if UNET in self.ways else []))
+
+    def missing(self, chosen: Sequence[str]) -> list[Cell]:
+        """Return the cells that the ledger lacks, or whose features are gone."""
+        done = {Cell(line["table"], line["row"], line["part"]) for line in self.ledger.lines(self.digest)}
+        gone = {cell for cell in done if cell.table != "degrees" and not self._place(cell).is_file()}
+        return [cell for cell in self.cells(chosen) if cell not in done - gone]
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """Measure one cell, append its line and return it."""
+        began = time.perf_counter()
+        read = {
+            "gallery": self._see_gallery,
+            "pairs": self._read_pairs,
+            "degrees": self._read_degrees,
+            "people": self._see_sampled,
+        }
+        line = read[cell.table](cell)
+        seconds = round(time.perf_counter() - began, 2)
+        line = {"digest": self.digest, **cell._asdict(), "seconds": seconds, "commit": self.commit, **line}
+        self.ledger.append(line)
+        return line
+
+    def _people(self, part: int, of: int) -> tuple[int, int]:
+        """Return the first person of a part, and how many it has of `of`."""
+        first = part * self.recipe.together
+        return first, min(self.recipe.together, of - first)
+
+    def _place(self, cell: Cell) -> Path:
+        return self.work / f"{cell.table}-{cell.row.replace(' ', '_')}-{cell.part}.npz"
+
+    # Who
+
+    def _load_true(self, part: int) -> TruePairs:
+        """Return a part's true pairs, rendered once."""
+        first, count = self._people(part, self.recipe.people)
+        path = self.work / f"true-{first}-{count}.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as kept:
+                known, points, *_ = (kept[name] for name in ("known", "points"))
+                rows = {name[4:]: kept[name] for name in kept.files if name.startswith("row_")}
+        else:
+            found = render_people(self.recipe, first, count, self.bundle.size)
+            known, points, rows = found.known, found.points, found.rows
+            keep(path, known=known, points=points, **{f"row_{name}": values for name, values in rows.items()})
+        return TruePairs(known, points, rows)
+
+    def _see_gallery(self, cell: Cell) -> dict[str, Any]:
+        """Keep what the judge says of pictures of a part's people: of those known, or of some whom models learned from."""
+        if cell.row == KNOWN:
+            first, count = self._people(cell.part, self.recipe.gallery)
+            # Those who are asked for are rendered already.
+            whole = first + count <= self.recipe.people
+            true = self.true(cell.part) if whole else None
+            known, points = (
+                (true.known, true.points)
+                if true
+                else render_known(
+                    self.recipe, self.recipe.split, range(first, first + count), self.recipe.known, self.bundle.size
+                )
+            )
+        else:
+            first, count = self._people(cell.part, self.recipe.trained)
+            known, points = render_known(self.recipe, "generator", range(first, first + count), 1, self.bundle.size)
+        flat, marks = known.reshape(-1, *known.shape[2:]), points.reshape(-1, 70, 2)
+        seen = {
+            name: cache.embed_pictures(pictures, marks, self.readers.recogniser).reshape(*known.shape[:2], -1)
+            for name, pictures in (("colour", flat), ("grey", to_grey(flat)))
+        }
+        described = self.readers.judges.describe(flat).reshape(*known.shape[:2], -1)
+        keep(self._place(cell), **seen, features=described)
+        return {"measures": {"people": count}}
+
+    @cached_property
+    def known_faces(self) -> dict[str, np.ndarray]:
+        """What the judge says of the known pictures of everybody in the gallery: `colour` and `grey` [G, K, 512], `features`."""
+        return self._load_all("gallery", KNOWN)
+
+    def _load_all(self, table: str, row: str) -> dict[str, np.ndarray]:
+        """Return what was kept of a row, all its parts after each other; {} where there is none."""
+        cells = [cell for cell in self.cells((table, "people")) if (cell.table, cell.row) == (table, row)]
+        parts = [dict(np.load(path)) for cell in cells if (path := self._place(cell)).is_file()]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The people whom pictures are looked up among: the mean of the known pictures of each."""
+        colour, grey = (unit_vectors(self.known_faces[name].mean(axis=1)) for name in ("colour", "grey"))
+        return Gallery(colour, grey, self.recipe.galleries)
+
+    @cached_property
+    def readers(self) -> Readers:
+        """The judges, and the bundle's detector, recogniser and landmarker."""
+        faces, landmarks = load_readers(self.bundle, self.threads)
+        return Readers(load_judges(cache.from_root(self.recipe.judge)), space_of(self.recipe.judge), faces, landmarks)
+
+    def _ask(self, part: int) -> np.ndarray:
+        """Return who is asked for in each row of a part, by the bundle's recogniser: the mean of the known pictures, [N, 512]."""
+        true = self.true(part)
+        count, known = true.known.shape[:2]
+        pictures = true.known.reshape(-1, *true.known.shape[2:])
+        found = look_at(self.readers, pictures).own.reshape(count, known, -1)
+        means = unit_vectors(np.nan_to_num(found).sum(axis=1))
+        return np.repeat(means, self.recipe.views, axis=0).astype(np.float32)
+
+    # Pairs
+
+    def _read_pairs(self, cell: Cell) -> dict[str, Any]:
+        """Make a part's pairs in the way of the row, or take the baseline's, and read them."""
+        true, asked = self.true(cell.part), self.asked(cell.part)
+        rows, stages = self._pairs(cell, true, asked)
+        seen, target = look_at(self.readers, rows["visible"]), self.seen_true(cell.part)
+        measures: dict[str, Any] = {"person": true.rows["person"].tolist()}
+        features = {"visible": seen.features}
+        if cell.row != CROSSED:
+            asked_words = label(true.rows["attributes"])
+            measures |= identity_figures(seen, asked, true.rows["person"], target.judge, self.gallery)
+            measures |= view_figures(seen, true.rows["pose"])
+            measures |= {"asked_words": asked_words.tolist(), "found_words": seen.words.tolist()}
+            measures |= diversity_figures(thumbs(rows["visible"]), seen.features, seen.judge, true.rows["person"])
+        # The thermal half, where there is one: a copy of a known picture has none.
+        if "celsius" in rows:
+            measures |= pair_figures(self.readers, rows["visible"], rows["celsius"], seen.boxes)
+            layers = [thermal_features(self.readers.judges, one) for one in np.moveaxis(rows["celsius"], 1, 0)]
+            features["thermal"] = np.stack(layers, axis=1)
+            if "classes" in rows:
+                truth = np.where(true.rows["valid"], true.rows["celsius"], np.nan)
+                measures |= degree_figures(
+                    region_means(rows["celsius"], rows["classes"]), region_means(truth, true.rows["classes"])
+                )
+        kept = {"judge": seen.judge, "own": seen.own, **{f"features_{name}": one for name, one in features.items()}}
+        if cell.row in self.ways:
+            kept["thermal"] = to_centikelvin(rows["celsius"])
+            measures |= self._apart(cell, rows["celsius"])
+        keep(self._place(cell), **kept)
+        return {"measures": measures, **({"stages": stages} if stages else {})}
+
+    def _pairs(self, cell: Cell, true: TruePairs, asked: np.ndarray) -> tuple[Columns, dict[str, float]]:
+        """Return a row's pairs, and the seconds of each stage where they are made."""
+        names = ("visible", "celsius", "classes")
+        if cell.row == TRUE:
+            return {name: true.rows[name] for name in names}, {}
+        if cell.row == CROSSED:
+            return {
+                "visible": true.rows["visible"],
+                "celsius": np.roll(true.rows["celsius"], self.recipe.views, axis=0),
+            }, {}
+        if cell.row == KNOWN:
+            chosen = [
+                true.known[k, view % self.recipe.known]
+                for k in range(len(true.known))
+                for view in range(self.recipe.views)
+            ]
+            return {"visible": np.stack(chosen)}, {}
+        # Made: the same captions, poses and noise in every way.
+        people = true.rows["person"]
+        ids = [f"evaluate/{person}/{k % self.recipe.views}" for k, person in enumerate(people)]
+        maker = self.maker(cell.row)
+        made = maker({
+            "caption": np.array([str(text) for text in true.rows["caption"]], object),
+            "embedding": asked,
+            "pose_asked": true.rows["pose"].astype(np.float32),
+            "noise_id": np.array(ids, object),
+        })  # fmt: skip
+        seconds = dict(zip(maker.stages, maker.seconds.round(4).tolist(), strict=True))
+        return {name: made[name] for name in names if name in made}, seconds
+
+    def _apart(self, cell: Cell, celsius: np.ndarray) -> dict[str, list[float]]:
+        """Return how far a picture's temperatures are from those of the whole bundle's, K, mean over pixels; of pairs that differ
+        in the thermal half alone."""
+        if cell.row == FULL or self.ways[cell.row].bundle.part("visible") != self.bundle.part("visible"):
+            return {}
+        if not (self.ways[cell.row].captions and self.ways[cell.row].head):
+            return {}
+        with np.load(self._place(cell._replace(row=FULL))) as kept:
+            apart = np.abs(celsius - from_centikelvin(kept["thermal"])).mean(axis=(1, 2, 3))
+        return {"apart": [round(float(value), 4) for value in apart]}
+
+    # Degrees
+
+    def _read_degrees(self, cell: Cell) -> dict[str, Any]:
+        """Read the temperatures that a thermalizer, or a predictor without a network, gives true pictures."""
+        rows = flatten_layers(self.true(cell.part).rows, self.recipe.conditions)
+        if cell.row in Baselines.NAMES:
+            return {"measures": degree_errors(rows, self.fitted.predict(cell.row, rows)[None])}
+        return {"measures": degree_errors(rows, self._draw(cell))}
+
+    def _draw(self, cell: Cell) -> np.ndarray:
+        """Return draws float32 [K, N C, S, S] of a part's true pictures, each in its conditions, in the order of rows."""
+        bundle = self.ways[cell.row].bundle
+        draws = self.recipe.draws if bundle.part("thermal").kind == LATENT else 1
+        true = self.true(cell.part).rows
+        given = {name: true[name] for name in ("visible", "classes")}
+        given["noise_id"] = np.array([f"degrees/{person}/{k}" for k, person in enumerate(true["person"])], object)
+        celsius = Thermalizer(bundle, layers_of(self.recipe.conditions, draws), self.threads)(given)
+        # Layers are conditions, and draws of each.
+        split = celsius.reshape(len(celsius), len(self.recipe.conditions), draws, *celsius.shape[2:])
+        return np.moveaxis(split, 2, 0).reshape(draws, -1, *celsius.shape[2:])
+
+    @cached_property
+    def fitted(self) -> Baselines:
+        """The predictors without a network, fitted to people of another split."""
+        return Baselines([render_fitted(self.recipe, self.bundle.size)])
+
+    # People
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The distribution that people are sampled from."""
+        return Reference.of(self.bundle)
+
+    def _see_sampled(self, cell: Cell) -> dict[str, Any]:
+        """Keep what the judge says of the pictures of a part of people who were sampled in a way."""
+        first, count = self._people(cell.part, self.recipe.sampled)
+        embeddings = self.sampled(cell.row)[first : first + count]
+        made = self.maker(FULL)(ask(embeddings, self.reference, self.recipe.views, first))
+        seen = look_at(self.readers, made["visible"])
+        keep(self._place(cell), asked=embeddings, judge=seen.judge.reshape(count, self.recipe.views, -1))
+        return {"measures": {"people": count}}
+
+    def tables(self) -> dict[str, Any]:
+        """Return every table that the ledger allows."""
+        lines = [
+            line for line in self.ledger.lines(self.digest) if line["part"] * self.recipe.together < self.recipe.people
+        ]
+        found = lapig_tables.tables(lines, self.recipe.galleries)
+        return found | {"distribution": self._distribution(), "people": self._people_facts()}
+
+    def _distribution(self) -> list[dict[str, Any]]:
+        """Return the Frechet distance of each row's pictures from the true pairs of the same people and views, by modality."""
+        true, entries, views = self._load_all("pairs", TRUE), list[dict[str, Any]](), self.recipe.views
+        for row in (KNOWN, *self.ways) if true else ():
+            own, entry = self._load_all("pairs", row), dict[str, Any](row=row)
+            for name in ("visible", "thermal"):
+                key = f"features_{name}"
+                if key in own and len(own[key]) == len(true[key]):
+                    entry[name] = frechet_interval(by_people(own[key], views), by_people(true[key], views))
+            entries += [entry] if len(entry) > 1 else []
+        return entries
+
+    def _people_facts(self) -> list[dict[str, Any]]:
+        """Return how sampled people are apart, beside true people of the world."""
+        known = self._load_all("gallery", KNOWN)
+        if not known:
+            return []
+        threshold = judge_threshold(known["colour"][:, 0], self.recipe.far)
+        trained = self._load_all("gallery", TRAINED)
+        training, least = (
+            trained["colour"][:, 0] if trained else np.zeros((0, 512)),
+            np.cos(np.radians(self.recipe.minimum_angle)),
+        )
+        entries = []
+        for row in SAMPLED:
+            if made := self._load_all("people", row):
+                entries.append(
+                    {"row": row, **describe_people(made["asked"], made["judge"], training, threshold, float(least))}
+                )
+        if entries and (true := self._load_all("pairs", TRUE)):
+            views, asked = self.recipe.views, [self.asked(part)[:: self.recipe.views] for part in self._parts]
+            made_true = true["judge"].reshape(-1, views, 512)
+            entries.insert(
+                0, {"row": TRUE, **describe_people(np.concatenate(asked), made_true, training, threshold, float(least))}
+            )
+        return [entry | {"threshold": threshold} for entry in entries]
+
+    @property
+    def _parts(self) -> range:
+        return range(-(-self.recipe.people // self.recipe.together))
+
+
+def keep(path: Path, **values: Any) -> None:
+    """Write arrays under `path` once they are whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        np.savez(file, **values)
+    Path(file.name).rename(path)
+
+
+def by_people(features: np.ndarray, views: int) -> np.ndarray:
+    """Return features [N, ..., D] of rows as [people, pictures of each, D]."""
+    return features.reshape(len(features) // views, -1, features.shape[-1])
+
+
+def frechet_interval(own: np.ndarray, true: np.ndarray, draws: int = 200) -> dict[str, float]:
+    """Return the Frechet distance of features [P, M, D] of the same people, with its interval over them."""
+    size, rng = own.shape[-1], np.random.default_rng(0)
+    chosen = [np.arange(len(own)), *(rng.integers(len(own), size=len(own)) for _ in range(draws))]
+    values = [frechet_distance(own[who].reshape(-1, size), true[who].reshape(-1, size)) for who in chosen]
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return {"value": values[0], "low": float(low), "high": float(high)}
+
+
+def run(
+    out: Path, bundle: str = "starter", overrides: Sequence[str] = (), chosen: Sequence[str] = (), threads: int = 1
+) -> dict[str, Any]:
+    """Measure what is missing of the tables `chosen` (all by default) and write them all; returns the tables."""
+    own, edits = sort_overrides(overrides)
+    recipe = load_recipe(own)
+    if unknown := sorted(set(chosen) - set(lapig_tables.TABLES)):
+        raise UserError(f"no table {unknown[0]!r}; known: {', '.join(lapig_tables.TABLES)}")
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    with Signals() as signals, Lease(Storage(out)) as lease:
+        bench = Bench(recipe, load_bundle(bundle, edits), out, threads)
+        missing = bench.missing(tuple(chosen) or lapig_tables.TABLES)
+        log.info("%d cells to measure", len(missing))
+        for number, cell in enumerate(missing, 1):
+            signals.check()
+            lease.check()
+            line = bench.measure(cell)
+            log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
+        found = bench.tables()
+        command = " ".join(["thermapair", *sys.argv[1:]])
+        facts = {
+            "command": command,
+            "recipe": recipe.model_dump(mode="json"),
+            "digest": bench.digest,
+            "bundle": bench.bundle.name,
+        }
+        commits = sorted({line["commit"][:12] for line in bench.ledger.lines(bench.digest)})
+        write_pages(out, found, facts | {"commits": commits, "hardware": hardware()})
+    return found

@@ -1,0 +1,189 @@
+"""`thermapair evaluate lapig --data URI`: what can be read of pairs that are there already, whoever made or took them.
+
+Who is shown among their own people, the pose and the words that rows say, whether the halves agree, diversity and, of degrees,
+the mean of every region. What needs the true pair of the same person (degrees, distance of distributions) is left out.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from models.attributes import ATTRIBUTES
+from models.columns import Columns
+from models.config import apply_edit, check, digest_of
+from models.errors import UserError
+from models.evaluation.judges import load_judges
+from models.evaluation.lapig import tables as lapig_tables
+from models.evaluation.lapig.people import space_of
+from models.evaluation.lapig.read import (
+    Readers,
+    diversity_figures,
+    look_at,
+    own_people_figures,
+    pair_figures,
+    region_means,
+    thumbs,
+    view_figures,
+)
+from models.evaluation.lapig.recipe import GivenRecipe
+from models.visible import cache
+from models.weights.bundle import digests, load_bundle
+from pipelines.evaluation.lapig.bench import keep
+from pipelines.evaluation.lapig.making import load_readers
+from pipelines.evaluation.lapig.pages import write_pages
+from pipelines.evaluation.ledger import Ledger
+from pipelines.rows.shards import Shards
+from pipelines.run.interrupts import Signals
+from pipelines.run.provenance import commit_of, hardware
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
+
+log = logging.getLogger(__name__)
+
+GIVEN = "given"
+NEEDED = ("identity_id", "sample_id", "visible")
+USED = ("thermal", "condition", "classes", "embedding", "attributes", "pose", "pose_asked")
+"""What is read where rows have it."""
+
+
+def run(
+    out: Path, data: str, bundle: str = "starter", overrides: Sequence[str] = (), threads: int = 1
+) -> dict[str, Any]:
+    """Read the pairs at `data` and write their tables; returns them. Raises a UserError for rows without people or pictures."""
+    own = [edit for edit in overrides if edit.partition("=")[0].strip() in GivenRecipe.model_fields]
+    content: dict[str, Any] = {}
+    for edit in own:
+        apply_edit(content, edit)
+    recipe = check(GivenRecipe, content, "evaluate lapig --data")
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    models = load_bundle(bundle, [edit.removeprefix("bundle.") for edit in overrides if edit not in own])
+    rows = Shards(data, (*NEEDED, *USED), optional=USED, memory=0, limit=2 * recipe.limit)
+    samples = find_samples(
+        Shards(data, ("sample_id", "condition"), optional=("condition",), limit=2 * recipe.limit), recipe.limit
+    )
+    faces, landmarks = load_readers(models, threads)
+    readers = Readers(load_judges(cache.from_root(recipe.judge)), space_of(recipe.judge), faces, landmarks)
+    # Only what reads decides: the bundle's detector, recogniser and landmarker.
+    parts = {
+        name: digests(part, models.folder)
+        for name, part in models.parts.items()
+        if part.stage in ("faces", "landmarks")
+    }
+    digest = recipe.digest(digest_of(parts), rows.digest)
+    ledger, work = Ledger(out / "ledger.jsonl"), out / "work" / digest
+    with Signals() as signals, Lease(Storage(out)) as lease:
+        done = {line["part"] for line in ledger.lines(digest)}
+        for part in range(-(-len(samples) // recipe.together)):
+            path = work / f"given-{part}.npz"
+            if part in done and path.is_file():
+                continue
+            signals.check()
+            lease.check()
+            chosen = samples[part * recipe.together : (part + 1) * recipe.together]
+            measures, kept = read_samples(readers, rows, chosen)
+            keep(path, **kept)
+            line = {
+                "digest": digest,
+                "table": "pairs",
+                "row": GIVEN,
+                "part": part,
+                "seconds": 0.0,
+                "commit": commit_of(),
+            }
+            ledger.append(line | {"measures": measures})
+        found = collect_tables(ledger.lines(digest), work)
+        facts = {
+            "command": " ".join(["thermapair", *sys.argv[1:]]),
+            "recipe": recipe.model_dump(mode="json"),
+            "digest": digest,
+        }
+        commits = sorted({line["commit"][:12] for line in ledger.lines(digest)})
+        write_pages(out, found, facts | {"bundle": models.name, "commits": commits, "hardware": hardware()})
+    return found
+
+
+def find_samples(rows: Shards, limit: int) -> list[np.ndarray]:
+    """Return the rows of each of the first `limit` samples, int [layers]: rows of a sample lie together."""
+    names = rows.rows(np.arange(len(rows)))["sample_id"]
+    starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]]))
+    found = np.split(np.arange(len(names)), starts[1:])
+    if len(found) < 2:
+        raise UserError(f"{rows.uri}: intervals are over people, and it holds one picture.")
+    return found[:limit]
+
+
+def read_samples(readers: Readers, shards: Shards, samples: Sequence[np.ndarray]) -> tuple[dict[str, Any], Columns]:
+    """Return a part's figures, picture by picture, and what is kept of them: whose, and what the judges saw."""
+    rows = shards.rows(np.concatenate(samples))
+    starts = np.cumsum([0, *(len(sample) for sample in samples[:-1])])
+    first = {name: values[starts] for name, values in rows.items() if name not in ("thermal", "condition")}
+    seen = look_at(readers, first["visible"])
+    measures: dict[str, Any] = {"person": first["identity_id"].astype(str).tolist()}
+    if "embedding" in first:
+        measures["cosine"] = np.round((seen.own * first["embedding"]).sum(axis=1), 4).tolist()
+    measures["face_found"] = np.isfinite(seen.own[:, 0]).astype(float).tolist()
+    # What was asked for, else what the rows themselves say.
+    for name in ("pose_asked", "pose"):
+        if name in first:
+            measures |= view_figures(seen, first[name])
+            break
+    if "attributes" in first:
+        measures |= {"asked_words": read_words(first["attributes"]), "found_words": seen.words.tolist()}
+    if "thermal" in rows:
+        measures |= _read_thermal(readers, rows, first, seen.boxes, starts)
+    kept = {"judge": seen.judge, "grey": seen.judge_grey, "features": seen.features, "small": thumbs(first["visible"])}
+    return measures, kept
+
+
+def read_words(texts: np.ndarray) -> list[list[int]]:
+    """Return the number of each attribute's word, -1 where a row says none, or one that is not ours."""
+    said = [json.loads(text) if text else {} for text in texts]
+    return [
+        [words.index(row[name]) if row.get(name) in words else -1 for name, (_, _, words) in ATTRIBUTES.items()]
+        for row in said
+    ]
+
+
+def _read_thermal(
+    readers: Readers, rows: Columns, first: Columns, boxes: np.ndarray, starts: np.ndarray
+) -> dict[str, Any]:
+    """Return the figures of the thermal halves: of the first layer of each sample, and the mean of each region by condition."""
+    celsius = rows["thermal"][starts]
+    figures: dict[str, Any] = pair_figures(readers, first["visible"], celsius[:, None], boxes)
+    if celsius.dtype.kind != "f" or "classes" not in first:
+        return figures
+    owner = np.searchsorted(starts, np.arange(len(rows["thermal"])), side="right") - 1
+    for condition in np.unique(rows["condition"]) if "condition" in rows else ():
+        mine = rows["condition"] == condition
+        for name, values in region_means(rows["thermal"][mine][:, None], rows["classes"][mine]).items():
+            spread = np.full(len(starts), np.nan)
+            spread[owner[mine]] = values[:, 0]
+            figures[f"mean_{name}, {condition or 'no condition'}"] = np.round(spread, 3).tolist()
+    return figures
+
+
+def collect_tables(lines: Sequence[dict[str, Any]], work: Path) -> dict[str, Any]:
+    """Return the tables of all parts: what compares pictures with each other is measured over all of them at once."""
+    lines = sorted({line["part"]: line for line in lines}.values(), key=lambda line: int(line["part"]))
+    kept = [dict(np.load(work / f"given-{line['part']}.npz")) for line in lines]
+    names = dict.fromkeys(name for line in lines for name in line["measures"])
+    measures: dict[str, Any] = {name: [] for name in names}
+    for line in lines:
+        for name in names:
+            measures[name] += line["measures"].get(name) or [float("nan")] * len(line["measures"]["person"])
+    seen = {name: np.concatenate([one[name] for one in kept]) for name in kept[0]}
+    _, measures["person"] = np.unique(measures["person"], return_inverse=True)
+    count = int(measures["person"].max()) + 1
+    sizes = tuple(dict.fromkeys([min(100, count), count])) if count > 1 else ()
+    measures |= own_people_figures(seen["judge"], seen["grey"], measures["person"], sizes)
+    measures |= diversity_figures(seen["small"], seen["features"], seen["judge"], measures["person"])
+    whole = {"table": "pairs", "row": GIVEN, "part": 0, "measures": measures}
+    return lapig_tables.tables([whole], sizes or (1,))

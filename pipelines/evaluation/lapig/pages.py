@@ -1,0 +1,123 @@
+"""The tables of `evaluate lapig` as a page and as JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.attributes import ATTRIBUTES
+from models.evaluation.lapig.tables import UNREAD
+from models.evaluation.lapig.ways import WHY
+from pipelines.evaluation.pages import format_interval
+from pipelines.report.template import load_template
+
+TEMPLATE = Path(__file__).parent.parent / "templates" / "lapig.md"
+Table = dict[str, Any]
+NAMES = {
+    "cosine": "cosine to asked",
+    "judge_cosine": "cosine to known",
+    "other_view": "cosine to the true view",
+    "copy_paste": "copy-paste",
+    "face_found": "face found",
+    "yaw": "yaw, deg",
+    "pitch": "pitch, deg",
+    "roll": "roll, deg",
+    "agreement": "landmarks apart, NME",
+    "apart": "from `full`, K",
+    "variety": "pixels, of 255",
+    "variety_features": "features, 1 - cosine",
+    "consistency": "judge's cosine",
+    "mae": "absolute error, K",
+    "mae_one": "of one draw, K",
+    "mae_offset": "without image offset, K",
+    "crps": "CRPS, K",
+    "spread_skill": "spread over error",
+    "spectrum": "spectrum, log10",
+}
+PEOPLE = {
+    "people": "people",
+    "asked_nearest": "nearest two asked, deg",
+    "asked_median": "nearest, median, deg",
+    "unique_asked": "unique, asked",
+    "made_nearest": "nearest two made, deg",
+    "made_median": "nearest made, median, deg",
+    "unique": "unique by the judge",
+    "consistency": "views of one, cosine",
+    "likeness": "to the nearest trained on",
+    "leaked": "share above the threshold",
+    "rank_asked": "effective rank, asked",
+    "rank": "effective rank, made",
+}
+
+
+def write_pages(out: Path, found: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Write tables.json and tables.md. found: tables by name; facts: command, recipe, digest, bundle, commits, hardware."""
+    text = json.dumps({"facts": facts, "tables": found}, indent=1, allow_nan=True)
+    (out / "tables.json").write_text(text + "\n", encoding="utf-8")
+    (out / "tables.md").write_text(render_tables(found, facts), encoding="utf-8")
+
+
+def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Return the tables as Markdown, by `templates/lapig.md`."""
+    rows = {row["row"] for name in ("identity", "agreement") for row in found.get(name, [])}
+    shown = ("identity", "tones", "views", "agreement", "made_degrees", "diversity", "degrees")
+    return load_template(TEMPLATE).render(
+        **facts,
+        why=[[row, text] for row, text in WHY.items() if row in rows],
+        absent=[row for row in WHY if row not in rows],
+        **{name: tabulate(found.get(name, [])) for name in shown},
+        regions=[
+            [key.removeprefix("mean_"), format_cell(value)]
+            for row in found.get("regions", [])
+            for key, value in row.items()
+            if key != "row" and format_cell(value)
+        ],
+        attributes=_attributes(found.get("attributes", [])),
+        distribution=tabulate(found.get("distribution", [])),
+        people=tabulate(found.get("people", []), PEOPLE),
+        threshold=next((row["threshold"] for row in found.get("people", [])), None),
+        speed=[
+            [row["row"], f"{row['pairs_per_second']:.2f}", ", ".join(f"{k} {v:.0%}" for k, v in row["shares"].items())]
+            for row in found.get("speed", [])
+        ],
+    )
+
+
+def tabulate(rows: Sequence[Table], names: dict[str, str] | None = None) -> dict[str, Any] | None:
+    """Return head and cells of a table without the columns that no row has; None without rows. names: of the columns."""
+    columns = names or {key: title_of(key) for row in rows for key in row if key != "row"}
+    there = [key for key in columns if any(format_cell(row.get(key)) for row in rows)]
+    if not there:
+        return None
+    cells = [[row["row"], *(format_cell(row.get(key)) for key in there)] for row in rows]
+    return {"head": ["row", *(columns[key] for key in there)], "rows": cells}
+
+
+def title_of(name: str) -> str:
+    """Return how a figure is called on the page."""
+    if "rank1_" in name:
+        return f"rank-1 of {name.rpartition('_')[2]}{', grey' if name.startswith('grey') else ''}"
+    for prefix in ("degrees_", "mae_"):
+        if name.startswith(prefix) and name not in NAMES:
+            return name.removeprefix(prefix)
+    return NAMES.get(name, name)
+
+
+def format_cell(value: Any) -> str:
+    """Return an estimate as `value [low, high]`, a number with three decimals, a whole number as it is, nothing for none."""
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}" if value == value else ""
+    if value and value["low"] != value["low"] and value["value"] == value["value"]:
+        return f"{value['value']:.3f}"
+    return format_interval(value)
+
+
+def _attributes(rows: Sequence[Table]) -> dict[str, Any] | None:
+    """Return the attributes' table turned over: an attribute in every line, a way in every column."""
+    if not rows:
+        return None
+    names: Iterable[str] = [name for name in ATTRIBUTES if name not in UNREAD]
+    lines = [[name, *(format_cell(row[name]) for row in rows)] for name in [*names, "mean", *UNREAD]]
+    return {"head": ["attribute", *(row["row"] for row in rows)], "rows": lines}

@@ -1,0 +1,98 @@
+"""`thermapair evaluate lapig`: what there is to measure, its tables, and a small run that goes on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster import cli
+from models.attributes import ATTRIBUTES
+from models.errors import UserError
+from models.evaluation.lapig.recipe import Recipe
+from models.evaluation.lapig.tables import tables
+from models.evaluation.lapig.ways import ways
+from models.weights.bundle import load_bundle
+from pipelines.evaluation.lapig import bench
+from pipelines.evaluation.lapig.pages import render_tables
+
+TINY = ["people=2", "gallery=3", "together=2", "known=1", "fitted=2", "visible.settings.steps=1"]
+FACTS = {"command": "thermapair evaluate lapig", "digest": "0", "bundle": "starter", "commits": ["c"], "hardware": {}}
+
+
+def line(row: str, part: int, **measures: object) -> dict:
+    return {"table": "pairs", "row": row, "part": part, "measures": {"person": [2 * part, 2 * part + 1], **measures}}
+
+
+def test_wrong_values_and_tables_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="gallery: 50 people do not hold the 100"):
+        bench.load_recipe(["gallery=50"])
+    with pytest.raises(UserError, match="do not fill lines of 10"):
+        bench.load_recipe(["people=25"])
+    with pytest.raises(UserError, match="no table 'pear'; known: pairs, degrees, people"):
+        bench.run(tmp_path, "starter", [], ["pear"])
+
+
+def test_rows_are_those_that_the_bundle_can_be_without() -> None:
+    recipe = Recipe()
+    assert list(ways(load_bundle("starter"), recipe)) == ["full", "no caption", "no head"]
+    assert list(ways(load_bundle("null"), recipe)) == ["full", "no caption"]
+    latent = ["thermal.kind=latent-diffusion", "thermal.weights=elsewhere", "thermal.licence=apache-2.0",
+              "visible.options.latents=true", "visible.weights.text_branch={uri: words, licence: mit}"]  # fmt: skip
+    found = ways(load_bundle("starter", latent), recipe)
+    assert list(found) == ["full", "no caption", "no head", "no text branch", "U-Net", "unchained"]
+    assert "text_branch" not in found["no text branch"].bundle.part("visible").weights
+    assert found["U-Net"].bundle.part("thermal").kind == "unet"
+    assert found["unchained"].bundle.part("thermal").options == {"latents": False}
+    assert found["full"].bundle.folder == found["U-Net"].bundle.folder
+
+
+def test_cells_name_every_part_once_and_more_people_add_to_them(tmp_path: Path) -> None:
+    few, many = (bench.Bench(Recipe(people=count, gallery=40), load_bundle("starter"), tmp_path) for count in (20, 40))
+    assert few.digest == many.digest != bench.Bench(Recipe(people=20), load_bundle("starter"), tmp_path).digest
+    cells = [list(one.cells(("pairs", "degrees", "people"))) for one in (few, many)]
+    assert len(set(cells[0])) == len(cells[0]) and set(cells[0]) < set(cells[1])
+    # What was measured is not measured again, unless what was kept of it is gone.
+    done = cells[0][-1]._replace(table="pairs", row="full", part=0)
+    few.ledger.append({"digest": few.digest, **done._asdict(), "measures": {}})
+    assert done in few.missing(("pairs",))
+    bench.keep(few._place(done), judge=np.zeros(1))
+    assert done not in few.missing(("pairs",)) and done._replace(part=1) in few.missing(("pairs",))
+
+
+def test_tables_are_of_people_and_tell_words_and_tones() -> None:
+    names = list(ATTRIBUTES)
+    asked = [[0] * len(names), [1] * len(names)]
+    found = [[0] * len(names), [0] * len(names)]
+    # A picture each of four people, every second found; nobody's smile was asked for.
+    asked[0][names.index("expression")] = asked[1][names.index("expression")] = -1
+    lines = [line("full", part, rank1_100=[1.0, 0.0], asked_words=asked, found_words=found) for part in (1, 0)]
+    lines[0]["stages"] = lines[1]["stages"] = {"visible": 3.0, "thermal": 1.0}
+    made = tables(lines, (100,))
+    assert made["identity"][0]["rank1_100"]["value"] == 0.5
+    assert made["tones"][0]["dark"]["value"] == 1.0 and made["tones"][0]["brown"]["value"] == 0.0
+    (attributes,) = made["attributes"]
+    assert attributes["glasses"]["value"] == 0.5 and attributes["expression"] is None
+    assert made["speed"] == [{"row": "full", "pairs_per_second": 0.5, "shares": {"visible": 0.75, "thermal": 0.25}}]
+    page = render_tables(
+        made | {"distribution": [], "people": []}, FACTS | {"recipe": Recipe().model_dump(mode="json")}
+    )
+    assert (
+        "| full | 0.500 [" in page and "| expression |  |" in page and "Not measured" in page and "\n\n\n" not in page
+    )
+
+
+@pytest.mark.slow
+def test_a_small_run_is_measured_and_goes_on(tmp_path: Path) -> None:
+    edits = [word for edit in TINY for word in ("--set", edit)]
+    assert cli.main(["evaluate", "lapig", "--tables", "pairs", "--out", str(tmp_path), *edits]) == 0
+    found = json.loads((tmp_path / "tables.json").read_text())["tables"]
+    rows = {entry["row"]: entry for entry in found["identity"]}
+    assert set(rows) == {"true pair", "known picture", "full", "no caption", "no head"}
+    # A copy of what is known is found, and is a copy; halves of two people do not fit.
+    assert rows["known picture"]["rank1_3"]["value"] == 1.0 and rows["known picture"]["copy_paste"]["value"] > 0.9
+    apart = {entry["row"]: entry["agreement"]["value"] for entry in found["agreement"]}
+    assert apart["another's thermal"] > 2 * apart["true pair"]
+    before = (tmp_path / "ledger.jsonl").read_text()
+    assert cli.main(["evaluate", "lapig", "--tables", "pairs", "--out", str(tmp_path), *edits]) == 0
+    assert (tmp_path / "ledger.jsonl").read_text() == before
