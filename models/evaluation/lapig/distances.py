@@ -12,9 +12,9 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     for features in (np.asarray(one, np.float64), np.asarray(other, np.float64)):
         means.append(features.mean(axis=0))
         centred = (features - means[-1]) / np.sqrt(max(len(features) - 1, 1))
-        roots.append(centred)
+        roots.append(np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred)
         traces.append(float((centred**2).sum()))
-    # The trace of (C1 C2)^(1/2) is the sum of singular values of X1 X2', of which C = X'X: no root of a matrix is taken.
+    # The trace of (C1 C2)^(1/2) is the sum of singular values of X1 X2' where C = X'X, for any such X: here the triangle of a QR.
     shared = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     return float(((means[0] - means[1]) ** 2).sum() + sum(traces) - 2 * shared)
 

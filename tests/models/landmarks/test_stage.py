@@ -89,11 +89,11 @@ def test_how_far_the_halves_of_a_pair_are_apart(weights: Path, monkeypatch: pyte
     stage, look = landmarks(weights), Stage._look
 
     def shifted(self: Stage, number: int, looks: list, batch: int) -> list:
-        visible, *layers = look(self, number, looks, batch)
-        spread = np.ptp(visible.points, axis=0)[0] / 10
+        points = np.linspace(10, 50, 2 * number).reshape(2, number).T
+        width = np.ptp(points[:, 0])
+        faces = look(self, number, looks, batch)
         return [
-            visible,
-            *(replace(face, points=visible.points + np.array([k * spread, 0])) for k, face in enumerate(layers)),
+            replace(face, points=points + np.array([max(0, k - 1) * width / 10, 0])) for k, face in enumerate(faces)
         ]
 
     monkeypatch.setattr(Stage, "_look", shifted)

@@ -18,7 +18,7 @@ from models.thermal.latent.captions import load_captions
 from models.thermal.latent.network import load_latent
 from models.thermal.latent.settings import Options, Settings, columns
 from models.thermal.latent.stage import Stage
-from models.weights.store import SmallFiles
+from models.weights.store import SmallFiles, seal
 from tests.models.thermal.latent.test_training import config, rows
 from tests.models.thermal.latent.tiny import read_captions, write_part, write_reader
 
@@ -50,6 +50,7 @@ def given(*captions: str) -> dict[str, np.ndarray]:
 
 
 def files(part: Path) -> dict[str, Files]:
+    seal(part)
     return {"model": SmallFiles(part)}
 
 
