@@ -8,11 +8,12 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). It is biased by N: compare at equal N alone.
     """
-    means, roots, traces = [], [], []
+    means, roots, traces = list[np.ndarray](), list[np.ndarray](), list[float]()
     for features in (np.asarray(one, np.float64), np.asarray(other, np.float64)):
         means.append(features.mean(axis=0))
         centred = (features - means[-1]) / np.sqrt(max(len(features) - 1, 1))
-        roots.append(np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred)
+        tall = len(centred) > centred.shape[1]
+        roots.append(np.asarray(np.linalg.qr(centred, mode="r")) if tall else centred)
         traces.append(float((centred**2).sum()))
     # The trace of (C1 C2)^(1/2) is the sum of singular values of X1 X2' where C = X'X, for any such X: here the triangle of a QR.
     shared = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()

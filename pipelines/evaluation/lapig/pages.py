@@ -1,6 +1,7 @@
 """The tables of `evaluate lapig` as a page and as JSON."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
     """Return the tables as Markdown, by `templates/lapig.md`."""
     rows = {row["row"] for name in ("identity", "agreement") for row in found.get(name, [])}
     shown = ("identity", "tones", "views", "agreement", "made_degrees", "diversity", "degrees")
-    return load_template(TEMPLATE).render(
+    page = load_template(TEMPLATE).render(
         **facts,
         why=[[row, text] for row, text in WHY.items() if row in rows],
         absent=[row for row in WHY if row not in rows],
@@ -81,6 +82,7 @@ def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
             for row in found.get("speed", [])
         ],
     )
+    return re.sub(r"\n{3,}", "\n\n", page)  # sections that are left out leave blank lines
 
 
 def tabulate(rows: Sequence[Table], names: dict[str, str] | None = None) -> dict[str, Any] | None:
