@@ -18,7 +18,7 @@ TABLES = ("pairs", "degrees", "people")
 SPEED = "speed"
 
 
-class Rows:
+class RowFigures:
     """The figures of one row of a table, over all of its parts."""
 
     def __init__(self, lines: Sequence[Line]) -> None:
@@ -48,10 +48,12 @@ def by_person(values: np.ndarray, person: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def collect(lines: Sequence[Line], table: str) -> dict[str, Rows]:
+def collect(lines: Sequence[Line], table: str) -> dict[str, RowFigures]:
     """Return the rows of a table, in the order of the ledger."""
     names = dict.fromkeys(line["row"] for line in lines if line["table"] == table)
-    return {name: Rows([line for line in lines if (line["table"], line["row"]) == (table, name)]) for name in names}
+    return {
+        name: RowFigures([line for line in lines if (line["table"], line["row"]) == (table, name)]) for name in names
+    }
 
 
 def tables(lines: Sequence[Line], sizes: Sequence[int]) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def tables(lines: Sequence[Line], sizes: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _table(rows: dict[str, Rows], names: Iterable[str]) -> list[Table]:
+def _table(rows: dict[str, RowFigures], names: Iterable[str]) -> list[Table]:
     """Return the estimates `names` of every row that has one of them."""
     entries = []
     for name, found in rows.items():
@@ -87,13 +89,13 @@ def known(estimate: dict[str, float] | None) -> bool:
     return estimate is not None and bool(np.isfinite(estimate["value"]))
 
 
-def _names(rows: dict[str, Rows], prefix: str) -> list[str]:
+def _names(rows: dict[str, RowFigures], prefix: str) -> list[str]:
     return list(
         dict.fromkeys(name for found in rows.values() for name in found.lines[0]["measures"] if name.startswith(prefix))
     )
 
 
-def _tones(rows: dict[str, Rows], figure: str) -> list[Table]:
+def _tones(rows: dict[str, RowFigures], figure: str) -> list[Table]:
     """Return rank-1 by the word of skin tone that was asked for."""
     place, words = list(ATTRIBUTES).index("skin_tone"), ATTRIBUTES["skin_tone"][2]
     entries = []
@@ -106,7 +108,7 @@ def _tones(rows: dict[str, Rows], figure: str) -> list[Table]:
     return entries
 
 
-def _attributes(rows: dict[str, Rows]) -> list[Table]:
+def _attributes(rows: dict[str, RowFigures]) -> list[Table]:
     """Return the share of asked words that the judge finds, balanced over an attribute's words, and the mean over attributes."""
     entries = []
     for name, found in rows.items():
@@ -130,7 +132,7 @@ def _attributes(rows: dict[str, Rows]) -> list[Table]:
     return entries
 
 
-def _degrees(rows: dict[str, Rows]) -> list[Table]:
+def _degrees(rows: dict[str, RowFigures]) -> list[Table]:
     """Return the errors on true pictures, and skill between the table of class and condition and the oracle."""
     names = ["mae", "mae_one", "crps", "spread_skill", "spectrum", *_names(rows, "mae_")]
     entries = _table(rows, dict.fromkeys(name for name in names if name != "mae_mean"))
@@ -141,7 +143,7 @@ def _degrees(rows: dict[str, Rows]) -> list[Table]:
     return entries
 
 
-def _speed(rows: dict[str, Rows]) -> list[Table]:
+def _speed(rows: dict[str, RowFigures]) -> list[Table]:
     """Return pairs a second of the rows that are made, and the share of time of each stage."""
     entries = []
     for name, found in rows.items():
