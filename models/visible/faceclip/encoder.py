@@ -4,6 +4,7 @@ Two branches, each with a face ViT, a CLIP text tower (ViT-L/14 and ViT-bigG/14)
 published ones, those without influence on the result (`text_projection`, `fuser.enc_output`, the last face layer ...) included.
 """
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from models.visible.faceclip.config import (
     VitConfig,
 )
 from models.visible.faceclip.fuser import Fuser
-from models.visible.faceclip.precision import in_float, widen
+from models.visible.faceclip.precision import in_float, released, widen
 from models.visible.faceclip.text import TextTower
 from models.visible.faceclip.vit import FaceTokens, FaceVit, resize_faces
 
@@ -51,7 +52,7 @@ class FaceClip(nn.Module):
         ids: int64 [B, 77], of texts that begin with the prefix where there is a face.
         has_face: bool [B]; a face that it denies still passes ViT and fuser, and no word stands for it.
         """
-        with torch.autocast(faces.device.type, torch.bfloat16, enabled=self.precision == "released"):
+        with released(faces) if self.precision == "released" else contextlib.nullcontext():
             own, other = self.encode_faces(faces)
             fused_l, _ = self.face_clip_l(own, ids, has_face)
             fused_g, pooled = self.face_clip_g(other, ids, has_face)

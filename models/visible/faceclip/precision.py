@@ -10,26 +10,33 @@ import torch
 from torch import Tensor
 
 
+def released(like: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Compute in the released path's regions, on the device of `like`."""
+    return torch.autocast(like.device.type, torch.bfloat16)
+
+
 def in_half(like: Tensor) -> contextlib.AbstractContextManager[object]:
     """Compute linear layers in float16 where an autocast surrounds the call, on the device of `like`."""
-    kind = like.device.type
-    if not torch.is_autocast_enabled(kind):
-        return contextlib.nullcontext()
-    return torch.autocast(kind, torch.float16)
+    return torch.autocast(like.device.type, torch.float16) if _surrounded(like) else contextlib.nullcontext()
 
 
 def in_float(like: Tensor) -> contextlib.AbstractContextManager[object]:
     """Compute without an autocast, on the device of `like`; inputs in lower precision are the caller's to widen."""
-    return torch.autocast(like.device.type, enabled=False)
+    return torch.autocast(like.device.type, enabled=False) if _surrounded(like) else contextlib.nullcontext()
 
 
 def cast_type(like: Tensor) -> torch.dtype:
     """Return the type of a surrounding autocast, without one that of `like`."""
-    kind = like.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
+    return torch.get_autocast_dtype(like.device.type) if _surrounded(like) else like.dtype
 
 
 def widen(values: Tensor) -> Tensor:
     """Return `values` in float32 if they are of a lower precision and an autocast surrounds the call."""
     narrow = values.dtype in (torch.float16, torch.bfloat16)
-    return values.float() if narrow and torch.is_autocast_enabled(values.device.type) else values
+    return values.float() if narrow and _surrounded(values) else values
+
+
+def _surrounded(like: Tensor) -> bool:
+    """Whether an autocast surrounds the call; some devices (meta) know none."""
+    kind = like.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

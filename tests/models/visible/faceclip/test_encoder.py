@@ -54,6 +54,13 @@ def test_names_and_shapes_are_the_published_ones_in_their_order() -> None:
     assert sum(each.numel() for each in model.parameters()) == 1_573_346_948
     assert sum(each.numel() for each in model.buffers()) == 5_124
     assert names(model) == PUBLISHED
+    # At full size on no memory at all.
+    embeds, pooled = model(
+        torch.zeros(2, 3, 448, 448, device="meta"),
+        torch.zeros(2, 77, dtype=torch.long, device="meta"),
+        torch.zeros(2, dtype=torch.bool, device="meta"),
+    )
+    assert (embeds.shape, pooled.shape) == ((2, 77, 2048), (2, 1280))
 
 
 def test_faces_are_resized_without_antialiasing() -> None:
