@@ -197,7 +197,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     prepared = [{**prepare(decoded, config), "row": decoded["row"]} for decoded in rows]
     data = {name: np.concatenate([each[name] for each in prepared]) for name in prepared[0]}
     captions = write_captions(data["attributes"], data["row"], 0.0)
-    crops = data["crop"][other_views(data["person"])]
+    crops = data["crop"][other_views(data["person"], data["view"])]
     images = _describe_pictures(model, data, captions, config)
     # Who is asked for, and what: own and another's.
     other = draw_others(data["person"], number(captions).numpy(), config.seed)

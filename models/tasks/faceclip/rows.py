@@ -20,7 +20,7 @@ COLUMNS = ("world_identity", "view", "visible", "landmarks_70", "attributes")
 
 
 def prepare_rows(rows: Columns) -> Columns:
-    """Return crops and pictures uint8 [B, 112, 112, 3], persons int64 [B] and attributes (JSON)."""
+    """Return crops and pictures uint8 [B, 112, 112, 3], persons and views int64 [B], attributes (JSON)."""
     points = five_points(np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2))
     # As an aligned crop of a photograph is resized when it is used.
     crops = resize_faces(to_faces(align_faces(list(rows["visible"]), points)))
@@ -29,6 +29,7 @@ def prepare_rows(rows: Columns) -> Columns:
         "crop": (crops * 255).round().byte().permute(0, 2, 3, 1).numpy(),
         "picture": np.stack(pictures),
         "person": rows["world_identity"].astype(np.int64),
+        "view": rows["view"].astype(np.int64),
         "attributes": rows["attributes"],
     }
 
@@ -49,10 +50,14 @@ def number(texts: Sequence[str]) -> Tensor:
     return torch.tensor([places[text] for text in texts])
 
 
-def other_views(person: np.ndarray) -> np.ndarray:
-    """Return for each row the next one of the same person, int64 [N]; of a person's only row itself."""
+def other_views(person: np.ndarray, view: np.ndarray) -> np.ndarray:
+    """Return for each row one of the same person in another view, int64 [N]; of a person with one view the row itself.
+
+    Only the rows at hand are looked at: a person's pictures lie together in the shards.
+    """
     chosen = np.arange(len(person))
-    for one in np.unique(person):
-        own = np.flatnonzero(person == one)
-        chosen[own] = np.roll(own, -1)
+    for row in range(len(person)):
+        others = np.flatnonzero((person == person[row]) & (view != view[row]))
+        if len(others):
+            chosen[row] = others[row % len(others)]
     return chosen

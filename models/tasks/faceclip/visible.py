@@ -142,7 +142,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
     return {
         "latents": latents,
         "weight": cache.face_weight(rows["classes"], latents.shape[-1], config.face),
-        "crop": given["crop"][other_views(given["person"])],
+        "crop": given["crop"][other_views(given["person"], given["view"])],
         "attributes": given["attributes"],
     }
 

@@ -12,6 +12,7 @@ from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
 from models.tasks.faceclip import align, clip, face
+from models.tasks.faceclip.rows import other_views
 from models.visible.faceclip.alignment import TRAINED, contrast, pair_rows
 from models.visible.faceclip.clip import Clip, ClipConfig
 from models.visible.faceclip.config import FuserConfig, TextConfig, VitConfig
@@ -204,3 +205,9 @@ def test_what_is_nearest_is_found() -> None:
     assert (person[others] != person).all() and (text[others] != text).all()
     with pytest.raises(ValueError, match="two people"):
         draw_others(np.zeros(2), np.arange(2), seed=0)
+
+
+def test_the_face_that_is_asked_with_is_of_another_view() -> None:
+    person, view = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 1, 0, 4, 7])
+    assert other_views(person, view)[[0, 1, 3, 4, 5]].tolist() == [2, 2, 3, 5, 4]
+    assert view[other_views(person, view)[2]] == 0
