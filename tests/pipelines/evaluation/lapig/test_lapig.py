@@ -12,9 +12,12 @@ from models.errors import UserError
 from models.evaluation.lapig.recipe import Recipe
 from models.evaluation.lapig.tables import tables
 from models.evaluation.lapig.ways import ways
+from models.temperature import to_centikelvin
 from models.weights.bundle import load_bundle
-from pipelines.evaluation.lapig import bench
+from models.weights.store import seal
+from pipelines.evaluation.lapig import bench, given
 from pipelines.evaluation.lapig.pages import render_tables
+from tests.models.thermal.latent.tiny import write_part
 
 TINY = ["people=2", "gallery=3", "together=2", "known=1", "fitted=2", "visible.settings.steps=1"]
 FACTS = {"command": "thermapair evaluate lapig", "digest": "0", "bundle": "starter", "commits": ["c"], "hardware": {}}
@@ -80,6 +83,40 @@ def test_tables_are_of_people_and_tell_words_and_tones() -> None:
     assert (
         "| full | 0.500 [" in page and "| expression |  |" in page and "Not measured" in page and "\n\n\n" not in page
     )
+
+
+def test_thermal_halves_of_one_picture_are_compared_and_no_others(tmp_path: Path) -> None:
+    part = write_part(tmp_path, 64)
+    seal(part)
+    edits = [
+        "thermal.kind=latent-diffusion",
+        f"thermal.weights={part}",
+        "thermal.licence=mit",
+        "visible.options.latents=true",
+    ]
+    found = bench.Bench(Recipe(people=10, gallery=10), load_bundle("starter", edits), tmp_path / "out")
+    chained = np.full((2, 1, 4, 4), 30.0, np.float32)
+    bench.keep(found._place(bench.Cell("pairs", "full", 0)), thermal=to_centikelvin(chained))
+    for row in ("unchained", "U-Net"):
+        assert found._apart(bench.Cell("pairs", row, 0), chained + 0.05) == {"apart": [0.05, 0.05]}
+    for row in ("full", "no caption", "no head"):
+        assert found._apart(bench.Cell("pairs", row, 0), chained) == {}
+
+
+def test_pairs_that_are_there_are_compared_over_all_parts(tmp_path: Path) -> None:
+    assert (
+        given.read_words(np.array(['{"glasses": "clear", "beard": "blue"}', ""], object))[0].count(-1)
+        == len(ATTRIBUTES) - 1
+    )
+    lines = []
+    for part, people in enumerate((["ann", "bob"], ["bob", "ann"])):
+        vectors = np.eye(2)[[int(who == "bob") for who in people]]
+        bench.keep(tmp_path / f"given-{part}.npz", judge=vectors, grey=vectors, features=vectors, small=vectors * 100)
+        lines.append(line("given", part) | {"measures": {"person": people, "cosine": [0.5, 0.7]}})
+    made = given.collect_tables(lines[::-1], tmp_path)
+    (row,) = made["identity"]
+    assert row["rank1_2"]["value"] == 1.0 and row["cosine"]["value"] == pytest.approx(0.6)
+    assert made["diversity"][0]["consistency"]["value"] == 1.0 and made["diversity"][0]["variety"]["value"] == 0.0
 
 
 @pytest.mark.slow
