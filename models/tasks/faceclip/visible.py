@@ -32,7 +32,7 @@ from models.visible import cache
 from models.visible.autoencoder import SHRINK
 from models.visible.faceclip.encoder import FaceClip
 from models.visible.faceclip.faces import to_faces
-from models.visible.faceclip.files import load_encoder
+from models.visible.faceclip.files import HEADS, load_encoder
 from models.visible.faceclip.tokenizer import add_prefix, tokenize
 from models.weights.networks import device_of
 
@@ -48,8 +48,8 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    widths: tuple[int, ...] = (64, 128, 192)
-    heads: tuple[int, ...] = (2, 4, 6)
+    widths: tuple[int, ...] = (48, 96, 128)
+    heads: tuple[int, ...] = (2, 3, 4)
     blocks: tuple[int, ...] = (1, 1, 2)
     """Transformer blocks of a level; the finest has none, as in SDXL."""
     layers: int = Field(1, ge=1)
@@ -210,6 +210,6 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     model.unet.half().save_pretrained(str(folder / "unet"))
     new_scheduler().save_pretrained(str(folder / "scheduler"))
     for name, source in (("encoder", Path(config.encoder)), ("vae", cache.from_root(config.vae))):
-        shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
+        shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json", HEADS))
     facts = {"title": "FaceCLIP-SDXL, small", "summary": SUMMARY, "limits": LIMITS}
     card.model_copy(update=facts).write(folder)
