@@ -126,7 +126,9 @@ def attach(unet: UNet2DConditionModel, name: str, branch: Branch) -> None:
 
 def check_contexts(unet: UNet2DConditionModel, contexts: Mapping[str, Tensor]) -> None:
     """Raise ValueError for a context that nothing in `unet` reads: diffusers' own processors would ignore it in silence."""
-    processors = [attn.processor for attn in cross_attentions(unet)] if contexts else []
+    if not contexts:
+        return
+    processors = [attn.processor for attn in cross_attentions(unet)]
     known = set().union(*(getattr(processor, "branches", {}) for processor in processors))
     known |= {name for module in unet.modules() if isinstance(module, SelfMixer) for name in module.reads}
     if unknown := sorted(contexts.keys() - known):

@@ -17,7 +17,7 @@ from models.errors import UserError
 from models.evaluation.bootstrap import interval, mean
 from models.evaluation.faces import to_grey
 from models.faces.metrics import unit_vectors
-from models.judges.attributes import balanced_accuracy
+from models.metrics import balanced_accuracy
 
 COLUMNS = ("identity_id", "visible", "thermal", "attributes", "landmarks_70")
 GALLERY = 100

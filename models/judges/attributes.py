@@ -80,9 +80,3 @@ def balanced_entropy(logits: Mapping[str, Tensor], labels: Tensor, counts: Mappi
         share = (counts[name] + 1) / (counts[name] + 1).sum()
         losses[name] = F.cross_entropy(values + share.log(), labels[:, place])
     return losses
-
-
-def balanced_accuracy(predicted: np.ndarray, truth: np.ndarray, classes: int) -> float:
-    """Return the mean over the classes that occur in `truth` of the share found, of int [N] each."""
-    recalls = [(predicted[truth == k] == k).mean() for k in range(classes) if (truth == k).any()]
-    return float(np.mean(recalls))

@@ -19,7 +19,7 @@ from models.attributes import mirror_words
 from models.augment.batch import Geometry, Photometry, RowDraws, draw_transforms, relight, to_unit_tensor, warp
 from models.card import Card
 from models.columns import Columns
-from models.judges.attributes import balanced_accuracy
+from models.metrics import balanced_accuracy
 from models.tasks import TrainConfig
 from models.temperature import fill
 from models.translation.attributes import (

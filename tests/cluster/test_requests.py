@@ -20,7 +20,7 @@ from pipelines.plan.thermalize import write_thermalize_plan
 from pipelines.storage.uri import Storage
 
 HEAVY = {"torch", "ray", "diffusers", "transformers", "pyarrow", "fsspec", "filelock"}
-STAGE_NAMES = "visible, parser, thermal, faces, gates, landmarks"
+STAGE_NAMES = "visible, parser, thermal, translate, faces, gates, landmarks"
 
 SCRIPT = """
 import contextlib, io, json, sys
@@ -73,7 +73,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "samples=2": ("samples has to be 1",),
 }
 JOB: dict[str, tuple[str, ...]] = {
-    "identities.cuont=3": ("identities.cuont", "count, minimum_angle, source"),
+    "identities.cuont=3": ("identities.cuont", "count, minimum_angle, sampling, source"),
     "nonsense=1": ("'nonsense'", "identities", "profile", "parts"),
     "sampling.steps=4": ("'sampling'", "settings"),
     "captions=templat": ("'templat'", "'llm', 'template' or 'chat'"),

@@ -14,13 +14,13 @@ from models.judges.attributes import (
     WORDS,
     AttributesConfig,
     AttributesJudge,
-    balanced_accuracy,
     balanced_entropy,
     label,
     mirror,
 )
 from models.judges.people import check_people
 from models.judges.pictures import Augmentation, augment, to_input
+from models.metrics import balanced_accuracy
 from models.tasks import TrainConfig
 from models.weights.networks import device_of, save_network
 

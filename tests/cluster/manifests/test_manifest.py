@@ -131,7 +131,9 @@ def test_each_stage_group_has_nodes_of_its_label_that_fit_it() -> None:
     workers = {group["groupName"]: group for group in cluster_of(document)["workerGroupSpecs"]}
     assert set(workers) == {"visible", "parser", "faces", "io"}
     groups = profile.assign(tuple(STAGES))
-    assert [group.stages for group in groups] == [["visible"], ["parser", "thermal"], ["faces", "gates", "landmarks"]]
+    assert [group.stages for group in groups] == [
+        ["visible"], ["parser", "thermal", "translate"], ["faces", "gates", "landmarks"],
+    ]  # fmt: skip
     for group in groups:
         worker = workers[group.stages[0]]
         assert group.selector == {"label_selector": worker["labels"]}

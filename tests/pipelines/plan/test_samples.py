@@ -247,7 +247,7 @@ def test_a_damaged_plan_names_itself_and_the_way_out(content: str, bundle: Bundl
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
-        (["identities.cuont=1"], "identities.cuont: unknown key; known here: count, minimum_angle, source"),
+        (["identities.cuont=1"], "identities.cuont: unknown key; known here: count, minimum_angle, sampling, source"),
         (["samples=many"], "samples: Input should be a valid integer"),
         (["conditions=[warm, warm]"], "conditions"),
         (["views.attributes={hat: none}"], "no attribute 'hat'"),
