@@ -121,7 +121,11 @@ def test_the_same_bytes_come_out_of_other_pools(made: tuple[Path, str], tmp_path
 @pytest.mark.parametrize(
     ("edits", "code", "message"),
     [
-        (("identities.cuont=3",), 2, "identities.cuont: unknown key; known here: count, minimum_angle, sampling, source"),
+        (
+            ("identities.cuont=3",),
+            2,
+            "identities.cuont: unknown key; known here: count, minimum_angle, sampling, source",
+        ),
         (("bundle.visible.weights=nowhere",), 75, "weights are missing"),
         (("identities.source=nobody.parquet",), 2, "nobody.parquet does not exist"),
         (("profile.groups=[{stages: [visible], threads: 2}]",), 2, "Set threads: 1 and raise actors instead"),
