@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.card import Card
-from models.classes import MIRRORED
+from models.classes import CLASSES, MIRRORED
 from models.errors import EnvironmentFault, UserError
 from models.layers import Layer
 from models.stages import NoOptions
@@ -17,6 +17,7 @@ from models.thermal.room_unet.settings import Settings, columns
 from models.thermal.room_unet.stage import Stage
 from models.thermal.rooms import Room
 from models.unet import UNetConfig
+from models.weights.store import ROOT, verify
 from tests.models.thermal.latent.test_training import SIDE, mirror, rows
 
 SHAPE = UNetConfig(width=8, blocks=(1, 1, 1, 1))
@@ -130,3 +131,11 @@ def test_what_it_cannot_make_is_refused(part: Path, tmp_path: Path) -> None:
     (tmp_path / "thermal.json").write_text('{"classes": false}')
     with pytest.raises(EnvironmentFault, match=r"takes 32 channels, thermal\.json describes 13"):
         load_room_unet(tmp_path)
+
+
+def test_the_one_that_comes_with_the_starter_makes_cold_rooms_cold() -> None:
+    folder = ROOT / "models" / "starter-rooms"
+    verify(folder)
+    face = rows(1) | {"classes": np.full((1, SIDE, SIDE), CLASSES.index("SKIN"), np.uint8)}
+    cold, mild, hot = run(folder, face, "-5", "20", "38")["thermal"][0].astype(float).mean(axis=(1, 2)) / 100
+    assert cold + 3 < mild < hot - 1
