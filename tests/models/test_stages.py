@@ -163,7 +163,13 @@ def test_the_starters_stages_write_what_the_vocabulary_says() -> None:
         "embedding": np.random.default_rng(0).standard_normal((2, 512)).astype(np.float32),
     }
     asked = {"visible": {"steps": 4}}
+    there = {one.stage or name for name, one in bundle.parts.items()} | set(PARTLESS)
+    assert set(STAGES) - there == {
+        "translate"
+    }  # nobody trained a translator yet; its own tests run it with random weights
     for stage, kinds in STAGES.items():
+        if stage not in there:
+            continue
         made = light(stage, next(iter(kinds)))
         by_job = {"layers": layers, "size": bundle.size}
         values = asked.get(stage, {}) | {n: v for n, v in by_job.items() if n in made.Settings.model_fields}
