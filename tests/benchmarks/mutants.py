@@ -341,12 +341,14 @@ def is_noticed(mutant: Mutant, tests: Sequence[str], limit: float) -> bool:
 
 
 def nearest(path: str) -> tuple[str, ...]:
-    """Return the tests nearest to a module: as `NEAREST` says, else the file or the folder that mirrors it."""
+    """Return the tests nearest to a module: as `NEAREST` says, else the file that mirrors it, or the first folder
+    above it that is there."""
     for place in (path, *map(str, Path(path).parents)):
         if place in NEAREST:
             return NEAREST[place]
     mirror = Path("tests", path).with_name(f"test_{Path(path).name}")
-    return (str(mirror if (ROOT / mirror).exists() else mirror.parent),)
+    there = [place for place in (mirror, *mirror.parents) if (ROOT / place).exists()]
+    return (str(there[0]),)
 
 
 def core_modules() -> list[str]:
