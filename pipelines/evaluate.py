@@ -1,6 +1,6 @@
 """`thermapair evaluate tfake`: T-FAKE's tables by a reduced recipe, cell by cell into a ledger that resumes.
 
-out/ledger.jsonl  tables.json  tables.md  gain.png, and out/work/: rendered pools and the thermalizers, which can be made again
+out/ledger.jsonl  tables.json  tables.md  gain.png, and a folder `work` of renders and thermalizers, which can be made again
 """
 
 import logging

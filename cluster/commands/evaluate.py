@@ -1,10 +1,26 @@
 """`thermapair evaluate`: published tables measured anew, by a fixed recipe and into a ledger."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cluster.commands import options
+
+_ledger = click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the ledger and the tables; a folder that has some goes on.",
+)
+
+
+def _tables(names: str) -> Callable[[Any], Any]:
+    """Return the option that chooses among an evaluation's tables."""
+    help = f"Only these: {names}.  [default: all]"
+    return click.option("--tables", metavar="A,B", default="", callback=options.split_names, help=help)
 
 
 @click.group("evaluate")
@@ -13,20 +29,8 @@ def command() -> None:
 
 
 @command.command("tfake")
-@click.option(
-    "--out",
-    required=True,
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the ledger and the tables; a folder that has some goes on.",
-)
-@click.option(
-    "--tables",
-    metavar="A,B",
-    default="",
-    callback=options.split_names,
-    help="Only these: baselines, weight, loss, landmarks, gap, controls, minmax, reached.  [default: all]",
-)
+@_ledger
+@_tables("baselines, weight, loss, landmarks, gap, controls, minmax, reached")
 @options.threads("Threads of this process.", default=1)
 @options.overrides
 def tfake(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...]) -> None:
@@ -43,20 +47,8 @@ def tfake(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...]
 
 @command.command("lapig")
 @options.bundle
-@click.option(
-    "--out",
-    required=True,
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the ledger and the tables; a folder that has some goes on.",
-)
-@click.option(
-    "--tables",
-    metavar="A,B",
-    default="",
-    callback=options.split_names,
-    help="Only these: pairs, degrees, people.  [default: all]",
-)
+@_ledger
+@_tables("pairs, degrees, people")
 @click.option("--data", metavar="URI", default="", help="Read these pairs in place of made ones: any output of ours.")
 @options.threads("Threads of this process.", default=1)
 @options.overrides

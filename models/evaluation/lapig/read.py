@@ -58,6 +58,7 @@ class Seen:
 
 def look_at(readers: Readers, pictures: np.ndarray) -> Seen:
     """Return what the judges, and the bundle's detector and recogniser, see of pictures uint8 [N, S, S, 3]."""
+    # Faces as a job finds them; the judge sees its own crops of them, a picture without a face has none.
     found = readers.faces({"visible": pictures}, NoOptions(), BATCH)
     there = found["faces"] > 0
     judge, grey = (np.full((len(pictures), 512), np.nan, np.float32) for _ in range(2))
@@ -65,6 +66,7 @@ def look_at(readers: Readers, pictures: np.ndarray) -> Seen:
         crops = align(pictures[there], found["keypoints"][there])
         judge[there] = cache.embed_crops(crops, readers.recogniser)
         grey[there] = cache.embed_crops(to_grey(crops), readers.recogniser)
+    # Words, pose and features are read from whole pictures, with or without a face.
     probabilities = readers.judges.judge_attributes(pictures)
     words = np.stack([probabilities[name].argmax(axis=1) for name in ATTRIBUTES], axis=1)
     pose = readers.judges.judge_pose(pictures).degrees
@@ -94,6 +96,7 @@ def identity_figures(
         "other_view": (seen.judge * target).sum(axis=1),
         "copy_paste": copy_paste(seen.judge, target, known),
     }
+    # In grey, too: a colour of skin or hair that gives somebody away is then lost.
     for prefix, probes, among in (("", seen.judge, gallery.colour), ("grey_", seen.judge_grey, gallery.grey)):
         for size, hits in ranks(probes, person, among, gallery.sizes).items():
             figures[f"{prefix}rank1_{size}"] = hits
@@ -111,6 +114,7 @@ def own_people_figures(colour: np.ndarray, grey: np.ndarray, person: np.ndarray,
     place = np.searchsorted(people, person)
     for prefix, vectors in (("", colour), ("grey_", grey)):
         there = np.isfinite(vectors).all(axis=1)
+        # Everybody is in the gallery as the mean of their pictures.
         sums = np.zeros((len(people), vectors.shape[1]))
         np.add.at(sums, place[there], vectors[there])
         counts = np.bincount(place[there], minlength=len(people))
@@ -119,6 +123,7 @@ def own_people_figures(colour: np.ndarray, grey: np.ndarray, person: np.ndarray,
         hits = {size: np.full(len(person), np.nan) for size in sizes}
         for row in np.flatnonzero(counts[place] - there > 0):
             own = place[row]
+            # A probe is looked up among means that do not hold it.
             among = gallery.copy()
             among[own] = unit_vectors(sums[own] - (vectors[row] if there[row] else 0))
             found = ranks(vectors[row][None], np.array([own]), among, sizes)
@@ -146,6 +151,7 @@ def pair_figures(readers: Readers, visible: np.ndarray, celsius: np.ndarray, box
     there = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     if readers.landmarks is not None and len(there):
         layers = celsius.shape[1]
+        # The same box for all: the halves of a pair share their pixels.
         each = [boxes[row][None] for row in there]
         pictures = [[visible[row] for row in there]]
         mode: Mode = "temperature" if celsius.dtype.kind == "f" else "auto"  # grey levels are no degrees
@@ -154,6 +160,7 @@ def pair_figures(readers: Readers, visible: np.ndarray, celsius: np.ndarray, box
             np.stack([face[0].points for face in readers.landmarks.at_boxes(some, each, 70, BATCH)])
             for some in pictures
         ]
+        # The visible half comes first, and every layer is compared with it.
         apart[there] = np.mean([nme(points, found[0]) for points in found[1:]], axis=0)
     return _lists({"agreement": apart})
 

@@ -1,6 +1,6 @@
 """`thermapair evaluate lapig`: pairs made of people of the world, and read by judges, part by part into a ledger that resumes.
 
-out/ledger.jsonl  tables.json  tables.md, and out/work/: renders and what was seen of pictures, which can be made again
+out/ledger.jsonl  tables.json  tables.md, and a folder `work`: renders and what was seen of pictures, which can be made again
 """
 
 import logging

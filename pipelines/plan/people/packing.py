@@ -15,7 +15,7 @@ from models.config import digest_of
 from models.errors import UserError
 from models.seeds import seed_of
 from pipelines.plan.people.identities import Identity, Reference
-from pipelines.plan.people.sampling import Directions
+from pipelines.plan.people.sampling import Directions, NewPeople
 
 BLOCK = 256
 """People who are packed together, whatever the number that is asked for."""
@@ -29,14 +29,8 @@ DIGITS = 3
 """Of the numbers that are kept: a processor that sums in another order makes the same people."""
 
 
-class PackedPeople:
-    """`count` people who do not exist, packed. Nobody is drawn before somebody is asked for.
-
-    words: identity words that all of them are given, whatever their embeddings suggest.
-    """
-
-    further: tuple[str, ...] = ()
-    """Nobody has a picture of them."""
+class PackedPeople(NewPeople):
+    """People who are moved away from each other. Nobody is drawn before somebody is asked for."""
 
     def __init__(
         self,
@@ -51,11 +45,7 @@ class PackedPeople:
                 f"identities.sampling: packing moves every person against all before, and {count} are too many for it: at most "
                 f"{MOST}; rejection takes any number."
             )
-        self.reference, self.count, self.minimum_angle, self.seed = reference, count, minimum_angle, seed
-        self.words = dict(words or {})
-
-    def __len__(self) -> int:
-        return self.count
+        super().__init__(reference, count, minimum_angle, seed, words)
 
     def digest(self, start: int, stop: int) -> str:
         """Return a digest of people [start, stop): of what decides who they are."""

@@ -31,8 +31,8 @@ DOUBT = 1.3
 """An estimate may be so much too small: only a count that is larger still is refused by it."""
 
 
-class SampledPeople:
-    """`count` people who do not exist. Nobody is drawn before somebody is asked for.
+class NewPeople:
+    """`count` people who do not exist, and what decides who they are: the common part of all ways to sample them.
 
     words: identity words that all of them are given, whatever their embeddings suggest.
     """
@@ -53,6 +53,10 @@ class SampledPeople:
 
     def __len__(self) -> int:
         return self.count
+
+
+class SampledPeople(NewPeople):
+    """People who are drawn, and drawn again where too near. Nobody is drawn before somebody is asked for."""
 
     def digest(self, start: int, stop: int) -> str:
         """Return a digest of people [start, stop): of what decides who they are.
