@@ -34,7 +34,7 @@ from models.errors import UserError
 from models.padding import in_batches
 from models.seeds import seed_of
 from models.tasks import absolute
-from models.tasks.rooms import RoomConfig, draw_room, word_numbers
+from models.tasks.rooms import RoomConfig, draw_room, parse_rows, word_numbers
 from models.temperature import fill
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
 from models.thermal.latent.captions import CaptionReader, load_captions
@@ -144,8 +144,8 @@ def begin(model: nn.Module, folder: Path) -> None:
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
-    """Return what `loss` needs of decoded rows, some 40 kB each: latents of both modalities and of their mirror images, class
-    shares, cell weights, the room's numbers and the number of its word (-1 for none)."""
+    """Return what `loss` needs of decoded rows, some 40 kB each: latents of both modalities and of their mirror images, shares of
+    the true and of the parser's classes, cell weights, the room's numbers and the number of its word (-1 for none)."""
     side = config.size // SHRINK
     autoencoder = _autoencoder(config.autoencoder)
     cells = SHRINK // autoencoder.config.factor
@@ -161,6 +161,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
         "thermal": encode(celsius),
         "thermal_mirrored": encode(celsius.flip(2)),
         "shares": class_shares(rows["classes"], side).astype(np.float16),
+        "parsed": class_shares(parse_rows(rows, config), side).astype(np.float16),
         "weight": _cell_weights(rows, side, config),
         "room": np.stack([np.asarray(rows[name], np.float32) for name in ("ambient_c", "sun_wm2", "wind_ms")], axis=1),
         "word": word_numbers(rows, config.latent.conditions, config.unnamed),
@@ -195,7 +196,7 @@ class Drawn:
 
 def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: Iterable[int]) -> Drawn:
     """Draw what a step needs of its rows, each from its own generator."""
-    # Always in this order: flip, room, classes, time step, noise, caption.
+    # Always in this order: flip, room, classes, time step, noise, parser, caption.
     rngs = [np.random.default_rng(int(seed)) for seed in seeds]
     mirrored = np.array([rng.random() < config.flip for rng in rngs])
     rooms = [
@@ -205,6 +206,7 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     shown = np.array([rng.random() >= config.drop_classes for rng in rngs])
     timesteps = process.timesteps(logit_normal_times(rngs, config.time))
     noise = np.stack([rng.standard_normal(batch["thermal"].shape[1:], np.float32) for rng in rngs])
+    parsed = np.array([rng.random() < config.parsed for rng in rngs])
 
     captions = draw_captions(batch["attributes"], rngs, mirrored, config) if config.text else ()
 
@@ -212,7 +214,7 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
         both = np.where(mirrored[:, None, None, None], batch[f"{name}_mirrored"], batch[name])
         return torch.from_numpy(both.astype(np.float32))
 
-    shares = batch["shares"].astype(np.float32)
+    shares = np.where(parsed[:, None, None, None], batch["parsed"], batch["shares"]).astype(np.float32)
     flipped = shares[:, list(MIRRORED), :, ::-1]  # left and right eyes, brows and ears change places
     shares = np.where(mirrored[:, None, None, None], flipped, shares) * shown[:, None, None, None]
     weight = np.where(mirrored[:, None, None], batch["weight"][..., ::-1], batch["weight"]).astype(np.float32)

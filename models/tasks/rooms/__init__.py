@@ -2,13 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from models.columns import Columns
+from models.parser.stage import Stage as Parser
+from models.stages import NoOptions
 from models.tasks import TrainConfig
 from models.thermal.rooms import Room
+from models.weights.store import ROOT
+
+PARSER_BATCH = 32
 
 
 class RoomConfig(TrainConfig):
@@ -22,6 +29,12 @@ class RoomConfig(TrainConfig):
     unnamed: tuple[str, ...] = Field(
         ("rooms",), description="domains whose rows' words say nothing that could be asked for"
     )
+    parser: str = Field(
+        "models/starter/parser", description="folder of the parser that makes the classes in a job; empty: true classes"
+    )
+    parsed: float = Field(
+        0.5, ge=0, le=1, description="share of rows that are shown the parser's classes, not the true ones"
+    )
 
 
 def word_numbers(rows: Columns, words: Sequence[str], unnamed: Sequence[str]) -> np.ndarray:
@@ -29,6 +42,20 @@ def word_numbers(rows: Columns, words: Sequence[str], unnamed: Sequence[str]) ->
     pairs = zip(rows["condition"], rows["domain"], strict=True)
     named = [words.index(str(w)) if str(w) in words and str(domain) not in unnamed else -1 for w, domain in pairs]
     return np.array(named, np.int64)
+
+
+@lru_cache(maxsize=1)
+def _parser(folder: str) -> Parser:
+    return Parser({"model": ROOT / folder}, NoOptions(), threads=torch.get_num_threads())
+
+
+def parse_rows(rows: Columns, config: RoomConfig) -> np.ndarray:
+    """Return the classes uint8 [B, S, S] that a job would know of the rows' pictures: the parser's, errors and all; the true
+    ones without a parser."""
+    if not config.parser:
+        return rows["classes"]
+    parsed: np.ndarray = _parser(config.parser)({"visible": rows["visible"]}, NoOptions(), PARSER_BATCH)["classes"]
+    return parsed
 
 
 def draw_room(rng: np.random.Generator, numbers: np.ndarray, word: str, config: RoomConfig) -> Room:

@@ -23,7 +23,7 @@ from models.classes import BACKGROUND, FACE, MIRRORED
 from models.columns import Columns
 from models.errors import UserError
 from models.seeds import seed_of
-from models.tasks.rooms import RoomConfig, draw_room, word_numbers
+from models.tasks.rooms import RoomConfig, draw_room, parse_rows, word_numbers
 from models.thermal.baselines import Errors
 from models.thermal.room_unet.network import (
     RoomUNet,
@@ -64,6 +64,11 @@ def build(config: Config) -> nn.Module:
     return new_room_unet(config.thermal, config.unet)
 
 
+def prepare(rows: Columns, config: Config) -> Columns:
+    """Return the rows with `parsed` beside them: the classes that a job would know, uint8 [B, H, W]."""
+    return {**rows, "parsed": parse_rows(rows, config)}
+
+
 def begin(model: nn.Module, folder: Path) -> None:
     """Fill `model` from the folder of a thermalizer of rooms of the same shape, words and scale."""
     assert isinstance(model, RoomUNet)
@@ -93,26 +98,30 @@ def draw_rows(batch: Columns, config: Config) -> Drawn:
     draws = RowDraws(batch["draw"])
     matrices, flipped = draw_transforms(config.geometry, draws)
     pictures = relight(warp(to_unit_tensor(batch["visible"]), matrices), config.photometry, draws)
-    layers = [torch.from_numpy(np.asarray(batch[name], np.float32)) for name in ("thermal", "valid", "classes")]
+    names = ("thermal", "valid", "classes", "parsed")
+    layers = [torch.from_numpy(np.asarray(batch[name], np.float32)) for name in names]
     layers[1] = layers[1] * layers[0].isfinite()
     layers[0] = layers[0].nan_to_num()
     stacked = torch.stack([*layers, torch.ones_like(layers[0])], dim=1)
-    thermal, valid, classes, inside = warp(stacked, matrices, nearest=True).unbind(dim=1)
-    classes = classes.long()
+    thermal, valid, classes, parsed, inside = warp(stacked, matrices, nearest=True).unbind(dim=1)
     sides = torch.tensor([*MIRRORED, *range(len(MIRRORED), 256)])  # left and right eyes, brows and ears change places
-    classes = torch.where(flipped[:, None, None], sides[classes], classes)
+    classes, parsed = (
+        torch.where(flipped[:, None, None], sides[values.long()], values.long()) for values in (classes, parsed)
+    )
     person = torch.where(torch.isin(classes, torch.tensor(list(FACE))), config.face, 1.0)
     weight = torch.where(classes == BACKGROUND, config.background, person) * (valid > 0) * inside
     # What each row is told: of its room, and of its classes.
     numbers = np.stack([np.asarray(batch[name], np.float64) for name in ("ambient_c", "sun_wm2", "wind_ms")], axis=1)
     words = word_numbers(batch, config.thermal.conditions, config.unnamed)
-    rooms, shown = list[Room](), list[bool]()
+    rooms, shown, seen = list[Room](), list[bool](), list[bool]()
     for draw, known, word in zip(batch["draw"], numbers, words, strict=True):
         rng = np.random.default_rng(seed_of("rooms", int(draw)))
         rooms.append(draw_room(rng, known, "" if word < 0 else config.thermal.conditions[word], config))
         shown.append(bool(rng.random() >= config.drop_classes))
+        seen.append(bool(rng.random() < config.parsed))
+    told = torch.where(torch.tensor(seen)[:, None, None], parsed, classes).to(torch.uint8)
     hidden = ~torch.tensor(shown)[:, None, None]
-    return Drawn(pictures, classes.to(torch.uint8).masked_fill(hidden, 255), thermal, weight, rooms)
+    return Drawn(pictures, told.masked_fill(hidden, 255), thermal, weight, rooms)
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -134,13 +143,14 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return the person's temperature error in kelvin, each row told its room's numbers: absolute, after removing the
-    picture's offset, and by condition."""
+    picture's offset, and by condition; `mae_parsed`, the score, is that with the classes that a job would know."""
     assert isinstance(model, RoomUNet)
-    errors = Errors()
+    errors, errors_parsed = Errors(), Errors()
     for batch in rows:
         errors.add(batch, predict(model, batch))
-    metrics = errors.summary()
-    return {"score": -metrics["mae"], **metrics}
+        errors_parsed.add(batch, predict(model, {**batch, "classes": parse_rows(batch, config)}))
+    parsed = errors_parsed.summary()["mae"]
+    return {"score": -parsed, **errors.summary(), "mae_parsed": parsed}
 
 
 def predict(model: RoomUNet, rows: Columns) -> np.ndarray:

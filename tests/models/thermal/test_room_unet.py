@@ -10,6 +10,7 @@ from models.card import Card
 from models.classes import CLASSES, MIRRORED
 from models.errors import EnvironmentFault, UserError
 from models.layers import Layer
+from models.parser.stage import Stage as Parser
 from models.stages import NoOptions
 from models.tasks.rooms import unet as task
 from models.thermal.room_unet.network import load_room_unet, new_room_unet, save_room_unet
@@ -21,7 +22,7 @@ from models.weights.store import ROOT, verify
 from tests.models.thermal.latent.test_training import SIDE, mirror, rows
 
 SHAPE = UNetConfig(width=8, blocks=(1, 1, 1, 1))
-CONFIG = task.Config(unet=SHAPE, bf16=False)
+CONFIG = task.Config(unet=SHAPE, bf16=False, parser="")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,10 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     save_room_unet(new_room_unet(CONFIG.thermal, SHAPE), folder)
     return folder
+
+
+def prepare(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return task.prepare(given, CONFIG)
 
 
 def run(part: Path, given: dict[str, np.ndarray], *conditions: str, **more: float) -> dict[str, np.ndarray]:
@@ -71,11 +76,28 @@ def test_a_mirrored_visit_shows_the_mirrored_picture() -> None:
         )
         for share in (1.0, 0.0)
     )
-    one, other = task.draw_rows(rows(), always), task.draw_rows(mirror(rows()), never)
+    one, other = task.draw_rows(prepare(rows()), always), task.draw_rows(prepare(mirror(rows())), never)
     for name in ("pictures", "classes", "target", "weight"):
         assert torch.allclose(getattr(one, name).float(), getattr(other, name).float(), atol=1e-5), name
     assert one.rooms == other.rooms
     assert MIRRORED != tuple(range(len(MIRRORED)))
+
+
+def test_a_share_of_the_rows_is_shown_what_a_job_would_know_of_classes() -> None:
+    config = CONFIG.model_copy(update={"parser": "models/starter/parser", "parsed": 0.5, "drop_classes": 0.0})
+    still = {"rotation": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "flip": 0.0}
+    config = config.model_copy(update={"geometry": config.geometry.model_copy(update=still)})
+    given = task.prepare(rows(16) | {"draw": np.arange(16)}, config)
+    seen = Parser({"model": ROOT / config.parser}, NoOptions())(given, NoOptions(), 16)["classes"]
+    assert np.array_equal(given["parsed"], seen)
+    drawn = task.draw_rows(given, config)
+    shown = [drawn.classes.numpy() == given[name] for name in ("parsed", "classes")]
+    parsed, true = (same.all(axis=(1, 2)) for same in shown)
+    assert (parsed ^ true).all()
+    assert 4 <= parsed.sum() <= 12
+    # Weights and targets follow the true classes.
+    other = task.draw_rows(given | {"parsed": np.zeros_like(seen)}, config)
+    assert torch.equal(drawn.weight, other.weight)
 
 
 def test_it_learns_the_room_and_its_part_begins_another(tmp_path: Path) -> None:
@@ -88,7 +110,7 @@ def test_it_learns_the_room_and_its_part_begins_another(tmp_path: Path) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     errors = list[float]()
     for step in range(40):
-        error, metrics = task.loss(model, given | {"draw": np.arange(8) + 8 * step}, config, step)
+        error, metrics = task.loss(model, prepare(given) | {"draw": np.arange(8) + 8 * step}, config, step)
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

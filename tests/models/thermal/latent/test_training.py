@@ -32,7 +32,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> thermal_ldm.Config:
     save_vae(new_vae(8, (1, 1, 1, 1)), folder / "visible")
     save_autoencoder(new_autoencoder(AutoencoderConfig(width=8)), folder / "thermal")
     return thermal_ldm.Config(
-        vae=str(folder / "visible"), autoencoder=str(folder / "thermal"), size=SIDE, shape=SHAPE, drop_classes=0
+        vae=str(folder / "visible"),
+        autoencoder=str(folder / "thermal"),
+        size=SIDE,
+        shape=SHAPE,
+        drop_classes=0,
+        parser="",
     )
 
 
@@ -70,6 +75,21 @@ def test_a_mirrored_row_is_the_row_of_the_mirrored_picture(config: thermal_ldm.C
     for name in ("latents", "visible", "shares", "weight", "noise", "timesteps"):
         assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-3), name
     assert one.rooms == other.rooms
+
+
+def test_a_share_of_the_rows_is_shown_what_a_job_would_know_of_classes(config: thermal_ldm.Config) -> None:
+    process = DiscreteProcess.of(new_scheduler())
+    with_parser = config.model_copy(update={"parser": "models/starter/parser"})
+    true, parsed = (thermal_ldm.prepare(rows(), one)["parsed"] for one in (config, with_parser))
+    assert not np.array_equal(true, parsed)
+    batch = thermal_ldm.prepare(rows(), with_parser)
+    assert np.array_equal(batch["shares"], true)
+    assert np.array_equal(batch["weight"], thermal_ldm.prepare(rows(), config)["weight"])
+    for share, name in ((0.0, "shares"), (1.0, "parsed")):
+        shown = with_parser.model_copy(update={"parsed": share, "flip": 0.0})
+        drawn = thermal_ldm.draw_rows(batch, shown, process, range(4))
+        assert drawn.shares is not None
+        assert np.array_equal(drawn.shares.numpy(), batch[name].astype(np.float32)), name
 
 
 def test_words_count_only_where_the_domain_means_them(config: thermal_ldm.Config) -> None:
