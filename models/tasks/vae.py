@@ -1,11 +1,15 @@
-"""Train the picture autoencoder of the visible model."""
+"""Train the picture autoencoder of the visible model: its decoder by regression, then, with `adversarial`, against a critic.
+
+python -m cluster train vae --data URI --validation URI --out DIR [--set adversarial=0.6 --set perceptual=1 --set init=PART]
+"""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.augment.batch import to_unit_tensor
@@ -13,8 +17,19 @@ from models.card import Card
 from models.classes import CLASSES
 from models.columns import Columns
 from models.tasks import TrainConfig
-from models.visible.autoencoder import Autoencoder, detail_loss, new_vae, save_autoencoder, to_pictures
-from models.weights.networks import device_of
+from models.unet import STRIDE, UNet, build_unet
+from models.visible import cache
+from models.visible.autoencoder import (
+    SHRINK,
+    Autoencoder,
+    detail_loss,
+    load_autoencoder,
+    new_vae,
+    save_autoencoder,
+    to_pictures,
+)
+from models.visible.critic import Critic, adversarial_losses, feature_loss
+from models.weights.networks import device_of, load_network, load_strictly
 
 COLUMNS = ("visible", "classes")
 SUMMARY = """Autoencoder of the visible model's latents: the encoder is the block cosine transform of JPEG, 12 of 192 numbers of
@@ -35,32 +50,84 @@ class Config(TrainConfig):
     bf16: bool = True
     validate_rows: int = Field(256, gt=0)
     size: int = Field(128, gt=0, description="side of the pictures in pixels")
-    crop: int = Field(64, gt=0, description="side of the training crops; must be a multiple of 8")
+    crop: int = Field(64, gt=0, multiple_of=SHRINK, description="side of the training crops")
     width: int = Field(32, gt=0, description="channels of the decoder")
     blocks: tuple[int, int, int, int] = Field(
         (4, 4, 3, 1), description="residual blocks of the decoder, coarse to fine"
     )
     detail: float = Field(2.0, ge=0, description="weight of the gradient term")
     chroma: float = Field(3.0, gt=0, description="gain of the colour differences; they vary less than lightness does")
+    adversarial: float = Field(0.0, ge=0, description="weight of the critic's say (DiffTV's disc_weight: 0.6)")
+    adversarial_from: int = Field(1, ge=0, description="step from which on the critic has its say (disc_start)")
+    critic: int = Field(32, gt=0, description="channels of the critic's first layer")
+    perceptual: float = Field(0.0, ge=0, description="weight of the distance in the parser's features")
+    parser: str = Field("models/starter/parser", description="folder of the parser that gives these features")
+
+    @model_validator(mode="after")
+    def _parser_takes_crops(self) -> "Config":
+        if self.perceptual and self.crop % STRIDE:
+            raise ValueError(
+                f"crop {self.crop}: with perceptual it must be a multiple of {STRIDE}, as the parser takes"
+            )
+        return self
+
+
+class Trainee(Autoencoder):
+    """An autoencoder in training, and the critic that it is trained against."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(new_vae(config.width, config.blocks))
+        self.critic = Critic(config.critic) if config.adversarial else None
+
+
+@lru_cache(maxsize=1)
+def _parser(folder: str) -> UNet:
+    network = load_network(cache.from_root(folder) / "parser.safetensors", build_unet)
+    assert isinstance(network, UNet)
+    return network.requires_grad_(False)
+
+
+def weights(config: Config) -> list[Path]:
+    """Return the folders that training reads beside `init`."""
+    return [cache.from_root(config.parser)] if config.perceptual else []
 
 
 def build(config: Config) -> nn.Module:
     """Return the autoencoder, whose decoder alone learns."""
-    return Autoencoder(new_vae(config.width, config.blocks))
+    return Trainee(config)
+
+
+def begin(model: nn.Module, folder: Path) -> None:
+    """Fill `model` from the folder of an autoencoder of the same shape; the critic begins anew."""
+    assert isinstance(model, Trainee)
+    load_strictly(model.vae, load_autoencoder(folder).state_dict(), folder)
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return weighted L1 + `detail` x gradient loss of a crop of every row, in lightness and amplified colour differences.
+    """Return weighted L1 + `detail` x gradient loss of a crop of every row, in lightness and amplified colour differences, and
+    what the critic and the parser's features say beside.
 
     In plain RGB lightness dominates, and a short training ends before it has learned colour.
     """
-    assert isinstance(model, Autoencoder)
+    assert isinstance(model, Trainee)
     crops = _crops(*_inputs(batch), batch["draw"], config.crop)
     pictures, weight = (values.to(device_of(model)) for values in crops)
-    prediction, truth = (opponent(x.float(), config.chroma) for x in (model(pictures), pictures))
+    made = model(pictures).float()
+    # Regression.
+    prediction, truth = (opponent(x, config.chroma) for x in (made, pictures))
     absolute = ((prediction - truth).abs() * weight).mean()
     detail = detail_loss(prediction, truth, weight)
-    return absolute + config.detail * detail, {"l1": absolute.item(), "detail": detail.item()}
+    total, metrics = absolute + config.detail * detail, {"l1": absolute.item(), "detail": detail.item()}
+    # Features.
+    if config.perceptual:
+        distance = feature_loss(_parser(config.parser).to(made.device), made, pictures)
+        total, metrics = total + config.perceptual * distance, metrics | {"features": distance.item()}
+    # The critic learns from the first step on, and is listened to from `adversarial_from`.
+    if model.critic is not None:
+        maker, judged = adversarial_losses(model.critic, made, pictures)
+        listened = config.adversarial * (step >= config.adversarial_from)
+        total, metrics = total + listened * maker + judged, metrics | {"critic": judged.item()}
+    return total, metrics
 
 
 def _inputs(batch: Columns) -> tuple[Tensor, Tensor]:
@@ -88,7 +155,8 @@ def _crops(pictures: Tensor, weight: Tensor, draw: np.ndarray, side: int) -> tup
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
     """Return PSNR in dB of the 8-bit reconstructions, of all pixels (`psnr`) and of the face's alone (`psnr_face`, the score).
 
-    `scaled_latent_rms` should be about one: diffusion expects latents of that size.
+    `scaled_latent_rms` should be about one: diffusion expects latents of that size. A critic costs PSNR: what it is there for is
+    measured by `tests.benchmarks.visible_limits`.
     """
     assert isinstance(model, Autoencoder)
     # Squared errors and pixels, of all and of the face.

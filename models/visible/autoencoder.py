@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
 
@@ -175,10 +176,20 @@ def load_autoencoder(folder: Path, dtype: str = "float32") -> Vae:
 
 
 def latent_space(folder: Path) -> str:
-    """Return what tells the latents of this autoencoder from another's: the digest of its configuration and weights."""
-    sums = hashlib.sha256()
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.bin")]):
-        sums.update(hashlib.sha256(path.read_bytes()).digest())
+    """Return what tells the latents of this autoencoder from another's: the digest of its encoder and of its latents' scale.
+
+    A decoder that was trained on reads the same latents. Of a pickle the whole file counts.
+    """
+    config = parse_json((folder / "config.json").read_text())
+    scale = [config.get(name) for name in ("scaling_factor", "shift_factor", "latents_mean", "latents_std")]
+    sums = hashlib.sha256(json.dumps(scale).encode())
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as tensors:
+            for name in sorted(tensors.keys()):
+                if name.startswith(("encoder.", "quant_conv.")):
+                    sums.update(name.encode() + tensors.get_tensor(name).view(torch.uint8).numpy().tobytes())
+    for path in sorted(folder.glob("*.bin")):
+        sums.update(path.read_bytes())
     return sums.hexdigest()
 
 

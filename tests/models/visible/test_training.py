@@ -14,7 +14,7 @@ from models.classes import CLASSES
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.tasks import vae, visible
-from models.visible.autoencoder import detail_loss, load_autoencoder, new_vae
+from models.visible.autoencoder import detail_loss, latent_space, load_autoencoder, new_vae, save_autoencoder
 from models.visible.cache import embeddings_of_others, face_weight
 from models.visible.head import HeadReader
 from models.visible.model import VisibleConfig
@@ -210,3 +210,18 @@ def test_a_model_without_heads_begins_one_that_is_shown_them(trained_vae, faces,
     before, _ = visible.loss(model.float().eval(), blind, plain, 0)
     after, _ = visible.loss(other.eval(), batch, shown, 0)
     assert before.item() == pytest.approx(after.item(), rel=1e-3)
+
+
+def test_the_space_of_latents_is_the_encoders_and_their_scales_alone(tmp_path: Path) -> None:
+    def space(name: str, change) -> str:
+        torch.manual_seed(0)
+        vae = new_vae(8, (1, 1, 1, 1))
+        with torch.no_grad():
+            change(vae)
+        save_autoencoder(vae, tmp_path / name)
+        return latent_space(tmp_path / name)
+
+    own = space("own", lambda vae: None)
+    assert space("decoder", lambda vae: vae.decoder.layers[0].weight.mul_(2)) == own
+    assert space("encoder", lambda vae: vae.encoder.layers[0].weight.mul_(2)) != own
+    assert space("scale", lambda vae: vae.register_to_config(scaling_factor=3.0)) != own
