@@ -83,6 +83,9 @@ JOB: dict[str, tuple[str, ...]] = {
     "profile.groups=[{stages: [visible]}, {stages: [parser, thermal, faces, gates]}]": ("gates.attempts=1", "visible"),
     "profile.groups=[{stages: [visible], threads: 2}]": ("threads", "threads: 1"),
     "settings.gates.identity=0.3": ("settings.gates", "gates"),
+    "settings.visible.scheduler=heun": ("settings.visible.scheduler", "'folder', 'dpm++2m'"),
+    "settings.visible={scheduler: lcm, steps: 60}": ("lcm takes 1 to 50 steps, not 60",),
+    "views.yaw=95": ("yaw 95 is beyond", "-90 to 90"),
 }
 ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("--condition", "tropical"): ("'tropical'", "warm, cold"),

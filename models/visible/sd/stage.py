@@ -22,6 +22,7 @@ from models.visible.head import draw_heads, fold_heads, views_of
 from models.visible.model import condition, folder_of, load_visible
 from models.visible.normals import average_measures, draw_normals
 from models.visible.sd.adapters import Shown, adapt, shown
+from models.visible.sd.embeds_cache import EmbedsCache
 from models.visible.sd.settings import REFERENCE, Options, Settings
 from models.visible.text import count_cut, prompts, tokenize
 from models.visible.text_branch import TextBranch
@@ -53,6 +54,7 @@ class Stage:
         self.options = options
         self.schedulers: dict[str, Scheduler] = {}
         self.space = latent_space(folder_of(weights, "vae")) if options.latents else ""
+        self.prompts, self.words = EmbedsCache(), EmbedsCache()
         with torch.inference_mode():
             self.empty_prompt_embeds = self.parts.text(tokenize(self.parts.tokenizer, [""]).to(self.device))
             self.no_words = self.parts.words.encode([""]) if self.parts.words else None
@@ -149,11 +151,11 @@ class Stage:
         # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
         unet = self.parts.unet
         head, normals = self._heads(captions, embedding, names, poses, count, side)
-        texts = prompts(captions if self.options.captions else [""] * len(captions))
-        ids = tokenize(self.parts.tokenizer, texts).to(self.device)
-        embedding = F.normalize(embedding, dim=-1).to(self.device)
+        embedding = F.normalize(embedding, dim=-1)
+        prompt_embeds = self._encode_prompts(captions, embedding)
+        embedding = embedding.to(self.device)
         words, no_words = self._words(captions, settings.scale_of_text)
-        cond = condition(unet, self.parts.text(ids, embedding), embedding, head, normals, words)
+        cond = condition(unet, prompt_embeds, embedding, head, normals, words)
         # Guided away from the empty prompt and no identity, but with the same head: the drawn shape is not exaggerated.
         empty = self.empty_prompt_embeds.expand(len(names), -1, -1)
         uncond = condition(unet, empty, torch.zeros_like(embedding), head, normals, no_words)
@@ -180,12 +182,24 @@ class Stage:
         at_once = self.options.decode_batch or len(latents)
         return in_batches(lambda few: decode(self.parts.vae, few), latents, at_once).cpu(), latents.float().cpu()
 
+    def _encode_prompts(self, captions: list[str], embedding: Tensor) -> Tensor:
+        """Return the prompts' embeddings [B, T, hidden], each person's and caption's encoded once. embedding: unit, [B, 512]."""
+        texts = prompts(captions if self.options.captions else [""] * len(captions))
+
+        def encode(rows: list[int]) -> Tensor:
+            ids = tokenize(self.parts.tokenizer, [texts[row] for row in rows])
+            return self.parts.text(ids.to(self.device), embedding[rows].to(self.device))
+
+        return self.prompts.get([(text, one.tobytes()) for text, one in zip(texts, embedding.numpy())], encode)
+
     def _words(self, captions: list[str], scale: float) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Return what the text branch reads of captions and of empty ones, both [B, T', width]; None where it is off."""
-        if self.parts.words is None or self.no_words is None or not scale:
+        branch = self.parts.words
+        if branch is None or self.no_words is None or not scale:
             return None, None
-        self.parts.words.branch.scale = scale
-        return self.parts.words.encode(captions), self.no_words.expand(len(captions), -1, -1)
+        branch.branch.scale = scale
+        words = self.words.get(captions, lambda rows: branch.encode([captions[row] for row in rows]))
+        return words, self.no_words.expand(len(captions), -1, -1)
 
     def _scheduler(self, name: SchedulerName) -> Scheduler:
         """Return the scheduler of that name on these weights' noise schedule."""

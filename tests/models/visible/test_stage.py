@@ -213,6 +213,28 @@ def test_steps_that_a_scheduler_does_not_take_are_refused_before_anything_loads(
         Settings(guidance_interval=(0.8, 0.2))
 
 
+def test_a_prompt_of_a_person_is_encoded_once(starter, stage, monkeypatch):
+    """Three draws of one view, and one of another: two rows of prompts; a redraw has none, and all are as they were alone."""
+    batch = rows(4)
+    for name in ("caption", "embedding"):
+        batch[name][1:3] = batch[name][0]
+    monkeypatch.setattr(Stage, "_heads", lambda self, captions, *_: (torch.zeros(len(captions), 96, 4, 4), None))
+    fresh, encoded = load_stage(starter), []
+    real = fresh.parts.text.forward
+    monkeypatch.setattr(fresh.parts.text, "forward", lambda ids, *one: encoded.append(ids) or real(ids, *one))
+    whole = fresh(batch, Settings(steps=1), 4)["visible"]
+    again = fresh(cut(batch, [2, 3]), Settings(steps=1), 4)["visible"]
+    assert [len(ids) for ids in encoded] == [4] and len(torch.unique(encoded[0], dim=0)) == 2
+    assert np.array_equal(again, whole[[2, 3]])
+    # A batch of another size decides the last bits anew, and another person has another prompt.
+    fresh(cut(batch, [2, 3]), Settings(steps=1), 2)
+    fresh(cut(batch, [2]) | {"embedding": -batch["embedding"][[2]]}, Settings(steps=1), 4)
+    assert [len(ids) for ids in encoded] == [4, 2, 4]
+    alone = load_stage(starter)
+    for row in (3, 1):
+        assert np.array_equal(alone(cut(batch, [row]), Settings(steps=1), 4)["visible"], whole[[row]])
+
+
 @pytest.mark.parametrize("options", [{"decode_batch": 1}, {"decode_batch": 2}, {"channels_last": True}])
 def test_how_it_is_computed_changes_no_picture(starter, stage, options, monkeypatch):
     """Three rows in a batch of three, decoded one or two at a time, or in another order of memory: the same to a grey level."""
