@@ -28,7 +28,8 @@ COLUMNS = ("world_identity", "visible", "attributes")
 SUMMARY = """Reads a word of every attribute from a visible picture, as if all words of an attribute were equally frequent.
 A VoVNet trunk and a head per attribute; no part of a bundle has this form, and no model was trained, filtered or chosen by it."""
 LIMITS = """It knows rendered people of the synthetic world alone. What it reaches on true renders caps what it can say of
-generated ones: irises are few pixels, and a cap, a mask or a profile hides words that the figures count all the same."""
+generated ones: irises are few pixels, and a cap, a mask or a profile hides words that the figures count all the same.
+It says nothing of an attribute that it reads no better than chance on true renders."""
 
 
 class Config(TrainConfig):
