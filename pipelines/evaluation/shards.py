@@ -7,7 +7,7 @@ from models.columns import Columns
 from models.errors import UserError
 from models.evaluation.tfake.pools import fit_frame
 from models.evaluation.tfake.recipe import Recipe
-from pipelines.readers.charlotte import PROFILE
+from pipelines.readers.sets.charlotte import PROFILE
 from pipelines.rows.shards import Shards
 from pipelines.storage.commits import read_commits
 from pipelines.storage.tables import open_table

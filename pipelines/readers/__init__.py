@@ -11,8 +11,9 @@ from typing import Any, cast
 from models.errors import EnvironmentFault, UserError
 from pipelines.config.gather import GatherJob, LayoutName
 from pipelines.pictures.open import BadPicture
-from pipelines.readers import charlotte, facesynthetics, plain, sejong, tfake
+from pipelines.readers import plain
 from pipelines.readers.item import Item, Layout
+from pipelines.readers.sets import charlotte, facesynthetics, sejong, tfake
 from pipelines.readers.shape import make_row
 from pipelines.run.faults import kind_of
 from pipelines.storage.errors import own_reason

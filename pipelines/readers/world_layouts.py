@@ -27,9 +27,9 @@ from models.synthworld.sampling.ranges import Domain
 from models.temperature import from_centikelvin, to_centikelvin
 from pipelines.config.world import WorldJob, choose_identities
 from pipelines.pictures.codecs import decode, encode_jpeg, encode_png, encode_png_rgb
-from pipelines.readers.charlotte import SLOTS
-from pipelines.readers.tfake import DENSE, NPZ
-from pipelines.readers.unpickle import npz_of
+from pipelines.readers.sets.charlotte import SLOTS
+from pipelines.readers.sets.tfake import DENSE, NPZ
+from pipelines.readers.sets.unpickle import npz_of
 from pipelines.rows.encode import encode_parquet
 from pipelines.run.writer import tfake_values
 from pipelines.storage.commits import Commit, commit, read_commits

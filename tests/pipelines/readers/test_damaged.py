@@ -22,7 +22,7 @@ from pipelines.pictures.open import BadPicture, open_any, open_classes, open_pag
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.photos import list_photos
 from pipelines.readers.points import read_points
-from pipelines.readers.unpickle import npz_of
+from pipelines.readers.sets.unpickle import npz_of
 from pipelines.storage import tables
 from pipelines.storage.tables import require_groups
 from tests.damaged import damaged

@@ -17,7 +17,7 @@ from pipelines.pictures.arrays import ArrayArchive
 from pipelines.pictures.open import BadPicture
 from pipelines.readers import facesynthetics
 from pipelines.readers.item import Item, Sample, one_sample, open_samples
-from pipelines.readers.unpickle import MAX_BYTES, arrays, npz_of
+from pipelines.readers.sets.unpickle import MAX_BYTES, arrays, npz_of
 from pipelines.storage.uri import Storage
 
 THERMAL, CONDITIONS, DENSE = "_thermal.png", ("warm", "cold"), 478
