@@ -31,6 +31,7 @@ from pipelines.pictures.open import BadPicture
 from pipelines.readers import read_rows
 from pipelines.readers.item import Item
 from pipelines.readers.plan import GatherPlan, parser_link, write_gather_plan
+from pipelines.readers.sets.source import describe
 from pipelines.report.card import front_matter
 from pipelines.rows.encode import encode_gathered, encode_parquet
 from pipelines.rows.schema import GATHERED, arrow_schema
@@ -206,5 +207,6 @@ def _card(plan: GatherPlan, summary: Summary) -> str:
         f"{summary}\n\nPictures of {plan.job.size} x {plan.job.size} px ({plan.job.crop}). `thermal` is 16-bit "
         "centikelvin (degrees Celsius = value / 100 - 273.15), or, where `thermal_kind` is minmax, 8-bit grey, which is no "
         "temperature. Points that the data set does not give are NaN; classes are 255 where there is no mask. The pictures "
-        f"keep their licence.\n\n```json\n{json.dumps(plan.job.model_dump(mode='json'), indent=1)}\n```\n"
+        f"keep their licence. {describe(plan.job.layout)}\n\n```json\n"
+        f"{json.dumps(plan.job.model_dump(mode='json'), indent=1)}\n```\n"
     )

@@ -12,7 +12,7 @@ from cluster.submission.working_dir import RayCommand
 @click.option(
     "--layout",
     required=True,
-    type=click.Choice(["facesynthetics", "tfake", "sejong", "charlotte", "plain"]),
+    type=click.Choice(options.LAYOUTS),
     help="How the data set lies on disk; plain for any other, with --set columns.",
 )
 @options.images("Folder of the data set.")

@@ -13,6 +13,13 @@ Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 """What `click.option` returns: a decorator of a command's function."""
 
 
+LAYOUTS = (
+    "facesynthetics", "tfake", "sejong", "charlotte", "speakingfaces", "sf-tl54", "tfw", "tufts", "vis-th", "aachen", "mcxface",
+    "plain",
+)  # fmt: skip
+"""Of data sets, as `pipelines.config.gather.LayoutName` has them: who asks for help need not wait for that to be imported."""
+
+
 def split_names(context: click.Context, option: click.Parameter, text: str) -> list[str]:
     """Return the names of `a,b`, for the callback of an option."""
     return [name.strip() for name in text.split(",") if name.strip()]

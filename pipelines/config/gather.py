@@ -8,7 +8,10 @@ from models.landmarks.settings import Standard
 from models.temperature import Unit
 from pipelines.config.job import Encoding
 
-LayoutName = Literal["facesynthetics", "tfake", "sejong", "charlotte", "plain"]
+LayoutName = Literal[
+    "facesynthetics", "tfake", "sejong", "charlotte", "speakingfaces", "sf-tl54", "tfw", "tufts", "vis-th", "aachen", "mcxface",
+    "plain",
+]  # fmt: skip
 
 
 class Patterns(BaseModel):
@@ -43,6 +46,8 @@ class GatherJob(BaseModel):
     """Whole pictures padded to squares, or squares of twice the extent of the landmarks."""
     condition: str = ""
     """What the rows' condition is where the data set does not say (warm or cold)."""
+    protocol: str = ""
+    """Of `mcxface`: the folder of the protocol's lists, where there are several."""
     columns: Patterns = Patterns()
     unit: Unit | Literal["grey"] = "centikelvin"
     """Of `plain`'s thermal pictures, by name or by numbers. grey: levels of each picture's own scale, no temperatures."""
@@ -56,6 +61,8 @@ class GatherJob(BaseModel):
     def _check_layout(self) -> "GatherJob":
         if self.thermal and self.layout != "tfake":
             raise ValueError("thermal is T-FAKE's folder; the other layouts have all files below images")
+        if self.protocol and self.layout != "mcxface":
+            raise ValueError("protocol is for the layout mcxface; the splits of the others are in their files")
         own = {
             "columns": self.columns != Patterns(),
             "unit": self.unit != "centikelvin",

@@ -13,7 +13,19 @@ from pipelines.config.gather import GatherJob, LayoutName
 from pipelines.pictures.open import BadPicture
 from pipelines.readers import plain
 from pipelines.readers.item import Item, Layout
-from pipelines.readers.sets import charlotte, facesynthetics, sejong, tfake
+from pipelines.readers.sets import (
+    aachen,
+    charlotte,
+    facesynthetics,
+    mcxface,
+    sejong,
+    sf_tl54,
+    speakingfaces,
+    tfake,
+    tfw,
+    tufts,
+    vis_th,
+)
 from pipelines.readers.shape import make_row
 from pipelines.run.faults import kind_of
 from pipelines.storage.errors import own_reason
@@ -25,6 +37,13 @@ LAYOUTS: dict[LayoutName, ModuleType] = {
     "tfake": tfake,
     "sejong": sejong,
     "charlotte": charlotte,
+    "speakingfaces": speakingfaces,
+    "sf-tl54": sf_tl54,
+    "tfw": tfw,
+    "tufts": tufts,
+    "vis-th": vis_th,
+    "aachen": aachen,
+    "mcxface": mcxface,
     "plain": plain,
 }
 

@@ -36,6 +36,8 @@ class Item:
     """JSON of what else the data set says of the row."""
     reason: str = ""
     """Why the listing already refuses it."""
+    split: str = ""
+    """train, validation or test where the data set says it."""
 
 
 ITEM_SCHEMA = pa.schema(
@@ -52,6 +54,7 @@ ITEM_SCHEMA = pa.schema(
         "row": pa.int32(),
         "facts": pa.string(),
         "reason": pa.string(),
+        "split": pa.string(),
     }
 )
 

@@ -15,7 +15,7 @@ from pipelines.pictures.thermal import EXTENSIONS
 from pipelines.plan.photos import file_name
 from pipelines.readers.item import Item, Sample, one_sample, open_samples, stem
 from pipelines.readers.points import check_points, read_points
-from pipelines.readers.sets.sejong import check_proportions
+from pipelines.readers.sets.pairs import check_proportions
 from pipelines.storage.tables import BadTableError, open_table, read_group, require_columns, require_groups
 from pipelines.storage.uri import Storage
 

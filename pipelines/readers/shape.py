@@ -32,7 +32,7 @@ def make_row(sample: Sample, item: Item, job: GatherJob) -> dict[str, Any]:
     window, size = _choose_window(sample, job), job.size
     # What the row is called, and its visible picture.
     row: dict[str, Any] = {"name": item.name, "identity_id": item.identity, "condition": item.condition}
-    row |= {"attributes": item.facts, "size": size, "domain": job.layout}
+    row |= {"attributes": item.facts, "size": size, "domain": job.layout, "split": item.split}
     row["visible_kind"] = "thermal" if sample.visible is None else sample.visible_kind
     row["visible"] = _cut_visible(sample, window, size)
     row[VISIBLE_BYTES] = keep_bytes(sample.came, size) if sample.came and job.crop == "whole" else None

@@ -86,7 +86,7 @@ def encode_gathered(row: dict[str, Any], visible: Callable[[np.ndarray], bytes],
         "sample_id": sample,
         "draw": 0,
         "thermal_draw": 0,
-        "split": split_of(row["identity_id"]),
+        "split": row["split"] or split_of(row["identity_id"]),
         "attributes_source": json.dumps(dict.fromkeys(json.loads(row["attributes"]), "given")),
         "visible": picture_as_it_came(name, came)
         if came

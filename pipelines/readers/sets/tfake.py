@@ -15,8 +15,8 @@ from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.pictures.arrays import ArrayArchive
 from pipelines.pictures.open import BadPicture
-from pipelines.readers import facesynthetics
 from pipelines.readers.item import Item, Sample, one_sample, open_samples
+from pipelines.readers.sets import facesynthetics
 from pipelines.readers.sets.unpickle import MAX_BYTES, arrays, npz_of
 from pipelines.storage.uri import Storage
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from models.errors import UserError
-from pipelines.readers import unpickle
+from pipelines.readers.sets import unpickle
 
 NUMBERS = st.sampled_from(["<f4", ">f4", "<f8", ">f8", "<i4", "u1", "<i8", "<f2"])
 

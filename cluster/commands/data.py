@@ -1,0 +1,29 @@
+"""`thermapair data`: what a data set on disk holds."""
+
+import click
+
+from cluster.commands import options
+
+
+@click.group("data")
+def command() -> None:
+    """Look at data sets before they are gathered."""
+
+
+@command.command("check")
+@click.argument("uri")
+@click.option("--layout", type=click.Choice(options.LAYOUTS), help="How it lies on disk.  [default: found out]")
+@click.option(
+    "--protocol", default="", metavar="NAME", help="Of mcxface: the folder of lists, where there are several."
+)
+@click.option("--sample", default=24, show_default=True, type=click.IntRange(min=1), help="Rows to open.")
+@click.option("--picture", default="", metavar="FILE", help="Also write a PNG of some rows.")
+def check(uri: str, layout: str | None, protocol: str, sample: int, picture: str) -> None:
+    """Say what the folder URI holds: rows, pairs, people, splits, sizes, temperatures, and what is missing.
+
+    Exits with 2 where it is of no known layout, or of another than the one named.
+    """
+    from pipelines.check_data import check_data
+
+    found = check_data(uri, layout, protocol=protocol, sample=sample, picture=picture)  # type: ignore[arg-type]
+    click.echo(str(found))

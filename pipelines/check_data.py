@@ -1,0 +1,243 @@
+"""`thermapair data check`: what a folder of a data set holds, before anything is gathered from it.
+
+The listing says how many rows, pairs and people there are and what is missing; a sample of rows is opened to say sizes,
+temperatures and points, and to be looked at. Nothing is written but the picture.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from models.errors import UserError
+from pipelines.config.gather import GatherJob, LayoutName
+from pipelines.pictures.codecs import encode_png_rgb
+from pipelines.pictures.open import BadPicture
+from pipelines.readers import LAYOUTS, layout_of, list_files, list_items
+from pipelines.readers.item import Item, Sample
+from pipelines.readers.sets.source import describe
+from pipelines.readers.shape import make_row
+from pipelines.report.sheet import colour_degrees
+from pipelines.storage.uri import Storage
+
+SHOWN = 12
+"""Rows on the picture."""
+SPLITS = ("train", "validation", "test")
+SPREAD = (5, 95)
+"""Percentiles of temperatures that are told."""
+
+
+@dataclass
+class Check:
+    """What a folder holds. rows, people: of what the listing takes, by split ("" where nothing says one). halves: rows with
+    both pictures, the visible and the thermal one alone. missing, refused: kind of reason -> (how many, the first in words),
+    of the listing and of the rows opened."""
+
+    uri: str
+    layout: LayoutName
+    rows: Counter[str] = field(default_factory=Counter)
+    people: dict[str, set[str]] = field(default_factory=dict)
+    halves: Counter[str] = field(default_factory=Counter)
+    conditions: Counter[str] = field(default_factory=Counter)
+    missing: dict[str, tuple[int, str]] = field(default_factory=dict)
+    opened: int = 0
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)
+    sizes: dict[str, Counter[str]] = field(default_factory=lambda: {"visible": Counter(), "thermal": Counter()})
+    points: Counter[str] = field(default_factory=Counter)
+    degrees: list[np.ndarray] = field(default_factory=list)
+    grey: int = 0
+    shared: list[str] = field(default_factory=list)
+    """People who stand in more than one split."""
+
+    def __str__(self) -> str:
+        everybody = set().union(*self.people.values()) if self.people else set()
+        by_split = [f"{split or 'no split'} {self.rows[split]} of {len(self.people[split])} people" for split in sorted(
+            self.rows, key=lambda one: (*SPLITS, "").index(one))]  # fmt: skip
+        lines = [
+            f"{self.uri}: layout {self.layout}",
+            describe(self.layout),
+            f"rows        {self.rows.total()}: "
+            + ", ".join(f"{count} {half}" for half, count in self.halves.most_common()),
+            f"people      {len(everybody)}" if everybody - {""} else "people      nobody says who is who",
+            f"splits      {', '.join(by_split)}"
+            if any(self.rows)
+            else "splits      none published: by the person's name",
+            f"conditions  {_counted(self.conditions)}" if any(self.conditions) else "",
+            f"missing     {sum(count for count, _ in self.missing.values())}",
+            *(f"            {count} {kind} (first: {first})" for kind, (count, first) in self.missing.items()),
+            *([f"warning     in two splits: {', '.join(self.shared[:5])}"] if self.shared else []),
+            f"opened      {self.opened}",
+            *(f"            {count} refused: {kind} ({first})" for kind, (count, first) in self.refused.items()),
+            *(f"{kind:11} {_counted(sizes)}" for kind, sizes in self.sizes.items() if sizes),
+            *([f"landmarks   {_counted(self.points)}"] if self.points else []),
+            f"temperature {self._temperature()}",
+        ]
+        return "\n".join(line for line in lines if line)
+
+    def _temperature(self) -> str:
+        if self.degrees:
+            low, middle, high = np.percentile(np.concatenate(self.degrees), (SPREAD[0], 50, SPREAD[1]))
+            return f"{low:.1f} to {high:.1f} degC ({SPREAD[0]} to {SPREAD[1]} %), median {middle:.1f}"
+        return "none: grey levels of each picture's own scale" if self.grey else "none: no thermal picture"
+
+
+def check_data(
+    images: str, layout: LayoutName | None = None, *, protocol: str = "", sample: int = 24, picture: str = ""
+) -> Check:
+    """Return what the folder `images` holds as `layout`; without one, as the layout that takes most of it.
+
+    sample: rows that are opened, from everywhere in the listing. picture: a PNG to write of some of them, a URI.
+
+    Raises:
+        UserError: the folder is missing or empty, is of no known layout, or not of the one that is named (which it looks like
+            is said).
+    """
+    job, items = _list(images, layout, protocol)
+    found = Check(job.images, job.layout)
+    _count(found, items)
+    shown = _open(found, job, _spread([item for item in items if not item.reason], sample))
+    if picture:
+        folder, _, name = picture.rpartition("/")
+        Storage(folder or ".").write(name, _draw(shown))
+    return found
+
+
+def _list(images: str, layout: LayoutName | None, protocol: str) -> tuple[GatherJob, list[Item]]:
+    """Return the job of a folder and its listing."""
+
+    def job_of(name: LayoutName) -> GatherJob:
+        return GatherJob(layout=name, images=Storage(images).uri, protocol=protocol if name == "mcxface" else "")
+
+    if layout:
+        job = job_of(layout)
+        files = list_files(job)
+        try:
+            return job, list(list_items(job, files))
+        except UserError as error:
+            like = [name for name, _ in _fitting(job_of, files) if name != layout]
+            raise UserError(f"{error}. It looks like: {', '.join(like)}." if like else str(error)) from None
+    # The layout that takes most rows.
+    files = list_files(job_of("tfake"))
+    fitting = _fitting(job_of, files)
+    if not fitting:
+        raise UserError(
+            f"{images} is of no known layout ({', '.join(name for name in LAYOUTS if name != 'plain')}); "
+            "gather it as plain, with --set columns."
+        )
+    name, items = max(fitting, key=lambda one: sum(not item.reason for item in one[1]))
+    return job_of(name), items
+
+
+def _fitting(job_of: Callable[[LayoutName], GatherJob], files: dict[str, int]) -> list[tuple[LayoutName, list[Item]]]:
+    """Return the layouts that take any of these files, and their listings."""
+    fitting = list[tuple[LayoutName, list[Item]]]()
+    for name in LAYOUTS:
+        if name == "plain":
+            continue
+        try:
+            items = list(list_items(job_of(name), files))
+        except UserError:
+            continue
+        if any(not item.reason for item in items):
+            fitting.append((name, items))
+    return fitting
+
+
+def _count(found: Check, items: list[Item]) -> None:
+    """Count rows, people and what is missing."""
+    for item in items:
+        if item.reason:
+            _note(found.missing, item.name, item.reason)
+            continue
+        both = bool(item.visible) and bool(item.thermal)
+        found.halves["pairs" if both else "visible alone" if item.visible else "thermal alone"] += 1
+        found.rows[item.split] += 1
+        found.conditions[item.condition] += 1
+        found.people.setdefault(item.split, set()).add(item.identity)
+    # Nobody may be trained on and tested.
+    who = [people - {""} for split, people in found.people.items() if split]
+    found.shared = sorted(
+        set().union(*(one & other for one, other in pairwise([*who, *who[:1]]))) if len(who) > 1 else set()
+    )
+
+
+def _spread(items: list[Item], count: int) -> list[Item]:
+    """Return at most `count` items from everywhere in a list."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)
+    return [items[place] for place in np.unique(places)]
+
+
+def _open(found: Check, job: GatherJob, items: list[Item]) -> list[tuple[Item, Sample]]:
+    """Open rows, note what is in them, and return the first page of each that can be taken."""
+    taken = []
+    for item in items:
+        found.opened += 1
+        try:
+            samples = layout_of(job).read_samples(item, job, None)
+            make_row(samples[0], item, job)
+        except (BadPicture, UserError) as error:
+            _note(found.refused, item.name, str(error))
+            continue
+        for one in samples:
+            _measure(found, one)
+        taken.append((item, samples[0]))
+    return taken
+
+
+def _measure(found: Check, sample: Sample) -> None:
+    """Note the sizes, temperatures and points of a row."""
+    for kind, values in (("visible", sample.visible), ("thermal", sample.thermal)):
+        if values is not None:
+            found.sizes[kind][f"{values.shape[1]} x {values.shape[0]} px"] += 1
+    if sample.celsius is not None:
+        known = sample.celsius[np.isfinite(sample.celsius)]
+        found.degrees.append(known[:: max(1, len(known) // 4096)])
+    found.grey += sample.grey is not None
+    found.points.update(f"{standard} points" for standard in sample.points)
+
+
+def _note(reasons: dict[str, tuple[int, str]], name: str, reason: str) -> None:
+    """Count a reason by its kind."""
+    kind = reason.split(":")[0]
+    count, first = reasons.get(kind, (0, f"{name}: {reason}"))
+    reasons[kind] = (count + 1, first)
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counts.most_common())
+
+
+def _draw(rows: list[tuple[Item, Sample]], side: int = 160) -> bytes:
+    """Return a PNG of rows, four to a line: visible, thermal with its points; degrees in a palette of the row's own range."""
+    if not rows:
+        raise UserError("no row could be opened: there is nothing to draw")
+    cells = [np.concatenate(_tiles(sample, side), axis=1) for _, sample in rows[:SHOWN]]
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % 4)
+    return encode_png_rgb(np.concatenate([np.concatenate(cells[k : k + 4], axis=1) for k in range(0, len(cells), 4)]))
+
+
+def _tiles(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the visible and the thermal picture of a row, uint8 [side, side, 3], black where there is none."""
+    pictures = list[np.ndarray]()
+    for values in (sample.visible, sample.thermal):
+        tile = np.zeros((side, side, 3), np.uint8)
+        if values is not None:
+            pixels = values
+            if values.dtype != np.uint8:
+                low, high = np.nanpercentile(values, (1, 99))
+                pixels = colour_degrees(np.nan_to_num(values, nan=low), (low, max(high, low + 1)))
+            pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+            scale = side / max(pixels.shape[:2])
+            width, height = (max(1, round(length * scale)) for length in pixels.shape[1::-1])
+            small = np.ascontiguousarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
+            # Points lie on the visible picture, without it on the thermal one.
+            zoom = np.array([width / sample.frame_shape[1], height / sample.frame_shape[0]])
+            for points in sample.points.values():
+                for x, y in points[np.isfinite(points).all(axis=1)] * zoom:
+                    cv2.circle(small, (int(x), int(y)), 1, (0, 255, 0), -1)
+            tile[:height, :width] = small
+        pictures.append(tile)
+    return pictures[0], pictures[1]
