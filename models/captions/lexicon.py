@@ -38,8 +38,10 @@ TENS = {
     "eighty": 80,
     "ninety": 90,
 }
-NUMBER = rf"(?:\d\d|(?:{'|'.join(TENS)})(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?)"
-AGE = rf"(?:aged|around|about|of|over|past|nearly|is|at) (?P<aged>{NUMBER})(?! degrees)|(?P<years>{NUMBER})[ -]years?(?:[ -]old)?"
+UNITS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
+NUMBER = rf"(?:\d\d|(?:{'|'.join(TENS)})(?:[- ](?:{'|'.join(UNITS)}))?)"
+YEARS = "(?:[ -]years?(?:[ -]old)?)"
+AGE = rf"(?:aged|around|about|of|over|past|nearly|is|at) (?P<aged>{NUMBER})(?! degrees){YEARS}?|(?P<years>{NUMBER}){YEARS}"
 ADJECTIVES = r"(?:(?:old|older|new|young|nice|clean|plain|simple|big|long|bright|warm|pretty|fresh) )*"
 
 
@@ -100,7 +102,8 @@ def find(text: str, conditions: Sequence[str]) -> Found:
 
 def _age(number: str) -> str:
     """Return the word for an age in years, in digits or words."""
-    years = int(number) if number.isdigit() else TENS[re.split("[- ]", number)[0]]
+    words = {**TENS, **UNITS}
+    years = int(number) if number.isdigit() else sum(words[word] for word in re.split("[- ]", number))
     return "young" if years < 35 else "middle-aged" if years < 62 else "elderly"
 
 

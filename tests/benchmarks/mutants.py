@@ -50,6 +50,8 @@ CORE = (
 NEAREST = {
     "pipelines/plan/thermalize.py": ("tests/pipelines/plan", "tests/pipelines/test_thermalize.py"),
     "pipelines/plan/photos.py": ("tests/pipelines/plan", "tests/pipelines/test_thermalize.py"),
+    "pipelines/plan/translate.py": ("tests/pipelines/test_translate.py",),
+    "pipelines/plan/chains.py": ("tests/pipelines/test_thermalize.py", "tests/cluster/test_requests.py"),
     "pipelines/plan/embed.py": ("tests/pipelines/test_embed.py",),
     "pipelines/plan/world.py": ("tests/pipelines/test_world.py",),
     "pipelines/plan/claim.py": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
@@ -57,6 +59,13 @@ NEAREST = {
     "pipelines/plan/people": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),
     "pipelines/run/writer.py": ("tests/pipelines/run", "tests/pipelines/test_thermalize.py"),
     "pipelines/config/thermalize.py": ("tests/pipelines/config", "tests/pipelines/test_thermalize.py"),
+    "pipelines/config/translate.py": ("tests/pipelines/config", "tests/pipelines/test_translate.py"),
+    "pipelines/config/request.py": (
+        "tests/pipelines/test_thermalize.py",
+        "tests/pipelines/test_translate.py",
+        "tests/pipelines/plan/test_samples.py",
+        "tests/cluster/test_requests.py",
+    ),
     "pipelines/config": (
         "tests/pipelines/config",
         "tests/pipelines/plan/test_samples.py",
@@ -64,11 +73,16 @@ NEAREST = {
     ),
     "models/captions/prompt.py": ("tests/models/captions",),
     "models/captions/tokenizer.py": ("tests/models/captions",),
+    "models/captions/lexicon.py": ("tests/pipelines/captions/test_read.py",),
     "models/captions/free_prompts.py": (
         "tests/pipelines/captions/test_read.py",
         "tests/pipelines/captions/test_invent.py",
     ),
-    "models/captions/answers.py": ("tests/pipelines/captions/test_read.py", "tests/pipelines/captions/test_invent.py"),
+    "models/captions/answers.py": (
+        "tests/models/captions/test_captioner.py",
+        "tests/pipelines/captions/test_read.py",
+        "tests/pipelines/captions/test_invent.py",
+    ),
     "models/captions": ("tests/models/captions/test_grammar.py", "tests/pipelines/captions/test_captions.py"),
     "models/thermal/losses.py": ("tests/models/thermal/test_losses.py", "tests/models/thermal/test_released.py"),
     "models/gates": ("tests/models/gates", "tests/models/test_stages.py"),

@@ -1,5 +1,6 @@
 """`embed` on real Ray: a row a picture, hostile ones with their reasons, the rest equal to insightface."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,18 @@ def test_missing_weights_are_said_before_ray_starts(tmp_path: Path) -> None:
     (tmp_path / "bundle.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(EnvironmentFault, match="nowhere"):
         embed.run(str(tmp_path), str(tmp_path / "out.parquet"), bundle=str(tmp_path / "bundle.yaml"))
+
+
+def test_damaged_weights_are_said_before_a_plan_is_written(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    pack = tmp_path / "pack"
+    shutil.copytree(STARTER / "faces", pack)
+    network = next(pack.glob("*.onnx"))
+    network.write_bytes(network.read_bytes()[:-1] + b"?")
+    bundle = load_bundle("starter", [f"faces.weights={pack}"])
+    with pytest.raises(EnvironmentFault, match=network.name):
+        write_embed_plan(EmbedJob(images=str(tmp_path)), bundle, faces_link(bundle), Storage(tmp_path / "out.run"))
+    assert not (tmp_path / "out.run").exists()
 
 
 @pytest.mark.parametrize(

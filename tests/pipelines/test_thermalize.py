@@ -26,6 +26,7 @@ from pipelines.config.thermalize import ThermalizeJob
 from pipelines.pictures.codecs import decode
 from pipelines.pictures.square import make_square
 from pipelines.plan import thermalize as thermalize_plan
+from pipelines.plan.chains import read_chain
 from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
 from pipelines.rows.ids import split_of
 from pipelines.run.clean import run as clean
@@ -123,6 +124,9 @@ def test_classes_of_a_parquet_spare_the_parser(tmp_path: Path, starter: Bundle) 
     request = load_thermalize(with_classes, bundle=str(path), profile="laptop")
     plan = write_thermalize_plan(request.job, request.bundle, Storage(tmp_path / "out"))
     assert plan.chain.stages == ("thermal",)
+    groups = "profile.groups=[{stages: [visible]}, {stages: [thermal], threads: 2}]"
+    with pytest.raises(UserError, match="thermal would compute on a CPU in 2 threads"):
+        load_thermalize(with_classes, bundle=str(path), profile="laptop", overrides=[groups])
     bare = load_thermalize(parquet(tmp_path / "bare", 1), bundle=str(path), profile="laptop")
     with pytest.raises(UserError, match="stage thermal reads column classes, which the source does not bring"):
         write_thermalize_plan(bare.job, bare.bundle, Storage(tmp_path / "other"))
@@ -242,6 +246,7 @@ def test_parquet_pictures_are_taken(starter: Bundle, tmp_path: Path, masked: boo
     job = ThermalizeJob(images=str(tmp_path / "in"), size=SIZE, conditions=["cold"], layout="tfake")
     plan = write_thermalize_plan(job, starter, Storage(tmp_path / "out"))
     assert plan.has_classes == masked
+    assert str(read_chain(plan.out)) == str(plan.chain)
     whole_run(plan, write_thermal_files)
     assert sorted(path.name for path in (tmp_path / "out" / "cold" / "data").iterdir()) == [
         f"a-00000{k}_thermal.png" for k in range(3)

@@ -13,6 +13,7 @@ import yaml
 from models.errors import UserError
 from models.radiometry import is_inverted
 from models.weights.bundle import Bundle, load_bundle
+from pipelines.config import translate as config
 from pipelines.config.request import load_translate
 from pipelines.config.translate import TranslateJob
 from pipelines.pictures.codecs import decode
@@ -81,6 +82,23 @@ def make(plan: TranslatePlan) -> Summary:
 
 def rows(out: Path, folder: str = "data") -> list[dict[str, Any]]:
     return [row for path in sorted((out / folder).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_a_partition_keeps_to_what_its_columns_may_take(
+    planned: Callable[..., TranslatePlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five bytes of a pixel for what is read and what is made, of each translation; at least one picture."""
+    monkeypatch.setattr(config, "PARTITION_BYTES", 3 * 2 * 5 * SIZE**2)
+    assert planned(samples=2, limit=3).recipe.partition == 3
+    job, chain = TranslateJob(images="x", size=SIZE, samples=64), planned(samples=2, limit=3).chain
+    assert config.recipe_for(job, chain).partition == 1
+
+
+def test_grey_levels_are_of_skin_and_room_where_the_translator_does_not_say(
+    planned: Callable[..., TranslatePlan],
+) -> None:
+    """They stand in the recipe, so that a run goes on with what it began."""
+    assert planned().recipe.source["grey"] == [20.0, 36.0]
 
 
 def test_what_is_taken_and_what_is_refused_with_the_way_out(

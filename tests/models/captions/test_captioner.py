@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from models.captions.answers import EITHER_SIDE, member_tokens
 from models.captions.grammar import write_caption
 from models.captions.prompt import INSTRUCTION, messages
 from models.captions.sampling import draw_attributes
@@ -34,6 +35,16 @@ def test_prompt_lists_the_attributes_in_a_fixed_order() -> None:
 def test_a_value_cannot_add_a_line_to_the_prompt() -> None:
     (message,) = messages({"sex": "man\n- beard: full"})
     assert message["content"].endswith("\n\n- sex: man - beard: full")
+
+
+def test_a_member_of_an_answer_is_one_token_that_begins_like_the_prompts(tokenizer: PreTrainedTokenizerFast) -> None:
+    members = member_tokens()
+    known = tokenizer.get_vocab()
+    assert all(len(tokenizer(member)["input_ids"]) == 1 for member in members)
+    assert all(like in known for like in members.values() if like)
+    assert members['"sex":"man",'] == "<sex=man>" and members['"beard":"full",'] == "<beard=full>"
+    # Words that leave the side open stand in no prompt of a caption, nor do rooms.
+    assert {members[f'"pose":"{word}",'] for word in EITHER_SIDE} == {""} == {members['"conditions":["warm"],']}
 
 
 def test_compact_prompt_is_one_token_a_value(tokenizer: PreTrainedTokenizerFast) -> None:

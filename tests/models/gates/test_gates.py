@@ -53,10 +53,19 @@ def test_each_gate_closes(change: dict[str, float], word: str) -> None:
         {"celsius_warm": 15.0},
         {"celsius_warm": 40.0},
         {"clipped_warm": 0.05},
+        {"apart_warm": 0.1},
+        {"regions_warm": 3.0},
+        {"pose": 5.0},
     ],
 )
 def test_what_is_just_at_a_limit_passes(at_the_limit: dict[str, float]) -> None:
-    assert reject_reason({**GOOD, **at_the_limit}, Gates()) == ""
+    gates = Gates(pose=5.0, regions=3.0, agreement=0.1)
+    values = {**GOOD, "pose": 0.0, **at_the_limit}
+    assert reject_reason(values, gates) == ""
+    above = {
+        name: value * (1 + 1e-6) for name, value in values.items() if name in ("apart_warm", "regions_warm", "pose")
+    }
+    assert bool(reject_reason(values | above, gates)) == any(above.values())
 
 
 def test_a_gate_may_be_opened_and_closed_altogether() -> None:

@@ -278,6 +278,8 @@ def test_levels_go_from_the_last_that_holds_a_window_to_the_finest(
         ((100, 100), None, 0),  # the default enlarges nothing
         ((100, 100), 0.1, -4),
         ((96, 96), 24.0, -3),
+        ((96, 96), 1.0, 2),  # all of the picture's shorter side; more is in pixels
+        ((96, 96), 1.5, -4),
         ((96, 96), 48.0, 0),
     ],
 )

@@ -2,9 +2,11 @@
 
 import json
 import random
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Self
 
 import pytest
 
@@ -15,6 +17,7 @@ from models.captions.sampling import draw_attributes
 from models.errors import EnvironmentFault, UserError
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, Part, load_bundle
+from pipelines.captions import measure as measuring
 from pipelines.captions.choose import Texts, choose, clean, templates
 from pipelines.captions.engine import EngineSpec, text_seed
 from pipelines.captions.keys import Keys
@@ -214,6 +217,33 @@ def test_missing_weights_are_one_message_with_the_way_out(bundle: Bundle, tmp_pa
     part = Part(kind="vllm", weights=str(tmp_path / "nowhere"), licence="apache-2.0")
     with pytest.raises(EnvironmentFault, match=r"nowhere does not exist.*captions=template"):
         EngineSpec(part, bundle.folder, ENGINES)
+
+
+def test_what_a_caption_model_does_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three texts come together after two seconds, one two seconds later; the fifth request is not answered."""
+
+    class Fake:
+        def __init__(self, spec: EngineSpec) -> None:
+            self.began = time.time()
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def submit(self, requests: Sequence[Request]) -> list[Written]:
+            texts = [Written(write_caption(one[0], one[1]), 10, self.began + 2) for one in requests[:3]]
+            return [*texts, Written("A man.", 30, self.began + 4), Written("", 0, self.began + 9)]
+
+        def collect(self, answers: list[Written]) -> list[Written]:
+            return answers
+
+    monkeypatch.setattr(measuring, "Engines", Fake)
+    found = measure(load_bundle("starter"), ENGINES, count=5)
+    assert found["captions_agree"] == 0.6 and found["distinct"] == 1 and 0.5 < found["attributes_agree"] < 0.9
+    assert found["answered"] == 0.8 and found["tokens_per_caption"] == 15
+    assert found["tokens_per_second"] == pytest.approx(15) and found["start_seconds"] == pytest.approx(2, abs=0.2)
 
 
 def test_a_bundle_without_a_language_model_has_none_to_measure() -> None:

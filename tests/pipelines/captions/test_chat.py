@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -231,6 +232,10 @@ def test_the_server_is_asked_for_its_models_before_anything_starts(server: Serve
     assert server.keys == [f"Bearer {KEY}"]
     with pytest.raises(UserError, match=r"captions.model: .* has no model tiny; it has large, small"):
         check_reachable(captions(server, model="tiny"))
+    for count, rest in ((8, "m7."), (9, "m7 and 1 more."), (11, "m7 and 3 more.")):
+        server.models = (200, {}, json.dumps({"data": [{"id": f"m{k:x}"} for k in range(count)]}))
+        with pytest.raises(UserError, match=rf"it has m0, m1, m2, m3, m4, m5, m6, {re.escape(rest)}$"):
+            check_reachable(captions(server, model="tiny"))
     for answer in (
         (404, {}, ""),
         (500, {}, ""),

@@ -3,10 +3,13 @@
 import itertools
 import json
 import random
+import re
+from collections.abc import Callable
 
 import pytest
 
 from models.attributes import ATTRIBUTES
+from models.captions import free_prompts
 from models.captions.answers import READABLE, REST, read_schema, write_answer
 from models.captions.free_prompts import draw_prompt, normalise_prompt
 from models.captions.lexicon import find
@@ -55,6 +58,24 @@ def test_degrees_are_conditions() -> None:
     assert read_by_words("a man at 22 degrees in a warm room", ()).conditions == ("22",)
 
 
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        ("ten", "young"), ("thirty", "young"), ("34", "young"), ("thirty-four", "young"), ("thirty-five", "middle-aged"),
+        ("35", "middle-aged"), ("forty", "middle-aged"), ("sixty one", "middle-aged"), ("61", "middle-aged"),
+        ("sixty-two", "elderly"), ("62", "elderly"), ("eighty", "elderly"),
+    ],
+)  # fmt: skip
+def test_years_are_a_word_of_age(number: str, word: str) -> None:
+    for text in (f"a woman of {number} years", f"a man aged {number}", f"a {number} year old man"):
+        assert find(text, ()).attributes["age"] == word, text
+
+
+def test_what_has_a_colour_is_said_by_its_noun() -> None:
+    found = find("an elderly man of 70 years, hair dyed red", ())
+    assert found.attributes == {"sex": "man", "age": "elderly", "hair_colour": "red"} and not found.unexplained
+
+
 @pytest.mark.parametrize("text", ["a girl in an old green jacket", "she is 20 years old", "an older leather coat"])
 def test_what_is_not_of_a_person_makes_nobody_old(text: str) -> None:
     assert read_by_words(text, ()).attributes.get("age") != ["elderly"]
@@ -88,6 +109,14 @@ def test_a_job_with_a_prompt_becomes_the_job_without() -> None:
     assert made.views.attributes == {"beard": ["full"], "glasses": ["none"]}  # the job's own words win
     assert apply_reading(job(), Reading()).conditions == ("warm", "cold")
     assert GenerateJob.model_validate(made.model_dump(mode="json")) == made
+
+
+@pytest.mark.parametrize("shape", [free_prompts._as_prose, free_prompts._as_tags, free_prompts._as_sentences])
+def test_every_shape_of_a_prompt_says_each_thing_once(shape: Callable[..., str]) -> None:
+    groups = {"with": ["q1 beard", "q2 hair"], "wear": ["q3 hat"], "doing": ["q4 smiling"], "setting": ["q5 outside"]}
+    for seed in range(40):
+        text = shape(["q6", "q7"], "q8man", groups, ("he", "his", "has", "wears", "is"), random.Random(seed))
+        assert sorted(re.findall(r"q\d", text)) == [f"q{k}" for k in range(1, 9)], text
 
 
 def test_training_prompts_keep_their_words() -> None:

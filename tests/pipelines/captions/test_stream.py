@@ -61,6 +61,40 @@ def _waits(gate: CaptionGate, block: dict[str, np.ndarray]) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
+SERVER = "captions={backend: chat, url: 'http://127.0.0.1:9/v1', model: tiny}"
+
+
+@pytest.mark.parametrize(
+    ("captions", "edit", "fit", "waits", "phase", "line"),
+    [
+        ("captions=llm", "captions.stream=null", True, True, "starting", ""),
+        ("captions=llm", "captions.stream=null", False, False, "captions", "captions are written first"),
+        ("captions=llm", "captions.stream=true", False, True, "starting", ""),
+        ("captions=llm", "captions.stream=false", True, False, "captions", ""),
+        ("captions=template", "captions.stream=null", False, False, "starting", ""),
+        (SERVER, "captions.stream=null", False, True, "starting", ""),  # a server needs no room here
+        (SERVER, "captions.stream=false", True, False, "captions", ""),
+    ],
+)
+def test_pictures_wait_for_captions_where_both_run_at_once(
+    captions: str, edit: str, fit: bool, waits: bool, phase: str, line: str, bundle: Bundle, job: Job, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    plan, profile = write_generate_plan(job(captions), bundle, Storage(tmp_path / "out")), small.profile(edit)
+    run, phases = Run(State("test", plan.samples)), list[str]()
+    monkeypatch.setattr(stream, "write_captions", lambda *_: phases.append(run.state.phase))
+    monkeypatch.setattr(stream, "fits", lambda *_: fit)
+    assert stream.write_beside(plan, profile, profile.groups, run) is waits
+    run.join()
+    assert phases == [phase]
+    said = capsys.readouterr().out
+    assert (line in said) if line else not said
+    for chunk, partitions in plan.chunks():
+        count = sum(plan.rows(k) for k in partitions)
+        plan.save_captions(chunk, [f"caption {k}" for k in range(count)], ["template"] * count)
+    assert not stream.write_beside(plan, profile, profile.groups, run) and phases == [phase]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("edits", "waits", "line"),

@@ -15,6 +15,7 @@ from pipelines.config.job import GenerateJob, Identities, Stop
 from pipelines.config.profile import CaptionEngines, Group, Limits, Profile, RayStart, Serving, Training, Writer
 from pipelines.config.recipe import PARTITION_BYTES, VERSION
 from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.translate import TranslateJob
 from pipelines.config.views import Views
 from pipelines.config.world import WorldJob
 
@@ -26,6 +27,7 @@ SECTIONS: dict[type[BaseModel], dict[str, Any]] = {
     RayStart: {}, Group: {"stages": ["thermal"]}, Writer: {}, CaptionEngines: {}, Training: {}, Limits: {}, Serving: {},
     Profile: {"name": "p", "groups": [{"stages": []}]}, Identities: {}, Views: {}, Stop: {}, GenerateJob: JOB,
     VllmOptions: {}, ChatServer: {}, GatherJob: GATHER, WorldJob: WORLD, ThermalizeJob: PICTURES,
+    TranslateJob: PICTURES,
 }  # fmt: skip
 """Section -> what it has to be given."""
 BOUNDS: list[tuple[type[BaseModel], str, Any, float, float | None]] = [
@@ -60,6 +62,8 @@ BOUNDS: list[tuple[type[BaseModel], str, Any, float, float | None]] = [
     (WorldJob, "render_batch", 16, 1, None),
     (ThermalizeJob, "size", 128, 32, 4096), (ThermalizeJob, "partition_samples", 64, 1, None),
     (ThermalizeJob, "limit", None, 1, None),
+    (TranslateJob, "size", 128, 32, 4096), (TranslateJob, "partition_samples", 64, 1, None),
+    (TranslateJob, "limit", None, 1, None), (TranslateJob, "samples", 1, 1, 64),
 ]  # fmt: skip
 """(section, key, default, least, most)"""
 EXACT = {"megapixels", "request_seconds", "rejected_share", "temperature", "top_p", "requests_per_minute", "timeout"}

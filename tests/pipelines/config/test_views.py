@@ -17,7 +17,7 @@ from models.visible.angles import ANGLES, DRAWN, TRAINED
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.generate import BRINGS, chain_for, recipe_for, source_columns
 from pipelines.config.job import load_job
-from pipelines.config.views import SAID, Views
+from pipelines.config.views import SAID, Views, check_angle
 from pipelines.plan.extend import write_generate_plan
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -74,6 +74,12 @@ def test_one_value_holds_for_every_view() -> None:
     assert views.list_views() == [{"yaw": 30.0, "expression": "smile"}] * 3
     mixed = Views.model_validate({"yaw": [0, 30], "pitch": -5})
     assert mixed.list_views() == [{"pitch": -5.0, "yaw": 0.0}, {"pitch": -5.0, "yaw": 30.0}]
+
+
+@pytest.mark.parametrize("angle", [-0.0, -0.004, 0, 0.004])
+def test_no_angle_is_minus_zero(angle: float) -> None:
+    """Else one job would have two recipes."""
+    assert str(check_angle("yaw", angle)) == "0.0" and check_angle("pitch", -12.346) == -12.35
 
 
 def test_an_expression_alone_takes_no_angles() -> None:

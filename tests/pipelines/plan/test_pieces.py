@@ -20,7 +20,7 @@ from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.plan.people.identities import Identity, Reference
 from pipelines.plan.people.sampling import SampledPeople
-from pipelines.plan.pieces import Piece, Pieces, chunk_sizes, read_pieces
+from pipelines.plan.pieces import Piece, Pieces, check_planned, chunk_sizes, read_pieces
 from pipelines.storage.uri import Storage
 
 Job = Callable[..., GenerateJob]
@@ -145,6 +145,13 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(
     assert not [name for name in plan.out.list() if "00001" in name]
     assert len(read_pieces(plan.out).found) == 1
     assert write_generate_plan(job(), bundle, plan.out).samples == 24
+
+
+def test_a_partition_that_no_piece_plans_is_a_damaged_plan(tmp_path: Path) -> None:
+    pieces = Pieces(Storage(tmp_path), [Piece(0, 2, 8, 0, 4, ""), Piece(2, 1, 2, 4, 5, "")])
+    check_planned([], pieces), check_planned([0, 2], pieces)  # the last one is there
+    with pytest.raises(EnvironmentFault, match=r"partition 3 is finished, .*end before 3: the last one is missing"):
+        check_planned([0, 3, 1], pieces)
 
 
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 5))

@@ -16,7 +16,7 @@ from models.visible.angles import ANGLES
 from pipelines.config.views import Views
 from pipelines.plan.people.identities import Identity
 from pipelines.plan.samples import samples_of
-from pipelines.plan.views import draw_poses
+from pipelines.plan.views import _draw_words, draw_poses
 from tests.pipelines import small
 
 PEOPLE = [Identity(f"person-{k}", np.zeros(512, np.float32), sampled=True) for k in range(8)]
@@ -57,6 +57,12 @@ def test_distributions_are_what_they_say() -> None:
     assert abs(np.corrcoef(found[..., 0].ravel(), found[..., 1].ravel())[0, 1]) < 0.08
     said = [view["expression"] for person in words for view in person]
     assert set(said) == {"smile", "sad"} and said.count("smile") / len(said) == pytest.approx(0.75, abs=0.04)
+
+
+def test_a_word_is_as_often_as_it_weighs_up_to_the_last_share() -> None:
+    shares = np.array([0, 0.2499, 0.25, 0.5, np.nextafter(1, 0), 1.0])
+    assert _draw_words({"sad": 1, "smile": 3, "open": 0}, shares) == ["sad", "sad", "smile", "smile", "smile", "smile"]
+    assert _draw_words("sad", shares) == ["sad"] * 6
 
 
 def test_a_draw_is_of_the_seed_the_person_and_the_view_alone() -> None:

@@ -1,6 +1,7 @@
 """Faces cut out of pictures: which, how large, and what their rows say of where they come from."""
 
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -86,6 +87,11 @@ def test_every_face_of_a_picture_is_a_row_that_says_where_it_was(
     assert np.abs(decode(far["visible"]["bytes"]).astype(int) - wanted).mean() < 3
     assert np.allclose(np.array(far["bbox"])[:2] + far["bbox"][2:], SIZE, atol=2)
     assert np.isclose(max(far["bbox"][2] - far["bbox"][0], far["bbox"][3] - far["bbox"][1]), SIZE / 2, atol=1)
+    # To cut is of the first stage's time.
+    chain = small.chain_of(plan)
+    cutter = chain.cutter
+    chain.cutter = lambda block: (time.sleep(0.1), cutter(block))[1]  # type: ignore[assignment, misc, func-returns-value]
+    assert chain(plan.partition(0))["seconds"].sum(axis=0)[0] > 0.1
     refused = {row["identity_id"]: row["reject"] for row in rows_of(plan, "rejects")}
     assert refused["sky.png"].startswith("no face") and refused["torn.png"].startswith("not a picture")
     assert read_commits(plan.out)[0].facts["items"] == 4
