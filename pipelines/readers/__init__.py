@@ -88,10 +88,8 @@ def read_rows(item: Item, job: GatherJob, out: Storage | None = None) -> list[di
         return [make_row(sample, replace(item, name=name), job) for sample, name in zip(samples, names, strict=True)]
     except BadPicture:
         raise
-    except FileNotFoundError as error:
-        raise BadPicture(f"gone: {error}") from None
     except Exception as error:
-        if isinstance(error, EnvironmentFault):
+        if isinstance(error, EnvironmentFault | FileNotFoundError):
             raise BadPicture(own_reason(error)) from None
         if kind_of(error) != "row" and getattr(error, "exit_code", 0) != UserError.exit_code:
             raise  # storage, memory or disk failed, not the row

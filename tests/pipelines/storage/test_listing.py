@@ -65,6 +65,8 @@ def test_every_command_lists_them_in_rows_that_a_table_holds(odd: Path) -> None:
     found, reasons = read_rows(plain(odd, visible="NAME.png"))
     assert {row["name"] + ".png" for row in found} == GOOD
     assert {name + ".png" for name in reasons} == set(BAD)
+    assert all(reasons[name.removesuffix(".png")].startswith("cannot be read: ") for name in BAD)
+    assert all(words in reasons[name.removesuffix(".png")] for name, words in BAD.items())
 
 
 def test_a_long_name_can_be_written(tmp_path: Path) -> None:
