@@ -144,6 +144,7 @@ def test_a_run_goes_on_and_grows_with_its_folder(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (9, 0, 0)).save(folder / "a.png")
     plan = embedded()
     assert (plan.samples, plan.partitions) == (4, 2)
+    assert plan.recipe.size == 0 and plan.recipe.source == {"images": str(folder)}  # no picture is made
     assert all(out.read(name) == content for name, content in before.items())
     summary = end_run(
         plan, lambda plan, commits: embed._finish(plan, commits, str(tmp_path / "out.parquet"), bundle, 0.2)

@@ -8,7 +8,7 @@ import pytest
 from models.classes import CLASSES
 from models.gates.duplicates import difference_hash, find_duplicates
 from models.gates.settings import Gates, Settings, columns
-from models.gates.stage import Stage, reject_reason
+from models.gates.stage import Stage, _add_degrees, reject_reason
 from models.layers import Layer, layers_of
 from models.stages import NoOptions
 from models.temperature import to_centikelvin
@@ -163,6 +163,14 @@ def test_parts_of_the_face_are_held_to_its_mean() -> None:
     out = Stage({}, NoOptions())(measured, Settings(layers=layers_of(["warm"]), regions=2.0), 2)
     assert json.loads(out["scores"][1])["regions_warm"] == pytest.approx(wanted, abs=0.02)
     assert out["reject"][0] == "" and out["reject"][1].startswith("parts of the face apart in warm")
+
+
+def test_a_face_too_small_for_parts_is_not_apart() -> None:
+    classes = np.full((4, 4), CLASSES.index("BACKGROUND"))
+    classes[1, :2] = CLASSES.index("SKIN")
+    values = dict[str, float]()
+    _add_degrees(values, np.full((1, 4, 4), 34.0, np.float32), classes, [Layer("warm")], Gates(regions=0.5))
+    assert values == {"celsius_warm": 34.0, "regions_warm": 0.0}
 
 
 def test_a_gate_on_the_pose_has_the_landmarks_run_before_it() -> None:

@@ -293,6 +293,11 @@ def test_the_finest_level_is_that_of_the_smallest_face(
         assert 0.75**level >= 96 / (2 * pixels) > 0.75 ** (level + 1)
 
 
+def test_the_smallest_step_is_a_pixel() -> None:
+    crops, windows = cut_windows(np.zeros((9, 9, 3), np.float32), 8, Search(stride=1))
+    assert len(crops) == len(windows) == 9 * 9 and windows[1].origin[0] - windows[0].origin[0] == 1
+
+
 def test_find_looks_for_faces_from_the_smallest_on() -> None:
     """A small face is seen where it is asked for, a large one always, and with fewer windows."""
     image = disc_frame([(60, 60, 40), (150, 100, 14)], 120, 170)

@@ -17,7 +17,7 @@ from models.visible.angles import ANGLES, DRAWN, TRAINED
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.generate import BRINGS, chain_for, recipe_for, source_columns
 from pipelines.config.job import load_job
-from pipelines.config.views import SAID, Views, check_angle
+from pipelines.config.views import SAID, Views, check_angle, parse_expression
 from pipelines.plan.extend import write_generate_plan
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -74,6 +74,13 @@ def test_one_value_holds_for_every_view() -> None:
     assert views.list_views() == [{"yaw": 30.0, "expression": "smile"}] * 3
     mixed = Views.model_validate({"yaw": [0, 30], "pitch": -5})
     assert mixed.list_views() == [{"pitch": -5.0, "yaw": 0.0}, {"pitch": -5.0, "yaw": 30.0}]
+
+
+def test_weights_need_not_reach_one() -> None:
+    assert parse_expression({"smile": 0.25, "sad": 0}) == {"smile": 0.25, "sad": 0.0}
+    for wrong in ({"smile": 0.0}, {"smile": 1, "sad": -0.1}, {"smile": float("nan")}, {"smile": float("inf")}):
+        with pytest.raises(ValueError, match="weights are finite, not negative, and one is positive"):
+            parse_expression(wrong)
 
 
 @pytest.mark.parametrize("angle", [-0.0, -0.004, 0, 0.004])

@@ -20,7 +20,7 @@ from pipelines.config import generate
 from pipelines.config.generate import chain_for, identities_per_partition, sample_bytes
 from pipelines.config.job import GenerateJob, load_job
 from pipelines.config.profile import Profile, load_profile
-from pipelines.config.request import check_request
+from pipelines.config.request import check_request, load_request
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import read_generate_plan
 from pipelines.plan.people.given import GivenPeople
@@ -267,6 +267,12 @@ def test_a_job_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_bytes(b"\xff\xfe\x00name")
     with pytest.raises(UserError, match="job.yaml is no text"):
         load_job(str(tmp_path / "job.yaml"))
+
+
+def test_a_limit_is_an_edit_of_the_job() -> None:
+    assert load_request("null", "laptop", "pairs", limit=3).job.limit == 3
+    assert load_request("null", "laptop", "pairs", ["limit=5"]).job.limit == 5
+    assert load_request("null", "laptop", "pairs").job.limit == load_job("pairs").limit
 
 
 def test_edits_find_their_file() -> None:

@@ -17,6 +17,7 @@ from models.visible.smirk import SMIRK
 from models.weights.bundle import load_bundle
 from pipelines.config.generate import BRINGS, OF_PEOPLE, chain_for
 from pipelines.config.job import load_job
+from pipelines.plan.extend import _same_numbers
 from pipelines.plan.generate import columns_of
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.people.identities import Identity, people_table, unit
@@ -59,6 +60,17 @@ def test_another_picture_or_expression_is_another_person(tmp_path: Path) -> None
     ):
         digests.add(GivenPeople(write(tmp_path / f"{k}.parquet", **more), looked_at=OF_PEOPLE).digest(0, 3))
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("planned", "now", "same"),
+    [(None, None, True), ([0.5, 1], None, False), (None, [0.5, 1], False), ([0.5, 1], [0.5, 1], True),
+     ([0.5, 1], [0.5, 0], False)],
+)  # fmt: skip
+def test_an_expression_that_comes_or_goes_is_another(
+    planned: list[float] | None, now: list[float] | None, same: bool
+) -> None:
+    assert _same_numbers(planned, None if now is None else np.array(now, np.float32)) is same
 
 
 @pytest.mark.parametrize(
