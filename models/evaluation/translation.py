@@ -16,13 +16,12 @@ from models.columns import Columns
 from models.errors import UserError
 from models.evaluation.bootstrap import interval, mean
 from models.evaluation.faces import to_grey
-from models.faces.metrics import unit_vectors
+from models.faces.metrics import unit_vectors, verify
 from models.metrics import balanced_accuracy
 
 COLUMNS = ("identity_id", "visible", "thermal", "attributes", "landmarks_70")
 GALLERY = 100
 """People whom a probe is looked up among, where there are so many."""
-RATES = {"vr_at_far_1e-2": 1e-2, "vr_at_far_1e-3": 1e-3}
 
 Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(pictures uint8 [B, S, S, 3], landmarks [B, 70, 2]) -> embeddings [B, D] of the judge."""
@@ -55,7 +54,7 @@ def match(probes: np.ndarray, who: np.ndarray, gallery: np.ndarray, known: np.nd
     """Return how probes [P, D] of people `who` find theirs among gallery vectors [G, D] of people `known`, one each.
 
     `cosine` to the own one, `rank1`, both with `_low` and `_high`, the interval over people; of all pairs of a probe and a
-    gallery vector `auc`, `eer`, and the rate of genuine pairs accepted where 1 % and 0.1 % of the others are (`RATES`).
+    gallery vector `auc`, `eer`, and the rate of genuine pairs accepted where 1 % and 0.1 % of the others are.
     """
     similarity = unit_vectors(probes) @ unit_vectors(gallery).T
     same = who[:, None] == known[None]
@@ -68,24 +67,6 @@ def match(probes: np.ndarray, who: np.ndarray, gallery: np.ndarray, known: np.nd
         estimate = interval(mean, [per_person[None]])
         found |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return found | verify(own, similarity[~same])
-
-
-def verify(genuine: np.ndarray, impostor: np.ndarray) -> dict[str, float]:
-    """Return `auc`, `eer` and the rates of `RATES` of similarities of pairs of one person [N] and of two [M]."""
-    ranked = np.sort(impostor)
-    # Of each genuine pair the share of impostors below it, ties by half; their mean is the area under the curve.
-    below, upto = (np.searchsorted(ranked, genuine, side) / len(ranked) for side in ("left", "right"))
-    thresholds = np.sort(np.concatenate([genuine, ranked]))
-    missed = np.searchsorted(np.sort(genuine), thresholds, "right") / len(genuine)
-    accepted = 1 - np.searchsorted(ranked, thresholds, "right") / len(ranked)
-    crossing = int(np.abs(missed - accepted).argmin())
-    rates = {name: float((genuine > _threshold(ranked, far)).mean()) for name, far in RATES.items()}
-    return {"auc": float((below + upto).mean() / 2), "eer": float(missed[crossing] + accepted[crossing]) / 2, **rates}
-
-
-def _threshold(ranked: np.ndarray, far: float) -> float:
-    """Return what at most a share `far` of ascending similarities exceed."""
-    return float(ranked[len(ranked) - 1 - int(far * len(ranked))])
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 Any chain of the operations that insightface's recognisers are made of; the values are those of onnxruntime.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ class DifferentiableRecogniser:
         self.output = graph.output[0].name
         self.scales_itself = scales_itself(path)
 
-    def __call__(self, crops: Tensor) -> Tensor:
-        values = dict(self.constants)
+    def __call__(self, crops: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """weights: what takes the place of constants, by their names."""
+        values = {**self.constants, **(weights or {})}
         values[self.input] = crops if self.scales_itself else (crops - 127.5) / RECOGNISER_SCALE
         for node in self.nodes:
             given = [values[name].to(crops.device) if name else None for name in node.input]

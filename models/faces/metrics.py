@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RATES = {"vr_at_far_1e-2": 1e-2, "vr_at_far_1e-3": 1e-3}
+"""Rates of genuine pairs that are accepted where such a share of impostors is."""
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -75,6 +78,24 @@ def rank_one(gallery: np.ndarray, gallery_ids: np.ndarray, probes: np.ndarray, p
     """Return the share of probes [P, D] whose most similar gallery vector [G, D] is of the same identity."""
     best = (unit_vectors(probes) @ unit_vectors(gallery).T).argmax(axis=1)
     return float((gallery_ids[best] == probe_ids).mean())
+
+
+def verify(genuine: np.ndarray, impostor: np.ndarray) -> dict[str, float]:
+    """Return `auc`, `eer` and the rates of `RATES` of similarities of pairs of one person [N] and of two [M]."""
+    ranked = np.sort(impostor)
+    # Of each genuine pair the share of impostors below it, ties by half; their mean is the area under the curve.
+    below, upto = (np.searchsorted(ranked, genuine, side) / len(ranked) for side in ("left", "right"))
+    thresholds = np.sort(np.concatenate([genuine, ranked]))
+    missed = np.searchsorted(np.sort(genuine), thresholds, "right") / len(genuine)
+    accepted = 1 - np.searchsorted(ranked, thresholds, "right") / len(ranked)
+    crossing = int(np.abs(missed - accepted).argmin())
+    rates = {name: float((genuine > _exceeded(ranked, far)).mean()) for name, far in RATES.items()}
+    return {"auc": float((below + upto).mean() / 2), "eer": float(missed[crossing] + accepted[crossing]) / 2, **rates}
+
+
+def _exceeded(ranked: np.ndarray, far: float) -> float:
+    """Return what at most a share `far` of ascending similarities exceed."""
+    return float(ranked[len(ranked) - 1 - int(far * len(ranked))])
 
 
 def gallery_split(identities: np.ndarray, people: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,7 @@ TASKS = {
     "thermal_vae": "models.tasks.thermal_vae",
     "thermal_ldm": "models.tasks.thermal_ldm",
     "distill_visible": "models.tasks.distill.visible",
+    "hfr": "models.tasks.hfr.task",
     "distill_thermal": "models.tasks.distill.thermal",
     "attributes": "models.tasks.attributes",
     "translator": "models.tasks.translator",

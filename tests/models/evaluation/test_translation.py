@@ -7,7 +7,8 @@ import pytest
 
 from models.attributes import ATTRIBUTES
 from models.errors import UserError
-from models.evaluation.translation import evaluate_translation, match, psnr, show_thermal, split_rows, ssim, verify
+from models.evaluation.translation import evaluate_translation, match, psnr, show_thermal, split_rows, ssim
+from models.faces.metrics import verify
 
 
 def test_the_gallery_has_one_view_a_person_and_no_probe_is_in_it() -> None:

@@ -1,0 +1,1 @@
+"""Training a recogniser for probes of another camera: heterogeneous face recognition, without translation."""

@@ -1,0 +1,169 @@
+"""Adapt a recogniser to thermal probes with pairs of two cameras, as PACT does; no translation is needed to compare them.
+
+python -m cluster train hfr --data URI --validation URI --out DIR [--set recogniser=FILE.onnx]
+
+Any ONNX recogniser of insightface's kind can be adapted: its graph is read as torch operations and written back as it was. The
+thermal picture is shown to it in grey, stretched over human temperatures as landmarkers see it.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from models.augment.crop import CropAugmentation, augment_crop
+from models.card import Card
+from models.columns import Columns
+from models.errors import UserError
+from models.faces.align import align, five_points
+from models.faces.metrics import verification, verify
+from models.faces.trainable import TrainableRecogniser
+from models.landmarks.intensity import Mode, unit_values
+from models.seeds import seed_of
+from models.tasks import TrainConfig, absolute
+from models.tasks.hfr.contrast import drift, numbers_of, symmetric_loss, unit
+from models.visible.cache import from_root
+
+COLUMNS = ("identity_id", "view", "visible", "thermal", "thermal_kind", "landmarks_70")
+SUMMARY = """Embeds thermal faces into the space of the recogniser that it was adapted from: a thermal probe is looked up in a
+gallery of visible faces. Input: the aligned thermal crop in grey, stretched over human temperatures, in three channels."""
+LIMITS = """It knows the cameras and rooms of its training pairs. Of visible faces it embeds as its original does, up to the drift
+that the card states."""
+
+
+class Config(TrainConfig):
+    steps: int = Field(600, gt=0)
+    batch: int = Field(128, gt=1)
+    lr: float = Field(1e-5, gt=0, description="PACT's; a small recogniser takes more (1e-4 to 1e-3)")
+    weight_decay: float = Field(0.01, ge=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    channels_last: bool = False
+    recogniser: str = Field(
+        "models/starter/faces/arcface_starter.onnx", description="ONNX file of the recogniser to adapt"
+    )
+    temperature: float = Field(0.07, gt=0, description="of the contrastive term")
+    keep: float = Field(1.0, ge=0, description="weight of staying where the original is on visible faces")
+    augmentation: CropAugmentation = CropAugmentation()
+    file: str = Field("thermal.onnx", description="name of the exported file")
+
+    _absolute = field_validator("recogniser")(absolute)
+
+
+class Trainee(nn.Module):
+    """The recogniser that learns, and its frozen original (not a submodule: it is neither trained nor saved)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.network = TrainableRecogniser(path)
+        self._original = (TrainableRecogniser(path).requires_grad_(False),)
+
+    def original(self, crops: Tensor) -> Tensor:
+        """Return what the recogniser gave before it was adapted."""
+        with torch.no_grad():
+            embeddings: Tensor = self._original[0].to(crops.device)(crops)
+        return embeddings
+
+
+def weights(config: Config) -> list[Path]:
+    """Return the files that training reads beside `init`."""
+    return [from_root(config.recogniser)]
+
+
+def build(config: Config) -> nn.Module:
+    """Return the recogniser to adapt. Raises UserError for a file that is no ONNX of known operations."""
+    path = from_root(config.recogniser)
+    if path.suffix != ".onnx" or not path.is_file():
+        raise UserError(
+            f"recogniser={config.recogniser}: give an ONNX file; export a torch model with torch.onnx.export"
+        )
+    return Trainee(path)
+
+
+def prepare(rows: Columns, config: Config) -> Columns:
+    """Keep both pictures of rows, uint8 [B, S, S, 3], their five points and who is shown."""
+    return {
+        "visible": rows["visible"],
+        "thermal": np.stack([show(one) for one in rows["thermal"]]),
+        "points": _points(rows),
+        "person": np.asarray(rows["identity_id"]).astype(str),
+    }
+
+
+def show(thermal: np.ndarray) -> np.ndarray:
+    """Return a thermal picture, degrees float [S, S] with NaN or grey levels uint8, as a recogniser sees it: uint8 [S, S, 3]."""
+    mode: Mode = "temperature" if thermal.dtype.kind == "f" else "pixel"
+    return (unit_values(thermal, mode) * 255 + 0.5).astype(np.uint8)
+
+
+def _points(rows: Columns) -> np.ndarray:
+    return five_points(np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2))
+
+
+def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
+    """Return PACT's loss of augmented crops: symmetric multi-positive InfoNCE over the rows of one person in the other
+    modality, plus `keep` x (1 - cosine) of visible crops to the original."""
+    assert isinstance(model, Trainee)
+    device = next(model.parameters()).device
+    # Each half has its own draw: two cameras never frame alike.
+    visible, thermal = (_augment(batch, name, config).to(device) for name in ("visible", "thermal"))
+    seen, warm = model.network(visible), model.network(thermal)
+    person = numbers_of([str(name) for name in batch["person"]]).to(device)
+    together = symmetric_loss(unit(seen), unit(warm), person, config.temperature)
+    away = drift(seen, model.original(visible))
+    own = (unit(seen) * unit(warm)).sum(dim=1).mean()
+    return together + config.keep * away, {"together": together.item(), "drift": away.item(), "cosine": own.item()}
+
+
+def _augment(batch: Columns, name: str, config: Config) -> Tensor:
+    """Return augmented crops float32 [B, 3, 112, 112] in [0, 255] of one half; a thermal one stays grey."""
+    augment = partial(augment_crop, ranges=config.augmentation)
+    seeds = [seed_of(name, int(draw)) for draw in batch["draw"]]
+    crops = np.stack([augment(*given) for given in zip(batch[name], batch["points"], seeds, strict=True)])
+    if name == "thermal":
+        crops = np.repeat(crops.mean(axis=3, keepdims=True), 3, axis=3)
+    return _tensor(crops)
+
+
+def _tensor(crops: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2))).float()
+
+
+def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
+    """Return how thermal probes find their visible faces of other views: AUC, EER, rates at FAR 1 % and 0.1 %, the same of the
+    original (`raw_`), and TAR at FAR 1e-3 among visible faces, before and after. `score` is the AUC."""
+    assert isinstance(model, Trainee)
+    found = dict[str, list[np.ndarray]]()
+    for batch in rows:
+        given = prepare(batch, config)
+        for modality in ("visible", "thermal"):
+            crops = _tensor(align(given[modality], given["points"]))
+            for who, embed in (("", model.network), ("raw_", model.original)):
+                found.setdefault(f"{who}{modality}", []).append(unit(embed(crops)).cpu().numpy())
+        found.setdefault("person", []).append(given["person"])
+        found.setdefault("view", []).append(np.asarray(batch["view"]))
+    joined = {name: np.concatenate(values) for name, values in found.items()}
+    same = joined["person"][:, None] == joined["person"][None]
+    # The visible half of a pair shows the moment of the thermal one: only other views count as found.
+    other = joined["view"][:, None] != joined["view"][None]
+    metrics = dict[str, float]()
+    for who in ("", "raw_"):
+        similarity = joined[f"{who}thermal"] @ joined[f"{who}visible"].T
+        metrics |= {
+            f"{who}{name}": value for name, value in verify(similarity[same & other], similarity[~same]).items()
+        }
+        people = np.unique(joined["person"], return_inverse=True)[1]
+        metrics[f"{who}visible_tar"] = verification(joined[f"{who}visible"], people, 1e-3, rounds=0).tar
+    return {"score": metrics["auc"], **metrics}
+
+
+def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
+    """Write the ONNX file and the card."""
+    assert isinstance(model, Trainee)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.network.save(folder / config.file)
+    facts = {"title": "Face recogniser for thermal probes", "summary": SUMMARY, "limits": LIMITS}
+    card.model_copy(update=facts).write(folder)
