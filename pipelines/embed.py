@@ -17,17 +17,18 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from models.columns import Columns
 from models.config import check, sort_edits
-from models.errors import EnvironmentFault
+from models.errors import EnvironmentFault, UserError
 from models.faces.align import portrait
-from models.weights.bundle import Bundle, load_bundle
-from pipelines.config.chain import faces_link
+from models.temperature import Numbers, UnitName
+from models.weights.bundle import MAIN, Bundle, fetch, load_bundle
 from pipelines.config.persons import person_of
 from pipelines.config.photographs import warn_of_photographs
 from pipelines.config.profile import Profile, load_profile
 from pipelines.pictures.codecs import encode_jpeg
 from pipelines.pictures.faces import find_faces
 from pipelines.pictures.open import BadPicture, open_pages
-from pipelines.plan.embed import EmbedJob, EmbedPlan, list_pictures, write_embed_plan
+from pipelines.pictures.thermal_faces import ThermalFaces, open_thermal
+from pipelines.plan.embed import THERMAL, EmbedJob, EmbedPlan, list_pictures, write_embed_plan
 from pipelines.plan.people.identities import RECOGNISER, recogniser_of, unit
 from pipelines.rows.encode import encode_parquet
 from pipelines.run.driver import Job, run_job
@@ -106,6 +107,8 @@ def run(
     person: str = "",
     outlier: float = OUTLIER,
     reference: bool = False,
+    modality: str = "visible",
+    unit: UnitName | Numbers | None = None,
     bundle: str = "starter",
     profile: str = "laptop",
     overrides: Sequence[str] = (),
@@ -116,23 +119,24 @@ def run(
     person: who a picture shows, `folder:LEVEL` or `pattern:REGEX`; pictures of one person become one identity.
     outlier: cosine to the person's other pictures below which a picture is left out of it. reference: also write each face as
     a picture of the bundle's size, cut as FFHQ's (the column `reference`), for a bundle with a reference adapter.
-    overrides: `key.key=value` edits of the profile or the bundle.
+    modality: `thermal` for thermal pictures, whose faces the bundle's landmarker finds and its recogniser `thermal` embeds; unit:
+    of those of more than 8 bits. overrides: `key.key=value` edits of the profile or the bundle.
 
     Raises:
-        UserError: `person` is neither, the folder is missing or holds no picture, or pictures that were embedded have changed
-            or gone.
+        UserError: `person` is neither, the bundle has no recogniser for thermal faces, the folder is missing or holds no
+            picture, or pictures that were embedded have changed or gone.
         EnvironmentFault, Interrupted: the run stopped; the same call resumes it.
     """
     # The files with their edits.
     edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
-    job = check(EmbedJob, {"images": Storage(images).uri, "person": person, "reference": reference}, "embed")
+    asked = {"person": person, "reference": reference, "modality": modality, "unit": unit}
+    job = check(EmbedJob, {"images": Storage(images).uri, **asked}, "embed")
     storage = Storage(f"{out}.run")
     warn_of_photographs(models, job.images)
-    link = faces_link(models)
     # What the driver runs.
     work = Job(
-        plan=lambda: write_embed_plan(job, models, link, storage),
+        plan=lambda: write_embed_plan(job, models, storage),
         graph=lambda plan, missing, run: embed_pictures(plan, missing, where).iter_rows(),
         finish=lambda plan, commits: _finish(plan, commits, out, models, outlier),
     )
@@ -152,7 +156,7 @@ def _finish(plan: EmbedPlan, commits: dict[int, Commit], out: str, bundle: Bundl
     table = table.append_column(SPACE, pa.array([space] * len(table), SPACE.type))
     _write_people(table, out, {"bundle": bundle.name, RECOGNISER: space})
     reasons = Counter(reason.split(":")[0] for reason in table["reason"].to_pylist() if reason)
-    averaged, ignored = reasons.pop(AVERAGED, 0), list_pictures(Storage(plan.job.images))[1]
+    averaged, ignored = reasons.pop(AVERAGED, 0), list_pictures(Storage(plan.job.images), plan.job.modality)[1]
     embedded = len(table) - reasons.total()
     people = embedded - averaged if plan.job.person else 0
     outliers = [row["picture"] for row in table.select(["picture", "reason"]).to_pylist() if _is_outlier(row["reason"])]
@@ -183,7 +187,7 @@ class PhotoEmbedder:
 
     def __init__(self, plan: EmbedPlan, missing: Sequence[int], threads: int) -> None:
         self.plan, self.missing, self.source = plan, missing, Storage(plan.job.images)
-        self.batch, self.stage = plan.link.batch(0), plan.link.load(threads)
+        self.batch, self.stage = plan.link.batch(0), _load_stage(plan, threads)
 
     def __call__(self, batch: Columns) -> Columns:
         partition, began = self.missing[int(batch["id"][0])], time.monotonic()
@@ -215,13 +219,24 @@ class PhotoEmbedder:
         """Return the row of each page of a picture (`NAME`, `NAME#1`, ...), and its pixels unless the row has a reason."""
         row: dict = {"picture": name, "identity_id": name, "reason": "", "faces": 0}
         try:
-            pages = open_pages(self.source.read(name), name)
+            content, job = self.source.read(name), self.plan.job
+            pages = open_pages(content, name) if job.modality == "visible" else open_thermal(content, name, job.unit)
         except BadPicture as error:
             return [(row | {"reason": str(error)}, None)]
         except (OSError, EnvironmentFault) as error:
             return [(row | {"reason": own_reason(error)}, None)]
+        except UserError as error:  # values that are no picture
+            return [(row | {"reason": f"no picture: {error}"}, None)]
         names = [name, *(f"{name}#{page}" for page in range(1, len(pages)))]
         return [(row | {"picture": own, "identity_id": own}, page) for own, page in zip(names, pages, strict=True)]
+
+
+def _load_stage(plan: EmbedPlan, threads: int) -> Any:
+    """Return what finds and embeds the faces of a plan's pictures."""
+    if plan.finder is None:
+        return plan.link.load(threads)
+    landmarks, faces = fetch(plan.finder.part, plan.finder.folder), fetch(plan.link.part, plan.link.folder)
+    return ThermalFaces(landmarks[MAIN], faces[THERMAL], threads)
 
 
 def _average_people(table: pa.Table, person: str, outlier: float = OUTLIER) -> tuple[pa.Table, list[str]]:

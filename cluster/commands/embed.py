@@ -28,6 +28,9 @@ from cluster.submission.working_dir import RayCommand
     is_flag=True,
     help="Also write each face as a picture, cut as FFHQ's, for a bundle with a reference adapter.",
 )
+@click.option("--modality", default="visible", show_default=True, type=click.Choice(["visible", "thermal"]),
+              help="What the pictures show; thermal ones need a recogniser that was adapted to them (train hfr).")  # fmt: skip
+@options.unit("", "Of thermal pictures; without it they give contrast alone.")
 @options.bundle
 @options.profile
 @options.overrides
@@ -37,6 +40,8 @@ def command(
     person: str,
     outlier: float,
     reference: bool,
+    modality: str,
+    unit: str,
     bundle: str,
     profile: str,
     overrides: tuple[str, ...],
@@ -45,6 +50,7 @@ def command(
 
     Every picture gets a row: those with no face, several faces or that cannot be read say so instead of being dropped.
     """
+    from models.temperature import parse_unit
     from pipelines import embed
 
     summary = embed.run(
@@ -53,6 +59,8 @@ def command(
         person=person,
         outlier=outlier,
         reference=reference,
+        modality=modality,
+        unit=parse_unit(unit) if unit else None,
         bundle=bundle,
         profile=profile,
         overrides=overrides,

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from models.errors import EnvironmentFault
 from models.stages import Files, Flow, NoOptions
 
-WEIGHTS = {"model": True}
+WEIGHTS = {"model": True, "thermal": False}
+"""`thermal`: a folder with the recogniser that was adapted to thermal probes (`train hfr`)."""
 WRITES = ("bbox", "keypoints", "detection_score", "found_embedding", "faces")
 Size = tuple[int, int]
 

@@ -49,6 +49,13 @@ def unit_values(image: np.ndarray, mode: Mode = "auto") -> np.ndarray:
     return np.repeat(values[..., None], 3, axis=2) if values.ndim == 2 else values
 
 
+def show_thermal(thermal: np.ndarray) -> np.ndarray:
+    """Return a thermal picture, degrees float [H, W] with NaN or grey levels and counts [H, W], as recognisers see it: uint8
+    [H, W, 3]. Raises UserError as `unit_values` does."""
+    mode: Mode = "auto" if thermal.dtype.kind == "f" else "pixel"
+    return (unit_values(thermal, mode) * 255 + 0.5).astype(np.uint8)
+
+
 def guess_mode(image: np.ndarray) -> Mode:
     """Return what `auto` takes `image` for."""
     if image.dtype.kind != "f" or image.ndim == 3:

@@ -292,6 +292,12 @@ def faces_link(bundle: Bundle) -> Link:
     return resolve_chain(bundle, given=("visible",), wanted=("found_embedding",)).link("faces")
 
 
+def landmarks_link(bundle: Bundle) -> Link:
+    """Return the stage that finds landmarks, by which faces are found in thermal pictures, too."""
+    given = ("visible", "thermal", "classes", "bbox")
+    return resolve_chain(bundle, given=given, wanted=("landmarks_70",)).link("landmarks")
+
+
 def check_profile(
     profile: Profile, chain: ChainSpec, attempts: int = 1, setting: str = "gates.attempts"
 ) -> list[Group]:

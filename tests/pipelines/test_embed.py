@@ -16,7 +16,6 @@ from models.faces.scrfd import SCRFD
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines import embed
-from pipelines.config.chain import faces_link
 from pipelines.plan.embed import EmbedJob, write_embed_plan
 from pipelines.plan.people.given import GivenPeople
 from pipelines.run.driver import end_run
@@ -116,8 +115,7 @@ def test_a_file_that_is_there_and_cannot_be_read_keeps_its_row(tmp_path: Path) -
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "gone.png").symlink_to("nowhere.png")
     bundle = load_bundle("null")
-    job, link = EmbedJob(images=str(tmp_path)), faces_link(bundle)
-    plan = write_embed_plan(job, bundle, link, Storage(tmp_path / "out.run"))
+    plan = write_embed_plan(EmbedJob(images=str(tmp_path)), bundle, Storage(tmp_path / "out.run"))
     rows = embed.PhotoEmbedder(plan, [0], threads=1).table(["loop.png", "gone.png"]).to_pylist()
     assert [row["reason"] for row in rows] == [
         "cannot be read: Too many levels of symbolic links", "cannot be read: No such file or directory",
@@ -132,7 +130,7 @@ def test_a_run_goes_on_and_grows_with_its_folder(tmp_path: Path) -> None:
         Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"b{number}.png")
 
     def embedded() -> embed.EmbedPlan:
-        plan = write_embed_plan(EmbedJob(images=str(folder)), bundle, faces_link(bundle), out)
+        plan = write_embed_plan(EmbedJob(images=str(folder)), bundle, out)
         missing = [part for part in range(plan.partitions) if part not in list_finished(out)]
         embedder = embed.PhotoEmbedder(plan, missing, threads=1)
         for place in range(len(missing)):
@@ -174,7 +172,7 @@ def test_damaged_weights_are_said_before_a_plan_is_written(tmp_path: Path) -> No
     network.write_bytes(network.read_bytes()[:-1] + b"?")
     bundle = load_bundle("starter", [f"faces.weights={pack}"])
     with pytest.raises(EnvironmentFault, match=network.name):
-        write_embed_plan(EmbedJob(images=str(tmp_path)), bundle, faces_link(bundle), Storage(tmp_path / "out.run"))
+        write_embed_plan(EmbedJob(images=str(tmp_path)), bundle, Storage(tmp_path / "out.run"))
     assert not (tmp_path / "out.run").exists()
 
 

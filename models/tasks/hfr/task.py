@@ -22,7 +22,7 @@ from models.errors import UserError
 from models.faces.align import align, five_points
 from models.faces.metrics import verification, verify
 from models.faces.trainable import TrainableRecogniser
-from models.landmarks.intensity import Mode, unit_values
+from models.landmarks.intensity import show_thermal
 from models.seeds import seed_of
 from models.tasks import TrainConfig, absolute
 from models.tasks.hfr.contrast import drift, numbers_of, symmetric_loss, unit
@@ -87,16 +87,10 @@ def prepare(rows: Columns, config: Config) -> Columns:
     """Keep both pictures of rows, uint8 [B, S, S, 3], their five points and who is shown."""
     return {
         "visible": rows["visible"],
-        "thermal": np.stack([show(one) for one in rows["thermal"]]),
+        "thermal": np.stack([show_thermal(one) for one in rows["thermal"]]),
         "points": _points(rows),
         "person": np.asarray(rows["identity_id"]).astype(str),
     }
-
-
-def show(thermal: np.ndarray) -> np.ndarray:
-    """Return a thermal picture, degrees float [S, S] with NaN or grey levels uint8, as a recogniser sees it: uint8 [S, S, 3]."""
-    mode: Mode = "temperature" if thermal.dtype.kind == "f" else "pixel"
-    return (unit_values(thermal, mode) * 255 + 0.5).astype(np.uint8)
 
 
 def _points(rows: Columns) -> np.ndarray:

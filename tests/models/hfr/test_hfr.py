@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.card import Card
 from models.errors import UserError
 from models.faces.trainable import TrainableRecogniser
+from models.landmarks.intensity import show_thermal
 from models.tasks.hfr import task
 from models.tasks.hfr.contrast import multi_positive_loss, numbers_of, symmetric_loss
 from models.weights.store import ROOT
@@ -153,11 +154,11 @@ def test_how_a_thermal_picture_is_shown() -> None:
     celsius = np.full((64, 64), 22.0, np.float32)
     celsius[16:48, 16:48] = np.linspace(31, 36, 32)
     celsius[0, 0] = np.nan
-    shown = task.show(celsius)
+    shown = show_thermal(celsius)
     assert shown.shape == (64, 64, 3) and (shown[..., 0] == shown[..., 2]).all()
     assert int(shown[20, 46, 0]) - int(shown[20, 17, 0]) > 60
     grey = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
-    assert np.array_equal(task.show(grey)[..., 1], grey)
+    assert np.array_equal(show_thermal(grey)[..., 1], grey)
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
