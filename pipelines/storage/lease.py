@@ -104,6 +104,15 @@ class Lease:
         return json.dumps({"host": _host(), "pid": pid, "born": _born(pid), "seen": time.time()}).encode()
 
 
+def find_driver(out: Storage) -> str:
+    """Return who writes `out` in words, "" where no driver lives."""
+    lease = Lease(out)
+    holder = lease._newest()[1]
+    if holder is None or not lease._alive(holder):
+        return ""
+    return f"process {holder['pid']} on {holder['host'].split('/')[0]}"
+
+
 def _name(number: int) -> str:
     return f"{FOLDER}/{number:06d}.json"
 

@@ -1,0 +1,147 @@
+"""`thermapair status`: how far a run is, read from its output alone: while it runs, after it, and from any machine."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pipelines.plan.claim import read_run
+from pipelines.plan.pieces import read_pieces
+from pipelines.plan.world import read_world
+from pipelines.storage.commits import MANIFEST, Commit, read_commits
+from pipelines.storage.lease import find_driver
+from pipelines.storage.uri import Storage
+
+RECENT = 0.1
+"""Share of what is done, the last, whose rate tells when the rest will be: a run's begin is slow."""
+FEWEST = 4
+"""Partitions that a rate is read from, at least."""
+
+
+@dataclass
+class Status:
+    """Where a run stands.
+
+    samples: planned and done. rows: pairs or rows written. rate: samples a second over the last of what was done, None where
+    the records do not say when. left: seconds to go at that rate. driver: the process that writes it, "" where none lives.
+    reasons: of failed attempts or refused items. seconds: of all workers by stage. cost: at the price that was given.
+    """
+
+    uri: str
+    kind: str
+    digest: str
+    state: str
+    samples: int
+    done: int
+    partitions: int
+    committed: int
+    rows: int
+    bytes: int
+    rejected: int = 0
+    redrawn: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    rate: float | None = None
+    left: float | None = None
+    elapsed: float | None = None
+    cost: float | None = None
+    driver: str = ""
+
+    def __str__(self) -> str:
+        share = self.done / self.samples if self.samples else 0.0
+        lines = [
+            f"{self.kind} {self.uri} ({self.digest}): {self.state}",
+            f"samples    {self.done:,} of {self.samples:,} ({share:.1%}), {self.committed:,} of {self.partitions:,} partitions",
+            f"written    {self.rows:,} rows, {self.bytes / 1e9:.3f} GB",
+        ]
+        if self.rejected or self.redrawn:
+            lines.append(f"rejected   {self.rejected:,} given up, {self.redrawn:,} drawn again")
+        lines += [f"           {count:,} {reason}" for reason, count in _most(self.reasons)]
+        if self.rate is not None:
+            left = f", {_span(self.left)} to go" if self.left else ""
+            lines.append(f"rate       {self.rate:.2f} samples/s{left}")
+        if self.elapsed is not None:
+            cost = f", {self.cost:.2f} at that price" if self.cost is not None else ""
+            lines.append(f"since      {_span(self.elapsed)}{cost}")
+        total = sum(self.seconds.values())
+        shares = ", ".join(f"{stage} {seconds / total:.0%}" for stage, seconds in _most(self.seconds)) if total else ""
+        return "\n".join([*lines, *([f"time       {shares}"] if shares else [])])
+
+    def to_json(self) -> str:
+        """Return all of it as JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def read_status(uri: str, price: float | None = None) -> Status:
+    """Return where the run in `uri` stands. price: of an hour of all that runs it, in any currency.
+
+    Raises:
+        UserError: there is no run. EnvironmentFault: what it says of itself is damaged.
+    """
+    out = Storage(uri)
+    run, commits = read_run(out), read_commits(out)
+    samples, partitions, sizes = _planned(out, run)
+    found = Status(
+        uri=out.uri, kind=run["job"]["kind"], digest=str(run["digest"]), state="", samples=samples, partitions=partitions,
+        done=sum(sizes(partition) for partition in commits), committed=len(commits),
+        rows=sum(one.rows for one in commits.values()), bytes=sum(one.bytes for one in commits.values()),
+        driver=find_driver(out),
+    )  # fmt: skip
+    _add_facts(found, list(commits.values()))
+    _add_times(found, commits, sizes, price)
+    finished = found.committed >= found.partitions and out.exists(MANIFEST)
+    stopped = (
+        "stopped; the same command goes on" if found.committed else "begun, nothing committed yet; no process writes it"
+    )
+    found.state = "finished" if finished else f"running ({found.driver})" if found.driver else stopped
+    return found
+
+
+def _planned(out: Storage, run: dict[str, Any]) -> tuple[int, int, Any]:
+    """Return samples and partitions of the plan, and what gives the samples of a partition."""
+    if run["job"]["kind"] == "world":
+        world = read_world(out)
+        assert world is not None
+        job = world[0]
+        return job.count, job.partitions, lambda partition: len(job.rows_of(partition))
+    pieces = read_pieces(out)
+    return pieces.samples, pieces.partitions, pieces.rows
+
+
+def _add_facts(found: Status, commits: Sequence[Commit]) -> None:
+    """Add up what the records say beside their rows."""
+    reasons, seconds = Counter[str](), Counter[str]()
+    for record in commits:
+        found.rejected += int(record.facts.get("rejected", 0))
+        found.redrawn += int(record.facts.get("redrawn", 0))
+        reasons.update(record.facts.get("reasons", {}))
+        seconds.update(record.facts.get("seconds", {}))
+    found.reasons, found.seconds = dict(reasons), dict(seconds)
+
+
+def _add_times(found: Status, commits: dict[int, Commit], sizes: Any, price: float | None) -> None:
+    """Say rate, time to go, time since the first record, and cost, where the records say when they were written."""
+    ended = sorted((float(one.facts["ended"]), sizes(k)) for k, one in commits.items() if "ended" in one.facts)
+    if not ended:
+        return
+    last = time.time() if found.driver else ended[-1][0]
+    found.elapsed = max(last - ended[0][0], 0.0)
+    found.cost = None if price is None else price * found.elapsed / 3600
+    # The rate of the last tenth, from the end of the partition before it.
+    count = min(max(FEWEST, round(RECENT * len(ended))), len(ended) - 1)
+    if count < 1 or (span := ended[-1][0] - ended[-1 - count][0]) <= 0:
+        return
+    found.rate = sum(samples for _, samples in ended[-count:]) / span
+    found.left = max(found.samples - found.done, 0) / found.rate
+
+
+def _most(counts: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return a mapping's entries, the largest first."""
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _span(seconds: float | None) -> str:
+    return str(timedelta(seconds=round(seconds or 0)))
