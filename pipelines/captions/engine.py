@@ -54,6 +54,8 @@ class EngineSpec:
         engine |= {"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}}
         if not self.engines.gpus:
             engine |= {"enforce_eager": True, "max_num_seqs": 64}
+            # Of a prompt in pieces vLLM turns the seeded generator back, which torch's for CPUs cannot: the engine dies.
+            engine |= {"enable_chunked_prefill": False}
         return engine | self.options.engine
 
     def renderer(self) -> Callable[[list[dict[str, Any]]], str]:

@@ -121,7 +121,8 @@ def test_what_an_engine_is_made_with(config: dict[str, int], tokens: int, tmp_pa
     shared |= {"disable_log_stats": True, "enable_prefix_caching": False}
     shared |= {"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}}
     cpu, gpu = (EngineSpec(part, "", CaptionEngines(gpus=count, threads=3)) for count in (0, 1))
-    assert cpu.arguments() == shared | {"enforce_eager": True, "max_num_seqs": 64}
+    of_cpus = {"enforce_eager": True, "max_num_seqs": 64, "enable_chunked_prefill": False}
+    assert cpu.arguments() == shared | of_cpus
     assert gpu.arguments() == shared
     assert environment(gpu.engines) == {
         "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING",
