@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from pipelines.config.export import ExportJob
+from pipelines.export import write_export_plan
 from pipelines.plan.claim import read_run
 from pipelines.plan.pieces import read_pieces
 from pipelines.plan.world import read_world
@@ -102,6 +104,9 @@ def read_status(uri: str, price: float | None = None) -> Status:
 
 def _planned(out: Storage, run: dict[str, Any]) -> tuple[int, int, Any]:
     """Return samples and partitions of the plan, and what gives the samples of a partition."""
+    if run["job"]["kind"] == "export":
+        plan = write_export_plan(ExportJob.model_validate(run["job"]), out)
+        return plan.samples, plan.partitions, plan.rows
     if run["job"]["kind"] == "world":
         world = read_world(out)
         assert world is not None
