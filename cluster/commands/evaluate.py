@@ -45,6 +45,36 @@ def tfake(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...]
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 
+@command.command("faceclip")
+@click.option("--encoder", required=True, metavar="DIR", help="What `train faceclip` wrote, with its heads.")
+@click.option("--towers", required=True, metavar="DIR", help="What `train faceclip_clip` wrote.")
+@click.option("--data", required=True, metavar="URI", help="Pictures with landmarks and attributes to train on.")
+@options.bundle
+@_ledger
+@_tables("embedding, pictures")
+@options.threads("Threads of this process.", default=1)
+@options.overrides
+def faceclip(
+    encoder: str,
+    towers: str,
+    data: str,
+    bundle: str,
+    out: Path,
+    tables: list[str],
+    threads: int,
+    overrides: tuple[str, ...],
+) -> None:
+    """FaceCLIP's claim: identity and text through one embedding, beside an adapter, text alone, and parts taken away.
+
+    One small U-Net is trained in every way alike, and draws people whom nobody was trained on; judges read who is shown and what.
+    A killed run goes on where it was; --set people=200 adds people, --set seeds=[0,1] trains again.
+    """
+    from pipelines.evaluation.faceclip import bench
+
+    bench.run(out, encoder, towers, data, bundle, overrides, tables, threads)
+    click.echo((out / "tables.md").read_text(encoding="utf-8"))
+
+
 @command.command("lapig")
 @options.bundle
 @_ledger

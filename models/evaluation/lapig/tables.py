@@ -61,20 +61,20 @@ def tables(lines: Sequence[Line], sizes: Sequence[int]) -> dict[str, Any]:
     pairs, degrees = collect(lines, "pairs"), collect(lines, "degrees")
     kinds = [f"{prefix}rank1_{size}" for size in sizes for prefix in ("", "grey_")]
     return {
-        "identity": _table(pairs, (*kinds, "cosine", "judge_cosine", "other_view", "copy_paste", "face_found")),
+        "identity": list_estimates(pairs, (*kinds, "cosine", "judge_cosine", "other_view", "copy_paste", "face_found")),
         "tones": _tones(pairs, f"rank1_{sizes[0]}"),
-        "views": _table(pairs, ("yaw", "pitch", "roll")),
-        "attributes": _attributes(pairs),
-        "agreement": _table(pairs, ("agreement", "apart")),
-        "made_degrees": _table(pairs, _names(pairs, "degrees_")),
-        "regions": _table(pairs, _names(pairs, "mean_")),
-        "diversity": _table(pairs, ("variety", "variety_features", "consistency")),
+        "views": list_estimates(pairs, ("yaw", "pitch", "roll")),
+        "attributes": share_words(pairs),
+        "agreement": list_estimates(pairs, ("agreement", "apart")),
+        "made_degrees": list_estimates(pairs, _names(pairs, "degrees_")),
+        "regions": list_estimates(pairs, _names(pairs, "mean_")),
+        "diversity": list_estimates(pairs, ("variety", "variety_features", "consistency")),
         "degrees": _degrees(degrees),
         SPEED: _speed(pairs),
     }
 
 
-def _table(rows: dict[str, RowFigures], names: Iterable[str]) -> list[Table]:
+def list_estimates(rows: dict[str, RowFigures], names: Iterable[str]) -> list[Table]:
     """Return the estimates `names` of every row that has one of them."""
     entries = []
     for name, found in rows.items():
@@ -108,7 +108,7 @@ def _tones(rows: dict[str, RowFigures], figure: str) -> list[Table]:
     return entries
 
 
-def _attributes(rows: dict[str, RowFigures]) -> list[Table]:
+def share_words(rows: dict[str, RowFigures]) -> list[Table]:
     """Return the share of asked words that the judge finds, balanced over an attribute's words, and the mean over attributes."""
     entries = []
     for name, found in rows.items():
@@ -135,7 +135,7 @@ def _attributes(rows: dict[str, RowFigures]) -> list[Table]:
 def _degrees(rows: dict[str, RowFigures]) -> list[Table]:
     """Return the errors on true pictures, and skill between the table of class and condition and the oracle."""
     names = ["mae", "mae_one", "crps", "spread_skill", "spectrum", *_names(rows, "mae_")]
-    entries = _table(rows, dict.fromkeys(name for name in names if name != "mae_mean"))
+    entries = list_estimates(rows, dict.fromkeys(name for name in names if name != "mae_mean"))
     sides = {entry["row"]: entry["mae"]["value"] for entry in entries if entry["mae"]}
     if {"class_condition", "oracle"} <= set(sides):
         for entry in entries:

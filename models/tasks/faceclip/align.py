@@ -6,20 +6,20 @@ Face ViT, text towers and vision tower are frozen. It begins with those of `face
 encoder (`encoder`) whose text towers `towers` has, too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.card import Card
 from models.columns import Columns
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.tasks import TrainConfig, absolute
 from models.tasks.faceclip.rows import COLUMNS as ROW_COLUMNS
 from models.tasks.faceclip.rows import number, other_views, prepare_rows, write_captions
@@ -31,10 +31,11 @@ from models.visible.faceclip.faces import no_face, to_faces
 from models.visible.faceclip.files import HEADS, load_clip, load_encoder, load_vit, save_encoder
 from models.visible.faceclip.retrieval import choose_in_conflict, draw_others, recall_at_one
 from models.visible.faceclip.tokenizer import add_prefix, tokenize
-from models.weights.networks import device_of, to_half
+from models.weights.networks import device_of, load_strictly, to_half
 
 COLUMNS = ROW_COLUMNS
 BATCH = 64
+ASKING = ("face", "text", "joint")
 SUMMARY = """One embedding of a face and a text: FaceCLIP's encoder at small width, its fusion trained so that the fused tokens
 say who is shown, what is said, and which picture is meant. The heads beside it belong to the training."""
 LIMITS = """It knows rendered people of the synthetic world and captions of the grammar. A face is read from a crop in colour,
@@ -110,6 +111,20 @@ class Targets(NamedTuple):
     identity: list[Tensor]
     text: tuple[Tensor, Tensor]
     image: list[Tensor]
+
+
+def load_trained(folder: Path, towers: Path) -> Trained:
+    """Return the encoder and its heads that a training wrote to `folder`, frozen. Raises EnvironmentFault for missing files."""
+    clip, encoder = load_clip(towers), load_encoder(folder)
+    model = Trained(encoder, clip)
+    path = folder / HEADS
+    if not path.is_file():
+        raise EnvironmentFault(f"{path} is missing: `train faceclip` writes it beside the encoder.")
+    state = {key: value.float() for key, value in load_file(str(path)).items()}
+    for name in "lg":
+        own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        load_strictly(getattr(model, name), own, path)
+    return model.requires_grad_(False).eval()
 
 
 def weights(config: Config) -> list[Path]:
@@ -193,11 +208,26 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     The face that is asked with is that of another picture of the person, where there is one.
     """
     assert isinstance(model, Trained)
-    # All rows, with what their pictures are found by.
     prepared = [{**prepare(decoded, config), "row": decoded["row"]} for decoded in rows]
     data = {name: np.concatenate([each[name] for each in prepared]) for name in prepared[0]}
     captions = write_captions(data["attributes"], data["row"], 0.0)
     crops = data["crop"][other_views(data["person"], data["view"])]
+    vectors, conflict = ask(model, data, crops, captions, config)
+    metrics = {name: float(values.mean()) for name, values in {**find_pictures(vectors), **conflict}.items()}
+    return {"score": metrics["r1_joint"], **metrics, "pictures": float(len(captions))}
+
+
+def ask(
+    model: Trained, data: Columns, crops: np.ndarray, captions: list[str], config: Config
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the vectors of pictures and of what asks for them, and what the conflict test chooses.
+
+    data: `crop` and `picture` of N pictures, and `person`. crops: the faces that are asked with, uint8 [N, 112, 112, 3].
+
+    vectors: `image` and, by who asks, `face`, `text` and `joint`, float32 [N, D]. The choices are whether a picture is given its
+    own pair, `conflict_joint` and so on, float64 [N]: by the embedding of both, by the face alone, by the text alone, and by the
+    sum of these two.
+    """
     images = _describe_pictures(model, data, captions, config)
     # Who is asked for, and what: own and another's.
     other = draw_others(data["person"], number(captions).numpy(), config.seed)
@@ -210,7 +240,6 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         "other_both": (crops[other], [captions[row] for row in other]),
     }
     found = {name: _fuse_all(model, *given) for name, given in asked.items()}
-    metrics = {f"r1_{name}": float(recall_at_one(found[name] @ images.T).mean()) for name in ("face", "text", "joint")}
     # The four-way choice of every picture.
     near = {name: (vectors * images).sum(axis=1) for name, vectors in found.items()}
     face, text = (
@@ -223,8 +252,13 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         "text": np.stack([text[0], text[1], text[0], text[1]], 1),
         "sum": np.stack([face[0] + text[0], face[0] + text[1], face[1] + text[0], face[1] + text[1]], 1),
     }
-    metrics |= {f"conflict_{name}": float(choose_in_conflict(scores).mean()) for name, scores in four.items()}
-    return {"score": metrics["r1_joint"], **metrics, "pictures": float(len(captions))}
+    chosen = {f"conflict_{name}": choose_in_conflict(scores) for name, scores in four.items()}
+    return {"image": images, **{name: found[name] for name in ASKING}}, chosen
+
+
+def find_pictures(vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return whether what asks finds its own picture first (R@1), `r1_face` and so on, float64 [N]; vectors: those of `ask`."""
+    return {f"r1_{name}": recall_at_one(vectors[name] @ vectors["image"].T) for name in ASKING}
 
 
 def _describe_pictures(model: Trained, data: Columns, captions: list[str], config: Config) -> np.ndarray:

@@ -91,6 +91,17 @@ class Trained(nn.Module):
         """Return the frozen encoder, on the device of what learns."""
         return self._frozen[0].to(device_of(self))
 
+    def condition(self, crops: np.ndarray, texts: list[str], has_face: np.ndarray, side: int) -> Conditions:
+        """Return what the U-Net is given for latents of `side`.
+
+        crops: uint8 [B, 112, 112, 3], zeros for rows without a face (has_face bool [B]). texts: without prefix.
+        """
+        device = device_of(self)
+        ids = tokenize(add_prefix(texts, has_face.tolist())).to(device)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            embeds, pooled = self.encoder()(to_faces(crops, device), ids, torch.from_numpy(has_face).to(device))
+        return Conditions(embeds, pooled=pooled, time_ids=sizes_of(side, len(texts), device))
+
 
 class Drawn(NamedTuple):
     """What is drawn for one visit to rows."""
@@ -99,6 +110,12 @@ class Drawn(NamedTuple):
     has_face: np.ndarray
     timesteps: Tensor
     noise: Tensor
+
+
+def sizes_of(side: int, rows: int, device: torch.device) -> Tensor:
+    """Return SDXL's sizes [rows, 6] of pictures whose latents have `side`, neither cut nor resized."""
+    pixels = float(side * SHRINK)
+    return torch.tensor([pixels, pixels, 0.0, 0.0, pixels, pixels], device=device).expand(rows, -1)
 
 
 def weights(config: Config) -> list[Path]:
@@ -110,8 +127,13 @@ def build(config: Config) -> nn.Module:
     """Return a fresh U-Net for the encoder's embeddings. Raises UserError where no encoder is named."""
     if not config.encoder:
         raise UserError("faceclip_visible draws from embeddings: --set encoder=DIR, what `train faceclip` wrote")
-    encoder, vae, shape = load_encoder(Path(config.encoder)), cache.autoencoder(config.vae), config.shape
-    pooled = encoder.config.g.width
+    encoder = load_encoder(Path(config.encoder))
+    return Trained(new_unet(config, encoder), encoder)
+
+
+def new_unet(config: Config, encoder: FaceClip) -> UNet2DConditionModel:
+    """Return a fresh U-Net of SDXL's form for the encoder's embeddings and the autoencoder's latents."""
+    vae, shape, pooled = cache.autoencoder(config.vae), config.shape, encoder.config.g.width
     unet = UNet2DConditionModel(
         sample_size=config.size // SHRINK,
         in_channels=vae.config.latent_channels,
@@ -132,7 +154,7 @@ def build(config: Config) -> nn.Module:
     nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         unet.set_attn_processor(AttnProcessor())
-    return Trained(unet, encoder)
+    return unet
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
@@ -175,12 +197,7 @@ def _errors(model: Trained, batch: Columns, drawn: Drawn, faces: np.ndarray | No
     weight = torch.from_numpy(batch["weight"]).float()[:, None]
     # What the frozen encoder says; rows without a face show zeros.
     crops = (batch["crop"] if faces is None else faces) * drawn.has_face[:, None, None, None].astype(np.uint8)
-    ids = tokenize(add_prefix(drawn.texts, drawn.has_face.tolist())).to(device)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        embeds, pooled = model.encoder()(to_faces(crops, device), ids, torch.from_numpy(drawn.has_face).to(device))
-    pixels = float(latents.shape[-1] * SHRINK)
-    sizes = torch.tensor([pixels, pixels, 0.0, 0.0, pixels, pixels], device=device).expand(len(latents), -1)
-    conditions = Conditions(embeds, pooled=pooled, time_ids=sizes)
+    conditions = model.condition(crops, drawn.texts, drawn.has_face, latents.shape[-1])
     prediction = predict(model.unet, noisy.to(device), drawn.timesteps.to(device), conditions)
     return row_errors(prediction, target.to(device), weight.to(device))
 

@@ -1,0 +1,1 @@
+"""FaceCLIP's claim, measured: one embedding of face and text against identity by an adapter, at equal data and compute."""

@@ -1,0 +1,1 @@
+"""`thermapair evaluate faceclip`: trainings and readings into a ledger that resumes."""

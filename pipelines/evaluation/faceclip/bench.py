@@ -1,0 +1,423 @@
+"""`thermapair evaluate faceclip`: ways of telling a small U-Net face and text, trained alike and read by judges.
+
+out/ledger.jsonl  tables.json  tables.md, and a folder `work` of what can be made again: renders, weights, features of pictures
+"""
+
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.attributes import ATTRIBUTES
+from models.columns import Columns
+from models.config import apply_edit, check, digest_of
+from models.errors import UserError
+from models.evaluation.faceclip import tables as faceclip_tables
+from models.evaluation.faceclip import training
+from models.evaluation.faceclip.recipe import Recipe
+from models.evaluation.faceclip.tables import ARCFACE, KNOWN, TABLES, TRUE
+from models.evaluation.faceclip.ways import WAYS
+from models.evaluation.judges import load_judges
+from models.evaluation.lapig.distances import copy_paste, ranks
+from models.evaluation.lapig.people import TruePairs, render_people, space_of
+from models.evaluation.lapig.read import Readers, Seen, look_at
+from models.evaluation.lapig.tables import UNREAD
+from models.faces.metrics import unit_vectors
+from models.judges.attributes import label
+from models.tasks import Task
+from models.tasks.faceclip import align
+from models.tasks.faceclip.rows import prepare_rows
+from models.training.loop import Hooks, train
+from models.visible import cache
+from models.visible.faceclip.faces import to_faces
+from models.visible.faceclip.files import load_clip
+from models.visible.faceclip.tokenizer import tokenize
+from models.weights.bundle import Bundle, digests, load_bundle
+from models.weights.store import contents_digest
+from pipelines.config.chain import faces_link, resolve_chain
+from pipelines.evaluation.faceclip.pages import write_pages
+from pipelines.evaluation.lapig.bench import by_people, frechet_interval, keep
+from pipelines.evaluation.ledger import Ledger
+from pipelines.rows.shards import Shards
+from pipelines.run.interrupts import Signals
+from pipelines.run.provenance import commit_of, hardware
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
+
+log = logging.getLogger(__name__)
+
+TASK = cast(Task, training)
+WEIGHTS = "model.safetensors"
+UNSEEN = [place for place, name in enumerate(ATTRIBUTES) if name in UNREAD]
+
+
+class Cell(NamedTuple):
+    """One line of the ledger: a training, or a row of a table, of the people of a part."""
+
+    table: str
+    row: str
+    seed: int
+    part: int
+
+
+class Inputs(NamedTuple):
+    """What the rows have in common: folders of the encoder and of the towers, and the rows that are trained on."""
+
+    encoder: str
+    towers: str
+    data: str
+
+
+class Bench:
+    """Measures the cells of one recipe into the ledger of a folder."""
+
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, bundle: Bundle, out: Path, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.recipe, self.inputs, self.bundle, self.stop = recipe, inputs, bundle, stop
+        self.settings = self._settings("FaceCLIP", 0)  # wrong values are refused before anything starts
+        self.data = Shards(inputs.data, training.COLUMNS, memory=0, colour=True, limit=recipe.limit or None)
+        parts = {name: digests(bundle.part(name), bundle.folder) for name in ("visible", "faces")}
+        folders = [contents_digest(Path(path)) for path in inputs[:2]]
+        self.digest = recipe.digest(*folders, self.data.digest, digest_of(parts))
+        self.ledger, self.work, self.commit = Ledger(out / "ledger.jsonl"), out / "work" / self.digest, commit_of()
+        self.true = lru_cache(4)(self._load_true)
+        self.seen_true = lru_cache(4)(self._see_true)
+        self.trained = lru_cache(1)(self._load_trained)
+
+    def _settings(self, way: str, seed: int) -> training.Config:
+        """Return the config of a way's training."""
+        recipe = self.recipe
+        values = {"steps": recipe.steps, "batch": recipe.batch, "encoder": self.inputs.encoder, "bf16": False}
+        given = {**values, **recipe.training, "way": way, "seed": seed}
+        return check(training.Config, given, "evaluate faceclip: training")
+
+    # What there is to do
+
+    def cells(self, chosen: Sequence[str]) -> Iterable[Cell]:
+        """Yield the cells of tables in order."""
+        recipe = self.recipe
+        if "embedding" in chosen:
+            yield from (Cell("embedding", "all", 0, part) for part in range(recipe.retrieved // recipe.together))
+        if "pictures" in chosen:
+            parts = range(recipe.people // recipe.together)
+            yield from (Cell("pictures", row, 0, part) for row in (TRUE, KNOWN, ARCFACE) for part in parts)
+            for seed in recipe.seeds:
+                for way in recipe.ways:
+                    yield Cell("trainings", way, seed, 0)
+                    yield from (Cell("pictures", way, seed, part) for part in parts)
+
+    def missing(self, chosen: Sequence[str]) -> list[Cell]:
+        """Return the cells that the ledger lacks, or of which what was kept is gone."""
+        lines = self.ledger.lines(self.digest)
+        done = {Cell(line["table"], line["row"], line["seed"], line["part"]) for line in lines}
+        return [cell for cell in self.cells(chosen) if cell not in done or not self._place(cell).exists()]
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """Measure one cell, append its line and return it."""
+        began = time.process_time()
+        read = {"embedding": self._find, "trainings": self._train, "pictures": self._read}
+        measures = read[cell.table](cell)
+        seconds = round(time.process_time() - began, 2)
+        line = {
+            "digest": self.digest,
+            **cell._asdict(),
+            "seconds": seconds,
+            "commit": self.commit,
+            "measures": measures,
+        }
+        self.ledger.append(line)
+        return line
+
+    def _place(self, cell: Cell) -> Path:
+        name = f"{cell.table}-{cell.row.replace(' ', '_')}-{cell.seed}-{cell.part}"
+        return self.work / (name if cell.table == "trainings" else f"{name}.npz")
+
+    # Who
+
+    def _load_true(self, part: int) -> TruePairs:
+        """Return a part's true pictures, rendered once: one that shows who is asked for, and one of each caption."""
+        path, first = self.work / f"true-{part}.npz", part * self.recipe.together
+        if not path.is_file():
+            found = render_people(self.recipe.renders, first, self.recipe.together, self.settings.size)
+            rows = {f"row_{name}": found.rows[name] for name in _ROWS}
+            keep(path, known=found.known, points=found.points, **rows)
+        with np.load(path, allow_pickle=False) as kept:
+            rows = {name: kept[f"row_{name}"] for name in _ROWS}
+            return TruePairs(kept["known"], kept["points"], rows)
+
+    def _crops(self, part: int) -> np.ndarray:
+        """Return the faces that are asked with, those of the known pictures, uint8 [people, 112, 112, 3]."""
+        true = self.true(part)
+        return prepare_rows({
+            "visible": true.known[:, 0],
+            "landmarks_70": true.points[:, 0],
+            "world_identity": np.arange(len(true.known)),
+            "view": np.zeros(len(true.known), int),
+            "attributes": np.array([""] * len(true.known), object),
+        })["crop"]  # fmt: skip
+
+    # The embedding
+
+    @cached_property
+    def aligned(self) -> align.Trained:
+        """The encoder with the heads of its alignment, and the towers."""
+        return align.load_trained(Path(self.inputs.encoder), Path(self.inputs.towers))
+
+    def _find(self, cell: Cell) -> dict[str, Any]:
+        """Keep the vectors of a part's true pictures and of what asks for them; return what the conflict test chooses."""
+        rows, each = self.true(cell.part).rows, self.recipe.captions
+        count = len(rows["person"])
+        data = prepare_rows({**rows, "world_identity": rows["person"], "view": np.arange(count)})
+        crops, captions = np.repeat(self._crops(cell.part), each, axis=0), [str(text) for text in rows["caption"]]
+        config = align.Config(towers=self.inputs.towers, encoder=self.inputs.encoder)
+        with torch.inference_mode():
+            vectors, chosen = align.ask(self.aligned, data, crops, captions, config)
+        keep(self._place(cell), person=rows["person"], **vectors, **chosen)
+        return {name: round(float(values.mean()), 4) for name, values in chosen.items()}
+
+    def _embedding(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return what is found by face, text and both among all pictures, by its name, float [N]; and whose they are, int [N]."""
+        cells = [cell for cell in self.cells(("embedding",)) if self._place(cell).is_file()]
+        if not cells:
+            return {}, np.zeros(0, int)
+        parts = [dict(np.load(self._place(cell))) for cell in cells]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        person = found.pop("person")
+        chosen = {name: values for name, values in found.items() if name.startswith("conflict_")}
+        return align.find_pictures(found) | chosen, person
+
+    # Trainings
+
+    def _train(self, cell: Cell) -> dict[str, Any]:
+        """Train a way's U-Net, from its last checkpoint where there is one, and keep its averaged weights."""
+        config, place = self._settings(cell.row, cell.seed), self._place(cell)
+        scratch = place.with_name(f"{place.name}.run")
+        kept = sorted(scratch.glob("step-*/state.json"))
+
+        def save(folder: Path, step: int, score: float | None) -> None:
+            for old in scratch.glob("step-*"):
+                if old != folder:
+                    shutil.rmtree(old)
+
+        hooks = Hooks(
+            scratch, save, lambda line: log.info("%s: %s", cell.row, _say(line)), stop=self.stop, log_every=50
+        )
+        result = train(TASK, config, self._rows, None, hooks, resume=kept[-1].parent if kept else None)
+        # Under its name once it is whole.
+        half = place.with_name(f"{place.name}.half")
+        half.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in result.model.state_dict().items()}, half / WEIGHTS)
+        half.rename(place)
+        shutil.rmtree(scratch, ignore_errors=True)
+        parameters = sum(one.numel() for one in result.model.parameters())
+        return {"parameters": parameters, "rows": config.steps * config.batch, "seconds": round(result.seconds, 1)}
+
+    @cached_property
+    def _rows(self) -> Shards:
+        """The rows of all trainings: what is kept of them does not depend on the way."""
+        return Shards(
+            self.inputs.data,
+            training.COLUMNS,
+            colour=True,
+            prepare=lambda rows: training.prepare(rows, self.settings),
+            limit=self.recipe.limit or None,
+        )
+
+    def _load_trained(self, way: str, seed: int) -> training.Trained:
+        """Return a way's trained U-Net."""
+        model = training.build(self._settings(way, seed))
+        assert isinstance(model, training.Trained)
+        model.load_state_dict(load_file(self._place(Cell("trainings", way, seed, 0)) / WEIGHTS))
+        return model.requires_grad_(False).eval()
+
+    # Pictures
+
+    @cached_property
+    def readers(self) -> Readers:
+        """The judges, and the bundle's detector and recogniser."""
+        folder = self.recipe.judge
+        return Readers(load_judges(cache.from_root(folder)), space_of(folder), faces_link(self.bundle).load(1))
+
+    def _see_true(self, part: int) -> tuple[Seen, Seen]:
+        """Return what is seen of a part's known pictures, and of its true ones."""
+        true = self.true(part)
+        return look_at(self.readers, true.known[:, 0]), look_at(self.readers, true.rows["visible"])
+
+    def _read(self, cell: Cell) -> dict[str, Any]:
+        """Draw a part's pictures in a way, or take a baseline's, and read them."""
+        asked = self._asked(cell.part)
+        pictures = self._pictures(cell, asked)
+        rows = {name: values[asked] for name, values in self.true(cell.part).rows.items()}
+        known, true = self.seen_true(cell.part)
+        seen, owner = look_at(self.readers, pictures), asked // self.recipe.captions
+        reference, target = known.judge[owner], true.judge[asked]
+        # The right words: those that are read well on true pictures.
+        words = label(rows["attributes"])
+        right = np.delete(seen.words == words, UNSEEN, axis=1).mean(axis=1)
+        figures = {
+            "reference": (seen.judge * reference).sum(axis=1),
+            "other_view": (seen.judge * target).sum(axis=1),
+            "copy_paste": copy_paste(seen.judge, target, reference),
+            "rank1": self._ranks(seen.judge, rows["person"]),
+            "words": right,
+            "clip": self._clip_scores(pictures, [str(text) for text in rows["caption"]]),
+            "face_found": np.isfinite(seen.own[:, 0]).astype(float),
+        }
+        keep(self._place(cell), features=seen.features)
+        lists = {name: [round(float(value), 4) for value in values] for name, values in figures.items()}
+        return {
+            "person": rows["person"].tolist(),
+            **lists,
+            "asked_words": words.tolist(),
+            "found_words": seen.words.tolist(),
+        }
+
+    def _asked(self, part: int) -> np.ndarray:
+        """Return which of a part's true rows are asked for: the first `views` captions of each person."""
+        places = np.arange(self.recipe.together * self.recipe.captions)
+        return places[places % self.recipe.captions < self.recipe.views]
+
+    @cached_property
+    def gallery(self) -> np.ndarray:
+        """Whom pictures are looked up among, by the judge: true pictures that nobody asks for, their mean, [people, 512]."""
+        vectors = []
+        for part in range(self.recipe.people // self.recipe.together):
+            _, true = self.seen_true(part)
+            each = true.judge.reshape(self.recipe.together, self.recipe.captions, -1)[:, self.recipe.views :]
+            vectors.append(unit_vectors(np.nan_to_num(each).sum(axis=1)))
+        return np.concatenate(vectors)
+
+    def _ranks(self, probes: np.ndarray, person: np.ndarray) -> np.ndarray:
+        return ranks(probes, person, self.gallery, (len(self.gallery),))[len(self.gallery)]
+
+    @cached_property
+    def clip(self) -> Any:
+        """The small CLIP, which says how near a picture is to its caption."""
+        return load_clip(Path(self.inputs.towers))
+
+    @torch.inference_mode()
+    def _clip_scores(self, pictures: np.ndarray, captions: list[str]) -> np.ndarray:
+        """Return the cosine of pictures and captions, the mean of both text towers, float [N]."""
+        small = np.stack([cv2.resize(each, (112, 112), interpolation=cv2.INTER_AREA) for each in pictures])
+        sides = self.clip.read_pictures(to_faces(small)), self.clip.read_texts(tokenize(captions))
+        return np.mean([(own * text).sum(-1).numpy() for own, text in zip(*sides, strict=True)], axis=0)
+
+    def _pictures(self, cell: Cell, asked: np.ndarray) -> np.ndarray:
+        """Return the pictures of a row, uint8 [N, S, S, 3]."""
+        true, owner = self.true(cell.part), asked // self.recipe.captions
+        if cell.row == TRUE:
+            return true.rows["visible"][asked]
+        if cell.row == KNOWN:
+            return true.known[owner, 0]
+        captions = [str(text) for text in true.rows["caption"][asked]]
+        names = [f"evaluate/{person}/{place}" for person, place in zip(true.rows["person"][asked], asked, strict=True)]
+        if cell.row == ARCFACE:
+            known, _ = self.seen_true(cell.part)
+            return self._draw_arcface(np.nan_to_num(known.own[owner]), captions, names)
+        recipe, config = self.recipe, self._settings(cell.row, cell.seed)
+        crops, model = self._crops(cell.part)[owner], self.trained(cell.row, cell.seed)
+        return training.draw_pictures(model, config, crops, captions, names, recipe.sampling_steps, recipe.guidance)
+
+    def _draw_arcface(self, embeddings: np.ndarray, captions: list[str], names: list[str]) -> np.ndarray:
+        """Return what the bundle's visible part draws of embeddings of its recogniser, as a job asks it."""
+        link, stage = self._arcface
+        rows: Columns = {
+            "embedding": embeddings,
+            "caption": np.array(captions, object),
+            "noise_id": np.array(names, object),
+        }
+        return np.asarray(stage(rows, link.settings, link.batch(0))["visible"])
+
+    @cached_property
+    def _arcface(self) -> tuple[Any, Any]:
+        given = ("sample_id", "identity_id", "caption", "embedding", "noise_id")
+        link = resolve_chain(self.bundle, given=given, wanted=("visible",)).link("visible")
+        return link, link.load(1)
+
+    def tables(self) -> dict[str, Any]:
+        """Return every table that the ledger allows."""
+        lines = [
+            line for line in self.ledger.lines(self.digest) if line["part"] * self.recipe.together < self.recipe.people
+        ]
+        return faceclip_tables.tables(lines, *self._embedding()) | {"distribution": self._distribution()}
+
+    def _distribution(self) -> list[dict[str, Any]]:
+        """Return the Frechet distance of each row's pictures from the true ones of the same captions, of the first seed."""
+        places = {name: list[Path]() for name in (TRUE, KNOWN, *WAYS, ARCFACE)}
+        for cell in self.cells(("pictures",)):
+            if cell.table == "pictures" and cell.seed in (0, self.recipe.seeds[0]):
+                places[cell.row].append(self._place(cell))
+        kept = {row: paths for row, paths in places.items() if paths and all(path.is_file() for path in paths)}
+        features = {row: np.concatenate([np.load(path)["features"] for path in paths]) for row, paths in kept.items()}
+        if TRUE not in features:
+            return []
+        true = by_people(features.pop(TRUE), self.recipe.views)
+        return [
+            {"row": row, "value": frechet_interval(by_people(own, self.recipe.views), true)}
+            for row, own in features.items()
+        ]
+
+
+_ROWS = ("visible", "landmarks_70", "attributes", "caption", "person")
+"""Columns of true pictures that are kept."""
+
+
+def _say(line: dict[str, float]) -> str:
+    return " ".join(f"{name}={value:.4g}" for name, value in line.items())
+
+
+def run(
+    out: Path,
+    encoder: str,
+    towers: str,
+    data: str,
+    bundle: str = "starter",
+    overrides: Sequence[str] = (),
+    chosen: Sequence[str] = (),
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Measure what is missing of the tables `chosen` (all by default) and write them all; returns the tables."""
+    content: dict[str, Any] = {}
+    for edit in overrides:
+        apply_edit(content, edit)
+    recipe = check(Recipe, content, "evaluate faceclip")
+    if unknown := sorted(set(chosen) - set(TABLES)):
+        raise UserError(f"no table {unknown[0]!r}; known: {', '.join(TABLES)}")
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    with Signals() as signals, Lease(Storage(out)) as lease:
+
+        def stop() -> bool:
+            lease.check()
+            return bool(signals.name)
+
+        # The cells that the ledger lacks, one after the other; each is kept as soon as it is measured.
+        bench = Bench(recipe, Inputs(encoder, towers, data), load_bundle(bundle), out, stop)
+        missing = bench.missing(tuple(chosen) or TABLES)
+        log.info("%d cells to measure", len(missing))
+        for number, cell in enumerate(missing, 1):
+            signals.check()
+            line = bench.measure(cell)
+            log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
+        # All tables are made anew from the whole ledger.
+        found = bench.tables()
+        facts = {
+            "command": " ".join(["thermapair", *sys.argv[1:]]),
+            "recipe": recipe.model_dump(mode="json"),
+            "digest": bench.digest,
+            "bundle": bench.bundle.name,
+            "rows": len(bench.data),
+        }
+        commits = sorted({line["commit"][:12] for line in bench.ledger.lines(bench.digest)})
+        write_pages(out, found, facts | {"commits": commits, "hardware": hardware()})
+    return found
