@@ -136,8 +136,10 @@ COLUMNS: dict[str, Column] = {
     "source_box": Column("float32", "x0, y0, x1, y1 of a face in the picture that it was cut out of", (4,), unit="px"),
     "apart_70": Column("float32", "how far landmarks found on the thermal picture alone are from those on the visible one, "
                        "over the sides of their box; NaN without a face", per="layer"),
-    "reference": Column("uint8", "a picture of the person to draw on (Arc2Face's reference adapter), aligned as FFHQ; zeros for "
-                        "none", ("S", "S", 3), per="person", codec="picture"),
+    "reference": Column("uint8", "a picture of the person to draw on (Arc2Face's reference adapter, aligned as FFHQ; FaceCLIP), "
+                        "given or by the stage portrait; zeros for none", ("S", "S", 3), per="person", codec="picture"),
+    "crop": Column("uint8", "the person's face as FaceCLIP reads it, aligned as ArcFace's; zeros for none", (448, 448, 3),
+                   per="person", codec="picture"),
     "smirk": Column("float32", "the expression asked for in SMIRK's numbers: 50 of FLAME's expression, 2 of the eyelids, 3 of "
                     "the jaw; NaN for none", (55,), per="person"),
     "latents": Column("float32", "the visible picture as its autoencoder's scaled latents", ("L", "S/8", "S/8")),

@@ -36,6 +36,7 @@ from models.columns import Columns
 from models.errors import UserError
 
 STAGES: dict[str, dict[str, str]] = {
+    "portrait": {"latent-diffusion": "models.visible.portrait", "null": "models.null.kinds:Portrait"},
     "visible": {
         "latent-diffusion": "models.visible.sd",
         "faceclip-sdxl": "models.visible.faceclip",

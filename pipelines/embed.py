@@ -20,6 +20,7 @@ from models.config import check, sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import portrait
 from models.temperature import Numbers, UnitName
+from models.visible.faceclip.faces import align_faces
 from models.weights.bundle import MAIN, Bundle, fetch, load_bundle
 from pipelines.config.persons import person_of
 from pipelines.config.photographs import warn_of_photographs
@@ -67,6 +68,10 @@ who it shows; `reason` is empty for a picture with one face."""
 
 REFERENCE = pa.field("reference", pa.binary())
 """Written as well where it is asked for: the face as a JPEG, cut as FFHQ's."""
+CROP = pa.field("crop", pa.binary())
+"""Likewise: the face as a JPEG, aligned as ArcFace does it, of 448 pixels."""
+TOLD = (pa.field("consent", pa.string()), pa.field("licence", pa.string()))
+"""What goes with a crop wherever the file goes: consent of the people, licence of the pictures; null where not said."""
 AGREEMENT, SPACE = pa.field("agreement", pa.float32()), pa.field("space", pa.string())
 """What the file has beside `FACE_SCHEMA`: the median cosine to the person's other pictures, null where there is none, and the
 recogniser's digest, which says whose embeddings they are however the file is copied."""
@@ -107,6 +112,9 @@ def run(
     person: str = "",
     outlier: float = OUTLIER,
     reference: bool = False,
+    crop: bool = False,
+    consent: str = "",
+    licence: str = "",
     modality: str = "visible",
     unit: UnitName | Numbers | None = None,
     bundle: str = "starter",
@@ -119,8 +127,9 @@ def run(
     person: who a picture shows, `folder:LEVEL` or `pattern:REGEX`; pictures of one person become one identity.
     outlier: cosine to the person's other pictures below which a picture is left out of it. reference: also write each face as
     a picture of the bundle's size, cut as FFHQ's (the column `reference`), for a bundle with a reference adapter.
-    modality: `thermal` for thermal pictures, whose faces the bundle's landmarker finds and its recogniser `thermal` embeds; unit:
-    of those of more than 8 bits. overrides: `key.key=value` edits of the profile or the bundle.
+    crop: also write each face as FaceCLIP reads it (the column `crop`), with `consent` and `licence`. modality: `thermal` for
+    thermal pictures, whose faces the bundle's landmarker finds and its recogniser `thermal` embeds; unit: of those of more than
+    8 bits. overrides: `key.key=value` edits of the profile or the bundle.
 
     Raises:
         UserError: `person` is neither, the bundle has no recogniser for thermal faces, the folder is missing or holds no
@@ -130,7 +139,8 @@ def run(
     # The files with their edits.
     edits = sort_edits(overrides, {"profile": Profile, "bundle": Bundle})
     models, where = load_bundle(bundle, edits["bundle"]), load_profile(profile, edits["profile"])
-    asked = {"person": person, "reference": reference, "modality": modality, "unit": unit}
+    asked = {"person": person, "reference": reference, "crop": crop, "consent": consent, "licence": licence}
+    asked |= {"modality": modality, "unit": unit}
     job = check(EmbedJob, {"images": Storage(images).uri, **asked}, "embed")
     storage = Storage(f"{out}.run")
     warn_of_photographs(models, job.images)
@@ -178,8 +188,9 @@ def embed_pictures(plan: EmbedPlan, missing: list[int], profile: Profile) -> Dat
 
 
 def schema_of(job: EmbedJob) -> pa.Schema:
-    """Return the schema of a job's rows: with the column `reference` where it is asked for."""
-    return FACE_SCHEMA.append(REFERENCE) if job.reference else FACE_SCHEMA
+    """Return the schema of a job's rows: with the columns `reference` and `crop` where they are asked for."""
+    further = [*([REFERENCE] if job.reference else []), *((CROP, *TOLD) if job.crop else ())]
+    return pa.schema([*FACE_SCHEMA, *further])
 
 
 class PhotoEmbedder:
@@ -210,10 +221,19 @@ class PhotoEmbedder:
         good = [(row, picture) for row, picture in rows if picture is not None]
         for (row, picture), seen in zip(good, find_faces(self.stage, [picture for _, picture in good], self.batch)):
             row |= seen
-            if self.plan.job.reference and not row["reason"]:
-                points = np.reshape(row["keypoints"], (5, 2))
-                row["reference"] = encode_jpeg(portrait(picture, points, self.plan.recipe.size))
+            if not row["reason"]:
+                row |= self._pictures(picture, np.reshape(row["keypoints"], (5, 2)))
         return pa.Table.from_pylist([row for row, _ in rows], schema=schema_of(self.plan.job))
+
+    def _pictures(self, picture: np.ndarray, points: np.ndarray) -> dict[str, Any]:
+        """Return the pictures of a face that the job asks for, and what goes with them."""
+        job, kept = self.plan.job, dict[str, Any]()
+        if job.reference:
+            kept["reference"] = encode_jpeg(portrait(picture, points, self.plan.recipe.size))
+        if job.crop:
+            crop = encode_jpeg(align_faces([picture], points[None])[0])
+            kept |= {"crop": crop, "consent": job.consent or None, "licence": job.licence or None}
+        return kept
 
     def _open(self, name: str) -> list[tuple[dict, np.ndarray | None]]:
         """Return the row of each page of a picture (`NAME`, `NAME#1`, ...), and its pixels unless the row has a reason."""

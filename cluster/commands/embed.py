@@ -28,6 +28,9 @@ from cluster.submission.working_dir import RayCommand
     is_flag=True,
     help="Also write each face as a picture, cut as FFHQ's, for a bundle with a reference adapter.",
 )
+@click.option("--crop", is_flag=True, help="Also write each face as FaceCLIP reads it, with --consent and --licence.")
+@click.option("--consent", default="", metavar="TEXT", help="What the people agreed to, a column beside the crops.")
+@click.option("--licence", default="", metavar="TEXT", help="Of the pictures, a column beside the crops.")
 @click.option("--modality", default="visible", show_default=True, type=click.Choice(["visible", "thermal"]),
               help="What the pictures show; thermal ones need a recogniser that was adapted to them (train hfr).")  # fmt: skip
 @options.unit("", "Of thermal pictures; without it they give contrast alone.")
@@ -40,6 +43,9 @@ def command(
     person: str,
     outlier: float,
     reference: bool,
+    crop: bool,
+    consent: str,
+    licence: str,
     modality: str,
     unit: str,
     bundle: str,
@@ -59,6 +65,9 @@ def command(
         person=person,
         outlier=outlier,
         reference=reference,
+        crop=crop,
+        consent=consent,
+        licence=licence,
         modality=modality,
         unit=parse_unit(unit) if unit else None,
         bundle=bundle,

@@ -42,6 +42,25 @@ class _Pictures(BaseModel):
     """False leaves the pictures without pixels: rows alone."""
 
 
+class Portrait:
+    """`identity_id` -> `reference`: an ellipse of the person's own colour."""
+
+    WEIGHTS: Mapping[str, bool] = {}
+    Options, Settings = _Pictures, _Size
+
+    @staticmethod
+    def columns(options: _Pictures, settings: _Size, files: Mapping[str, Files]) -> Flow:
+        return Flow(reads=("identity_id", "embedding"), writes=("reference",))
+
+    class Stage:
+        def __init__(self, weights: Mapping[str, Path], options: _Pictures, **_: Any) -> None:
+            self.options = options
+
+        def __call__(self, rows: Columns, settings: _Size, batch: int) -> Columns:
+            side = settings.size if self.options.pictures else 0
+            return {"reference": _pictures_of([f"{person}/portrait" for person in rows["identity_id"]], side)}
+
+
 class Visible:
     """`noise_id` -> `visible`: an ellipse of one colour on noise, another for every `pose_asked`."""
 
@@ -65,8 +84,7 @@ class Visible:
             names = [str(name) for name in rows["noise_id"]]
             if "pose_asked" in rows:
                 names = [f"{name}/{pose.tolist()}" for name, pose in zip(names, rows["pose_asked"], strict=True)]
-            made = [_picture(name, side) for name in names]
-            return {"visible": np.stack(made) if made else np.zeros((0, side, side, 3), np.uint8)}
+            return {"visible": _pictures_of(names, side)}
 
 
 class Parser:
@@ -233,6 +251,12 @@ def _random(name: str) -> np.random.Generator:
 
 def _digest(picture: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()
+
+
+def _pictures_of(names: Sequence[str], side: int) -> np.ndarray:
+    """Return a picture for each name, uint8 [B, side, side, 3]."""
+    made = [_picture(name, side) for name in names]
+    return np.stack(made) if made else np.zeros((0, side, side, 3), np.uint8)
 
 
 def _picture(name: str, side: int) -> np.ndarray:

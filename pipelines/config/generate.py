@@ -23,7 +23,7 @@ POSE = "pose_asked"
 LATENT_CHANNELS = 16
 """No autoencoder of pictures in use has more."""
 """Column that the plan brings as well where the job's views name angles."""
-OF_PEOPLE = ("reference", "smirk")
+OF_PEOPLE = ("reference", "crop", "smirk")
 """Columns that people may come with: the plan brings those that a stage looks at."""
 WANTED = ("visible", "thermal", "scores")
 OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
@@ -53,7 +53,7 @@ def source_columns(views: Views) -> tuple[str, ...]:
 
 def over_source(chain: ChainSpec, views: Views) -> ChainSpec:
     """Return the chain over all that the plan of a job with these views brings: with what its stages look at of people."""
-    looked = {name for link in chain.links for name in link.flow.reads_if_there}
+    looked = {name for link in chain.links for name in (*link.flow.reads, *link.flow.reads_if_there)}
     return chain_spec(chain.links, (*source_columns(views), *(name for name in OF_PEOPLE if name in looked)))
 
 

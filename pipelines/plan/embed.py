@@ -46,6 +46,12 @@ class EmbedJob(BaseModel):
     """Of thermal pictures of more than 8 bits; without it they give contrast alone."""
     reference: bool = False
     """Whether each face is also written as a picture of the bundle's size, cut as FFHQ's, for a reference adapter."""
+    crop: bool = False
+    """Whether each face is also written as ArcFace's aligned crop of 448 pixels, for FaceCLIP, with `consent` and `licence`."""
+    consent: str = ""
+    """What the people who are shown agreed to."""
+    licence: str = ""
+    """Of the pictures."""
 
     @field_validator("person")
     @classmethod
@@ -56,11 +62,18 @@ class EmbedJob(BaseModel):
 
     @model_validator(mode="after")
     def _check_modality(self) -> "EmbedJob":
-        if self.modality == "thermal" and self.reference:
-            raise ValueError("reference cuts out a visible face: leave it out for thermal pictures")
+        for name in ("reference", "crop"):
+            if self.modality == "thermal" and getattr(self, name):
+                raise ValueError(f"{name} cuts out a visible face: leave it out for thermal pictures")
         if self.modality == "visible" and self.unit is not None:
             raise ValueError("unit is of thermal pictures: add --modality thermal")
         return self
+
+    @property
+    def kept(self) -> dict[str, object]:
+        """What is written of faces beside their embeddings, as far as it is asked for."""
+        told = {name: getattr(self, name) for name in ("crop", "consent", "licence")}
+        return {name: value for name, value in told.items() if value}
 
 
 class EmbedPlan(StoredPlan[EmbedJob]):
@@ -110,7 +123,8 @@ def write_embed_plan(job: EmbedJob, bundle: Bundle, out: Storage) -> EmbedPlan:
         kind="embed",
         source={"images": job.images}
         | ({"person": job.person} if job.person else {})
-        | (job.model_dump(mode="json", include={"modality", "unit"}) if job.modality == "thermal" else {}),
+        | (job.model_dump(mode="json", include={"modality", "unit"}) if job.modality == "thermal" else {})
+        | job.kept,
         size=bundle.size if job.reference else 0,
         layers=(),
         stages=tuple(stage_recipe(link) for link in links),

@@ -95,9 +95,8 @@ def _find_changed(pieces: Pieces, piece: Piece, job: GenerateJob, now: Iterator[
         rows_of = people.select([name for name in people.column_names if name in OF_PEOPLE]).to_pylist()
         for name, embedding, further, person in zip(people["identity_id"].to_pylist(), embeddings, rows_of, now):
             own = {tuple(row[key] for key in names) for row in samples_of(job, person) if row["sample_id"] in samples}
-            same = (further.get("reference") or b"") == person.reference and _same_numbers(
-                further.get("smirk"), person.smirk
-            )
+            pictures = all((further.get(name) or b"") == getattr(person, name) for name in ("reference", "crop"))
+            same = pictures and _same_numbers(further.get("smirk"), person.smirk)
             if person.id != name or abs(embedding - person.embedding).max() > SAME or not own <= planned or not same:
                 return str(name)
     return None

@@ -5,6 +5,7 @@ import pyarrow as pa
 
 from models.columns import Columns
 from models.errors import UserError
+from models.visible.faceclip.config import CROP_SIDE
 from models.visible.smirk import SMIRK
 from pipelines.config.generate import over_source, source_columns
 from pipelines.config.job import GenerateJob
@@ -17,7 +18,7 @@ from pipelines.plan.pieces import read_whole_pieces
 from pipelines.rows.ids import noise_id
 from pipelines.storage.uri import Storage
 
-REFERENCE = "reference"
+REFERENCE, CROP = "reference", "crop"
 IDENTITIES = "identities"
 """The table of people beside that of samples."""
 
@@ -43,7 +44,7 @@ class GeneratePlan(CaptionedPlan):
 
 
 def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partition: int, size: int) -> Columns:
-    """Return samples as the columns that stages take, attempt 0; those whose reference is no picture are rejected.
+    """Return samples as the columns that stages take, attempt 0; those whose reference or crop is no picture are rejected.
 
     The tables are those that `GeneratePlan` keeps of a partition: `sample_table`, `identity_table` and `captions`. Columns of
     the captions go before those of the samples: invented attributes stand there. size: side of references in pixels.
@@ -53,11 +54,13 @@ def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partitio
     order = {name: row for row, name in enumerate(people["identity_id"].to_pylist())}
     rows = np.array([order[name] for name in samples["identity_id"].to_pylist()])
     shown, reasons = _open_references(people, size)
+    crops, refused = _open_crops(people)
+    reasons = [one or other for one, other in zip(reasons, refused, strict=True)]
     return {
         **{name: _numpy(samples[name]) for name in samples.column_names},
         **{name: _numpy(captions[name]) for name in captions.column_names},
         "embedding": embeddings[rows],
-        **{name: values[rows] for name, values in (shown | _read_smirk(people)).items()},
+        **{name: values[rows] for name, values in (shown | crops | _read_smirk(people)).items()},
         "partition": np.full(len(rows), partition, np.int32),
         "attempt": np.zeros(len(rows), np.int32),
         "noise_id": _strings([noise_id(name, 0) for name in samples["sample_id"].to_pylist()]),
@@ -79,6 +82,28 @@ def _open_references(people: pa.Table, size: int) -> tuple[Columns, list[str]]:
         except BadPicture as error:
             reasons[row] = f"reference: {error}"
     return {REFERENCE: pictures}, reasons
+
+
+def _open_crops(people: pa.Table) -> tuple[Columns, list[str]]:
+    """Return `crop` uint8 [P, 448, 448, 3], zeros of people without one, where the table has the column; and of each person why
+    theirs cannot be taken, empty where it can: it is no picture, or of another size."""
+    reasons = [""] * len(people)
+    if CROP not in people.column_names:
+        return {}, reasons
+    crops = np.zeros((len(people), CROP_SIDE, CROP_SIDE, 3), np.uint8)
+    for row, data in enumerate(people[CROP].to_pylist()):
+        try:
+            picture = open_photo(data) if data else crops[row]
+        except BadPicture as error:
+            reasons[row] = f"{CROP}: {error}"
+            continue
+        height, width = picture.shape[:2]
+        if (height, width) == (CROP_SIDE, CROP_SIDE):
+            crops[row] = picture
+        else:
+            wanted = f"an aligned crop has {CROP_SIDE} x {CROP_SIDE}; give the photograph as {REFERENCE} instead"
+            reasons[row] = f"{CROP}: {width} x {height} pixels, and {wanted}"
+    return {CROP: crops}, reasons
 
 
 def _read_smirk(people: pa.Table) -> Columns:

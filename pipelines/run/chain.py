@@ -1,17 +1,18 @@
 """The stages of one group in one actor: arrays are handed on in place, partition by partition.
 
 A partition that comes in leaves whole: every sample keeps its row, also when it is rejected. Samples that fail the gates
-are drawn again with the noise of the next attempt; the failed attempts leave as extra rows with `final` false.
+are drawn again with the noise of the next attempt; the failed attempts leave as extra rows with `final` false. A stage that
+writes what is a person's alone runs once for a person.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from models.columns import Columns
+from models.columns import COLUMNS, Columns
 from models.errors import UserError
 from models.gates.duplicates import difference_hash, find_duplicates
 from models.stages import Stage
@@ -21,9 +22,6 @@ from pipelines.rows.ids import noise_id
 from pipelines.run import faults
 from pipelines.run.cut import FaceCutter
 
-ERROR = "error in "
-"""Begins the reason of a row that a stage could not take; such a row is not drawn again."""
-
 
 @dataclass
 class State:
@@ -31,6 +29,7 @@ class State:
 
     rows: the columns, writable. reached: uint64 [N], bit k says that the row has column `tracked[k]`. final: bool [N].
     seconds: float64 [stages of the whole chain]. shrunk: int32 [N, stages], the compute batch that memory left, 0 for its own.
+    unusable: bool [N], rows that the source rejected or a stage could not take: another draw would fail again.
     """
 
     rows: Columns
@@ -38,6 +37,7 @@ class State:
     final: np.ndarray
     seconds: np.ndarray
     shrunk: np.ndarray
+    unusable: np.ndarray
 
     @classmethod
     def of(cls, block: Columns, stages: int) -> "State":
@@ -47,7 +47,8 @@ class State:
         reached = rows.pop("reached", np.zeros(count, np.uint64))
         final = rows.pop("final", np.ones(count, bool))
         seconds = rows.pop("seconds", np.zeros((count, stages)))
-        return cls(rows, reached, final, seconds.sum(axis=0), rows.pop("shrunk", np.zeros((count, stages), np.int32)))
+        shrunk = rows.pop("shrunk", np.zeros((count, stages), np.int32))
+        return cls(rows, reached, final, seconds.sum(axis=0), shrunk, np.array(rows["reject"] != "", bool))
 
     def block(self) -> Columns:
         """Return the state as columns; seconds stand in the first row, so that they add up however blocks are put together."""
@@ -80,6 +81,9 @@ class Chain:
         self.cutter = FaceCutter(whole.cut, threads) if whole.cut and first else None
         self.place = {stage: place for place, stage in enumerate(whole.stages)}
         self.bits = {name: np.uint64(1 << place) for place, name in enumerate(whole.tracked)}
+        # What a stage makes for those whom the source gave none, and what a person keeps over redraws.
+        self.made = {name for link in whole.links for name in link.flow.writes}
+        self.kept = {*whole.given, *(name for name in whole.tracked if COLUMNS[name].per == "person")}
 
     def __call__(self, block: Columns) -> Columns:
         began = time.perf_counter()
@@ -92,7 +96,7 @@ class Chain:
         for attempt in range(self.attempts):
             # From the second attempt on: samples that the gates refused, with the noise of this attempt.
             if attempt > 0:
-                failed.append(reopen(state, attempt, self._mask(self.whole.given)))
+                failed.append(reopen(state, attempt, self._mask(self.kept)))
             # Rows still wanted: not rejected, and not a failed attempt. Of those who were accepted nothing is lacking.
             open_ = np.flatnonzero((state.rows["reject"] == "") & state.final)
             for link, stage in zip(self.links, self.stages):
@@ -105,26 +109,46 @@ class Chain:
         """Return the rows of a partition as the stages take them: faces where they are cut out of pictures, else as they are."""
         return self.cutter(block) if self.cutter and "frame" in block else block
 
-    def _mask(self, names: Sequence[str]) -> np.uint64:
-        return np.uint64(sum(int(self.bits[name]) for name in names if name in self.bits))
+    def _mask(self, names: Iterable[str]) -> np.uint64:
+        return np.uint64(sum(int(self.bits[name]) for name in set(names) if name in self.bits))
 
     def _note_given(self, state: State) -> None:
         """Note what the source brought, of rows that it did not reject."""
         good = state.rows["reject"] == ""
         for name in self.whole.given:
             if name in self.bits and name in state.rows:
-                state.reached[good] |= self.bits[name]
+                # Of a person without a picture there are zeros, and a stage may make one instead.
+                lacks = name in self.made and COLUMNS[name].per == "person"
+                there = good & state.rows[name].reshape(len(good), -1).any(axis=1) if lacks else good
+                state.reached[there] |= self.bits[name]
 
     def _run(self, link: Link, stage: Stage, state: State, open_: np.ndarray) -> np.ndarray:
         """Run one stage over the open rows, batch by batch, in place; returns the rows still open."""
         mask, reject = self._mask(link.flow.writes), state.rows["reject"]
         lacking = open_[(state.reached[open_] & mask) != mask]  # what the source gave for some rows stays theirs
+        whole, owners = lacking, np.arange(len(lacking))
+        if all(COLUMNS[name].per == "person" for name in link.flow.writes):
+            lacking, owners = first_of_alike(state.rows, link, lacking)
         # First draws and later ones have compute batches of their own, so that nothing but the attempt decides on padding.
         first = state.rows["attempt"][lacking] == 0
         for size, rows in ((link.batch(0), lacking[first]), (link.batch(1), lacking[~first])):
             for start in range(0, len(rows), size):
                 self._batch(link, stage, state, rows[start : start + size], size)
+        self._share(link, state, whole, lacking[owners])
         return open_[reject[open_] == ""]
+
+    def _share(self, link: Link, state: State, rows: np.ndarray, owners: np.ndarray) -> None:
+        """Give `rows` what the stage made for their `owners`, of one person each, or the reason why it could not."""
+        others = rows != owners
+        rows, owners = rows[others], owners[others]
+        for name in link.flow.writes if len(rows) else ():
+            if name in state.rows:
+                state.rows[name][rows] = state.rows[name][owners]
+        state.reached[rows] |= state.reached[owners] & self._mask(link.flow.writes)
+        state.rows["reject"][rows] = state.rows["reject"][owners]
+        state.unusable[rows] = state.unusable[owners]
+        place = self.place[link.stage]
+        state.shrunk[rows, place] = state.shrunk[owners, place]
 
     def _reject_duplicates(self, link: Link, state: State, open_: np.ndarray) -> np.ndarray:
         """Reject rows whose picture is nearly another of the person's, where a gate asks for it; returns the rows still open.
@@ -155,6 +179,7 @@ class Chain:
         state.reached[chosen[found]] |= self._mask(link.flow.writes)
         for row, reason in zip(chosen, reasons):
             rows["reject"][row] = reason or rows["reject"][row]
+            state.unusable[row] |= bool(reason)
         if smaller:
             state.shrunk[chosen, place] = min(smaller)
         state.seconds[place] += time.perf_counter() - began
@@ -188,11 +213,11 @@ def call_stage(stage: Stage, link: Link, batch: int, smaller: list[int], rows: C
 def reopen(state: State, attempt: int, given: np.uint64) -> Columns:
     """Give the samples that failed the gates at the attempt before a new one, in place; returns their failed rows.
 
-    given: bits of the columns that the source brought, which a new attempt keeps.
+    given: bits of the columns that the source brought or that are the person's, which a new attempt keeps.
     """
     # Samples whose last attempt the gates refused; what a stage could not take would fail again.
     rows = state.rows
-    failing = np.array([bool(text) and not str(text).startswith(ERROR) for text in rows["reject"]], bool)
+    failing = np.array(rows["reject"] != "", bool) & ~state.unusable
     chosen = np.flatnonzero(failing & state.final & (rows["attempt"] == attempt - 1))
     # Their rows leave as failed attempts ...
     failed = {name: values[chosen] for name, values in State.block(state).items()}
@@ -205,6 +230,23 @@ def reopen(state: State, attempt: int, given: np.uint64) -> Columns:
     state.shrunk[chosen] = 0
     rows["noise_id"][chosen] = [noise_id(str(name), attempt) for name in rows["sample_id"][chosen]]
     return failed
+
+
+def first_of_alike(rows: Columns, link: Link, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first of rows `chosen` of each person, and for every one of `chosen` the place of its person's among these.
+
+    A person is told by all that the stage reads, as rows of several requests may have a name in common.
+    """
+    names = [name for name in (*link.flow.reads, *link.flow.reads_if_there) if name in rows]
+    places, first, owners = dict[tuple[bytes, ...], int](), list[int](), list[int]()
+    for row in chosen:
+        values = [rows[name][row] for name in names]
+        told = tuple(str(one).encode() if isinstance(one, str) else one.tobytes() for one in values)
+        if told not in places:
+            places[told] = len(first)
+            first.append(int(row))
+        owners.append(places[told])
+    return np.array(first, int), np.array(owners, int)
 
 
 def put(rows: Columns, chosen: np.ndarray, result: Columns) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from models.columns import Columns
-from models.errors import EnvironmentFault, UserError
+from models.errors import BadRows, EnvironmentFault, UserError
 from pipelines.storage.errors import fault, remote
 
 Kind = Literal["row", "memory", "environment", "device"]
@@ -50,13 +50,23 @@ def leave(error: BaseException) -> None:
 
 
 def survivors(call: Callable[[Columns], Columns], rows: Columns, stage: str) -> tuple[Columns, np.ndarray, list[str]]:
-    """Return (results, indices, reasons): `call` over the rows that it can take, bisecting around those it cannot.
+    """Return (results, indices, reasons): `call` over the rows that it can take, without those that it names, and bisecting
+    around others that it cannot take.
 
     `indices` are the rows that the results belong to; `reasons` has a text per row of `rows`, empty for survivors.
     """
     count = len(rows["sample_id"])
     try:
         return call(rows), np.arange(count), [""] * count
+    except BadRows as bad:
+        rest = np.array([row for row in range(count) if row not in bad.reasons], int)
+        told = [bad.reasons.get(row, "") for row in range(count)]
+        if not len(rest):
+            return {}, rest, told
+        result, found, reasons = survivors(call, {key: values[rest] for key, values in rows.items()}, stage)
+        for row, reason in zip(rest, reasons, strict=True):
+            told[row] = reason
+        return result, rest[found], told
     except Exception as error:
         if kind_of(error) != "row":
             raise

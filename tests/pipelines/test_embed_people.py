@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from models.errors import UserError
 from models.faces.align import CROP, TEMPLATE, portrait
 from models.faces.decode import Detections
+from models.visible.faceclip.faces import align_faces
 from models.weights.bundle import load_bundle
 from pipelines.config import photographs
 from pipelines.embed import FACE_SCHEMA, PhotoEmbedder, Summary, _average_people
@@ -214,7 +215,7 @@ def test_a_reference_is_written_of_each_face_where_it_is_asked_for(tmp_path: Pat
     link = SimpleNamespace(batch=lambda attempt: 2, load=lambda threads: Stage(TEMPLATE, 300))
     for reference in (False, True):
         job = EmbedJob(images=str(tmp_path), reference=reference)
-        plan = SimpleNamespace(job=job, recipe=SimpleNamespace(size=96), link=link)
+        plan = SimpleNamespace(job=job, recipe=SimpleNamespace(size=96), link=link, finder=None)
         table = PhotoEmbedder(plan, [0], 1).table(["face.png", "none.png"])
         assert ("reference" in table.column_names) == reference
     face, none = table.to_pylist()
@@ -222,3 +223,20 @@ def test_a_reference_is_written_of_each_face_where_it_is_asked_for(tmp_path: Pat
     picture = cv2.cvtColor(cv2.imread(str(tmp_path / "face.png")), cv2.COLOR_BGR2RGB)
     cut = portrait(picture, np.reshape(face["keypoints"], (5, 2)), 96)
     assert decode(face["reference"]).shape == (96, 96, 3) and face["reference"] == encode_jpeg(cut)
+
+
+def test_a_crop_is_written_with_consent_and_licence_where_it_is_asked_for(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for name, side in (("face", 300), ("none", 200)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), draw.integers(0, 255, (side, side, 3), np.uint8))
+    link = SimpleNamespace(batch=lambda attempt: 2, load=lambda threads: Stage(TEMPLATE, 300))
+    job = EmbedJob(images=str(tmp_path), crop=True, consent="study 7", licence="cc-by-4.0")
+    table = PhotoEmbedder(SimpleNamespace(job=job, link=link, finder=None), [0], 1).table(["face.png", "none.png"])
+    face, none = table.to_pylist()
+    picture = cv2.cvtColor(cv2.imread(str(tmp_path / "face.png")), cv2.COLOR_BGR2RGB)
+    (cut,) = align_faces([picture], np.reshape(face["keypoints"], (1, 5, 2)))
+    assert face["crop"] == encode_jpeg(cut) and decode(face["crop"]).shape == (448, 448, 3)
+    assert (face["consent"], face["licence"]) == ("study 7", "cc-by-4.0")
+    assert none["crop"] is none["consent"] is none["licence"] is None
+    # What is kept is part of what the run is told by; what is not asked for is not.
+    assert EmbedJob(images="x").kept == {} and job.kept == {"crop": True, "consent": "study 7", "licence": "cc-by-4.0"}

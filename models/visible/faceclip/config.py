@@ -8,6 +8,8 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 IMAGE, PATCH = 112, 9
 """Side of the picture that the face ViT reads, and of its patches, in pixels."""
+CROP_SIDE = 448
+"""Side in pixels of an aligned crop as the published examples have it, four times ArcFace's; it is resized to `IMAGE`."""
 GRID = IMAGE // PATCH
 """Patches of a row and of a column: 12; the last 4 rows and columns of pixels are in none."""
 LENGTH = 77

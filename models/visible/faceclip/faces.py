@@ -6,43 +6,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import UserError
 from models.faces.align import CROP, TEMPLATE, crop, fit_similarities
 from models.faces.decode import Detections
+from models.visible.faceclip.config import CROP_SIDE
 
-SIDE = 448
-"""Side in pixels of the published examples' crops, four times ArcFace's."""
+
+class BadFace(ValueError):
+    """A picture that FaceCLIP reads no face from; the message says why, and the way out."""
 
 
 def align_faces(pictures: Sequence[np.ndarray], points: np.ndarray) -> np.ndarray:
     """Return crops uint8 [B, 448, 448, 3] of pictures uint8 [H, W, 3] with five points float32 [B, 5, 2] px; black outside."""
-    matrices = fit_similarities(points, TEMPLATE * (SIDE / CROP))
-    crops = [crop(picture, matrix, SIDE) for picture, matrix in zip(pictures, matrices, strict=True)]
-    return np.stack(crops) if crops else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+    matrices = fit_similarities(points, TEMPLATE * (CROP_SIDE / CROP))
+    crops = [crop(picture, matrix, CROP_SIDE) for picture, matrix in zip(pictures, matrices, strict=True)]
+    return np.stack(crops) if crops else np.zeros((0, CROP_SIDE, CROP_SIDE, 3), np.uint8)
 
 
-def cut_face(picture: np.ndarray, found: Detections, name: str) -> np.ndarray:
+def cut_face(picture: np.ndarray, found: Detections) -> np.ndarray:
     """Return the crop uint8 [448, 448, 3] of the one face that was found in a photograph uint8 [H, W, 3].
 
     Raises:
-        UserError: no face, several, or a picture without colour; begins with `name` and says the way out.
+        BadFace: no face, several, or a picture without colour.
     """
-    check_colour(picture, name)
+    check_colour(picture)
     if (count := len(found.scores)) != 1:
-        raise UserError(
-            f"{name}: no face was found in it; give a photograph with one, or no face at all."
+        raise BadFace(
+            "no face was found; give a photograph with one, or no face at all"
             if count == 0
-            else f"{name}: {count} faces were found, and an embedding is of one: crop the picture to the person meant."
+            else f"{count} faces were found, and an embedding is of one; crop the picture to the person meant"
         )
     return align_faces([picture], found.points)[0]
 
 
-def check_colour(picture: np.ndarray, name: str) -> None:
-    """Raise a UserError for a picture that is grey everywhere: FaceCLIP's face ViT knows photographs in colour alone."""
-    if picture.ndim != 3 or picture.shape[-1] != 3 or np.ptp(picture.astype(np.int16), axis=-1).max() <= 1:
-        raise UserError(
-            f"{name}: a grey or thermal picture, and FaceCLIP reads faces in colour: give a photograph in colour."
-        )
+def check_colour(picture: np.ndarray) -> None:
+    """Raise BadFace for a picture that is no RGB or grey everywhere: the face ViT knows photographs in colour alone."""
+    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
+        raise BadFace("a grey or thermal picture, and FaceCLIP reads faces in colour; give a photograph in colour")
+    if np.ptp(picture.astype(np.int16), axis=-1).max() <= 1:
+        raise BadFace("a picture in grey, maybe a thermal one, and FaceCLIP reads faces in colour; give one in colour")
 
 
 def to_faces(crops: np.ndarray, device: torch.device | str = "cpu") -> Tensor:

@@ -9,11 +9,20 @@ from models.diffusion.names import FILE, SchedulerName, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
 
-WEIGHTS = {"model": True, "faces": True, "encoder": False, "unet": False, "vae": False, "scheduler": False}
+WEIGHTS = {
+    "model": True,
+    "faces": True,
+    "encoder": False,
+    "unet": False,
+    "vae": False,
+    "scheduler": False,
+    "lora": False,
+}
 """model: a folder with encoder, unet, vae and scheduler below it; another takes the place of the folder of its name. faces: an
-insightface pack, which finds the face in a person's picture."""
-REFERENCE = "reference"
-"""The column of a person's picture."""
+insightface pack, which finds the face in a person's picture. lora: of the U-Net, such as one for few steps."""
+LORA = "lora"
+REFERENCE, CROP = "reference", "crop"
+"""The columns of a person's picture, and of the face in one, aligned already."""
 NEGATIVE = (
     "blurry, low quality, out of focus, deformed face, extra fingers, bad anatomy, cartoon, painting, watermark, text"
 )
@@ -30,6 +39,12 @@ class Options(BaseModel):
 
     decode_batch: int = Field(0, ge=0)
     """Rows that the autoencoder decodes at once; 0: the whole batch."""
+    lora_scale: float = Field(1.0, allow_inf_nan=False)
+    """Of the LoRA, which is fused when the part is loaded."""
+    lora_file: str = ""
+    """Which file, where the LoRA's folder holds several."""
+    lora_unet_only: bool = False
+    """True leaves out what a LoRA changes in SDXL's text encoders, which are not here; such a LoRA is refused otherwise."""
 
 
 class Settings(BaseModel):
@@ -48,6 +63,11 @@ class Settings(BaseModel):
     eta: Share | None = Field(
         default=None, description="share of noise drawn anew at each step (ddim, tcd); none is the scheduler's own"
     )
+    portrait: bool = Field(
+        default=False,
+        description="people who come without a picture are drawn first by the bundle's part of stage portrait, from their "
+        "embedding; without it they are drawn of the caption alone",
+    )
     negative: str = Field(default=NEGATIVE, description="text that guidance leads away from, beside no face")
     size: int = 0
     """Side of the pictures in pixels, by the bundle; 0 is what the U-Net was trained for."""
@@ -55,10 +75,14 @@ class Settings(BaseModel):
 
 def columns(options: Options, settings: Settings, files: Mapping[str, Files]) -> Flow:
     """Return what the stage reads and writes. Raises a UserError for a number of steps that the scheduler does not take."""
+    chosen = options.model_dump(include={"lora_scale", "lora_file", "lora_unet_only"}, exclude_defaults=True)
+    if chosen and LORA not in files:
+        raise UserError(f"options.{next(iter(chosen))}: the part has no LoRA; name one as weights: {LORA}.")
     least, most = steps_of(settings.scheduler, _scheduler_config(files))
     if not least <= settings.steps <= most:
         raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
-    return Flow(reads=("caption", "noise_id"), reads_if_there=(REFERENCE,), writes=("visible", "caption_cut"))
+    needed, there = ((REFERENCE,), (CROP,)) if settings.portrait else ((), (REFERENCE, CROP))
+    return Flow(reads=("caption", "noise_id", *needed), reads_if_there=there, writes=("visible", "caption_cut"))
 
 
 def _scheduler_config(files: Mapping[str, Files]) -> dict[str, Any]:

@@ -12,16 +12,18 @@ from torch import Tensor
 from models.columns import Columns
 from models.diffusion.conditions import Conditions
 from models.diffusion.guidance import Guidance, denoiser
+from models.diffusion.lora import fuse_lora, read_lora
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
-from models.errors import EnvironmentFault, UserError
+from models.errors import BadRows, EnvironmentFault
 from models.faces.pack import Pack
 from models.faces.settings import Options as FacesOptions
 from models.padding import chunks, in_batches
 from models.visible.autoencoder import decode, load_autoencoder, load_part
-from models.visible.faceclip.faces import SIDE, align_faces, check_colour, no_face, to_faces
+from models.visible.faceclip.config import CROP_SIDE
+from models.visible.faceclip.faces import BadFace, check_colour, cut_face, no_face, to_faces
 from models.visible.faceclip.files import load_encoder
-from models.visible.faceclip.settings import REFERENCE, Options, Settings
+from models.visible.faceclip.settings import CROP, LORA, REFERENCE, Options, Settings
 from models.visible.faceclip.tokenizer import add_prefix, count_cut, tokenize
 from models.visible.model import folder_of
 
@@ -34,9 +36,10 @@ class Embedded(NamedTuple):
 
 
 class Stage:
-    """`caption`, `noise_id` and maybe `reference` uint8 [B, S, S, 3] (zeros for none) -> `visible` and `caption_cut`.
+    """`caption`, `noise_id` and maybe `crop` uint8 [B, 448, 448, 3] or `reference` uint8 [B, S, S, 3] (zeros for none) ->
+    `visible` and `caption_cut`.
 
-    A row without a reference is drawn of its caption alone.
+    A crop is read as it is; in a reference the face is found first. A row without either is drawn of its caption alone.
     """
 
     def __init__(
@@ -49,6 +52,9 @@ class Stage:
         load_scheduler(self.scheduler)
         self.encoder = load_encoder(folder_of(weights, "encoder"), dtype).to(self.device)
         self.unet = load_part(UNet2DConditionModel, folder_of(weights, "unet"), dtype).to(self.device).eval()
+        if LORA in weights and options.lora_scale:
+            lora = read_lora(weights[LORA], options.lora_file)
+            fuse_lora(self.unet, lora, options.lora_scale, unet_only=options.lora_unet_only)
         # SDXL's autoencoder overflows in float16.
         self.vae = load_autoencoder(folder_of(weights, "vae"), "float32" if dtype == "float16" else dtype)
         self.vae.to(self.device).eval()
@@ -75,7 +81,7 @@ class Stage:
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
         """Return `visible` and `caption_cut`. Rows are computed in fixed batches, so a row's neighbours never change it."""
         captions, names = ([str(text) for text in rows[column]] for column in ("caption", "noise_id"))
-        crops, has_face = self._find_faces(rows.get(REFERENCE), names)
+        crops, has_face = self._find_faces(rows, len(names))
         side = settings.size // self.factor if settings.size else self.unet.config.sample_size
         pictures = np.zeros((len(names), side * self.factor, side * self.factor, 3), np.uint8)
         texts = add_prefix(captions, has_face.tolist())
@@ -93,33 +99,41 @@ class Stage:
             pictures[chunk] = made[: chunk.stop - chunk.start]
         return {"visible": pictures, "caption_cut": count_cut(texts)}
 
-    def _find_faces(self, references: np.ndarray | None, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return crops uint8 [B, 448, 448, 3], zeros without a reference, and whether there is one, bool [B].
+    def _find_faces(self, rows: Columns, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return crops uint8 [B, 448, 448, 3], zeros for rows without a picture, and whether there is one, bool [B].
 
         Raises:
-            UserError: a reference without a face, or without colour; names the row.
+            BadRows: references with no face or several, and pictures without colour.
         """
-        crops = np.zeros((len(names), SIDE, SIDE, 3), np.uint8)
-        if references is None:
-            return crops, np.zeros(len(names), bool)
-        has_face = np.asarray(references.reshape(len(names), -1).any(axis=1))
+        crops, has_face = np.zeros((count, CROP_SIDE, CROP_SIDE, 3), np.uint8), np.zeros(count, bool)
         # The rows of one person have one picture.
-        known: dict[bytes, np.ndarray] = {}
-        for row in np.flatnonzero(has_face):
-            key = references[row].tobytes()
-            if key not in known:
-                known[key] = self._find_face(references[row], f"reference of {names[row]}")
-            crops[row] = known[key]
+        known, refused = dict[bytes, np.ndarray | BadFace](), dict[int, str]()
+        for column, read in ((REFERENCE, self._find_face), (CROP, _take_crop)):
+            pictures = rows.get(column)
+            there = np.zeros(count, bool) if pictures is None else pictures.reshape(count, -1).any(axis=1)
+            for row in np.flatnonzero(there):
+                assert pictures is not None
+                key = pictures[row].tobytes()
+                if key not in known:
+                    known[key] = read(pictures[row])
+                crop = known[key]
+                # What a crop shows goes before what a reference does.
+                refused.pop(int(row), None)
+                if isinstance(crop, BadFace):
+                    refused[int(row)] = f"{column}: {crop}"
+                else:
+                    crops[row], has_face[row] = crop, True
+        if refused:
+            raise BadRows(refused)
         return crops, has_face
 
-    def _find_face(self, picture: np.ndarray, name: str) -> np.ndarray:
-        """Return the crop of the face that a person's picture is of."""
-        check_colour(picture, name)
+    def _find_face(self, picture: np.ndarray) -> np.ndarray | BadFace:
+        """Return the crop of the face that a person's picture is of, or why there is none."""
         (found,) = self.pack.find([picture], FacesOptions().sizes, 1)
-        if not len(found.scores):
-            raise UserError(f"{name}: no face was found in it; give a picture that shows one, or none at all.")
-        best = found.main(*picture.shape[:2])
-        return align_faces([picture], found.points[best : best + 1])[0]
+        try:
+            return cut_face(picture, found)
+        except BadFace as error:
+            return error
 
     @torch.inference_mode()
     def _draw(
@@ -162,3 +176,12 @@ class Stage:
         sizes = torch.tensor([pixels, pixels, 0.0, 0.0, pixels, pixels], device=self.device)
         time_ids = sizes.expand(len(embedded.pooled), -1)
         return Conditions(embedded.prompt_embeds, pooled=embedded.pooled, time_ids=time_ids)
+
+
+def _take_crop(crop: np.ndarray) -> np.ndarray | BadFace:
+    """Return a crop that is aligned already, or why it is not read."""
+    try:
+        check_colour(crop)
+    except BadFace as error:
+        return error
+    return crop

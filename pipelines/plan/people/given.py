@@ -28,7 +28,7 @@ STRANGE = 0.5
 """Share of an embedding's distance from the mean that may lie outside of the reference's components: faces of the recogniser
 have a tenth, those of any other nine tenths."""
 COLUMNS = ("identity_id", "embedding", "attributes", "reason")
-FURTHER = ("reference", "smirk")
+FURTHER = ("reference", "crop", "smirk")
 """Columns that are read where a stage of the job looks at them: a picture as bytes (or as `datasets` writes one), 55 numbers."""
 SPACE = "space"
 """Column of a file by `embed`: the recogniser's digest of each embedding, which a copy keeps where it loses the metadata."""
@@ -96,10 +96,11 @@ class GivenPeople:
                     given,
                     self.reference.words(embedding) if self.reference else {},
                     reference=picture,
+                    crop=crop,
                     smirk=numbers,
                 )
-                for name, embedding, given, picture, numbers in list(
-                    zip(rows.names, rows.embeddings, rows.given, rows.pictures, rows.numbers)
+                for name, embedding, given, picture, crop, numbers in list(
+                    zip(rows.names, rows.embeddings, rows.given, rows.pictures, rows.crops, rows.numbers)
                 )[first:last]
             ]
             if rows.first + len(rows.names) >= stop:
@@ -156,8 +157,8 @@ class GivenPeople:
         # Each person has a name of their own, and a digest that stands for them.
         names, digests = set[str](), bytearray()
         for rows in self._rows():
-            own = zip(rows.names, rows.raw, rows.given, rows.pictures, rows.numbers)
-            for row, (name, raw, given, picture, numbers) in enumerate(own, rows.first):
+            own = zip(rows.names, rows.raw, rows.given, rows.pictures, rows.crops, rows.numbers)
+            for row, (name, raw, given, picture, crop, numbers) in enumerate(own, rows.first):
                 if not name:
                     raise UserError(f"{self.uri}: row {row} has no identity_id.")
                 if name in names:
@@ -167,7 +168,9 @@ class GivenPeople:
                 names.add(name)
                 words = json.dumps(given, sort_keys=True) if given else ""
                 content = raw.tobytes() + f"{name}\0{words}".encode()
-                content += picture + (b"" if numbers is None else numbers.tobytes())
+                content += (
+                    picture + (b"\0crop" + crop if crop else b"") + (b"" if numbers is None else numbers.tobytes())
+                )
                 digests += hashlib.blake2b(content, digest_size=DIGEST).digest()
         # There are as many as are wanted.
         if not names:
@@ -209,19 +212,21 @@ class GivenPeople:
         read = {
             name: batch.column(name).to_pylist() if name in self.further else [None] * len(names) for name in FURTHER
         }
-        pictures = [_picture(one, place) for one, place in zip(read["reference"], where)]
+        pictures, crops = (
+            [_picture(one, place, name) for one, place in zip(read[name], where)] for name in ("reference", "crop")
+        )
         numbers = [None if one is None else check_smirk(one, place) for one, place in zip(read["smirk"], where)]
         # Their embeddings: all at once where nothing is wrong with any.
         raw = _read_vectors(batch.column("embedding"))
         if raw is not None and (abs(raw) <= HUGE).all():  # nor is NaN
             lengths = np.array([np.sqrt(row.dot(row)) for row in raw], np.float32)
             if (lengths >= 1e-6).all():
-                return FileRows(first, names, raw, raw / lengths[:, None], given, pictures, numbers)
+                return FileRows(first, names, raw, raw / lengths[:, None], given, pictures, crops, numbers)
         # Else one by one, to say which is wrong.
         values = batch.column("embedding").to_pylist()
         embeddings = np.array([check_embedding(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
         raw = np.array(values, np.float32).reshape(-1, SIZE)
-        return FileRows(first, names, raw, embeddings, given, pictures, numbers)
+        return FileRows(first, names, raw, embeddings, given, pictures, crops, numbers)
 
 
 class FileRows(NamedTuple):
@@ -233,16 +238,17 @@ class FileRows(NamedTuple):
     embeddings: np.ndarray
     given: list[dict[str, str]]
     pictures: list[bytes]
+    crops: list[bytes]
     numbers: list[np.ndarray | None]
 
 
-def _picture(value: Any, where: str) -> bytes:
-    """Return the encoded picture of a cell, empty where there is none. Raises a UserError for a cell that holds none."""
+def _picture(value: Any, where: str, column: str) -> bytes:
+    """Return the encoded picture in a cell of `column`, empty for none. Raises a UserError for another cell."""
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None or (isinstance(data, bytes) and not data):
         return b""
     if not isinstance(data, bytes):
-        raise UserError(f"{where}: its reference is no encoded picture: give the bytes of a PNG or JPEG.")
+        raise UserError(f"{where}: its {column} is no encoded picture: give the bytes of a PNG or JPEG.")
     return data
 
 

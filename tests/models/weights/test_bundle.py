@@ -217,7 +217,7 @@ def test_the_strictest_licence_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("thermals: {kind: unet}", r"mine: thermals\.stage: no stage 'thermals'; known: visible, .*captions"),
+        ("thermals: {kind: unet}", r"mine: thermals\.stage: no stage 'thermals'; known: portrait, visible, .*captions"),
         ("x: {stage: hat, kind: unet}", r"mine: x\.stage: no stage 'hat'"),
         ("parser: {kind: gan}", r"mine: parser\.kind: no kind 'gan' of stage parser; known: unet, null"),
         ("parser: {kind: unet}", r"mine: parser\.weights: kind unet needs model; known here: model"),

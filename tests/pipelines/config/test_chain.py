@@ -188,8 +188,8 @@ def test_of_two_parts_of_a_stage_a_job_says_which(job: Job, nothing: Bundle, tmp
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ("parts={painter: x}", r"parts.painter: no stage 'painter'; known: visible, parser"),
-        ("settings.painter.steps=3", r"settings.painter: no stage 'painter'; known: visible, parser"),
+        ("parts={painter: x}", r"parts.painter: no stage 'painter'; known: portrait, visible, parser"),
+        ("settings.painter.steps=3", r"settings.painter: no stage 'painter'; known: portrait, visible, parser"),
         ("settings.visible.guidance=3", r"settings.visible.guidance: unknown key; known here: steps$"),  # diffusion's
         ("settings.visible.steps=few", r"settings.visible.steps: Input should be a valid integer"),
         ("settings.visible.size=64", r"settings.visible.size: conditions and samples of the job, and the bundle's size, say it"),

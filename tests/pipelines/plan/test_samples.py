@@ -301,7 +301,7 @@ def test_a_new_stage_joins_the_group_before_it() -> None:
     profile = small.profile("groups=[{stages: [visible, parser]}, {stages: [faces]}]")
     chain = ("visible", "parser", "landmarks", "faces")
     assert [group.stages for group in profile.assign(chain)] == [["visible", "parser", "landmarks"], ["faces"]]
-    with pytest.raises(UserError, match="groups: no stage 'visibel'; known: visible, parser"):
+    with pytest.raises(UserError, match="groups: no stage 'visibel'; known: portrait, visible, parser"):
         small.profile("groups=[{stages: [visibel]}]")
 
 
@@ -315,7 +315,7 @@ def test_a_new_stage_joins_the_group_before_it() -> None:
         ("visible.weights={unet: visible}", r"weights.unet: kind small has no such weights; known here: model"),
         ("visible.weights={}", r"small: visible.weights: kind small needs model"),
         ("parser.kind=nonsense", r"parser.kind: no kind 'nonsense' of stage parser; known: unet, null, small"),
-        ("parser.stage=painter", r"parser.stage: no stage 'painter'; known: visible, parser, .*captions"),
+        ("parser.stage=painter", r"parser.stage: no stage 'painter'; known: portrait, visible, parser, .*captions"),
         ("parser.licence=", r"weights model: no licence is named"),
         ("size=100", r"size: Input should be a multiple of 32"),
         ("captions.kind=parrot", r"captions.kind: no kind 'parrot' of captions; known: vllm, template"),

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
 
+from models.diffusion.lora import FILE as LORA_FILE
 from models.diffusion.sample import NamedNoise
 from models.errors import EnvironmentFault, UserError
 from models.faces.decode import Detections
@@ -15,9 +17,10 @@ from models.visible.autoencoder import decode, new_vae, save_autoencoder
 from models.visible.faceclip import stage as module
 from models.visible.faceclip.faces import TEMPLATE, align_faces, no_face, to_faces
 from models.visible.faceclip.files import save_encoder
-from models.visible.faceclip.settings import Options, Settings
+from models.visible.faceclip.settings import Options, Settings, columns
 from models.visible.faceclip.stage import Stage
 from models.visible.faceclip.tokenizer import PREFIX, tokenize
+from pipelines.run.faults import survivors
 from tests.models.diffusion.tiny import wake
 
 from .small import CONFIG, small_faceclip
@@ -48,7 +51,7 @@ def small_unet(width: int = 40) -> UNet2DConditionModel:
 
 
 class Faces:
-    """A pack that finds one face in every picture, but in those that are bright."""
+    """A pack that finds one face in every picture, none in those that are bright and two in those that are dark."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         self.asked = 0
@@ -56,14 +59,21 @@ class Faces:
     def find(self, pictures: list[np.ndarray], sizes: Any, batch: int) -> list[Detections]:
         self.asked += len(pictures)
         none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
-        return [none if picture.min() > 200 else FOUND for picture in pictures]
+        two = Detections(*(np.concatenate([values, values]) for values in (FOUND.boxes, FOUND.scores, FOUND.points)))
+        return [none if picture.min() > 200 else two if picture.max() < 50 else FOUND for picture in pictures]
 
 
 @pytest.fixture(scope="module")
 def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a part with random weights."""
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("faceclip")
+    write_part(folder)
+    return folder
+
+
+def write_part(folder: Path) -> None:
+    """Write a part with random weights, which draws pictures of 32 pixels."""
+    torch.manual_seed(0)
     save_encoder(small_faceclip().state_dict(), CONFIG, folder / "encoder")
     unet = small_unet()
     wake(unet)
@@ -73,7 +83,6 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, timestep_spacing="leading", steps_offset=1
     )
     scheduler.save_pretrained(str(folder / "scheduler"))
-    return folder
 
 
 @pytest.fixture
@@ -140,14 +149,44 @@ def test_the_persons_picture_the_caption_and_the_negative_count(stage: Stage) ->
         assert not np.array_equal(stage(given, settings, 2)["visible"], made["visible"])
 
 
-def test_a_picture_without_a_face_is_refused_by_its_row(stage: Stage) -> None:
-    given = rows()
-    given["reference"][1] = np.random.default_rng(1).integers(201, 255, (32, 32, 3))
-    with pytest.raises(UserError, match="reference of row-1: no face was found"):
-        stage(given, SETTINGS, 2)
-    given["reference"][1] = 90
-    with pytest.raises(UserError, match="reference of row-1: a grey or thermal picture"):
-        stage(given, SETTINGS, 2)
+def test_a_lora_is_fused_and_guidance_acts_within_its_interval(stage: Stage, part: Path, tmp_path: Path) -> None:
+    layer, given = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", rows(1)
+    out, inner = stage.unet.get_submodule(layer).weight.shape
+    factors = {"A": torch.full((2, inner), 0.3), "B": torch.linspace(-1, 1, 2 * out).view(out, 2)}
+    save_file({f"unet.{layer}.lora_{name}.weight": one for name, one in factors.items()}, str(tmp_path / LORA_FILE))
+    fused = Stage({"model": part, "faces": part, "lora": tmp_path}, Options())
+    few = Settings(steps=1, guidance=1.0, scheduler="lcm")
+    assert not np.array_equal(fused(given, few, 1)["visible"], stage(given, few, 1)["visible"])
+    # Of three steps guidance acts in all, none or the first.
+    three = SETTINGS.model_copy(update={"steps": 3})
+    intervals: tuple[dict[str, Any], ...] = (
+        {}, {"guidance": 1.0}, {"guidance_interval": (0.0, 0.0)}, {"guidance_interval": (0.5, 1.0)},
+    )  # fmt: skip
+    guided, alone, nowhere, early = (stage(given, three.model_copy(update=one), 1)["visible"] for one in intervals)
+    assert np.array_equal(nowhere, alone)
+    assert not np.array_equal(early, alone) and not np.array_equal(early, guided)
+
+
+def test_what_a_lora_is_asked_for_without_one_is_refused() -> None:
+    with pytest.raises(UserError, match="options.lora_scale: the part has no LoRA"):
+        columns(Options(lora_scale=0.5), Settings(), {})
+    assert columns(Options(), Settings(portrait=True), {}).reads == ("caption", "noise_id", "reference")
+
+
+def test_refused_faces_are_named_each_by_its_row_and_the_others_drawn(stage: Stage) -> None:
+    given, rng = rows(5), np.random.default_rng(1)
+    given["reference"][1] = rng.integers(201, 255, (32, 32, 3))
+    given["reference"][3] = 90
+    given["reference"][4] = rng.integers(0, 40, (32, 32, 3))
+    made, found, reasons = survivors(
+        lambda few: stage(few, SETTINGS, 2), {**given, "sample_id": given["noise_id"]}, "visible"
+    )
+    assert found.tolist() == [0, 2] and reasons[0] == reasons[2] == ""
+    assert reasons[1].startswith("reference: no face was found; give a photograph with one")
+    assert reasons[3].startswith("reference: a picture in grey, maybe a thermal one")
+    assert reasons[4].startswith("reference: 2 faces were found")
+    alone = stage({name: values[:1] for name, values in given.items()}, SETTINGS, 2)["visible"]
+    assert np.array_equal(made["visible"][0], alone[0])
 
 
 def test_a_unet_of_another_encoder_is_refused(part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

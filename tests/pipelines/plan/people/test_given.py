@@ -17,6 +17,7 @@ from models.visible.smirk import SMIRK
 from models.weights.bundle import load_bundle
 from pipelines.config.generate import BRINGS, OF_PEOPLE, chain_for
 from pipelines.config.job import load_job
+from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.plan.extend import _same_numbers
 from pipelines.plan.generate import columns_of
 from pipelines.plan.people.given import GivenPeople
@@ -56,10 +57,16 @@ def test_people_bring_what_a_stage_looks_at(tmp_path: Path, caplog: pytest.LogCa
 def test_another_picture_or_expression_is_another_person(tmp_path: Path) -> None:
     digests = set()
     for k, more in enumerate(
-        ({}, {"reference": [png()] * 3}, {"reference": [png(9)] * 3}, {"smirk": [NUMBERS.tolist()] * 3})
+        (
+            {},
+            {"crop": [png()] * 3},
+            {"reference": [png()] * 3},
+            {"reference": [png(9)] * 3},
+            {"smirk": [NUMBERS.tolist()] * 3},
+        )
     ):
         digests.add(GivenPeople(write(tmp_path / f"{k}.parquet", **more), looked_at=OF_PEOPLE).digest(0, 3))
-    assert len(digests) == 4
+    assert len(digests) == 5
 
 
 @pytest.mark.parametrize(
@@ -99,6 +106,20 @@ def test_rows_have_the_picture_as_a_square_and_the_numbers(tmp_path: Path) -> No
     assert not {*OF_PEOPLE} & set(columns_of(samples, people_table(people), captions, 0, size=16))
 
 
+def test_crops_come_as_they_are_and_one_of_another_size_rejects_its_rows(tmp_path: Path) -> None:
+    crop = np.full((448, 448, 3), 90, np.uint8)
+    crops = [encode_png_rgb(crop), encode_png_rgb(crop[:300, :320]), b"no picture"]
+    (people,) = GivenPeople(write(tmp_path / "people.parquet", crop=crops), looked_at=OF_PEOPLE).blocks(0, 3)
+    samples = pa.table({"sample_id": ["1", "2", "3"], "identity_id": ["a", "b", "c"]})
+    captions = pa.table({"caption": ["x"] * 3})
+    rows = columns_of(samples, people_table(people, OF_PEOPLE), captions, 0, size=16)
+    assert np.array_equal(rows["crop"][0], crop) and not rows["crop"][1:].any()
+    assert rows["reject"][0] == "" and rows["reject"][2].startswith("crop: ")
+    assert rows["reject"][1].startswith(
+        "crop: 320 x 300 pixels, and an aligned crop has 448 x 448; give the photograph"
+    )
+
+
 def test_numbers_of_an_expression_go_before_its_words() -> None:
     vector = unit(np.ones(512))
     people = [Identity("a", vector, given={"sex": "man"}, smirk=numbers) for numbers in (None, NUMBERS)]
@@ -116,6 +137,6 @@ def test_a_job_brings_what_its_visible_part_has_an_adapter_for() -> None:
     assert chain_for(job, load_bundle("starter")).given == BRINGS
     weights = "visible.weights.{}=models/starter/visible"
     both = load_bundle("starter", [weights.format(name) for name in ("reference", "expression")])
-    assert chain_for(job, both).given == (*BRINGS, *OF_PEOPLE)
+    assert chain_for(job, both).given == (*BRINGS, "reference", "smirk")
     off = load_bundle("starter", [weights.format("reference"), "visible.options={reference_scale: 0}"])
     assert chain_for(job, off).given == BRINGS

@@ -1,0 +1,69 @@
+"""FaceCLIP-SDXL in a job: people with a crop, without one, and with one that is refused, which never ends the run."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import ROOT, seal
+from pipelines.config.job import GenerateJob
+from pipelines.pictures.codecs import encode_png_rgb
+from pipelines.plan.people.identities import unit
+from tests.models.visible.faceclip.test_stage import write_part
+from tests.pipelines import small
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The null bundle with a FaceCLIP of random weights, which draws pictures of 32 pixels."""
+    folder = tmp_path_factory.mktemp("bundle")
+    write_part(folder / "drawn")
+    seal(folder / "drawn")
+    null = {name: {"kind": "null"} for name in ("parser", "thermal", "faces", "landmarks")}
+    weights = {"model": str(folder / "drawn"), "faces": str(ROOT / "models/starter/faces")}
+    visible = {"kind": "faceclip-sdxl", "weights": weights, "licence": "none", "batch": 4, "settings": {"steps": 1}}
+    parts = {"captions": {"kind": "template"}, "visible": visible, **null}
+    (folder / "bundle.yaml").write_text(yaml.safe_dump({"name": "tiny", "size": 32, "parts": parts}))
+    return load_bundle(str(folder / "bundle.yaml"))
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """Somebody with a crop, somebody with one in grey, somebody with one that is too small, and somebody without."""
+    draw = np.random.default_rng(0)
+    crop = draw.integers(0, 255, (448, 448, 3), np.uint8)
+    grey = np.repeat(crop[..., :1], 3, axis=-1)
+    crops = [encode_png_rgb(crop), encode_png_rgb(grey), encode_png_rgb(crop[:112, :112]), None]
+    vectors = [unit(one).tolist() for one in draw.standard_normal((4, 512))]
+    path = tmp_path / "people.parquet"
+    names = ["coloured", "grey", "small", "none"]
+    pq.write_table(pa.table({"identity_id": names, "embedding": vectors, "crop": pa.array(crops, pa.binary())}), path)
+    return path
+
+
+def asked(people: Path) -> GenerateJob:
+    """Two pictures of each, with gates that take what a random network draws."""
+    gates = "gates={attempts: 2, face_area: [0, 1], identity: -1, detection: 0}"
+    return small.job(f"identities={{source: {people}}}", "views.per_identity=2", gates, "partition_samples=4")
+
+
+def check_output(out: Path) -> None:
+    made = pq.read_table(out / "data").to_pylist()
+    assert {row["identity_id"] for row in made} == {"coloured", "none"}
+    assert len({row["visible"]["bytes"] for row in made}) == len({row["sample_id"] for row in made}) == 4
+    refused = pq.read_table(out / "rejects").to_pylist()
+    assert {row["identity_id"]: row["reject"].split(";")[0] for row in refused} == {
+        "grey": "crop: a picture in grey, maybe a thermal one, and FaceCLIP reads faces in colour",
+        "small": "crop: 112 x 112 pixels, and an aligned crop has 448 x 448",
+    }
+    assert {row["attempt"] for row in refused} == {0}  # another draw would fail again
+
+
+def test_a_refused_crop_rejects_its_persons_rows_alone(bundle: Bundle, people: Path, tmp_path: Path) -> None:
+    report = small.finish(small.make_here(asked(people), bundle, tmp_path / "out"))
+    assert (report.accepted, report.rejected) == (4, 4)
+    check_output(tmp_path / "out")
