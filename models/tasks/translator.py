@@ -47,6 +47,7 @@ from models.translation.network import (
     thermal_channels,
     thermal_latents,
 )
+from models.translation.transfer import begin_with_visible
 from models.visible import cache
 from models.visible.autoencoder import decode
 from models.weights.networks import device_of
@@ -79,15 +80,16 @@ class Config(TrainConfig):
     tell: float = Field(0.7, ge=0, le=1, description="chance of an attribute to be told in a row that is told any")
     tell_nothing: float = Field(0.15, ge=0, le=1, description="share of rows that are told no attribute")
     stage1: str = Field("", description="folder of a translator that stays as it is: the control network alone learns")
+    visible: str = Field("", description="folder of a visible model: layers of its U-Net that fit are begun with")
     thermal_attributes: str = Field("", description="folder of the thermal classifier that goes with the translator")
     attributes: str = Field("", description="folder of the visible classifier whose reading of pictures is a loss")
     consistency: float = Field(0.05, ge=0, description="weight of the attributes that are read in the clean prediction")
     faces: str = Field("models/starter/faces", description="insightface pack whose recogniser's cosine is a loss")
     identity: float = Field(0.0, ge=0, description="weight of 1 - cosine of the clean prediction to the true picture")
     looked_at: int = Field(4, ge=0, description="rows of a step that are decoded for the two losses above")
-    low_noise: float = Field(0.5, gt=0, le=1, description="largest share of noise of rows that are decoded")
+    low_noise: float = Field(0.8, gt=0, le=1, description="largest share of noise of rows that are decoded")
 
-    _absolute = field_validator("autoencoder", "stage1", "thermal_attributes", "attributes")(absolute)
+    _absolute = field_validator("autoencoder", "stage1", "visible", "thermal_attributes", "attributes")(absolute)
 
 
 @lru_cache(maxsize=1)
@@ -119,7 +121,7 @@ def weights(config: Config) -> list[Path]:
         )
     if bool(config.stage1) != config.shape.control:
         raise UserError("a control network learns on a frozen translator: name both, shape.control=true and stage1=DIR")
-    named = [config.vae, config.autoencoder, config.thermal_attributes, config.attributes, config.stage1]
+    named = [config.vae, config.autoencoder, config.thermal_attributes, config.attributes, config.stage1, config.visible]
     named += [config.faces] if config.identity else []
     return [cache.from_root(folder) for folder in named if folder]
 
@@ -130,6 +132,8 @@ def build(config: Config) -> nn.Module:
     model = Translator(config.shape, channels, thermal_channels(_autoencoder(config.autoencoder)))
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         model.unet.set_attn_processor(AttnProcessor())
+    if config.visible:
+        begin_with_visible(model.unet, cache.from_root(config.visible))
     if config.stage1:
         read_into(model, cache.from_root(config.stage1), control=False)
         model.requires_grad_(False)
@@ -234,10 +238,11 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     metrics = {"noisy": errors[noisy].mean().item()} if noisy.any() else {}
     metrics |= {"clear": errors[~noisy].mean().item()} if (~noisy).any() else {}
     total = errors.mean()
-    # What the clearest rows show: at high noise the clean prediction is a mean of pictures, and no picture to be read.
+    # What is predicted at the most noise that still lets it be read: with more, the clean prediction is a mean of pictures;
+    # with little, the noisy latents themselves show who it is, and nothing is learnt of the thermal ones.
     noise = levels(process.scheduler, drawn.timesteps, torch.zeros(len(clean), 1))[1].flatten()
-    chosen = noise.argsort()[: config.looked_at]
-    chosen = chosen[noise[chosen] <= config.low_noise]
+    chosen = noise.argsort(descending=True)
+    chosen = chosen[noise[chosen] <= config.low_noise][: config.looked_at]
     if len(chosen) and (config.identity or (config.attributes and config.consistency)):
         pictures = _decode(clean[chosen.to(clean.device)], config)
         if config.attributes and config.consistency:
