@@ -124,6 +124,36 @@ async def thermalize(request: Request, service: InjectedService, accept: Accept 
     return answer
 
 
+@router.post("/v1/translate", **describe_post(schemas.TranslateRequest, schemas.TranslateAnswer, "pictures", PNG))
+async def translate(request: Request, service: InjectedService, accept: Accept = None) -> Response:
+    """See thermal pictures in visible light, as `thermapair translate` does: padded to squares of the bundle's size.
+
+    JSON: a row for every picture and draw. PNG: one translation of one picture; the header X-Content-Box (x0,y0,x1,y1) says
+    what of the square is the picture. 501 where the bundle has no translator.
+    """
+    # What is asked for, and whether its answer has room for it.
+    media = choose_media(accept, [JSON, PNG])
+    service.admission.check_usual("translate")
+    body = await read_body(request, schemas.TranslateRequest, "pictures", service.limits.pictures)
+    resolved = await service.resolve_translate(body)
+    if media == PNG:
+        check_one_picture(media, len(body.pictures) * body.samples)
+    # The work, and its answer.
+    done, batch_rows = await service.translate(body, resolved, decode_pictures(body.pictures))
+    if media == JSON:
+
+        def encode() -> Response:
+            found = rows.translations(resolved, done)
+            return json_answer(request, {"thermal_scale": codecs.SCALE.model_dump(), "translations": found})
+
+        answer = await run_in_threadpool(encode)
+    else:
+        answer = codecs.png_response(done["translated"][0])
+        answer.headers["X-Content-Box"] = ",".join(map(str, done["content_box"][0].tolist()))
+    answer.headers["X-Batch-Rows"] = str(batch_rows)
+    return answer
+
+
 @router.post("/v1/landmarks", **describe_post(schemas.LandmarksRequest, schemas.LandmarksAnswer, "pictures"))
 async def landmarks(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Find 70 or 478 landmarks, or 5, 68 or 72 converted from them, with their variance on every face.

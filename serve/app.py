@@ -21,7 +21,7 @@ from models.stages import PARTLESS
 from models.weights.bundle import Part, fetch, pin
 from pipelines.captions.engine import environment
 from pipelines.config.captions import CHAT, writer_of
-from pipelines.config.chain import check_profile
+from pipelines.config.chain import ChainSpec, check_profile
 from pipelines.config.profile import Group
 from pipelines.config.request import Request, check_request, load_request
 from pipelines.run.session import ENVIRONMENT
@@ -104,16 +104,17 @@ def build(settings: Settings) -> ray_serve.Application:
     # Weights in use are held to what they are now, and fetched before anything starts: missing ones are said at once.
     written = writer_of(request.bundle, request.job.captions.backend, request.job.parts)
     captions = [name for name, part in request.bundle.parts.items() if part is written]
-    used = [*captions, *(link.name for link in request.chain.links if link.stage not in PARTLESS)]
+    links = pairs_request.served_chain(request.chain, request.bundle).links
+    used = [*captions, *(link.name for link in links if link.stage not in PARTLESS)]
     request = check_request(request.job, pin(request.bundle, used), request.profile)
     for name in used:
         fetch(request.bundle.parts[name], request.bundle.folder)
     check_defaults(request)
     # A deployment for every group, one for captions if a model writes them, and the HTTP side over all.
     serving = request.profile.serve
-    stage_deployments = [
-        (group.stages, bind_stages(group, request)) for group in request.profile.assign(request.chain.stages)
-    ]
+    served = pairs_request.served_chain(request.chain, request.bundle)
+    groups = check_profile(request.profile, served)
+    stage_deployments = [(group.stages, bind_stages(group, served, request)) for group in groups]
     caption_deployment = bind_captions(request.bundle.parts[captions[0]], request) if captions else None
     gateway = ray_serve.deployment(Gateway).options(
         name="gateway",
@@ -139,8 +140,11 @@ def check_defaults(request: Request) -> None:
         ) from None
 
 
-def bind_stages(group: Group, request: Request) -> ray_serve.Application:
-    """Return the deployment of one stage group, with the replicas and resources that the profile gives its actors."""
+def bind_stages(group: Group, served: ChainSpec, request: Request) -> ray_serve.Application:
+    """Return the deployment of one stage group of the chain `served`.
+
+    It has the replicas and resources that the profile gives the group's actors.
+    """
     serving, (least, most) = request.profile.serve, group.actors
     rows = call_rows(request.chain)
     # A replica is an actor of the jobs: the same resources on the same nodes, with the same threads.
@@ -171,7 +175,7 @@ def bind_stages(group: Group, request: Request) -> ray_serve.Application:
         ),
     )
     wait, pixels = serving.batch_wait_ms / 1000, codecs.max_pixels(serving.limits)
-    return deployment.bind(request.chain.part_of(group.stages), group.threads, rows, wait, pixels)
+    return deployment.bind(served.part_of(group.stages), group.threads, rows, wait, pixels)
 
 
 def bind_captions(part: Part, request: Request) -> ray_serve.Application:

@@ -16,13 +16,14 @@ def request_choices(
     gates: Gates,
     pairs: ChainSpec,
     thermalize: ChainSpec,
+    translate: ChainSpec | None,
     conditions: list[str] | None,
     language_model: bool,
 ) -> Choices:
     """Return model -> field -> the keywords that its schema gets beside those of every service.
 
-    gates: of requests that say nothing of them. pairs, thermalize: the chains. conditions: the words that the thermal part
-    knows, None where its kind does not say.
+    gates: of requests that say nothing of them. pairs, thermalize, translate: the chains, the last None where the bundle has
+    no translator. conditions: the words that the thermal part knows, None where its kind does not say.
     """
     pictures: Schema = {"maxItems": limits.pictures}
     layers: dict[str, Schema] = {
@@ -30,6 +31,7 @@ def request_choices(
         "samples": {"maximum": limits.layers},
     }
     own = {name: {"default": value} for name, value in gates.model_dump(mode="json").items()}
+    told = type(translate.link("translate").settings).model_fields if translate else {}
     captions: Schema = {} if language_model else {"enum": ["template"]}
     return {
         "PairsRequest": {
@@ -39,6 +41,12 @@ def request_choices(
             "captions": captions,
         },
         "ThermalizeRequest": {**layers, "settings": settings_schema(thermalize, limits), "pictures": pictures},
+        "TranslateRequest": {
+            "samples": {"maximum": limits.layers},
+            "settings": settings_schema(translate, limits) if translate else {},
+            "attributes": {} if translate and "attributes" in told else {"maxProperties": 0},
+            "pictures": pictures,
+        },
         "LandmarksRequest": {"pictures": pictures},
         "EmbedRequest": {"pictures": pictures},
         "CaptionsRequest": {

@@ -74,6 +74,10 @@ class Client:
         content = {**request, "pictures": _encode([picture]), "conditions": [condition]}
         return self._post("/v1/thermalize", content, CENTIKELVIN).content
 
+    def translate(self, pictures: Sequence[File], **request: Any) -> schemas.TranslateAnswer:
+        """Return visible pictures of thermal ones; further arguments are the fields of `schemas.TranslateRequest`."""
+        return self._answer(schemas.TranslateAnswer, "/v1/translate", {**request, "pictures": _encode(pictures)})
+
     def embed(self, pictures: Sequence[File]) -> schemas.EmbedAnswer:
         """Return the face and embedding of each picture, or the reason why it has none."""
         return self._answer(schemas.EmbedAnswer, "/v1/embed", {"pictures": _encode(pictures)})

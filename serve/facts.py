@@ -14,8 +14,11 @@ from serve import pairs_request
 from serve.http.schemas import PairsRequest
 
 
-def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -> dict[str, Any]:
-    """Return the fields of `schemas.ModelsAnswer`. job: what requests leave open; chain: its stages.
+def models(
+    bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits, translate: ChainSpec | None = None
+) -> dict[str, Any]:
+    """Return the fields of `schemas.ModelsAnswer`. job: what requests leave open; chain: its stages. translate: those of
+    translations, where the bundle makes some.
 
     Raises:
         ProblemError: what requests leave open is over the service's own limits.
@@ -24,7 +27,7 @@ def models(bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits) -
     resolved = pairs_request.resolve_pairs(PairsRequest(), job, chain, bundle, limits)
     # The parts in use: of the chain, and of captions if a model writes them.
     used: dict[str, tuple[Part, dict[str, Any]]] = {}
-    for link in resolved.chain.links:
+    for link in (*resolved.chain.links, *(translate.links if translate else ())):
         if link.stage not in PARTLESS:
             used[link.name] = link.part, link.settings.model_dump(mode="json", exclude=set(BY_JOB))
     caption_part = None if job.captions.backend == TEMPLATE else bundle.part_for(CAPTIONS, job.parts)

@@ -12,21 +12,22 @@ from models.seeds import seed_of
 from models.stages import PARTLESS
 from models.weights.bundle import Bundle
 from pipelines.captions.read import Reading
-from pipelines.config import generate, thermalize
+from pipelines.config import generate, thermalize, translate
 from pipelines.config.captions import GIVEN
 from pipelines.config.chain import ChainSpec
 from pipelines.config.job import Encoding, GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.recipe import Recipe
 from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.translate import TranslateJob
 from pipelines.config.views import SAID
 from pipelines.rows.record import RecordSpec
 from serve.http.problems import ProblemError, of_validation
-from serve.http.schemas import PairsRequest, ThermalizeRequest
+from serve.http.schemas import PairsRequest, ThermalizeRequest, TranslateRequest
 
 REQUEST = "request"
 """In a recipe, where people or pictures come from that came with a request."""
-Job = TypeVar("Job", GenerateJob, ThermalizeJob)
+Job = TypeVar("Job", GenerateJob, ThermalizeJob, TranslateJob)
 Settings = Mapping[str, Mapping[str, Any]]
 """stage -> setting -> value"""
 
@@ -44,7 +45,10 @@ class ResolvedRequest(Generic[Job]):
     def record(self) -> RecordSpec:
         """What rows of the record need to know of it."""
         visible = str(self.recipe.encoding["visible"])
-        return RecordSpec(self.recipe.digest, self.recipe.layers, self.recipe.licence, self.chain, visible)
+        low, high = self.recipe.source.get("grey", (0.0, 0.0))
+        return RecordSpec(
+            self.recipe.digest, self.recipe.layers, self.recipe.licence, self.chain, visible, grey=(low, high)
+        )
 
 
 def resolve_pairs(
@@ -137,6 +141,35 @@ def thermalize_chain(defaults: GenerateJob, chain: ChainSpec, bundle: Bundle) ->
     used = {link.name: link.part for link in chain.links if link.stage not in PARTLESS}
     job = _thermalize_job(bundle, conditions=defaults.conditions, samples=defaults.samples)
     return thermalize.chain_for(job, bundle.model_copy(update={"parts": used}), has_classes=False)
+
+
+def resolve_translate(
+    request: TranslateRequest, chain: ChainSpec, bundle: Bundle, limits: Limits
+) -> ResolvedRequest[TranslateJob]:
+    """Return what a request resolves to, of translations on `chain`. Raises as `resolve_pairs`."""
+    check_limit("samples", request.samples, limits.layers)
+    job = _translate_job(bundle, unit=request.unit, palette=request.palette, samples=request.samples)
+    given = {"translate": {"attributes": request.attributes}} if request.attributes else {}
+    chain = _resolve_chain(chain, bundle, _merge_settings(request.settings, given), (translate.LAYER,), limits)
+    return ResolvedRequest(job, chain, translate.recipe_for(job, chain))
+
+
+def translate_chain(bundle: Bundle) -> ChainSpec | None:
+    """Return the stages of a translate job; None where the bundle has no part for it."""
+    if not any(part.stage == "translate" for part in bundle.parts.values()):
+        return None
+    return translate.chain_for(_translate_job(bundle), bundle)
+
+
+def served_chain(chain: ChainSpec, bundle: Bundle) -> ChainSpec:
+    """Return all stages that a service loads: those of `chain`, that of pairs, and what translates."""
+    other = translate_chain(bundle)
+    more = [link for link in other.links if link.stage not in chain.stages] if other else []
+    return replace(chain, links=(*chain.links, *more))
+
+
+def _translate_job(bundle: Bundle, **asked: Any) -> TranslateJob:
+    return TranslateJob(images=REQUEST, size=bundle.size, encoding=Encoding(visible="png"), **asked)
 
 
 def _thermalize_job(bundle: Bundle, **asked: Any) -> ThermalizeJob:

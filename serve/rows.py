@@ -17,16 +17,20 @@ from pipelines.config.generate import OF_PEOPLE
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.translate import TranslateJob
+from pipelines.pictures.open import BadPicture
 from pipelines.pictures.square import make_square
-from pipelines.plan import generate, thermalize
+from pipelines.pictures.thermal import open_frames
+from pipelines.plan import generate, thermalize, translate
 from pipelines.plan.people.identities import Identity, Reference, check_embedding, people_table
 from pipelines.plan.people.sampling import sample_people
+from pipelines.plan.photos import file_name
 from pipelines.plan.samples import sample_schema, samples_of
 from pipelines.rows.ids import hash_id
 from pipelines.rows.record import pairs_of
 from serve.http import codecs
 from serve.http.problems import ProblemError
-from serve.http.schemas import PairsRequest, Thermal
+from serve.http.schemas import PairsRequest, Thermal, Translation
 from serve.pairs_request import ResolvedRequest
 
 
@@ -119,6 +123,40 @@ def photo_columns(files: Sequence[bytes], size: int, limits: Limits) -> Columns:
         name = hash_id("picture", hashlib.sha256(data).hexdigest())
         rows.append({"sample_id": name, "picture": str(number), "name": str(number), "person": ""})
     return thermalize.columns_of(rows, pictures, size, has_classes=False, partition=0)
+
+
+def frame_columns(
+    files: Sequence[bytes], job: TranslateJob, grey: tuple[float, float], seed: int, limits: Limits
+) -> Columns:
+    """Return encoded thermal pictures as the columns that a translator takes: a row for every picture and draw.
+
+    grey: degrees for which grey levels 0 and 255 are taken. Ids are digests of the files and the seed.
+
+    Raises:
+        ProblemError: a picture is not taken; the message says which and why.
+    """
+    rows, frames = list[dict[str, Any]](), list[translate.Frame]()
+    for number, data in enumerate(files):
+        try:
+            (frame,) = open_frames(data, file_name(data), job.unit, 1, codecs.max_pixels(limits))
+            square = translate.square_frame(frame, job, grey)
+        except BadPicture as error:
+            raise codecs.picture_problem(error, number) from None
+        name = hash_id("thermal", hashlib.sha256(data).hexdigest(), seed)
+        own = {"sample_id": name, "picture": str(number), "name": str(number), "person": ""}
+        rows += [translate.row_of(own, 0, draw) for draw in range(job.samples)]
+        frames += [square] * job.samples
+    return translate.columns_of(rows, frames, job.size, partition=0)
+
+
+def translations(resolved: ResolvedRequest[TranslateJob], rows: Columns) -> list[dict[str, Any]]:
+    """Return finished translations as rows of an answer: what it has of the record."""
+    names = [name for name in Translation.model_fields if name != "picture"]
+    return [
+        {"picture": number // resolved.job.samples, **{name: pair[name] for name in names}}
+        for number in range(len(rows["sample_id"]))
+        for pair in pairs_of(resolved.record, rows, number)
+    ]
 
 
 def records(resolved: ResolvedRequest[GenerateJob], rows: Columns) -> tuple[list[dict], list[dict]]:

@@ -15,13 +15,14 @@ from pipelines.config.chain import ChainSpec
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import Request
 from pipelines.config.thermalize import ThermalizeJob
+from pipelines.config.translate import TranslateJob
 from pipelines.plan.people.identities import Reference
 from serve import facts, pairs_request, rows
 from serve.choices import request_choices
 from serve.deployments import Deployments
 from serve.http import problems
 from serve.http.problems import ProblemError
-from serve.http.schemas import CaptionsRequest, PairsRequest, ThermalizeRequest
+from serve.http.schemas import CaptionsRequest, PairsRequest, ThermalizeRequest, TranslateRequest
 from serve.pairs_request import ResolvedRequest, check_limit
 
 Result = TypeVar("Result")
@@ -50,10 +51,12 @@ class Service:
         source: Source = request.job.captions.backend if caption_deployment else "template"
         self.job = request.job.model_copy(update={"captions": Captions(backend=source), "prompt": ""})
         self.thermalize_chain = pairs_request.thermalize_chain(self.job, self.chain, self.bundle)
+        self.translate_chain = pairs_request.translate_chain(self.bundle)
         self.reference = Reference.find(self.bundle, self.job.parts)
-        self.facts = facts.models(self.bundle, self.job, self.chain, self.limits)
+        self.facts = facts.models(self.bundle, self.job, self.chain, self.limits, self.translate_chain)
         words, model = self.facts["conditions"], caption_deployment is not None
-        self.choices = request_choices(self.limits, self.job.gates, self.chain, self.thermalize_chain, words, model)
+        chains = (self.chain, self.thermalize_chain, self.translate_chain)
+        self.choices = request_choices(self.limits, self.job.gates, *chains, words, model)
 
     async def resolve_pairs(self, request: PairsRequest) -> tuple[PairsRequest, ResolvedRequest[GenerateJob]]:
         """Return a request for pairs with its prompt read, and what it resolves to.
@@ -74,6 +77,20 @@ class Service:
         return await self._resolve(
             lambda: pairs_request.resolve_thermalize(request, self.job, self.thermalize_chain, self.bundle, self.limits)
         )
+
+    async def resolve_translate(self, request: TranslateRequest) -> ResolvedRequest[TranslateJob]:
+        """Return what a request for translations resolves to.
+
+        Raises a ProblemError that names what is wrong with it, also where the bundle has no translator.
+        """
+        if self.translate_chain is None:
+            raise ProblemError(
+                "not-in-bundle",
+                f"the bundle {self.bundle.name!r} has no translate part",
+                "Start the service with a bundle that has one (docs/translate.md).",
+            )
+        chain = self.translate_chain
+        return await self._resolve(lambda: pairs_request.resolve_translate(request, chain, self.bundle, self.limits))
 
     async def pairs(
         self, request: PairsRequest, resolved: ResolvedRequest[GenerateJob], photo: bytes | None
@@ -97,9 +114,21 @@ class Service:
             pictures = await asyncio.to_thread(rows.photo_columns, files, self.bundle.size, self.limits)
             run = self.deployments.run_chain(resolved.chain, resolved.attempts, pictures)
             done, together = await self.deployments.in_time(run)
-        for number, reason in enumerate(done["reject"]):
-            if reason:
-                raise ProblemError("bad-picture", f"picture {number}: {reason}", "Send another picture.")
+        _check_taken(done)
+        return done, together
+
+    async def translate(
+        self, request: TranslateRequest, resolved: ResolvedRequest[TranslateJob], files: Sequence[bytes]
+    ) -> tuple[Columns, int]:
+        """Return the finished rows of encoded thermal pictures, one for each draw, and how many shared their batch."""
+        count = len(files) * request.samples
+        low, high = resolved.recipe.source["grey"]
+        with self.admission.admit("translate", self.deployments.chain_works(resolved.chain, 1, count)):
+            frames = await asyncio.to_thread(
+                rows.frame_columns, files, resolved.job, (low, high), request.seed, self.limits
+            )
+            done, together = await self.deployments.in_time(self.deployments.run_chain(resolved.chain, 1, frames))
+        _check_taken(done, request.samples)
         return done, together
 
     async def embed(self, photos: Sequence[bytes]) -> tuple[list[dict[str, Any]], int]:
@@ -224,6 +253,13 @@ class Service:
             return await asyncio.to_thread(resolve)
         except UserError as error:
             raise problems.of_failure(error, self.profile.serve.retry_seconds) from error
+
+
+def _check_taken(done: Columns, samples: int = 1) -> None:
+    """Raise a ProblemError for a picture that a stage could not take. samples: rows of each."""
+    for number, reason in enumerate(done["reject"]):
+        if reason:
+            raise ProblemError("bad-picture", f"picture {number // samples}: {reason}", "Send another picture.")
 
 
 def calls_at_once(chain: ChainSpec) -> int:

@@ -95,3 +95,24 @@ def lapig(bundle: str, out: Path, tables: list[str], data: str, threads: int, ov
     else:
         bench.run(out, bundle, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
+
+
+@command.command("translation")
+@options.bundle
+@_ledger
+@click.option(
+    "--data", required=True, metavar="URI", help="Pairs of test people, two views each at least: an output of `world`."
+)
+@options.threads("Threads of this process.", default=1)
+@options.overrides
+def translation(bundle: str, out: Path, data: str, threads: int, overrides: tuple[str, ...]) -> None:
+    """Translators side by side: who is found by what they make of thermal pictures, and what else is read of it.
+
+    The bundle's own stands beside the raw thermal picture, the true visible one, itself told nothing and told the truth; others
+    by --set attention=[FOLDER,FOLDER], regression, mamba, interleaved, multi_scale, two_stage: a folder for each seed. A killed
+    run goes on where it was; --set people=200 adds people.
+    """
+    from pipelines.evaluation import translators
+
+    translators.run(out, data, bundle, overrides, threads)
+    click.echo((out / "tables.md").read_text(encoding="utf-8"))

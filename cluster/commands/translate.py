@@ -22,6 +22,22 @@ from cluster.submission.working_dir import RayCommand
     help="Who is shown: folder:LEVEL, pattern:REGEX on the path, or column:NAME of a Parquet.  "
     "[default: identity_id of a Parquet, else nobody says]",
 )
+@click.option(
+    "--faces",
+    default=0,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(0, 64),
+    help="Cut the N surest faces out of every frame, each a row of its own; 0 takes a frame as one face.",
+)
+@click.option(
+    "--margin",
+    default=0.5,
+    show_default=True,
+    metavar="SHARE",
+    type=float,
+    help="What is left around a face that is cut out, as a share of its box.",
+)
 @click.option("--samples", default=1, show_default=True, metavar="K", type=int, help="Translations of each picture.")
 @click.option(
     "--size", type=click.IntRange(32, 2048), help="Side in pixels, a multiple of 32.  [default: the bundle's]"

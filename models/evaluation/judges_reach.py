@@ -162,5 +162,13 @@ def sum_by_person(values: np.ndarray, who: np.ndarray) -> np.ndarray:
     return sums
 
 
+def by_person(values: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Return each person's mean of values [N], NaN for those without any."""
+    known = np.isfinite(values)
+    sums = sum_by_person(np.where(known, values, 0.0)[:, None], person)[:, 0]
+    counts = sum_by_person(known[:, None], person)[:, 0]
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
 def _figure(name: str, found: Estimate) -> dict[str, float]:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

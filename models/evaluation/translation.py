@@ -1,7 +1,7 @@
 """How well a translator keeps who is shown: its pictures as probes against a gallery of true visible ones, read by a judge.
 
 Beside it stand two bounds: the thermal picture itself as a probe, in grey, and the true visible picture. A probe is never
-of the view that is in the gallery. Intervals are over people.
+of the view that is in the gallery, whatever its room. Intervals are over people.
 """
 
 import json
@@ -19,7 +19,7 @@ from models.evaluation.faces import to_grey
 from models.faces.metrics import unit_vectors, verify
 from models.metrics import balanced_accuracy
 
-COLUMNS = ("identity_id", "visible", "thermal", "attributes", "landmarks_70")
+COLUMNS = ("identity_id", "view", "visible", "thermal", "attributes", "landmarks_70")
 GALLERY = 100
 """People whom a probe is looked up among, where there are so many."""
 
@@ -35,19 +35,19 @@ class Split:
     probes: np.ndarray
 
 
-def split_rows(identity: np.ndarray, people: int = GALLERY) -> Split:
-    """Return the first row of each of the first `people` identities [N], and all their others.
+def split_rows(identity: np.ndarray, view: np.ndarray, people: int = GALLERY) -> Split:
+    """Return the first row of each of the first `people` identities [N], and all their rows of other views [N].
 
-    Raises a UserError where fewer than two people have two pictures.
+    Raises a UserError where fewer than two people have two views.
     """
-    known, first, counts = np.unique(identity, return_index=True, return_counts=True)
-    order = np.argsort(first)
-    chosen = [k for k in order if counts[k] > 1][:people]
+    _, first, place = np.unique(identity, return_index=True, return_inverse=True)
+    # The same view in another room shows the same visible picture, which would find itself.
+    other = view != view[first[place]]
+    chosen = [k for k in np.argsort(first) if other[place == k].any()][:people]
     if len(chosen) < 2:
-        raise UserError("a gallery needs two people at least, each with two pictures (column identity_id)")
-    gallery = first[chosen]
-    probes = np.setdiff1d(np.flatnonzero(np.isin(identity, known[chosen])), gallery)
-    return Split(gallery, probes)
+        raise UserError("a gallery needs two people at least, each with two views (columns identity_id, view)")
+    probes = np.flatnonzero(np.isin(place, chosen) & other)
+    return Split(first[chosen], probes)
 
 
 def match(probes: np.ndarray, who: np.ndarray, gallery: np.ndarray, known: np.ndarray) -> dict[str, float]:
@@ -116,7 +116,10 @@ def evaluate_translation(
     of the word that a judge reads in the first translation, [N]; observable ones are compared with what the rows say.
     """
     identity = np.unique(np.asarray(rows["identity_id"]).astype(str), return_inverse=True)[1]
-    split, points = split_rows(identity, people), np.asarray(rows["landmarks_70"]).reshape(-1, 70, 2)
+    split, points = (
+        split_rows(identity, np.asarray(rows["view"]), people),
+        np.asarray(rows["landmarks_70"]).reshape(-1, 70, 2),
+    )
     gallery = embed(rows["visible"][split.gallery], points[split.gallery])
     probes = {"translated": draws[0], "raw": show_thermal(rows["thermal"]), "true": rows["visible"]}
     found = {}

@@ -15,7 +15,7 @@ from models.columns import Columns
 from models.errors import EnvironmentFault
 from models.landmarks.adapt import Adapter, adapt_face, load_adapter
 from models.landmarks.calibration import read_calibration
-from models.landmarks.detect import Face, box_window, cut, decode_face, read_detection
+from models.landmarks.detect import Detector, Face, box_window, cut, decode_face, load_detector, read_detection
 from models.landmarks.intensity import unit_values
 from models.landmarks.metrics import nme
 from models.landmarks.network import Landmarker, fold_batch_norms, load_landmarker, normalise
@@ -42,7 +42,8 @@ class Stage:
     each thermal picture alone are from the visible one's ("NME W/H").
 
     weights: `model`, a folder with `70/landmarker.safetensors`, `478/landmarker.safetensors` or both, and maybe
-    `adapters/`. Beyond the call every kind of this stage offers `at_boxes`, for photographs of any size.
+    `adapters/`. Beyond the call every kind of this stage offers `at_boxes`, for photographs of any size, and
+    `find_frame`, for thermal frames in which faces are looked for.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Stage:
         # One model for each standard in the part, with its margin and its calibration.
         part = weights["model"]
         self.part, self.adapters = part, dict[Standard, Adapter]()
+        self.detector: Detector | None = None
         folders = {number: folder for number in TRAINED if (folder := part / str(number)).is_dir()}
         self.models = {number: _load_model(folder, dtype) for number, folder in folders.items()}
         self.margins = {number: read_detection(folder).margin for number, folder in folders.items()}
@@ -118,6 +120,13 @@ class Stage:
             dataclasses.replace(face, variance=face.variance * factor) for face in self._look(number, looks, batch)
         )
         return [[next(faces) for _ in of_picture] for of_picture in boxes]
+
+    def find_frame(self, celsius: np.ndarray, most: int) -> list[Face]:
+        """Return the faces of a thermal frame, degrees Celsius float32 [H, W], by the first landmarker's windows: `most` of
+        them, the surest first."""
+        if self.detector is None:
+            self.detector = load_detector(self.part / str(next(iter(self.models))))
+        return self.detector.find(celsius, "temperature", most=most)
 
     @torch.inference_mode()
     def _look(self, number: Standard, looks: Sequence[tuple[np.ndarray, np.ndarray]], batch: int) -> list[Face]:

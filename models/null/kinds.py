@@ -244,6 +244,12 @@ class Landmarks:
                 for of_picture in boxes
             ]
 
+        def find_frame(self, celsius: np.ndarray, most: int) -> list[Any]:
+            """Return a face in the left and one in the right half of a frame, at most so many; none in one of a single value."""
+            height, width = celsius.shape
+            boxes = np.array([[0, 0, width // 2, height], [width // 2, 0, width, height]], float)
+            return self.at_boxes([celsius], [boxes[: most if np.ptp(celsius) else 0]], POINTS, 1)[0]
+
 
 def _random(name: str) -> np.random.Generator:
     return np.random.default_rng(seed_of("null", name))

@@ -75,6 +75,9 @@ class Config(TrainConfig):
     shape: TranslatorConfig = TranslatorConfig()
     face: float = Field(2.5, gt=0, description="weight of the face's latent cells; the rest has 1")
     time: float = Field(0.3, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
+    regression: bool = Field(
+        False, description="learn the mean alone, in one step from noise that says nothing: sampled with steps=1"
+    )
     flip: float = Field(0.5, ge=0, le=1, description="share of rows that are seen mirrored")
     grey: float = Field(0.2, ge=0, le=1, description="share of rows whose thermal picture is seen as 8-bit grey levels")
     tell: float = Field(0.7, ge=0, le=1, description="chance of an attribute to be told in a row that is told any")
@@ -121,7 +124,14 @@ def weights(config: Config) -> list[Path]:
         )
     if bool(config.stage1) != config.shape.control:
         raise UserError("a control network learns on a frozen translator: name both, shape.control=true and stage1=DIR")
-    named = [config.vae, config.autoencoder, config.thermal_attributes, config.attributes, config.stage1, config.visible]
+    named = [
+        config.vae,
+        config.autoencoder,
+        config.thermal_attributes,
+        config.attributes,
+        config.stage1,
+        config.visible,
+    ]
     named += [config.faces] if config.identity else []
     return [cache.from_root(folder) for folder in named if folder]
 
@@ -200,7 +210,8 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     rows = [json.loads(text) for text in batch["attributes"]]
     words = [mirror_words(row) if flip else row for row, flip in zip(rows, mirrored, strict=True)]
     told = [draw_told(rng, row, config) for rng, row in zip(rngs, words, strict=True)]
-    timesteps = process.timesteps(logit_normal_times(rngs, config.time))
+    times = logit_normal_times(rngs, config.time)
+    timesteps = process.timesteps(np.ones_like(times) if config.regression else times)
     noise = np.stack([rng.standard_normal(batch["visible"].shape[1:], np.float32) for rng in rngs])
 
     def choose(name: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from models.padding import chunks
 from models.ssm import kernels
 from models.ssm.block import set_kernel
 from models.temperature import fill, from_centikelvin
-from models.translation.attributes import draw_words, encode_words
+from models.translation.attributes import GIVEN, draw_words, encode_words
 from models.translation.network import Loaded, load_translator, thermal_latents
 from models.translation.settings import Options, Settings
 from models.visible.autoencoder import decode
@@ -46,11 +46,13 @@ class Stage:
         self.schedulers: dict[str, Scheduler] = {}
 
     @torch.inference_mode()
-    def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
-        """Return `translated`, `attributes` and `attributes_source`."""
+    def __call__(
+        self, rows: Columns, settings: Settings, batch: int, given: Sequence[Mapping[str, str]] | None = None
+    ) -> Columns:
+        """Return `translated`, `attributes` and `attributes_source`. given: as for `translate`."""
         celsius = np.stack([fill(from_centikelvin(layers[0])) for layers in rows["thermal"]])
         names = [str(name) for name in rows["noise_id"]]
-        pictures, told = self.translate(torch.from_numpy(celsius), names, settings, batch)
+        pictures, told = self.translate(torch.from_numpy(celsius), names, settings, batch, given)
         texts = [json.dumps({name: word for name, (word, _) in row.items()}) for row in told]
         sources = [json.dumps({name: source for name, (_, source) in row.items()}) for row in told]
         return {
@@ -60,18 +62,27 @@ class Stage:
         }
 
     def translate(
-        self, celsius: Tensor, names: Sequence[str], settings: Settings, batch: int
+        self,
+        celsius: Tensor,
+        names: Sequence[str],
+        settings: Settings,
+        batch: int,
+        given: Sequence[Mapping[str, str]] | None = None,
     ) -> tuple[Tensor, list[dict[str, tuple[str, str]]]]:
         """Return pictures uint8 [B, S, S, 3] of degrees Celsius [B, S, S], and the words that each was told, with sources.
 
-        names: what the noise and drawn words follow from. Computed in full batches.
+        names: what the noise and drawn words follow from. given: all that each row is told; by default words are drawn where
+        `settings` give none. Computed in full batches.
         """
         parts, made, told = self.parts, [], []
         for chunk, missing in chunks(len(names), batch):
             # The last batch repeats its last row until it is full.
             rows = torch.arange(chunk.start, chunk.stop + missing).clamp(max=chunk.stop - 1)
             own, keys = celsius[rows].to(self.device), [names[row] for row in rows]
-            words = draw_words(parts.attributes, own, keys, settings.attributes)
+            if given is None:
+                words = draw_words(parts.attributes, own, keys, settings.attributes)
+            else:
+                words = [{name: (word, GIVEN) for name, word in given[row].items()} for row in rows]
             pictures = self._draw(own, keys, [{n: w for n, (w, _) in row.items()} for row in words], settings)
             made.append(pictures[: len(keys) - missing].cpu())
             told += words[: len(keys) - missing]

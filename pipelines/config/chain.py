@@ -8,7 +8,7 @@ two stages write, is refused by name before anything starts. Nothing here import
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -17,6 +17,7 @@ from models.columns import COLUMNS
 from models.errors import UserError
 from models.layers import Layer
 from models.stages import BY_JOB, CAPTIONS, PARTLESS, STAGES, Flow, NoOptions, Stage
+from models.temperature import Unit
 from models.weights.bundle import Bundle, Part, fetch, small_files
 from pipelines.config.profile import Group, Profile
 
@@ -62,6 +63,19 @@ class FaceCut:
     """What is left around a face on every side, as a share of the longer side of its box."""
     size: int
     """Side of the squares in pixels."""
+    frames: "Frames | None" = None
+    """How thermal frames are read; None where pictures are visible ones."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How thermal frames are read whose faces are cut out: as a translate job says, and `grey`, the degrees Celsius for which
+    levels 0 and 255 are taken."""
+
+    unit: Unit
+    palette: Literal["white-hot", "any"]
+    samples: int
+    grey: tuple[float, float]
 
 
 @dataclass(frozen=True)

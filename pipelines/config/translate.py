@@ -1,16 +1,17 @@
 """A translate job: which thermal pictures to see as visible ones, and how; its chain of stages, and its recipe."""
 
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.layers import Layer
 from models.temperature import Unit
 from models.weights.bundle import Bundle, licence_of, small_files
-from pipelines.config.chain import ChainSpec, resolve_chain
+from pipelines.config.chain import ChainSpec, FaceCut, Frames, landmarks_link, resolve_chain
 from pipelines.config.job import Encoding
 from pipelines.config.persons import parse_person
-from pipelines.config.recipe import PARTITION_BYTES, Recipe, stage_recipes
+from pipelines.config.recipe import PARTITION_BYTES, Recipe, stage_recipe, stage_recipes
 
 BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "thermal",
           "thermal_kind", "content_box")  # fmt: skip
@@ -35,6 +36,10 @@ class TranslateJob(BaseModel):
     """`any` also takes grey pictures whose middle is darker than their border, as black-hot ones are."""
     person: str = ""
     """Who is shown: `folder:LEVEL`, `pattern:REGEX` on the path, or `column:NAME` of a Parquet (its identity_id by default)."""
+    faces: int = Field(default=0, ge=0, le=64)
+    """At most so many faces of a frame, the surest, each cut out as a row of its own; 0 takes every frame as one face."""
+    margin: float = Field(default=0.5, ge=0, le=4)
+    """What is left around a face that is cut out on every side, as a share of the longer side of its box."""
     samples: int = Field(default=1, ge=1, le=64)
     """Translations of each picture."""
     size: int = Field(ge=32, le=4096, multiple_of=32)
@@ -61,10 +66,20 @@ class TranslateJob(BaseModel):
         parse_person(value)
         return value
 
+    @model_validator(mode="after")
+    def _check_faces(self) -> Self:
+        if self.faces > 1 and self.person:
+            raise ValueError("several faces of a picture are several people: --person goes with --faces 1 alone")
+        return self
+
 
 def chain_for(job: TranslateJob, bundle: Bundle) -> ChainSpec:
     """Return the stages of a translate job. Raises what `resolve_chain` raises; imports neither torch nor diffusers."""
-    return resolve_chain(bundle, given=BRINGS, wanted=("translated",), parts=job.parts, settings=job.settings)
+    chain = resolve_chain(bundle, given=BRINGS, wanted=("translated",), parts=job.parts, settings=job.settings)
+    if not job.faces:
+        return chain
+    frames = Frames(job.unit, job.palette, job.samples, grey_levels(chain))
+    return replace(chain, cut=FaceCut(landmarks_link(bundle), job.faces, job.margin, job.size, frames))
 
 
 def grey_levels(chain: ChainSpec) -> tuple[float, float]:
@@ -80,6 +95,10 @@ def grey_levels(chain: ChainSpec) -> tuple[float, float]:
 def recipe_for(job: TranslateJob, chain: ChainSpec, person: str = "") -> Recipe:
     """Return everything that may change a byte of what the job makes. person: what says who is shown."""
     unit = job.unit if isinstance(job.unit, str) else job.unit.model_dump(mode="json")
+    faces: dict[str, Any] = {}
+    if chain.cut:
+        found_by = stage_recipe(chain.cut.link).model_dump(mode="json")
+        faces = {"faces": job.faces, "margin": job.margin, "found_by": found_by}
     return Recipe(
         kind="translate",
         source={
@@ -89,6 +108,7 @@ def recipe_for(job: TranslateJob, chain: ChainSpec, person: str = "") -> Recipe:
             "person": person,
             "samples": job.samples,
             "grey": list(grey_levels(chain)),
+            **faces,
         },
         size=job.size,
         layers=(LAYER,),

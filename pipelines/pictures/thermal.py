@@ -7,6 +7,7 @@ import numpy as np
 
 from models.radiometry import Implausible, check_counts, decode, find_fault
 from models.temperature import Numbers, UnitName, name_of, numbers_of
+from pipelines.pictures.codecs import MAX_PIXELS
 from pipelines.pictures.flir import Radiometric, read_radiometric
 from pipelines.pictures.matrices import SUFFIXES, is_matrix, open_matrices
 from pipelines.pictures.open import FORMATS, MAX_PAGES, BadPicture, open_any_pages
@@ -20,7 +21,11 @@ MAX_FRAMES = 4096
 
 
 def open_frames(
-    data: bytes, name: str, unit: UnitName | Numbers | Literal["grey"] = "centikelvin", pages: int = MAX_PAGES
+    data: bytes,
+    name: str,
+    unit: UnitName | Numbers | Literal["grey"] = "centikelvin",
+    pages: int = MAX_PAGES,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[np.ndarray]:
     """Return the frames in a file, upright: degrees Celsius float32 [H, W] with NaN for no reading, or uint8 [H, W] grey
     levels where a picture has no more bits. `name` is the file's.
@@ -38,7 +43,7 @@ def open_frames(
         raise BadPicture("not radiometric: emissivity and distance are for FLIR's radiometric JPEG, which this is not")
     # Page by page, each in the unit.
     frames = []
-    for page, values in enumerate(found := open_values(data, name, pages)):
+    for page, values in enumerate(found := open_values(data, name, pages, max_pixels)):
         where = f" (page {page})" if len(found) > 1 else ""
         if values.ndim == 3:
             if (values[..., :1] != values[..., 1:3]).any():
@@ -82,9 +87,9 @@ def open_scenes(
     return open_frames(data, name, unit, pages)
 
 
-def open_values(data: bytes, name: str, pages: int = MAX_PAGES) -> list[np.ndarray]:
+def open_values(data: bytes, name: str, pages: int = MAX_PAGES, max_pixels: int = MAX_PIXELS) -> list[np.ndarray]:
     """Return what a file's pages hold as it is stored: uint8 [H, W, 3], or uint8, uint16, int16, int32, float32 [H, W]."""
-    return open_matrices(data, name, pages=pages) if is_matrix(name) else open_any_pages(data, name, pages=pages)
+    return (open_matrices if is_matrix(name) else open_any_pages)(data, name, max_pixels, pages)
 
 
 def _decode(values: np.ndarray, numbers: Numbers | None, stored: str) -> np.ndarray:

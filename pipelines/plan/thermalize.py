@@ -31,7 +31,7 @@ UNREADABLE = (BadPicture, BadTableError, OSError, EnvironmentFault)
 """What is the matter with one picture, and ends no run."""
 
 
-def _reason_of(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return why a picture is not taken."""
     if isinstance(error, BadPicture):
         return str(error)
@@ -85,7 +85,7 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
             data, _, name = self._bytes(sample)
             return "", data, name
         except UNREADABLE as error:
-            return _reason_of(error), b"", ""
+            return reason_of(error), b"", ""
 
     def _check_row(self, sample: Mapping[str, Any]) -> None:
         """Raise BadPicture for a Parquet file that cannot be read, and for nobody in a job that says who is shown."""
@@ -111,7 +111,7 @@ class ThermalizePlan(ChainPlan[ThermalizeJob]):
                 raise BadPicture(f"mask: one beside {len(pictures)} pages; split the file")
             classes = None if mask is None else open_classes(mask, pictures[0].shape[:2])
         except UNREADABLE as error:
-            return [Photo(_reason_of(error))]
+            return [Photo(reason_of(error))]
         # All become squares in the same way; the file itself is kept where it fits as it is.
         square_classes = None if classes is None else make_square(classes, self.job.size)[0]
         came = (keep_bytes(data, self.job.size) if len(pictures) == 1 else None) or b""

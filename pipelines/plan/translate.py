@@ -6,16 +6,17 @@ A planned item is a picture; each of its pages gives as many rows as translation
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from models.columns import Columns
-from models.errors import EnvironmentFault
+from models.errors import EnvironmentFault, UserError
 from models.radiometry import is_inverted
 from models.temperature import fill, from_grey, to_centikelvin
 from models.weights.bundle import Bundle
 from pipelines.config.translate import TranslateJob, chain_for, recipe_for
+from pipelines.pictures.codecs import decode
 from pipelines.pictures.open import BadPicture
 from pipelines.pictures.square import Box, make_square
 from pipelines.pictures.thermal import EXTENSIONS, open_frames
@@ -25,9 +26,9 @@ from pipelines.plan.listing import ListDigest, extend_by_rows, new_rows
 from pipelines.plan.photos import FACTS, PHOTO_SCHEMA, Looked, file_name, find_damage, list_photos, picture_column
 from pipelines.plan.pieces import read_pieces, read_whole_pieces
 from pipelines.plan.stored import ChainPlan
+from pipelines.plan.thermalize import UNREADABLE, frame_columns, reason_of
 from pipelines.rows.ids import draw_id, noise_id, page_id
-from pipelines.storage.errors import own_reason
-from pipelines.storage.tables import BadTableError, open_table, read_group
+from pipelines.storage.tables import open_table, read_group
 from pipelines.storage.uri import Storage
 
 THERMAL = Looked(tuple(EXTENSIONS), ("thermal", "image", "picture"))
@@ -59,8 +60,14 @@ class TranslatePlan(ChainPlan[TranslateJob]):
         return "" if self.recipe.source["person"] else "train"
 
     def partition(self, partition: int) -> Columns:
-        """Return the translations to be made of `partition` as the columns that stages take; what is not taken has a reason."""
+        """Return the translations to be made of `partition` as the columns that stages take; what is not taken has a reason.
+
+        Where faces are cut out, the actor that finds them opens the frames: then they come as `frame_columns`.
+        """
         planned = self.sample_table(partition).to_pylist()
+        if self.job.faces:
+            with ThreadPoolExecutor(4, "read") as pool:
+                return frame_columns(planned, list(pool.map(self._read, planned)), partition)
         with ThreadPoolExecutor(4, "open") as pool:
             opened = list(pool.map(self._open, planned))
         # A row for every translation of every page; one that is not taken keeps a single row.
@@ -68,39 +75,26 @@ class TranslatePlan(ChainPlan[TranslateJob]):
         for row, found in zip(planned, opened, strict=True):
             for page, frame in enumerate(found):
                 for draw in range(1 if frame.reason else self.job.samples):
-                    rows.append(_row_of(row, page, draw))
+                    rows.append(row_of(row, page, draw))
                     frames.append(frame)
-        return _columns_of(rows, frames, self.job.size, partition)
+        return columns_of(rows, frames, self.job.size, partition)
 
     def _open(self, sample: dict[str, Any]) -> list[Frame]:
         """Return the pages of a picture as squares; one that is not taken has a reason in their place."""
         try:
             data, name = self._bytes(sample)
             frames = open_frames(data, name, self.job.unit)
-            return [self._square(frame) for frame in frames]
-        except BadPicture as error:
-            return [Frame(str(error))]
-        except (BadTableError, OSError, EnvironmentFault) as error:
-            known = isinstance(error, OSError | EnvironmentFault)
-            return [Frame(own_reason(error) if known else f"cannot be read: {error}")]
-
-    def _square(self, frame: np.ndarray) -> Frame:
-        """Return a frame as the square that is translated. Raises BadPicture for an inverted palette."""
-        kind = "measured"
-        if frame.dtype == np.uint8:
-            kind = "agc"
-            if self.job.palette == "white-hot" and is_inverted(frame):
-                raise BadPicture(
-                    "inverted: the middle is darker than the border, as where black is hot; invert the grey levels "
-                    "(255 - value), or set palette to any if the surroundings are warmer than skin"
-                )
             low, high = self.recipe.source["grey"]
-            frame = from_grey(frame, (low, high))
-        # Padding is as cold as the coldest pixel; without a reading is the mean. Three channels, for one would be ids.
-        celsius = fill(frame)
-        coldest = float(celsius.min())
-        square, box = make_square((celsius - coldest)[..., None].repeat(3, axis=2), self.job.size)
-        return Frame("", to_centikelvin(square[..., 0] + coldest), kind, box)
+            return [square_frame(frame, self.job, (low, high)) for frame in frames]
+        except UNREADABLE as error:
+            return [Frame(reason_of(error))]
+
+    def _read(self, sample: dict[str, Any]) -> tuple[str, bytes, str]:
+        """Return (reason, encoded frame, its file name); one that cannot be read has a reason."""
+        try:
+            return "", *self._bytes(sample)
+        except UNREADABLE as error:
+            return reason_of(error), b"", ""
 
     def _bytes(self, sample: Mapping[str, Any]) -> tuple[bytes, str]:
         """Return an encoded picture and a file name of it."""
@@ -122,15 +116,60 @@ class TranslatePlan(ChainPlan[TranslateJob]):
             raise BadPicture("empty: a cell of the row holds no encoded picture")
         return content, file_name(content)
 
+    def find_truth(self, sample: Mapping[str, Any]) -> np.ndarray | None:
+        """Return the visible picture uint8 [H, W, 3] that lies beside a planned thermal one in its Parquet row, if one does.
 
-def _row_of(sample: Mapping[str, Any], page: int, draw: int) -> dict[str, Any]:
+        One that was made of a thermal picture is no truth.
+        """
+        if sample["row"] < 0:
+            return None
+        name = sample["picture"].rpartition("#")[0]
+        try:
+            with open_table(Storage(self.job.images), name) as file:
+                here = [column for column in ("visible", "visible_kind") if column in file.schema_arrow.names]
+                (row,) = read_group(file, sample["group"], here).slice(sample["row"], 1).to_pylist()
+            cell = row.get("visible") if row.get("visible_kind") != "translated" else None
+            return decode(cell["bytes"]) if isinstance(cell, dict) and cell.get("bytes") else None
+        except (UserError, OSError, EnvironmentFault):  # moved away since: a report goes without
+            return None
+
+
+def to_degrees(
+    frame: np.ndarray, palette: Literal["white-hot", "any"], grey: tuple[float, float]
+) -> tuple[np.ndarray, str]:
+    """Return a frame, degrees Celsius float32 or grey levels uint8 [H, W], in degrees without gaps, and its `thermal_kind`.
+
+    grey: degrees for which grey levels 0 and 255 are taken. Raises BadPicture for an inverted palette.
+    """
+    kind = "measured"
+    if frame.dtype == np.uint8:
+        kind = "agc"
+        if palette == "white-hot" and is_inverted(frame):
+            raise BadPicture(
+                "inverted: the middle is darker than the border, as where black is hot; invert the grey levels "
+                "(255 - value), or set palette to any if the surroundings are warmer than skin"
+            )
+        frame = from_grey(frame, grey)
+    return fill(frame), kind  # without a reading is the mean
+
+
+def square_frame(frame: np.ndarray, job: TranslateJob, grey: tuple[float, float]) -> Frame:
+    """Return a frame as the square that is translated. Raises as `to_degrees`."""
+    celsius, kind = to_degrees(frame, job.palette, grey)
+    # Padding is as cold as the coldest pixel. Three channels, for one would be ids.
+    coldest = float(celsius.min())
+    square, box = make_square((celsius - coldest)[..., None].repeat(3, axis=2), job.size)
+    return Frame("", to_centikelvin(square[..., 0] + coldest), kind, box)
+
+
+def row_of(sample: Mapping[str, Any], page: int, draw: int) -> dict[str, Any]:
     """Return who and what a translation is of: the first of the first page has the picture's id."""
     own = sample["sample_id"] if not page else page_id(sample["sample_id"], page)
     name = sample["name"] if not page else f"{sample['name']}-page{page}"
     return {**sample, "sample_id": own if not draw else draw_id(own, draw), "name": name, "draw": draw}
 
 
-def _columns_of(rows: list[dict[str, Any]], frames: list[Frame], side: int, partition: int) -> Columns:
+def columns_of(rows: list[dict[str, Any]], frames: list[Frame], side: int, partition: int) -> Columns:
     """Return translations as the columns that stages take, attempt 0; where no picture is, its pixels have no reading."""
     texts: dict[str, list[Any]] = {
         "sample_id": [row["sample_id"] for row in rows],
@@ -159,6 +198,10 @@ def write_translate_plan(job: TranslateJob, bundle: Bundle, out: Storage) -> Tra
         UserError: no picture is there, `out` holds another run (what differs is named), or planned pictures have changed.
     """
     photos, chain = list_photos(job, THERMAL), chain_for(job, bundle)
+    if job.faces > 1 and photos.person:
+        raise UserError(
+            f"{photos.person} says who a picture shows, and --faces {job.faces} cuts several people out of it: use --faces 1"
+        )
     recipe = recipe_for(job, chain, photos.person)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     pieces, facts = read_pieces(out), ListDigest()

@@ -140,19 +140,19 @@ def draw_contact_sheet(samples: list[ShownSample]) -> bytes:
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     named = "" if all(sample.points is None for sample in samples) else " · landmarks (rings: one standard deviation)"
-    draw.text((gap, 14), f"visible · thermal · classes{named}", INK, _font(30))
+    draw.text((gap, 14), f"visible · thermal · classes{named}", INK, font(30))
     for line, person in enumerate(people):
         top = head + line * (block + text + gap)
-        draw.text((gap, top - 24), person, FAINT, _font(17))
+        draw.text((gap, top - 24), person, FAINT, font(17))
         for column, sample in enumerate(one for one in samples if one.identity == person):
             # The block of one sample: its tiles in two lines, and the caption below them.
             left = gap + column * (wide + gap)
             for place, (name, pixels) in enumerate(tiles(sample, scales).items()):
                 at = (left + place % across * (TILE + 2), top + place // across * (TILE + 2))
                 sheet.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS), at)
-                _draw_label(draw, (at[0] + 6, at[1] + TILE - 22), name)
+                draw_label(draw, (at[0] + 6, at[1] + TILE - 22), name)
             for number, words in enumerate(captions[id(sample)]):
-                draw.text((left, top + block + 6 + number * LINE), words, INK, _font(17))
+                draw.text((left, top + block + 6 + number * LINE), words, INK, font(17))
     _draw_palette(sheet, draw, scales, width - side, head, min(height - 2 * gap, head + 3 * block) - head)
     sink = io.BytesIO()
     sheet.save(sink, "PNG", compress_level=4)
@@ -161,10 +161,10 @@ def draw_contact_sheet(samples: list[ShownSample]) -> bytes:
 
 def _wrap(caption: str, width: int) -> list[str]:
     """Return the lines of a caption, each at most `width` pixels wide, the last one with dots where there are too many."""
-    lines, font = [""], _font(17)
+    lines, letters = [""], font(17)
     for word in caption.split():
         longer = f"{lines[-1]} {word}".lstrip()
-        if font.getlength(longer) <= width:
+        if letters.getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -185,20 +185,22 @@ def _draw_palette(
     sheet.paste(Image.fromarray(colour_degrees(ramp, (0, 1))), (left, top))
     for column, (name, (low, high)) in enumerate(_shown_scales(scales)):
         at = left + 34 + 80 * column
-        draw.text((at, top - 24), name, FAINT, _font(17))
+        draw.text((at, top - 24), name, FAINT, font(17))
         for share in np.linspace(0, 1, 6):
             degrees = f"{high + share * (low - high):.1f} °C"
-            draw.text((at, top + share * (height - 20)), degrees, INK, _font(17))
+            draw.text((at, top + share * (height - 20)), degrees, INK, font(17))
 
 
-def _draw_label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str) -> None:
+def draw_label(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str) -> None:
+    """Write `text` in white on a black edge, readable on any picture; its upper left corner is `at`."""
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-        draw.text((at[0] + dx, at[1] + dy), text, (0, 0, 0), _font(15))
-    draw.text(at, text, (255, 255, 255), _font(15))
+        draw.text((at[0] + dx, at[1] + dy), text, (0, 0, 0), font(15))
+    draw.text(at, text, (255, 255, 255), font(15))
 
 
 @functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the letters of sheets at `size` px."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)

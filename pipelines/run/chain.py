@@ -20,7 +20,7 @@ from models.stopping import check_wanted
 from pipelines.config.chain import ChainSpec, Link
 from pipelines.rows.ids import noise_id
 from pipelines.run import faults
-from pipelines.run.cut import FaceCutter
+from pipelines.run.cut import FaceCutter, ThermalCutter
 
 
 @dataclass
@@ -78,7 +78,9 @@ class Chain:
         self.stages = list(loaded) or [link.load(threads) for link in self.links]
         # Pictures are cut into faces by the group that holds the first stage.
         first = self.links[:1] == whole.links[:1]
-        self.cutter = FaceCutter(whole.cut, threads) if whole.cut and first else None
+        self.cutter: FaceCutter | ThermalCutter | None = None
+        if whole.cut and first:
+            self.cutter = (ThermalCutter if whole.cut.frames else FaceCutter)(whole.cut, threads)
         self.place = {stage: place for place, stage in enumerate(whole.stages)}
         self.bits = {name: np.uint64(1 << place) for place, name in enumerate(whole.tracked)}
         # What a stage makes for those whom the source gave none, and what a person keeps over redraws.

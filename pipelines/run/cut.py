@@ -1,15 +1,20 @@
 """Faces cut out of pictures: each becomes a row of its own, in the actor that holds the first stage of the chain."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from models.columns import Columns
+from models.temperature import to_centikelvin
 from pipelines.config.chain import FaceCut
 from pipelines.pictures.open import BadPicture, open_pages
 from pipelines.pictures.square import Box, make_square
+from pipelines.pictures.thermal import open_frames
 from pipelines.plan.thermalize import Photo, columns_of, page_of
+from pipelines.plan.translate import Frame, row_of, to_degrees
+from pipelines.plan.translate import columns_of as translation_columns
 from pipelines.rows.ids import face_id
 
 Facts = dict[str, np.ndarray]
@@ -72,13 +77,70 @@ class FaceCutter:
         return cuts
 
 
+class ThermalCutter:
+    """Rows of encoded thermal frames in, rows of translations of their faces out: `samples` of each face, the surest first.
+
+    Faces are found by the landmarker's windows. Facts as `FaceCutter` has them; a frame that cannot be opened or shows no face
+    keeps one row, with the reason.
+    """
+
+    def __init__(self, cut: FaceCut, threads: int) -> None:
+        assert cut.frames is not None
+        self.cut, self.frames, self.stage = cut, cut.frames, cut.link.load(threads)
+
+    def __call__(self, block: Columns) -> Columns:
+        rows, squares, facts = list[dict[str, Any]](), list[Frame](), list[Facts]()
+        for k in range(len(block["sample_id"])):
+            planned = {name: str(block[name][k]) for name in PLANNED}
+            try:
+                if block["reject"][k]:
+                    raise BadPicture(str(block["reject"][k]))
+                frames = open_frames(bytes(block["frame"][k]), str(block["frame_name"][k]), self.frames.unit)
+                found = [self._cut_frame(page_of(planned, page), frame) for page, frame in enumerate(frames)]
+            except BadPicture as error:
+                found = [[(planned, Frame(str(error)), _no_face())]]
+            # A row for every translation of every face; one that is not taken keeps a single row.
+            for own, square, fact in itertools.chain.from_iterable(found):
+                for draw in range(1 if square.reason else self.frames.samples):
+                    rows.append(row_of(own, 0, draw))
+                    squares.append(square)
+                    facts.append(fact)
+        columns = translation_columns(rows, squares, self.cut.size, partition=int(block["partition"][0]))
+        return columns | {name: np.stack([fact[name] for fact in facts]) for name in facts[0]}
+
+    def _cut_frame(self, row: dict[str, Any], frame: np.ndarray) -> list[tuple[dict[str, Any], Frame, Facts]]:
+        """Return row, square and facts of the surest faces of a frame, degrees or grey levels [H, W]."""
+        celsius, kind = to_degrees(frame, self.frames.palette, self.frames.grey)
+        found = self.stage.find_frame(celsius, self.cut.faces)  # type: ignore[attr-defined]
+        if not found:
+            return [(row, Frame("no face: none was found"), _no_face())]
+        # What lies beyond the frame is as cold as its coldest pixel.
+        coldest, cuts = float(celsius.min()), []
+        for number, face in enumerate(found):
+            own = {
+                **row,
+                "sample_id": face_id(row["sample_id"], number),
+                "name": f"{row['name']}-face{number}",
+                "picture": f"{row['picture']}#face{number}",
+            }
+            shifted = (celsius - coldest)[..., None].repeat(3, axis=2)
+            square, box, source = cut_square(shifted, face.box, self.cut.margin, self.cut.size)
+            scale = self.cut.size / (source[2] - source[0])
+            bbox = (face.box.reshape(2, 2) - source[:2]).ravel() * scale
+            fact = {"bbox": bbox, "detection_score": np.float32(1 / (1 + 1e3 * face.uncertainty)), "source_box": source}
+            thermal = to_centikelvin(square[..., 0] + coldest)
+            facts = {key: np.asarray(one, np.float32) for key, one in fact.items()}
+            cuts.append((own, Frame("", thermal, kind, box), facts))
+        return cuts
+
+
 def cut_square(picture: np.ndarray, box: np.ndarray, margin: float, side: int) -> tuple[np.ndarray, Box, np.ndarray]:
     """Return the square about a face, where picture and not padding is in it, and where it lies in the picture.
 
-    picture: uint8 [H, W, 3]. box: float [4] px. margin: share of the box's longer side, added on every side.
+    picture: uint8 or float32 [H, W, 3]. box: float [4] px. margin: share of the box's longer side, added on every side.
 
-    Returns (uint8 [side, side, 3], x0, y0, x1, y1 px of the square, float64 [4] px of the picture): the latter may reach beyond
-    the picture; what lies there is black.
+    Returns ([side, side, 3] of that type, x0, y0, x1, y1 px of the square, float64 [4] px of the picture): the latter may
+    reach beyond the picture; what lies there is zero.
     """
     height, width = picture.shape[:2]
     # Whole pixels, so that nothing is resampled twice.
@@ -87,7 +149,7 @@ def cut_square(picture: np.ndarray, box: np.ndarray, margin: float, side: int) -
     left, top = round(float(x0 + x1 - whole) / 2), round(float(y0 + y1 - whole) / 2)
     # What of the square lies in the picture, on black.
     inner = (max(left, 0), max(top, 0), min(left + whole, width), min(top + whole, height))
-    square = np.zeros((whole, whole, 3), np.uint8)
+    square = np.zeros((whole, whole, 3), picture.dtype)
     square[inner[1] - top : inner[3] - top, inner[0] - left : inner[2] - left] = picture[
         inner[1] : inner[3], inner[0] : inner[2]
     ]

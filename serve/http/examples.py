@@ -4,7 +4,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serve.http.schemas import CaptionsRequest, EmbedRequest, LandmarksRequest, PairsRequest, ThermalizeRequest
+from serve.http.schemas import (
+    CaptionsRequest,
+    EmbedRequest,
+    LandmarksRequest,
+    PairsRequest,
+    ThermalizeRequest,
+    TranslateRequest,
+)
 
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFklEQVQIHWM8Ma2CARtgwiYIEhucEgBy6wHmWqEk2gAAAABJRU5ErkJggg=="
 """A PNG of 8 x 8 pixels of one colour: a picture, if not of a face."""
@@ -21,6 +28,7 @@ BODIES: dict[type[BaseModel], dict[str, dict[str, Any]]] = {
         "in few steps": {"seed": 7, "captions": "template", "settings": {"visible": {"steps": 4}}},
     },
     ThermalizeRequest: {"one picture": {"pictures": [DOT], "conditions": ["warm"]}},
+    TranslateRequest: {"one picture": {"pictures": [DOT], "samples": 2, "attributes": {"hair_colour": "red"}}},
     LandmarksRequest: {"one picture": {"pictures": [DOT], "points": 70}},
     EmbedRequest: {"one picture": {"pictures": [DOT]}},
     CaptionsRequest: {

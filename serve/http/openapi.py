@@ -16,8 +16,9 @@ PICTURES = ("picture", "pictures")
 Choices = dict[str, dict[str, dict[str, Any]]]
 """Model -> field -> keywords of its JSON schema beside those that every service has."""
 REQUESTS = tuple(examples.BODIES)
-ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.LandmarksAnswer, schemas.EmbedAnswer, schemas.CaptionsAnswer,
-           schemas.ModelsAnswer, schemas.Alive, schemas.Ready, schemas.Problem)  # fmt: skip
+ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.TranslateAnswer, schemas.LandmarksAnswer,
+           schemas.EmbedAnswer, schemas.CaptionsAnswer, schemas.ModelsAnswer, schemas.Alive, schemas.Ready,
+           schemas.Problem)  # fmt: skip
 
 
 def describe_post(

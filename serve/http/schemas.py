@@ -19,6 +19,7 @@ from models.captions.reading import read_attributes
 from models.gates.settings import Gates
 from models.landmarks.settings import Standard
 from models.synthworld.sampling.scene import pose_word
+from models.temperature import UnitName
 from models.visible.angles import DIGITS, DRAWN
 from models.visible.smirk import SMIRK
 
@@ -34,6 +35,16 @@ Encoded = Annotated[
     Field(
         description="A picture (JPEG, PNG, WebP, BMP, TIFF; 8 bits a channel) in base64; line breaks and a `data:` prefix are "
         "allowed.",
+        min_length=1,
+    ),
+    Field(json_schema_extra={"contentEncoding": "base64"}),
+]
+
+EncodedThermal = Annotated[
+    str,
+    Field(
+        description="A thermal picture in base64: 16-bit PNG or TIFF in `unit`, a radiometric JPEG, or 8-bit grey levels of "
+        "which white is hot.",
         min_length=1,
     ),
     Field(json_schema_extra={"contentEncoding": "base64"}),
@@ -205,6 +216,24 @@ class ThermalizeRequest(_ThermalRequest):
     pictures: list[Encoded] = Field(min_length=1)
 
 
+class TranslateRequest(_Request):
+    """Thermal pictures to see in visible light."""
+
+    pictures: list[EncodedThermal] = Field(min_length=1)
+    unit: UnitName = Field("centikelvin", description="Of values of more than 8 bits.")
+    palette: Literal["white-hot", "any"] = Field(
+        "white-hot", description="`any` also takes grey pictures whose middle is darker than their border."
+    )
+    samples: int = Field(1, ge=1, description="Translations of each picture.")
+    seed: Seed = 0
+    attributes: Words = Field(
+        {}, description="Of the people shown; what thermal cannot show is drawn from the population otherwise."
+    )
+    settings: dict[str, dict[str, Any]] = Field(
+        {}, max_length=32, description="Stage -> setting -> value beyond the defaults that /v1/models lists."
+    )
+
+
 class LandmarksRequest(_Request):
     """Pictures whose faces get landmarks."""
 
@@ -341,6 +370,34 @@ class ThermalizeAnswer(_Answer):
 
     thermal_scale: ThermalScale = ThermalScale()
     thermals: list[Thermal]
+
+
+class Translation(BaseModel):
+    """One translation. `thermal` is the picture as the network saw it, pixel for pixel under `visible`: a square, of which
+    `content_box` (x0, y0, x1, y1) is the picture and the rest padding. Of kind agc it has the 8-bit grey levels that came.
+    """
+
+    picture: int
+    draw: int
+    visible: Picture
+    visible_kind: Literal["translated"] = "translated"
+    thermal: Picture
+    thermal_kind: Literal["measured", "agc"]
+    attributes: str = Field(description="JSON: attribute -> the word that it was told")
+    attributes_source: str = Field(
+        description="JSON: attribute -> given, estimated, or asked at the population's shares"
+    )
+    size: int
+    content_box: list[int]
+    licence: str
+    provenance: str
+
+
+class TranslateAnswer(_Answer):
+    """A row for every picture and draw."""
+
+    thermal_scale: ThermalScale = ThermalScale()
+    translations: list[Translation]
 
 
 class Embedding(BaseModel):

@@ -31,6 +31,7 @@ from pipelines.plan.thermalize import ThermalizePlan, write_thermalize_plan
 from pipelines.rows.ids import split_of
 from pipelines.run.clean import run as clean
 from pipelines.run.driver import end_run
+from pipelines.run.photographs import Summary
 from pipelines.run.writer import tfake_values, write_partition, write_thermal_files
 from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
@@ -442,11 +443,11 @@ def test_the_whole_run_on_ray_equals_this_process_and_goes_on(
     wanted = {part: record.digest for part, record in read_commits(plan.out).items()}
     out = tmp_path / "ray"
 
-    def run() -> thermalize.Summary:
+    def run() -> Summary:
         return thermalize.run(str(photos), str(out), masks=str(photos), size=SIZE, partition_samples=3)
 
     summary = run()
-    assert (summary.pictures, summary.thermalized) == (9, 4)
+    assert (summary.pictures, summary.made) == (9, 4)
     assert summary.reasons == {"no mask": 1, "mask": 2, "truncated": 1, "cannot be read": 1}
     assert {part: record.digest for part, record in read_commits(Storage(out)).items()} == wanted
     lost = read_commits(Storage(out))[0]

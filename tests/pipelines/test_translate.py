@@ -1,11 +1,13 @@
 """Translating thermal pictures: units, grey levels, palettes, several translations, Parquet, a run that goes on, refusals."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -16,12 +18,15 @@ from models.weights.bundle import Bundle, load_bundle
 from pipelines.config import translate as config
 from pipelines.config.request import load_translate
 from pipelines.config.translate import TranslateJob
-from pipelines.pictures.codecs import decode
+from pipelines.pictures.codecs import decode, encode_png_rgb
 from pipelines.plan.translate import TranslatePlan, read_translate_plan, write_translate_plan
+from pipelines.report.sheet import TILE
+from pipelines.report.translations import EDGE, HEAD, LINE
 from pipelines.run.driver import end_run
+from pipelines.run.photographs import Summary
 from pipelines.run.writer import write_partition
 from pipelines.storage.uri import Storage
-from pipelines.translate import Summary, finish
+from pipelines.translate import finish
 from tests.pipelines import small
 
 SIZE = 32
@@ -108,7 +113,7 @@ def test_what_is_taken_and_what_is_refused_with_the_way_out(
     summary = make(plan)
     made = {(row["name"], row["draw"]): row for row in rows(tmp_path / "out")}
     assert set(made) == {("a", 0), ("a", 1), ("b/grey", 0), ("b/grey", 1)}
-    assert (summary.pictures, summary.translations) == (6, 4)
+    assert (summary.pictures, summary.made) == (6, 4)
     # Translations differ, what they are made from does not.
     one, other = made["a", 0], made["a", 1]
     assert one["visible_kind"] == "translated" and one["visible"] != other["visible"]
@@ -126,6 +131,9 @@ def test_what_is_taken_and_what_is_refused_with_the_way_out(
     assert "as celsius" in reasons["c"]
     assert "4 translations of 6 pictures" in str(summary)
     assert "# 4 visible pictures of 6 thermal ones" in (tmp_path / "out" / "README.md").read_text()
+    # A line for each picture: thermal and both translations.
+    sheet = decode((tmp_path / "out" / "report" / "contact.png").read_bytes())
+    assert sheet.shape == (HEAD + 2 * (TILE + LINE + EDGE), max(560, 2 * EDGE + 3 * (TILE + 2)), 3)
 
 
 def test_degrees_and_warm_rooms_are_taken_where_they_are_named(
@@ -133,6 +141,31 @@ def test_degrees_and_warm_rooms_are_taken_where_they_are_named(
 ) -> None:
     make(planned(unit="celsius", palette="any"))
     assert {row["name"] for row in rows(tmp_path / "out")} == {"c", "b/grey", "black-hot"}
+
+
+def test_faces_are_cut_out_of_frames(pictures: Path, tmp_path: Path) -> None:
+    """Two faces of each frame, two translations of each; a frame that shows none says so."""
+    path = tmp_path / "bundle.yaml"
+    parts = {stage: {"kind": "null", "batch": 4} for stage in ("translate", "landmarks")}
+    path.write_text(yaml.safe_dump({"name": "small", "size": SIZE, "parts": parts}))
+    write(pictures / "flat.png", np.full((40, 30), 30_000, np.uint16))
+    job = TranslateJob(images=str(pictures), size=SIZE, faces=2, margin=0.0, samples=2)
+    plan = write_translate_plan(job, load_bundle(str(path)), Storage(tmp_path / "out"))
+    assert plan.recipe.source["faces"] == 2 and plan.recipe.source["found_by"]["kind"] == "null"
+    make(plan)
+    made = {(row["name"], row["draw"]): row for row in rows(tmp_path / "out")}
+    assert set(made) == {(f"{name}-face{face}", draw) for name in ("a", "b/grey") for face in (0, 1) for draw in (0, 1)}
+    reasons = {row["name"]: row["reject"] for row in rows(tmp_path / "out", "rejects")}
+    assert reasons["flat"].startswith("no face") and reasons["black-hot"].startswith("inverted")
+    # Where in the frame it was, and its own degrees.
+    one = made["a-face1", 0]
+    where = json.loads(one["provenance"])
+    left, _, right, _ = where["source_box"]
+    assert where["parent_id"] and (left + right) / 2 == pytest.approx(22.5, abs=2)
+    celsius = decode(one["thermal"]["bytes"]).astype(float) / 100 - 273.15
+    assert 34 < celsius.max() < 36 and len({row["pair_id"] for row in made.values()}) == 8
+    with pytest.raises(ValueError, match="several people"):
+        TranslateJob(images="x", size=SIZE, faces=2, person="folder:1")
 
 
 def test_a_run_grows_and_keeps_what_it_has(planned: Callable[..., TranslatePlan], tmp_path: Path) -> None:
@@ -155,6 +188,25 @@ def test_rows_of_ours_are_translated_by_person(
     make(plan)
     assert plan.recipe.source["person"] == "column:identity_id"
     assert {row["identity_id"] for row in rows(tmp_path / "again")} == {"a.png", "b/grey.png"}
+    assert all(plan.find_truth(row) is None for row in plan.sample_table(0).to_pylist())  # what was made is no truth
+
+
+def test_the_visible_picture_beside_a_thermal_one_is_the_truth(bundle: Bundle, tmp_path: Path) -> None:
+    thermal = cv2.imencode(".png", np.rint((face() + 273.15) * 100).astype(np.uint16))[1].tobytes()
+    visible = np.full((40, 30, 3), 90, np.uint8)
+    (tmp_path / "pairs").mkdir()
+    table = {"thermal": [{"bytes": thermal}] * 2, "visible": [{"bytes": encode_png_rgb(visible)}, None]}
+    pq.write_table(pa.table(table), tmp_path / "pairs" / "a.parquet")
+    plan = write_translate_plan(
+        TranslateJob(images=str(tmp_path / "pairs"), size=SIZE), bundle, Storage(tmp_path / "out")
+    )
+    one, other = plan.sample_table(0).to_pylist()
+    np.testing.assert_array_equal(plan.find_truth(one), visible)
+    assert plan.find_truth(other) is None
+    make(plan)
+    sheet = decode((tmp_path / "out" / "report" / "contact.png").read_bytes())
+    shown = sheet[HEAD + LINE + TILE // 2, EDGE + 2 * (TILE + 2) + TILE // 2]  # the third picture of the first line
+    assert tuple(shown) == (90, 90, 90)
 
 
 def test_a_bundle_that_cannot_translate_and_a_unit_that_nobody_knows(pictures: Path) -> None:

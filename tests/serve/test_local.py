@@ -18,16 +18,17 @@ from starlette.types import Message, Receive, Scope, Send
 from models.captions.grammar import write_caption
 from pipelines.captions.resident import Request, Structured, Written
 from pipelines.config.captions import VllmOptions
-from pipelines.pictures.codecs import encode_png, encode_png_rgb
+from pipelines.pictures.codecs import decode, encode_png, encode_png_rgb
 from serve.api import create_app
 from serve.caption_deployment import CaptionDeployment
 from serve.http.proxy import ProxyMiddleware
 from serve.http.schemas import Problem
 from serve.service import Service
 from tests.serve.conftest import NULL
-from tests.serve.local import local_service
+from tests.serve.local import local_service, problem
 
-QUICK = NULL.model_copy(update={"overrides": [*NULL.overrides, "profile.serve.batch_wait_ms=0"]})
+TRANSLATOR = "bundle.parts.translate={kind: 'null', batch: 4}"
+QUICK = NULL.model_copy(update={"overrides": [*NULL.overrides, "profile.serve.batch_wait_ms=0", TRANSLATOR]})
 PHOTO = encode_png_rgb(np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8))
 KNOWN = {"bad-picture", "too-many-pixels", "over-limit", "not-acceptable", "rejected"}
 """What a document cannot say: that a string is a picture, that a product has a limit, what comes of the work."""
@@ -118,7 +119,60 @@ def test_thermal_pictures_have_landmarks(client: TestClient) -> None:
     assert len(face["landmarks_70"]) == 140
 
 
-@pytest.mark.parametrize(("path", "count"), [("/v1/captions", 12), ("/v1/pairs", 6), ("/v1/embed", 4)])
+def thermal_face(inverted: bool = False) -> np.ndarray:
+    """Return grey levels uint8 [40, 30] of a warm middle before a cool border."""
+    levels = np.full((40, 30), 60, np.uint8)
+    levels[8:32, 6:24] = 200
+    return 255 - levels if inverted else levels
+
+
+def test_thermal_pictures_are_translated(client: TestClient) -> None:
+    """16 bits in a unit, or grey levels; several draws, by the seed; a picture alone as PNG."""
+    counts = thermal_face().astype(np.uint16) * 5 + 29_300
+    pictures = [base64.b64encode(encode_png(one)).decode() for one in (counts, thermal_face())]
+    body = {"pictures": pictures, "samples": 2, "seed": 3}
+    answer = client.post("/v1/translate", json=body).json()
+    rows = answer["translations"]
+    assert [(row["picture"], row["draw"], row["thermal_kind"]) for row in rows] == [
+        (0, 0, "measured"), (0, 1, "measured"), (1, 0, "agc"), (1, 1, "agc")
+    ]  # fmt: skip
+    assert len({row["visible"]["bytes"] for row in rows}) == 4 and rows[0]["content_box"] == [8, 0, 56, 64]
+    levels = decode(base64.b64decode(rows[2]["thermal"]["bytes"]))
+    assert levels.dtype == np.uint8 and abs(int(levels[32, 32]) - 200) <= 2  # what came, no temperatures
+    assert client.post("/v1/translate", json=body).json()["translations"] == rows
+    other = client.post("/v1/translate", json=body | {"seed": 4}).json()["translations"]
+    assert other[0]["visible"] != rows[0]["visible"]
+    # One picture, sent as a file.
+    files = {"picture": ("a.png", encode_png(counts), "image/png"), "request": (None, '{"seed": 3}')}
+    alone = client.post("/v1/translate", files=files, headers={"accept": "image/png"})
+    assert alone.headers["x-content-box"] == "8,0,56,64"
+    np.testing.assert_array_equal(decode(alone.content), decode(base64.b64decode(rows[0]["visible"]["bytes"])))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "said"),
+    [
+        ({"pictures": [encode_png(thermal_face(inverted=True))]}, 422, "bad-picture", "picture 0: inverted"),
+        ({"pictures": [PHOTO]}, 422, "bad-picture", "colours"),
+        ({"pictures": [encode_png(np.full((40, 30), 100, np.uint16))]}, 422, "bad-picture", "not centikelvin"),
+        ({"pictures": [encode_png(np.zeros((1001, 1000), np.uint16))]}, 422, "too-many-pixels", "1000 x 1001"),
+        ({"pictures": [b"x"], "unit": "furlong"}, 422, "invalid", "unit"),
+        ({"pictures": [b"x"], "attributes": {"hair_colour": "plaid"}}, 422, "invalid", "plaid"),
+        ({"pictures": [b"x"], "samples": 5}, 422, "over-limit", "samples is 5, at most 4"),
+        ({"pictures": [b"x"], "settings": {"visible": {}}}, 422, "invalid", "no stage"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused(
+    client: TestClient, body: dict[str, Any], status: int, kind: str, said: str
+) -> None:
+    pictures = [base64.b64encode(data).decode() for data in body["pictures"]]
+    answer = client.post("/v1/translate", json=body | {"pictures": pictures})
+    assert said in problem(answer, status, kind).detail
+
+
+@pytest.mark.parametrize(
+    ("path", "count"), [("/v1/captions", 12), ("/v1/pairs", 6), ("/v1/embed", 4), ("/v1/translate", 6)]
+)
 def test_what_the_document_allows_is_answered(client: TestClient, path: str, count: int) -> None:
     """But for what no document can say; the service of `test_service.py` is asked the same over HTTP."""
     document = schemathesis.openapi.from_dict(client.get("/openapi.json").json())

@@ -7,7 +7,7 @@ import numpy as np
 
 from models.attributes import ATTRIBUTES
 from models.evaluation.bootstrap import interval, mean
-from models.evaluation.judges_reach import estimate_ratio, sum_by_person
+from models.evaluation.judges_reach import by_person, estimate_ratio, sum_by_person
 from models.thermal.baselines import skill
 
 Line = dict[str, Any]
@@ -38,14 +38,6 @@ class RowFigures:
             return None
         values = values if where is None else np.where(where, values, np.nan)
         return interval(mean, [by_person(values, self.person)[None]])._asdict()
-
-
-def by_person(values: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """Return each person's mean of values [N], NaN for those without any."""
-    known = np.isfinite(values)
-    sums = sum_by_person(np.where(known, values, 0.0)[:, None], person)[:, 0]
-    counts = sum_by_person(known[:, None], person)[:, 0]
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def collect(lines: Sequence[Line], table: str) -> dict[str, RowFigures]:

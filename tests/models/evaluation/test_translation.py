@@ -13,10 +13,15 @@ from models.faces.metrics import verify
 
 def test_the_gallery_has_one_view_a_person_and_no_probe_is_in_it() -> None:
     identity = np.array([3, 3, 1, 2, 2, 2, 1])
-    split = split_rows(identity, people=2)
+    split = split_rows(identity, np.array([0, 1, 0, 0, 1, 2, 1]), people=2)
     assert split.gallery.tolist() == [0, 2] and split.probes.tolist() == [1, 6]
     with pytest.raises(UserError, match="two people at least"):
-        split_rows(np.array([1, 1, 2]))
+        split_rows(np.array([1, 1, 2]), np.array([0, 1, 0]))
+
+
+def test_the_view_of_the_gallery_is_no_probe_in_another_room() -> None:
+    split = split_rows(np.repeat([0, 1], 4), np.array([0, 0, 1, 1] * 2))  # two views, each warm and cold
+    assert split.gallery.tolist() == [0, 4] and split.probes.tolist() == [2, 3, 6, 7]
 
 
 def test_matching_counts_who_is_found() -> None:
@@ -61,6 +66,7 @@ def test_rows_of_a_table_and_attributes() -> None:
     words = {name: known[0] for name, (_, _, known) in ATTRIBUTES.items()}
     rows = {
         "identity_id": np.repeat(np.arange(people), views).astype(str).astype(object),
+        "view": np.tile(np.arange(views), people),
         "visible": visible,
         "thermal": rng.normal(30, 3, (people * views, 16, 16)),
         "attributes": np.array(

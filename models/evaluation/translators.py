@@ -1,0 +1,220 @@
+"""`thermapair evaluate translation`: which translators are compared, and what stands in their tables.
+
+Every figure is of a probe, a translated picture that is looked up among true visible ones of another view, by a judge.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.attributes import ATTRIBUTES
+from models.columns import Columns
+from models.config import digest_of
+from models.evaluation.bootstrap import difference, interval, mean
+from models.evaluation.judges_reach import by_person, estimate_ratio, sum_by_person
+from models.faces.metrics import RATES, unit_vectors, verify
+
+RAW, TRUE, MAMBA = "raw probe", "true visible", "Self-attn Mamba"
+REGRESSION, ATTENTION, INTERLEAVED = "regression U-Net", "attention", "interleaved"
+MULTI_SCALE, TWO_STAGE = "multi-scale", "two-stage"
+ONE_STEP, UNTOLD, GIVEN = "one step", "without attributes", "given attributes"
+WHY = {
+    RAW: "the thermal picture itself, in grey, as the probe",
+    REGRESSION: "a translator trained for the mean alone (`regression=true`), in one step: no diffusion",
+    ATTENTION: "latent diffusion with attention in the block",
+    MAMBA: "the bundle's translator, with scan and windows in the block",
+    INTERLEAVED: "one scan over thermal and visible cells in turn",
+    MULTI_SCALE: "thermal features at every level of the U-Net",
+    TWO_STAGE: "attributes by a control network on a translator that stays as it is",
+    ONE_STEP: "the bundle's translator in a single step: its mean",
+    UNTOLD: "the bundle's translator, told no attributes",
+    GIVEN: "the bundle's translator, told the true attributes",
+    TRUE: "the true visible picture as the probe: the most that can be expected",
+}
+"""Row -> what it says, in the order of the tables."""
+FOLDERS = {REGRESSION: "regression", ATTENTION: "attention", INTERLEAVED: "interleaved", MULTI_SCALE: "multi_scale",
+           TWO_STAGE: "two_stage"}  # fmt: skip
+"""Row -> the recipe's field that names its translators."""
+Figures = dict[str, list[Any]]
+Line = dict[str, Any]
+Table = dict[str, Any]
+EXTENT = ("people",)
+
+
+class Recipe(BaseModel):
+    """Whose pictures are translated, how often, and by which further translators: folders, one for each seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["evaluate-translation"] = "evaluate-translation"
+    people: int = Field(100, ge=2, description="of the gallery, the first with two views")
+    together: int = Field(10, ge=1, description="people of a line of the ledger")
+    draws: int = Field(2, ge=1, le=64, description="translations of each picture; the first is the probe")
+    judge: str = Field("models/starter-judge", description="folder of the judges")
+    mamba: tuple[str, ...] = Field((), description="further seeds of the bundle's own translator")
+    regression: tuple[str, ...] = ()
+    attention: tuple[str, ...] = ()
+    interleaved: tuple[str, ...] = ()
+    multi_scale: tuple[str, ...] = ()
+    two_stage: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_people(self) -> "Recipe":
+        if self.people % self.together:
+            raise ValueError(f"people: {self.people} do not fill lines of {self.together} (together)")
+        return self
+
+    def digest(self, *more: str) -> str:
+        """Return what tells one recipe's numbers from another's. Further translators have lines of their own, by their
+        weights; more: what identifies bundle and rows."""
+        own = {*EXTENT, "mamba", *FOLDERS.values()}
+        return digest_of(self.model_dump(mode="json", exclude=own), *more)
+
+
+def read_words(rows: Columns) -> np.ndarray:
+    """Return the number of each attribute's word, int64 [N, attributes]; -1 where a row does not say it."""
+    said = [json.loads(text) for text in rows["attributes"]]
+    return np.array([[k.index(row[n]) if n in row else -1 for n, (_, _, k) in ATTRIBUTES.items()] for row in said])
+
+
+def find_groups(rows: Columns) -> dict[str, np.ndarray]:
+    """Return name -> bool [N] of the subsets that are looked at alone: pose, occlusion, contrast, room, tone."""
+    said = [json.loads(text) for text in rows["attributes"]]
+
+    def is_one_of(name: str, *words: str) -> np.ndarray:
+        return np.array([row.get(name) in words for row in said])
+
+    degrees = np.asarray(rows["thermal"], np.float32)
+    contrast = np.nanpercentile(degrees, 95, axis=(1, 2)) - np.nanpercentile(degrees, 5, axis=(1, 2))
+    found = {f"pose: {word}": is_one_of("pose", word) for word in ATTRIBUTES["pose"][2]}
+    bare = is_one_of("glasses", "none") & is_one_of("headwear", "none")
+    found |= {"glasses": ~is_one_of("glasses", "none"), "headwear": ~is_one_of("headwear", "none"), "neither": bare}
+    found |= {
+        "low contrast": contrast <= np.quantile(contrast, 1 / 3),
+        "high": contrast >= np.quantile(contrast, 2 / 3),
+    }
+    if "condition" in rows:
+        rooms = np.asarray(rows["condition"]).astype(str)
+        found |= {f"room: {room}": rooms == room for room in sorted(set(rooms))[:4]}
+    return found | {f"tone: {word}": is_one_of("skin_tone", word) for word in ATTRIBUTES["skin_tone"][2]}
+
+
+class Probes:
+    """The probes of one row of the tables: vectors by the judge [seeds, P, D], and figures [seeds, P] by name.
+
+    person: int [P], places in `gallery` [G, D], unit vectors.
+    """
+
+    def __init__(
+        self, vectors: np.ndarray, person: np.ndarray, gallery: np.ndarray, figures: Mapping[str, np.ndarray]
+    ) -> None:
+        self.similarity = unit_vectors(vectors) @ unit_vectors(gallery).T
+        self.same = person[:, None] == np.arange(len(gallery))
+        self.person = person
+        own = np.take_along_axis(self.similarity, person[None, :, None], axis=2)[..., 0]
+        hits = (self.similarity.argmax(axis=2) == person).astype(float)
+        self.figures = {"rank1": hits, "cosine": own, **figures}
+
+    def people(self, name: str, where: np.ndarray | None = None) -> np.ndarray:
+        """Return each person's mean of a figure, [seeds, people]; where: bool [P], probes that count."""
+        values = self.figures[name] if where is None else np.where(where, self.figures[name], np.nan)
+        return np.stack([by_person(seed, self.person) for seed in values])
+
+    def estimate(self, name: str, where: np.ndarray | None = None) -> dict[str, float]:
+        """Return the mean over people of a figure, with its interval over them and over seeds."""
+        return interval(mean, [self.people(name, where)])._asdict()
+
+    def verification(self, draws: int = 200) -> dict[str, dict[str, float]]:
+        """Return area under the curve, equal error rate and rates at `RATES`, intervals by drawing people."""
+        rng, people = np.random.default_rng(0), np.unique(self.person)
+        rows = [np.flatnonzero(self.person == one) for one in people]
+        found = [self._verify(np.arange(len(self.person)))]
+        for _ in range(draws):
+            found.append(self._verify(np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))])))
+        return {
+            name: {
+                "value": found[0][name],
+                "low": float(np.quantile([one[name] for one in found[1:]], 0.025)),
+                "high": float(np.quantile([one[name] for one in found[1:]], 0.975)),
+            }
+            for name in ("auc", "eer", *RATES)
+        }
+
+    def _verify(self, chosen: np.ndarray) -> dict[str, float]:
+        """Return the figures of `verify` of chosen probes, the mean over seeds."""
+        same = self.same[chosen]
+        each = [verify(one[chosen][same], one[chosen][~same]) for one in self.similarity]
+        return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def tables(rows: Mapping[str, Probes], truth: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, list[Table]]:
+    """Return the tables of rows in their order. truth: the words of each probe, as `read_words`; groups: of probes."""
+    order = [name for name in WHY if name in rows]
+    return {
+        "identity": [
+            {
+                "row": name,
+                "seeds": len(rows[name].similarity),
+                **{figure: rows[name].estimate(figure) for figure in ("rank1", "cosine")},
+                **rows[name].verification(),
+            }
+            for name in order
+        ],
+        "pictures": [
+            {
+                "row": name,
+                **{one: rows[name].estimate(one) for one in ("psnr", "ssim", "diversity") if one in rows[name].figures},
+            }
+            for name in order
+        ],
+        "against": _compare(rows),
+        "groups": [
+            {
+                "row": name,
+                **{group: rows[name].estimate("rank1", where) for group, where in groups.items() if where.any()},
+            }
+            for name in order
+        ],
+        "seen": [entry for name in order if (entry := _read(rows[name], name, truth, True))],
+        "unseen": [entry for name in order if (entry := _read(rows[name], name, truth, False))],
+    }
+
+
+def _compare(rows: Mapping[str, Probes]) -> list[Table]:
+    """Return how much higher the rank-1 of the bundle's translator is than that of others, on the same people."""
+    if MAMBA not in rows:
+        return []
+    entries = []
+    for name in (REGRESSION, ONE_STEP, ATTENTION, UNTOLD):
+        if name in rows:
+            one, other = rows[MAMBA].people("rank1"), rows[name].people("rank1")
+            seeds = min(len(one), len(other))
+            gain = interval(difference, [one[:seeds], other[:seeds]])._asdict()
+            entries.append({"row": f"{MAMBA} over {name}", "seeds": seeds, "rank1": gain})
+    return entries
+
+
+def _read(found: Probes, name: str, truth: np.ndarray, seen: bool) -> Table:
+    """Return the balanced accuracy of the words that the judge reads, of attributes that thermal shows (seen), or does not."""
+    if "words" not in found.figures:
+        return {}
+    entry: Table = {"row": name}
+    for place, (attribute, (_, shown, words)) in enumerate(ATTRIBUTES.items()):
+        known = truth[:, place, None] == np.arange(len(words))
+        if (shown == "unobservable") == seen or (seen and shown != "observable") or known.any(axis=0).sum() < 2:
+            continue
+        read = found.figures["words"][0][:, place]
+        right = known & (truth[:, place] == read)[:, None]
+        entry[attribute] = estimate_ratio(*(sum_by_person(one, found.person) for one in (right, known)))._asdict()
+        entry[f"{attribute}, chance"] = 1 / float(known.any(axis=0).sum())
+    return entry
+
+
+def join_figures(lines: Sequence[Line], parts: int) -> dict[str, np.ndarray]:
+    """Return the figures of the first `parts` parts of a row in order, [P, ...]; of a part that was measured again the last."""
+    found = {line["part"]: line["measures"] for line in lines}
+    each = [found[part] for part in range(parts)]
+    return {name: np.concatenate([np.asarray(one[name]) for one in each]) for name in each[0]}

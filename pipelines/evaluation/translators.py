@@ -1,0 +1,321 @@
+"""`thermapair evaluate translation`: translators side by side on people of a test set, part by part into a ledger that resumes.
+
+out/ledger.jsonl  tables.json  tables.md, and a folder `work`: what the judge saw of pictures, which can be made again
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from models.attributes import ATTRIBUTES
+from models.columns import Columns
+from models.config import apply_edit, check, digest_of
+from models.errors import EnvironmentFault
+from models.evaluation.judges import load_judges
+from models.evaluation.translation import COLUMNS, psnr, show_thermal, split_rows, ssim
+from models.evaluation.translators import (
+    FOLDERS,
+    GIVEN,
+    MAMBA,
+    ONE_STEP,
+    RAW,
+    REGRESSION,
+    TRUE,
+    UNTOLD,
+    WHY,
+    Probes,
+    Recipe,
+    find_groups,
+    join_figures,
+    read_words,
+    tables,
+)
+from models.faces.align import align, five_points
+from models.faces.pack import embed, open_sessions
+from models.judges.people import check_unseen
+from models.stages import import_settings, import_stage, package_of, parse_settings
+from models.temperature import to_centikelvin
+from models.visible import cache
+from models.weights.bundle import Bundle, Part, Weights, digests, load_bundle
+from pipelines.evaluation.lapig.bench import frechet_interval, keep
+from pipelines.evaluation.lapig.pages import tabulate
+from pipelines.evaluation.ledger import Ledger
+from pipelines.report.template import load_template
+from pipelines.rows.shards import Shards
+from pipelines.run.interrupts import Signals
+from pipelines.run.provenance import commit_of, hardware
+from pipelines.storage.lease import Lease
+from pipelines.storage.uri import Storage
+
+log = logging.getLogger(__name__)
+
+TEMPLATE = Path(__file__).parent / "templates" / "translation.md"
+TABLE = "translation"
+BATCH = 8
+"""Pictures of one forward pass of a translator."""
+ROOM = ("condition",)
+
+
+class Cell(NamedTuple):
+    """One line of the ledger: a row of the tables, which of its seeds, and the people of a part."""
+
+    row: str
+    seed: int
+    part: int
+
+
+class Bench:
+    """Measures the cells of one recipe, of a bundle on the rows at `data`, into the ledger of a folder."""
+
+    def __init__(self, recipe: Recipe, bundle: Bundle, data: str, out: Path) -> None:
+        self.recipe, self.bundle, self.data = recipe, bundle, data
+        self.shards = Shards(data, (*COLUMNS, "world_identity", *ROOM), optional=ROOM, memory=0)
+        self.ledger, self.work, self.commit = Ledger(out / "ledger.jsonl"), out / "work", commit_of()
+        self.stage = lru_cache(1)(self._load_stage)
+        who = Shards(data, ("identity_id", "view", "world_identity", *ROOM), optional=ROOM, memory=0).rows(
+            np.arange(len(self.shards))
+        )
+        check_unseen(who["world_identity"])
+        people = np.unique(np.asarray(who["identity_id"]).astype(str), return_inverse=True)[1]
+        self.split = split_rows(people, np.asarray(who["view"]), recipe.people)
+        known = {int(person): place for place, person in enumerate(people[self.split.gallery])}
+        self.person = np.array([known[int(people[row])] for row in self.split.probes])
+        """Place in the gallery of each probe's person."""
+
+    # What there is to do
+
+    @cached_property
+    def rows(self) -> dict[str, list[Part | None]]:
+        """Row -> the translators of its seeds; None for a row without one."""
+        own = self.bundle.part("translate")
+        found: dict[str, list[Part | None]] = {RAW: [None], TRUE: [None], MAMBA: [own], ONE_STEP: [own]}
+        if own.kind == "latent-diffusion":
+            found |= {UNTOLD: [own], GIVEN: [own]}
+        found[MAMBA] += [_put(own, folder) for folder in self.recipe.mamba]
+        found |= {row: [_put(own, one) for one in getattr(self.recipe, field)] for row, field in FOLDERS.items()}
+        if "steps" not in self._settings_of(own):
+            del found[ONE_STEP]
+        return {row: found[row] for row in WHY if found.get(row)}
+
+    def _settings_of(self, part: Part) -> Any:
+        return import_settings(package_of("translate", part.kind, "translate.kind")).Settings.model_fields
+
+    def digest(self, row: str, seed: int) -> str:
+        """Return what tells the numbers of a row from others': people, judge, and the translator's weights and settings."""
+        part = self.rows[row][seed]
+        models = () if part is None else (part.model_dump(mode="json"), digests(part, self.bundle.folder))
+        return self.recipe.digest(self.shards.digest, row, *map(digest_of, models))
+
+    @property
+    def parts(self) -> int:
+        """Lines of the ledger that a row's people fill."""
+        return -(-len(self.split.gallery) // self.recipe.together)
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield the cells in order."""
+        for row, seeds in self.rows.items():
+            for seed in range(len(seeds)):
+                yield from (Cell(row, seed, part) for part in range(self.parts))
+
+    def missing(self) -> list[Cell]:
+        """Return the cells that the ledger lacks, or whose vectors are gone."""
+        done = {
+            (row, seed): {line["part"] for line in self.ledger.lines(self.digest(row, seed))}
+            for row, parts in self.rows.items()
+            for seed in range(len(parts))
+        }
+        return [one for one in self.cells() if one.part not in done[one[:2]] or not self._place(one).is_file()]
+
+    def _place(self, cell: Cell) -> Path:
+        return self.work / f"{self.digest(cell.row, cell.seed)}-{cell.part}.npz"
+
+    # What is measured
+
+    def measure(self, cell: Cell) -> None:
+        """Translate the probes of a part, keep what the judge sees of them, and append the line of the ledger."""
+        chosen = self.split.probes[self.person // self.recipe.together == cell.part]
+        rows = self.shards.rows(chosen)
+        draws = self._draw(cell, rows, chosen)
+        judges = load_judges(self.folder)
+        read = judges.judge_attributes(draws[0])
+        words = np.stack([read[name].argmax(axis=1) for name in ATTRIBUTES], axis=1)
+        figures: dict[str, Any] = {"words": words}
+        figures |= {name: compare(draws[0], rows["visible"]) for name, compare in (("psnr", psnr), ("ssim", ssim))}
+        if len(draws) > 1:
+            figures["diversity"] = draws.astype(np.float32).std(axis=0).mean(axis=(1, 2, 3))
+        vectors = self._embed(draws[0], rows["landmarks_70"])
+        keep(self._place(cell), vectors=vectors, features=judges.describe(draws[0]))
+        measures = {name: np.round(values, 4).tolist() for name, values in figures.items()}
+        line = {"digest": self.digest(cell.row, cell.seed), "table": TABLE, **cell._asdict(), "commit": self.commit}
+        self.ledger.append({**line, "measures": measures})
+
+    def _draw(self, cell: Cell, rows: Columns, chosen: np.ndarray) -> np.ndarray:
+        """Return what a row makes of thermal pictures, uint8 [K, N, S, S, 3]; chosen: their numbers, which noise follows from."""
+        part = self.rows[cell.row][cell.seed]
+        if part is None:
+            return (show_thermal(rows["thermal"]) if cell.row == RAW else rows["visible"])[None]
+        stage, settings = self.stage(cell.row, cell.seed)
+        mean = cell.row in (ONE_STEP, REGRESSION)
+        thermal = to_centikelvin(rows["thermal"])[:, None]
+        told = self._told(cell.row, rows, stage)
+        made = []
+        for draw in range(1 if mean else self.recipe.draws):
+            names = np.array([f"evaluated {number}/{draw}" for number in chosen], object)
+            made.append(stage({"thermal": thermal, "noise_id": names}, settings, BATCH, **told)["translated"])
+        return np.stack(made)
+
+    def _told(self, row: str, rows: Columns, stage: Any) -> dict[str, list[dict[str, str]]]:
+        """Return `given`, the words that a row is told of each picture; {} where it draws them itself."""
+        if row not in (UNTOLD, GIVEN):
+            return {}
+        known = stage.parts.translator.config.words if row == GIVEN else ()
+        said = [json.loads(text) for text in rows["attributes"]]
+        return {"given": [{name: word for name, word in one.items() if name in known} for one in said]}
+
+    def _load_stage(self, row: str, seed: int) -> tuple[Any, Any]:
+        """Return the translator of a row, and its settings."""
+        part = self.rows[row][seed]
+        assert part is not None
+        package = package_of("translate", part.kind, "translate.kind")
+        kind = import_settings(package)
+        more = {"steps": 1} if row in (ONE_STEP, REGRESSION) else {}
+        settings = parse_settings(kind.Settings, {**part.settings, **more}, "translate.settings")
+        folder = self.bundle.model_copy(update={"parts": {"translate": part}}).fetch("translate")
+        options = parse_settings(kind.Options, part.options, "translate.options")
+        return import_stage(package)(folder, options, dtype=part.dtype, threads=1), settings
+
+    # Who is found
+
+    @property
+    def folder(self) -> Path:
+        """Where the judges are."""
+        return cache.from_root(self.recipe.judge)
+
+    @cached_property
+    def recogniser(self) -> Any:
+        """The judge of identity. Raises EnvironmentFault where there is none."""
+        found = open_sessions(self.folder, threads=1)[1]
+        if found is None:
+            raise EnvironmentFault(
+                f"{self.folder} holds no recogniser (an ONNX file of 112 px crops): docs/evaluate.md."
+            )
+        return found
+
+    def _embed(self, pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Return the judge's vectors of pictures aligned on the true points, [N, D]."""
+        return np.asarray(embed(self.recogniser, align(pictures, five_points(points.reshape(-1, 70, 2))), 32))
+
+    def tables(self) -> dict[str, Any]:
+        """Return the tables of the rows that are whole."""
+        gallery = self.shards.rows(self.split.gallery)
+        vectors = self._embed(gallery["visible"], gallery["landmarks_70"])
+        left = {cell[:2] for cell in self.missing()}
+        rows, features = dict[str, Probes](), dict[str, np.ndarray]()
+        for row, parts in self.rows.items():
+            seeds = [seed for seed in range(len(parts)) if (row, seed) not in left]
+            if seeds:
+                kept = [self._kept(row, seed) for seed in seeds]
+                figures = [join_figures(self.ledger.lines(self.digest(row, seed)), self.parts) for seed in seeds]
+                each = {name: np.stack([one[name] for one in figures]) for name in figures[0]}
+                rows[row] = Probes(np.stack([one["vectors"] for one in kept]), self._order, vectors, each)
+                features[row] = kept[0]["features"]
+        probes = self.shards.rows(self._probes)
+        found = tables(rows, read_words(probes), find_groups(probes))
+        return found | {"distribution": self._distances(features)}
+
+    @cached_property
+    def _probes(self) -> np.ndarray:
+        """The probes in the order of the ledger: part by part."""
+        return self.split.probes[np.argsort(self.person // self.recipe.together, kind="stable")]
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return self.person[np.argsort(self.person // self.recipe.together, kind="stable")]
+
+    def _kept(self, row: str, seed: int) -> dict[str, np.ndarray]:
+        """Return what the judge saw of a row, all parts after each other."""
+        parts = [dict(np.load(self._place(cell))) for cell in self.cells() if cell[:2] == (row, seed)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _distances(self, features: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Return FID-world of each row from the true pictures, of people with equally many probes."""
+        people, counts = np.unique(self._order, return_counts=True)
+        usual = np.bincount(counts).argmax()
+        rows = np.concatenate([np.flatnonzero(self._order == one) for one in people[counts == usual]])
+
+        def group(values: np.ndarray) -> np.ndarray:
+            return values[rows].reshape(-1, int(usual), values.shape[1])
+
+        return [
+            {"row": row, "FID-world": frechet_interval(group(values), group(features[TRUE]))}
+            for row, values in features.items()
+            if row != TRUE and TRUE in features
+        ]
+
+
+def _put(part: Part, folder: str) -> Part:
+    """Return the part with the translator of another folder."""
+    kept = {name: one for name, one in part.weights.items() if name != "model"}
+    return part.model_copy(update={"weights": {"model": Weights(uri=str(Path(folder).absolute())), **kept}})
+
+
+def load_recipe(overrides: Sequence[str]) -> tuple[Recipe, list[str]]:
+    """Return the recipe with its `key=value` edits, and the other edits, which are the bundle's."""
+    own = [edit for edit in overrides if edit.partition("=")[0].strip() in Recipe.model_fields]
+    content: dict[str, Any] = {}
+    for edit in own:
+        apply_edit(content, edit)
+    rest = [edit.removeprefix("bundle.") for edit in overrides if edit not in own]
+    return check(Recipe, content, "evaluate translation"), rest
+
+
+def run(out: Path, data: str, bundle: str, overrides: Sequence[str] = (), threads: int = 1) -> dict[str, Any]:
+    """Measure what is missing, write the tables and return them.
+
+    Raises a UserError for a bundle without a translator, and for people whom the judges know, or who have one view alone.
+    """
+    recipe, edits = load_recipe(overrides)
+    torch.set_num_threads(threads)
+    with Signals() as signals, Lease(Storage(out)) as lease:
+        bench = Bench(recipe, load_bundle(bundle, edits), data, out)
+        missing = bench.missing()
+        log.info("%d cells to measure", len(missing))
+        for number, cell in enumerate(missing, 1):
+            signals.check()
+            lease.check()
+            bench.measure(cell)
+            log.info("%d of %d: %s", number, len(missing), " / ".join(map(str, cell)))
+        found = bench.tables()
+        facts = {"command": " ".join(["thermapair", *sys.argv[1:]]), "recipe": recipe.model_dump(mode="json"), "data": data,
+                 "bundle": bench.bundle.name, "people": len(bench.split.gallery), "probes": len(bench.split.probes),
+                 "commit": bench.commit, "hardware": hardware()}  # fmt: skip
+        (out / "tables.json").write_text(json.dumps({"facts": facts, "tables": found}, indent=1, allow_nan=True) + "\n")
+        (out / "tables.md").write_text(render_tables(found, facts), encoding="utf-8")
+    return found
+
+
+def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Return the tables as Markdown, by `templates/translation.md`."""
+    there = [row["row"] for row in found["identity"]]
+    page = load_template(TEMPLATE).render(
+        **facts,
+        why=[[row, text] for row, text in WHY.items() if row in there],
+        absent=[row for row in WHY if row not in there],
+        **{name: tabulate(rows, _heads(rows)) for name, rows in found.items()},
+    )
+    return re.sub(r"\n{3,}", "\n\n", page)
+
+
+def _heads(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the columns of a table as they are called."""
+    titles = {"rank1": "rank-1", "vr_at_far_1e-2": "VR@FAR 1 %", "vr_at_far_1e-3": "VR@FAR 0.1 %", "psnr": "PSNR, dB",
+              "ssim": "SSIM", "diversity": "spread of draws, of 255", "auc": "AUC", "eer": "EER"}  # fmt: skip
+    return {key: titles.get(key, key) for row in rows for key in row if key != "row"}
