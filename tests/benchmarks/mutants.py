@@ -51,7 +51,7 @@ NEAREST = {
     "pipelines/plan/thermalize.py": ("tests/pipelines/plan", "tests/pipelines/test_thermalize.py"),
     "pipelines/plan/photos.py": ("tests/pipelines/plan", "tests/pipelines/test_thermalize.py"),
     "pipelines/plan/translate.py": ("tests/pipelines/test_translate.py",),
-    "pipelines/plan/chains.py": ("tests/pipelines/test_thermalize.py", "tests/cluster/test_requests.py"),
+    "pipelines/plan/chains.py": ("tests/pipelines/plan/test_chains.py", "tests/pipelines/test_thermalize.py"),
     "pipelines/plan/embed.py": ("tests/pipelines/test_embed.py",),
     "pipelines/plan/world.py": ("tests/pipelines/test_world.py",),
     "pipelines/plan/claim.py": ("tests/pipelines/plan", "tests/pipelines/run/test_extend.py"),

@@ -19,9 +19,10 @@ from pipelines.config import translate as config
 from pipelines.config.request import load_translate
 from pipelines.config.translate import TranslateJob
 from pipelines.pictures.codecs import decode, encode_png_rgb
-from pipelines.plan.translate import TranslatePlan, read_translate_plan, write_translate_plan
+from pipelines.plan.translate import TranslatePlan, read_translate_plan, row_of, write_translate_plan
 from pipelines.report.sheet import TILE
 from pipelines.report.translations import EDGE, HEAD, LINE
+from pipelines.rows.ids import draw_id, page_id
 from pipelines.run.driver import end_run
 from pipelines.run.photographs import Summary
 from pipelines.run.writer import write_partition
@@ -87,6 +88,20 @@ def make(plan: TranslatePlan) -> Summary:
 
 def rows(out: Path, folder: str = "data") -> list[dict[str, Any]]:
     return [row for path in sorted((out / folder).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_the_first_translation_has_the_id_of_its_picture() -> None:
+    """So one more translation, or one more page, changes nobody's id."""
+    sample = {"sample_id": "s", "name": "n", "person": "p"}
+    rows = [row_of(sample, page, draw) for page in (0, 2) for draw in (0, 1)]
+    assert [row["name"] for row in rows] == ["n", "n", "n-page2", "n-page2"] and [row["draw"] for row in rows] == [
+        0,
+        1,
+        0,
+        1,
+    ]
+    assert [row["sample_id"] for row in rows] == ["s", draw_id("s", 1), page_id("s", 2), draw_id(page_id("s", 2), 1)]
+    assert len({row["sample_id"] for row in rows}) == 4 and {row["person"] for row in rows} == {"p"}
 
 
 def test_a_partition_keeps_to_what_its_columns_may_take(
