@@ -58,7 +58,7 @@ class Client:
         self.http.close()
 
     def pairs(self, **request: Any) -> schemas.PairsAnswer:
-        """Return pairs; the arguments are the fields of `schemas.PairsRequest`, `picture` and `reference` may be files."""
+        """Return pairs; the arguments are the fields of `schemas.PairsRequest`, `picture`, `reference` and `crop` may be files."""
         return self._answer(schemas.PairsAnswer, "/v1/pairs", _with_file(request))
 
     def celsius(self, **request: Any) -> np.ndarray:
@@ -138,7 +138,7 @@ def _problem(answer: httpx.Response) -> schemas.Problem:
 def _with_file(request: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a request as JSON takes them."""
     given = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in request.items()}
-    files = [name for name in ("picture", "reference") if given.get(name) is not None]
+    files = [name for name in ("picture", "reference", "crop") if given.get(name) is not None]
     return given | {name: _encode([given[name]])[0] for name in files}
 
 

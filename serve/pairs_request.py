@@ -103,7 +103,11 @@ def resolve_pairs(
     chain = generate.over_source(chain, job.views)
     for name in generate.OF_PEOPLE:
         if getattr(request, name) is not None and name not in chain.given:
-            raise UserError(f"{name}: the visible part of this bundle has no adapter that looks at it.")
+            raise ProblemError(
+                "not-in-bundle",
+                f"{name}: the visible part of this bundle has no adapter that looks at it",
+                "Leave it out, or start the service with a bundle that has one.",
+            )
     recipe = generate.recipe_for(job, bundle, chain)
     if request.caption is not None:
         recipe = recipe.model_copy(update={"captions": {"source": GIVEN}})

@@ -61,6 +61,7 @@ def person_of(request: PairsRequest, embedding: Sequence[float] | None, referenc
         estimated,
         sampled=embedding is None,
         reference=b"" if request.reference is None else codecs.from_base64(request.reference, 0),
+        crop=b"" if request.crop is None else codecs.from_base64(request.crop, 0),
         smirk=None if request.smirk is None else check_smirk(request.smirk, "request"),
     )
 
@@ -77,9 +78,10 @@ def sample_table(request: PairsRequest, resolved: ResolvedRequest[GenerateJob], 
 
 
 def check_reference(person: Identity, limits: Limits) -> None:
-    """Raise a ProblemError where the reference of a person is no picture that is taken."""
-    if person.reference:
-        codecs.open_picture(person.reference, 0, limits)
+    """Raise a ProblemError where the reference or the crop of a person is no picture that is taken."""
+    for picture in (person.reference, person.crop):
+        if picture:
+            codecs.open_picture(picture, 0, limits)
 
 
 def sample_columns(

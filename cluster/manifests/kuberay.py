@@ -70,10 +70,12 @@ def check_name(name: str) -> None:
 
 def label_groups(profile: Profile, stages: Sequence[str]) -> Profile:
     """Return the profile with the groups that run `stages`, in order, each selecting the nodes of its own worker group."""
-    groups = [
-        group.model_copy(update={"labels": {LABEL: group.stages[0], **group.labels}})
-        for group in profile.assign(stages)
-    ]
+    # A group is called by the first stage that the profile names in it: others may have joined before that one.
+    named = {stage for group in profile.groups for stage in group.stages}
+    groups = []
+    for group in profile.assign(stages):
+        name = next((stage for stage in group.stages if stage in named), group.stages[0])
+        groups.append(group.model_copy(update={"labels": {LABEL: name, **group.labels}}))
     return profile.model_copy(update={"groups": groups})
 
 
@@ -160,7 +162,7 @@ def _stage_workers(group: Group, profile: Profile, setup: Setup) -> Manifest:
     memory = math.ceil((group.memory_mb or MEMORY_MB) * 1.6)  # Ray counts what the object store leaves, less a tenth
     # No pod until the autoscaler finds work for it.
     return {
-        "groupName": group.stages[0],
+        "groupName": group.labels[LABEL],
         "replicas": 0,
         "minReplicas": 0,
         "maxReplicas": count,

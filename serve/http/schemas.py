@@ -157,6 +157,10 @@ class PairsRequest(_ThermalRequest):
         None,
         description="A picture of the person, in base64, that every view draws on; for a part with a reference adapter.",
     )
+    crop: Encoded | None = Field(
+        None,
+        description="The aligned crop of the person's face, in base64, as `thermapair embed --crop` writes it; for FaceCLIP.",
+    )
     smirk: Annotated[list[Value], Field(min_length=SMIRK, max_length=SMIRK)] | None = Field(
         None, description="The expression of every view in SMIRK's 55 numbers; for a part with an expression adapter."
     )

@@ -94,7 +94,7 @@ def test_every_file_of_a_command_is_one() -> None:
     renamed = {"imports": "import"}  # a word of Python's
     assert {renamed.get(name, name).replace("_", "-") for name in files} == set(cli.cli.commands)
     run_on_ray = {name for name, command in cli.cli.commands.items() if isinstance(command, RayCommand)}
-    assert run_on_ray == {"embed", "gather", "generate", "thermalize", "train", "translate", "world"}
+    assert run_on_ray == {"embed", "export", "gather", "generate", "thermalize", "train", "translate", "world"}
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ from tests.serve.local import local_service, problem
 TRANSLATOR = "bundle.parts.translate={kind: 'null', batch: 4}"
 QUICK = NULL.model_copy(update={"overrides": [*NULL.overrides, "profile.serve.batch_wait_ms=0", TRANSLATOR]})
 PHOTO = encode_png_rgb(np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8))
-KNOWN = {"bad-picture", "too-many-pixels", "over-limit", "not-acceptable", "rejected"}
-"""What a document cannot say: that a string is a picture, that a product has a limit, what comes of the work."""
+KNOWN = {"bad-picture", "too-many-pixels", "over-limit", "not-acceptable", "rejected", "not-in-bundle"}
+"""What a document cannot say: that a string is a picture, that a product has a limit, what comes of the work, what adapters the
+bundle has."""
 
 
 @pytest.fixture(scope="module")

@@ -274,8 +274,8 @@ def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service)
 
 
 def test_a_picture_or_an_expression_needs_its_adapter(quiet: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    for fields in ({"reference": "AAAA"}, {"smirk": [0.0] * 55}):
-        with pytest.raises(UserError, match=f"{next(iter(fields))}: the visible part of this bundle has no adapter"):
+    for fields in ({"reference": "AAAA"}, {"crop": "AAAA"}, {"smirk": [0.0] * 55}):
+        with pytest.raises(ProblemError, match=f"{next(iter(fields))}: the visible part of this bundle has no adapter"):
             asked(quiet, **fields)
     with pytest.raises(ValidationError, match="smirk"):
         PairsRequest(smirk=[0.0] * 53)

@@ -132,10 +132,10 @@ def test_each_stage_group_has_nodes_of_its_label_that_fit_it() -> None:
     assert set(workers) == {"visible", "parser", "faces", "io"}
     groups = profile.assign(tuple(STAGES))
     assert [group.stages for group in groups] == [
-        ["visible"], ["parser", "thermal", "translate"], ["faces", "gates", "landmarks"],
+        ["portrait", "visible"], ["parser", "thermal", "translate"], ["faces", "gates", "landmarks"],
     ]  # fmt: skip
-    for group in groups:
-        worker = workers[group.stages[0]]
+    for group, name in zip(groups, ("visible", "parser", "faces"), strict=True):
+        worker = workers[name]
         assert group.selector == {"label_selector": worker["labels"]}
         resources = worker["template"]["spec"]["containers"][0]["resources"]["limits"]
         assert int(resources["cpu"]) >= group.cpus and int(resources.get("nvidia.com/gpu", 0)) >= group.gpus
