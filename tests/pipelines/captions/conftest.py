@@ -42,8 +42,15 @@ def starter() -> Bundle:
 
 @pytest.fixture(scope="module")
 def pool(local_ray: Any, starter: Bundle) -> Iterator[Engines]:
-    """The starter's engine, for several tests: each start takes half a minute. Its own processes end with it."""
-    with Engines(EngineSpec(starter.part(CAPTIONS), starter.folder, ENGINES)) as engines:
+    """The starter's engine, for several tests: each start takes half a minute."""
+    with run_engines(EngineSpec(starter.part(CAPTIONS), starter.folder, ENGINES)) as engines:
+        yield engines
+
+
+@contextlib.contextmanager
+def run_engines(spec: EngineSpec) -> Iterator[Engines]:
+    """Run the engines of `spec`, whose own processes end with them."""
+    with Engines(spec) as engines:
         yield engines
     gone = time.monotonic() + 20
     while children_named("VLLM::EngineCore") and time.monotonic() < gone:
