@@ -58,7 +58,7 @@ class Client:
         self.http.close()
 
     def pairs(self, **request: Any) -> schemas.PairsAnswer:
-        """Return pairs; the arguments are the fields of `schemas.PairsRequest`, `picture`, `reference` and `crop` may be files."""
+        """Return pairs; the arguments are the fields of `PairsRequest`; `picture`, `reference` and `crop` may be files."""
         return self._answer(schemas.PairsAnswer, "/v1/pairs", _with_file(request))
 
     def celsius(self, **request: Any) -> np.ndarray:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from models.attributes import ATTRIBUTES
 from models.captions.reading import read_attributes
 from models.columns import Columns
-from models.errors import UserError
 from models.layers import Layer
 from pipelines.captions.read import Reading
 from pipelines.config.captions import Captions
