@@ -26,12 +26,7 @@ def parse_words(group: click.Group, words: Sequence[str]) -> dict[str, Any]:
         UserError: the command does not run on a cluster, or a word means nothing there, or shows a password.
         click.UsageError: an option is wrong.
     """
-    # The command, and its options as it would parse them itself.
-    command = group.commands.get(words[0]) if words else None
-    if not isinstance(command, RayCommand):
-        known = ", ".join(name for name, one in group.commands.items() if isinstance(one, RayCommand))
-        raise UserError(f"after -- comes what to run on the cluster: {known}, with its options.")
-    params = command.make_context(words[0], list(words[1:])).params
+    command, params = parse_command(group, words)
     # Whatever names a place has to be there on the cluster, too.
     for option in command.params:
         value = params.get(str(option.name))
@@ -42,6 +37,19 @@ def parse_words(group: click.Group, words: Sequence[str]) -> dict[str, Any]:
     if any(LOGIN.search(word) for word in words):
         raise UserError("a word holds a name and password; jobs show their words to everyone. Use --secret.")
     return params
+
+
+def parse_command(group: click.Group, words: Sequence[str]) -> tuple[click.Command, dict[str, Any]]:
+    """Return the command of `group` that `words` are, and its options as it would parse them itself.
+
+    Raises:
+        UserError: the command does not run on a cluster. click.UsageError: an option is wrong.
+    """
+    command = group.commands.get(words[0]) if words else None
+    if not isinstance(command, RayCommand):
+        known = ", ".join(name for name, one in group.commands.items() if isinstance(one, RayCommand))
+        raise UserError(f"after -- comes what to run on the cluster: {known}, with its options.")
+    return command, command.make_context(words[0], list(words[1:])).params
 
 
 def check_edits(edits: Sequence[str]) -> None:
