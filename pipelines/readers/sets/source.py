@@ -71,7 +71,7 @@ SOURCES = {
     ),
     "mcxface": Source(
         "MCXFace and other sets with Idiap's protocol files",
-        "zenodo.org and www.idiap.ch/en/scientific-research/data/mcxface, by an agreement",
+        "www.idiap.ch (Idiap Research Institute), by an agreement",
         "research alone, not to be passed on",
         "as the agreement says",
     ),
