@@ -14,15 +14,25 @@ start() {
   shift 2
   srun --nodes="$nodes" --ntasks="$nodes" --nodelist="$names" --overlap \
     ray start "$@" --num-cpus="$CPUS" --num-gpus="$GPUS" --disable-usage-stats --block &
+  rays=("$!" "${rays[@]}")
 }
-trap 'jobs -p | xargs -r kill 2> /dev/null || true' EXIT
+
+# The last that was started ends first: a node leaves at once while the head still answers.
+stop() {
+  for ray in "${rays[@]}"; do
+    kill "$ray" 2> /dev/null || true
+    wait "$ray" || true
+  done
+}
+rays=()
+trap stop EXIT
 start 1 "${hosts[0]}" --head --node-ip-address="$address" --port="${RAY_ADDRESS##*:}" --include-dashboard=false \
   --temp-dir="/tmp/ray-$SLURM_JOB_ID"
 
 # The others join once the head answers; pools grow as they come.
 for ((tries = 0; ; tries++)); do
   ray status > /dev/null 2>&1 && break
-  if ((tries == 60)); then
+  if ((tries == 60)) || ! kill -0 "${rays[0]}" 2> /dev/null; then
     echo "the head did not answer at $RAY_ADDRESS: look at the output of ray start above" >&2
     exit 75
   fi
