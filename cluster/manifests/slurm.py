@@ -37,6 +37,7 @@ def batch_script(name: str, nodes: Nodes, words: Sequence[str], environment: Map
         raise UserError(f"--time {nodes.time}: Slurm takes minutes, H:M:S or D-H:M:S, as 24:00:00.")
     if any("\n" in word for word in (name, *words, *nodes.options, *environment.values())):
         raise UserError("a line break in a name, a word or a variable would end its line of the script")
+    # What Slurm reads: it stops at the first line that is not its own.
     asked = [
         f"--job-name={name}",
         f"--nodes={nodes.count}",
@@ -49,6 +50,7 @@ def batch_script(name: str, nodes: Nodes, words: Sequence[str], environment: Map
         "--open-mode=append",
         *nodes.options,
     ]
+    # What the shell sets, every word quoted, before the body that is the same for all jobs.
     given = [f"export {variable}={shlex.quote(value)}" for variable, value in environment.items()]
     command = " ".join(shlex.quote(word) for word in ("thermapair", *words))
     lines = [

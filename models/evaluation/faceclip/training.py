@@ -83,6 +83,7 @@ def draw_pictures(
     for first in range(0, len(texts), BATCH):
         few = slice(first, first + BATCH)
         rows = len(texts[few])
+        # What guidance leads away from, and then the rows themselves; a row's noise is its name's.
         away = model.condition(np.zeros_like(crops[few]), [""] * rows, np.zeros(rows, bool), model.size)
         latents = sample(
             denoiser(

@@ -45,19 +45,23 @@ class Told(NamedTuple):
 def tell(way: Way, encoder: FaceClip, crops: np.ndarray, texts: list[str], has_face: np.ndarray) -> Told:
     """Return what a way tells of rows. crops: uint8 [B, H, W, 3], zeros without a face (has_face bool [B]); texts: without
     prefix."""
+    # The texts, with the prefix that speaks of a face where the way knows one.
     branches = encoder.face_clip_l, encoder.face_clip_g
     device = encoder.face_clip_l.proj1.weight.device
     prefixed = has_face & (way not in PLAIN)
     ids = tokenize(add_prefix(texts, prefixed.tolist())).to(device)
     there = torch.from_numpy(has_face).to(device)
+    # The face, and in which ways its vector stands in the place of the word `id`.
     faces = encoder.encode_faces(to_faces(crops, device))
     identity = F.normalize(faces[0].vector.float(), dim=-1) * there[:, None]
     named = there if way in ("FaceCLIP", "no fuser", "L alone") else torch.zeros_like(there)
+    # Text alone, or fused with the patches of the face.
     if way in (*PLAIN, "no fuser"):
         read = [branch.read_text(ids, face.vector, named) for branch, face in zip(branches, faces, strict=True)]
     else:
         read = [branch(face, ids, named) for branch, face in zip(branches, faces, strict=True)]
     (own, _), (other, pooled) = read
+    # The ablation that leaves out the larger branch keeps its shape.
     if way == "L alone":
         other, pooled = torch.zeros_like(other), torch.zeros_like(pooled)
     return Told(torch.cat([own, other], -1), pooled, identity)
