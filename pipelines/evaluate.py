@@ -4,21 +4,18 @@ out/ledger.jsonl  tables.json  tables.md  gain.png, and a folder `work` of rende
 """
 
 import logging
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 
 from models.columns import Columns
-from models.config import apply_edit, check, digest_of
+from models.config import digest_of
 from models.errors import UserError
 from models.evaluation.tfake import landmarks, thermal
 from models.evaluation.tfake.cells import JOINT, LANDMARKS, TABLES, TRUTH, Cell, cells, thermal_row, weight_row
@@ -30,13 +27,9 @@ from models.synthworld.sampling.domain import load_domain
 from models.synthworld.shape.kernels import expect
 from models.thermal.unet.network import load_thermalizer, save_thermalizer
 from models.training.loop import Hooks
-from pipelines.evaluation.ledger import Ledger, cell_of
-from pipelines.evaluation.pages import write_pages
+from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, load_recipe, measure_all
+from pipelines.evaluation.pages import draw_gain, has_gain, render_tables
 from pipelines.evaluation.shards import field_rows, has_pairs
-from pipelines.run.interrupts import Signals
-from pipelines.run.provenance import commit_of, hardware
-from pipelines.storage.lease import Lease
-from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
 
@@ -46,76 +39,50 @@ POOLS_IN_MEMORY = 24
 
 def run(out: Path, overrides: Sequence[str] = (), chosen: Sequence[str] = (), threads: int = 1) -> dict[str, Any]:
     """Measure what is missing of the tables `chosen` (all by default) and write them all; returns the tables."""
-    recipe = load_recipe(overrides)
-    if unknown := sorted(set(chosen) - set(TABLES)):
-        raise UserError(f"no table {unknown[0]!r}; known: {', '.join(TABLES)}")
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    with Signals() as signals, Lease(Storage(out)) as lease:
+    recipe = load_recipe(Recipe, overrides, "tfake")
+    names = choose_tables(chosen, TABLES)
 
-        def stop() -> bool:
-            lease.check()
-            return bool(signals.name)
-
-        # The cells that the ledger lacks, one after the other; each is kept as soon as it is measured.
-        bench = Bench(recipe, out, stop)
-        missing = bench.missing(tuple(chosen) or TABLES)
-        log.info("%d cells to measure", len(missing))
+    def begin(stop: Stop) -> Bench:
         expect(sum(recipe.pool(name).people * recipe.pool(name).views for name in ("faces", "lab")) * len(recipe.gaps))
-        for number, cell in enumerate(missing, 1):
-            signals.check()
-            line = bench.measure(cell)
-            log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
-        # All tables are made anew from the whole ledger.
-        lines = bench.ledger.lines(bench.digest)
-        found = tables(lines, recipe)
-        command = " ".join(["thermapair", *sys.argv[1:]])
-        facts = {"command": command, "recipe": recipe.model_dump(mode="json"), "digest": bench.digest}
-        commits = sorted({line["commit"][:12] for line in lines})
-        write_pages(out, found, facts | {"commits": commits, "hardware": hardware()})
-    return found
+        return Bench(recipe, out, stop)
+
+    return measure_all(out, begin, names, threads)
 
 
-def load_recipe(overrides: Sequence[str]) -> Recipe:
-    """Return the recipe with `key=value` edits."""
-    content: dict[str, Any] = {}
-    for edit in overrides:
-        apply_edit(content, edit)
-    return check(Recipe, content, "evaluate tfake")
-
-
-class Bench:
+class Bench(Measuring[Cell]):
     """Measures the cells of one recipe into the ledger of a folder."""
 
-    def __init__(self, recipe: Recipe, out: Path, stop: Callable[[], bool] = lambda: False) -> None:
-        self.recipe, self.digest, self.stop = recipe, recipe.digest(), stop
-        self.commit, self.rendering = commit_of(), 0.0
-        self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work"
+    cell = Cell
+
+    def __init__(self, recipe: Recipe, out: Path, stop: Stop = lambda: False) -> None:
+        super().__init__(recipe, recipe.digest(), out, stop)
+        self.recipe = recipe
         thermal_only = recipe.field and not has_pairs(recipe.field, recipe)
         self.readable = tuple(name for name in TEST_POOLS if not (thermal_only and name == "field"))
         self.pool = lru_cache(POOLS_IN_MEMORY)(self._load_pool)
         self.adapters = lru_cache(None)(lambda gap: landmarks.Adapters(self.pool("faces", gap)))
         """Fitted once for all landmarkers of a gap: they depend on the pool alone."""
 
-    def missing(self, chosen: tuple[str, ...]) -> list[Cell]:
-        """Return the cells of tables that are not in the ledger, in order."""
-        done = {cell_of(line) for line in self.ledger.lines(self.digest)}
-        return [cell for cell in dict.fromkeys(cells(self.recipe, chosen)) if cell not in done]
+    def cells(self, chosen: Sequence[str]) -> Iterator[Cell]:
+        """Yield the cells of tables in order."""
+        return cells(self.recipe, tuple(chosen))
 
-    def measure(self, cell: Cell) -> dict[str, Any]:
-        """Train and read one cell, append its line and return it."""
-        before = time.process_time()
-        self.rendering = 0.0
-        facts = self._measure(cell)
-        seconds = round(time.process_time() - before - self.rendering, 2)
-        return self._append(cell, seconds, facts)
+    def tables(self) -> dict[str, Any]:
+        """Return every table that the ledger allows."""
+        return tables(self.lines(), self.recipe)
 
-    def _append(self, cell: Cell, seconds: float, facts: dict[str, Any]) -> dict[str, Any]:
-        line = {"digest": self.digest, **cell._asdict(), "seconds": seconds, "commit": self.commit, **facts}
-        self.ledger.append(line)
-        return line
+    def render(self, found: dict[str, Any], facts: dict[str, Any]) -> str:
+        """Return the tables as Markdown."""
+        return render_tables(found, facts, figure=has_gain(found))
 
-    def _measure(self, cell: Cell) -> dict[str, Any]:
+    def write(self, out: Path) -> dict[str, Any]:
+        """Write the tables and, with two gaps or more, gain.png."""
+        found = super().write(out)
+        if has_gain(found):
+            draw_gain(found["gap"], out / "gain.png")
+        return found
+
+    def read(self, cell: Cell) -> dict[str, Any]:
         """Return what a line of the ledger says of `cell`, `measures` above all: pool -> figures by person."""
         # The truth itself, and baselines: nothing is trained.
         if cell.row == TRUTH:
@@ -184,7 +151,7 @@ class Bench:
             return {weight_row(weight): weight for weight in self.recipe.weights}[cell.row]
         if not thermal_row(*cell[:2]).patches:
             return 0.0
-        chosen = best_weight(self.ledger.lines(self.digest), self.recipe)
+        chosen = best_weight(self.lines(), self.recipe)
         if chosen is None:
             raise UserError(f"{self.ledger.path}: the weight of the patch term is not chosen yet")
         return chosen
@@ -212,19 +179,19 @@ class Bench:
         # Rendering is no cost of the cell that needs the rows first: it has a line of its own.
         before = time.process_time()
         rows = render_pool(pool, gap, size)
-        seconds = round(time.process_time() - before, 2)
-        self.rendering += seconds
+        seconds = time.process_time() - before
+        self.apart += seconds
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".part.npz")
         np.savez_compressed(scratch, **rows)  # type: ignore[arg-type]
         scratch.rename(path)
-        self._append(Cell("pools", name, gap, 0), seconds, {"measures": {"pictures": len(rows["visible"])}})
+        self.append(Cell("pools", name, gap, 0), seconds, {"measures": {"pictures": len(rows["visible"])}})
         log.info("pool %s at gap %g: %d pictures, %.0f s", name, gap, len(rows["visible"]), seconds)
         return rows
 
 
 @contextmanager
-def scratch_hooks(stop: Callable[[], bool]) -> Iterator[Hooks]:
+def scratch_hooks(stop: Stop) -> Iterator[Hooks]:
     """Give a block the hooks of a training that keeps nothing but its model."""
     with tempfile.TemporaryDirectory(prefix="evaluate-") as scratch:
         yield Hooks(Path(scratch), lambda *_: None, lambda _: None, stop=stop, checkpoint_seconds=1e9)

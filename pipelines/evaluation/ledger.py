@@ -3,11 +3,10 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
-
-from models.evaluation.tfake.cells import Cell
+from typing import Any, NamedTuple, TypeVar
 
 Line = dict[str, Any]
+C = TypeVar("C", bound=NamedTuple)
 
 
 class Ledger:
@@ -36,9 +35,9 @@ class Ledger:
             os.fsync(file.fileno())
 
 
-def cell_of(line: Line) -> Cell:
-    """Return the cell that a line is of."""
-    return Cell(line["table"], line["row"], line["gap"], line["seed"])
+def cell_of(line: Line, kind: type[C]) -> C:
+    """Return the cell that a line is of; kind: the type of cells, whose fields stand in the line."""
+    return kind(*(line[name] for name in kind._fields))
 
 
 def _parse(text: str) -> Line:

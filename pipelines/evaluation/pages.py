@@ -1,6 +1,5 @@
-"""The tables of `evaluate tfake` as a page, as JSON and as a figure."""
+"""The tables of `evaluate tfake` as a page and as a figure."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,9 @@ POOLS_ARE = {
 }  # fmt: skip
 
 
-def write_pages(out: Path, found: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write tables.json, tables.md and, with two gaps or more, gain.png.
-
-    found: tables by name, as `models.evaluation.tfake.tables` returns them; facts: command, digest, commits, hardware, recipe.
-    """
-    text = json.dumps({"facts": facts, "tables": found}, indent=1, allow_nan=True)
-    (out / "tables.json").write_text(text + "\n", encoding="utf-8")
-    figure = len({row["gap"] for row in found["gap"]}) > 1
-    if figure:
-        draw_gain(found["gap"], out / "gain.png")
-    (out / "tables.md").write_text(render_tables(found, facts, figure=figure), encoding="utf-8")
+def has_gain(found: dict[str, Any]) -> bool:
+    """Return whether two gaps or more were measured: a gain over them can be drawn."""
+    return len({row["gap"] for row in found["gap"]}) > 1
 
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any], *, figure: bool = False) -> str:

@@ -4,22 +4,20 @@ out/ledger.jsonl  tables.json  tables.md, and a folder `work`: what the judge sa
 """
 
 import json
-import logging
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from models.attributes import ATTRIBUTES
 from models.columns import Columns
-from models.config import apply_edit, check, digest_of
+from models.config import digest_of
 from models.errors import EnvironmentFault
 from models.evaluation.judges import load_judges
+from models.evaluation.lapig.distances import frechet_interval
 from models.evaluation.translation import COLUMNS, psnr, show_thermal, split_rows, ssim
 from models.evaluation.translators import (
     FOLDERS,
@@ -45,17 +43,10 @@ from models.stages import import_settings, import_stage, package_of, parse_setti
 from models.temperature import to_centikelvin
 from models.visible import cache
 from models.weights.bundle import Bundle, Part, Weights, digests, load_bundle
-from pipelines.evaluation.lapig.bench import frechet_interval, keep
 from pipelines.evaluation.lapig.pages import tabulate
-from pipelines.evaluation.ledger import Ledger
+from pipelines.evaluation.measuring import Measuring, keep, load_recipe, measure_all, sort_edits
 from pipelines.report.template import load_template
 from pipelines.rows.shards import Shards
-from pipelines.run.interrupts import Signals
-from pipelines.run.provenance import commit_of, hardware
-from pipelines.storage.lease import Lease
-from pipelines.storage.uri import Storage
-
-log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).parent / "templates" / "translation.md"
 TABLE = "translation"
@@ -70,16 +61,19 @@ class Cell(NamedTuple):
     row: str
     seed: int
     part: int
+    table: str = TABLE
 
 
-class Bench:
+class Bench(Measuring[Cell]):
     """Measures the cells of one recipe, of a bundle on the rows at `data`, into the ledger of a folder."""
+
+    cell = Cell
 
     def __init__(self, recipe: Recipe, bundle: Bundle, data: str, out: Path) -> None:
         self.recipe, self.bundle, self.data = recipe, bundle, data
         self.shards = Shards(data, (*COLUMNS, "world_identity", *ROOM), optional=ROOM, memory=0)
-        self.ledger, self.work, self.commit = Ledger(out / "ledger.jsonl"), out / "work", commit_of()
-        self.stage = lru_cache(1)(self._load_stage)
+        super().__init__(recipe, recipe.digest(self.shards.digest), out)
+        self.stage, self._row_digest = lru_cache(1)(self._load_stage), lru_cache(None)(self._digest_row)
         who = Shards(data, ("identity_id", "view", "world_identity", *ROOM), optional=ROOM, memory=0).rows(
             np.arange(len(self.shards))
         )
@@ -108,8 +102,11 @@ class Bench:
     def _settings_of(self, part: Part) -> Any:
         return import_settings(package_of("translate", part.kind, "translate.kind")).Settings.model_fields
 
-    def digest(self, row: str, seed: int) -> str:
+    def digest_of(self, cell: Cell) -> str:
         """Return what tells the numbers of a row from others': people, judge, and the translator's weights and settings."""
+        return self._row_digest(cell.row, cell.seed)
+
+    def _digest_row(self, row: str, seed: int) -> str:
         part = self.rows[row][seed]
         models = () if part is None else (part.model_dump(mode="json"), digests(part, self.bundle.folder))
         return self.recipe.digest(self.shards.digest, row, *map(digest_of, models))
@@ -119,28 +116,24 @@ class Bench:
         """Lines of the ledger that a row's people fill."""
         return -(-len(self.split.gallery) // self.recipe.together)
 
-    def cells(self) -> Iterator[Cell]:
-        """Yield the cells in order."""
+    def cells(self, chosen: Sequence[str]) -> Iterator[Cell]:
+        """Yield the cells in order; there is one table's alone."""
         for row, seeds in self.rows.items():
             for seed in range(len(seeds)):
                 yield from (Cell(row, seed, part) for part in range(self.parts))
 
-    def missing(self) -> list[Cell]:
-        """Return the cells that the ledger lacks, or whose vectors are gone."""
-        done = {
-            (row, seed): {line["part"] for line in self.ledger.lines(self.digest(row, seed))}
-            for row, parts in self.rows.items()
-            for seed in range(len(parts))
-        }
-        return [one for one in self.cells() if one.part not in done[one[:2]] or not self._place(one).is_file()]
+    def keeps(self, cell: Cell) -> bool:
+        """Return True: what the judge saw."""
+        return True
 
-    def _place(self, cell: Cell) -> Path:
-        return self.work / f"{self.digest(cell.row, cell.seed)}-{cell.part}.npz"
+    def place(self, cell: Cell) -> Path:
+        """Return where that lies."""
+        return self.work / f"{self.digest_of(cell)}-{cell.part}.npz"
 
     # What is measured
 
-    def measure(self, cell: Cell) -> None:
-        """Translate the probes of a part, keep what the judge sees of them, and append the line of the ledger."""
+    def read(self, cell: Cell) -> dict[str, Any]:
+        """Translate the probes of a part, keep what the judge sees of them, and return what the line says."""
         chosen = self.split.probes[self.person // self.recipe.together == cell.part]
         rows = self.shards.rows(chosen)
         draws = self._draw(cell, rows, chosen)
@@ -152,10 +145,8 @@ class Bench:
         if len(draws) > 1:
             figures["diversity"] = draws.astype(np.float32).std(axis=0).mean(axis=(1, 2, 3))
         vectors = self._embed(draws[0], rows["landmarks_70"])
-        keep(self._place(cell), vectors=vectors, features=judges.describe(draws[0]))
-        measures = {name: np.round(values, 4).tolist() for name, values in figures.items()}
-        line = {"digest": self.digest(cell.row, cell.seed), "table": TABLE, **cell._asdict(), "commit": self.commit}
-        self.ledger.append({**line, "measures": measures})
+        keep(self.place(cell), vectors=vectors, features=judges.describe(draws[0]))
+        return {"measures": {name: np.round(values, 4).tolist() for name, values in figures.items()}}
 
     def _draw(self, cell: Cell, rows: Columns, chosen: np.ndarray) -> np.ndarray:
         """Return what a row makes of thermal pictures, uint8 [K, N, S, S, 3]; chosen: their numbers, which noise follows from."""
@@ -217,19 +208,29 @@ class Bench:
         """Return the tables of the rows that are whole."""
         gallery = self.shards.rows(self.split.gallery)
         vectors = self._embed(gallery["visible"], gallery["landmarks_70"])
-        left = {cell[:2] for cell in self.missing()}
+        left = {(cell.row, cell.seed) for cell in self.missing()}
         rows, features = dict[str, Probes](), dict[str, np.ndarray]()
         for row, parts in self.rows.items():
             seeds = [seed for seed in range(len(parts)) if (row, seed) not in left]
             if seeds:
                 kept = [self._kept(row, seed) for seed in seeds]
-                figures = [join_figures(self.ledger.lines(self.digest(row, seed)), self.parts) for seed in seeds]
+                each_digest = [self.digest_of(Cell(row, seed, 0)) for seed in seeds]
+                figures = [join_figures(self.ledger.lines(one), self.parts) for one in each_digest]
                 each = {name: np.stack([one[name] for one in figures]) for name in figures[0]}
                 rows[row] = Probes(np.stack([one["vectors"] for one in kept]), self._order, vectors, each)
                 features[row] = kept[0]["features"]
         probes = self.shards.rows(self._probes)
         found = tables(rows, read_words(probes), find_groups(probes))
         return found | {"distribution": self._distances(features)}
+
+    def render(self, found: dict[str, Any], facts: dict[str, Any]) -> str:
+        """Return the tables as Markdown."""
+        return render_tables(found, facts)
+
+    def about(self) -> dict[str, Any]:
+        """Return the names of bundle and rows, and how many people and probes there are."""
+        count = {"people": len(self.split.gallery), "probes": len(self.split.probes)}
+        return {"bundle": self.bundle.name, "data": self.data, **count}
 
     @cached_property
     def _probes(self) -> np.ndarray:
@@ -242,7 +243,7 @@ class Bench:
 
     def _kept(self, row: str, seed: int) -> dict[str, np.ndarray]:
         """Return what the judge saw of a row, all parts after each other."""
-        parts = [dict(np.load(self._place(cell))) for cell in self.cells() if cell[:2] == (row, seed)]
+        parts = [dict(np.load(self.place(Cell(row, seed, part)))) for part in range(self.parts)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _distances(self, features: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -267,39 +268,14 @@ def _put(part: Part, folder: str) -> Part:
     return part.model_copy(update={"weights": {"model": Weights(uri=str(Path(folder).absolute())), **kept}})
 
 
-def load_recipe(overrides: Sequence[str]) -> tuple[Recipe, list[str]]:
-    """Return the recipe with its `key=value` edits, and the other edits, which are the bundle's."""
-    own = [edit for edit in overrides if edit.partition("=")[0].strip() in Recipe.model_fields]
-    content: dict[str, Any] = {}
-    for edit in own:
-        apply_edit(content, edit)
-    rest = [edit.removeprefix("bundle.") for edit in overrides if edit not in own]
-    return check(Recipe, content, "evaluate translation"), rest
-
-
 def run(out: Path, data: str, bundle: str, overrides: Sequence[str] = (), threads: int = 1) -> dict[str, Any]:
     """Measure what is missing, write the tables and return them.
 
     Raises a UserError for a bundle without a translator, and for people whom the judges know, or who have one view alone.
     """
-    recipe, edits = load_recipe(overrides)
-    torch.set_num_threads(threads)
-    with Signals() as signals, Lease(Storage(out)) as lease:
-        bench = Bench(recipe, load_bundle(bundle, edits), data, out)
-        missing = bench.missing()
-        log.info("%d cells to measure", len(missing))
-        for number, cell in enumerate(missing, 1):
-            signals.check()
-            lease.check()
-            bench.measure(cell)
-            log.info("%d of %d: %s", number, len(missing), " / ".join(map(str, cell)))
-        found = bench.tables()
-        facts = {"command": " ".join(["thermapair", *sys.argv[1:]]), "recipe": recipe.model_dump(mode="json"), "data": data,
-                 "bundle": bench.bundle.name, "people": len(bench.split.gallery), "probes": len(bench.split.probes),
-                 "commit": bench.commit, "hardware": hardware()}  # fmt: skip
-        (out / "tables.json").write_text(json.dumps({"facts": facts, "tables": found}, indent=1, allow_nan=True) + "\n")
-        (out / "tables.md").write_text(render_tables(found, facts), encoding="utf-8")
-    return found
+    own, edits = sort_edits(Recipe, overrides)
+    recipe = load_recipe(Recipe, own, "translation")
+    return measure_all(out, lambda stop: Bench(recipe, load_bundle(bundle, edits), data, out), threads=threads)
 
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -20,6 +20,20 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(((means[0] - means[1]) ** 2).sum() + sum(traces) - 2 * shared)
 
 
+def by_people(features: np.ndarray, views: int) -> np.ndarray:
+    """Return features [N, ..., D] of rows as [people, pictures of each, D]."""
+    return features.reshape(len(features) // views, -1, features.shape[-1])
+
+
+def frechet_interval(own: np.ndarray, true: np.ndarray, draws: int = 200) -> dict[str, float]:
+    """Return the Frechet distance of features [P, M, D] of the same people, with its interval over them."""
+    size, rng = own.shape[-1], np.random.default_rng(0)
+    chosen = [np.arange(len(own)), *(rng.integers(len(own), size=len(own)) for _ in range(draws))]
+    values = [frechet_distance(own[who].reshape(-1, size), true[who].reshape(-1, size)) for who in chosen]
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return {"value": values[0], "low": float(low), "high": float(high)}
+
+
 def copy_paste(made: np.ndarray, target: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return how much nearer made faces are to the reference than to another picture of the person, float [N] in [-1, 1].
 

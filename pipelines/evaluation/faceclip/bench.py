@@ -5,9 +5,7 @@ out/ledger.jsonl  tables.json  tables.md, and a folder `work` of what can be mad
 
 import logging
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,15 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from models.attributes import ATTRIBUTES
 from models.columns import Columns
-from models.config import apply_edit, check, digest_of
-from models.errors import UserError
+from models.config import check, digest_of
 from models.evaluation.faceclip import tables as faceclip_tables
 from models.evaluation.faceclip import training
 from models.evaluation.faceclip.recipe import Recipe
 from models.evaluation.faceclip.tables import ARCFACE, KNOWN, TABLES, TRUE
 from models.evaluation.faceclip.ways import WAYS
 from models.evaluation.judges import load_judges
-from models.evaluation.lapig.distances import copy_paste, ranks
+from models.evaluation.lapig.distances import by_people, copy_paste, frechet_interval, ranks
 from models.evaluation.lapig.people import TruePairs, render_people, space_of
 from models.evaluation.lapig.read import Readers, Seen, look_at
 from models.evaluation.lapig.tables import UNREAD
@@ -44,14 +41,9 @@ from models.visible.faceclip.tokenizer import tokenize
 from models.weights.bundle import Bundle, digests, load_bundle
 from models.weights.store import contents_digest
 from pipelines.config.chain import faces_link, resolve_chain
-from pipelines.evaluation.faceclip.pages import write_pages
-from pipelines.evaluation.lapig.bench import by_people, frechet_interval, keep
-from pipelines.evaluation.ledger import Ledger
+from pipelines.evaluation.faceclip.pages import render_tables
+from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, keep, load_recipe, measure_all
 from pipelines.rows.shards import Shards
-from pipelines.run.interrupts import Signals
-from pipelines.run.provenance import commit_of, hardware
-from pipelines.storage.lease import Lease
-from pipelines.storage.uri import Storage
 
 log = logging.getLogger(__name__)
 
@@ -77,19 +69,19 @@ class Inputs(NamedTuple):
     data: str
 
 
-class Bench:
+class Bench(Measuring[Cell]):
     """Measures the cells of one recipe into the ledger of a folder."""
 
-    def __init__(
-        self, recipe: Recipe, inputs: Inputs, bundle: Bundle, out: Path, stop: Callable[[], bool] = lambda: False
-    ) -> None:
-        self.recipe, self.inputs, self.bundle, self.stop = recipe, inputs, bundle, stop
+    cell = Cell
+
+    def __init__(self, recipe: Recipe, inputs: Inputs, bundle: Bundle, out: Path, stop: Stop = lambda: False) -> None:
+        self.recipe, self.inputs, self.bundle = recipe, inputs, bundle
         self.settings = self._settings("FaceCLIP", 0)  # wrong values are refused before anything starts
         self.data = Shards(inputs.data, training.COLUMNS, memory=0, colour=True, limit=recipe.limit or None)
         parts = {name: digests(bundle.part(name), bundle.folder) for name in ("visible", "faces")}
         folders = [contents_digest(Path(path)) for path in inputs[:2]]
-        self.digest = recipe.digest(*folders, self.data.digest, digest_of(parts))
-        self.ledger, self.work, self.commit = Ledger(out / "ledger.jsonl"), out / "work" / self.digest, commit_of()
+        super().__init__(recipe, recipe.digest(*folders, self.data.digest, digest_of(parts)), out, stop)
+        self.work /= self.digest
         self.true = lru_cache(4)(self._load_true)
         self.seen_true = lru_cache(4)(self._see_true)
         self.trained = lru_cache(1)(self._load_trained)
@@ -116,31 +108,19 @@ class Bench:
                     yield Cell("trainings", way, seed, 0)
                     yield from (Cell("pictures", way, seed, part) for part in parts)
 
-    def missing(self, chosen: Sequence[str]) -> list[Cell]:
-        """Return the cells that the ledger lacks, or of which what was kept is gone."""
-        lines = self.ledger.lines(self.digest)
-        done = {Cell(line["table"], line["row"], line["seed"], line["part"]) for line in lines}
-        return [cell for cell in self.cells(chosen) if cell not in done or not self._place(cell).exists()]
+    def keeps(self, cell: Cell) -> bool:
+        """Return True: weights, or what judges saw."""
+        return True
 
-    def measure(self, cell: Cell) -> dict[str, Any]:
-        """Measure one cell, append its line and return it."""
-        began = time.process_time()
-        read = {"embedding": self._find, "trainings": self._train, "pictures": self._read}
-        measures = read[cell.table](cell)
-        seconds = round(time.process_time() - began, 2)
-        line = {
-            "digest": self.digest,
-            **cell._asdict(),
-            "seconds": seconds,
-            "commit": self.commit,
-            "measures": measures,
-        }
-        self.ledger.append(line)
-        return line
+    def place(self, cell: Cell) -> Path:
+        """Return where that lies; weights in a folder."""
+        place = super().place(cell)
+        return place.with_suffix("") if cell.table == "trainings" else place
 
-    def _place(self, cell: Cell) -> Path:
-        name = f"{cell.table}-{cell.row.replace(' ', '_')}-{cell.seed}-{cell.part}"
-        return self.work / (name if cell.table == "trainings" else f"{name}.npz")
+    def read(self, cell: Cell) -> dict[str, Any]:
+        """Return what the line of a cell says."""
+        each = {"embedding": self._find, "trainings": self._train, "pictures": self._read}
+        return {"measures": each[cell.table](cell)}
 
     # Who
 
@@ -182,15 +162,15 @@ class Bench:
         config = align.Config(towers=self.inputs.towers, encoder=self.inputs.encoder)
         with torch.inference_mode():
             vectors, chosen = align.ask(self.aligned, data, crops, captions, config)
-        keep(self._place(cell), person=rows["person"], **vectors, **chosen)
+        keep(self.place(cell), person=rows["person"], **vectors, **chosen)
         return {name: round(float(values.mean()), 4) for name, values in chosen.items()}
 
     def _embedding(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return what is found by face, text and both among all pictures, by its name, float [N]; and whose they are, int [N]."""
-        cells = [cell for cell in self.cells(("embedding",)) if self._place(cell).is_file()]
+        cells = [cell for cell in self.cells(("embedding",)) if self.place(cell).is_file()]
         if not cells:
             return {}, np.zeros(0, int)
-        parts = [dict(np.load(self._place(cell))) for cell in cells]
+        parts = [dict(np.load(self.place(cell))) for cell in cells]
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         person = found.pop("person")
         chosen = {name: values for name, values in found.items() if name.startswith("conflict_")}
@@ -200,7 +180,7 @@ class Bench:
 
     def _train(self, cell: Cell) -> dict[str, Any]:
         """Train a way's U-Net, from its last checkpoint where there is one, and keep its averaged weights."""
-        config, place = self._settings(cell.row, cell.seed), self._place(cell)
+        config, place = self._settings(cell.row, cell.seed), self.place(cell)
         scratch = place.with_name(f"{place.name}.run")
         kept = sorted(scratch.glob("step-*/state.json"))
 
@@ -237,7 +217,7 @@ class Bench:
         """Return a way's trained U-Net."""
         model = training.build(self._settings(way, seed))
         assert isinstance(model, training.Trained)
-        model.load_state_dict(load_file(self._place(Cell("trainings", way, seed, 0)) / WEIGHTS))
+        model.load_state_dict(load_file(self.place(Cell("trainings", way, seed, 0)) / WEIGHTS))
         return model.requires_grad_(False).eval()
 
     # Pictures
@@ -273,7 +253,7 @@ class Bench:
             "clip": self._clip_scores(pictures, [str(text) for text in rows["caption"]]),
             "face_found": np.isfinite(seen.own[:, 0]).astype(float),
         }
-        keep(self._place(cell), features=seen.features)
+        keep(self.place(cell), features=seen.features)
         lists = {name: [round(float(value), 4) for value in values] for name, values in figures.items()}
         return {
             "person": rows["person"].tolist(),
@@ -346,17 +326,23 @@ class Bench:
 
     def tables(self) -> dict[str, Any]:
         """Return every table that the ledger allows."""
-        lines = [
-            line for line in self.ledger.lines(self.digest) if line["part"] * self.recipe.together < self.recipe.people
-        ]
+        lines = [line for line in self.lines() if line["part"] * self.recipe.together < self.recipe.people]
         return faceclip_tables.tables(lines, *self._embedding()) | {"distribution": self._distribution()}
+
+    def render(self, found: dict[str, Any], facts: dict[str, Any]) -> str:
+        """Return the tables as Markdown."""
+        return render_tables(found, facts)
+
+    def about(self) -> dict[str, Any]:
+        """Return the name of the bundle and the number of rows that are trained on."""
+        return {"bundle": self.bundle.name, "rows": len(self.data)}
 
     def _distribution(self) -> list[dict[str, Any]]:
         """Return the Frechet distance of each row's pictures from the true ones of the same captions, of the first seed."""
         places = {name: list[Path]() for name in (TRUE, KNOWN, *WAYS, ARCFACE)}
         for cell in self.cells(("pictures",)):
             if cell.table == "pictures" and cell.seed in (0, self.recipe.seeds[0]):
-                places[cell.row].append(self._place(cell))
+                places[cell.row].append(self.place(cell))
         kept = {row: paths for row, paths in places.items() if paths and all(path.is_file() for path in paths)}
         features = {row: np.concatenate([np.load(path)["features"] for path in paths]) for row, paths in kept.items()}
         if TRUE not in features:
@@ -387,37 +373,6 @@ def run(
     threads: int = 1,
 ) -> dict[str, Any]:
     """Measure what is missing of the tables `chosen` (all by default) and write them all; returns the tables."""
-    content: dict[str, Any] = {}
-    for edit in overrides:
-        apply_edit(content, edit)
-    recipe = check(Recipe, content, "evaluate faceclip")
-    if unknown := sorted(set(chosen) - set(TABLES)):
-        raise UserError(f"no table {unknown[0]!r}; known: {', '.join(TABLES)}")
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    with Signals() as signals, Lease(Storage(out)) as lease:
-
-        def stop() -> bool:
-            lease.check()
-            return bool(signals.name)
-
-        # The cells that the ledger lacks, one after the other; each is kept as soon as it is measured.
-        bench = Bench(recipe, Inputs(encoder, towers, data), load_bundle(bundle), out, stop)
-        missing = bench.missing(tuple(chosen) or TABLES)
-        log.info("%d cells to measure", len(missing))
-        for number, cell in enumerate(missing, 1):
-            signals.check()
-            line = bench.measure(cell)
-            log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
-        # All tables are made anew from the whole ledger.
-        found = bench.tables()
-        facts = {
-            "command": " ".join(["thermapair", *sys.argv[1:]]),
-            "recipe": recipe.model_dump(mode="json"),
-            "digest": bench.digest,
-            "bundle": bench.bundle.name,
-            "rows": len(bench.data),
-        }
-        commits = sorted({line["commit"][:12] for line in bench.ledger.lines(bench.digest)})
-        write_pages(out, found, facts | {"commits": commits, "hardware": hardware()})
-    return found
+    recipe, names = load_recipe(Recipe, overrides, "faceclip"), choose_tables(chosen, TABLES)
+    inputs = Inputs(encoder, towers, data)
+    return measure_all(out, lambda stop: Bench(recipe, inputs, load_bundle(bundle), out, stop), names, threads)

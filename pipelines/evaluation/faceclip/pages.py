@@ -1,6 +1,5 @@
-"""The tables of `evaluate faceclip` as a page and as JSON."""
+"""The tables of `evaluate faceclip` as a page."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,6 @@ ASKED = {
     "conflict_sum": "conflict, sum of both",
     "conflict_joint": "conflict, the embedding of both",
 }
-
-
-def write_pages(out: Path, found: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write tables.json and tables.md. found: tables by name; facts: command, recipe, digest, bundle, rows, commits, hardware."""
-    text = json.dumps({"facts": facts, "tables": found}, indent=1, allow_nan=True)
-    (out / "tables.json").write_text(text + "\n", encoding="utf-8")
-    (out / "tables.md").write_text(render_tables(found, facts), encoding="utf-8")
 
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -3,27 +3,20 @@
 out/ledger.jsonl  tables.json  tables.md, and a folder `work`: renders and what was seen of pictures, which can be made again
 """
 
-import logging
-import sys
-import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-import torch
 
 from models.columns import Columns
-from models.config import apply_edit, check, digest_of
-from models.errors import UserError
+from models.config import digest_of
 from models.evaluation.faces import to_grey
 from models.evaluation.judges import load_judges
 from models.evaluation.lapig import tables as lapig_tables
 from models.evaluation.lapig.degrees import degree_errors, flatten_layers
-from models.evaluation.lapig.distances import frechet_distance
+from models.evaluation.lapig.distances import by_people, frechet_interval
 from models.evaluation.lapig.people import TruePairs, render_fitted, render_known, render_people, space_of
 from models.evaluation.lapig.read import (
     Gallery,
@@ -48,17 +41,11 @@ from models.thermal.baselines import Baselines
 from models.visible import cache
 from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.evaluation.lapig.making import Maker, Thermalizer, load_readers
-from pipelines.evaluation.lapig.pages import write_pages
+from pipelines.evaluation.lapig.pages import render_tables
 from pipelines.evaluation.lapig.people import WAYS as SAMPLED
 from pipelines.evaluation.lapig.people import ask, describe_people, judge_threshold, sample_embeddings
-from pipelines.evaluation.ledger import Ledger
+from pipelines.evaluation.measuring import Measuring, choose_tables, keep, load_recipe, measure_all, sort_edits
 from pipelines.plan.people.identities import Reference
-from pipelines.run.interrupts import Signals
-from pipelines.run.provenance import commit_of, hardware
-from pipelines.storage.lease import Lease
-from pipelines.storage.uri import Storage
-
-log = logging.getLogger(__name__)
 
 TRUE, KNOWN, CROSSED = "true pair", "known picture", "another's thermal"
 """Baselines among the pairs: what a perfect generator makes; a copy of a picture that was known; and a control that must
@@ -76,30 +63,17 @@ class Cell(NamedTuple):
     part: int
 
 
-def load_recipe(overrides: Sequence[str]) -> Recipe:
-    """Return the recipe with `key=value` edits."""
-    content: dict[str, Any] = {}
-    for edit in overrides:
-        apply_edit(content, edit)
-    return check(Recipe, content, "evaluate lapig")
-
-
-def sort_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the edits of the recipe and those of the bundle (`thermal.weights=...`, or `bundle.thermal...`)."""
-    own = [edit for edit in overrides if edit.partition("=")[0].strip() in Recipe.model_fields]
-    return own, [edit.removeprefix("bundle.") for edit in overrides if edit not in own]
-
-
-class Bench:
+class Bench(Measuring[Cell]):
     """Measures the cells of one recipe on one bundle into the ledger of a folder."""
 
+    cell = Cell
+
     def __init__(self, recipe: Recipe, bundle: Bundle, out: Path, threads: int = 1) -> None:
-        self.recipe, self.bundle, self.threads = recipe, bundle, threads
         parts = {name: digests(part, bundle.folder) for name, part in bundle.parts.items() if name != "captions"}
-        self.digest = recipe.digest(digest_of(bundle.model_dump(mode="json"), parts))
-        self.ledger, self.work = Ledger(out / "ledger.jsonl"), out / "work" / self.digest
+        super().__init__(recipe, recipe.digest(digest_of(bundle.model_dump(mode="json"), parts)), out)
+        self.recipe, self.bundle, self.threads = recipe, bundle, threads
+        self.work /= self.digest
         self.ways, self.layers = ways(bundle, recipe), layers_of(recipe.conditions)
-        self.commit = commit_of()
         self.true = lru_cache(4)(self._load_true)
         self.seen_true = lru_cache(4)(lambda part: look_at(self.readers, self.true(part).rows["visible"]))
         self.asked = lru_cache(4)(self._ask)
@@ -132,34 +106,22 @@ class Bench:
         """Whose temperatures of true pictures are read."""
         return (*Baselines.NAMES, FULL, *([UNET] if UNET in self.ways else []))
 
-    def missing(self, chosen: Sequence[str]) -> list[Cell]:
-        """Return the cells that the ledger lacks, or whose features are gone."""
-        done = {Cell(line["table"], line["row"], line["part"]) for line in self.ledger.lines(self.digest)}
-        gone = {cell for cell in done if cell.table != "degrees" and not self._place(cell).is_file()}
-        return [cell for cell in self.cells(chosen) if cell not in done - gone]
+    def keeps(self, cell: Cell) -> bool:
+        """Return whether what judges saw of a cell is kept."""
+        return cell.table != "degrees"
 
-    def measure(self, cell: Cell) -> dict[str, Any]:
-        """Measure one cell, append its line and return it."""
-        began = time.perf_counter()
-        read = {
-            "gallery": self._see_gallery,
-            "pairs": self._read_pairs,
-            "degrees": self._read_degrees,
-            "people": self._see_sampled,
-        }
-        line = read[cell.table](cell)
-        seconds = round(time.perf_counter() - began, 2)
-        line = {"digest": self.digest, **cell._asdict(), "seconds": seconds, "commit": self.commit, **line}
-        self.ledger.append(line)
-        return line
+    def read(self, cell: Cell) -> dict[str, Any]:
+        """Return what the line of a cell says."""
+        if cell.table == "gallery":
+            return self._see_gallery(cell)
+        if cell.table == "people":
+            return self._see_sampled(cell)
+        return self._read_pairs(cell) if cell.table == "pairs" else self._read_degrees(cell)
 
     def _people(self, part: int, of: int) -> tuple[int, int]:
         """Return the first person of a part, and how many it has of `of`."""
         first = part * self.recipe.together
         return first, min(self.recipe.together, of - first)
-
-    def _place(self, cell: Cell) -> Path:
-        return self.work / f"{cell.table}-{cell.row.replace(' ', '_')}-{cell.part}.npz"
 
     # Who
 
@@ -200,7 +162,7 @@ class Bench:
             for name, pictures in (("colour", flat), ("grey", to_grey(flat)))
         }
         described = self.readers.judges.describe(flat).reshape(*known.shape[:2], -1)
-        keep(self._place(cell), **seen, features=described)
+        keep(self.place(cell), **seen, features=described)
         return {"measures": {"people": count}}
 
     @cached_property
@@ -211,7 +173,7 @@ class Bench:
     def _load_all(self, table: str, row: str) -> dict[str, np.ndarray]:
         """Return what was kept of a row, all its parts after each other; {} where there is none."""
         cells = [cell for cell in self.cells((table, "people")) if (cell.table, cell.row) == (table, row)]
-        parts = [dict(np.load(path)) for cell in cells if (path := self._place(cell)).is_file()]
+        parts = [dict(np.load(path)) for cell in cells if (path := self.place(cell)).is_file()]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
     @cached_property
@@ -264,7 +226,7 @@ class Bench:
         if cell.row in self.ways:
             kept["thermal"] = to_centikelvin(rows["celsius"])
             measures |= self._apart(cell, rows["celsius"])
-        keep(self._place(cell), **kept)
+        keep(self.place(cell), **kept)
         return {"measures": measures, **({"stages": stages} if stages else {})}
 
     def _pairs(self, cell: Cell, true: TruePairs, asked: np.ndarray) -> tuple[Columns, dict[str, float]]:
@@ -304,7 +266,7 @@ class Bench:
             return {}
         if not (self.ways[cell.row].captions and self.ways[cell.row].head):
             return {}
-        with np.load(self._place(cell._replace(row=FULL))) as kept:
+        with np.load(self.place(cell._replace(row=FULL))) as kept:
             apart = np.abs(celsius - from_centikelvin(kept["thermal"])).mean(axis=(1, 2, 3))
         return {"apart": [round(float(value), 4) for value in apart]}
 
@@ -347,16 +309,22 @@ class Bench:
         embeddings = self.sampled(cell.row)[first : first + count]
         made = self.maker(FULL)(ask(embeddings, self.reference, self.recipe.views, first))
         seen = look_at(self.readers, made["visible"])
-        keep(self._place(cell), asked=embeddings, judge=seen.judge.reshape(count, self.recipe.views, -1))
+        keep(self.place(cell), asked=embeddings, judge=seen.judge.reshape(count, self.recipe.views, -1))
         return {"measures": {"people": count}}
 
     def tables(self) -> dict[str, Any]:
         """Return every table that the ledger allows."""
-        lines = [
-            line for line in self.ledger.lines(self.digest) if line["part"] * self.recipe.together < self.recipe.people
-        ]
+        lines = [line for line in self.lines() if line["part"] * self.recipe.together < self.recipe.people]
         found = lapig_tables.tables(lines, self.recipe.galleries)
         return found | {"distribution": self._distribution(), "people": self._people_facts()}
+
+    def render(self, found: dict[str, Any], facts: dict[str, Any]) -> str:
+        """Return the tables as Markdown."""
+        return render_tables(found, facts)
+
+    def about(self) -> dict[str, Any]:
+        """Return the name of the bundle."""
+        return {"bundle": self.bundle.name}
 
     def _distribution(self) -> list[dict[str, Any]]:
         """Return the Frechet distance of each row's pictures from the true pairs of the same people and views, by modality."""
@@ -400,55 +368,10 @@ class Bench:
         return range(-(-self.recipe.people // self.recipe.together))
 
 
-def keep(path: Path, **values: Any) -> None:
-    """Write arrays under `path` once they are whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez(file, **values)
-    Path(file.name).rename(path)
-
-
-def by_people(features: np.ndarray, views: int) -> np.ndarray:
-    """Return features [N, ..., D] of rows as [people, pictures of each, D]."""
-    return features.reshape(len(features) // views, -1, features.shape[-1])
-
-
-def frechet_interval(own: np.ndarray, true: np.ndarray, draws: int = 200) -> dict[str, float]:
-    """Return the Frechet distance of features [P, M, D] of the same people, with its interval over them."""
-    size, rng = own.shape[-1], np.random.default_rng(0)
-    chosen = [np.arange(len(own)), *(rng.integers(len(own), size=len(own)) for _ in range(draws))]
-    values = [frechet_distance(own[who].reshape(-1, size), true[who].reshape(-1, size)) for who in chosen]
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return {"value": values[0], "low": float(low), "high": float(high)}
-
-
 def run(
     out: Path, bundle: str = "starter", overrides: Sequence[str] = (), chosen: Sequence[str] = (), threads: int = 1
 ) -> dict[str, Any]:
     """Measure what is missing of the tables `chosen` (all by default) and write them all; returns the tables."""
-    own, edits = sort_overrides(overrides)
-    recipe = load_recipe(own)
-    if unknown := sorted(set(chosen) - set(lapig_tables.TABLES)):
-        raise UserError(f"no table {unknown[0]!r}; known: {', '.join(lapig_tables.TABLES)}")
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    with Signals() as signals, Lease(Storage(out)) as lease:
-        bench = Bench(recipe, load_bundle(bundle, edits), out, threads)
-        missing = bench.missing(tuple(chosen) or lapig_tables.TABLES)
-        log.info("%d cells to measure", len(missing))
-        for number, cell in enumerate(missing, 1):
-            signals.check()
-            lease.check()
-            line = bench.measure(cell)
-            log.info("%d of %d: %s, %.0f s", number, len(missing), " / ".join(map(str, cell)), line["seconds"])
-        found = bench.tables()
-        command = " ".join(["thermapair", *sys.argv[1:]])
-        facts = {
-            "command": command,
-            "recipe": recipe.model_dump(mode="json"),
-            "digest": bench.digest,
-            "bundle": bench.bundle.name,
-        }
-        commits = sorted({line["commit"][:12] for line in bench.ledger.lines(bench.digest)})
-        write_pages(out, found, facts | {"commits": commits, "hardware": hardware()})
-    return found
+    own, edits = sort_edits(Recipe, overrides)
+    recipe, names = load_recipe(Recipe, own, "lapig"), choose_tables(chosen, lapig_tables.TABLES)
+    return measure_all(out, lambda stop: Bench(recipe, load_bundle(bundle, edits), out, threads), names, threads)

@@ -5,19 +5,15 @@ the mean of every region. What needs the true pair of the same person (degrees, 
 """
 
 import json
-import logging
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-import torch
 
 from models.attributes import ATTRIBUTES
 from models.columns import Columns
-from models.config import apply_edit, check, digest_of
+from models.config import digest_of
 from models.errors import UserError
 from models.evaluation.judges import load_judges
 from models.evaluation.lapig import tables as lapig_tables
@@ -34,18 +30,11 @@ from models.evaluation.lapig.read import (
 )
 from models.evaluation.lapig.recipe import GivenRecipe
 from models.visible import cache
-from models.weights.bundle import digests, load_bundle
-from pipelines.evaluation.lapig.bench import keep
+from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.evaluation.lapig.making import load_readers
-from pipelines.evaluation.lapig.pages import write_pages
-from pipelines.evaluation.ledger import Ledger
+from pipelines.evaluation.lapig.pages import render_tables
+from pipelines.evaluation.measuring import Measuring, keep, load_recipe, measure_all, sort_edits
 from pipelines.rows.shards import Shards
-from pipelines.run.interrupts import Signals
-from pipelines.run.provenance import commit_of, hardware
-from pipelines.storage.lease import Lease
-from pipelines.storage.uri import Storage
-
-log = logging.getLogger(__name__)
 
 GIVEN = "given"
 NEEDED = ("identity_id", "sample_id", "visible")
@@ -57,57 +46,68 @@ def run(
     out: Path, data: str, bundle: str = "starter", overrides: Sequence[str] = (), threads: int = 1
 ) -> dict[str, Any]:
     """Read the pairs at `data` and write their tables; returns them. Raises a UserError for rows without people or pictures."""
-    own = [edit for edit in overrides if edit.partition("=")[0].strip() in GivenRecipe.model_fields]
-    content: dict[str, Any] = {}
-    for edit in own:
-        apply_edit(content, edit)
-    recipe = check(GivenRecipe, content, "evaluate lapig --data")
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    models = load_bundle(bundle, [edit.removeprefix("bundle.") for edit in overrides if edit not in own])
-    rows = Shards(data, (*NEEDED, *USED), optional=USED, memory=0, limit=2 * recipe.limit)
-    samples = find_samples(
-        Shards(data, ("sample_id", "condition"), optional=("condition",), limit=2 * recipe.limit), recipe.limit
-    )
-    faces, landmarks = load_readers(models, threads)
-    readers = Readers(load_judges(cache.from_root(recipe.judge)), space_of(recipe.judge), faces, landmarks)
-    # Only what reads decides: the bundle's detector, recogniser and landmarker.
-    parts = {
-        name: digests(part, models.folder)
-        for name, part in models.parts.items()
-        if part.stage in ("faces", "landmarks")
-    }
-    digest = recipe.digest(digest_of(parts), rows.digest)
-    ledger, work = Ledger(out / "ledger.jsonl"), out / "work" / digest
-    with Signals() as signals, Lease(Storage(out)) as lease:
-        done = {line["part"] for line in ledger.lines(digest)}
-        for part in range(-(-len(samples) // recipe.together)):
-            path = work / f"given-{part}.npz"
-            if part in done and path.is_file():
-                continue
-            signals.check()
-            lease.check()
-            chosen = samples[part * recipe.together : (part + 1) * recipe.together]
-            measures, kept = read_samples(readers, rows, chosen)
-            keep(path, **kept)
-            line = {
-                "digest": digest,
-                "table": "pairs",
-                "row": GIVEN,
-                "part": part,
-                "seconds": 0.0,
-                "commit": commit_of(),
-            }
-            ledger.append(line | {"measures": measures})
-        found = collect_tables(ledger.lines(digest), work)
-        facts = {
-            "command": " ".join(["thermapair", *sys.argv[1:]]),
-            "recipe": recipe.model_dump(mode="json"),
-            "digest": digest,
-        }
-        commits = sorted({line["commit"][:12] for line in ledger.lines(digest)})
-        write_pages(out, found, facts | {"bundle": models.name, "commits": commits, "hardware": hardware()})
-    return found
+    own, edits = sort_edits(GivenRecipe, overrides)
+    recipe, models = load_recipe(GivenRecipe, own, "lapig --data"), load_bundle(bundle, edits)
+    return measure_all(out, lambda stop: Given(recipe, models, data, out, threads), threads=threads)
+
+
+class Cell(NamedTuple):
+    """One line of the ledger: the pairs of a part."""
+
+    part: int
+    row: str = GIVEN
+    table: str = "pairs"
+
+
+class Given(Measuring[Cell]):
+    """Reads the pairs at `data`, part by part, into the ledger of a folder."""
+
+    cell = Cell
+
+    def __init__(self, recipe: GivenRecipe, bundle: Bundle, data: str, out: Path, threads: int) -> None:
+        self.recipe, self.bundle = recipe, bundle
+        self.rows = Shards(data, (*NEEDED, *USED), optional=USED, memory=0, limit=2 * recipe.limit)
+        names = Shards(data, ("sample_id", "condition"), optional=("condition",), limit=2 * recipe.limit)
+        self.samples = find_samples(names, recipe.limit)
+        faces, landmarks = load_readers(bundle, threads)
+        judges = load_judges(cache.from_root(recipe.judge))
+        self.readers = Readers(judges, space_of(recipe.judge), faces, landmarks)
+        # Only what reads decides: the bundle's detector, recogniser and landmarker.
+        reading = {name: part for name, part in bundle.parts.items() if part.stage in ("faces", "landmarks")}
+        parts = {name: digests(part, bundle.folder) for name, part in reading.items()}
+        super().__init__(recipe, recipe.digest(digest_of(parts), self.rows.digest), out)
+        self.work /= self.digest
+
+    def cells(self, chosen: Sequence[str]) -> Iterable[Cell]:
+        """Yield the parts in order."""
+        return map(Cell, range(-(-len(self.samples) // self.recipe.together)))
+
+    def keeps(self, cell: Cell) -> bool:
+        """Return True: what the judges saw."""
+        return True
+
+    def place(self, cell: Cell) -> Path:
+        """Return where that lies."""
+        return self.work / f"given-{cell.part}.npz"
+
+    def read(self, cell: Cell) -> dict[str, Any]:
+        """Read the pairs of a part."""
+        first = cell.part * self.recipe.together
+        measures, kept = read_samples(self.readers, self.rows, self.samples[first : first + self.recipe.together])
+        keep(self.place(cell), **kept)
+        return {"measures": measures}
+
+    def tables(self) -> dict[str, Any]:
+        """Return the tables of all parts."""
+        return collect_tables(self.lines(), self.work)
+
+    def render(self, found: dict[str, Any], facts: dict[str, Any]) -> str:
+        """Return the tables as Markdown."""
+        return render_tables(found, facts)
+
+    def about(self) -> dict[str, Any]:
+        """Return the name of the bundle."""
+        return {"bundle": self.bundle.name}
 
 
 def find_samples(rows: Shards, limit: int) -> list[np.ndarray]:

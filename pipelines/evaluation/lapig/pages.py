@@ -1,6 +1,5 @@
-"""The tables of `evaluate lapig` as a page and as JSON."""
+"""The tables of `evaluate lapig` as a page."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -49,13 +48,6 @@ PEOPLE = {
     "rank_asked": "effective rank, asked",
     "rank": "effective rank, made",
 }
-
-
-def write_pages(out: Path, found: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write tables.json and tables.md. found: tables by name; facts: command, recipe, digest, bundle, commits, hardware."""
-    text = json.dumps({"facts": facts, "tables": found}, indent=1, allow_nan=True)
-    (out / "tables.json").write_text(text + "\n", encoding="utf-8")
-    (out / "tables.md").write_text(render_tables(found, facts), encoding="utf-8")
 
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ def command(out: Path) -> list[str]:
 def test_killed_run_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "tfake"
     words = [*command(out), "--tables", "loss"]
-    ledger, digest = Ledger(out / "ledger.jsonl"), evaluate.load_recipe(TINY).digest()
+    ledger, digest = Ledger(out / "ledger.jsonl"), evaluate.load_recipe(evaluate.Recipe, TINY, "tfake").digest()
     process = subprocess.Popen([sys.executable, "-m", "cluster", *words])
     while not any(line["table"] == "loss" for line in ledger.lines(digest)):
         assert process.poll() is None, "ended before its first cell"
@@ -60,7 +60,7 @@ def test_killed_run_goes_on(tmp_path: Path) -> None:
     assert cli.main(words) == 0
     after = ledger.lines(digest)
     assert after[: len(before)] == before and len(after) > len(before)
-    done = [cell_of(line) for line in after]
+    done = [cell_of(line, evaluate.Cell) for line in after]
     assert len(set(done)) == len(done)
 
 
@@ -69,9 +69,12 @@ def test_every_table_is_written_and_more_seeds_are_added(tmp_path: Path) -> None
     out = tmp_path / "tfake"
     assert cli.main(command(out)) == 0
     ledger = Ledger(out / "ledger.jsonl")
-    done = [cell_of(line) for line in ledger.lines(evaluate.load_recipe(TINY).digest())]
+    done = [
+        cell_of(line, evaluate.Cell)
+        for line in ledger.lines(evaluate.load_recipe(evaluate.Recipe, TINY, "tfake").digest())
+    ]
     assert len(set(done)) == len(done)
-    assert not evaluate.Bench(evaluate.load_recipe(TINY), out).missing(evaluate.TABLES)
+    assert not evaluate.Bench(evaluate.load_recipe(evaluate.Recipe, TINY, "tfake"), out).missing(evaluate.TABLES)
     found = json.loads((out / "tables.json").read_text())["tables"]
     assert found["weight"]["chosen"] in (0.01, 0.1)
     code = [row for row in found["controls"] if "parameters_apart" in row]

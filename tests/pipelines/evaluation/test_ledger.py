@@ -16,7 +16,7 @@ def test_lines_come_back_in_order_and_by_recipe(tmp_path: Path) -> None:
     for row, digest in (("one", "a"), ("two", "b"), ("three", "a")):
         ledger.append(line(row, digest))
     assert [found["row"] for found in ledger.lines("a")] == ["one", "three"]
-    assert cell_of(ledger.lines("b")[0]) == Cell("loss", "two", 1.0, 0)
+    assert cell_of(ledger.lines("b")[0], Cell) == Cell("loss", "two", 1.0, 0)
 
 
 def test_a_torn_line_is_not_counted_and_does_not_spoil_the_next(tmp_path: Path) -> None:

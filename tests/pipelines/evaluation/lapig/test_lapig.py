@@ -17,6 +17,7 @@ from models.weights.bundle import load_bundle
 from models.weights.store import seal
 from pipelines.evaluation.lapig import bench, given
 from pipelines.evaluation.lapig.pages import render_tables
+from pipelines.evaluation.measuring import keep, load_recipe
 from tests.models.thermal.latent.tiny import write_part
 
 TINY = ["people=2", "gallery=3", "together=2", "known=1", "fitted=2", "visible.settings.steps=1"]
@@ -29,9 +30,9 @@ def line(row: str, part: int, **measures: object) -> dict:
 
 def test_wrong_values_and_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="gallery: 50 people do not hold the 100"):
-        bench.load_recipe(["gallery=50"])
+        load_recipe(Recipe, ["gallery=50"], "lapig")
     with pytest.raises(UserError, match="do not fill lines of 10"):
-        bench.load_recipe(["people=25"])
+        load_recipe(Recipe, ["people=25"], "lapig")
     with pytest.raises(UserError, match="no table 'pear'; known: pairs, degrees, people"):
         bench.run(tmp_path, "starter", [], ["pear"])
 
@@ -59,7 +60,7 @@ def test_cells_name_every_part_once_and_more_people_add_to_them(tmp_path: Path) 
     done = cells[0][-1]._replace(table="pairs", row="full", part=0)
     few.ledger.append({"digest": few.digest, **done._asdict(), "measures": {}})
     assert done in few.missing(("pairs",))
-    bench.keep(few._place(done), judge=np.zeros(1))
+    keep(few.place(done), judge=np.zeros(1))
     assert done not in few.missing(("pairs",)) and done._replace(part=1) in few.missing(("pairs",))
 
 
@@ -96,7 +97,7 @@ def test_thermal_halves_of_one_picture_are_compared_and_no_others(tmp_path: Path
     ]
     found = bench.Bench(Recipe(people=10, gallery=10), load_bundle("starter", edits), tmp_path / "out")
     chained = np.full((2, 1, 4, 4), 30.0, np.float32)
-    bench.keep(found._place(bench.Cell("pairs", "full", 0)), thermal=to_centikelvin(chained))
+    keep(found.place(bench.Cell("pairs", "full", 0)), thermal=to_centikelvin(chained))
     for row in ("unchained", "U-Net"):
         assert found._apart(bench.Cell("pairs", row, 0), chained + 0.05) == {"apart": [0.05, 0.05]}
     for row in ("full", "no caption", "no head"):
@@ -111,7 +112,7 @@ def test_pairs_that_are_there_are_compared_over_all_parts(tmp_path: Path) -> Non
     lines = []
     for part, people in enumerate((["ann", "bob"], ["bob", "ann"])):
         vectors = np.eye(2)[[int(who == "bob") for who in people]]
-        bench.keep(tmp_path / f"given-{part}.npz", judge=vectors, grey=vectors, features=vectors, small=vectors * 100)
+        keep(tmp_path / f"given-{part}.npz", judge=vectors, grey=vectors, features=vectors, small=vectors * 100)
         lines.append(line("given", part) | {"measures": {"person": people, "cosine": [0.5, 0.7]}})
     made = given.collect_tables(lines[::-1], tmp_path)
     (row,) = made["identity"]
