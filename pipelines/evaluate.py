@@ -7,7 +7,6 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,7 @@ from models.synthworld.sampling.domain import digest as domain_digest
 from models.synthworld.sampling.domain import load_domain
 from models.synthworld.shape.kernels import expect
 from models.thermal.unet.network import load_thermalizer, save_thermalizer
-from models.training.loop import Hooks
-from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, load_recipe, measure_all
+from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, load_recipe, measure_all, scratch_hooks
 from pipelines.evaluation.pages import draw_gain, has_gain, render_tables
 from pipelines.evaluation.shards import field_rows, has_pairs
 
@@ -188,13 +186,6 @@ class Bench(Measuring[Cell]):
         self.append(Cell("pools", name, gap, 0), seconds, {"measures": {"pictures": len(rows["visible"])}})
         log.info("pool %s at gap %g: %d pictures, %.0f s", name, gap, len(rows["visible"]), seconds)
         return rows
-
-
-@contextmanager
-def scratch_hooks(stop: Stop) -> Iterator[Hooks]:
-    """Give a block the hooks of a training that keeps nothing but its model."""
-    with tempfile.TemporaryDirectory(prefix="evaluate-") as scratch:
-        yield Hooks(Path(scratch), lambda *_: None, lambda _: None, stop=stop, checkpoint_seconds=1e9)
 
 
 def _round(values: Any) -> Any:

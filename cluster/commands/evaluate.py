@@ -116,3 +116,33 @@ def translation(bundle: str, out: Path, data: str, threads: int, overrides: tupl
 
     translators.run(out, data, bundle, overrides, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
+
+
+@command.command("hfr")
+@click.option("--data", metavar="URI", default="", help="Pairs of lab people to train on.")
+@click.option("--generated", metavar="URI", default="", help="Pairs that `generate` made.")
+@click.option(
+    "--renders", metavar="URI", default="", help="Pairs that `world` rendered, in the place of generated ones."
+)
+@click.option("--translated", metavar="URI", default="", help="Pairs that `translate` made of thermal pictures.")
+@click.option(
+    "--test",
+    metavar="URI",
+    default="",
+    help="Pairs of test people, two views each at least.  [default: --data's of split test]",
+)
+@click.option("--field", metavar="URI", default="", help="Pairs of test people of another camera and room.")
+@_ledger
+@_tables("grid, sources, identities")
+@options.threads("Threads of this process.", default=1)
+@options.overrides
+def hfr(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...], **uris: str) -> None:
+    """What pairs are worth: a recogniser adapted to thermal probes with few lab people and many generated pairs.
+
+    Beside renders, plain augmentation, a translator's pairs and the recogniser as it is, and by the number of people at equal
+    pairs. A killed run goes on where it was; --set people=[0,10,50] and pairs=[0,1000] say how many, seeds=[0,1] adds a seed.
+    """
+    from pipelines.evaluation.hfr import bench
+
+    bench.run(out, bench.Inputs(**uris), overrides, tables, threads)
+    click.echo((out / "tables.md").read_text(encoding="utf-8"))

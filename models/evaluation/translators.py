@@ -105,14 +105,14 @@ def find_groups(rows: Columns) -> dict[str, np.ndarray]:
 class Probes:
     """The probes of one row of the tables: vectors by the judge [seeds, P, D], and figures [seeds, P] by name.
 
-    person: int [P], places in `gallery` [G, D], unit vectors.
+    person: int [P], places in `gallery` [G, D], or [seeds, G, D] where each seed has its own.
     """
 
     def __init__(
         self, vectors: np.ndarray, person: np.ndarray, gallery: np.ndarray, figures: Mapping[str, np.ndarray]
     ) -> None:
-        self.similarity = unit_vectors(vectors) @ unit_vectors(gallery).T
-        self.same = person[:, None] == np.arange(len(gallery))
+        self.similarity = unit_vectors(vectors) @ np.swapaxes(unit_vectors(gallery), -1, -2)
+        self.same = person[:, None] == np.arange(gallery.shape[-2])
         self.person = person
         own = np.take_along_axis(self.similarity, person[None, :, None], axis=2)[..., 0]
         hits = (self.similarity.argmax(axis=2) == person).astype(float)

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 
 from models.config import apply_edit, check
 from models.errors import UserError
+from models.training.loop import Hooks
 from pipelines.evaluation.ledger import Ledger, Line, cell_of
 from pipelines.run.interrupts import Signals
 from pipelines.run.provenance import commit_of, hardware
@@ -181,6 +183,13 @@ def choose_tables(chosen: Sequence[str], known: Sequence[str]) -> tuple[str, ...
     if unknown := sorted(set(chosen) - set(known)):
         raise UserError(f"no table {unknown[0]!r}; known: {', '.join(known)}")
     return tuple(chosen) or tuple(known)
+
+
+@contextmanager
+def scratch_hooks(stop: Stop) -> Iterator[Hooks]:
+    """Give a block the hooks of a training that keeps nothing but its model."""
+    with tempfile.TemporaryDirectory(prefix="evaluate-") as scratch:
+        yield Hooks(Path(scratch), lambda *_: None, lambda _: None, stop=stop, checkpoint_seconds=1e9)
 
 
 def keep(path: Path, **values: Any) -> None:

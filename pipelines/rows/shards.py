@@ -91,6 +91,12 @@ class Shards:
         rows = self._load(indices) if self._kept is None else {k: v[indices] for k, v in self._kept.items()}
         return rows if self._prepare else _to_celsius(rows)
 
+    def values(self, name: str) -> np.ndarray:
+        """Return a column of texts or numbers of all rows; no picture is decoded for it."""
+        return np.concatenate([shard.column(name).to_numpy(zero_copy_only=False) for shard in self._shards])[
+            : self._count
+        ]
+
     def _load(self, indices: np.ndarray) -> Columns:
         """Decode rows, and prepare them if that is asked for; else temperatures stay counts (half the memory)."""
         decoded = list(self._pool.map(self._row, indices.tolist()))

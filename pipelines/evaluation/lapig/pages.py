@@ -98,8 +98,8 @@ def title_of(name: str) -> str:
 
 
 def format_cell(value: Any) -> str:
-    """Return an estimate as `value [low, high]`, a number with three decimals, a whole number as it is, nothing for none."""
-    if isinstance(value, int):
+    """Return an estimate as `value [low, high]`, a number with three decimals, whole numbers and words as they are."""
+    if isinstance(value, int | str):
         return str(value)
     if isinstance(value, float):
         return f"{value:.3f}" if value == value else ""
