@@ -2,13 +2,13 @@
 
 import io
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.classes import BACKGROUND, CLASSES, IGNORE
 from pipelines.pictures.codecs import MAX_PIXELS
+from pipelines.pictures.tiff import find_damage, mend_byte_order
 
 FORMATS = {
     ".jpg": ("JPEG", "MPO"),
@@ -32,13 +32,6 @@ READERS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 """Pillow's modes of grey in 16 bits without a sign, in signed or 32-bit whole numbers, and in floats."""
-
-TiffImagePlugin.OPEN_INFO.update(  # floats of 64 bits, which Pillow can decode and does not look for
-    {
-        (TiffImagePlugin.II, 1, (3,), 1, (64,), ()): ("F", "F;64F"),
-        (TiffImagePlugin.MM, 1, (3,), 1, (64,), ()): ("F", "F;64BF"),
-    }
-)
 
 ORIENTATION, UPRIGHT, GPS = 0x0112, 1, 0x8825
 """EXIF's tags of how a picture is to be turned and of where it was taken, and the value that says not at all."""
@@ -174,7 +167,7 @@ def _open(data: bytes, name: str | None, max_pixels: int, deep: bool, pages: int
             for page in range(count):
                 if count > 1:
                     picture.seek(page)
-                _check(picture, wanted, left)
+                _check(picture, data, wanted, left)
                 _check_depth(picture, data, deep)
                 left -= picture.size[0] * picture.size[1]
             return [_decode(picture, page if count > 1 else None) for page in range(count)]
@@ -203,7 +196,7 @@ def _count_pages(picture: Image.Image, most: int) -> int:
     return count
 
 
-def _check(picture: Image.Image, wanted: tuple[str, ...] | None, max_pixels: int) -> None:
+def _check(picture: Image.Image, data: bytes, wanted: tuple[str, ...] | None, max_pixels: int) -> None:
     """Refuse what the header already shows."""
     width, height = picture.size
     if max(width, height) > MAX_SIDE or width * height > max_pixels:
@@ -212,6 +205,8 @@ def _check(picture: Image.Image, wanted: tuple[str, ...] | None, max_pixels: int
         )
     if wanted is not None and picture.format not in wanted:
         raise BadPicture(f"wrong extension: the content is {picture.format}; rename the file")
+    if picture.format == "TIFF" and (damage := find_damage(picture, data)):
+        raise BadPicture(f"damaged: {damage}")
     if picture.mode == "CMYK":
         raise BadPicture("CMYK: printing colours; convert it to RGB")
 
@@ -242,7 +237,7 @@ def _decode(picture: Image.Image, page: int | None) -> Image.Image:
         if page is not None:
             picture.seek(page)
         if picture.format == "TIFF":
-            _mend_byte_order(picture)
+            mend_byte_order(picture)
         picture.load()
     except MemoryError:
         raise
@@ -250,15 +245,6 @@ def _decode(picture: Image.Image, page: int | None) -> Image.Image:
         raise BadPicture(f"truncated: {_first_line(error)}") from None
     upright = ImageOps.exif_transpose(picture) or picture
     return upright.copy() if page is not None else upright  # the next page takes the place of this one
-
-
-def _mend_byte_order(picture: Image.Image) -> None:
-    """Let compressed TIFFs be read in this machine's order of bytes, which libtiff gives; Pillow knows that of 16 bits alone."""
-    tiles: list[Any] = picture.tile  # type: ignore[attr-defined]
-    for number, tile in enumerate(tiles):
-        mode, mark, order = tile.args[0].partition(";") if tile.codec_name == "libtiff" else ("", "", "")
-        if mark:
-            tiles[number] = tile._replace(args=(f"{mode};{order.replace('B', 'N')}", *tile.args[1:]))
 
 
 def _first_line(error: BaseException) -> str:
