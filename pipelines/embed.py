@@ -21,15 +21,15 @@ from models.errors import EnvironmentFault, UserError
 from models.faces.align import portrait
 from models.temperature import Numbers, UnitName
 from models.visible.faceclip.faces import align_faces
-from models.weights.bundle import MAIN, Bundle, fetch, load_bundle
+from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.persons import person_of
 from pipelines.config.photographs import warn_of_photographs
 from pipelines.config.profile import Profile, load_profile
 from pipelines.pictures.codecs import encode_jpeg
 from pipelines.pictures.faces import find_faces
 from pipelines.pictures.open import BadPicture, open_pages
-from pipelines.pictures.thermal_faces import ThermalFaces, open_thermal
-from pipelines.plan.embed import THERMAL, EmbedJob, EmbedPlan, list_pictures, write_embed_plan
+from pipelines.pictures.thermal_faces import load_thermal_faces, open_thermal
+from pipelines.plan.embed import EmbedJob, EmbedPlan, list_pictures, write_embed_plan
 from pipelines.plan.people.identities import RECOGNISER, recogniser_of, unit
 from pipelines.rows.encode import encode_parquet
 from pipelines.run.driver import Job, run_job
@@ -255,8 +255,7 @@ def _load_stage(plan: EmbedPlan, threads: int) -> Any:
     """Return what finds and embeds the faces of a plan's pictures."""
     if plan.finder is None:
         return plan.link.load(threads)
-    landmarks, faces = fetch(plan.finder.part, plan.finder.folder), fetch(plan.link.part, plan.link.folder)
-    return ThermalFaces(landmarks[MAIN], faces[THERMAL], threads)
+    return load_thermal_faces((plan.link, plan.finder), threads)
 
 
 def _average_people(table: pa.Table, person: str, outlier: float = OUTLIER) -> tuple[pa.Table, list[str]]:

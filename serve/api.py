@@ -174,13 +174,13 @@ async def landmarks(request: Request, service: InjectedService, accept: Accept =
 async def embed(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Find the face of each picture and embed it, as `thermapair embed` does.
 
-    JSON: a row for every picture; without exactly one face it has a reason. NPY: unit float32 [pictures, 512], NaN
-    where there is no embedding.
+    `modality` says whether they are thermal. JSON: a row for every picture; without exactly one face it has a reason. NPY:
+    unit float32 [pictures, 512], NaN where there is no embedding.
     """
     media = choose_media(accept, [JSON, NPY])
     service.admission.check_usual("embed")
     body = await read_body(request, schemas.EmbedRequest, "pictures", service.limits.pictures)
-    found, batch_rows = await service.embed(decode_pictures(body.pictures))
+    found, batch_rows = await service.embed(decode_pictures(body.pictures), body.modality, body.unit)
     if media == JSON:
         answer = json_answer(request, {"embeddings": found})
     else:

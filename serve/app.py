@@ -175,7 +175,8 @@ def bind_stages(group: Group, served: ChainSpec, request: Request) -> ray_serve.
         ),
     )
     wait, pixels = serving.batch_wait_ms / 1000, codecs.max_pixels(serving.limits)
-    return deployment.bind(served.part_of(group.stages), group.threads, rows, wait, pixels)
+    thermal = pairs_request.thermal_faces(request.bundle)
+    return deployment.bind(served.part_of(group.stages), group.threads, rows, wait, pixels, thermal)
 
 
 def bind_captions(part: Part, request: Request) -> ray_serve.Application:

@@ -19,11 +19,13 @@ def request_choices(
     translate: ChainSpec | None,
     conditions: list[str] | None,
     language_model: bool,
+    thermal_faces: bool,
 ) -> Choices:
     """Return model -> field -> the keywords that its schema gets beside those of every service.
 
     gates: of requests that say nothing of them. pairs, thermalize, translate: the chains, the last None where the bundle has
-    no translator. conditions: the words that the thermal part knows, None where its kind does not say.
+    no translator. conditions: the words that the thermal part knows, None where its kind does not say. thermal_faces: whether the
+    bundle embeds these.
     """
     pictures: Schema = {"maxItems": limits.pictures}
     layers: dict[str, Schema] = {
@@ -48,7 +50,7 @@ def request_choices(
             "pictures": pictures,
         },
         "LandmarksRequest": {"pictures": pictures},
-        "EmbedRequest": {"pictures": pictures},
+        "EmbedRequest": {"pictures": pictures, "modality": {} if thermal_faces else {"enum": ["visible"]}},
         "CaptionsRequest": {
             "attributes": {"maxItems": limits.captions},
             "prompts": {"maxItems": limits.captions},

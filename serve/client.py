@@ -78,9 +78,10 @@ class Client:
         """Return visible pictures of thermal ones; further arguments are the fields of `schemas.TranslateRequest`."""
         return self._answer(schemas.TranslateAnswer, "/v1/translate", {**request, "pictures": _encode(pictures)})
 
-    def embed(self, pictures: Sequence[File]) -> schemas.EmbedAnswer:
-        """Return the face and embedding of each picture, or the reason why it has none."""
-        return self._answer(schemas.EmbedAnswer, "/v1/embed", {"pictures": _encode(pictures)})
+    def embed(self, pictures: Sequence[File], **request: Any) -> schemas.EmbedAnswer:
+        """Return the face and embedding of each picture, or the reason why it has none; further arguments (`modality`, `unit`)
+        are the fields of `schemas.EmbedRequest`."""
+        return self._answer(schemas.EmbedAnswer, "/v1/embed", {**request, "pictures": _encode(pictures)})
 
     def landmarks(self, pictures: Sequence[File], points: Standard = 70) -> schemas.LandmarksAnswer:
         """Return the landmarks of every face of every picture."""

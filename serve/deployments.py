@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from models.columns import Columns
 from models.landmarks.settings import Standard
+from models.temperature import UnitName
 from pipelines.captions.invent import Invented
 from pipelines.captions.read import Reading
 from pipelines.config.chain import ChainSpec
@@ -18,6 +19,7 @@ from serve.admission import Admission, Work
 from serve.batching import Answer, Gatherer, ask
 from serve.http import codecs, problems
 from serve.http.problems import ProblemError
+from serve.http.schemas import Modality
 from serve.stage_deployment import Call
 
 Result = TypeVar("Result")
@@ -74,12 +76,19 @@ class Deployments:
         done = await together([self._run_call(chain, attempts, call) for call in calls])
         return stack_rows([rows for rows, _ in done]), max(shared for _, shared in done)
 
-    async def embed(self, photos: Sequence[bytes]) -> tuple[list[dict[str, Any]], int]:
+    def embed_work(self, modality: Modality, count: int) -> Work:
+        """Return what `count` pictures whose faces are embedded ask of the deployment of faces."""
+        return self.picture_work("faces", "embed" if modality == "visible" else f"embed {modality}", count)
+
+    async def embed(
+        self, photos: Sequence[bytes], modality: Modality = "visible", unit: UnitName | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
         """Return a row for every encoded picture: its face and embedding, or the reason why it has none; and the largest batch
         that they shared.
         """
-        work = self.picture_work("faces", "embed", 1)
-        found = await together([self._ask_picture("embed", work, photo, number) for number, photo in enumerate(photos)])
+        work = self.embed_work(modality, 1)
+        asked = [self._ask_picture("embed", work, photo, number, modality, unit) for number, photo in enumerate(photos)]
+        found = await together(asked)
         return [{"picture": number, **row} for number, (row, _) in enumerate(found)], max(rows for _, rows in found)
 
     async def landmarks(self, photos: Sequence[bytes], points: Standard) -> tuple[list[dict[str, Any]], int]:

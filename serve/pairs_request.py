@@ -14,13 +14,14 @@ from models.weights.bundle import Bundle
 from pipelines.captions.read import Reading
 from pipelines.config import generate, thermalize, translate
 from pipelines.config.captions import GIVEN
-from pipelines.config.chain import ChainSpec
+from pipelines.config.chain import ChainSpec, Link
 from pipelines.config.job import Encoding, GenerateJob
 from pipelines.config.profile import Limits
 from pipelines.config.recipe import Recipe
 from pipelines.config.thermalize import ThermalizeJob
 from pipelines.config.translate import TranslateJob
 from pipelines.config.views import SAID
+from pipelines.plan.embed import thermal_links
 from pipelines.rows.record import RecordSpec
 from serve.http.problems import ProblemError, of_validation
 from serve.http.schemas import PairsRequest, ThermalizeRequest, TranslateRequest
@@ -170,6 +171,14 @@ def served_chain(chain: ChainSpec, bundle: Bundle) -> ChainSpec:
     other = translate_chain(bundle)
     more = [link for link in other.links if link.stage not in chain.stages] if other else []
     return replace(chain, links=(*chain.links, *more))
+
+
+def thermal_faces(bundle: Bundle) -> list[Link]:
+    """Return the parts that embed thermal faces; none where the bundle has no recogniser for them."""
+    try:
+        return thermal_links(bundle)
+    except UserError:
+        return []
 
 
 def _translate_job(bundle: Bundle, **asked: Any) -> TranslateJob:

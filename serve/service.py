@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from models.columns import Columns
 from models.errors import UserError
 from models.landmarks.settings import Standard
+from models.temperature import UnitName
 from pipelines.captions.choose import append_words, templates
 from pipelines.captions.read import Reading, read_by_words
 from pipelines.config.captions import GIVEN, INVENT, TEMPLATE, Captions, Source
@@ -22,7 +23,7 @@ from serve.choices import request_choices
 from serve.deployments import Deployments
 from serve.http import problems
 from serve.http.problems import ProblemError
-from serve.http.schemas import CaptionsRequest, PairsRequest, ThermalizeRequest, TranslateRequest
+from serve.http.schemas import CaptionsRequest, Modality, PairsRequest, ThermalizeRequest, TranslateRequest
 from serve.pairs_request import ResolvedRequest, check_limit
 
 Result = TypeVar("Result")
@@ -56,7 +57,8 @@ class Service:
         self.facts = facts.models(self.bundle, self.job, self.chain, self.limits, self.translate_chain)
         words, model = self.facts["conditions"], caption_deployment is not None
         chains = (self.chain, self.thermalize_chain, self.translate_chain)
-        self.choices = request_choices(self.limits, self.job.gates, *chains, words, model)
+        self.thermal_faces = bool(pairs_request.thermal_faces(self.bundle))
+        self.choices = request_choices(self.limits, self.job.gates, *chains, words, model, self.thermal_faces)
 
     async def resolve_pairs(self, request: PairsRequest) -> tuple[PairsRequest, ResolvedRequest[GenerateJob]]:
         """Return a request for pairs with its prompt read, and what it resolves to.
@@ -131,12 +133,22 @@ class Service:
         _check_taken(done, request.samples)
         return done, together
 
-    async def embed(self, photos: Sequence[bytes]) -> tuple[list[dict[str, Any]], int]:
+    async def embed(
+        self, photos: Sequence[bytes], modality: Modality = "visible", unit: UnitName | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
         """Return a row for every encoded picture: its face and embedding, or the reason why it has none; and how many shared
-        their batch.
+        their batch. unit: of thermal values of more than 8 bits.
+
+        Raises a ProblemError for thermal pictures where the bundle has no recogniser for them.
         """
-        with self.admission.admit("embed", [self.deployments.picture_work("faces", "embed", len(photos))]):
-            return await self.deployments.in_time(self.deployments.embed(photos))
+        if modality == "thermal" and not self.thermal_faces:
+            raise ProblemError(
+                "not-in-bundle",
+                f"the bundle {self.bundle.name!r} has no recogniser for thermal faces",
+                "Start the service with faces.weights.thermal, what `thermapair train hfr` wrote (docs/train.md).",
+            )
+        with self.admission.admit("embed", [self.deployments.embed_work(modality, len(photos))]):
+            return await self.deployments.in_time(self.deployments.embed(photos, modality, unit))
 
     async def captions(self, request: CaptionsRequest) -> list[dict[str, Any]]:
         """Return a caption for every attribute set or prompt; the k-th has the seed `seed + k`."""

@@ -14,11 +14,15 @@ from models.errors import UserError
 from models.faces.decode import Detections
 from models.landmarks.intensity import unit_values
 from models.landmarks.settings import Standard
-from pipelines.config.chain import ChainSpec
+from models.temperature import UnitName
+from pipelines.config.chain import ChainSpec, Link
 from pipelines.pictures.faces import find_faces
 from pipelines.pictures.open import BadPicture, open_any, open_photo
+from pipelines.pictures.thermal_faces import load_thermal_faces, open_thermal
+from pipelines.plan.photos import file_name
 from pipelines.run.chain import Chain, stack_rows
 from serve.batching import Answer, Batcher
+from serve.http.schemas import Modality
 
 Result = TypeVar("Result")
 
@@ -50,16 +54,21 @@ class StageDeployment:
     """The stages of `chain` in one process, one batch at a time: see `Batcher`.
 
     most: rows of one batch of `run`. wait: how long a batch that is not full waits for company, in seconds. Shorter batches
-    are padded by the stages, so what a row comes out as does not depend on the company it had.
+    are padded by the stages, so what a row comes out as does not depend on the company it had. thermal: the parts that embed
+    thermal faces, where the bundle has them; they are loaded beside the faces part.
     """
 
-    def __init__(self, chain: ChainSpec, threads: int, most: int, wait: float, max_pixels: int) -> None:
+    def __init__(
+        self, chain: ChainSpec, threads: int, most: int, wait: float, max_pixels: int, thermal: Sequence[Link] = ()
+    ) -> None:
         self.most, self.max_pixels = most, max_pixels
         self.batcher = Batcher(wait)
         # Stages are loaded where they are called, in one thread: some libraries keep what is set by thread.
         self.stages: dict[str, Any] = {
             link.stage: self.batcher.worker.submit(link.load, threads).result() for link in chain.links
         }
+        if thermal and "faces" in self.stages:
+            self.thermal = self.batcher.worker.submit(load_thermal_faces, thermal, threads).result()
         self.batches = {link.stage: link.batch(0) for link in chain.links}
 
     async def run(self, call: Call) -> Answer[Columns]:
@@ -71,9 +80,12 @@ class StageDeployment:
         """
         return await self.batcher.submit(self.run_chain, call, call.key, call.size, self.most)
 
-    async def embed(self, photos: Sequence[bytes]) -> list[Answer[dict] | BadPicture]:
+    async def embed(
+        self, photos: Sequence[bytes], modality: Modality = "visible", unit: UnitName | None = None
+    ) -> list[Answer[dict] | BadPicture]:
         """Return what `pipelines.embed.FACE_SCHEMA` says of each encoded picture, or why it is not taken."""
-        return await self._submit_each(self.embed_faces, photos, "embed", self.batches["faces"])
+        compute = self.embed_faces if modality == "visible" else partial(self.embed_thermal, unit)
+        return await self._submit_each(compute, photos, ("embed", modality, unit), self.batches["faces"])
 
     async def find(self, photos: Sequence[bytes]) -> list[Answer[Detections] | BadPicture]:
         """Return the faces of each encoded picture, or why it is not taken."""
@@ -117,11 +129,22 @@ class StageDeployment:
 
     def embed_faces(self, photos: list[bytes]) -> list[dict | BadPicture]:
         """Return the face and embedding of each encoded picture, or why it is not taken."""
-        return self._with_pictures(photos, lambda good: find_faces(self.stages["faces"], good, self.batches["faces"]))
+        return self._with_pictures(
+            photos, lambda good: find_faces(self.stages["faces"], good, self.batches["faces"]), self._open_photo
+        )
+
+    def embed_thermal(self, unit: UnitName | None, photos: list[bytes]) -> list[dict | BadPicture]:
+        """Return the face and embedding of each encoded thermal picture, or why it is not taken."""
+
+        def look(photo: bytes) -> np.ndarray:
+            return open_thermal(photo, file_name(photo), unit, pages=1, max_pixels=self.max_pixels)[0]
+
+        found = partial(find_faces, self.thermal, batch=self.batches["faces"])
+        return self._with_pictures(photos, found, look)
 
     def find_faces(self, photos: list[bytes]) -> list[Detections | BadPicture]:
         """Return the faces of each encoded picture, or why it is not taken."""
-        return self._with_pictures(photos, self._find, deep=True)
+        return self._with_pictures(photos, self._find, self._open_any)
 
     def place_landmarks(
         self, points: Standard, looks: list[tuple[bytes, Detections | None]]
@@ -135,40 +158,48 @@ class StageDeployment:
             faces = self.stages["landmarks"].at_boxes(pictures, boxes, points, self.batches["landmarks"])
             return [_describe_faces(*pair, points) for pair in zip(detections, faces, strict=True)]
 
-        return self._with_pictures([photo for photo, _ in looks], place, deep=True)
+        return self._with_pictures([photo for photo, _ in looks], place, self._open_any)
 
     def _find(self, pictures: list[np.ndarray]) -> list[Detections]:
-        """Return the faces of pictures as `_try_open` gives them; a detector looks at 8 bits."""
+        """Return the faces of pictures as `_open_any` gives them; a detector looks at 8 bits."""
         plain = [
             picture if picture.dtype == np.uint8 else np.rint(picture * 255).astype(np.uint8) for picture in pictures
         ]
         return self.stages["faces"].find(plain, self.batches["faces"])
 
     def _with_pictures(
-        self, photos: list[bytes], work: Callable[[list[np.ndarray]], Sequence[Result]], deep: bool = False
+        self,
+        photos: list[bytes],
+        work: Callable[[list[np.ndarray]], Sequence[Result]],
+        look: Callable[[bytes], np.ndarray],
     ) -> list[Result | BadPicture]:
-        """Return what `work` makes of the pictures that can be opened; the others come back as their reason."""
-        opened = [self._try_open(photo, deep) for photo in photos]
+        """Return what `work` makes of the pictures that `look` can open; the others come back as their reason."""
+        opened = [_try_open(photo, look) for photo in photos]
         good = [picture for picture in opened if not isinstance(picture, BadPicture)]
         results = iter(work(good) if good else [])
         return [picture if isinstance(picture, BadPicture) else next(results) for picture in opened]
 
-    def _try_open(self, photo: bytes, deep: bool) -> np.ndarray | BadPicture:
-        """Return an encoded picture as uint8 [H, W, 3], or why it is not taken.
+    def _open_photo(self, photo: bytes) -> np.ndarray:
+        """Return an encoded picture as uint8 [H, W, 3]."""
+        return open_photo(photo, max_pixels=self.max_pixels)
 
-        deep: a thermal picture of more than 8 bits is taken, too, as what a landmarker sees of it: float32 [H, W, 3] in [0, 1].
-        """
-        try:
-            if not deep:
-                return open_photo(photo, max_pixels=self.max_pixels)
-            picture = open_any(photo, max_pixels=self.max_pixels)
-            if picture.dtype != np.uint8:
-                return unit_values(picture)
-            return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-        except BadPicture as error:
-            return error
-        except UserError as error:  # values that are no picture
-            return BadPicture(f"not counts: {error}")
+    def _open_any(self, photo: bytes) -> np.ndarray:
+        """Return an encoded picture as uint8 [H, W, 3], a thermal one of more than 8 bits as what a landmarker sees of it:
+        float32 [H, W, 3] in [0, 1]."""
+        picture = open_any(photo, max_pixels=self.max_pixels)
+        if picture.dtype != np.uint8:
+            return unit_values(picture)
+        return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
+def _try_open(photo: bytes, look: Callable[[bytes], np.ndarray]) -> np.ndarray | BadPicture:
+    """Return an encoded picture as `look` opens it, or why it is not taken."""
+    try:
+        return look(photo)
+    except BadPicture as error:
+        return error
+    except UserError as error:  # values that are no picture
+        return BadPicture(f"not counts: {error}")
 
 
 def _describe_faces(found: Detections, faces: Sequence[Any], points: Standard) -> list[dict]:

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from models.errors import EnvironmentFault
 from models.stages import Files, Flow, NoOptions
 
-WEIGHTS = {"model": True, "thermal": False}
-"""`thermal`: a folder with the recogniser that was adapted to thermal probes (`train hfr`)."""
+THERMAL = "thermal"
+"""Name of the weights, beside the faces' own, of the recogniser that was adapted to thermal probes (`train hfr`)."""
+WEIGHTS = {"model": True, THERMAL: False}
 WRITES = ("bbox", "keypoints", "detection_score", "found_embedding", "faces")
 Size = tuple[int, int]
 

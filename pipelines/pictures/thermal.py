@@ -67,7 +67,11 @@ def open_temperatures(
 
 
 def open_scenes(
-    data: bytes, name: str, unit: UnitName | Numbers | None = None, pages: int = MAX_PAGES
+    data: bytes,
+    name: str,
+    unit: UnitName | Numbers | None = None,
+    pages: int = MAX_PAGES,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[np.ndarray]:
     """Return the pages of a picture that may be visible or thermal: uint8 [H, W, 3] or [H, W], else degrees Celsius float32.
 
@@ -81,10 +85,10 @@ def open_scenes(
         if unit:
             raise
         log.warning("%s: %s; the picture that it shows is taken", name, error)
-    values = open_values(data, name, pages)
+    values = open_values(data, name, pages, max_pixels)
     if unit is None or values[0].dtype == np.uint8:
         return values
-    return open_frames(data, name, unit, pages)
+    return open_frames(data, name, unit, pages, max_pixels)
 
 
 def open_values(data: bytes, name: str, pages: int = MAX_PAGES, max_pixels: int = MAX_PIXELS) -> list[np.ndarray]:

@@ -11,10 +11,13 @@ from models.faces.align import align, five_points
 from models.faces.decode import Detections
 from models.faces.metrics import unit_vectors
 from models.faces.pack import embed, open_sessions
+from models.faces.settings import THERMAL
 from models.landmarks.detect import Face, load_detector
 from models.landmarks.intensity import show_thermal
 from models.temperature import Numbers, UnitName
-from pipelines.pictures.open import BadPicture
+from models.weights.bundle import MAIN, fetch
+from pipelines.config.chain import Link
+from pipelines.pictures.open import MAX_PAGES, MAX_PIXELS, BadPicture
 from pipelines.pictures.thermal import open_scenes
 
 
@@ -44,6 +47,12 @@ class ThermalFaces:
         return unit_vectors(embed(self.recogniser, np.stack(crops), batch))
 
 
+def load_thermal_faces(links: Sequence[Link], threads: int = 1) -> ThermalFaces:
+    """Return what finds and embeds thermal faces, of the parts of faces and of landmarks, their weights fetched."""
+    faces, landmarks = (fetch(link.part, link.folder) for link in links)
+    return ThermalFaces(landmarks[MAIN], faces[THERMAL], threads)
+
+
 def _detections(faces: Sequence[Face]) -> Detections:
     """Return faces as a detector gives them, surest first."""
     return Detections(
@@ -53,14 +62,16 @@ def _detections(faces: Sequence[Face]) -> Detections:
     )
 
 
-def open_thermal(data: bytes, name: str, unit: UnitName | Numbers | None) -> list[np.ndarray]:
+def open_thermal(
+    data: bytes, name: str, unit: UnitName | Numbers | None, pages: int = MAX_PAGES, max_pixels: int = MAX_PIXELS
+) -> list[np.ndarray]:
     """Return the pages of a thermal picture as recognisers see them, uint8 [H, W, 3].
 
     unit: of values of more than 8 bits; without it they give contrast alone. Raises BadPicture as `open_scenes` does, and for
     colours, whose palette cannot be undone.
     """
-    pages = open_scenes(data, name, unit)
-    for page in pages:
+    found = open_scenes(data, name, unit, pages, max_pixels)
+    for page in found:
         if page.ndim == 3 and (page[..., :1] != page[..., 1:]).any():
             raise BadPicture("colours: a palette cannot be undone; export 16-bit temperatures, or grey")
-    return [show_thermal(page if page.ndim == 2 else page[..., 0]) for page in pages]
+    return [show_thermal(page if page.ndim == 2 else page[..., 0]) for page in found]

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from models.errors import UserError
+from models.faces.settings import THERMAL
 from models.temperature import Unit
 from models.weights.bundle import Bundle, fetch, licence_of
 from pipelines.config.chain import Link, faces_link, landmarks_link
@@ -22,8 +23,6 @@ from pipelines.plan.stored import StoredPlan
 from pipelines.storage.listing import list_sizes
 from pipelines.storage.uri import Storage
 
-THERMAL = "thermal"
-"""Name of the weights, beside the faces' own, of the recogniser that was adapted to thermal probes."""
 BATCH = 32
 """Pictures of a partition."""
 PICTURE_SCHEMA = pa.schema({"picture": pa.string(), "bytes": pa.int64()})
@@ -97,9 +96,12 @@ def embed_links(job: EmbedJob, bundle: Bundle) -> list[Link]:
 
     Raises UserError for thermal pictures where the bundle has no recogniser for them.
     """
+    return [faces_link(bundle)] if job.modality == "visible" else thermal_links(bundle)
+
+
+def thermal_links(bundle: Bundle) -> list[Link]:
+    """Return what embeds thermal faces: the faces' part and the landmarks'. Raises UserError where the bundle has it not."""
     link = faces_link(bundle)
-    if job.modality == "visible":
-        return [link]
     if THERMAL not in link.part.weights:
         raise UserError(
             f"bundle {bundle.name} has no recogniser for thermal faces: train hfr, then --set faces.weights.thermal=OUT/export"

@@ -30,7 +30,7 @@ BODIES: dict[type[BaseModel], dict[str, dict[str, Any]]] = {
     ThermalizeRequest: {"one picture": {"pictures": [DOT], "conditions": ["warm"]}},
     TranslateRequest: {"one picture": {"pictures": [DOT], "samples": 2, "attributes": {"hair_colour": "red"}}},
     LandmarksRequest: {"one picture": {"pictures": [DOT], "points": 70}},
-    EmbedRequest: {"one picture": {"pictures": [DOT]}},
+    EmbedRequest: {"one picture": {"pictures": [DOT], "modality": "visible"}},
     CaptionsRequest: {
         "two": {"attributes": [LOOKS, {"age": "elderly", "beard": "full"}], "seed": 1},
         "a prompt": {"prompts": ["an old woman with glasses and a scar, laughing"], "captions": "template"},

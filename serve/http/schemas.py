@@ -25,6 +25,7 @@ from models.visible.smirk import SMIRK
 
 Source = Literal["llm", "template"]
 """Who writes captions: the bundle's language model, or the grammar."""
+Modality = Literal["visible", "thermal"]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="The same seed and input give the same answer.")]
 Value = Annotated[float, Field(allow_inf_nan=False, ge=-3e38, le=3e38)]
 """A number that fits float32."""
@@ -248,7 +249,30 @@ class LandmarksRequest(_Request):
 class EmbedRequest(_Request):
     """Pictures whose face gets an embedding."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"unit": {"type": "null"}}},
+                {"required": ["modality"], "properties": {"modality": {"const": "thermal"}}},
+            ]
+        }
+    )
+
     pictures: list[Encoded] = Field(min_length=1)
+    modality: Modality = Field(
+        "visible",
+        description="What the pictures show. A thermal face is found by the landmarker and embedded by the recogniser that was "
+        "adapted to them, into the space of visible ones.",
+    )
+    unit: UnitName | None = Field(
+        None, description="Of thermal values of more than 8 bits; without it they give contrast alone."
+    )
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> "EmbedRequest":
+        if self.modality == "visible" and self.unit is not None:
+            raise ValueError('unit: is of thermal pictures; add "modality": "thermal"')
+        return self
 
 
 class CaptionsRequest(_Request):

@@ -12,7 +12,7 @@ from PIL import Image
 from serve.api import create_app
 from serve.app import Settings, call_rows
 from serve.http import codecs, schemas
-from serve.pairs_request import served_chain
+from serve.pairs_request import served_chain, thermal_faces
 from serve.service import Service
 from serve.stage_deployment import StageDeployment
 
@@ -50,8 +50,9 @@ def local_service(settings: Settings, captions: Any = None) -> Service:
     groups = request.profile.assign(served.stages)
     batch, serving = call_rows(request.chain), request.profile.serve
     wait, pixels = serving.batch_wait_ms / 1000, codecs.max_pixels(serving.limits)
+    thermal = thermal_faces(request.bundle)
     handles = [
-        (group.stages, Handle(StageDeployment(served.part_of(group.stages), 1, batch, wait, pixels)))
+        (group.stages, Handle(StageDeployment(served.part_of(group.stages), 1, batch, wait, pixels, thermal)))
         for group in groups
     ]
     return Service(request, handles, None if captions is None else Handle(captions))
