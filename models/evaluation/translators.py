@@ -21,6 +21,7 @@ RAW, TRUE, MAMBA = "raw probe", "true visible", "Self-attn Mamba"
 REGRESSION, ATTENTION, INTERLEAVED = "regression U-Net", "attention", "interleaved"
 MULTI_SCALE, TWO_STAGE = "multi-scale", "two-stage"
 ONE_STEP, UNTOLD, GIVEN = "one step", "without attributes", "given attributes"
+ADAPTED = "adapted recogniser"
 WHY = {
     RAW: "the thermal picture itself, in grey, as the probe",
     REGRESSION: "a translator trained for the mean alone (`regression=true`), in one step: no diffusion",
@@ -32,6 +33,8 @@ WHY = {
     ONE_STEP: "the bundle's translator in a single step: its mean",
     UNTOLD: "the bundle's translator, told no attributes",
     GIVEN: "the bundle's translator, told the true attributes",
+    ADAPTED: "no translation: the thermal picture as the probe of a recogniser adapted to it (`train hfr`), among faces by the "
+    "recogniser that it was adapted from; all others are read by the judge",
     TRUE: "the true visible picture as the probe: the most that can be expected",
 }
 """Row -> what it says, in the order of the tables."""
@@ -60,6 +63,7 @@ class Recipe(BaseModel):
     interleaved: tuple[str, ...] = ()
     multi_scale: tuple[str, ...] = ()
     two_stage: tuple[str, ...] = ()
+    hfr: tuple[str, ...] = Field((), description="further seeds of the bundle's recogniser for thermal faces")
 
     @model_validator(mode="after")
     def _check_people(self) -> "Recipe":
@@ -70,7 +74,7 @@ class Recipe(BaseModel):
     def digest(self, *more: str) -> str:
         """Return what tells one recipe's numbers from another's. Further translators have lines of their own, by their
         weights; more: what identifies bundle and rows."""
-        own = {*EXTENT, "mamba", *FOLDERS.values()}
+        own = {*EXTENT, "mamba", "hfr", *FOLDERS.values()}
         return digest_of(self.model_dump(mode="json", exclude=own), *more)
 
 
@@ -169,6 +173,7 @@ def tables(rows: Mapping[str, Probes], truth: np.ndarray, groups: Mapping[str, n
                 **{one: rows[name].estimate(one) for one in ("psnr", "ssim", "diversity") if one in rows[name].figures},
             }
             for name in order
+            if "psnr" in rows[name].figures
         ],
         "against": _compare(rows),
         "groups": [
@@ -188,7 +193,7 @@ def _compare(rows: Mapping[str, Probes]) -> list[Table]:
     if MAMBA not in rows:
         return []
     entries = []
-    for name in (REGRESSION, ONE_STEP, ATTENTION, UNTOLD):
+    for name in (REGRESSION, ONE_STEP, ATTENTION, UNTOLD, ADAPTED):
         if name in rows:
             one, other = rows[MAMBA].people("rank1"), rows[name].people("rank1")
             seeds = min(len(one), len(other))

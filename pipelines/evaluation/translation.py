@@ -8,15 +8,14 @@ from models.attributes import ATTRIBUTES
 from models.errors import EnvironmentFault
 from models.evaluation.judges import list_judges, load_judges
 from models.evaluation.translation import COLUMNS, evaluate_translation
-from models.faces.align import align, five_points
-from models.faces.pack import embed, open_sessions
+from models.faces.pack import open_sessions
 from models.judges.people import check_unseen
 from models.stages import import_settings, import_stage, package_of, parse_settings
 from models.temperature import to_centikelvin
 from models.weights.bundle import Bundle
+from pipelines.evaluation.adapted import embed_faces
 from pipelines.rows.shards import Shards
 
-BATCH = 32
 TRANSLATED = 8
 """Pictures of one forward pass of the translator."""
 
@@ -56,6 +55,6 @@ def measure_translation(
         judged = {word: shares.argmax(axis=1) for word, shares in read.items() if word in ATTRIBUTES}
 
     def ask(pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
-        return np.asarray(embed(recogniser, align(pictures, five_points(points)), BATCH))
+        return embed_faces(recogniser, pictures, points)
 
     return evaluate_translation(found, np.stack(made), ask, judged)

@@ -20,6 +20,7 @@ from models.evaluation.judges import load_judges
 from models.evaluation.lapig.distances import frechet_interval
 from models.evaluation.translation import COLUMNS, psnr, show_thermal, split_rows, ssim
 from models.evaluation.translators import (
+    ADAPTED,
     FOLDERS,
     GIVEN,
     MAMBA,
@@ -36,13 +37,13 @@ from models.evaluation.translators import (
     read_words,
     tables,
 )
-from models.faces.align import align, five_points
-from models.faces.pack import embed, open_sessions
+from models.faces.pack import open_sessions
 from models.judges.people import check_unseen
 from models.stages import import_settings, import_stage, package_of, parse_settings
 from models.temperature import to_centikelvin
 from models.visible import cache
-from models.weights.bundle import Bundle, Part, Weights, digests, load_bundle
+from models.weights.bundle import MAIN, Bundle, Part, Weights, digests, load_bundle
+from pipelines.evaluation.adapted import adapted_parts, embed_faces, load_recognisers
 from pipelines.evaluation.lapig.pages import tabulate
 from pipelines.evaluation.measuring import Measuring, keep, load_recipe, measure_all, sort_edits
 from pipelines.report.template import load_template
@@ -74,12 +75,10 @@ class Bench(Measuring[Cell]):
         self.shards = Shards(data, (*COLUMNS, "world_identity", *ROOM), optional=ROOM, memory=0)
         super().__init__(recipe, recipe.digest(self.shards.digest), out)
         self.stage, self._row_digest = lru_cache(1)(self._load_stage), lru_cache(None)(self._digest_row)
-        who = Shards(data, ("identity_id", "view", "world_identity", *ROOM), optional=ROOM, memory=0).rows(
-            np.arange(len(self.shards))
-        )
-        check_unseen(who["world_identity"])
-        people = np.unique(np.asarray(who["identity_id"]).astype(str), return_inverse=True)[1]
-        self.split = split_rows(people, np.asarray(who["view"]), recipe.people)
+        self.adapted = lru_cache(None)(lambda seed: load_recognisers(self.rows[ADAPTED][seed], bundle.folder))
+        check_unseen(self.shards.values("world_identity"))
+        people = np.unique(self.shards.values("identity_id").astype(str), return_inverse=True)[1]
+        self.split = split_rows(people, self.shards.values("view"), recipe.people)
         known = {int(person): place for place, person in enumerate(people[self.split.gallery])}
         self.person = np.array([known[int(people[row])] for row in self.split.probes])
         """Place in the gallery of each probe's person."""
@@ -95,6 +94,7 @@ class Bench(Measuring[Cell]):
             found |= {UNTOLD: [own], GIVEN: [own]}
         found[MAMBA] += [_put(own, folder) for folder in self.recipe.mamba]
         found |= {row: [_put(own, one) for one in getattr(self.recipe, field)] for row, field in FOLDERS.items()}
+        found[ADAPTED] = list(adapted_parts(self.bundle, [str(Path(one).absolute()) for one in self.recipe.hfr]))
         if "steps" not in self._settings_of(own):
             del found[ONE_STEP]
         return {row: found[row] for row in WHY if found.get(row)}
@@ -136,6 +136,9 @@ class Bench(Measuring[Cell]):
         """Translate the probes of a part, keep what the judge sees of them, and return what the line says."""
         chosen = self.split.probes[self.person // self.recipe.together == cell.part]
         rows = self.shards.rows(chosen)
+        if cell.row == ADAPTED:
+            keep(self.place(cell), vectors=self.adapted(cell.seed).embed_probes(rows["thermal"], rows["landmarks_70"]))
+            return {"measures": {}}
         draws = self._draw(cell, rows, chosen)
         judges = load_judges(self.folder)
         read = judges.judge_attributes(draws[0])
@@ -202,7 +205,7 @@ class Bench(Measuring[Cell]):
 
     def _embed(self, pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Return the judge's vectors of pictures aligned on the true points, [N, D]."""
-        return np.asarray(embed(self.recogniser, align(pictures, five_points(points.reshape(-1, 70, 2))), 32))
+        return embed_faces(self.recogniser, pictures, points)
 
     def tables(self) -> dict[str, Any]:
         """Return the tables of the rows that are whole."""
@@ -217,8 +220,12 @@ class Bench(Measuring[Cell]):
                 each_digest = [self.digest_of(Cell(row, seed, 0)) for seed in seeds]
                 figures = [join_figures(self.ledger.lines(one), self.parts) for one in each_digest]
                 each = {name: np.stack([one[name] for one in figures]) for name in figures[0]}
-                rows[row] = Probes(np.stack([one["vectors"] for one in kept]), self._order, vectors, each)
-                features[row] = kept[0]["features"]
+                known = vectors
+                if row == ADAPTED:  # in its own space, not the judge's
+                    spaces = [self.adapted(seed) for seed in seeds]
+                    known = np.stack([one.embed_gallery(gallery["visible"], gallery["landmarks_70"]) for one in spaces])
+                rows[row] = Probes(np.stack([one["vectors"] for one in kept]), self._order, known, each)
+                features |= {row: kept[0]["features"]} if "features" in kept[0] else {}
         probes = self.shards.rows(self._probes)
         found = tables(rows, read_words(probes), find_groups(probes))
         return found | {"distribution": self._distances(features)}
@@ -264,8 +271,7 @@ class Bench(Measuring[Cell]):
 
 def _put(part: Part, folder: str) -> Part:
     """Return the part with the translator of another folder."""
-    kept = {name: one for name, one in part.weights.items() if name != "model"}
-    return part.model_copy(update={"weights": {"model": Weights(uri=str(Path(folder).absolute())), **kept}})
+    return part.model_copy(update={"weights": {**part.weights, MAIN: Weights(uri=str(Path(folder).absolute()))}})
 
 
 def run(out: Path, data: str, bundle: str, overrides: Sequence[str] = (), threads: int = 1) -> dict[str, Any]:

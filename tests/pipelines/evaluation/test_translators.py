@@ -11,7 +11,13 @@ import yaml
 
 from models.attributes import ATTRIBUTES
 from models.errors import UserError
+from models.evaluation.translation import COLUMNS, split_rows
+from models.faces.metrics import unit_vectors
+from models.weights.bundle import load_bundle
+from models.weights.store import ROOT
 from pipelines.evaluation import translators
+from pipelines.evaluation.adapted import adapted_parts, load_recognisers
+from pipelines.rows.shards import Shards
 from tests.pipelines import worlds
 
 
@@ -58,6 +64,41 @@ def test_a_run_is_measured_once_and_said_on_a_page(
     # What was kept of a part and is gone is measured again.
     next((out / "work").glob("*.npz")).unlink()
     assert translators.run(out, data, bundle, ["people=4", "together=1"]) == more
+
+
+def test_the_adapted_recogniser_stands_beside_translators_in_its_own_space(
+    rendered: list[pa.Table], judged: None, tmp_path: Path
+) -> None:
+    faces = ROOT / "models" / "starter" / "faces"
+    part = {"kind": "insightface", "weights": {"model": str(faces), "thermal": str(faces)}, "licence": "apache-2.0"}
+    content = {"name": "small", "size": 32, "parts": {"translate": {"kind": "null", "batch": 4}, "faces": part}}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(content))
+    data, out = worlds.write(tmp_path / "data", rendered), tmp_path / "out"
+    edits = ["people=2", "together=1", f"hfr=[{faces}]"]
+    found = translators.run(out, data, str(tmp_path / "both.yaml"), edits)
+    rows = {row["row"]: row for row in found["identity"]}
+    assert list(rows)[-2:] == ["adapted recogniser", "true visible"] and rows["adapted recogniser"]["seeds"] == 2
+    # It shows nobody a picture; the translator is held against it.
+    assert "adapted recogniser" not in {row["row"] for row in found["pictures"] + found["distribution"] + found["seen"]}
+    assert [row["row"] for row in found["against"]] == ["Self-attn Mamba over adapted recogniser"]
+    page = (out / "tables.md").read_text()
+    assert "| adapted recogniser | 2 | " in page and "`adapted recogniser`: no translation" in page
+    # Its cosines are those of the starter's recogniser.
+    rows_of = Shards(data, COLUMNS, memory=0)
+    split = split_rows(rows_of.values("identity_id").astype(str), rows_of.values("view"), 2)
+    probe, known = rows_of.rows(split.probes), rows_of.rows(split.gallery)
+    own = load_recognisers(load_bundle(str(tmp_path / "both.yaml")).part("faces"), str(tmp_path))
+    vectors = unit_vectors(own.embed_probes(probe["thermal"], probe["landmarks_70"]))
+    gallery = unit_vectors(own.embed_gallery(known["visible"], known["landmarks_70"]))
+    person = [list(known["identity_id"]).index(name) for name in probe["identity_id"]]
+    expected = float((vectors * gallery[person]).sum(axis=1).mean())
+    assert rows["adapted recogniser"]["cosine"]["value"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_adapted_recogniser_needs_the_one_that_it_was_adapted_from(bundle: str) -> None:
+    with pytest.raises(UserError, match="bundle small has no faces part"):
+        adapted_parts(load_bundle(bundle), ["somewhere"])
+    assert adapted_parts(load_bundle(bundle), []) == []
 
 
 def test_people_need_two_views(rendered: list[pa.Table], bundle: str, tmp_path: Path) -> None:
