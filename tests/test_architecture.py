@@ -19,7 +19,7 @@ FOLDERS = {
         "gates", "null", "judges", "tasks", "training", "published", "evaluation",
     ),
     "models/synthworld": ("camera", "sampling", "shape", "heat", "render"),
-    "models/evaluation": ("", "tfake", "lapig", "faceclip", "hfr"),
+    "models/evaluation": ("", "tfake", "lapig", "faceclip", "hfr", "landmarking"),
     "pipelines": (
         "storage", "config", "pictures", "rows", "plan", "run", "readers", "captions", "report", "training", "evaluation", "",
     ),

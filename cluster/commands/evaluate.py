@@ -118,20 +118,27 @@ def translation(bundle: str, out: Path, data: str, threads: int, overrides: tupl
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 
+def _rows(text: str, generated: str) -> Callable[[Any], Any]:
+    """Return the options that name rows of an evaluation of what pairs are worth; text: of lab people's, generated: of ours."""
+    help_test = "Rows of test people, two views each at least.  [default: --data's of split test]"
+
+    def add(function: Any) -> Any:
+        for name, help in (
+            ("--field", "Rows of test people of another camera and room."),
+            ("--test", help_test),
+            ("--renders", "Pairs that `world` rendered, in the place of generated ones."),
+            ("--generated", generated),
+            ("--data", text),
+        ):
+            function = click.option(name, metavar="URI", default="", help=help)(function)
+        return function
+
+    return add
+
+
 @command.command("hfr")
-@click.option("--data", metavar="URI", default="", help="Pairs of lab people to train on.")
-@click.option("--generated", metavar="URI", default="", help="Pairs that `generate` made.")
-@click.option(
-    "--renders", metavar="URI", default="", help="Pairs that `world` rendered, in the place of generated ones."
-)
+@_rows("Pairs of lab people to train on.", "Pairs that `generate` made.")
 @click.option("--translated", metavar="URI", default="", help="Pairs that `translate` made of thermal pictures.")
-@click.option(
-    "--test",
-    metavar="URI",
-    default="",
-    help="Pairs of test people, two views each at least.  [default: --data's of split test]",
-)
-@click.option("--field", metavar="URI", default="", help="Pairs of test people of another camera and room.")
 @_ledger
 @_tables("grid, sources, identities")
 @options.threads("Threads of this process.", default=1)
@@ -143,6 +150,29 @@ def hfr(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...], 
     pairs. A killed run goes on where it was; --set people=[0,10,50] and pairs=[0,1000] say how many, seeds=[0,1] adds a seed.
     """
     from pipelines.evaluation.hfr import bench
+    from pipelines.evaluation.sources import Inputs
 
-    bench.run(out, bench.Inputs(**uris), overrides, tables, threads)
+    bench.run(out, Inputs(**uris), overrides, tables, threads)
+    click.echo((out / "tables.md").read_text(encoding="utf-8"))
+
+
+@command.command("landmarks")
+@_rows(
+    "Annotated thermal frames of lab people to train on.",
+    "Pictures with thermal ones that `thermalize` or `generate` made.",
+)
+@_ledger
+@_tables("grid, sources")
+@options.threads("Threads of this process.", default=1)
+@options.overrides
+def landmarks(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...], **uris: str) -> None:
+    """What generated thermal pictures are worth: a landmarker trained on few lab frames with and without them.
+
+    Beside renders and plain augmentation of as many pictures. A killed run goes on where it was; --set frames=[0,50,500] and
+    pairs=[0,1000] say how many, seeds=[0,1] adds a seed.
+    """
+    from pipelines.evaluation.landmarking import bench
+    from pipelines.evaluation.sources import Inputs
+
+    bench.run(out, Inputs(**uris), overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))

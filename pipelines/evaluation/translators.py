@@ -43,7 +43,7 @@ from models.stages import import_settings, import_stage, package_of, parse_setti
 from models.temperature import to_centikelvin
 from models.visible import cache
 from models.weights.bundle import MAIN, Bundle, Part, Weights, digests, load_bundle
-from pipelines.evaluation.adapted import adapted_parts, embed_faces, load_recognisers
+from pipelines.evaluation.adapted import Recognisers, adapted_parts, embed_faces, load_recognisers
 from pipelines.evaluation.lapig.pages import tabulate
 from pipelines.evaluation.measuring import Measuring, keep, load_recipe, measure_all, sort_edits
 from pipelines.report.template import load_template
@@ -75,7 +75,7 @@ class Bench(Measuring[Cell]):
         self.shards = Shards(data, (*COLUMNS, "world_identity", *ROOM), optional=ROOM, memory=0)
         super().__init__(recipe, recipe.digest(self.shards.digest), out)
         self.stage, self._row_digest = lru_cache(1)(self._load_stage), lru_cache(None)(self._digest_row)
-        self.adapted = lru_cache(None)(lambda seed: load_recognisers(self.rows[ADAPTED][seed], bundle.folder))
+        self.adapted = lru_cache(None)(self._load_adapted)
         check_unseen(self.shards.values("world_identity"))
         people = np.unique(self.shards.values("identity_id").astype(str), return_inverse=True)[1]
         self.split = split_rows(people, self.shards.values("view"), recipe.people)
@@ -202,6 +202,11 @@ class Bench(Measuring[Cell]):
                 f"{self.folder} holds no recogniser (an ONNX file of 112 px crops): docs/evaluate.md."
             )
         return found
+
+    def _load_adapted(self, seed: int) -> Recognisers:
+        part = self.rows[ADAPTED][seed]
+        assert part is not None
+        return load_recognisers(part, self.bundle.folder)
 
     def _embed(self, pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Return the judge's vectors of pictures aligned on the true points, [N, D]."""

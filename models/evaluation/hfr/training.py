@@ -79,7 +79,7 @@ def augment_rows(rows: Columns) -> Columns:
 class Mixture:
     """Prepared rows of several sources as the training loop reads them; each fills its share of the rows by repetition.
 
-    parts: columns of `models.tasks.hfr.task.prepare`, of one size; shares: of each, together 1.
+    parts: columns of a task's `prepare`, of one size; shares: of each, together 1.
     """
 
     def __init__(self, parts: Sequence[Columns], shares: Sequence[float]) -> None:
@@ -89,7 +89,7 @@ class Mixture:
                 f"pairs of {' and '.join(map(str, sorted(sizes)))} px make no batch: make them with one size"
             )
         # As many rows as the part that needs least repetition for its share has in all.
-        counts = [len(part["person"]) for part in parts]
+        counts = [len(part["visible"]) for part in parts]
         total = max(count / share for count, share in zip(counts, shares, strict=True))
         wanted = [max(count, round(total * share)) for count, share in zip(counts, shares, strict=True)]
         self.parts = parts
@@ -102,10 +102,10 @@ class Mixture:
     def rows(self, indices: np.ndarray) -> Columns:
         """Return the rows of `indices`; people of two sources are two people."""
         where = list(zip(self.owner[indices], self.place[indices], strict=True))
-        found = {
-            name: np.stack([self.parts[o][name][p] for o, p in where]) for name in ("visible", "thermal", "points")
-        }
-        return found | {"person": np.array([f"{o}/{self.parts[o]['person'][p]}" for o, p in where])}
+        found = {name: np.stack([self.parts[o][name][p] for o, p in where]) for name in self.parts[0]}
+        if "person" in found:
+            found["person"] = np.array([f"{o}/{self.parts[o]['person'][p]}" for o, p in where])
+        return found
 
 
 def adapt(parts: Sequence[Columns], shares: Sequence[float], config: task.Config, hooks: Hooks) -> TrainableRecogniser:

@@ -3,16 +3,14 @@
 out/ledger.jsonl  tables.json  tables.md, and a folder `work`: embeddings of test people, which can be made again
 """
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from models.columns import Columns
-from models.errors import UserError
 from models.evaluation.hfr.recipe import AUGMENTED, GENERATED, LAB, RAW, RENDERS, TABLES, TRANSLATED, Cell, Recipe
 from models.evaluation.hfr.tables import tables
 from models.evaluation.hfr.training import (
@@ -39,24 +37,11 @@ from pipelines.evaluation.measuring import (
     measure_all,
     scratch_hooks,
 )
+from pipelines.evaluation.sources import Inputs, Sources, read_rows
 from pipelines.rows.shards import Shards
 
-log = logging.getLogger(__name__)
-
-CHUNK = 256
-"""Rows that are decoded and prepared together."""
-
-
-class Inputs(NamedTuple):
-    """URIs of rows, "" where there are none. data: pairs of lab people, `test` those of others; without it the rows of `data` of
-    split test are those others, and those of split train are trained on. field: test people of another camera and room."""
-
-    data: str = ""
-    generated: str = ""
-    renders: str = ""
-    translated: str = ""
-    test: str = ""
-    field: str = ""
+FIELDS = {LAB: "data", GENERATED: "generated", RENDERS: "renders", TRANSLATED: "translated"}
+"""Source -> field of `Inputs`."""
 
 
 class Bench(Measuring[Cell]):
@@ -65,70 +50,34 @@ class Bench(Measuring[Cell]):
     cell = Cell
 
     def __init__(self, recipe: Recipe, inputs: Inputs, out: Path, stop: Stop = lambda: False) -> None:
-        if not inputs.test and not inputs.data:
-            raise UserError(
-                "nobody to test: name pairs of test people by --test, or a data set with a test split by --data"
-            )
         self.recipe, self.inputs, self.config = recipe, inputs, recipe.config(0)
-        self.sources = self._open_sources()
-        self.test_rows = self._open_tests()
-        self._refuse_trained_people()
-        self.there = {LAB: LAB in self.sources, **dict.fromkeys(self.sources, True)}
-        self.there[AUGMENTED] = GENERATED in self.sources
+        self.sources = Sources(inputs, FIELDS, task.COLUMNS, recipe.rows, "evaluate hfr")
+        self.there = dict.fromkeys(self.sources.training, True)
+        self.there[AUGMENTED] = GENERATED in self.there
         paths = task.weights(self.config)
         task.build(self.config)  # a recogniser without gradient is refused before anything starts
-        known = [contents_digest(path) for path in paths] + [rows.digest for rows in self.test_rows.values()]
+        known = [contents_digest(path) for path in paths] + [rows.digest for rows in self.sources.tests.values()]
         super().__init__(recipe, recipe.digest(*known), out, stop)
         self.known = known
-
-    def _open_sources(self) -> dict[str, Shards]:
-        """Return the rows that are trained on, by source."""
-        uris = {LAB: self.inputs.data, GENERATED: self.inputs.generated, RENDERS: self.inputs.renders,
-                TRANSLATED: self.inputs.translated}  # fmt: skip
-        split = {LAB: None if self.inputs.test else "train"}
-        return {name: self._open(uri, split.get(name), colour=name != TRANSLATED) for name, uri in uris.items() if uri}
-
-    def _open_tests(self) -> dict[str, Shards]:
-        """Return the rows of test people, by the name of the test set."""
-        known = self.inputs.test or self.inputs.data
-        found = {"test": self._open(known, None if self.inputs.test else "test", colour=True)}
-        return found | ({"field": self._open(self.inputs.field, None, colour=True)} if self.inputs.field else {})
-
-    def _open(self, uri: str, split: str | None, colour: bool) -> Shards:
-        return Shards(
-            uri, task.COLUMNS, split=split, colour=colour, memory=0, limit=self.recipe.rows, reader="evaluate hfr"
-        )
-
-    def _refuse_trained_people(self) -> None:
-        """Raise a UserError where somebody is trained on and tested."""
-        for name, rows in self.test_rows.items():
-            tested = set(map(str, rows.values("identity_id")))
-            for source, others in self.sources.items():
-                if both := sorted(tested & set(map(str, others.values("identity_id")))):
-                    raise UserError(
-                        f"{both[0]} is of {others.uri} ({source}) and of {rows.uri} ({name}): whoever is trained on tests nothing"
-                    )
 
     # What there is to do
 
     def cells(self, chosen: Sequence[str]) -> Iterable[Cell]:
         """Yield the cells of tables in order, all of them by default; of identities those that the pairs are of."""
-        person = self._person(GENERATED) if GENERATED in self.sources else np.zeros(0, str)
+        person = self.sources.person(GENERATED) if GENERATED in self.there else np.zeros(0, str)
         for cell in self.recipe.cells(chosen or TABLES, self.there):
             if not cell.identities or can_choose(person, cell.pairs, cell.identities):
                 yield cell
 
     def digest_of(self, cell: Cell) -> str:
         """Return what tells a cell's numbers from others': training, test people, and the rows that it is trained on."""
-        rows = [self.sources[LAB].digest] if cell.people else []
-        rows += [self.sources[self._rows_of(cell.source)].digest] if cell.pairs else []
+        training = self.sources.training
+        rows = [training[LAB].digest] if cell.people else []
+        rows += [training[self._rows_of(cell.source)].digest] if cell.pairs else []
         return self.recipe.digest(*self.known, *rows)
 
     def _rows_of(self, source: str) -> str:
         return GENERATED if source == AUGMENTED else source
-
-    def _person(self, source: str) -> np.ndarray:
-        return self.sources[source].values("identity_id").astype(str)
 
     def keeps(self, cell: Cell) -> bool:
         """Return True: embeddings of test people."""
@@ -156,13 +105,13 @@ class Bench(Measuring[Cell]):
             return TrainableRecogniser(from_root(self.recipe.recogniser)).eval(), 0
         parts, shares = list[Columns](), [1.0]
         if cell.people:
-            rows = choose_people(self._person(LAB), cell.people, cell.seed)
-            parts.append(self._prepare(self.sources[LAB], rows))
+            rows = choose_people(self.sources.person(LAB), cell.people, cell.seed)
+            parts.append(self._prepare(self.sources.training[LAB], rows))
         if cell.pairs:
             source = self._rows_of(cell.source)
-            rows = choose_pairs(self._person(source), cell.pairs, cell.identities, cell.seed)
+            rows = choose_pairs(self.sources.person(source), cell.pairs, cell.identities, cell.seed)
             change = augment_rows if cell.source == AUGMENTED else None
-            parts.append(self._prepare(self.sources[source], rows, change))
+            parts.append(self._prepare(self.sources.training[source], rows, change))
         if len(parts) == 2:
             shares = [self.recipe.share, 1 - self.recipe.share]
         with scratch_hooks(self.stop) as hooks:
@@ -170,18 +119,14 @@ class Bench(Measuring[Cell]):
         return network, sum(len(part["person"]) for part in parts)
 
     def _prepare(self, shards: Shards, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
-        """Return rows as the task takes them, decoded a few at a time."""
-        parts = []
-        for begin in range(0, len(rows), CHUNK):
-            batch = shards.rows(rows[begin : begin + CHUNK])
-            parts.append(task.prepare(change(batch) if change else batch, self.config))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        """Return rows as the task takes them."""
+        return read_rows(shards, rows, lambda batch: task.prepare(change(batch) if change else batch, self.config))
 
     @cached_property
     def tests(self) -> dict[str, Test]:
         """The crops of test people, by the name of the test set."""
         found = {}
-        for name, shards in self.test_rows.items():
+        for name, shards in self.sources.tests.items():
             person, view = (shards.values(column) for column in ("identity_id", "view"))
             prepared = self._prepare(shards, np.arange(len(shards)))
             found[name] = read_test(person.astype(str), view, prepared, self.recipe.gallery)
@@ -197,7 +142,7 @@ class Bench(Measuring[Cell]):
         names = ("gallery", "visible", "thermal", "person")
         return {
             test: tables({cell: {name: one[f"{test}_{name}"] for name in names} for cell, one in kept.items()})
-            for test in self.test_rows
+            for test in self.sources.tests
         }
 
     def render(self, found: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from cluster import cli
 from models.errors import UserError
 from pipelines.evaluation.hfr import bench
+from pipelines.evaluation.sources import Inputs
 from tests.pipelines import worlds
 
 SMALL = ["people=[0,1]", "pairs=[0,4]", "equal=4", "identities=[1,2,3]", "seeds=[0,1]", "steps=1", "batch=4"]
@@ -27,17 +28,17 @@ def test_what_cannot_be_measured_is_said_before_anything_is_trained(
     data, test = halves
     out = tmp_path / "out"
     with pytest.raises(UserError, match="nobody to test"):
-        bench.run(out, bench.Inputs(generated=data))
+        bench.run(out, Inputs(generated=data))
     with pytest.raises(UserError, match=r"whoever is trained on tests nothing"):
-        bench.run(out, bench.Inputs(data=data, generated=tiny_world, test=test))
+        bench.run(out, Inputs(data=data, generated=tiny_world, test=test))
     with pytest.raises(UserError, match="no row of split 'test'"):
-        bench.run(out, bench.Inputs(data=data))
+        bench.run(out, Inputs(data=data))
     with pytest.raises(UserError, match="give an ONNX file"):
-        bench.run(out, bench.Inputs(data=data, test=test), ["recogniser=models/starter/thermal/unet.safetensors"])
+        bench.run(out, Inputs(data=data, test=test), ["recogniser=models/starter/thermal/unet.safetensors"])
     with pytest.raises(UserError, match="no table 'grids'; known: grid, sources, identities"):
-        bench.run(out, bench.Inputs(data=data, test=test), [], ["grids"])
+        bench.run(out, Inputs(data=data, test=test), [], ["grids"])
     with pytest.raises(UserError, match="10 people are asked for, and there are 2"):
-        bench.run(out, bench.Inputs(data=data, test=test), ["people=[10]", "pairs=[0]"], ["grid"])
+        bench.run(out, Inputs(data=data, test=test), ["people=[10]", "pairs=[0]"], ["grid"])
 
 
 @pytest.mark.slow
@@ -62,7 +63,7 @@ def test_a_small_run_is_measured_once_and_goes_on(halves: tuple[str, str], tmp_p
     # Nothing is measured twice; a seed and another source are added to what is there.
     before = (out / "ledger.jsonl").read_text()
     assert cli.main(words) == 0 and (out / "ledger.jsonl").read_text() == before
-    inputs = bench.Inputs(generated=data, renders=data, test=test)
+    inputs = Inputs(generated=data, renders=data, test=test)
     more = bench.run(out, inputs, [*SMALL[:4], "seeds=[0,1,2]", *SMALL[5:]])
     after = (out / "ledger.jsonl").read_text()
     assert after.startswith(before) and len(after.splitlines()) - len(before.splitlines()) == 2

@@ -1,0 +1,1 @@
+"""`thermapair evaluate landmarks`: what generated thermal pictures are worth to a landmarker."""

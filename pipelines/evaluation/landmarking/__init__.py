@@ -1,0 +1,1 @@
+"""`thermapair evaluate landmarks`: landmarkers trained on lab frames with and without generated ones, into a ledger."""
