@@ -127,9 +127,19 @@ def _add_facts(found: Status, commits: Sequence[Commit]) -> None:
     found.reasons, found.seconds = dict(reasons), dict(seconds)
 
 
+def read_ends(out: Storage) -> list[tuple[float, int]]:
+    """Return (unix seconds, samples) of each finished partition, the earliest first."""
+    sizes = _planned(out, read_run(out))[2]
+    return _ends(read_commits(out), sizes)
+
+
+def _ends(commits: dict[int, Commit], sizes: Any) -> list[tuple[float, int]]:
+    return sorted((float(one.facts["ended"]), sizes(k)) for k, one in commits.items() if "ended" in one.facts)
+
+
 def _add_times(found: Status, commits: dict[int, Commit], sizes: Any, price: float | None) -> None:
     """Say rate, time to go, time since the first record, and cost, where the records say when they were written."""
-    ended = sorted((float(one.facts["ended"]), sizes(k)) for k, one in commits.items() if "ended" in one.facts)
+    ended = _ends(commits, sizes)
     if not ended:
         return
     last = time.time() if found.driver else ended[-1][0]

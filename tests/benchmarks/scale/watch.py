@@ -1,0 +1,58 @@
+"""Memory and processor time of a job's processes, second by second, while it runs."""
+
+import json
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from models.weights.store import ROOT
+
+KINDS = ("driver", "workers", "ray")
+"""The command's own process; actors and tasks; Ray's own processes (raylet, GCS, agents)."""
+
+
+def run_watched(words: Sequence[str], log: Path, every: float = 1.0) -> int:
+    """Run a command, write what its processes use to `log`, a line of JSON every `every` seconds, and return its exit code.
+
+    A line has `time` (unix seconds) and of each kind its MB (resident without what is shared, so the object store counts for
+    nobody), of the largest worker its MB, and processor seconds of those that live.
+    """
+    with log.open("a") as lines, subprocess.Popen(words, cwd=ROOT) as process:
+        while process.poll() is None:
+            lines.write(json.dumps(look(process.pid)) + "\n")
+            lines.flush()
+            time.sleep(every)
+    return process.returncode
+
+
+def look(pid: int) -> dict[str, Any]:
+    """Return what process `pid` and those below it use now."""
+    memory, seconds, largest = defaultdict[str, float](float), defaultdict[str, float](float), 0.0
+    for kind, process in _family(pid):
+        try:
+            used, spent = process.memory_info(), process.cpu_times()
+        except psutil.Error:  # it has ended
+            continue
+        own = (used.rss - used.shared) / 2**20
+        memory[kind] += own
+        seconds[kind] += spent.user + spent.system
+        largest = max(largest, own if kind == "workers" else 0.0)
+    found = {"time": time.time(), "largest": round(largest, 2)}
+    found |= {kind: round(memory[kind], 2) for kind in KINDS}
+    return found | {f"cpu_{kind}": round(seconds[kind], 2) for kind in KINDS}
+
+
+def _family(pid: int) -> Iterator[tuple[str, psutil.Process]]:
+    try:
+        driver = psutil.Process(pid)
+        yield "driver", driver
+        for child in driver.children(recursive=True):
+            words = child.cmdline()
+            yield ("workers" if words and words[0].startswith("ray::") else "ray"), child
+    except psutil.Error:
+        return
