@@ -1,8 +1,8 @@
 """The `thermapair` command: its subcommands, and the one place where an error becomes a message and an exit code.
 
-Exit codes: 0 done; 1 a defect of ours, or a row that `inspect` made differently; 2 wrong input or configuration; 75
-(EX_TEMPFAIL) stopped with finished work kept, the same command resumes it; 130 stopped by Ctrl-C before there was anything
-to keep.
+Exit codes: 0 done; 1 a defect of ours, or a row that `inspect` made differently; 2 wrong input or configuration; 3 a ceiling
+of the job (`stop`) is reached, with finished work kept; 75 (EX_TEMPFAIL) stopped with finished work kept, the same command
+resumes it; 130 stopped by Ctrl-C before there was anything to keep.
 """
 
 import errno

@@ -24,6 +24,12 @@ class BadRows(Exception):
         self.reasons = dict(reasons)
 
 
+class CeilingReached(UserError):
+    """The run has made or spent what it was allowed to. Finished work is kept; with a higher ceiling the same command goes on."""
+
+    exit_code = 3
+
+
 class Interrupted(UserError):
     """The run was asked to stop. Finished work is kept; the same command resumes it."""
 

@@ -25,11 +25,14 @@ from pipelines.plan.claim import RUN
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.plan.people.source import check_source
+from pipelines.report.look import LookGate, look_beside, waits
 from pipelines.report.summary import Report
 from pipelines.report.write import finish
 from pipelines.run.driver import Job, Run, run_job
 from pipelines.run.graph import partitions, stage, write_shards
 from pipelines.run.progress import State
+from pipelines.run.spent import Ceiling
+from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage
 
 BLOCKS = 8
@@ -41,6 +44,7 @@ def run(request: Request, out: str) -> Report:
 
     Raises:
         UserError: beside what `generate` raises, for a run whose every sample was given up.
+        CeilingReached: the job's ceiling (`stop`) is reached before its end.
     """
     report = generate(request, Storage(out))
     print(f"{report.summary_text()}\ndata set: {report.out}\nreport:   {report.page}")
@@ -61,17 +65,28 @@ def generate(request: Request, out: Storage) -> Report:
     for part in sorted(parts, key=lambda part: is_elsewhere(part, bundle.folder)):
         fetch(part, bundle.folder)
 
+    ceiling = Ceiling(request.job.stop, profile.price)
+
     def plan() -> GeneratePlan:
         planned = write_generate_plan(request.job, bundle, out)
         if reading is not None:
             save_reading(out, prompt, reading)
-        tell_small_store(planned, profile)
+        # What earlier launches did counts; a run that has no more to do ends as it is.
+        ceiling.begin(out)
+        if len(list_finished(out)) < planned.partitions:
+            ceiling.check()
+            tell_small_store(planned, profile)
         return planned
+
+    def check(plan: GeneratePlan, state: State) -> None:
+        check_rejects(plan.job, state)
+        if state.done < state.total:  # of a whole run there is nothing to stop
+            ceiling.check(state.pairs)
 
     job = Job(
         plan=plan,
         graph=lambda plan, missing, run: pairs(plan, missing, profile, run).iter_rows(),
-        check=lambda plan, state: check_rejects(plan.job, state),
+        check=check,
         finish=finish,
     )
     return run_job(job, out, profile)
@@ -81,8 +96,13 @@ def pairs(plan: GeneratePlan, missing: Sequence[int], profile: Profile, run: Run
     """Return the job as one chain of Ray Data; its rows are counts of the partitions as they are committed."""
     attempts = plan.job.gates.attempts
     groups = check_profile(profile, plan.chain, attempts)
-    waits = write_beside(plan, profile, groups, run)
-    rows = partitions(plan, missing, profile.writer.tasks, CaptionGate if waits else None)
+    gates: list[type] = []
+    if plan.partitions - len(missing) < plan.job.stop.look < plan.partitions:
+        run.beside(lambda: look_beside(plan, run.stopped))
+        gates += [LookGate] if waits(plan, groups) else []
+    if write_beside(plan, profile, groups, run):
+        gates.append(CaptionGate)
+    rows = partitions(plan, missing, profile.writer.tasks, gates)
     for number, group in enumerate(groups):
         # The group with the first stage holds the gates, too, and draws again what they refuse.
         rows = stage(rows, group, plan.chain, attempts if number == 0 else 1)

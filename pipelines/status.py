@@ -13,6 +13,7 @@ from pipelines.export import write_export_plan
 from pipelines.plan.claim import read_run
 from pipelines.plan.pieces import read_pieces
 from pipelines.plan.world import read_world
+from pipelines.run.spent import read_launches, worked_seconds
 from pipelines.storage.commits import MANIFEST, Commit, read_commits
 from pipelines.storage.lease import find_driver
 from pipelines.storage.uri import Storage
@@ -28,8 +29,9 @@ class Status:
     """Where a run stands.
 
     samples: planned and done. rows: pairs or rows written. rate: samples a second over the last of what was done, None where
-    the records do not say when. left: seconds to go at that rate. driver: the process that writes it, "" where none lives.
-    reasons: of failed attempts or refused items. seconds: of all workers by stage. cost: at the price that was given.
+    the records do not say when. left: seconds to go at that rate. elapsed: seconds of work of all launches. driver: the
+    process that writes it, "" where none lives. reasons: of failed attempts or refused items. seconds: of all workers by stage.
+    cost: at the price that was given, else at the profile's.
     """
 
     uri: str
@@ -67,7 +69,7 @@ class Status:
             lines.append(f"rate       {self.rate:.2f} samples/s{left}")
         if self.elapsed is not None:
             cost = f", {self.cost:.2f} at that price" if self.cost is not None else ""
-            lines.append(f"since      {_span(self.elapsed)}{cost}")
+            lines.append(f"worked     {_span(self.elapsed)}{cost}")
         total = sum(self.seconds.values())
         shares = ", ".join(f"{stage} {seconds / total:.0%}" for stage, seconds in _most(self.seconds)) if total else ""
         return "\n".join([*lines, *([f"time       {shares}"] if shares else [])])
@@ -78,7 +80,7 @@ class Status:
 
 
 def read_status(uri: str, price: float | None = None) -> Status:
-    """Return where the run in `uri` stands. price: of an hour of all that runs it, in any currency.
+    """Return where the run in `uri` stands. price: of an hour of all that runs it, in any currency; by default the profile's.
 
     Raises:
         UserError: there is no run. EnvironmentFault: what it says of itself is damaged.
@@ -138,13 +140,15 @@ def _ends(commits: dict[int, Commit], sizes: Any) -> list[tuple[float, int]]:
 
 
 def _add_times(found: Status, commits: dict[int, Commit], sizes: Any, price: float | None) -> None:
-    """Say rate, time to go, time since the first record, and cost, where the records say when they were written."""
-    ended = _ends(commits, sizes)
+    """Say rate, time to go, hours of work, and cost, where the records say when they were written."""
+    ended, out = _ends(commits, sizes), Storage(found.uri)
+    if launches := read_launches(out):
+        now = time.time() if found.driver else None
+        found.elapsed = worked_seconds([moment for moment, _ in launches], [moment for moment, _ in ended], now)
+        price = launches[-1][1] if price is None else price
+        found.cost = None if price is None else price * found.elapsed / 3600
     if not ended:
         return
-    last = time.time() if found.driver else ended[-1][0]
-    found.elapsed = max(last - ended[0][0], 0.0)
-    found.cost = None if price is None else price * found.elapsed / 3600
     # The rate of the last tenth, from the end of the partition before it.
     count = min(max(FEWEST, round(RECENT * len(ended))), len(ended) - 1)
     if count < 1 or (span := ended[-1][0] - ended[-1 - count][0]) <= 0:

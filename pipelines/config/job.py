@@ -52,11 +52,21 @@ class Encoding(_Section):
 
 
 class Stop(_Section):
-    """Ends a run that goes wrong from the start."""
+    """Ends a run that goes wrong from the start, or that has made or spent enough; changes no row."""
 
     rejected_share: float = Field(default=0.9, gt=0, le=1)
     """Share of rejected samples among the first `first_samples` finished ones above which the run stops."""
     first_samples: int = Field(default=64, ge=1)
+    pairs: int | None = Field(default=None, ge=1)
+    """Pairs in the output at which the run stops."""
+    hours: float | None = Field(default=None, gt=0)
+    """Hours of work, of all launches together, after which it stops."""
+    cost: float | None = Field(default=None, gt=0)
+    """What these hours may cost, at the profile's `price`."""
+    look: int = Field(default=2, ge=0)
+    """Partitions after which a first report is written; 0 for none."""
+    look_first: bool | None = None
+    """Whether further partitions wait for it, so that pools do not grow before; by default where they may grow far."""
 
 
 class GenerateJob(_Section):

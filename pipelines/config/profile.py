@@ -141,6 +141,8 @@ class Profile(_Section):
     serve: Serving = Serving()
     start_seconds: int = Field(default=300, ge=1)
     """How long the first actors may take to start."""
+    price: float | None = Field(default=None, ge=0)
+    """Of an hour of all that runs it, in any currency: what `stop.cost` and `thermapair status` count with."""
 
     @model_validator(mode="after")
     def _check_groups(self) -> "Profile":

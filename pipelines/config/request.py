@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from models.config import apply_edit, check, sort_edits
+from models.errors import UserError
 from models.stages import CAPTIONS
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.captions import LLM, check_captions, check_writer
@@ -54,6 +55,8 @@ def check_request(job: GenerateJob, bundle: Bundle, profile: Profile) -> Request
     if job.captions.backend == LLM or CAPTIONS in job.parts:
         bundle.part_for(CAPTIONS, job.parts)  # refuses two that nobody chose from, and one that is not there
     check_writer(job.captions, bundle, job.parts)
+    if job.stop.cost is not None and not profile.price:
+        raise UserError("stop.cost counts with the price of an hour: give it, as in --set profile.price=12")
     chain = chain_for(job, bundle)
     check_profile(profile, chain, job.gates.attempts)
     return Request(job, bundle, profile, chain)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -77,10 +77,10 @@ class Report:
         return "\n".join(lines)
 
 
-def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
-    """Add up the commit records."""
+def summarise(plan: GeneratePlan, records: Mapping[int, Commit], page: str = PAGE) -> Report:
+    """Add up the commit records of a run, or of its first partitions. page: where the report will be."""
     # Counts by name over all partitions, the most frequent first.
-    commits = list(commits)
+    commits = list(records.values())
     reasons, seconds, captions = Counter[str](), Counter[str](), Counter[str]()
     for record in commits:
         reasons.update(record.facts["reasons"])
@@ -90,7 +90,7 @@ def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
     samples, rejected = (sum(c.facts[name] for c in commits) for name in ("samples", "rejected"))
     return Report(
         out=plan.out.uri,
-        page=plan.out.path(PAGE),
+        page=plan.out.path(page),
         job=plan.job.name,
         bundle=plan.bundle.name,
         digest=plan.digest,
@@ -108,15 +108,15 @@ def summarise(plan: GeneratePlan, commits: Iterable[Commit]) -> Report:
         captions=dict(captions.most_common()),
         captions_cut=sum(c.facts.get("captions_cut", 0) for c in commits),
         bytes=sum(c.bytes for c in commits),
-        diversity=measure_diversity(plan),
+        diversity=measure_diversity(plan, records),
         timeline=_timeline(plan, notes, commits),
     )
 
 
-def measure_diversity(plan: GeneratePlan) -> dict[str, float]:
-    """Return how different the first captions of `plan` and their attributes are; nothing where there are none."""
+def measure_diversity(plan: GeneratePlan, partitions: Iterable[int]) -> dict[str, float]:
+    """Return how different the first captions of `partitions` and their attributes are; nothing where there are none."""
     texts, sets = list[str](), list[dict[str, str]]()
-    for partition in range(plan.partitions):
+    for partition in partitions:
         if len(texts) >= DIVERSE:
             break
         captions = plan.captions(partition)

@@ -20,34 +20,46 @@ from pipelines.storage.commits import Commit, read_shard, write_manifest
 JSON, SHEET = "report/report.json", "report/contact.png"
 SHARDS_READ = 256
 """Shards whose scores go into the histograms, at most."""
+SHARDS_SHOWN = 32
+"""Shards that are opened for the samples that are shown, at most: people may have fewer views than are looked for."""
 PEOPLE_SHOWN, VIEWS_SHOWN, REJECTS_SHOWN = 8, 4, 8
 
 
 def finish(plan: GeneratePlan, commits: dict[int, Commit]) -> Report:
     """Write manifest, card and report of a finished run and return the report."""
     write_manifest(plan.out, commits, digest=plan.digest, job=plan.job.name, bundle=plan.bundle.name)
-    report = summarise(plan, commits.values())
+    report, sheet = write_pages(plan, commits, PAGE, SHEET)
+    # The card shows the contact sheet; the figures of the page are there for programs, too.
+    refused = any(commit.facts.get("rejects") for commit in commits.values())
+    plan.out.write("README.md", render_card(plan, report.pairs, refused, sheet).encode())
+    plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())
+    return report
+
+
+def write_pages(plan: GeneratePlan, commits: dict[int, Commit], page: str, sheet: str) -> tuple[Report, bool]:
+    """Write the page of the partitions that `commits` has and their contact sheet, to files of these names.
+
+    Returns the report, and whether there is a sheet: rows without pictures have none.
+    """
+    report = summarise(plan, commits, page)
     # Who is shown: the first people of the accepted samples, and of the refused ones.
     accepted = {k: commit.file for k, commit in commits.items() if commit.file}
     refused = {k: commit.facts["rejects"] for k, commit in commits.items() if commit.facts.get("rejects")}
     samples = collect_samples(_tables(plan, accepted), PEOPLE_SHOWN, VIEWS_SHOWN)
     rejects = collect_samples(_tables(plan, refused), 4, 2)
-    # The contact sheet, which the card shows; rows without pictures have none.
-    sheet = any(sample.visible is not None for sample in samples)
-    if sheet:
-        plan.out.write(SHEET, draw_contact_sheet(samples))
-    plan.out.write("README.md", render_card(plan, report.pairs, bool(refused), sheet).encode())
-    # The page, and the same figures for programs.
+    shown = any(sample.visible is not None for sample in samples)
+    if shown:
+        plan.out.write(sheet, draw_contact_sheet(samples))
+    # The page, with what the gates measured.
     some = dict(islice(accepted.items(), SHARDS_READ))
     scores = _scores(plan, some)
     report = replace(report, pose=_pose(plan, some))
-    plan.out.write(PAGE, render_page(report, plan, samples, rejects[:REJECTS_SHOWN], scores).encode())
-    plan.out.write(JSON, json.dumps(asdict(report), indent=1).encode())
-    return report
+    plan.out.write(page, render_page(report, plan, samples, rejects[:REJECTS_SHOWN], scores).encode())
+    return report, shown
 
 
 def _tables(plan: GeneratePlan, files: dict[int, str]) -> Iterable[pa.Table]:
-    return (read_shard(plan.out, partition, name) for partition, name in files.items())
+    return (read_shard(plan.out, partition, name) for partition, name in islice(files.items(), SHARDS_SHOWN))
 
 
 def _pose(plan: GeneratePlan, files: dict[int, str]) -> tuple[PoseError, ...]:

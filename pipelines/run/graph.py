@@ -21,20 +21,20 @@ RESTARTS = 16
 
 
 def partitions(
-    plan: ChainPlan[Any], missing: Sequence[int], tasks: int | None = None, gate: type | None = None
+    plan: ChainPlan[Any], missing: Sequence[int], tasks: int | None = None, gates: Sequence[type] = ()
 ) -> Dataset:
     """Return the partitions that are asked for: one block each, a row per sample.
 
     tasks: how many are read at once; by default as many as there are CPUs, each in a process that starts for it.
-    gate: made of (plan, missing) in an actor without a CPU, it holds a partition's block back until it can be made.
+    gates: each made of (plan, missing) in an actor without a CPU, it holds a partition's block back until it can be made.
     """
 
     def samples(block: Columns) -> Columns:
         return plan.partition(missing[int(block["id"][0])])
 
     # A gate holds back what comes after the first it holds, so they come in order: one at a time.
-    rows = numbers(missing, 1 if gate else tasks)
-    if gate is not None:
+    rows = numbers(missing, 1 if gates else tasks)
+    for gate in gates:
         pool = ActorPoolStrategy(size=1)
         rows = rows.map_batches(gate, fn_constructor_args=(plan, missing), batch_size=None, compute=pool, num_cpus=0)
     return rows.map_batches(samples, batch_size=None, compute=TaskPoolStrategy(size=tasks))

@@ -33,6 +33,8 @@ class State:
     done: int = 0
     rejected: int = 0
     redrawn: int = 0
+    pairs: int = 0
+    """Rows that this run has written."""
     texts: tuple[int, int] = (0, 0)
     """Samples that the language model has written a first text for, and those that lacked a caption."""
     texts_began: float = 0.0
@@ -54,6 +56,7 @@ class State:
     def add(self, counts: Mapping[str, Any]) -> None:
         """Take note of a partition that was committed (`pipelines.run.driver.Counts`)."""
         self.done += int(counts.get("items", counts["samples"]))  # of what is planned
+        self.pairs += int(counts.get("pairs", 0))
         self.rejected += int(counts.get("rejected", 0))
         self.redrawn += int(counts.get("redrawn", 0))
         for name, value in counts.items():

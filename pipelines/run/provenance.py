@@ -15,7 +15,7 @@ from models.weights.store import ROOT
 from pipelines.config.profile import Profile
 from pipelines.storage.uri import Storage
 
-LAUNCHES = "_plan/launches"
+LAUNCHES, TIME = "_plan/launches", "%Y-%m-%dT%H:%M:%SZ"
 COMMIT = "THERMAPAIR_COMMIT"
 PACKAGES = ("torch", "ray", "diffusers", "onnxruntime", "vllm", "pyarrow")
 
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "ray", "diffusers", "onnxruntime", "vllm", "pyarrow")
 def write_launch(out: Storage, job: BaseModel, profile: Profile) -> None:
     """Write the next launch file: time, command, git commit, packages, hardware, profile, and what was asked for."""
     launch = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": time.strftime(TIME, time.gmtime()),
         "command": sys.argv,
         "commit": commit_of(),
         "python": platform.python_version(),

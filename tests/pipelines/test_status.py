@@ -58,6 +58,9 @@ def test_a_finished_run_is_finished(made: Path) -> None:
 def test_rate_and_time_to_go_are_of_the_last_partitions(made: Path, tmp_path: Path) -> None:
     out = copy(made, tmp_path / "out")
     (out / "manifest.json").unlink()
+    # One launch, at the time of the first record.
+    launch = {"time": "1970-01-01T00:16:40Z", "profile": {"price": 36.0}}
+    Storage(out).write("_plan/launches/0000.json", json.dumps(launch).encode())
     # A slow begin, then a partition of three samples every ten seconds; the last one is missing.
     ends = {0: 1000.0, 1: 2000.0, 2: 2010.0}
 
@@ -66,7 +69,8 @@ def test_rate_and_time_to_go_are_of_the_last_partitions(made: Path, tmp_path: Pa
         return None if number == 3 else replace(record, facts=facts)
 
     change(out, edit)
-    found = read_status(str(out), price=36.0)
+    found = read_status(str(out))
+    assert read_status(str(out), price=72.0).cost == pytest.approx(20.2)
     assert found.state == "stopped; the same command goes on"
     assert (found.done, found.rejected, found.redrawn, found.reasons) == (9, 3, 6, {"no face": 3})
     assert found.rate == pytest.approx(6 / 1010)

@@ -112,7 +112,7 @@ def time_end(uri: str) -> dict[str, object]:
         "look for orphans": lambda: orphans(out, commits),
         "sizes": lambda: sum(plan.rows(partition) for partition in range(plan.partitions)),
         "manifest": lambda: write_manifest(spare, commits),
-        "summary": lambda: summarise(plan, commits.values()),
+        "summary": lambda: summarise(plan, commits),
         "manifest, card, report": lambda: finish(plan, commits),
     }
     found: dict[str, object] = {"samples": plan.samples, "partitions": plan.partitions}

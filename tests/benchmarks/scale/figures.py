@@ -1,6 +1,7 @@
 """What a watched run of many samples came to: rates, slopes of memory, times of its end, and a plot."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def plot(out: str, log: Path, path: Path) -> None:
     upper.legend(loc="center right", fontsize="small")
     # Rates over hundredths of the run.
     edges = np.linspace(0, 1, 101)
-    rates = [rate(ended, done, start, stop) for start, stop in zip(edges[:-1], edges[1:])]
+    rates = [rate(ended, done, start, stop) for start, stop in pairwise(edges)]
     lower.step(edges[1:] * done[-1] / 1000, rates, where="pre", linewidth=1)
     lower.set(xlabel="thousand samples done", ylabel="samples a second", ylim=(0, None))
     figure.savefig(path, dpi=110)

@@ -57,7 +57,7 @@ def test_rows_follow_what_was_invented(bundle: Bundle, job: Callable[..., Genera
     for row in rows:
         people[row["identity_id"]].add(json.dumps([json.loads(row["attributes"]).get(name) for name in IDENTITY]))
     assert len(people) == 6 and all(len(words) == 1 for words in people.values())
-    found = measure_diversity(plan)
+    found = measure_diversity(plan, range(plan.partitions))
     assert 0 < found["distinct_1"] < found["distinct_2"] < 1 and found["entropy"] > 0.5
 
 
