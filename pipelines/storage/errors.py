@@ -54,6 +54,11 @@ def fault(error: BaseException, path: str, doing: str = "written") -> UserError:
     """
     # What the server's own code says.
     code = code_of(error)
+    if code == "NotImplemented" and doing == "written":
+        return UserError(
+            f"{path}: the storage refuses If-None-Match, without which of two writers of a partition neither is refused. Take a "
+            "bucket with conditional writes (as Amazon S3 has), or a folder that all nodes mount."
+        )
     if code == "NoSuchBucket":
         return UserError(f"{path}: the bucket does not exist (any more). Create it, or correct the address.")
     for codes, way_out in REASONS.values():

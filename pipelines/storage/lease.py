@@ -46,6 +46,13 @@ class Lease:
             raise UserError(
                 f"{self.out.uri} was taken by another driver just now. Wait for it or choose another --out."
             )
+        # A storage that takes the same name twice would let two writers win.
+        if not self.out.local and self.out.create(_name(self.number), self._content()):
+            self.out.remove(_name(self.number))
+            raise UserError(
+                f"{self.out.uri}: the storage ignores If-None-Match, so of two writers of a partition neither would be refused. "
+                "Take a bucket with conditional writes (as Amazon S3 has), or a folder that all nodes mount."
+            )
         # Leases of those who are gone are cleared away.
         for older in self._numbers():
             if older < self.number:

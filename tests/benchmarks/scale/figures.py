@@ -43,6 +43,10 @@ def measure(out: str, log: Path) -> dict[str, Any]:
         "samples_per_second": {"early": round(first, 1), "last": round(last, 1), "ratio": round(last / first, 3)},
         "peak_mb": {name: round(float(seen[name].max())) for name in slopes},
         f"mb_per_{PER}": {name: round(value, 2) for name, value in slopes.items()},
+        "processor_ms_per_sample": {
+            "first half": round(spent(seen, ended, done, WARM, (1 + WARM) / 2), 2),
+            "second half": round(spent(seen, ended, done, (1 + WARM) / 2, 1), 2),
+        },
         "processor_seconds": {name: round(float(seen[f"cpu_{name}"].max())) for name in ("driver", "workers", "ray")},
     }
 
@@ -51,6 +55,14 @@ def rate(ended: np.ndarray, done: np.ndarray, start: float, stop: float) -> floa
     """Return samples a second between two shares of all samples."""
     first, last = (int(np.searchsorted(done, share * done[-1])) for share in (start, stop))
     return float((done[last] - done[first]) / max(ended[last] - ended[first], 1e-9))
+
+
+def spent(seen: dict[str, np.ndarray], ended: np.ndarray, done: np.ndarray, start: float, stop: float) -> float:
+    """Return milliseconds of processors per sample between two shares of all samples, of processes that lived through both."""
+    total = sum(seen[name] for name in ("cpu_driver", "cpu_workers", "cpu_ray"))
+    at = np.interp(seen["time"], ended, done)
+    first, last = np.searchsorted(at, start * done[-1]), min(np.searchsorted(at, stop * done[-1]), len(at) - 1)
+    return float(1000 * (total[last] - total[first]) / max(at[last] - at[first], 1))
 
 
 def slope(times: np.ndarray, memory: np.ndarray, ended: np.ndarray, done: np.ndarray) -> float:

@@ -1,7 +1,9 @@
 """S3 over HTTP: bundles and people from there, and what is said when the storage throttles, expires or is gone."""
 
+import copy
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ from models.weights import store
 from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
+from pipelines.estimate import REQUESTS
+from pipelines.plan import pieces
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.people.given import GivenPeople
 from pipelines.plan.people.identities import people_table
 from pipelines.plan.people.source import people_of
 from pipelines.run.writer import write_partition
+from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
 
@@ -35,6 +40,8 @@ class Faulty:
 
     def __init__(self, app: Any) -> None:
         self.app, self.count, self.status, self.code = app, 0, "", ""
+        self.conditions = "heeded"
+        """Or ignored, or refused: what becomes of If-None-Match."""
         self.seen: list[tuple[float, str]] = []
 
     def answer(self, status: str, code: str, count: int = 10**9) -> None:
@@ -42,6 +49,8 @@ class Faulty:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         self.seen.append((time.monotonic(), f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"))
+        if self.conditions != "heeded" and environ.pop("HTTP_IF_NONE_MATCH", None) and self.conditions == "refused":
+            self.answer("501 Not Implemented", "NotImplemented", count=1)
         if self.count <= 0:
             return self.app(environ, start_response)
         self.count -= 1
@@ -158,6 +167,43 @@ def test_a_bundle_lies_on_s3_and_each_machine_fetches_it_once(
     there.write("parser/weights.bin", b"forged" * 100)
     with pytest.raises(EnvironmentFault, match=r"parser/weights.bin is not the file that files.json describes"):
         found.main("parser")
+
+
+def test_a_bucket_without_conditional_writes_is_refused_before_the_run(s3: str, faulty: Faulty) -> None:
+    """Whether it ignores the condition or does not know it; one that heeds it is taken, and released."""
+    out = Storage(f"{s3}/unconditional")
+    with Lease(out):
+        assert out.list() == ["_lease/000001.json"]
+    faulty.conditions = "ignored"
+    with pytest.raises(UserError, match="ignores If-None-Match.*or a folder that all nodes mount"), Lease(out):
+        pytest.fail("two drivers could hold it")
+    assert out.list() == []
+    faulty.conditions = "refused"
+    with pytest.raises(UserError, match="refuses If-None-Match") as refused, Lease(out):
+        pytest.fail("nobody can hold it")
+    assert refused.value.exit_code == 2
+
+
+def test_requests_of_a_partition_are_few_and_do_not_grow(s3: str, faulty: Faulty) -> None:
+    """Its plan and captions are read, it is written and committed, by a process that has the plan's files open or not."""
+    counts = {}
+    for people in (32, 256):
+        wanted = small.job(f"identities.count={people}", "partition_samples=16", "gates={attempts: 1}")
+        plan = small.make_here(wanted, load_bundle("null"), f"{s3}/requests-{people}")
+        last = plan.partitions - 1
+        block = small.chain_of(plan)(plan.partition(last))
+        for fresh in (True, False):
+            plan.out.remove(f"_commits/part-{last:05d}.json")
+            worker = copy.deepcopy(plan)  # as one arrives there
+            if fresh:
+                pieces._open.cache_clear()
+            faulty.seen.clear()
+            worker.partition(last)
+            write_partition(block, worker, threads=1)
+            counts[people, fresh] = Counter(told.split()[0] for _, told in faulty.seen)
+    assert all(counts[32, fresh] == counts[256, fresh] for fresh in (True, False)), counts
+    assert counts[32, False].total() < counts[32, True].total() <= REQUESTS, counts
+    assert counts[32, False]["PUT"] == 2, "a shard and a record"
 
 
 def test_people_come_from_s3(bundle: Bundle, s3: str, faulty: Faulty) -> None:

@@ -1,0 +1,243 @@
+"""`thermapair plan`: what a job will take before it runs, from rates that were measured on some machine."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.config import digest_of, parse_json
+from models.errors import UserError
+from pipelines.config.captions import CHAT, writer_of
+from pipelines.config.chain import check_profile
+from pipelines.config.generate import identities_per_partition, sample_bytes
+from pipelines.config.profile import Group
+from pipelines.config.recipe import StageRecipe, stage_recipes
+from pipelines.config.request import Request
+from pipelines.generate import BLOCKS
+from pipelines.plan.generate import read_generate_plan
+from pipelines.plan.people.source import people_of
+from pipelines.run.provenance import LAUNCHES
+from pipelines.run.spent import read_launches
+from pipelines.storage.commits import read_commits
+from pipelines.storage.uri import Storage
+
+WRITE, CAPTIONS, CORES = "write", "captions", "cores"
+GPU = re.compile(r", \d+ x ")
+"""What begins a GPU in the words of `provenance.hardware`."""
+PLAN_BYTES = 2600
+"""Of a person in the plan: an embedding of 512 numbers and a few words; of a sample 200 more, its caption among them."""
+REQUESTS = 14
+"""Of a partition on object storage, at most: its plan and captions read, two shards and a record written."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was measured on one machine, per sample: a visible picture with its layers, redraws among it.
+
+    seconds: stage -> seconds of one worker, `write` among them. captions: seconds of one engine; 0 where the grammar writes.
+    clock: `wall`, or `processor` where it is the processor's time. start: seconds until an actor is ready. pair_bytes: of a row.
+    accepted: share of samples. made_of: stage -> digest of its weights, options and settings.
+    """
+
+    hardware: str
+    cores: int
+    gpu: bool
+    bundle: str
+    size: int
+    layers: int
+    samples: int
+    seconds: dict[str, float]
+    captions: float
+    clock: str
+    start: float
+    pair_bytes: float
+    accepted: float
+    made_of: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will take.
+
+    pace: pool -> seconds of the whole per sample; the slowest, `bottleneck`, decides. None where there are no rates.
+    """
+
+    samples: int
+    pairs: int
+    partitions: int
+    object_store_mb: int
+    requests: int
+    storage_gb: float | None = None
+    wall_hours: float | None = None
+    gpu_hours: float | None = None
+    cost: float | None = None
+    pace: dict[str, float] = field(default_factory=dict)
+    bottleneck: str = ""
+    advice: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [
+            f"makes      {self.samples:,} samples, {self.pairs:,} pairs asked for, in {self.partitions:,} partitions (shards)",
+            f"memory     {self.object_store_mb:,} MB of object store hold {BLOCKS} partitions",
+            f"requests   {self.requests:,} at most, on object storage",
+        ]
+        if self.storage_gb is not None:
+            lines.append(f"storage    {self.storage_gb:,.2f} GB")
+        if self.wall_hours is not None:
+            cost = f", {self.cost:,.2f} at the profile's price" if self.cost is not None else ""
+            gpus = f", {self.gpu_hours:,.1f} GPU hours" if self.gpu_hours else ""
+            lines.append(f"time       {self.wall_hours:,.2f} hours{gpus}{cost}")
+            lines.append(
+                "pace       " + ", ".join(f"{name} {1 / one:,.2f}/s" for name, one in self.pace.items() if one)
+            )
+            lines.append(f"slowest    {self.bottleneck}: {self.advice}")
+        return "\n".join([*lines, *(f"note       {note}" for note in self.notes)])
+
+    def to_json(self) -> str:
+        """Return all of it as JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def read_rates(where: str) -> Rates:
+    """Return the rates in a file of `thermapair bench stages`, or those of the run in an output.
+
+    Raises UserError for what is neither, or a run that has committed nothing.
+    """
+    if not where.endswith(".json"):
+        return rates_of_run(Storage(where))
+    try:
+        return Rates(**parse_json(Path(where).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{where} holds no rates, as `thermapair bench stages` writes them: {error}") from None
+
+
+def rates_of_run(out: Storage) -> Rates:
+    """Return what the commits of the run in `out` say of its stages; seconds are those of the clock."""
+    plan, commits = read_generate_plan(out), list(read_commits(out).values())
+    samples, pairs = (sum(one) for one in ([c.facts["samples"] for c in commits], [c.rows for c in commits]))
+    if not samples:
+        raise UserError(f"{out.uri} has nothing committed that rates could be read from.")
+    total: dict[str, float] = {}
+    for record in commits:
+        for stage, seconds in record.facts["seconds"].items():
+            total[stage] = total.get(stage, 0.0) + float(seconds)
+    launch = parse_json(out.read(out.list(LAUNCHES)[-1]))
+    writer = writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts)
+    engines = launch["profile"]["captions"]["engines"] if writer else 0
+    told = sum(spent for spent, _ in plan.caption_notes().values()) * engines
+    first = min(float(one.facts["ended"]) for one in commits)
+    return Rates(
+        hardware=launch["hardware"], cores=int(launch["hardware"].split()[0]), gpu=bool(GPU.search(launch["hardware"])),
+        bundle=plan.bundle.name, size=plan.bundle.size, layers=len(plan.recipe.layers), samples=samples,
+        seconds={stage: value / samples for stage, value in total.items()}, captions=told / plan.samples, clock="wall",
+        start=first - max((moment for moment, _ in read_launches(out) if moment <= first), default=first),
+        pair_bytes=sum(c.bytes for c in commits) / max(pairs, 1),
+        accepted=1 - sum(c.facts["rejected"] for c in commits) / samples,
+        made_of=digests_of(plan.recipe.stages),
+    )  # fmt: skip
+
+
+def digests_of(stages: tuple[StageRecipe, ...]) -> dict[str, str]:
+    """Return of each stage what stands for its weights, options and settings."""
+    return {one.stage: digest_of(one.model_dump(mode="json")) for one in stages}
+
+
+def estimate(request: Request, rates: Rates | None = None, most: int | None = None) -> Estimate:
+    """Return what a job will take. most: actors of each pool there is room for; by default as many as the profile allows.
+
+    Raises UserError where the rates lack a stage, or were measured without a GPU for a profile that has some.
+    """
+    job, bundle = request.job, request.bundle
+    each = job.views.per_identity * job.views.draws
+    people = job.identities.count or len(people_of(job.identities, bundle, job.seed, job.parts))
+    samples = min(people * each, job.limit or people * each)
+    whole = identities_per_partition(job, bundle, request.chain) * each
+    partitions = -(-samples // whole)
+    store = BLOCKS * min(whole, samples) * sample_bytes(job, bundle, request.chain) // 2**20
+    plain = Estimate(samples, samples * len(job.layers), partitions, store, partitions * REQUESTS)
+    if rates is None:
+        note = "no rates: time and storage come with --rates, a file of `thermapair bench stages` or an output"
+        return Estimate(**{**asdict(plain), "notes": (note,)})
+    notes = _check_rates(request, rates)
+    # The slowest pool decides, as all of them work at once.
+    pools = check_profile(request.profile, request.chain, job.gates.attempts)
+    pace = _paces(request, rates, pools, most)
+    bottleneck = max(pace, key=lambda name: pace[name])
+    hours = (rates.start + samples * pace[bottleneck]) / 3600
+    gpus = sum(_actors(group, most) * group.gpus for group in pools)
+    if CAPTIONS in pace:
+        gpus += request.profile.captions.engines * request.profile.captions.gpus
+    pairs = samples * len(job.layers) * rates.accepted
+    price = request.profile.price
+    return Estimate(
+        **{
+            **asdict(plain),
+            "storage_gb": (pairs * rates.pair_bytes + people * PLAN_BYTES + samples * 200) / 1e9,
+            "wall_hours": hours,
+            "gpu_hours": hours * gpus,
+            "cost": None if price is None else hours * price,
+            "pace": pace,
+            "bottleneck": bottleneck,
+            "advice": _advise(bottleneck, rates, pools),
+            "notes": notes,
+        }
+    )
+
+
+def _check_rates(request: Request, rates: Rates) -> tuple[str, ...]:
+    """Return what is to be said of rates that fit; UserError where they do not."""
+    if lacking := [link.stage for link in request.chain.links if link.stage not in rates.seconds]:
+        raise UserError(
+            f"the rates say nothing of {', '.join(lacking)}: measure this job with `thermapair bench stages`."
+        )
+    if any(group.gpus for group in request.profile.groups if set(group.stages) & set(rates.seconds)) and not rates.gpu:
+        raise UserError(
+            f"profile {request.profile.name} has GPUs, and the rates are of {rates.hardware}: run `thermapair bench stages` on "
+            "a machine that has one."
+        )
+    notes = [f"rates of {rates.hardware}, {rates.samples} samples at {rates.size} px by the {rates.clock}'s clock"]
+    now = digests_of(stage_recipes(request.chain))
+    if others := [stage for stage, digest in now.items() if rates.made_of.get(stage) != digest]:
+        notes.append(f"measured with other weights or settings: {', '.join(others)}")
+    if rates.layers != len(request.job.layers):
+        notes.append(f"measured with {rates.layers} thermal pictures a sample; the job has {len(request.job.layers)}")
+    return tuple(notes)
+
+
+def _paces(request: Request, rates: Rates, pools: list[Group], most: int | None) -> dict[str, float]:
+    """Return pool -> seconds per sample of all its workers together."""
+    profile = request.profile
+    work = {" + ".join(group.stages): sum(rates.seconds[stage] for stage in group.stages) for group in pools}
+    pace = {name: seconds / _actors(group, most) for (name, seconds), group in zip(work.items(), pools, strict=True)}
+    pace[WRITE] = rates.seconds[WRITE] / profile.writer.tasks
+    if rates.captions and request.job.captions.backend != CHAT:
+        pace[CAPTIONS] = rates.captions / profile.captions.engines
+    # On one machine without a GPU all of it shares the cores.
+    if not profile.ray.address and not any(group.gpus for group in pools) and profile.name != "cluster":
+        pace[CORES] = (sum(work.values()) + rates.seconds[WRITE] + rates.captions) / rates.cores
+    return pace
+
+
+def _actors(group: Group, most: int | None) -> int:
+    return min(group.actors[1], most or group.actors[1])
+
+
+def _advise(bottleneck: str, rates: Rates, pools: list[Group]) -> str:
+    """Return what would halve the time of the slowest pool."""
+    if bottleneck == WRITE:
+        return "twice the tasks (profile.writer.tasks) would halve it"
+    if bottleneck == CAPTIONS:
+        return "twice the engines (profile.captions.engines) would halve it, or the grammar (captions=template)"
+    stages: Mapping[str, Any] = rates.seconds
+    if bottleneck != CORES:
+        stages = {
+            stage: rates.seconds[stage] for group in pools for stage in group.stages if stage in bottleneck.split(" + ")
+        }
+    total = sum(stages.values())
+    stage, seconds = max(stages.items(), key=lambda entry: entry[1])
+    more = "twice the cores" if bottleneck == CORES else "twice the actors"
+    half = f"; {stage} is {seconds / total:.0%} of it" if total else ""
+    return f"{more} would halve it{half}"
