@@ -17,7 +17,7 @@ from pipelines.captions.prompt_job import resolve_prompt, save_reading
 from pipelines.captions.stream import CaptionGate, write_beside
 from pipelines.config.captions import CHAT
 from pipelines.config.chain import check_profile
-from pipelines.config.generate import parts_in_use, sample_bytes
+from pipelines.config.generate import BLOCKS, parts_in_use, sample_bytes
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import Request
@@ -34,9 +34,6 @@ from pipelines.run.progress import State
 from pipelines.run.spent import Ceiling
 from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage
-
-BLOCKS = 8
-"""Partitions that an object store should hold at once."""
 
 
 def run(request: Request, out: str) -> Report:

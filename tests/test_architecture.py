@@ -21,7 +21,8 @@ FOLDERS = {
     "models/synthworld": ("camera", "sampling", "shape", "heat", "render"),
     "models/evaluation": ("", "tfake", "lapig", "faceclip", "hfr", "landmarking"),
     "pipelines": (
-        "storage", "config", "pictures", "rows", "plan", "run", "readers", "captions", "report", "training", "evaluation", "",
+        "storage", "config", "pictures", "rows", "plan", "run", "readers", "captions", "report", "training", "evaluation",
+        "estimate", "",
     ),
     "pipelines/plan": ("people", ""),
     "serve": ("http", ""),

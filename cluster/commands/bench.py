@@ -19,8 +19,8 @@ def command() -> None:
 @click.option("--out", default="rates.json", show_default=True, metavar="FILE", help="Where to write the rates.")
 def stages(bundle: str, profile: str, job: str, overrides: tuple[str, ...], samples: int, out: str) -> None:
     """Make some samples in this process and write what each stage took, with the name of the hardware, to a file."""
-    from pipelines.bench_stages import run
     from pipelines.config.request import load_request
+    from pipelines.estimate.bench import run
 
     rates = run(load_request(bundle, profile, job, overrides), samples, out)
     total = sum(rates.seconds.values())

@@ -30,7 +30,8 @@ def command(
     is the slowest. Nothing is started or written.
     """
     from pipelines.config.request import load_request
-    from pipelines.estimate import estimate, read_rates
+    from pipelines.estimate.rates import read_rates
+    from pipelines.estimate.take import estimate
 
     request = load_request(bundle, profile, job, overrides, limit)
     found = estimate(request, read_rates(rates) if rates else None, actors)

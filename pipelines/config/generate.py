@@ -28,6 +28,8 @@ OF_PEOPLE = ("reference", "crop", "smirk")
 WANTED = ("visible", "thermal", "scores")
 OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
 """Columns that pairs have to have, and those that they have where the bundle can make them."""
+BLOCKS = 8
+"""Partitions that an object store should hold at once."""
 CHUNK_SAMPLES = 4096
 """Samples whose captions share a file, at most."""
 

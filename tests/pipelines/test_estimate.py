@@ -12,7 +12,8 @@ from models.errors import UserError
 from models.weights.bundle import load_bundle
 from pipelines.config.recipe import stage_recipes
 from pipelines.config.request import Request, check_request
-from pipelines.estimate import REQUESTS, Rates, digests_of, estimate, rates_of_run, read_rates
+from pipelines.estimate.rates import Rates, digests_of, rates_of_run, read_rates
+from pipelines.estimate.take import REQUESTS, estimate
 from pipelines.plan.extend import write_generate_plan
 from pipelines.run.provenance import write_launch
 from pipelines.storage.commits import read_commits

@@ -27,7 +27,7 @@ from pipelines.status import read_ends
 from pipelines.storage.commits import MANIFEST, list_finished, read_commits, write_manifest
 from pipelines.storage.uri import Storage
 from tests.benchmarks.scale.figures import measure, plot
-from tests.benchmarks.scale.watch import run_watched
+from tests.benchmarks.scale.watch import command_of, run_watched
 
 VIEWS = 4
 FIRST_ROW = 60
@@ -67,7 +67,7 @@ def command(out: Path, samples: int, edits: list[str]) -> list[str]:
         "visible.options.pictures=false", "captions=template", f"identities.count={samples // VIEWS}",
         f"views.per_identity={VIEWS}", *edits,
     ]  # fmt: skip
-    words = [sys.executable, "-m", "cluster", "generate", "--bundle", "null", "--job", "pairs", "--out", str(out)]
+    words = command_of("generate", "--bundle", "null", "--job", "pairs", "--out", str(out))
     return [*words, *(word for value in values for word in ("--set", value))]
 
 

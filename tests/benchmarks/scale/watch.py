@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,11 @@ def run_watched(words: Sequence[str], log: Path, every: float = 1.0) -> int:
             lines.flush()
             time.sleep(every)
     return process.returncode
+
+
+def command_of(*words: str) -> list[str]:
+    """Return the words that run a command of ours in a process of its own."""
+    return [sys.executable, "-m", "cluster", *words]
 
 
 def look(pid: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from models.weights import store
 from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
-from pipelines.estimate import REQUESTS
+from pipelines.estimate.take import REQUESTS
 from pipelines.plan import pieces
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.people.given import GivenPeople

@@ -10,7 +10,7 @@ from models.config import check
 from pipelines.captions.write import write_captions
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import Request
-from pipelines.estimate import Rates, rates_of_run
+from pipelines.estimate.rates import Rates, rates_of_run
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.run.chain import Chain

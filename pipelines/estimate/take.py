@@ -1,60 +1,25 @@
 """`thermapair plan`: what a job will take before it runs, from rates that were measured on some machine."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from models.config import digest_of, parse_json
 from models.errors import UserError
-from pipelines.config.captions import CHAT, writer_of
+from pipelines.config.captions import CHAT
 from pipelines.config.chain import check_profile
-from pipelines.config.generate import identities_per_partition, sample_bytes
+from pipelines.config.generate import BLOCKS, identities_per_partition, sample_bytes
 from pipelines.config.profile import Group
-from pipelines.config.recipe import StageRecipe, stage_recipes
+from pipelines.config.recipe import stage_recipes
 from pipelines.config.request import Request
-from pipelines.generate import BLOCKS
-from pipelines.plan.generate import read_generate_plan
+from pipelines.estimate.rates import Rates, digests_of
 from pipelines.plan.people.source import people_of
-from pipelines.run.provenance import LAUNCHES
-from pipelines.run.spent import read_launches
-from pipelines.storage.commits import read_commits
-from pipelines.storage.uri import Storage
 
 WRITE, CAPTIONS, CORES = "write", "captions", "cores"
-GPU = re.compile(r", \d+ x ")
-"""What begins a GPU in the words of `provenance.hardware`."""
 PLAN_BYTES = 2600
 """Of a person in the plan: an embedding of 512 numbers and a few words; of a sample 200 more, its caption among them."""
 REQUESTS = 14
 """Of a partition on object storage, at most: its plan and captions read, two shards and a record written."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What was measured on one machine, per sample: a visible picture with its layers, redraws among it.
-
-    seconds: stage -> seconds of one worker, `write` among them. captions: seconds of one engine; 0 where the grammar writes.
-    clock: `wall`, or `processor` where it is the processor's time. start: seconds until an actor is ready. pair_bytes: of a row.
-    accepted: share of samples. made_of: stage -> digest of its weights, options and settings.
-    """
-
-    hardware: str
-    cores: int
-    gpu: bool
-    bundle: str
-    size: int
-    layers: int
-    samples: int
-    seconds: dict[str, float]
-    captions: float
-    clock: str
-    start: float
-    pair_bytes: float
-    accepted: float
-    made_of: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,50 +64,6 @@ class Estimate:
     def to_json(self) -> str:
         """Return all of it as JSON."""
         return json.dumps(asdict(self), indent=1)
-
-
-def read_rates(where: str) -> Rates:
-    """Return the rates in a file of `thermapair bench stages`, or those of the run in an output.
-
-    Raises UserError for what is neither, or a run that has committed nothing.
-    """
-    if not where.endswith(".json"):
-        return rates_of_run(Storage(where))
-    try:
-        return Rates(**parse_json(Path(where).read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{where} holds no rates, as `thermapair bench stages` writes them: {error}") from None
-
-
-def rates_of_run(out: Storage) -> Rates:
-    """Return what the commits of the run in `out` say of its stages; seconds are those of the clock."""
-    plan, commits = read_generate_plan(out), list(read_commits(out).values())
-    samples, pairs = (sum(one) for one in ([c.facts["samples"] for c in commits], [c.rows for c in commits]))
-    if not samples:
-        raise UserError(f"{out.uri} has nothing committed that rates could be read from.")
-    total: dict[str, float] = {}
-    for record in commits:
-        for stage, seconds in record.facts["seconds"].items():
-            total[stage] = total.get(stage, 0.0) + float(seconds)
-    launch = parse_json(out.read(out.list(LAUNCHES)[-1]))
-    writer = writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts)
-    engines = launch["profile"]["captions"]["engines"] if writer else 0
-    told = sum(spent for spent, _ in plan.caption_notes().values()) * engines
-    first = min(float(one.facts["ended"]) for one in commits)
-    return Rates(
-        hardware=launch["hardware"], cores=int(launch["hardware"].split()[0]), gpu=bool(GPU.search(launch["hardware"])),
-        bundle=plan.bundle.name, size=plan.bundle.size, layers=len(plan.recipe.layers), samples=samples,
-        seconds={stage: value / samples for stage, value in total.items()}, captions=told / plan.samples, clock="wall",
-        start=first - max((moment for moment, _ in read_launches(out) if moment <= first), default=first),
-        pair_bytes=sum(c.bytes for c in commits) / max(pairs, 1),
-        accepted=1 - sum(c.facts["rejected"] for c in commits) / samples,
-        made_of=digests_of(plan.recipe.stages),
-    )  # fmt: skip
-
-
-def digests_of(stages: tuple[StageRecipe, ...]) -> dict[str, str]:
-    """Return of each stage what stands for its weights, options and settings."""
-    return {one.stage: digest_of(one.model_dump(mode="json")) for one in stages}
 
 
 def estimate(request: Request, rates: Rates | None = None, most: int | None = None) -> Estimate:
