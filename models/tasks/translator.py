@@ -29,9 +29,11 @@ from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import new_scheduler
 from models.diffusion.unet import predict
 from models.errors import UserError
-from models.faces.align import fit_similarities, five_points
+from models.faces.align import align, fit_similarities, five_points
 from models.faces.differentiable import DifferentiableRecogniser, align_pictures
-from models.faces.pack import recogniser_file
+from models.faces.metrics import unit_vectors
+from models.faces.pack import Session, embed, open_sessions, recogniser_file
+from models.landmarks.intensity import show_thermal
 from models.padding import in_batches
 from models.seeds import seed_of
 from models.tasks import TrainConfig, absolute
@@ -47,6 +49,7 @@ from models.translation.network import (
     thermal_channels,
     thermal_latents,
 )
+from models.translation.settings import ATTRIBUTES, LANDMARKS, RECOGNISER, VAE
 from models.translation.transfer import begin_with_visible
 from models.visible import cache
 from models.visible.autoencoder import decode
@@ -89,10 +92,17 @@ class Config(TrainConfig):
     consistency: float = Field(0.05, ge=0, description="weight of the attributes that are read in the clean prediction")
     faces: str = Field("models/starter/faces", description="insightface pack whose recogniser's cosine is a loss")
     identity: float = Field(0.0, ge=0, description="weight of 1 - cosine of the clean prediction to the true picture")
+    recogniser: str = Field(
+        "", description="folder of a recogniser of thermal faces, which says who is shown (shape.identity)"
+    )
+    landmarks: str = Field("models/starter/landmarks", description="folder of the landmarker that finds faces for it")
+    unknown: float = Field(0.1, ge=0, le=1, description="share of rows that are not told who is shown")
     looked_at: int = Field(4, ge=0, description="rows of a step that are decoded for the two losses above")
     low_noise: float = Field(0.8, gt=0, le=1, description="largest share of noise of rows that are decoded")
 
-    _absolute = field_validator("autoencoder", "stage1", "visible", "thermal_attributes", "attributes")(absolute)
+    _absolute = field_validator("autoencoder", "stage1", "visible", "thermal_attributes", "attributes", "recogniser")(
+        absolute
+    )
 
 
 @lru_cache(maxsize=1)
@@ -116,6 +126,14 @@ def _recogniser(folder: str) -> DifferentiableRecogniser:
     return DifferentiableRecogniser(path)
 
 
+@lru_cache(maxsize=1)
+def _thermal_recogniser(folder: str) -> Session:
+    session = open_sessions(cache.from_root(folder), threads=1)[1]
+    if session is None:
+        raise UserError(f"{folder} holds no recogniser of thermal faces: name what `train hfr` wrote.")
+    return session
+
+
 def weights(config: Config) -> list[Path]:
     """Return the folders that training reads beside `init`. Raises UserError where the thermal autoencoder is not named."""
     if not config.autoencoder:
@@ -124,7 +142,12 @@ def weights(config: Config) -> list[Path]:
         )
     if bool(config.stage1) != config.shape.control:
         raise UserError("a control network learns on a frozen translator: name both, shape.control=true and stage1=DIR")
+    if bool(config.recogniser) != bool(config.shape.identity):
+        raise UserError(
+            "who is shown is told by a recogniser of thermal faces: name both, shape.identity=512 and recogniser=DIR"
+        )
     named = [
+        config.recogniser,
         config.vae,
         config.autoencoder,
         config.thermal_attributes,
@@ -184,12 +207,24 @@ def prepare(rows: Columns, config: Config) -> Columns:
         "weight": cache.face_weight(rows["classes"], visible.shape[-1], config.face),
         "attributes": rows["attributes"],
         "align": np.stack([fit_similarities(points), fit_similarities(mirrored)], axis=1).astype(np.float32),
+        **({"who": _embed(celsius, points, mirrored, config)} if config.recogniser else {}),
     }
+
+
+def _embed(celsius: np.ndarray, points: np.ndarray, mirrored: np.ndarray, config: Config) -> np.ndarray:
+    """Return whom thermal pictures [B, S, S] and their mirror images show by the thermal recogniser, float16 [B, 2, 512]."""
+    session, shown = _thermal_recogniser(config.recogniser), np.stack([show_thermal(one) for one in celsius])
+    both = ((shown, points), (np.ascontiguousarray(shown[:, :, ::-1]), mirrored))
+    found = [
+        unit_vectors(embed(session, align(pictures, five.astype(np.float32)), cache.BATCH)) for pictures, five in both
+    ]
+    return np.stack(found, axis=1).astype(np.float16)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows with all that is drawn for one visit to each. Tensors [B, ...] float32 but `timesteps`; words: of the true picture."""
+    """Rows with all that is drawn for one visit to each. Tensors [B, ...] float32 but `timesteps`; words: of the true picture.
+    who: embeddings of whom thermal pictures show, zeros in rows that are not told."""
 
     latents: Tensor
     thermal: Tensor
@@ -199,11 +234,12 @@ class Drawn:
     align: Tensor
     timesteps: Tensor
     noise: Tensor
+    who: Tensor | None
 
 
 def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: Iterable[int]) -> Drawn:
     """Draw what a step needs of its rows, each from its own generator."""
-    # Always in this order: flip, grey, attributes, time step, noise.
+    # Always in this order: flip, grey, attributes, time step, noise, who.
     rngs = [np.random.default_rng(int(seed)) for seed in seeds]
     mirrored = np.array([rng.random() < config.flip for rng in rngs])
     grey = np.array([rng.random() < config.grey for rng in rngs])
@@ -214,6 +250,12 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     timesteps = process.timesteps(np.ones_like(times) if config.regression else times)
     noise = np.stack([rng.standard_normal(batch["visible"].shape[1:], np.float32) for rng in rngs])
 
+    who = None
+    if "who" in batch:
+        told_who = np.array([rng.random() >= config.unknown for rng in rngs])
+        own = batch["who"][np.arange(len(rngs)), mirrored.astype(int)]
+        who = torch.from_numpy(own.astype(np.float32) * told_who[:, None])
+
     def choose(name: str) -> np.ndarray:
         return np.where(mirrored[:, None, None, None], batch[f"{name}_mirrored"], batch[name]).astype(np.float32)
 
@@ -222,7 +264,7 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     return Drawn(
         torch.from_numpy(choose("visible")), torch.from_numpy(thermal), encode_words(told, config.shape.words), words,
         torch.from_numpy(weight)[:, None], torch.from_numpy(batch["align"][np.arange(len(rngs)), mirrored.astype(int)]),
-        timesteps, torch.from_numpy(noise),
+        timesteps, torch.from_numpy(noise), who,
     )  # fmt: skip
 
 
@@ -270,7 +312,8 @@ def prediction_error(model: Translator, process: DiscreteProcess, drawn: Drawn) 
     device = device_of(model)
     noisy = process.add_noise(drawn.latents, drawn.noise, drawn.timesteps).to(device)
     target = process.target(drawn.latents, drawn.noise, drawn.timesteps).to(device)
-    conditions = model.guide(drawn.told.to(device), drawn.thermal.to(device))
+    who = None if drawn.who is None else drawn.who.to(device)
+    conditions = model.guide(drawn.told.to(device), drawn.thermal.to(device), who)
     timesteps = drawn.timesteps.to(device)
     prediction = predict(model.unet, noisy, timesteps, conditions)
     weight = (drawn.weight / drawn.weight.mean(dim=(1, 2, 3), keepdim=True)).to(device)
@@ -324,7 +367,10 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     device, few = device_of(model), {name: values[:8] for name, values in rows.items()}
     celsius = torch.from_numpy(np.stack([fill(one) for one in few["thermal"]]))
     thermal = thermal_latents(_autoencoder(config.autoencoder), celsius).to(device)
-    conditions = model.guide(encode_words([{}] * len(celsius), config.shape.words).to(device), thermal)
+    told, who = encode_words([{}] * len(celsius), config.shape.words).to(device), None
+    if config.recogniser:
+        who = torch.from_numpy(prepare(few, config)["who"][:, 0].astype(np.float32)).to(device)
+    conditions = model.guide(told, thermal, who)
     latents = sample(
         denoiser(model.unet, conditions, conditions, Guidance(1.0)),
         NamedNoise([str(k) for k in range(len(celsius))], "translate"),
@@ -340,8 +386,11 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write the folder of the part (`models.translation.network`) and the card."""
     assert isinstance(model, Translator)
-    thermal = cache.from_root(config.thermal_attributes) if config.thermal_attributes else None
-    save_translator(model, _autoencoder(config.autoencoder), cache.from_root(config.vae), thermal, folder)
+    named = {VAE: config.vae, ATTRIBUTES: config.thermal_attributes, RECOGNISER: config.recogniser}
+    copied = {name: cache.from_root(source) for name, source in named.items() if source}
+    if config.recogniser:
+        copied[f"{LANDMARKS}/70"] = cache.from_root(config.landmarks) / "70"
+    save_translator(model, _autoencoder(config.autoencoder), copied, folder)
     block = config.shape.block
     mixing = block.mixing if block.mixing == "attention" else f"{block.mixing} and windows of {block.window}"
     facts: dict[str, Any] = {"title": "Thermal to visible", "summary": SUMMARY.format(mixing=mixing), "limits": LIMITS}

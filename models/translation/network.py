@@ -5,6 +5,7 @@
     autoencoder/  of thermal pictures (`models.thermal.latent.autoencoder`)
     vae/          of visible pictures
     attributes/   thermal classifier of attributes, where there is one
+    recogniser/   of thermal faces, and landmarks/ that finds them, where it is told who is shown
     scheduler/    diffusers
     translation.json   `TranslatorConfig`
 
@@ -34,11 +35,12 @@ from models.diffusion.conditions import Conditions
 from models.diffusion.mixing import set_self_mixing
 from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.errors import EnvironmentFault
+from models.faces.thermal import ThermalFaces
 from models.ssm.block import BlockConfig
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.network import patch
 from models.translation.attributes import AttributeClassifier, load_classifier
-from models.translation.settings import ATTRIBUTES, AUTOENCODER, FILE, VAE
+from models.translation.settings import ATTRIBUTES, AUTOENCODER, FILE, LANDMARKS, RECOGNISER, VAE
 from models.visible.autoencoder import SHRINK, Vae
 from models.visible.autoencoder import load_autoencoder as load_vae
 from models.weights.networks import DTYPES, load_strictly
@@ -54,7 +56,8 @@ class TranslatorConfig(BaseModel):
     step (which scales and shifts every residual block), or not at all. multi_scale: thermal features at every level of the
     U-Net, not beside the latents alone. control: attributes once more, by a control network whose features join the skip
     connections; it is trained on a frozen translator without it (two-stage condition). words: attribute -> its words.
-    celsius: what grey levels 0 and 255 are taken for.
+    identity: values of an embedding of who is shown, which enters beside the time step; 0 for none. celsius: what grey levels
+    0 and 255 are taken for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +72,7 @@ class TranslatorConfig(BaseModel):
     guide: Literal["cross", "beside", "none"] = "cross"
     multi_scale: bool = False
     control: bool = False
+    identity: int = Field(0, ge=0)
     words: dict[str, tuple[str, ...]] = {name: words for name, (_, _, words) in SCHEMA.items()}
     celsius: tuple[float, float] = (20.0, 36.0)
 
@@ -76,6 +80,11 @@ class TranslatorConfig(BaseModel):
     def told(self) -> int:
         """Values that say attributes."""
         return sum(map(len, self.words.values()))
+
+    @property
+    def beside_time(self) -> int:
+        """Values that enter beside the time step: the embedding, and attributes where `guide` says so."""
+        return self.identity + (self.told if self.guide == "beside" else 0)
 
 
 class Guide(nn.Module):
@@ -93,19 +102,31 @@ class Guide(nn.Module):
         self.pyramid = Pyramid(config, thermal) if config.multi_scale else None
         self.control = Pyramid(config, thermal, config.told) if config.control else None
 
-    def forward(self, told: Tensor, thermal: Tensor) -> Conditions:
-        """Return the conditions of B rows. told: as `encode_words` makes it. thermal: patched latents at the U-Net's size."""
+    def forward(self, told: Tensor, thermal: Tensor, who: Tensor | None = None) -> Conditions:
+        """Return the conditions of B rows. told: as `encode_words` makes it. thermal: patched latents at the U-Net's size.
+        who: embeddings [B, identity] of length one, zeros where it is not known; None for no row's."""
         config = self.config
         tokens = told.new_zeros(len(told), 1, config.hidden)
         if config.guide == "cross":
             tokens = self._tokens(told)
         return Conditions(
             prompt_embeds=tokens,
-            class_labels=told if config.guide == "beside" else None,
+            class_labels=self._beside_time(told, who),
             beside=thermal,
             extra={"cells": thermal} if config.block.mixing == "interleaved" else {},
             skips=self._skips(told, thermal),
         )
+
+    def _beside_time(self, told: Tensor, who: Tensor | None) -> Tensor | None:
+        """Return what enters beside the time step, [B, values]; None where nothing does."""
+        config, parts = self.config, list[Tensor]()
+        if config.identity:
+            # As the visible model takes it: values of variance one, not a vector of length one.
+            known = told.new_zeros(len(told), config.identity) if who is None else who
+            parts.append(known * config.identity**0.5)
+        if config.guide == "beside":
+            parts.append(told)
+        return torch.cat(parts, dim=1) if parts else None
 
     def _skips(self, told: Tensor, thermal: Tensor) -> dict[str, Tensor]:
         """Return what joins the skip connections: thermal features, and those of the control network."""
@@ -177,7 +198,7 @@ class Translator(nn.Module):
 
 def new_unet(config: TranslatorConfig, visible: int, thermal: int) -> UNet2DConditionModel:
     """Return a fresh U-Net that makes `visible` channels beside `thermal` ones."""
-    beside = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": config.told}
+    beside = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": config.beside_time}
     unet = UNet2DConditionModel(
         in_channels=visible + thermal,
         out_channels=visible,
@@ -188,7 +209,7 @@ def new_unet(config: TranslatorConfig, visible: int, thermal: int) -> UNet2DCond
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attend)),
         attention_head_dim=config.heads,  # diffusers means the number of heads
         cross_attention_dim=config.hidden,
-        **(beside if config.guide == "beside" else {}),
+        **(beside if config.beside_time else {}),
     )
     set_self_mixing(unet, config.block, thermal)
     nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
@@ -213,6 +234,7 @@ class Loaded:
     autoencoder: ThermalAutoencoder
     vae: Vae
     attributes: AttributeClassifier | None
+    people: ThermalFaces | None
     scheduler: Path
 
     def networks(self) -> tuple[nn.Module, ...]:
@@ -221,9 +243,10 @@ class Loaded:
 
 
 def save_translator(
-    model: Translator, autoencoder: ThermalAutoencoder, vae: Path, attributes: Path | None, folder: Path
+    model: Translator, autoencoder: ThermalAutoencoder, copied: Mapping[str, Path], folder: Path
 ) -> None:
-    """Write the folder: U-Net and guide in float16, the thermal autoencoder in float32, the others copied with their cards."""
+    """Write the folder: U-Net and guide in float16, the thermal autoencoder in float32. copied: name of a folder in it -> the
+    folder that is copied there with its card."""
     unet = folder / "unet"
     unet.mkdir(parents=True, exist_ok=True)
     (unet / "config.json").write_text(json.dumps(dict(model.unet.config), indent=2, default=list) + "\n")
@@ -231,13 +254,12 @@ def save_translator(
     save_file({k: v.half().contiguous() for k, v in model.guide.state_dict().items()}, str(folder / GUIDE))
     save_autoencoder(autoencoder, folder / AUTOENCODER)
     new_scheduler().save_pretrained(str(folder / "scheduler"))
-    for source, name in ((vae, VAE), (attributes, ATTRIBUTES)):
-        if source is not None:
-            shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
+    for name, source in copied.items():
+        shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
     (folder / FILE).write_text(model.config.model_dump_json(indent=1) + "\n")
 
 
-def load_translator(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
+def load_translator(weights: Mapping[str, Path], dtype: str = "float32", threads: int = 1) -> Loaded:
     """Return the networks of a part, frozen; the U-Net in `dtype`, the autoencoders in float32.
 
     weights: `model`, the folder above, and maybe others in place of its folders. Raises EnvironmentFault where something is
@@ -265,10 +287,20 @@ def load_translator(weights: Mapping[str, Path], dtype: str = "float32") -> Load
     nn.Module.to(
         model.unet, DTYPES[dtype]
     )  # diffusers' own warns of modules to keep in float32, of which there are none
-    loaded = Loaded(model.eval(), autoencoder, vae, attributes, home / "scheduler")
+    loaded = Loaded(
+        model.eval(), autoencoder, vae, attributes, _open_people(config, weights, threads), home / "scheduler"
+    )
     for network in loaded.networks():
         network.requires_grad_(False)
     return loaded
+
+
+def _open_people(config: TranslatorConfig, weights: Mapping[str, Path], threads: int) -> ThermalFaces | None:
+    """Return what says who a thermal picture shows, where the translator is told. Raises EnvironmentFault where it is missing."""
+    if not config.identity:
+        return None
+    landmarks, recogniser = (weights.get(name, weights["model"] / name) for name in (LANDMARKS, RECOGNISER))
+    return ThermalFaces(landmarks, recogniser, threads)
 
 
 def read_into(model: Translator, folder: Path, *, control: bool = True) -> None:

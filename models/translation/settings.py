@@ -11,9 +11,11 @@ from models.errors import UserError
 from models.stages import Files, Flow
 
 AUTOENCODER, VAE, ATTRIBUTES = "autoencoder", "vae", "attributes"
-WEIGHTS = {"model": True, AUTOENCODER: False, VAE: False, ATTRIBUTES: False}
+RECOGNISER, LANDMARKS = "recogniser", "landmarks"
+WEIGHTS = {"model": True, AUTOENCODER: False, VAE: False, ATTRIBUTES: False, RECOGNISER: False, LANDMARKS: False}
 """model: a folder with all (`models.translation.network`); the others take the place of its folders of their names, or add
-the thermal classifier that reads attributes."""
+the thermal classifier that reads attributes. `recogniser` of thermal faces and `landmarks` to find them are read by translators
+that are told who is shown."""
 FILE = "translation.json"
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

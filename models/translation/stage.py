@@ -18,6 +18,7 @@ from models.ssm import kernels
 from models.ssm.block import set_kernel
 from models.temperature import fill, from_centikelvin
 from models.translation.attributes import GIVEN, draw_words, encode_words
+from models.translation.identity import embed_thermal
 from models.translation.network import Loaded, load_translator, thermal_latents
 from models.translation.settings import Options, Settings
 from models.visible.autoencoder import decode
@@ -36,7 +37,7 @@ class Stage:
     ) -> None:
         torch.set_num_threads(threads)
         self.device = accelerator()
-        self.parts: Loaded = load_translator(weights, dtype)
+        self.parts: Loaded = load_translator(weights, dtype, threads)
         for network in self.parts.networks():
             network.to(self.device)
         # A kernel that is not there, or not right, is told of before the first picture.
@@ -83,19 +84,30 @@ class Stage:
                 words = draw_words(parts.attributes, own, keys, settings.attributes)
             else:
                 words = [{name: (word, GIVEN) for name, word in given[row].items()} for row in rows]
-            pictures = self._draw(own, keys, [{n: w for n, (w, _) in row.items()} for row in words], settings)
+            who = (
+                None
+                if parts.people is None
+                else torch.from_numpy(embed_thermal(parts.people, own.cpu().numpy(), batch))
+            )
+            pictures = self._draw(own, keys, [{n: w for n, (w, _) in row.items()} for row in words], who, settings)
             made.append(pictures[: len(keys) - missing].cpu())
             told += words[: len(keys) - missing]
         return torch.cat(made), told
 
     def _draw(
-        self, celsius: Tensor, names: Sequence[str], words: Sequence[Mapping[str, str]], settings: Settings
+        self,
+        celsius: Tensor,
+        names: Sequence[str],
+        words: Sequence[Mapping[str, str]],
+        who: Tensor | None,
+        settings: Settings,
     ) -> Tensor:
         model = self.parts.translator
         thermal = thermal_latents(self.parts.autoencoder, celsius)
         told = encode_words(words, model.config.words).to(self.device)
         # What it is told, and for guidance the same picture told nothing.
-        cond, uncond = model.guide(told, thermal), model.guide(torch.zeros_like(told), thermal)
+        known = None if who is None else who.to(self.device)
+        cond, uncond = model.guide(told, thermal, known), model.guide(torch.zeros_like(told), thermal)
         latents = sample(
             denoiser(model.unet, cond, uncond, Guidance(settings.guidance)),
             NamedNoise(names, "translate"),

@@ -8,6 +8,7 @@ from models.ssm.block import BlockConfig
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder
 from models.translation.attributes import AttributeClassifier, ClassifierConfig, save_classifier
 from models.translation.network import Translator, TranslatorConfig, save_translator
+from models.translation.settings import ATTRIBUTES, VAE
 from models.visible.autoencoder import new_vae, save_autoencoder
 from tests.models.diffusion.tiny import wake
 
@@ -15,8 +16,8 @@ BLOCK = BlockConfig(window=2, head=8, state=4)
 SHAPE = TranslatorConfig(widths=(16, 32), heads=(1, 2), attend=(False, True), groups=8, hidden=16, block=BLOCK)
 
 
-def write_part(folder: Path, shape: TranslatorConfig = SHAPE) -> Path:
-    """Write a translator and its thermal classifier below `folder`, and return where."""
+def write_part(folder: Path, shape: TranslatorConfig = SHAPE, **copied: Path) -> Path:
+    """Write a translator and its thermal classifier below `folder`, and return where. copied: further folders of the part."""
     torch.manual_seed(0)
     save_autoencoder(new_vae(8, (1, 1, 1, 1)), folder / "visible")
     classifier = AttributeClassifier(ClassifierConfig(modality="thermal", side=32, widths=(8, 8), cells=1))
@@ -26,5 +27,6 @@ def write_part(folder: Path, shape: TranslatorConfig = SHAPE) -> Path:
     wake(model.unet)
     wake(model.guide)
     thermal = new_autoencoder(AutoencoderConfig(width=8))
-    save_translator(model, thermal, folder / "visible", folder / "attributes", folder / "part")
+    folders = {VAE: folder / "visible", ATTRIBUTES: folder / "attributes", **copied}
+    save_translator(model, thermal, folders, folder / "part")
     return folder / "part"
