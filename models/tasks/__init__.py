@@ -39,7 +39,7 @@ TASKS = {
     "hfr": "models.tasks.hfr.task",
     "distill_thermal": "models.tasks.distill.thermal",
     "attributes": "models.tasks.attributes",
-    "translator": "models.tasks.translator",
+    "translator": "models.tasks.translation.task",
     "faceclip_face": "models.tasks.faceclip.face",
     "faceclip_clip": "models.tasks.faceclip.clip",
     "faceclip": "models.tasks.faceclip.align",

@@ -13,7 +13,14 @@ from models.columns import Columns
 from models.diffusion.process import DiscreteProcess
 from models.diffusion.schedulers import new_scheduler
 from models.errors import UserError
-from models.tasks import attributes, translator
+from models.faces.align import align, five_points
+from models.faces.metrics import unit_vectors
+from models.faces.pack import Pack
+from models.landmarks.intensity import show_thermal
+from models.tasks import attributes
+from models.tasks.translation import task as translator
+from models.tasks.translation.rows import draw_told
+from models.temperature import fill
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
 from models.translation import label_maps
 from models.translation.attributes import ClassifierConfig, load_classifier
@@ -81,7 +88,7 @@ def test_a_mirrored_row_is_the_row_of_the_mirrored_picture(config: translator.Co
 
 def test_rows_are_told_some_attributes_all_or_none(config: translator.Config) -> None:
     words = json.loads(rows()["attributes"][1])
-    told = [translator.draw_told(np.random.default_rng(k), words, config) for k in range(1000)]
+    told = [draw_told(np.random.default_rng(k), words, config) for k in range(1000)]
     assert abs(np.mean([not row for row in told]) - config.tell_nothing) < 0.05
     assert abs(np.mean([len(row) / 15 for row in told if row]) - config.tell) < 0.03
     assert all(words[name] == word for row in told for name, word in row.items())
@@ -230,3 +237,35 @@ def test_labels_of_public_data_are_words_of_ours() -> None:
     }
     assert label_maps.words_of_fairface({"age": "0-2"}) == {}
     assert set(label_maps.FAIRFACE_AGES.values()) == set(words["age"])
+
+
+STARTER = Path("models/starter")
+
+
+def test_rows_are_told_whom_the_thermal_picture_shows(config: translator.Config) -> None:
+    """By the recogniser that is named, of the picture and of its mirror image, in a share of the visits."""
+    told = translator.Config(
+        **{
+            **config.model_dump(),
+            "shape": SHAPE.model_copy(update={"identity": 512}),
+            "recogniser": str(STARTER / "faces"),
+            "unknown": 0.5,
+        }
+    )
+    given = rows(16)
+    batch = translator.prepare(given, told)
+    expected = Pack(STARTER / "faces").embed(
+        align(np.stack([show_thermal(fill(one)) for one in given["thermal"]]), five_points(given["landmarks_70"]))
+    )
+    assert np.allclose(batch["who"][:, 0], unit_vectors(expected), atol=2e-3)
+    assert not np.allclose(batch["who"][:, 0], batch["who"][:, 1], atol=0.02)
+    drawn = translator.draw_rows(batch, told, DiscreteProcess.of(new_scheduler()), range(16))
+    assert drawn.who is not None
+    assert 0 < (drawn.who.norm(dim=1) == 0).sum() < 16
+    assert drawn.who.norm(dim=1).max() == pytest.approx(1, abs=1e-2)
+
+
+def test_an_identity_without_a_recogniser_is_refused(config: translator.Config) -> None:
+    asked = config.model_copy(update={"shape": SHAPE.model_copy(update={"identity": 512})})
+    with pytest.raises(UserError, match="name both, shape.identity=512"):
+        translator.weights(asked)

@@ -10,7 +10,9 @@ import torch
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
 from models.ssm.block import BlockConfig, SelfMixer
-from models.temperature import to_centikelvin
+from models.synthworld.render.render import render
+from models.synthworld.sampling.domain import load_domain, sample_scene
+from models.temperature import fill, to_centikelvin
 from models.translation.attributes import (
     AttributeClassifier,
     ClassifierConfig,
@@ -18,6 +20,7 @@ from models.translation.attributes import (
     load_classifier,
     save_classifier,
 )
+from models.translation.identity import embed_thermal
 from models.translation.network import Guide, TranslatorConfig, load_translator
 from models.translation.settings import Options, Settings, columns
 from models.translation.stage import Stage
@@ -191,3 +194,33 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_a_kernel_that_is_not_there_is_told_of_before_the_first_picture(part: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"mamba_ssm failed.*options\.kernel=torch"):
         Stage({"model": part}, Options(kernel="mamba_ssm"))
+
+
+FACE = 128
+
+
+@pytest.mark.slow
+def test_the_face_in_the_picture_says_who_is_drawn(tmp_path: Path) -> None:
+    """A picture with a face is drawn as its embedding says; one without is told nothing, and both are the same in any company."""
+    shape = SHAPE.model_copy(update={"identity": 512})
+    home = Path("models/starter")
+    part = write_part(tmp_path, shape, recogniser=home / "faces", **{"landmarks/70": home / "landmarks" / "70"})
+    person = render([sample_scene(load_domain("portrait"), 3, 0, "warm")], FACE).apparent.numpy()
+    empty = np.full((1, FACE, FACE), 22.0, np.float32)
+    stage = Stage({"model": part}, Options())
+    assert stage.parts.people is not None
+    who = embed_thermal(stage.parts.people, fill_all(np.concatenate([person, empty])), 2)
+    assert np.linalg.norm(who, axis=1) == pytest.approx([1, 0], abs=1e-4)
+
+    def translate(told: np.ndarray) -> torch.Tensor:
+        names, celsius = ["row"], torch.from_numpy(fill_all(person))
+        return stage._draw(celsius, names, [{}], torch.from_numpy(told), Settings(steps=2))
+
+    own, unknown = translate(who[:1]), translate(who[1:])
+    assert not torch.equal(own, unknown)
+    drawn = stage.translate(torch.from_numpy(fill_all(person)), ["row"], Settings(steps=2), 1, [{}])[0]
+    assert torch.equal(drawn, own)
+
+
+def fill_all(celsius: np.ndarray) -> np.ndarray:
+    return np.stack([fill(one) for one in celsius])

@@ -1,0 +1,1 @@
+"""Training a translator from thermal to visible pictures."""

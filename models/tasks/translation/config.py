@@ -1,0 +1,86 @@
+"""What a training of a translator may choose, and the frozen networks that it names."""
+
+from functools import lru_cache
+
+from pydantic import Field, field_validator
+
+from models.errors import UserError
+from models.faces.differentiable import DifferentiableRecogniser
+from models.faces.pack import Session, open_sessions, recogniser_file
+from models.tasks import TrainConfig, absolute
+from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
+from models.translation.attributes import AttributeClassifier, load_classifier
+from models.translation.network import (
+    TranslatorConfig,
+)
+from models.visible import cache
+
+
+class Config(TrainConfig):
+    steps: int = Field(4000, gt=0)
+    batch: int = Field(32, gt=0)
+    lr: float = Field(1e-3, gt=0)
+    warmup: int = Field(200, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+    channels_last: bool = Field(False, description="group norm is slow in NHWC on CPUs")
+    validate_rows: int = Field(256, gt=0)
+    size: int = Field(128, gt=0, multiple_of=8, description="side of the pictures in pixels")
+    vae: str = Field("models/starter/visible/vae", description="folder of the visible autoencoder")
+    autoencoder: str = Field("", description="folder of the thermal one, which `train thermal_vae` writes")
+    shape: TranslatorConfig = TranslatorConfig()
+    face: float = Field(2.5, gt=0, description="weight of the face's latent cells; the rest has 1")
+    time: float = Field(0.3, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
+    regression: bool = Field(
+        False, description="learn the mean alone, in one step from noise that says nothing: sampled with steps=1"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="share of rows that are seen mirrored")
+    grey: float = Field(0.2, ge=0, le=1, description="share of rows whose thermal picture is seen as 8-bit grey levels")
+    tell: float = Field(0.7, ge=0, le=1, description="chance of an attribute to be told in a row that is told any")
+    tell_nothing: float = Field(0.15, ge=0, le=1, description="share of rows that are told no attribute")
+    stage1: str = Field("", description="folder of a translator that stays as it is: the control network alone learns")
+    visible: str = Field("", description="folder of a visible model: layers of its U-Net that fit are begun with")
+    thermal_attributes: str = Field("", description="folder of the thermal classifier that goes with the translator")
+    attributes: str = Field("", description="folder of the visible classifier whose reading of pictures is a loss")
+    consistency: float = Field(0.05, ge=0, description="weight of the attributes that are read in the clean prediction")
+    faces: str = Field("models/starter/faces", description="insightface pack whose recogniser's cosine is a loss")
+    identity: float = Field(0.0, ge=0, description="weight of 1 - cosine of the clean prediction to the true picture")
+    recogniser: str = Field(
+        "", description="folder of a recogniser of thermal faces, which says who is shown (shape.identity)"
+    )
+    landmarks: str = Field("models/starter/landmarks", description="folder of the landmarker that finds faces for it")
+    unknown: float = Field(0.1, ge=0, le=1, description="share of rows that are not told who is shown")
+    looked_at: int = Field(4, ge=0, description="rows of a step that are decoded for the two losses above")
+    low_noise: float = Field(0.8, gt=0, le=1, description="largest share of noise of rows that are decoded")
+
+    _absolute = field_validator("autoencoder", "stage1", "visible", "thermal_attributes", "attributes", "recogniser")(
+        absolute
+    )
+
+
+@lru_cache(maxsize=1)
+def autoencoder_of(folder: str) -> ThermalAutoencoder:
+    return load_autoencoder(cache.from_root(folder)).requires_grad_(False)
+
+
+@lru_cache(maxsize=1)
+def classifier_of(folder: str) -> AttributeClassifier:
+    found = load_classifier(cache.from_root(folder))
+    if found.config.modality != "visible":
+        raise UserError(f"{folder} reads attributes from thermal pictures: name one that was trained on visible ones")
+    return found
+
+
+@lru_cache(maxsize=1)
+def recogniser_of(folder: str) -> DifferentiableRecogniser:
+    path = recogniser_file(cache.from_root(folder))
+    if path is None:
+        raise UserError(f"{folder} holds no recogniser to keep the identity by: name an insightface pack as faces.")
+    return DifferentiableRecogniser(path)
+
+
+@lru_cache(maxsize=1)
+def thermal_recogniser(folder: str) -> Session:
+    session = open_sessions(cache.from_root(folder), threads=1)[1]
+    if session is None:
+        raise UserError(f"{folder} holds no recogniser of thermal faces: name what `train hfr` wrote.")
+    return session

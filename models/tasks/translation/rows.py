@@ -1,0 +1,121 @@
+"""What a translator's training sees of rows: latents of both modalities, words, who is shown, and what is drawn at each visit."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.attributes import mirror_words
+from models.columns import Columns
+from models.diffusion.process import DiscreteProcess, logit_normal_times
+from models.faces.align import align, fit_similarities, five_points
+from models.faces.metrics import unit_vectors
+from models.faces.pack import embed
+from models.landmarks.intensity import show_thermal
+from models.padding import in_batches
+from models.tasks.translation.config import Config, autoencoder_of, thermal_recogniser
+from models.temperature import fill, stretch
+from models.translation.attributes import encode_words
+from models.translation.network import (
+    thermal_latents,
+)
+from models.visible import cache
+
+
+def prepare(rows: Columns, config: Config) -> Columns:
+    """Return what `loss` needs of decoded rows: latents of both modalities, and of their mirror images, those of the thermal
+    picture as grey levels, too; cell weights, words, and how the picture is aligned for the recogniser."""
+    autoencoder = autoencoder_of(config.autoencoder)
+    celsius = np.stack([fill(one) for one in rows["thermal"]])
+    grey = np.stack([stretch(one, config.shape.celsius) for one in celsius])
+
+    def encode(pictures: np.ndarray) -> np.ndarray:
+        values = torch.from_numpy(np.ascontiguousarray(pictures))
+        with torch.inference_mode():
+            return in_batches(lambda few: thermal_latents(autoencoder, few), values, cache.BATCH).half().numpy()
+
+    visible = cache.encode_latents(rows["visible"], config.vae)
+    points = five_points(rows["landmarks_70"])
+    mirrored = np.stack([rows["visible"].shape[2] - points[..., 0], points[..., 1]], axis=-1)[:, [1, 0, 2, 4, 3]]
+    return {
+        "visible": visible,
+        "visible_mirrored": cache.encode_latents(rows["visible"][:, :, ::-1], config.vae),
+        "thermal": encode(celsius),
+        "thermal_mirrored": encode(celsius[:, :, ::-1]),
+        "grey": encode(grey),
+        "grey_mirrored": encode(grey[:, :, ::-1]),
+        "weight": cache.face_weight(rows["classes"], visible.shape[-1], config.face),
+        "attributes": rows["attributes"],
+        "align": np.stack([fit_similarities(points), fit_similarities(mirrored)], axis=1).astype(np.float32),
+        **({"who": _embed(celsius, points, mirrored, config)} if config.recogniser else {}),
+    }
+
+
+def _embed(celsius: np.ndarray, points: np.ndarray, mirrored: np.ndarray, config: Config) -> np.ndarray:
+    """Return whom thermal pictures [B, S, S] and their mirror images show by the thermal recogniser, float16 [B, 2, 512]."""
+    session, shown = thermal_recogniser(config.recogniser), np.stack([show_thermal(one) for one in celsius])
+    both = ((shown, points), (np.ascontiguousarray(shown[:, :, ::-1]), mirrored))
+    found = [
+        unit_vectors(embed(session, align(pictures, five.astype(np.float32)), cache.BATCH)) for pictures, five in both
+    ]
+    return np.stack(found, axis=1).astype(np.float16)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows with all that is drawn for one visit to each. Tensors [B, ...] float32 but `timesteps`; words: of the true picture.
+    who: embeddings of whom thermal pictures show, zeros in rows that are not told."""
+
+    latents: Tensor
+    thermal: Tensor
+    told: Tensor
+    words: list[dict[str, str]]
+    weight: Tensor
+    align: Tensor
+    timesteps: Tensor
+    noise: Tensor
+    who: Tensor | None
+
+
+def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: Iterable[int]) -> Drawn:
+    """Draw what a step needs of its rows, each from its own generator."""
+    # Always in this order: flip, grey, attributes, time step, noise, who.
+    rngs = [np.random.default_rng(int(seed)) for seed in seeds]
+    mirrored = np.array([rng.random() < config.flip for rng in rngs])
+    grey = np.array([rng.random() < config.grey for rng in rngs])
+    rows = [json.loads(text) for text in batch["attributes"]]
+    words = [mirror_words(row) if flip else row for row, flip in zip(rows, mirrored, strict=True)]
+    told = [draw_told(rng, row, config) for rng, row in zip(rngs, words, strict=True)]
+    times = logit_normal_times(rngs, config.time)
+    timesteps = process.timesteps(np.ones_like(times) if config.regression else times)
+    noise = np.stack([rng.standard_normal(batch["visible"].shape[1:], np.float32) for rng in rngs])
+
+    who = None
+    if "who" in batch:
+        told_who = np.array([rng.random() >= config.unknown for rng in rngs])
+        own = batch["who"][np.arange(len(rngs)), mirrored.astype(int)]
+        who = torch.from_numpy(own.astype(np.float32) * told_who[:, None])
+
+    def choose(name: str) -> np.ndarray:
+        return np.where(mirrored[:, None, None, None], batch[f"{name}_mirrored"], batch[name]).astype(np.float32)
+
+    thermal = np.where(grey[:, None, None, None], choose("grey"), choose("thermal"))
+    weight = np.where(mirrored[:, None, None], batch["weight"][..., ::-1], batch["weight"]).astype(np.float32)
+    return Drawn(
+        torch.from_numpy(choose("visible")), torch.from_numpy(thermal), encode_words(told, config.shape.words), words,
+        torch.from_numpy(weight)[:, None], torch.from_numpy(batch["align"][np.arange(len(rngs)), mirrored.astype(int)]),
+        timesteps, torch.from_numpy(noise), who,
+    )  # fmt: skip
+
+
+def draw_told(rng: np.random.Generator, words: dict[str, str], config: Config) -> dict[str, str]:
+    """Return the words that a row is told: none, or each with the chance `tell`."""
+    nothing, shares = rng.random(), rng.random(len(config.shape.words))
+    if nothing < config.tell_nothing:
+        return {}
+    return {
+        n: words[n] for n, share in zip(config.shape.words, shares, strict=True) if share < config.tell and n in words
+    }
