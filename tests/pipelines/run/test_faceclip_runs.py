@@ -1,6 +1,7 @@
 """FaceCLIP-SDXL in a job: people with a crop, without one, and with one that is refused, which never ends the run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from models.config import apply_edit, check
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import ROOT, seal
 from pipelines.config.job import GenerateJob
@@ -67,3 +69,38 @@ def test_a_refused_crop_rejects_its_persons_rows_alone(bundle: Bundle, people: P
     report = small.finish(small.make_here(asked(people), bundle, tmp_path / "out"))
     assert (report.accepted, report.rejected) == (4, 4)
     check_output(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_people_of_vectors_are_drawn_by_a_portrait_of_the_arcface_part(
+    local_ray: Any, bundle: Bundle, people: Path, tmp_path: Path
+) -> None:
+    """On Ray, with the starter's visible model in the stage `portrait`: who has no picture is drawn by one of their embedding,
+    the same for all their samples; who came with a picture is drawn by it, as without the stage."""
+    content = yaml.safe_load(Path(bundle.folder, "bundle.yaml").read_text()) | {"size": 128}
+    model = str(ROOT / "models/starter/visible")
+    content["parts"]["portrait"] = {"kind": "latent-diffusion", "weights": model, "licence": "none"}
+    content["parts"]["portrait"] |= {"batch": 4, "settings": {"steps": 8}}
+    (tmp_path / "bundle.yaml").write_text(yaml.safe_dump(content))
+    drawn = load_bundle(str(tmp_path / "bundle.yaml"))
+    stages = "groups=[{stages: [portrait, visible, parser, thermal, faces, landmarks, gates], cpus: 1}]"
+    with_portraits = small.make(
+        apply_edit_to(asked(people), "settings.visible.portrait=true"), drawn, tmp_path / "with", stages
+    )
+    without = small.make(asked(people), drawn, tmp_path / "without", stages.replace("portrait, ", ""))
+    assert (with_portraits.accepted, without.accepted) == (4, 4)
+    one, other = (pictures_of(tmp_path / name) for name in ("with", "without"))
+    assert one.keys() == other.keys()
+    same = {name: one[name] == other[name] for name in one}
+    assert {name for name, equal in same.items() if equal} == {name for name in same if name[0] == "coloured"}
+
+
+def apply_edit_to(job: GenerateJob, edit: str) -> GenerateJob:
+    content = job.model_dump(mode="json")
+    apply_edit(content, edit)
+    return check(GenerateJob, content, "job")
+
+
+def pictures_of(out: Path) -> dict[tuple[str, str], bytes]:
+    rows = pq.read_table(out / "data").to_pylist()
+    return {(row["identity_id"], row["sample_id"]): row["visible"]["bytes"] for row in rows}
