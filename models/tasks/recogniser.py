@@ -122,17 +122,22 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     Classes alone only say which pictures belong together, and a few thousand people are soon learned by heart. The measures
     say how two people differ, which holds for people who were never seen, too.
     """
+    device = next(model.parameters()).device
+    margin = margin_at(config, step)
+    labels = torch.from_numpy(batch["label"]).to(device)
+    value, accuracy, traits = model(augmented(batch, config, device), labels, margin)
+    error = ((traits - torch.from_numpy(batch["traits"]).to(device)) ** 2).mean()
+    metrics = {"accuracy": float(accuracy.detach()), "margin": margin, "traits": float(error.detach())}
+    return value + config.traits_weight * error, metrics
+
+
+def augmented(batch: Columns, config: Config, device: torch.device) -> Tensor:
+    """Return augmented crops of the rows, float32 [B, 3, 112, 112] in [-1, 1]."""
     # OpenCV and numpy leave the interpreter lock: two threads halve what augmentation adds to a step.
     with ThreadPoolExecutor(2) as pool:
         augment = partial(augment_crop, ranges=config.augmentation)
         crops = np.stack(list(pool.map(augment, batch["visible"], batch["points"], batch["draw"])))
-    device = next(model.parameters()).device
-    margin = margin_at(config, step)
-    labels = torch.from_numpy(batch["label"]).to(device)
-    value, accuracy, traits = model(to_tensor(torch.from_numpy(crops).to(device), RECOGNISER_SCALE), labels, margin)
-    error = ((traits - torch.from_numpy(batch["traits"]).to(device)) ** 2).mean()
-    metrics = {"accuracy": float(accuracy.detach()), "margin": margin, "traits": float(error.detach())}
-    return value + config.traits_weight * error, metrics
+    return to_tensor(torch.from_numpy(crops).to(device), RECOGNISER_SCALE)
 
 
 def embeddings_of(model: nn.Module, crops: np.ndarray) -> np.ndarray:

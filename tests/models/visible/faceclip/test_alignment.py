@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
+from models.faces.align import align as crop
+from models.faces.align import five_points
+from models.faces.pack import Pack
 from models.tasks.faceclip import align, clip, face
 from models.tasks.faceclip.rows import other_views
 from models.visible.faceclip.alignment import TRAINED, contrast, pair_rows
@@ -20,6 +23,7 @@ from models.visible.faceclip.files import HEADS, load_encoder, save_clip, save_v
 from models.visible.faceclip.retrieval import choose_in_conflict, draw_others, recall_at_one
 from models.visible.faceclip.text import TextTower
 from models.visible.faceclip.vit import FaceVit
+from models.weights.store import ROOT
 
 from .small import disturb
 
@@ -193,6 +197,24 @@ def test_the_face_vit_is_trained_as_a_recogniser(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="vectors of 512"):
         face.Config(vit=VitConfig(out=64))
     face.export(model, config, tmp_path, Card(title="", task="faceclip_face"))
+
+
+def test_the_face_vit_learns_a_recognisers_embeddings() -> None:
+    """What it is drawn to is what the pack says of the aligned crops; a step against the gradient comes nearer."""
+    faces, given = ROOT / "models/starter/faces", rows()
+    config = face.Config(vit=VitConfig(width=16, depth=1, heads=2), teacher=str(faces), bf16=False)
+    batch = face.prepare(given, config)
+    points = five_points(np.asarray(given["landmarks_70"], np.float32).reshape(-1, 70, 2))
+    wanted = Pack(faces).embed(crop(given["visible"], points))
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(batch["wanted"], wanted, atol=1e-5)
+    model = face.build(config)
+    before, _ = face.loss(model.train(), {**batch, "draw": np.arange(6)}, config, 0)
+    before.backward()
+    optimizer = torch.optim.SGD(model.embedder.parameters(), 0.5)
+    optimizer.step()
+    after, _ = face.loss(model, {**batch, "draw": np.arange(6)}, config, 0)
+    assert float(after.detach()) < float(before.detach()) <= 2
 
 
 def test_what_is_nearest_is_found() -> None:
