@@ -38,6 +38,7 @@ TASKS = {
     "distill_visible": "models.tasks.distill.visible",
     "hfr": "models.tasks.hfr.task",
     "distill_thermal": "models.tasks.distill.thermal",
+    "distill_translator": "models.tasks.distill.translator",
     "attributes": "models.tasks.attributes",
     "translator": "models.tasks.translation.task",
     "faceclip_face": "models.tasks.faceclip.face",

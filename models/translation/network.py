@@ -237,6 +237,11 @@ class Loaded:
     people: ThermalFaces | None
     scheduler: Path
 
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """What a student of few steps is a copy of."""
+        return self.translator.unet
+
     def networks(self) -> tuple[nn.Module, ...]:
         """Return all that runs on the stage's device."""
         return tuple(one for one in (self.translator, self.autoencoder, self.vae, self.attributes) if one is not None)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.attributes import check_words
-from models.diffusion.names import SchedulerName
+from models.diffusion.names import STUDENT, SchedulerName, check_student
 from models.errors import UserError
 from models.stages import Files, Flow
 
@@ -52,7 +52,10 @@ class Settings(BaseModel):
 
 
 def columns(options: Options, settings: Settings, files: Mapping[str, Files]) -> Flow:
-    """Return what the stage reads and writes. Raises a UserError for an attribute that these weights are not told."""
+    """Return what the stage reads and writes. Raises a UserError for an attribute that these weights are not
+    told, and for steps that a student was not trained for."""
+    if STUDENT in files["model"]:
+        check_student(settings.steps, settings.guidance, files["model"].json(STUDENT))
     known = files["model"].json(FILE).get("words", {})
     for name in settings.attributes:
         if name not in known:

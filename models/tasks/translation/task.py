@@ -45,7 +45,6 @@ from models.visible.autoencoder import decode
 from models.weights.networks import device_of
 
 STAGE = "translate"
-COLUMNS = ("visible", "classes", "thermal", "attributes", "landmarks_70")
 SUMMARY = """Turns a thermal face into a visible one, a draw at a time: latent diffusion beside the thermal latents, told
 attributes, with {mixing} in the place of self-attention. An interpretation of arXiv 2512.21032, whose internals are not
 public."""
@@ -120,12 +119,12 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     chosen = noise.argsort(descending=True)
     chosen = chosen[noise[chosen] <= config.low_noise][: config.looked_at]
     if len(chosen) and (config.identity or (config.attributes and config.consistency)):
-        pictures = _decode(clean[chosen.to(clean.device)], config)
+        pictures = decode_clean(clean[chosen.to(clean.device)], config)
         if config.attributes and config.consistency:
             wrong = _misread(pictures, [drawn.words[k] for k in chosen.tolist()], config)
             total, metrics["attributes"] = total + config.consistency * wrong, wrong.item()
         if config.identity:
-            cosine = _cosine(pictures, drawn, chosen, config)
+            cosine = cosine_to_truth(pictures, drawn, chosen, config)
             total, metrics["cosine"] = total + config.identity * (1 - cosine).mean(), cosine.mean().item()
     return total, metrics
 
@@ -143,7 +142,7 @@ def prediction_error(model: Translator, process: DiscreteProcess, drawn: Drawn) 
     return row_errors(prediction, target, weight), process.clean(prediction.float(), noisy, timesteps)
 
 
-def _decode(latents: Tensor, config: Config) -> Tensor:
+def decode_clean(latents: Tensor, config: Config) -> Tensor:
     """Return pictures float32 [B, 3, S, S] in [-1, 1] of latents, with their gradient."""
     vae = cache.autoencoder(config.vae).to(latents.device)
     return vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample.float().clamp(-1, 1)
@@ -156,11 +155,11 @@ def _misread(pictures: Tensor, words: Sequence[dict[str, str]], config: Config) 
     return torch.stack(list(entropy(classifier(pictures), labels).values())).mean()
 
 
-def _cosine(pictures: Tensor, drawn: Drawn, chosen: Tensor, config: Config) -> Tensor:
+def cosine_to_truth(pictures: Tensor, drawn: Drawn, chosen: Tensor, config: Config) -> Tensor:
     """Return the cosine of whom pictures show to whom the true ones show, after both have been through the autoencoder, [B]."""
     recogniser = recogniser_of(config.faces)
     with torch.no_grad():
-        true = _decode(drawn.latents[chosen].to(pictures.device), config)
+        true = decode_clean(drawn.latents[chosen].to(pictures.device), config)
     both = (torch.cat([pictures, true]) + 1) * 127.5
     matrices = drawn.align[chosen].to(pictures).repeat(2, 1, 1)
     found = F.normalize(recogniser(align_pictures(both, matrices)), dim=1)

@@ -24,6 +24,7 @@ from models.translation.identity import embed_thermal
 from models.translation.network import Guide, TranslatorConfig, load_translator
 from models.translation.settings import Options, Settings, columns
 from models.translation.stage import Stage
+from models.weights.store import SmallFiles, seal
 from tests.models.rows_of import check_columns
 from tests.models.translation.tiny import SHAPE, write_part
 
@@ -146,29 +147,19 @@ def test_an_untold_attribute_has_a_token_of_its_own() -> None:
     assert torch.equal(red[:place], none[:place])
 
 
-def test_attributes_that_do_not_exist_are_refused(part: Path) -> None:
+def test_attributes_that_do_not_exist_are_refused(part: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no attribute 'hair'"):
         Settings(attributes={"hair": "red"})
     with pytest.raises(ValueError, match="hair_colour takes"):
         Settings(attributes={"hair_colour": "pink"})
-    files = {"model": _Stub(json.loads((part / "translation.json").read_text()))}
-    few = {"model": _Stub({"words": {"glasses": ["none"]}})}
+    whole = json.loads((part / "translation.json").read_text())
+    files, few = (
+        {"model": small_files(tmp_path / name, config)}
+        for name, config in (("whole", whole), ("few", whole | {"words": {"glasses": ["none"]}}))
+    )
     assert "translated" in columns(Options(), Settings(attributes={"beard": "full"}), files).writes
     with pytest.raises(UserError, match="beard: this translator is told glasses"):
         columns(Options(), Settings(attributes={"beard": "full"}), few)
-
-
-class _Stub:
-    """Small files that hold one JSON."""
-
-    def __init__(self, content: dict[str, object]) -> None:
-        self.content = content
-
-    def __contains__(self, name: str) -> bool:
-        return True
-
-    def json(self, name: str) -> dict[str, object]:
-        return self.content
 
 
 def test_a_classifier_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -224,3 +215,11 @@ def test_the_face_in_the_picture_says_who_is_drawn(tmp_path: Path) -> None:
 
 def fill_all(celsius: np.ndarray) -> np.ndarray:
     return np.stack([fill(one) for one in celsius])
+
+
+def small_files(folder: Path, config: dict[str, object]) -> SmallFiles:
+    """Return the small files of a sealed part that has nothing but what it is told."""
+    folder.mkdir()
+    (folder / "translation.json").write_text(json.dumps(config))
+    seal(folder)
+    return SmallFiles(folder)
