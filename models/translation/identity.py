@@ -3,18 +3,18 @@
 import numpy as np
 
 from models.faces.recogniser import EMBEDDING
-from models.faces.thermal import ThermalFaces
 from models.landmarks.intensity import show_thermal
+from models.landmarks.thermal_faces import ThermalFaces
 
 
 def embed_thermal(people: ThermalFaces, celsius: np.ndarray, batch: int) -> np.ndarray:
     """Return embeddings of length one, float32 [B, 512], of the surest face in each of `celsius` float32 [B, S, S]; zeros for
     pictures without a face."""
     pictures = [show_thermal(one) for one in celsius]
-    found = [faces.points[0] if len(faces.points) else None for faces in people.find(pictures, batch)]
-    seen = [row for row, points in enumerate(found) if points is not None]
+    found = people.find(pictures, batch)
+    seen = [row for row, faces in enumerate(found) if len(faces.points)]
     embeddings = np.zeros((len(pictures), EMBEDDING), np.float32)
     if seen:
-        points = np.stack([found[row] for row in seen])
+        points = np.stack([found[row].points[0] for row in seen])
         embeddings[seen] = people.embed([pictures[row] for row in seen], points, batch)
     return embeddings

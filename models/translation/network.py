@@ -35,7 +35,7 @@ from models.diffusion.conditions import Conditions
 from models.diffusion.mixing import set_self_mixing
 from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.errors import EnvironmentFault
-from models.faces.thermal import ThermalFaces
+from models.landmarks.thermal_faces import ThermalFaces
 from models.ssm.block import BlockConfig
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.network import patch

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.faces.settings import THERMAL
-from models.faces.thermal import ThermalFaces
 from models.landmarks.intensity import show_thermal
+from models.landmarks.thermal_faces import ThermalFaces
 from models.temperature import Numbers, UnitName
 from models.weights.bundle import MAIN, fetch
 from pipelines.config.chain import Link
