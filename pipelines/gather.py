@@ -104,6 +104,15 @@ def run(
     return run_job(work, storage, where, local=local)
 
 
+def gather_set(images: str, reader: str, out: str) -> str:
+    """Gather a published data set, the folder `images` in the layout `reader`, into `out` in this process; return the rows' URI.
+
+    What is gathered already stays. Raises as `run`.
+    """
+    print(run({"layout": reader, "images": images}, out, local=True))
+    return Storage(out).uri
+
+
 def gather_partitions(plan: GatherPlan, missing: list[int], profile: Profile, local: bool) -> Iterator[dict[str, Any]]:
     """Yield counts of the partitions as they are committed; a block is a partition. local: in this process, without Ray."""
     if local:

@@ -31,9 +31,11 @@ def command() -> None:
 @command.command("tfake")
 @_ledger
 @_tables("baselines, weight, loss, landmarks, gap, controls, minmax, reached")
+@click.option("--data", metavar="URI", default="", help="Rows that stand in for the rendered test people of `field`.")
+@options.reader
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def tfake(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...]) -> None:
+def tfake(out: Path, tables: list[str], data: str, reader: str, threads: int, overrides: tuple[str, ...]) -> None:
     """T-FAKE's tables: landmarks on thermal faces, the RGB2Thermal loss term by term, over the gap between domains.
 
     Every row is trained by one small recipe on the synthetic world and read on people nobody was trained on. A killed run
@@ -41,7 +43,8 @@ def tfake(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...]
     """
     from pipelines import evaluate
 
-    evaluate.run(out, overrides, tables, threads)
+    field = options.gather_first(data, reader, out)
+    evaluate.run(out, [*overrides, *([f"field={field}"] if field else [])], tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 
@@ -80,18 +83,22 @@ def faceclip(
 @_ledger
 @_tables("pairs, degrees, people")
 @click.option("--data", metavar="URI", default="", help="Read these pairs in place of made ones: any output of ours.")
+@options.reader
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def lapig(bundle: str, out: Path, tables: list[str], data: str, threads: int, overrides: tuple[str, ...]) -> None:
+def lapig(
+    bundle: str, out: Path, tables: list[str], data: str, reader: str, threads: int, overrides: tuple[str, ...]
+) -> None:
     """Pairs of a bundle: who is shown, in what pose, of which words, whether the halves agree, degrees, diversity and speed.
 
     Made of people of the synthetic world and read by judges, beside baselines, and with one thing taken away at a time. A killed
     run goes on where it was; --set people=200 adds people. --set thermal.weights=FOLDER edits the bundle.
     """
     from pipelines.evaluation.lapig import bench, given
+    from pipelines.evaluation.sources import test_split
 
-    if data:
-        given.run(out, data, bundle, overrides, threads)
+    if rows := options.gather_first(data, reader, out):
+        given.run(out, rows, bundle, overrides, threads, test_split(rows) if reader else None)
     else:
         bench.run(out, bundle, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
@@ -131,7 +138,7 @@ def _rows(text: str, generated: str) -> Callable[[Any], Any]:
             ("--data", text),
         ):
             function = click.option(name, metavar="URI", default="", help=help)(function)
-        return function
+        return options.reader(function)
 
     return add
 
@@ -143,7 +150,7 @@ def _rows(text: str, generated: str) -> Callable[[Any], Any]:
 @_tables("grid, sources, identities")
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def hfr(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...], **uris: str) -> None:
+def hfr(out: Path, tables: list[str], reader: str, threads: int, overrides: tuple[str, ...], **uris: str) -> None:
     """What pairs are worth: a recogniser adapted to thermal probes with few lab people and many generated pairs.
 
     Beside renders, plain augmentation, a translator's pairs and the recogniser as it is, and by the number of people at equal
@@ -152,6 +159,7 @@ def hfr(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...], 
     from pipelines.evaluation.hfr import bench
     from pipelines.evaluation.sources import Inputs
 
+    uris["data"] = options.gather_first(uris["data"], reader, out)
     bench.run(out, Inputs(**uris), overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
@@ -165,7 +173,7 @@ def hfr(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...], 
 @_tables("grid, sources")
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def landmarks(out: Path, tables: list[str], threads: int, overrides: tuple[str, ...], **uris: str) -> None:
+def landmarks(out: Path, tables: list[str], reader: str, threads: int, overrides: tuple[str, ...], **uris: str) -> None:
     """What generated thermal pictures are worth: a landmarker trained on few lab frames with and without them.
 
     Beside renders and plain augmentation of as many pictures. A killed run goes on where it was; --set frames=[0,50,500] and
@@ -174,5 +182,6 @@ def landmarks(out: Path, tables: list[str], threads: int, overrides: tuple[str, 
     from pipelines.evaluation.landmarking import bench
     from pipelines.evaluation.sources import Inputs
 
+    uris["data"] = options.gather_first(uris["data"], reader, out)
     bench.run(out, Inputs(**uris), overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))

@@ -60,6 +60,26 @@ def data(text: str) -> Option:
     return click.option("--data", required=True, metavar="URI", help=text)
 
 
+reader = click.option(
+    "--reader",
+    default="",
+    metavar="NAME",
+    type=click.Choice(["", *(name for name in LAYOUTS if name != "plain")]),
+    help="--data is the folder of this data set as it is published (a layout of `gather`): it is gathered into OUT/set first.",
+)
+
+
+def gather_first(data: str, reader: str, out: Any) -> str:
+    """Return where the rows of `--data` are: with `--reader` those that are gathered of its folder, into `out`/set."""
+    if not reader:
+        return data
+    if not data:
+        raise click.UsageError("--reader says how --data lies on disk: name its folder")
+    from pipelines import gather
+
+    return gather.gather_set(data, reader, f"{out}/set")
+
+
 def rows_to_fit(text: str) -> Option:
     """Return `--training`, the rows that baselines are fitted to."""
     return click.option("--training", required=True, metavar="URI", help=text)

@@ -82,6 +82,11 @@ class Sources:
         return self.training[source].values("identity_id").astype(str)
 
 
+def test_split(uri: str) -> str | None:
+    """Return `test` where rows are of that split, None where their data set publishes none: all of them are read then."""
+    return "test" if "test" in set(Shards(uri, ("split",), memory=0).values("split")) else None
+
+
 def read_rows(shards: Shards, rows: np.ndarray, prepare: Callable[[Columns], Columns]) -> Columns:
     """Return rows as `prepare` makes them, decoded a few at a time."""
     parts = [prepare(shards.rows(rows[begin : begin + CHUNK])) for begin in range(0, len(rows), CHUNK)]

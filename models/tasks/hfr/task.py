@@ -22,6 +22,7 @@ from models.errors import UserError
 from models.faces.align import align, five_points
 from models.faces.metrics import verification, verify
 from models.faces.trainable import TrainableRecogniser
+from models.landmarks.found import can_align, fill_points
 from models.landmarks.intensity import show_thermal
 from models.seeds import seed_of
 from models.tasks import TrainConfig, absolute
@@ -48,9 +49,12 @@ class Config(TrainConfig):
     temperature: float = Field(0.07, gt=0, description="of the contrastive term")
     keep: float = Field(1.0, ge=0, description="weight of staying where the original is on visible faces")
     augmentation: CropAugmentation = CropAugmentation()
+    landmarks: str = Field(
+        "models/starter/landmarks", description="folder of the landmarker that finds the faces of rows without points"
+    )
     file: str = Field("thermal.onnx", description="name of the exported file")
 
-    _absolute = field_validator("recogniser")(absolute)
+    _absolute = field_validator("recogniser", "landmarks")(absolute)
 
 
 class Trainee(nn.Module):
@@ -70,7 +74,7 @@ class Trainee(nn.Module):
 
 def weights(config: Config) -> list[Path]:
     """Return the files that training reads beside `init`."""
-    return [from_root(config.recogniser)]
+    return [from_root(config.recogniser), from_root(config.landmarks)]
 
 
 def build(config: Config) -> nn.Module:
@@ -84,17 +88,19 @@ def build(config: Config) -> nn.Module:
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
-    """Keep both pictures of rows, uint8 [B, S, S, 3], their five points and who is shown."""
+    """Keep both pictures of rows, uint8 [B, S, S, 3], their five points (NaN where no face was found) and who is shown."""
     return {
         "visible": rows["visible"],
         "thermal": np.stack([show_thermal(one) for one in rows["thermal"]]),
-        "points": _points(rows),
+        "points": five_points(fill_points(rows, from_root(config.landmarks))),
         "person": np.asarray(rows["identity_id"]).astype(str),
     }
 
 
-def _points(rows: Columns) -> np.ndarray:
-    return five_points(np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2))
+def _with_faces(rows: Columns) -> Columns:
+    """Return the prepared rows with a face."""
+    known = can_align(rows["points"])
+    return {name: np.asarray(values)[known] for name, values in rows.items()}
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -102,6 +108,9 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     modality, plus `keep` x (1 - cosine) of visible crops to the original."""
     assert isinstance(model, Trainee)
     device = next(model.parameters()).device
+    batch = _with_faces(batch)
+    if len(batch["person"]) < 2:
+        raise UserError("a batch has no two rows with a face: they have no points, and the landmarker finds none")
     # Each half has its own draw: two cameras never frame alike.
     visible, thermal = (_augment(batch, name, config).to(device) for name in ("visible", "thermal"))
     seen, warm = model.network(visible), model.network(thermal)
@@ -132,13 +141,13 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     assert isinstance(model, Trainee)
     found = dict[str, list[np.ndarray]]()
     for batch in rows:
-        given = prepare(batch, config)
+        given = _with_faces(prepare(batch, config) | {"view": batch["view"]})
         for modality in ("visible", "thermal"):
             crops = _tensor(align(given[modality], given["points"]))
             for who, embed in (("", model.network), ("raw_", model.original)):
                 found.setdefault(f"{who}{modality}", []).append(unit(embed(crops)).cpu().numpy())
         found.setdefault("person", []).append(given["person"])
-        found.setdefault("view", []).append(np.asarray(batch["view"]))
+        found.setdefault("view", []).append(given["view"])
     joined = {name: np.concatenate(values) for name, values in found.items()}
     same = joined["person"][:, None] == joined["person"][None]
     # The visible half of a pair shows the moment of the thermal one: only other views count as found.

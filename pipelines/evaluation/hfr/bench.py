@@ -3,6 +3,7 @@
 out/ledger.jsonl  tables.json  tables.md, and a folder `work`: embeddings of test people, which can be made again
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.columns import Columns
+from models.errors import UserError
 from models.evaluation.hfr.recipe import AUGMENTED, GENERATED, LAB, RAW, RENDERS, TABLES, TRANSLATED, Cell, Recipe
 from models.evaluation.hfr.tables import tables
 from models.evaluation.hfr.training import (
@@ -24,6 +26,7 @@ from models.evaluation.hfr.training import (
     read_test,
 )
 from models.faces.trainable import TrainableRecogniser
+from models.landmarks.found import can_align
 from models.tasks.hfr import task
 from models.visible.cache import from_root
 from models.weights.store import contents_digest
@@ -39,6 +42,8 @@ from pipelines.evaluation.measuring import (
 )
 from pipelines.evaluation.sources import Inputs, Sources, read_rows
 from pipelines.rows.shards import Shards
+
+log = logging.getLogger(__name__)
 
 FIELDS = {LAB: "data", GENERATED: "generated", RENDERS: "renders", TRANSLATED: "translated"}
 """Source -> field of `Inputs`."""
@@ -119,7 +124,14 @@ class Bench(Measuring[Cell]):
         return network, sum(len(part["person"]) for part in parts)
 
     def _prepare(self, shards: Shards, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
-        """Return rows as the task takes them."""
+        """Return rows as the task takes them, those with a face. Raises a UserError where there is none."""
+        found = self._read(shards, rows, change)
+        known = can_align(found["points"])
+        if not known.any():
+            raise UserError(f"{shards.uri}: rows have no points, and no face was found in a visible picture")
+        return {name: values[known] for name, values in found.items()}
+
+    def _read(self, shards: Shards, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
         return read_rows(shards, rows, lambda batch: task.prepare(change(batch) if change else batch, self.config))
 
     @cached_property
@@ -127,9 +139,13 @@ class Bench(Measuring[Cell]):
         """The crops of test people, by the name of the test set."""
         found = {}
         for name, shards in self.sources.tests.items():
-            person, view = (shards.values(column) for column in ("identity_id", "view"))
-            prepared = self._prepare(shards, np.arange(len(shards)))
-            found[name] = read_test(person.astype(str), view, prepared, self.recipe.gallery)
+            prepared = self._read(shards, np.arange(len(shards)))
+            known = can_align(prepared["points"])
+            person, view = (shards.values(column)[known] for column in ("identity_id", "view"))
+            faces = {column: values[known] for column, values in prepared.items()}
+            found[name] = read_test(person.astype(str), view, faces, self.recipe.gallery)
+            if lost := int((~known).sum()):
+                log.warning("%s: %d of %d pictures are left out: no face was found", shards.uri, lost, len(known))
         return found
 
     # What is said
@@ -162,6 +178,7 @@ def run(
     out: Path, inputs: Inputs, overrides: Sequence[str] = (), chosen: Sequence[str] = (), threads: int = 1
 ) -> dict[str, Any]:
     """Measure what is missing of the tables `chosen` (all by default) and write them all; returns the tables by test set.
+
 
     Raises a UserError for rows that are not there or too few, people who are trained on and tested, and a recogniser that
     cannot be trained.

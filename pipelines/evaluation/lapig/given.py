@@ -43,12 +43,20 @@ USED = ("thermal", "condition", "classes", "embedding", "attributes", "pose", "p
 
 
 def run(
-    out: Path, data: str, bundle: str = "starter", overrides: Sequence[str] = (), threads: int = 1
+    out: Path,
+    data: str,
+    bundle: str = "starter",
+    overrides: Sequence[str] = (),
+    threads: int = 1,
+    split: str | None = None,
 ) -> dict[str, Any]:
-    """Read the pairs at `data` and write their tables; returns them. Raises a UserError for rows without people or pictures."""
+    """Read the pairs at `data`, those of `split` alone if one is given, and write their tables; returns them.
+
+    Raises a UserError for rows without people or pictures.
+    """
     own, edits = sort_edits(GivenRecipe, overrides)
     recipe, models = load_recipe(GivenRecipe, own, "lapig --data"), load_bundle(bundle, edits)
-    return measure_all(out, lambda stop: Given(recipe, models, data, out, threads), threads=threads)
+    return measure_all(out, lambda stop: Given(recipe, models, data, out, threads, split), threads=threads)
 
 
 class Cell(NamedTuple):
@@ -64,10 +72,12 @@ class Given(Measuring[Cell]):
 
     cell = Cell
 
-    def __init__(self, recipe: GivenRecipe, bundle: Bundle, data: str, out: Path, threads: int) -> None:
+    def __init__(
+        self, recipe: GivenRecipe, bundle: Bundle, data: str, out: Path, threads: int, split: str | None = None
+    ) -> None:
         self.recipe, self.bundle = recipe, bundle
-        self.rows = Shards(data, (*NEEDED, *USED), optional=USED, memory=0, limit=2 * recipe.limit)
-        names = Shards(data, ("sample_id", "condition"), optional=("condition",), limit=2 * recipe.limit)
+        self.rows = Shards(data, (*NEEDED, *USED), optional=USED, split=split, memory=0, limit=2 * recipe.limit)
+        names = Shards(data, ("sample_id", "condition"), optional=("condition",), split=split, limit=2 * recipe.limit)
         self.samples = find_samples(names, recipe.limit)
         faces, landmarks = load_readers(bundle, threads)
         judges = load_judges(cache.from_root(recipe.judge))

@@ -164,3 +164,15 @@ def test_how_a_thermal_picture_is_shown() -> None:
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"give an ONNX file; export a torch model with torch\.onnx\.export"):
         task.build(task.Config(recogniser=str(tmp_path / "model.safetensors")))
+
+
+def test_rows_in_which_no_face_is_known_count_for_nothing(recogniser: Path) -> None:
+    config = task.Config(recogniser=str(recogniser), augmentation=task.CropAugmentation(**CALM))
+    model = task.build(config)
+    batch = task.prepare(rows(), config) | {"draw": np.arange(8)}
+    faceless = {**batch, "points": np.where(np.arange(8)[:, None, None] < 5, batch["points"], np.nan)}
+    first = {name: values[:5] for name, values in batch.items()}
+    assert task.loss(model, faceless, config, 0)[1] == task.loss(model, first, config, 0)[1]
+    nobody = {**batch, "points": np.full_like(batch["points"], np.nan)}
+    with pytest.raises(UserError, match="no two rows with a face"):
+        task.loss(model, nobody, config, 0)
