@@ -108,11 +108,12 @@ def lapig(
 @options.bundle
 @_ledger
 @click.option(
-    "--data", required=True, metavar="URI", help="Pairs of test people, two views each at least: an output of `world`."
+    "--data", required=True, metavar="URI", help="Pairs of test people, two views each at least: any output of ours."
 )
+@options.reader
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def translation(bundle: str, out: Path, data: str, threads: int, overrides: tuple[str, ...]) -> None:
+def translation(bundle: str, out: Path, data: str, reader: str, threads: int, overrides: tuple[str, ...]) -> None:
     """Translators side by side: who is found by what they make of thermal pictures, and what else is read of it.
 
     The bundle's own stands beside the raw thermal picture, the true visible one, itself told nothing and told the truth; others
@@ -121,7 +122,8 @@ def translation(bundle: str, out: Path, data: str, threads: int, overrides: tupl
     """
     from pipelines.evaluation import translators
 
-    translators.run(out, data, bundle, overrides, threads)
+    rows = options.gather_first(data, reader, out)
+    translators.run(out, rows, bundle, overrides, threads, published=bool(reader))
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 

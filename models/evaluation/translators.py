@@ -57,6 +57,9 @@ class Recipe(BaseModel):
     together: int = Field(10, ge=1, description="people of a line of the ledger")
     draws: int = Field(2, ge=1, le=64, description="translations of each picture; the first is the probe")
     judge: str = Field("models/starter-judge", description="folder of the judges")
+    landmarks: str = Field(
+        "models/starter/landmarks", description="folder of what finds the faces of rows without points"
+    )
     mamba: tuple[str, ...] = Field((), description="further seeds of the bundle's own translator")
     regression: tuple[str, ...] = ()
     attention: tuple[str, ...] = ()
@@ -74,14 +77,16 @@ class Recipe(BaseModel):
     def digest(self, *more: str) -> str:
         """Return what tells one recipe's numbers from another's. Further translators have lines of their own, by their
         weights; more: what identifies bundle and rows."""
-        own = {*EXTENT, "mamba", "hfr", *FOLDERS.values()}
+        own = {*EXTENT, "landmarks", "mamba", "hfr", *FOLDERS.values()}
         return digest_of(self.model_dump(mode="json", exclude=own), *more)
 
 
 def read_words(rows: Columns) -> np.ndarray:
-    """Return the number of each attribute's word, int64 [N, attributes]; -1 where a row does not say it."""
+    """Return the number of each attribute's word, int64 [N, attributes]; -1 where a row does not say it in our words."""
     said = [json.loads(text) for text in rows["attributes"]]
-    return np.array([[k.index(row[n]) if n in row else -1 for n, (_, _, k) in ATTRIBUTES.items()] for row in said])
+    return np.array(
+        [[k.index(row[n]) if row.get(n) in k else -1 for n, (_, _, k) in ATTRIBUTES.items()] for row in said]
+    )
 
 
 def find_groups(rows: Columns) -> dict[str, np.ndarray]:

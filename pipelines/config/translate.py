@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from models.layers import Layer
 from models.temperature import Unit
-from models.weights.bundle import Bundle, licence_of, small_files
+from models.weights.bundle import Bundle, Part, licence_of, small_files
 from pipelines.config.chain import ChainSpec, FaceCut, Frames, landmarks_link, resolve_chain
 from pipelines.config.job import Encoding
 from pipelines.config.persons import parse_person
@@ -85,7 +85,12 @@ def chain_for(job: TranslateJob, bundle: Bundle) -> ChainSpec:
 def grey_levels(chain: ChainSpec) -> tuple[float, float]:
     """Return the degrees Celsius for which the translator takes grey levels 0 and 255."""
     link = chain.link("translate")
-    files = small_files(link.part, link.folder)
+    return grey_of(link.part, link.folder)
+
+
+def grey_of(part: Part, folder: str) -> tuple[float, float]:
+    """Return the same of a translator's part, which lies in a bundle's folder."""
+    files = small_files(part, folder)
     if "model" not in files or "translation.json" not in files["model"]:
         return GREY
     low, high = files["model"].json("translation.json").get("celsius", GREY)

@@ -4,7 +4,6 @@ out/ledger.jsonl  tables.json  tables.md, and a folder `work`: what the judge sa
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from models.config import digest_of
 from models.errors import EnvironmentFault
 from models.evaluation.judges import load_judges
 from models.evaluation.lapig.distances import frechet_interval
-from models.evaluation.translation import COLUMNS, psnr, show_thermal, split_rows, ssim
+from models.evaluation.translation import COLUMNS, Split, psnr, show_thermal, split_rows, ssim
 from models.evaluation.translators import (
     ADAPTED,
     FOLDERS,
@@ -37,19 +36,21 @@ from models.evaluation.translators import (
     read_words,
     tables,
 )
+from models.faces.align import five_points
 from models.faces.pack import open_sessions
 from models.judges.people import check_unseen
+from models.landmarks.found import can_align, fill_points
 from models.stages import import_settings, import_stage, package_of, parse_settings
-from models.temperature import to_centikelvin
+from models.temperature import from_grey, to_centikelvin
 from models.visible import cache
 from models.weights.bundle import MAIN, Bundle, Part, Weights, digests, load_bundle
+from pipelines.config.translate import grey_of
 from pipelines.evaluation.adapted import Recognisers, adapted_parts, embed_faces, load_recognisers
-from pipelines.evaluation.lapig.pages import tabulate
 from pipelines.evaluation.measuring import Measuring, keep, load_recipe, measure_all, sort_edits
-from pipelines.report.template import load_template
+from pipelines.evaluation.sources import test_split
+from pipelines.evaluation.translators_page import render_tables
 from pipelines.rows.shards import Shards
 
-TEMPLATE = Path(__file__).parent / "templates" / "translation.md"
 TABLE = "translation"
 BATCH = 8
 """Pictures of one forward pass of a translator."""
@@ -70,18 +71,36 @@ class Bench(Measuring[Cell]):
 
     cell = Cell
 
-    def __init__(self, recipe: Recipe, bundle: Bundle, data: str, out: Path) -> None:
+    def __init__(self, recipe: Recipe, bundle: Bundle, data: str, out: Path, published: bool = False) -> None:
         self.recipe, self.bundle, self.data = recipe, bundle, data
-        self.shards = Shards(data, (*COLUMNS, "world_identity", *ROOM), optional=ROOM, memory=0)
+        optional = ("world_identity", *ROOM)
+        how: dict[str, Any] = {"split": test_split(data), "colour": True} if published else {}
+        self.shards = Shards(data, (*COLUMNS, *optional), optional=optional, memory=0, **how)
         super().__init__(recipe, recipe.digest(self.shards.digest), out)
         self.stage, self._row_digest = lru_cache(1)(self._load_stage), lru_cache(None)(self._digest_row)
         self.adapted = lru_cache(None)(self._load_adapted)
-        check_unseen(self.shards.values("world_identity"))
+        if "world_identity" in self.shards.columns:
+            check_unseen(self.shards.values("world_identity"))
+        # Of rows without points, which published sets have, those in which a face is found.
+        self.points = self._find_points()
+        seen = np.flatnonzero(can_align(five_points(self.points)))
         people = np.unique(self.shards.values("identity_id").astype(str), return_inverse=True)[1]
-        self.split = split_rows(people, self.shards.values("view"), recipe.people)
+        found = split_rows(people[seen], self.shards.values("view")[seen], recipe.people)
+        self.split = Split(seen[found.gallery], seen[found.probes])
         known = {int(person): place for place, person in enumerate(people[self.split.gallery])}
         self.person = np.array([known[int(people[row])] for row in self.split.probes])
         """Place in the gallery of each probe's person."""
+
+    def _find_points(self) -> np.ndarray:
+        """Return the points of all rows, float32 [N, 70, 2]: given, else found by the landmarker; NaN where there is no face."""
+        given = self.shards.lists("landmarks_70").reshape(-1, 70, 2)
+        for k in np.flatnonzero(~can_align(five_points(given))):
+            given[k] = fill_points(self.shards.rows(np.array([k])), cache.from_root(self.recipe.landmarks))[0]
+        return given
+
+    def _rows(self, chosen: np.ndarray) -> Columns:
+        """Return rows by number, with their points."""
+        return self.shards.rows(chosen) | {"landmarks_70": self.points[chosen]}
 
     # What there is to do
 
@@ -135,7 +154,7 @@ class Bench(Measuring[Cell]):
     def read(self, cell: Cell) -> dict[str, Any]:
         """Translate the probes of a part, keep what the judge sees of them, and return what the line says."""
         chosen = self.split.probes[self.person // self.recipe.together == cell.part]
-        rows = self.shards.rows(chosen)
+        rows = self._rows(chosen)
         if cell.row == ADAPTED:
             keep(self.place(cell), vectors=self.adapted(cell.seed).embed_probes(rows["thermal"], rows["landmarks_70"]))
             return {"measures": {}}
@@ -158,7 +177,10 @@ class Bench(Measuring[Cell]):
             return (show_thermal(rows["thermal"]) if cell.row == RAW else rows["visible"])[None]
         stage, settings = self.stage(cell.row, cell.seed)
         mean = cell.row in (ONE_STEP, REGRESSION)
-        thermal = to_centikelvin(rows["thermal"])[:, None]
+        degrees = rows["thermal"]
+        if degrees.dtype == np.uint8:  # grey levels, taken for degrees as `translate` takes them
+            degrees = from_grey(degrees, grey_of(part, self.bundle.folder))
+        thermal = to_centikelvin(degrees)[:, None]
         told = self._told(cell.row, rows, stage)
         made = []
         for draw in range(1 if mean else self.recipe.draws):
@@ -214,7 +236,7 @@ class Bench(Measuring[Cell]):
 
     def tables(self) -> dict[str, Any]:
         """Return the tables of the rows that are whole."""
-        gallery = self.shards.rows(self.split.gallery)
+        gallery = self._rows(self.split.gallery)
         vectors = self._embed(gallery["visible"], gallery["landmarks_70"])
         left = {(cell.row, cell.seed) for cell in self.missing()}
         rows, features = dict[str, Probes](), dict[str, np.ndarray]()
@@ -231,7 +253,7 @@ class Bench(Measuring[Cell]):
                     known = np.stack([one.embed_gallery(gallery["visible"], gallery["landmarks_70"]) for one in spaces])
                 rows[row] = Probes(np.stack([one["vectors"] for one in kept]), self._order, known, each)
                 features |= {row: kept[0]["features"]} if "features" in kept[0] else {}
-        probes = self.shards.rows(self._probes)
+        probes = self._rows(self._probes)
         found = tables(rows, read_words(probes), find_groups(probes))
         return found | {"distribution": self._distances(features)}
 
@@ -279,30 +301,17 @@ def _put(part: Part, folder: str) -> Part:
     return part.model_copy(update={"weights": {**part.weights, MAIN: Weights(uri=str(Path(folder).absolute()))}})
 
 
-def run(out: Path, data: str, bundle: str, overrides: Sequence[str] = (), threads: int = 1) -> dict[str, Any]:
-    """Measure what is missing, write the tables and return them.
+def run(
+    out: Path, data: str, bundle: str, overrides: Sequence[str] = (), threads: int = 1, *, published: bool = False
+) -> dict[str, Any]:
+    """Measure what is missing on the rows at `data`, write the tables and return them.
+
+    published: the rows are of a published set: its split test is read, where it has one, and pictures in colour alone.
 
     Raises a UserError for a bundle without a translator, and for people whom the judges know, or who have one view alone.
     """
     own, edits = sort_edits(Recipe, overrides)
     recipe = load_recipe(Recipe, own, "translation")
-    return measure_all(out, lambda stop: Bench(recipe, load_bundle(bundle, edits), data, out), threads=threads)
-
-
-def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
-    """Return the tables as Markdown, by `templates/translation.md`."""
-    there = [row["row"] for row in found["identity"]]
-    page = load_template(TEMPLATE).render(
-        **facts,
-        why=[[row, text] for row, text in WHY.items() if row in there],
-        absent=[row for row in WHY if row not in there],
-        **{name: tabulate(rows, _heads(rows)) for name, rows in found.items()},
+    return measure_all(
+        out, lambda stop: Bench(recipe, load_bundle(bundle, edits), data, out, published), threads=threads
     )
-    return re.sub(r"\n{3,}", "\n\n", page)
-
-
-def _heads(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Return the columns of a table as they are called."""
-    titles = {"rank1": "rank-1", "vr_at_far_1e-2": "VR@FAR 1 %", "vr_at_far_1e-3": "VR@FAR 0.1 %", "psnr": "PSNR, dB",
-              "ssim": "SSIM", "diversity": "spread of draws, of 255", "auc": "AUC", "eer": "EER"}  # fmt: skip
-    return {key: titles.get(key, key) for row in rows for key in row if key != "row"}

@@ -97,6 +97,11 @@ class Shards:
             : self._count
         ]
 
+    def lists(self, name: str) -> np.ndarray:
+        """Return a column of lists of numbers of all rows, float32 [N, length]; no picture is decoded for it."""
+        found = [shard.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False) for shard in self._shards]
+        return np.concatenate(found).astype(np.float32).reshape(sum(map(len, self._shards)), -1)[: self._count]
+
     def _load(self, indices: np.ndarray) -> Columns:
         """Decode rows, and prepare them if that is asked for; else temperatures stay counts (half the memory)."""
         decoded = list(self._pool.map(self._row, indices.tolist()))

@@ -17,6 +17,8 @@ from models.weights.bundle import load_bundle
 from models.weights.store import ROOT
 from pipelines.evaluation import translators
 from pipelines.evaluation.adapted import adapted_parts, load_recognisers
+from pipelines.pictures.codecs import encode_png
+from pipelines.rows.schema import arrow_schema
 from pipelines.rows.shards import Shards
 from tests.pipelines import worlds
 
@@ -93,6 +95,30 @@ def test_the_adapted_recogniser_stands_beside_translators_in_its_own_space(
     person = [list(known["identity_id"]).index(name) for name in probe["identity_id"]]
     expected = float((vectors * gallery[person]).sum(axis=1).mean())
     assert rows["adapted recogniser"]["cosine"]["value"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_published_set_is_read_by_its_split_and_without_points(
+    rendered: list[pa.Table], bundle: str, judged: None, tmp_path: Path
+) -> None:
+    """People of the world as the rows of a published set: grey levels, no world, no points but those of some rows."""
+    grey = {"bytes": encode_png(np.arange(32 * 32, dtype=np.uint32).reshape(32, 32).astype(np.uint8)), "path": "a.png"}
+    blocks = []
+    for number, block in enumerate(rendered):
+        rows = block.to_pylist()
+        for place, row in enumerate(rows):
+            del row["world_identity"]
+            known = np.array(row["landmarks_70"], np.float32)
+            # The last row of every block shows nobody whom the landmarker would find.
+            row["landmarks_70"] = (known if place < len(rows) - 1 else np.full_like(known, np.nan)).tolist()
+            row |= {"attributes": '{"pose": "2", "trial": "1"}', "thermal": grey, "thermal_kind": "minmax"}
+            row["split"] = "test" if number else "train"
+        names = [name for name in block.column_names if name != "world_identity"]
+        blocks.append(pa.Table.from_pylist(rows, schema=arrow_schema(names)))
+    data = worlds.write(tmp_path / "data", blocks)
+    found = translators.run(tmp_path / "out", data, bundle, ["people=2", "together=2"], published=True)
+    page = (tmp_path / "out" / "tables.md").read_text()
+    assert [row["row"] for row in found["identity"]] == ["raw probe", "Self-attn Mamba", "true visible"]
+    assert "2 people of" in page and "3 probes of views" in page
 
 
 def test_an_adapted_recogniser_needs_the_one_that_it_was_adapted_from(bundle: str) -> None:
