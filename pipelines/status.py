@@ -1,4 +1,5 @@
-"""`thermapair status`: how far a run is, read from its output alone: while it runs, after it, and from any machine."""
+"""`thermapair status` and `runs`: how far a run is, or all below a folder, read from outputs alone: while they run, after it,
+and from any machine."""
 
 import json
 import time
@@ -8,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from models.errors import UserError
 from pipelines.config.export import ExportJob
 from pipelines.export import write_export_plan
-from pipelines.plan.claim import read_run
+from pipelines.plan.claim import RUN, read_run
 from pipelines.plan.pieces import read_pieces
 from pipelines.plan.world import read_world
 from pipelines.run.spent import read_launches, worked_seconds
@@ -22,6 +24,8 @@ RECENT = 0.1
 """Share of what is done, the last, whose rate tells when the rest will be: a run's begin is slow."""
 FEWEST = 4
 """Partitions that a rate is read from, at least."""
+DEPTHS = ("", "*/", "*/*/")
+"""Folders below the one that is named in which runs are looked for."""
 
 
 @dataclass
@@ -104,11 +108,42 @@ def read_status(uri: str, price: float | None = None) -> Status:
     return found
 
 
+def read_runs(folder: str) -> list[Status]:
+    """Return where each run in `folder`, or up to two folders below it, stands, sorted by its place.
+
+    A run that cannot be read (damaged, or of another version) is there with what is wrong as its state.
+    """
+    storage = Storage(folder)
+    storage.fsspec.invalidate_cache()
+    found = {name for depth in DEPTHS for name in storage.fsspec.glob(f"{storage.path()}/{depth}{RUN}")}
+    runs = []
+    for name in sorted(found):
+        inner = name.removeprefix(storage.path()).removesuffix(RUN).strip("/")
+        uri = f"{storage.uri}/{inner}" if inner else storage.uri
+        try:
+            runs.append(read_status(uri))
+        except UserError as error:
+            runs.append(Status(uri, "?", "", f"cannot be read: {error}", 0, 0, 0, 0, 0, 0))
+    return runs
+
+
+def show_runs(runs: list[Status]) -> str:
+    """Return a line for each run: kind, share, rows, GB, state, place."""
+    lines = [f"{'kind':10} {'done':>6} {'rows':>12} {'GB':>9}  state, place"]
+    for run in runs:
+        share = run.done / run.samples if run.samples else 0.0
+        lines.append(f"{run.kind:10} {share:6.1%} {run.rows:12,} {run.bytes / 1e9:9.3f}  {run.state}: {run.uri}")
+    return "\n".join(lines if runs else ["no run"])
+
+
 def _planned(out: Storage, run: dict[str, Any]) -> tuple[int, int, Any]:
     """Return samples and partitions of the plan, and what gives the samples of a partition."""
     if run["job"]["kind"] == "export":
         plan = write_export_plan(ExportJob.model_validate(run["job"]), out)
         return plan.samples, plan.partitions, plan.rows
+    if run["job"]["kind"] == "merge":
+        sizes = run["recipe"]["source"]["sizes"]
+        return sum(sizes), len(sizes), sizes.__getitem__
     if run["job"]["kind"] == "world":
         world = read_world(out)
         assert world is not None

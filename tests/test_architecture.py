@@ -22,7 +22,7 @@ FOLDERS = {
     "models/evaluation": ("", "tfake", "lapig", "faceclip", "hfr", "landmarking"),
     "pipelines": (
         "storage", "config", "pictures", "rows", "plan", "run", "readers", "captions", "report", "training", "evaluation",
-        "estimate", "",
+        "estimate", "outputs", "",
     ),
     "pipelines/plan": ("people", ""),
     "serve": ("http", ""),

@@ -47,7 +47,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = VERSION
-    kind: Literal["generate", "thermalize", "translate", "gather", "world", "embed", "export"]
+    kind: Literal["generate", "thermalize", "translate", "gather", "world", "embed", "export", "merge"]
     seed: int = 0
     source: dict[str, Any]
     """How the source is read; what was read is in the plan's pieces."""
