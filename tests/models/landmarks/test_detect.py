@@ -332,6 +332,9 @@ def test_overlap_is_of_the_smaller_box() -> None:
     one = np.array([[0, 0, 10, 10], [0, 0, 4, 4], [20, 20, 30, 30], [5, 0, 15, 10]], float)
     found = intersection_over_smaller(one, np.array([0, 0, 10, 10], float))
     assert found.tolist() == [1, 1, 0, 0.5]
+    # Of any number of axes, and smaller than a pixel.
+    small = np.array([[[0, 0, 0.5, 0.5], [0.25, 0, 0.75, 0.5]], [[0.5, 0, 1, 0.5], [5, 0, 7, 2]]])
+    assert intersection_over_smaller(small, small[0, 0]).tolist() == [[1, 0.5], [0, 0]]
 
 
 def test_what_is_beside_the_weights_is_read_and_written_one_by_one(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,17 @@ from models.captions import free_prompts
 from models.captions.answers import READABLE, REST, read_schema, write_answer
 from models.captions.free_prompts import draw_prompt, normalise_prompt
 from models.captions.lexicon import find
-from pipelines.captions.prompt_job import apply_reading
+from models.errors import EnvironmentFault
+from models.weights.bundle import Bundle
+from pipelines.captions import prompt_job
+from pipelines.captions.prompt_job import apply_reading, resolve_prompt, save_reading
 from pipelines.captions.read import Reading, ask_reading, explains, parse_reading, read_by_words
+from pipelines.config.generate import chain_for
 from pipelines.config.job import GenerateJob
+from pipelines.config.request import Request
+from pipelines.storage.uri import Storage
 from tests.models.captions.paraphrases import paraphrases
+from tests.pipelines import small
 
 ROOMS = ("warm", "cold")
 PROMPT = "An OLD man with a beard, in a cold room: three-quarter view"
@@ -123,6 +131,23 @@ def test_a_job_with_a_prompt_becomes_the_job_without() -> None:
     assert made.views.attributes == {"beard": ["full"], "glasses": ["none"]}  # the job's own words win
     assert apply_reading(job(), Reading()).conditions == ("warm", "cold")
     assert GenerateJob.model_validate(made.model_dump(mode="json")) == made
+
+
+def test_a_run_that_goes_on_has_the_reading_of_its_own_prompt(bundle: Bundle, tmp_path: Path) -> None:
+    """What was read stays, whatever would be read now; another prompt is read anew."""
+
+    def resolve(prompt: str) -> tuple[Request, Reading | None]:
+        wanted = small.job("captions={backend: template, mode: parse}", f"prompt={prompt}")
+        return resolve_prompt(Request(wanted, bundle, small.profile(), chain_for(wanted, bundle)), out)
+
+    out, kept = Storage(tmp_path / "out"), Reading(attributes={"beard": ["full"]}, also="a scar", source="llm")
+    save_reading(out, "an old man", kept)
+    request, reading = resolve("an old man")
+    assert reading == kept and request.job.captions.also == "a scar"
+    assert resolve("an old woman")[1] == read_by_words("an old woman", ())
+    out.write(prompt_job.FILE, b'{"prompt": "an old man"}')
+    with pytest.raises(EnvironmentFault, match=r"prompt\.json is damaged"):
+        resolve("an old man")
 
 
 @pytest.mark.parametrize("shape", [free_prompts._as_prose, free_prompts._as_tags, free_prompts._as_sentences])

@@ -17,9 +17,10 @@ from models.unet import UNetConfig
 from models.weights.bundle import Bundle, licence_of, load_bundle
 from models.weights.store import seal
 from pipelines import inspect
+from pipelines.config.captions import Captions
 from pipelines.config.generate import chain_for, parts_in_use, recipe_for
 from pipelines.config.job import GenerateJob
-from pipelines.config.recipe import VERSION
+from pipelines.config.recipe import VERSION, caption_recipe
 from pipelines.config.request import check_request
 from pipelines.pictures.codecs import decode
 from pipelines.plan.chains import read_chain
@@ -275,3 +276,13 @@ def test_a_thermalizer_of_a_third_condition_makes_it(bundle: Bundle, job: Job, t
     }
     by = {(row["sample_id"], row["condition"]): decode(row["thermal"]["bytes"]) for row in rows}
     assert all((by[row["sample_id"], "cold"] != by[row["sample_id"], "sauna"]).any() for row in rows)
+
+
+def test_captions_are_written_with_what_may_change_them_and_no_more() -> None:
+    """Of a server its address, model and options; how it is asked, and by which key, changes no word."""
+    assert caption_recipe(None, "", Captions(backend="template")) == {"source": "template"}
+    asked = {"url": "https://host/v1/", "model": "m", "key": "KEY", "concurrency": 2, "options": {"temperature": 0.5}}
+    found = caption_recipe(None, "", Captions(backend="chat", **asked))
+    assert set(found) == {"source", "url", "model", "options"}
+    assert (found["source"], found["url"], found["model"]) == ("chat", "https://host/v1", "m")
+    assert found["options"]["temperature"] == 0.5

@@ -204,6 +204,7 @@ def test_captions_are_one_word_or_a_backend_and_a_mode() -> None:
     [
         ({"captions": {"mode": "sing"}}, "describe"),
         ({"captions": {"backend": "template", "mode": "invent"}}, "template does not invent"),
+        ({"captions": {"backend": "template", "mode": "look"}}, "template looks at no pictures"),
         ({"captions": {"mode": "parse"}}, "reads the job's prompt"),
         ({"captions": {"mode": "invent"}, "prompt": "a man"}, "invent does not read a prompt"),
         ({"views": {"attributes": {"glasses": {"none": 0.5, "clear": 0.3}}}}, "sum to 0.8, not to 1"),
@@ -220,3 +221,20 @@ def test_captions_and_shares_that_cannot_be_are_refused(values: dict[str, Any], 
 def test_a_prompt_means_that_it_is_read() -> None:
     for captions in ("llm", {"backend": "llm"}, {}):
         assert made(GenerateJob, captions=captions, prompt="an old man").captions.mode == "parse"
+
+
+SERVER = {"backend": "chat", "url": "https://host/v1", "model": "m"}
+
+
+def test_who_describes_people_as_they_look_has_a_model() -> None:
+    for captions in ({"mode": "look"}, {**SERVER, "mode": "look"}):
+        assert made(GenerateJob, captions=captions, identities={"source": "people.parquet"}).captions.mode == "look"
+
+
+@pytest.mark.parametrize("key", ["sk-live-123", "openai_key", "KEY=1", "1KEY"])
+def test_a_key_is_the_name_of_a_variable_and_never_repeated(key: str) -> None:
+    with pytest.raises(ValidationError, match="key is the name of the environment variable") as caught:
+        made(GenerateJob, captions={**SERVER, "key": key})
+    assert key not in "".join(error["msg"] for error in caught.value.errors())
+    for name in ("", "OPENAI_KEY", "_KEY2"):
+        assert made(GenerateJob, captions={**SERVER, "key": name}).captions.key == name

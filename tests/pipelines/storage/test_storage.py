@@ -5,11 +5,13 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -185,6 +187,23 @@ def test_the_lease_of_a_dead_process_of_this_machine_does_not_wait(storage: Stor
         assert storage.list("_lease") == ["_lease/000008.json"]
         mine.check()
     assert storage.list("_lease") == []
+
+
+def test_a_process_that_ended_and_was_not_waited_for_holds_nothing(tmp_path: Path) -> None:
+    """It keeps its number until somebody waits for it."""
+    storage, process = Storage(tmp_path), subprocess.Popen(["sleep", "60"])
+    born = lease._born(process.pid)
+    started = psutil.boot_time() + int(born) / os.sysconf("SC_CLK_TCK")
+    assert abs(started - psutil.Process(process.pid).create_time()) < 2
+    holder = {"host": lease._host(), "pid": process.pid, "born": born, "seen": time.time()}
+    storage.create("_lease/000001.json", json.dumps(holder).encode())
+    with pytest.raises(UserError, match=f"by process {process.pid} on"):
+        Lease(storage).__enter__()
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with Lease(storage) as mine:
+        mine.check()
+    process.wait()
 
 
 @pytest.mark.parametrize(("host", "born"), [("there/0", "77"), (lease._host(), "")])

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -71,6 +72,15 @@ def ball(dimensions: int, mean: float = 0.0) -> Reference:
         skew[0, 1] = 0.5
     return Reference({"mean": turn[-1] * mean, "components": skew @ turn[:dimensions],
                       "scales": np.ones(dimensions, np.float32)})  # fmt: skip
+
+
+def test_strangers_are_those_who_lie_outside_of_the_components() -> None:
+    mean, components = np.zeros(512, np.float32), np.eye(4, 512, dtype=np.float32)
+    mean[7] = 0.5
+    reference = Reference({"mean": mean, "components": components, "scales": np.ones(4, np.float32)})
+    away = np.zeros((4, 512), np.float32)
+    away[0, 1], away[1, 9], away[2, 2], away[2, 300] = 2, 3, 0.6, 0.8
+    np.testing.assert_allclose(reference.strangeness(mean + away), [0, 1, 0.64, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize(("dimensions", "mean"), [(3, 0.0), (8, 0.0), (8, 0.7)])
@@ -193,6 +203,27 @@ def test_whoever_is_just_as_far_as_asked_for_is_taken(cosine: float, takes: bool
     crowd = Crowd(lambda first, size: directions, 0.5, lambda one, other: cosine if {one, other} == {0, 1} else 1.0)
     crowd.grow()
     assert crowd.chosen == ([0, 1] if takes else [0])
+
+
+def test_as_many_in_a_row_may_be_refused_as_patience_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the first block are alike, and so are all of the second."""
+    monkeypatch.setattr(sampling, "PATIENCE", sampling.BLOCK - 1)
+    blocks = iter(([1, 0], [0, 1]))
+    monkeypatch.setattr(Directions, "of", lambda *_: np.tile(np.array(next(blocks), np.float32), (sampling.BLOCK, 1)))
+    assert choose_candidates(ball(3), 2, 50, 0).tolist() == [0, sampling.BLOCK]
+
+
+@pytest.mark.parametrize(("room", "enough"), [(280, True), (220, False)])
+def test_an_estimate_may_be_a_little_too_small(room: int, enough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sphere has room for 440 people 8 degrees apart, whatever is estimated."""
+    monkeypatch.setattr(sampling, "EARLY", 10)
+    estimate = SimpleNamespace(at=lambda angle: room, angle=lambda count: 4)
+    monkeypatch.setattr(Directions, "capacity", lambda *_: estimate)
+    if enough:
+        assert len(choose_candidates(ball(3), 300, 8, 0)) == 300
+        return
+    with pytest.raises(UserError, match=r"about \d+ of 300 identities.*Lower identities.minimum_angle to 4"):
+        choose_candidates(ball(3), 300, 8, 0)
 
 
 def test_how_many_find_room_is_not_asked_while_most_do(monkeypatch: pytest.MonkeyPatch) -> None:
