@@ -125,6 +125,20 @@ def test_a_request_may_ask_for_as_much_as_the_limits_say(
         resolve(beyond)
 
 
+def test_steps_are_limited_also_where_the_service_sets_them(quiet: Service) -> None:
+    def resolve(limit: int, **settings: int) -> None:
+        request = PairsRequest(settings={"visible": settings} if settings else {})
+        limits = Limits(steps=limit)
+        pairs_request.resolve_pairs(request, quiet.job, quiet.chain, quiet.bundle, limits)
+
+    resolve(2)
+    resolve(3, steps=3)
+    with pytest.raises(ProblemError, match=r"settings\.visible\.steps is 3, at most 2"):
+        resolve(2, steps=3)
+    with pytest.raises(ProblemError, match=r"settings\.visible\.steps is 2, at most 1"):
+        resolve(1)
+
+
 def test_a_prompt_is_what_the_request_does_not_name(null: Service) -> None:
     reading = Reading(
         attributes={"sex": ["man"], "pose": ["turned left", "turned right"], "beard": ["full"]}, conditions=("cold",)

@@ -22,17 +22,13 @@ from models.visible.autoencoder import (
     encode,
     load_part,
     new_vae,
-    save_autoencoder,
 )
-from models.visible.head import HeadReader
-from models.visible.model import VisibleConfig, load_visible, new_visible, save_visible
+from models.visible.model import load_visible
 from models.visible.sd import stage as sd_stage
 from models.visible.sd.settings import Options, Settings, columns
 from models.visible.sd.stage import Stage
 from models.visible.tokenizer import corpus, new_tokenizer
-from tests.models.visible.tiny import new_unet
-
-SMALL = VisibleConfig(widths=(16, 32), heads=(1, 2), groups=8, hidden=32, text_layers=1, text_heads=2)
+from tests.models.visible.tiny import new_unet, write_visible
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +39,8 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def starter(tokenizer, tmp_path_factory):
     """Our layout with random weights."""
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("starter")
-    save_autoencoder(new_vae(8, (1, 1, 1, 1)), folder / "trained")
-    model = new_visible(SMALL, tokenizer, channels=12, side=4)
-    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.2)
-    draw = np.random.default_rng(0)
-    reader = HeadReader(draw.normal(0, 3, (58, 512)).astype(np.float32), np.zeros(58, np.float32))
-    save_visible(model, folder / "trained", folder, reader)
+    write_visible(folder, tokenizer)
     return folder
 
 
