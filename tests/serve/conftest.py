@@ -27,8 +27,11 @@ SHARED = [
     f"job.gates={OPEN_GATES}",
 ]
 ONE_GROUP = "profile.groups=[{stages: [visible, parser, thermal, faces, gates, landmarks], actors: [1, 1], cpus: 1, threads: 1}]"
-SETTINGS = Settings(overrides=[*SHARED, ONE_GROUP, "job.settings.visible.steps=2"])
-"""The laptop's profile with one replica, low limits and few steps, so that what is refused and queued can be foretold."""
+READS = "bundle.captions.options.read=true"
+"""The starter's own bundle leaves prompts to the tables of words."""
+SETTINGS = Settings(overrides=[*SHARED, ONE_GROUP, READS, "job.settings.visible.steps=2"])
+"""The laptop's profile with one replica, low limits and few steps, so that what is refused and queued can be foretold; a
+language model that reads prompts."""
 TWO_GROUPS = (
     "profile.groups=[{stages: [visible, parser, thermal, faces, gates], actors: [1, 1], cpus: 1, threads: 1}, "
     "{stages: [landmarks], actors: [1, 1], cpus: 1, threads: 1}]"
