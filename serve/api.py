@@ -11,7 +11,7 @@ from ray import serve as ray_serve
 
 from models.temperature import from_centikelvin
 from serve import rows
-from serve.http import codecs, problems, schemas
+from serve.http import answers, codecs, problems, requests
 from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, choose_media
 from serve.http.middleware import AccessMiddleware
 from serve.http.openapi import describe_post, openapi_document, responses
@@ -55,7 +55,7 @@ def create_app(service: Service, key: str) -> FastAPI:
     return app
 
 
-@router.post("/v1/pairs", **describe_post(schemas.PairsRequest, schemas.PairsAnswer, "picture", PNG, CENTIKELVIN, NPY))
+@router.post("/v1/pairs", **describe_post(requests.PairsRequest, answers.PairsAnswer, "picture", PNG, CENTIKELVIN, NPY))
 async def pairs(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Make pairs of one person: an embedding, a face or a seed in; visible and thermal pictures out.
 
@@ -65,7 +65,7 @@ async def pairs(request: Request, service: InjectedService, accept: Accept = Non
     # What is asked for, and whether its answer has room for it.
     media = choose_media(accept, [JSON, PNG, CENTIKELVIN, NPY])
     service.admission.check_usual("pairs")
-    body = await read_body(request, schemas.PairsRequest, "picture", service.limits.pictures)
+    body = await read_body(request, requests.PairsRequest, "picture", service.limits.pictures)
     body, resolved = await service.resolve_pairs(body)
     if media in (PNG, CENTIKELVIN):
         check_one_picture(media, body.views * (1 if media == PNG else len(resolved.job.layers)))
@@ -91,7 +91,7 @@ async def pairs(request: Request, service: InjectedService, accept: Accept = Non
 
 @router.post(
     "/v1/thermalize",
-    **describe_post(schemas.ThermalizeRequest, schemas.ThermalizeAnswer, "pictures", PNG, CENTIKELVIN, NPY),
+    **describe_post(requests.ThermalizeRequest, answers.ThermalizeAnswer, "pictures", PNG, CENTIKELVIN, NPY),
 )
 async def thermalize(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """See pictures in thermal, as `thermapair thermalize` does: padded to squares of the bundle's size.
@@ -103,7 +103,7 @@ async def thermalize(request: Request, service: InjectedService, accept: Accept 
     # What is asked for, and whether its answer has room for it.
     media = choose_media(accept, [JSON, PNG, CENTIKELVIN, NPY])
     service.admission.check_usual("thermalize")
-    body = await read_body(request, schemas.ThermalizeRequest, "pictures", service.limits.pictures)
+    body = await read_body(request, requests.ThermalizeRequest, "pictures", service.limits.pictures)
     resolved = await service.resolve_thermalize(body)
     if media != JSON:
         check_one_picture(media, len(body.pictures) * (1 if media == NPY else len(resolved.job.layers)))
@@ -124,7 +124,7 @@ async def thermalize(request: Request, service: InjectedService, accept: Accept 
     return answer
 
 
-@router.post("/v1/translate", **describe_post(schemas.TranslateRequest, schemas.TranslateAnswer, "pictures", PNG))
+@router.post("/v1/translate", **describe_post(requests.TranslateRequest, answers.TranslateAnswer, "pictures", PNG))
 async def translate(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """See thermal pictures in visible light, as `thermapair translate` does: padded to squares of the bundle's size.
 
@@ -134,7 +134,7 @@ async def translate(request: Request, service: InjectedService, accept: Accept =
     # What is asked for, and whether its answer has room for it.
     media = choose_media(accept, [JSON, PNG])
     service.admission.check_usual("translate")
-    body = await read_body(request, schemas.TranslateRequest, "pictures", service.limits.pictures)
+    body = await read_body(request, requests.TranslateRequest, "pictures", service.limits.pictures)
     resolved = await service.resolve_translate(body)
     if media == PNG:
         check_one_picture(media, len(body.pictures) * body.samples)
@@ -154,7 +154,7 @@ async def translate(request: Request, service: InjectedService, accept: Accept =
     return answer
 
 
-@router.post("/v1/landmarks", **describe_post(schemas.LandmarksRequest, schemas.LandmarksAnswer, "pictures"))
+@router.post("/v1/landmarks", **describe_post(requests.LandmarksRequest, answers.LandmarksAnswer, "pictures"))
 async def landmarks(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Find 70 or 478 landmarks, or 5, 68 or 72 converted from them, with their variance on every face.
 
@@ -163,14 +163,14 @@ async def landmarks(request: Request, service: InjectedService, accept: Accept =
     """
     choose_media(accept, [JSON])
     service.admission.check_usual("landmarks")
-    body = await read_body(request, schemas.LandmarksRequest, "pictures", service.limits.pictures)
+    body = await read_body(request, requests.LandmarksRequest, "pictures", service.limits.pictures)
     found, batch_rows = await service.landmarks(decode_pictures(body.pictures), body.points)
     answer = json_answer(request, {"landmarks": found})
     answer.headers["X-Batch-Rows"] = str(batch_rows)
     return answer
 
 
-@router.post("/v1/embed", **describe_post(schemas.EmbedRequest, schemas.EmbedAnswer, "pictures", NPY))
+@router.post("/v1/embed", **describe_post(requests.EmbedRequest, answers.EmbedAnswer, "pictures", NPY))
 async def embed(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Find the face of each picture and embed it, as `thermapair embed` does.
 
@@ -179,7 +179,7 @@ async def embed(request: Request, service: InjectedService, accept: Accept = Non
     """
     media = choose_media(accept, [JSON, NPY])
     service.admission.check_usual("embed")
-    body = await read_body(request, schemas.EmbedRequest, "pictures", service.limits.pictures)
+    body = await read_body(request, requests.EmbedRequest, "pictures", service.limits.pictures)
     found, batch_rows = await service.embed(decode_pictures(body.pictures), body.modality, body.unit)
     if media == JSON:
         answer = json_answer(request, {"embeddings": found})
@@ -190,32 +190,32 @@ async def embed(request: Request, service: InjectedService, accept: Accept = Non
     return answer
 
 
-@router.post("/v1/captions", **describe_post(schemas.CaptionsRequest, schemas.CaptionsAnswer))
+@router.post("/v1/captions", **describe_post(requests.CaptionsRequest, answers.CaptionsAnswer))
 async def captions(request: Request, service: InjectedService, accept: Accept = None) -> Response:
     """Put attributes into words: by the bundle's language model, checked and written again, or by the grammar."""
     choose_media(accept, [JSON])
     service.admission.check_usual("captions")
-    body = await read_body(request, schemas.CaptionsRequest)
+    body = await read_body(request, requests.CaptionsRequest)
     check_limit("attribute sets", len(body.attributes), service.limits.captions)
     return json_answer(request, {"captions": await service.captions(body)})
 
 
 @router.head("/v1/models", include_in_schema=False)
-@router.get("/v1/models", responses=responses(schemas.ModelsAnswer))
+@router.get("/v1/models", responses=responses(answers.ModelsAnswer))
 async def models(request: Request, service: InjectedService) -> Response:
     """Which models answer: digests, cards, licences, and what a request may ask for."""
     return json_answer(request, service.facts)
 
 
 @probes.head("/healthz", include_in_schema=False)
-@probes.get("/healthz", responses=responses(schemas.Alive))
+@probes.get("/healthz", responses=responses(answers.Alive))
 async def healthz(request: Request) -> Response:
     """Whether the HTTP side lives."""
     return json_answer(request, {"status": "ok"})
 
 
 @probes.head("/readyz", include_in_schema=False)
-@probes.get("/readyz", responses=responses(schemas.Ready))
+@probes.get("/readyz", responses=responses(answers.Ready))
 async def readyz(request: Request, service: InjectedService) -> Response:
     """Whether every model is loaded; 503 until then."""
     states = await run_in_threadpool(deployment_states)

@@ -31,7 +31,7 @@ from serve.caption_deployment import CaptionDeployment
 from serve.http import codecs
 from serve.http.middleware import KEY_VARIABLE, is_loopback
 from serve.http.problems import ProblemError
-from serve.http.schemas import PairsRequest
+from serve.http.requests import PairsRequest
 from serve.service import Service, call_rows, calls_at_once
 from serve.stage_deployment import StageDeployment
 

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from models.landmarks.settings import Standard
-from serve.http import schemas
+from serve.http import answers
 
 Answer = TypeVar("Answer", bound=BaseModel)
 File = bytes | str | Path
@@ -28,7 +28,7 @@ NPY, CENTIKELVIN = "application/x-npy", "image/png; unit=centikelvin"
 class ServiceError(Exception):
     """The service did not answer; `problem` says why and what to do."""
 
-    def __init__(self, problem: schemas.Problem) -> None:
+    def __init__(self, problem: answers.Problem) -> None:
         super().__init__(f"{problem.detail} {problem.way_out} (request {problem.request_id})")
         self.problem = problem
 
@@ -57,51 +57,51 @@ class Client:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.http.close()
 
-    def pairs(self, **request: Any) -> schemas.PairsAnswer:
+    def pairs(self, **request: Any) -> answers.PairsAnswer:
         """Return pairs; the arguments are the fields of `PairsRequest`; `picture`, `reference` and `crop` may be files."""
-        return self._answer(schemas.PairsAnswer, "/v1/pairs", _with_file(request))
+        return self._answer(answers.PairsAnswer, "/v1/pairs", _with_file(request))
 
     def celsius(self, **request: Any) -> np.ndarray:
         """Return the thermal pictures of the same pairs alone: float32 [pairs, H, W] degrees Celsius."""
         return _array(self._post("/v1/pairs", _with_file(request), NPY))
 
-    def thermalize(self, pictures: Sequence[File], **request: Any) -> schemas.ThermalizeAnswer:
-        """Return thermal pictures of pictures; further arguments are the fields of `schemas.ThermalizeRequest`."""
-        return self._answer(schemas.ThermalizeAnswer, "/v1/thermalize", {**request, "pictures": _encode(pictures)})
+    def thermalize(self, pictures: Sequence[File], **request: Any) -> answers.ThermalizeAnswer:
+        """Return thermal pictures of pictures; further arguments are the fields of `requests.ThermalizeRequest`."""
+        return self._answer(answers.ThermalizeAnswer, "/v1/thermalize", {**request, "pictures": _encode(pictures)})
 
     def centikelvin(self, picture: File, condition: str | float, **request: Any) -> bytes:
         """Return the 16-bit PNG of one picture in one condition, a square (`thermalize` says what of it is padding)."""
         content = {**request, "pictures": _encode([picture]), "conditions": [condition]}
         return self._post("/v1/thermalize", content, CENTIKELVIN).content
 
-    def translate(self, pictures: Sequence[File], **request: Any) -> schemas.TranslateAnswer:
-        """Return visible pictures of thermal ones; further arguments are the fields of `schemas.TranslateRequest`."""
-        return self._answer(schemas.TranslateAnswer, "/v1/translate", {**request, "pictures": _encode(pictures)})
+    def translate(self, pictures: Sequence[File], **request: Any) -> answers.TranslateAnswer:
+        """Return visible pictures of thermal ones; further arguments are the fields of `requests.TranslateRequest`."""
+        return self._answer(answers.TranslateAnswer, "/v1/translate", {**request, "pictures": _encode(pictures)})
 
-    def embed(self, pictures: Sequence[File], **request: Any) -> schemas.EmbedAnswer:
+    def embed(self, pictures: Sequence[File], **request: Any) -> answers.EmbedAnswer:
         """Return the face and embedding of each picture, or the reason why it has none; further arguments (`modality`, `unit`)
-        are the fields of `schemas.EmbedRequest`."""
-        return self._answer(schemas.EmbedAnswer, "/v1/embed", {**request, "pictures": _encode(pictures)})
+        are the fields of `requests.EmbedRequest`."""
+        return self._answer(answers.EmbedAnswer, "/v1/embed", {**request, "pictures": _encode(pictures)})
 
-    def landmarks(self, pictures: Sequence[File], points: Standard = 70) -> schemas.LandmarksAnswer:
+    def landmarks(self, pictures: Sequence[File], points: Standard = 70) -> answers.LandmarksAnswer:
         """Return the landmarks of every face of every picture."""
         content = {"pictures": _encode(pictures), "points": points}
-        return self._answer(schemas.LandmarksAnswer, "/v1/landmarks", content)
+        return self._answer(answers.LandmarksAnswer, "/v1/landmarks", content)
 
     def captions(
         self, attributes: Sequence[Mapping[str, str]] = (), seed: int = 0, **request: Any
-    ) -> schemas.CaptionsAnswer:
-        """Return a caption for every attribute set, or of `prompts`; further arguments as in `schemas.CaptionsRequest`."""
+    ) -> answers.CaptionsAnswer:
+        """Return a caption for every attribute set, or of `prompts`; further arguments as in `requests.CaptionsRequest`."""
         content = {"attributes": [dict(words) for words in attributes], "seed": seed, **request}
-        return self._answer(schemas.CaptionsAnswer, "/v1/captions", content)
+        return self._answer(answers.CaptionsAnswer, "/v1/captions", content)
 
-    def models(self) -> schemas.ModelsAnswer:
+    def models(self) -> answers.ModelsAnswer:
         """Return which models answer."""
-        return self._answer(schemas.ModelsAnswer, "/v1/models")
+        return self._answer(answers.ModelsAnswer, "/v1/models")
 
-    def ready(self) -> schemas.Ready:
+    def ready(self) -> answers.Ready:
         """Return the deployments of a service that is ready; it is asked again while it starts."""
-        return self._answer(schemas.Ready, "/readyz")
+        return self._answer(answers.Ready, "/readyz")
 
     def _answer(self, model: type[Answer], path: str, content: dict[str, Any] | None = None) -> Answer:
         return model.model_validate_json(self._post(path, content).content)
@@ -122,11 +122,11 @@ class Client:
         raise ServiceError(_problem(answer))
 
 
-def _problem(answer: httpx.Response) -> schemas.Problem:
+def _problem(answer: httpx.Response) -> answers.Problem:
     """Return the problem of an answer; a proxy in between may have answered in its own words."""
     if answer.headers.get("content-type", "").startswith("application/problem+json"):
-        return schemas.Problem.model_validate_json(answer.content)
-    return schemas.Problem(
+        return answers.Problem.model_validate_json(answer.content)
+    return answers.Problem(
         type="about:blank",
         title=answer.reason_phrase,
         status=answer.status_code,

@@ -18,8 +18,8 @@ from pipelines.run.chain import stack_rows
 from serve.admission import Admission, Work
 from serve.batching import Answer, Gatherer, ask
 from serve.http import codecs, problems
+from serve.http.fields import Modality
 from serve.http.problems import ProblemError
-from serve.http.schemas import Modality
 from serve.stage_deployment import Call
 
 Result = TypeVar("Result")

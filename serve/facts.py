@@ -11,13 +11,13 @@ from pipelines.config.chain import ChainSpec, known_conditions
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Limits
 from serve import pairs_request
-from serve.http.schemas import PairsRequest
+from serve.http.requests import PairsRequest
 
 
 def models(
     bundle: Bundle, job: GenerateJob, chain: ChainSpec, limits: Limits, translate: ChainSpec | None = None
 ) -> dict[str, Any]:
-    """Return the fields of `schemas.ModelsAnswer`. job: what requests leave open; chain: its stages. translate: those of
+    """Return the fields of `answers.ModelsAnswer`. job: what requests leave open; chain: its stages. translate: those of
     translations, where the bundle makes some.
 
     Raises:

@@ -24,7 +24,7 @@ from pipelines.config.views import SAID
 from pipelines.plan.embed import thermal_links
 from pipelines.rows.record import RecordSpec
 from serve.http.problems import ProblemError, of_validation
-from serve.http.schemas import PairsRequest, ThermalizeRequest, TranslateRequest
+from serve.http.requests import PairsRequest, ThermalizeRequest, TranslateRequest
 
 REQUEST = "request"
 """In a recipe, where people or pictures come from that came with a request."""

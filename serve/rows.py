@@ -29,8 +29,9 @@ from pipelines.plan.samples import sample_schema, samples_of
 from pipelines.rows.ids import hash_id
 from pipelines.rows.record import pairs_of
 from serve.http import codecs
+from serve.http.answers import Thermal, Translation
 from serve.http.problems import ProblemError
-from serve.http.schemas import PairsRequest, Thermal, Translation
+from serve.http.requests import PairsRequest
 from serve.pairs_request import ResolvedRequest
 
 

@@ -22,8 +22,9 @@ from serve import facts, pairs_request, rows
 from serve.choices import request_choices
 from serve.deployments import Deployments
 from serve.http import problems
+from serve.http.fields import Modality
 from serve.http.problems import ProblemError
-from serve.http.schemas import CaptionsRequest, Modality, PairsRequest, ThermalizeRequest, TranslateRequest
+from serve.http.requests import CaptionsRequest, PairsRequest, ThermalizeRequest, TranslateRequest
 from serve.pairs_request import ResolvedRequest, check_limit
 
 Result = TypeVar("Result")

@@ -22,7 +22,7 @@ from pipelines.pictures.thermal_faces import load_thermal_faces, open_thermal
 from pipelines.plan.photos import file_name
 from pipelines.run.chain import Chain, stack_rows
 from serve.batching import Answer, Batcher
-from serve.http.schemas import Modality
+from serve.http.fields import Modality
 
 Result = TypeVar("Result")
 

@@ -1,1 +1,1 @@
-"""What goes over HTTP: schemas, pictures, problems, content types and the OpenAPI document."""
+"""What goes over HTTP: requests, answers, pictures, problems, content types and the OpenAPI document."""

@@ -15,9 +15,9 @@ from pipelines.config.profile import Limits
 from pipelines.pictures.codecs import encode_png, encode_png_rgb
 from pipelines.pictures.open import BadPicture, open_photo
 from pipelines.report.sheet import colour_degrees
+from serve.http.answers import ThermalScale
 from serve.http.content_negotiation import CENTIKELVIN, NPY, PNG
 from serve.http.problems import ProblemError
-from serve.http.schemas import ThermalScale
 
 SCALE = ThermalScale()
 THERMAL_HEADERS = {

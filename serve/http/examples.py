@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serve.http.schemas import (
+from serve.http.requests import (
     CaptionsRequest,
     EmbedRequest,
     LandmarksRequest,

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serve.http import examples, problems, schemas
+from serve.http import answers, examples, problems
 from serve.http.content_negotiation import Media
 
 FORM = "Form"
@@ -16,9 +16,9 @@ PICTURES = ("picture", "pictures")
 Choices = dict[str, dict[str, dict[str, Any]]]
 """Model -> field -> keywords of its JSON schema beside those that every service has."""
 REQUESTS = tuple(examples.BODIES)
-ANSWERS = (schemas.PairsAnswer, schemas.ThermalizeAnswer, schemas.TranslateAnswer, schemas.LandmarksAnswer,
-           schemas.EmbedAnswer, schemas.CaptionsAnswer, schemas.ModelsAnswer, schemas.Alive, schemas.Ready,
-           schemas.Problem)  # fmt: skip
+ANSWERS = (answers.PairsAnswer, answers.ThermalizeAnswer, answers.TranslateAnswer, answers.LandmarksAnswer,
+           answers.EmbedAnswer, answers.CaptionsAnswer, answers.ModelsAnswer, answers.Alive, answers.Ready,
+           answers.Problem)  # fmt: skip
 
 
 def describe_post(

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from models.errors import EnvironmentFault, UserError
 from pipelines.run.faults import cause_of
-from serve.http import schemas
+from serve.http import answers
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -62,7 +62,7 @@ def response(problem: ProblemError, request_id: str) -> JSONResponse:
     """Return the answer to a request that ended in `problem`."""
     status, title = KINDS[problem.kind]
     # RFC 9457, with the way out and the request's id beside its own members.
-    body = schemas.Problem(
+    body = answers.Problem(
         type=f"urn:thermapair:{problem.kind}",
         title=title,
         status=status,

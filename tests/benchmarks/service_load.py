@@ -31,7 +31,7 @@ from pipelines.run.session import ray_session
 from serve import pairs_request, rows
 from serve.app import Settings, call_rows, start
 from serve.http import codecs
-from serve.http.schemas import PairsRequest, ThermalizeRequest
+from serve.http.requests import PairsRequest, ThermalizeRequest
 from serve.service import Service
 from serve.stage_deployment import Call, StageDeployment
 from tests.benchmarks.load_client import Bodies, Load, ask_and_leave, ask_at_rate, ask_in_turn

@@ -13,7 +13,7 @@ from ray.serve.context import _get_global_client
 
 from serve.app import NAME, Settings, start
 from serve.client import Client
-from serve.http.schemas import Problem
+from serve.http.answers import Problem
 from serve.service import Service
 
 OPEN_GATES = "{attempts: 1, identity: -1, detection: 0, faces: 99, face_area: [0, 1], celsius: [-50, 90], clipped: 1}"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from serve.api import create_app
 from serve.app import Settings, call_rows
-from serve.http import codecs, schemas
+from serve.http import answers, codecs
 from serve.pairs_request import served_chain, thermal_faces
 from serve.service import Service
 from serve.stage_deployment import StageDeployment
@@ -70,11 +70,11 @@ def png(width: int, height: int) -> str:
     return base64.b64encode(sink.getvalue()).decode()
 
 
-def problem(answer, status: int, kind: str) -> schemas.Problem:  # type: ignore[no-untyped-def]
+def problem(answer, status: int, kind: str) -> answers.Problem:  # type: ignore[no-untyped-def]
     """Return the problem of an answer that must be one, whole and without a trace of the code."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    found = schemas.Problem.model_validate_json(answer.content)
+    found = answers.Problem.model_validate_json(answer.content)
     assert found.type == f"urn:thermapair:{kind}"
     assert found.status == status
     assert found.detail and found.way_out

@@ -17,7 +17,7 @@ from pipelines.pictures.codecs import decode, encode_png
 from pipelines.plan.embed import EmbedJob, write_embed_plan
 from pipelines.storage.uri import Storage
 from pipelines.world import Renderer
-from serve.http.schemas import EmbedRequest
+from serve.http.requests import EmbedRequest
 from tests.serve.conftest import NULL
 from tests.serve.local import ask_here, local_service, problem
 

@@ -11,7 +11,7 @@ from ray.serve.exceptions import BackPressureError
 from models.errors import EnvironmentFault, UserError
 from pipelines.config.request import check_request
 from serve.api import create_app
-from serve.http import problems, schemas
+from serve.http import answers, problems
 from serve.service import Service
 from tests.pipelines.pictures.test_open import png as hostile_png
 from tests.serve.conftest import SETTINGS
@@ -132,7 +132,7 @@ class TestRequests:
     def test_captions_of_the_grammar_need_no_deployment(self, client: TestClient) -> None:
         content = {"attributes": [{"sex": "woman", "age": "elderly"}], "captions": "template", "seed": 5}
         first, again = (client.post("/v1/captions", json=content) for _ in range(2))
-        found = schemas.CaptionsAnswer.model_validate_json(first.content).captions[0]
+        found = answers.CaptionsAnswer.model_validate_json(first.content).captions[0]
         assert found.caption_source == "template"
         assert found.caption == again.json()["captions"][0]["caption"]
 

@@ -21,8 +21,8 @@ from pipelines.config.captions import VllmOptions
 from pipelines.pictures.codecs import decode, encode_png, encode_png_rgb
 from serve.api import create_app
 from serve.caption_deployment import CaptionDeployment
+from serve.http.answers import Problem
 from serve.http.proxy import ProxyMiddleware
-from serve.http.schemas import Problem
 from serve.service import Service
 from tests.serve.conftest import NULL
 from tests.serve.local import local_service, problem

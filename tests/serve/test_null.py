@@ -17,7 +17,7 @@ from PIL import Image
 from models.temperature import from_centikelvin
 from pipelines.pictures.codecs import decode
 from serve.client import Client, ServiceError
-from serve.http.schemas import Problem
+from serve.http.answers import Problem
 from tests.serve.conftest import NULL, replica_process, running
 
 pytestmark = pytest.mark.slow

@@ -24,9 +24,9 @@ from pipelines.run.chain import Chain
 from serve import pairs_request, rows
 from serve.app import Settings
 from serve.batching import Answer
-from serve.http import schemas
+from serve.http import answers
 from serve.http.problems import ProblemError
-from serve.http.schemas import PairsRequest, ThermalizeRequest
+from serve.http.requests import PairsRequest, ThermalizeRequest
 from serve.service import Service
 from serve.stage_deployment import Call, StageDeployment
 from tests.serve.conftest import NULL, SETTINGS
@@ -59,8 +59,8 @@ def attributes(service: Service, embedding: list[float] | None = None, **fields:
 
 
 def test_a_row_of_an_answer_is_a_row_of_the_record() -> None:
-    assert set(schemas.Pair.model_fields) <= set(RECORD)
-    assert set(schemas.Thermal.model_fields) - {"picture"} <= set(RECORD)
+    assert set(answers.Pair.model_fields) <= set(RECORD)
+    assert set(answers.Thermal.model_fields) - {"picture"} <= set(RECORD)
 
 
 def test_a_seed_is_the_person_samples_and_recipe_of_a_job() -> None:

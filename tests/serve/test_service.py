@@ -42,7 +42,7 @@ from pipelines.storage.uri import Storage
 from serve import pairs_request, rows
 from serve.client import Client, ServiceError
 from serve.http.examples import LOOKS
-from serve.http.schemas import PairsRequest
+from serve.http.requests import PairsRequest
 from serve.service import Service
 from tests.serve.conftest import FAST, SETTINGS, refused
 
