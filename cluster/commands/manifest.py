@@ -1,5 +1,6 @@
 """`thermapair manifest`: what `kubectl apply`, or Slurm's `sbatch`, takes."""
 
+import json
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from cluster.submission import working_dir
 
 
 @click.command("manifest", context_settings={"allow_interspersed_args": True})
-@click.argument("kind", type=click.Choice(["rayjob", "rayservice", "raycluster", "slurm"]))
+@click.argument("kind", type=click.Choice(["rayjob", "rayservice", "raycluster", "slurm", "grafana"]))
 @options.bundle
 @options.job("What to make, or a request's rest.", default="pairs")
 @click.option(
@@ -38,7 +39,8 @@ from cluster.submission import working_dir
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def command(context: click.Context, kind: str, bundle: str, words: tuple[str, ...], **values: Any) -> None:
-    """Print a KubeRay manifest: a run with a cluster of its own, the service, or a cluster to submit to; or a script for Slurm.
+    """Print a KubeRay manifest: a run with a cluster of its own, the service, or a cluster to submit to; a script for Slurm; or a
+    dashboard for Grafana.
 
     A rayjob generates, or runs the command after --: thermapair manifest rayjob -- thermalize --images s3://... --out s3://...
     A slurm job runs the command after -- on its nodes, and goes on after its time is over.
@@ -46,6 +48,7 @@ def command(context: click.Context, kind: str, bundle: str, words: tuple[str, ..
     import yaml
 
     from cluster.manifests import render
+    from cluster.manifests.grafana import dashboard
 
     # A command after -- is checked as `submit` does it, and its bundle is the one whose weights the pods need.
     group = context.find_root().command
@@ -53,6 +56,9 @@ def command(context: click.Context, kind: str, bundle: str, words: tuple[str, ..
     slurm = {name: values.pop(name) for name in ("count", "cpus", "gpus", "time", "options", "setup")}
     if kind == "slurm":
         click.echo(_batch_script(group, words, values, slurm), nl=False)
+        return
+    if kind == "grafana":
+        click.echo(json.dumps(dashboard(values["name"]), indent=1))
         return
     if words:
         if kind != "rayjob" or values["out"]:

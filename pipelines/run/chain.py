@@ -19,7 +19,7 @@ from models.stages import Stage
 from models.stopping import check_wanted
 from pipelines.config.chain import ChainSpec, Link
 from pipelines.rows.ids import noise_id
-from pipelines.run import faults
+from pipelines.run import faults, metrics
 from pipelines.run.cut import FaceCutter, ThermalCutter
 
 
@@ -184,7 +184,9 @@ class Chain:
             state.unusable[row] |= bool(reason)
         if smaller:
             state.shrunk[chosen, place] = min(smaller)
-        state.seconds[place] += time.perf_counter() - began
+        spent = time.perf_counter() - began
+        state.seconds[place] += spent
+        metrics.observe_batch(link.stage, spent)
 
 
 def call_stage(stage: Stage, link: Link, batch: int, smaller: list[int], rows: Columns) -> Columns:

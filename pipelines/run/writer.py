@@ -19,6 +19,7 @@ from pipelines.plan.thermalize import ThermalizePlan
 from pipelines.rows.ids import planned_id
 from pipelines.rows.record import encode_pairs, reasons
 from pipelines.rows.schema import PICTURE
+from pipelines.run import metrics
 from pipelines.run.chain import stack_rows
 from pipelines.run.progress import SECONDS
 from pipelines.storage.commits import Commit, commit, write_shard
@@ -105,7 +106,8 @@ def finish_partition(
     spent["write"] = time.monotonic() - began
     facts |= {"seconds": spent, "ended": time.time()}
     # With its record the partition is finished; the first writer's counts.
-    commit(plan.out, partition, replace(record, facts=facts))
+    if commit(plan.out, partition, replace(record, facts=facts)):
+        metrics.count_partition(plan.digest, record.rows, record.bytes, facts)
     row: dict[str, Any] = {"partition": partition, "pairs": record.rows, "bytes": record.bytes, **counts}
     row |= {f"{SECONDS}{stage}": seconds for stage, seconds in spent.items()}
     return {key: np.array([value]) for key, value in row.items()}
