@@ -20,6 +20,7 @@ from models.thermal.latent.stage import Stage as LatentStage
 from models.thermal.room_unet.stage import Stage as RoomStage
 from models.thermal.rooms import Room
 from models.thermal.unet.network import load_thermalizer
+from models.training.loop import Source
 from models.weights.bundle import Bundle
 from models.weights.store import seal
 from pipelines.rows.schema import ROOM
@@ -102,7 +103,7 @@ def write_card(folder: Path, source: str, metrics: dict[str, float]) -> None:
     seal(folder)
 
 
-def batches(shards: Shards) -> Iterator[Columns]:
+def batches(shards: Source) -> Iterator[Columns]:
     """Yield all rows in order."""
     for begin in range(0, len(shards), BATCH):
         yield shards.rows(np.arange(begin, min(begin + BATCH, len(shards))))

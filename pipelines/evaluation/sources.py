@@ -1,14 +1,16 @@
 """Rows of several sources that something is trained on, and of test people, for evaluations of what pairs are worth."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from models.columns import Columns
 from models.errors import UserError
+from pipelines.evaluation.halves import Halves, open_pairs
 from pipelines.rows.shards import Shards
 
+Rows = Shards | Halves
 CHUNK = 256
 """Rows that are decoded and prepared together."""
 
@@ -28,7 +30,8 @@ class Inputs(NamedTuple):
 class Sources:
     """training: rows that are trained on, by source; tests: rows of test people, by the name of the test set.
 
-    names: source -> field of `inputs`; columns: what is trained on; tested: what is tested (both by default the same).
+    names: source -> field of `inputs`; columns: what is trained on; tested: what is tested (both by default the same). apart:
+    whether halves that no pixel joins are pairs, too.
     Raises a UserError for rows that are not there, for nobody to test, and for people who are trained on and tested.
     """
 
@@ -42,19 +45,21 @@ class Sources:
         tested: Sequence[str] = (),
         optional: Sequence[str] = (),
         tests: int | None = None,
+        apart: bool = False,
     ) -> None:
         if not inputs.test and not inputs.data:
             raise UserError(
                 "nobody to test: name rows of test people by --test, or a data set with a test split by --data"
             )
 
-        def open_rows(uri: str, wanted: Sequence[str], split: str | None, colour: bool, most: int | None) -> Shards:
-            return Shards(
-                uri, wanted, optional=optional, split=split, colour=colour, memory=0, limit=most, reader=reader
-            )
+        def open_rows(uri: str, wanted: Sequence[str], split: str | None, colour: bool, most: int | None) -> Rows:
+            how: dict[str, Any] = {"split": split, "memory": 0, "limit": most, "reader": reader}
+            if apart:
+                return open_pairs(uri, tuple(wanted), colour=colour, **how)
+            return Shards(uri, wanted, optional=optional, colour=colour, **how)
 
         own = None if inputs.test else "train"
-        self.training = {
+        self.training: dict[str, Rows] = {
             source: open_rows(uri, columns, own if field == "data" else None, field != "translated", limit)
             for source, field in names.items()
             if (uri := getattr(inputs, field))
@@ -62,7 +67,7 @@ class Sources:
         wanted, most = tested or columns, tests or limit
         colour = "visible" in wanted
         split = None if inputs.test else "test"
-        self.tests = {"test": open_rows(inputs.test or inputs.data, wanted, split, colour, most)}
+        self.tests: dict[str, Rows] = {"test": open_rows(inputs.test or inputs.data, wanted, split, colour, most)}
         if inputs.field:
             self.tests["field"] = open_rows(inputs.field, wanted, None, colour, most)
         self._refuse_trained_people()
@@ -87,7 +92,7 @@ def test_split(uri: str) -> str | None:
     return "test" if "test" in set(Shards(uri, ("split",), memory=0).values("split")) else None
 
 
-def read_rows(shards: Shards, rows: np.ndarray, prepare: Callable[[Columns], Columns]) -> Columns:
+def read_rows(shards: Rows, rows: np.ndarray, prepare: Callable[[Columns], Columns]) -> Columns:
     """Return rows as `prepare` makes them, decoded a few at a time."""
     parts = [prepare(shards.rows(rows[begin : begin + CHUNK])) for begin in range(0, len(rows), CHUNK)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -128,7 +128,7 @@ class Test(NamedTuple):
 def read_test(person: np.ndarray, view: np.ndarray, prepared: Columns, people: int) -> Test:
     """Return test people of prepared rows [N]; raises a UserError where fewer than two have two views."""
     split = split_rows(person, view, people)
-    crops = {name: align(prepared[name], prepared["points"]) for name in ("visible", "thermal")}
+    crops = {name: align(prepared[name], prepared[points]) for name, points in task.POINTS.items()}
     known = {name: place for place, name in enumerate(person[split.gallery])}
     own = np.array([known[person[row]] for row in split.probes])
     return Test(crops["visible"][split.gallery], crops["visible"][split.probes], crops["thermal"][split.probes], own)

@@ -29,6 +29,8 @@ from models.tasks import TrainConfig, absolute
 from models.tasks.hfr.contrast import drift, numbers_of, symmetric_loss, unit
 from models.visible.cache import from_root
 
+POINTS = {"visible": "points", "thermal": "thermal_points"}
+"""Of each half of prepared rows."""
 COLUMNS = ("identity_id", "view", "visible", "thermal", "thermal_kind", "landmarks_70")
 SUMMARY = """Embeds thermal faces into the space of the recogniser that it was adapted from: a thermal probe is looked up in a
 gallery of visible faces. Input: the aligned thermal crop in grey, stretched over human temperatures, in three channels."""
@@ -88,18 +90,32 @@ def build(config: Config) -> nn.Module:
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
-    """Keep both pictures of rows, uint8 [B, S, S, 3], their five points (NaN where no face was found) and who is shown."""
+    """Keep both pictures of rows, uint8 [B, S, S, 3], their five points (NaN where no face was found) and who is shown.
+
+    The halves of a pair share their points, unless rows say that they stand apart (`thermal_grey`, `thermal_landmarks_70`).
+    """
+    folder = from_root(config.landmarks)
+    points = five_points(fill_points(rows, folder))
+    apart = "thermal_landmarks_70" in rows
+    if apart:
+        felt = {"visible": rows["thermal_grey"], "landmarks_70": rows["thermal_landmarks_70"]}
     return {
         "visible": rows["visible"],
         "thermal": np.stack([show_thermal(one) for one in rows["thermal"]]),
-        "points": five_points(fill_points(rows, from_root(config.landmarks))),
+        "points": points,
+        "thermal_points": five_points(fill_points(felt, folder)) if apart else points,
         "person": np.asarray(rows["identity_id"]).astype(str),
     }
 
 
+def have_faces(rows: Columns) -> np.ndarray:
+    """Return bool [B], whether a face is known in both halves of prepared rows."""
+    return can_align(rows["points"]) & can_align(rows["thermal_points"])
+
+
 def _with_faces(rows: Columns) -> Columns:
-    """Return the prepared rows with a face."""
-    known = can_align(rows["points"])
+    """Return the prepared rows with a face in both halves."""
+    known = have_faces(rows)
     return {name: np.asarray(values)[known] for name, values in rows.items()}
 
 
@@ -125,7 +141,7 @@ def _augment(batch: Columns, name: str, config: Config) -> Tensor:
     """Return augmented crops float32 [B, 3, 112, 112] in [0, 255] of one half; a thermal one stays grey."""
     augment = partial(augment_crop, ranges=config.augmentation)
     seeds = [seed_of(name, int(draw)) for draw in batch["draw"]]
-    crops = np.stack([augment(*given) for given in zip(batch[name], batch["points"], seeds, strict=True)])
+    crops = np.stack([augment(*given) for given in zip(batch[name], batch[POINTS[name]], seeds, strict=True)])
     if name == "thermal":
         crops = np.repeat(crops.mean(axis=3, keepdims=True), 3, axis=3)
     return _tensor(crops)
@@ -143,7 +159,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     for batch in rows:
         given = _with_faces(prepare(batch, config) | {"view": batch["view"]})
         for modality in ("visible", "thermal"):
-            crops = _tensor(align(given[modality], given["points"]))
+            crops = _tensor(align(given[modality], given[POINTS[modality]]))
             for who, embed in (("", model.network), ("raw_", model.original)):
                 found.setdefault(f"{who}{modality}", []).append(unit(embed(crops)).cpu().numpy())
         found.setdefault("person", []).append(given["person"])

@@ -26,7 +26,6 @@ from models.evaluation.hfr.training import (
     read_test,
 )
 from models.faces.trainable import TrainableRecogniser
-from models.landmarks.found import can_align
 from models.tasks.hfr import task
 from models.visible.cache import from_root
 from models.weights.store import contents_digest
@@ -40,8 +39,7 @@ from pipelines.evaluation.measuring import (
     measure_all,
     scratch_hooks,
 )
-from pipelines.evaluation.sources import Inputs, Sources, read_rows
-from pipelines.rows.shards import Shards
+from pipelines.evaluation.sources import Inputs, Rows, Sources, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class Bench(Measuring[Cell]):
 
     def __init__(self, recipe: Recipe, inputs: Inputs, out: Path, stop: Stop = lambda: False) -> None:
         self.recipe, self.inputs, self.config = recipe, inputs, recipe.config(0)
-        self.sources = Sources(inputs, FIELDS, task.COLUMNS, recipe.rows, "evaluate hfr")
+        self.sources = Sources(inputs, FIELDS, task.COLUMNS, recipe.rows, "evaluate hfr", apart=True)
         self.there = dict.fromkeys(self.sources.training, True)
         self.there[AUGMENTED] = GENERATED in self.there
         paths = task.weights(self.config)
@@ -123,15 +121,15 @@ class Bench(Measuring[Cell]):
             network = adapt(parts, shares, self.recipe.config(cell.seed), hooks)
         return network, sum(len(part["person"]) for part in parts)
 
-    def _prepare(self, shards: Shards, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
+    def _prepare(self, shards: Rows, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
         """Return rows as the task takes them, those with a face. Raises a UserError where there is none."""
         found = self._read(shards, rows, change)
-        known = can_align(found["points"])
+        known = task.have_faces(found)
         if not known.any():
             raise UserError(f"{shards.uri}: rows have no points, and no face was found in a visible picture")
         return {name: values[known] for name, values in found.items()}
 
-    def _read(self, shards: Shards, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
+    def _read(self, shards: Rows, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
         return read_rows(shards, rows, lambda batch: task.prepare(change(batch) if change else batch, self.config))
 
     @cached_property
@@ -140,7 +138,7 @@ class Bench(Measuring[Cell]):
         found = {}
         for name, shards in self.sources.tests.items():
             prepared = self._read(shards, np.arange(len(shards)))
-            known = can_align(prepared["points"])
+            known = task.have_faces(prepared)
             person, view = (shards.values(column)[known] for column in ("identity_id", "view"))
             faces = {column: values[known] for column, values in prepared.items()}
             found[name] = read_test(person.astype(str), view, faces, self.recipe.gallery)

@@ -173,6 +173,9 @@ def test_rows_in_which_no_face_is_known_count_for_nothing(recogniser: Path) -> N
     faceless = {**batch, "points": np.where(np.arange(8)[:, None, None] < 5, batch["points"], np.nan)}
     first = {name: values[:5] for name, values in batch.items()}
     assert task.loss(model, faceless, config, 0)[1] == task.loss(model, first, config, 0)[1]
+    # One half without a face is enough to leave a row out.
+    warm = {**batch, "thermal_points": faceless["points"]}
+    assert task.loss(model, warm, config, 0)[1] == task.loss(model, first, config, 0)[1]
     nobody = {**batch, "points": np.full_like(batch["points"], np.nan)}
     with pytest.raises(UserError, match="no two rows with a face"):
         task.loss(model, nobody, config, 0)

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster import cli
 from models.errors import UserError
+from models.tasks.hfr import task
+from pipelines.evaluation.halves import Halves, open_pairs
 from pipelines.evaluation.sources import test_split as split_of_tests
 from pipelines.gather import gather_set
 from pipelines.rows.shards import Shards
-from tests.pipelines.readers.test_sets import speakingfaces
+from tests.pipelines.readers.test_sets import picture, speakingfaces, tufts
 
 
 def test_a_set_is_gathered_once_and_read_by_its_splits(tmp_path: Path) -> None:
@@ -32,6 +35,33 @@ def test_rows_without_a_published_split_are_all_read(tiny_world: str) -> None:
 def test_a_reader_needs_a_folder(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*words, "--reader", "speakingfaces", "--out", str(tmp_path)]) == 2
     assert "--reader says how --data lies on disk" in capsys.readouterr().err
+
+
+def test_halves_that_stand_apart_are_pairs_of_one_person(tmp_path: Path) -> None:
+    uri = gather_set(str(tufts(tmp_path / "faces")), "tufts", str(tmp_path / "set"))
+    found = open_pairs(uri, task.COLUMNS, colour=True, memory=0)
+    assert isinstance(found, Halves)
+    # Every thermal picture once: three of person 1, four of person 12, whose visible ones come round again.
+    person, view = found.values("identity_id").astype(str), found.values("view")
+    assert [(person == name).sum() for name in ("1", "12")] == [3, 4] and view.tolist() == [0, 1, 2, 0, 1, 2, 3]
+    rows = found.rows(np.array([3, 6]))
+    assert np.array_equal(rows["visible"][0], rows["visible"][1]) and rows["thermal"].dtype == np.uint8
+    assert not np.array_equal(rows["thermal"][0], rows["thermal"][1])
+    assert (rows["thermal_grey"][..., 0] == rows["thermal_grey"][..., 1]).all()
+    # Each half is aligned on its own points.
+    rows["landmarks_70"][:], rows["thermal_landmarks_70"][:] = 10.0, 20.0
+    prepared = task.prepare(rows, task.Config())
+    assert (prepared["points"] == 10).all() and (prepared["thermal_points"] == 20).all()
+
+
+def test_pairs_are_read_as_they_are_and_no_halves_named_as_pairs(tiny_world: str, tmp_path: Path) -> None:
+    assert not isinstance(open_pairs(tiny_world, task.COLUMNS, colour=True, memory=0), Halves)
+    folder = tmp_path / "faces"
+    picture(folder / "TD_IR_E_Set1" / "1" / "TD_IR_E_1.jpg", colour=False)
+    picture(folder / "TD_RGB_E_Set1" / "2" / "TD_RGB_E_1.jpg")
+    uri = gather_set(str(folder), "tufts", str(tmp_path / "set"))
+    with pytest.raises(UserError, match="nobody has a visible and a thermal picture"):
+        open_pairs(uri, task.COLUMNS, colour=True, memory=0)
 
 
 @pytest.mark.slow
