@@ -9,6 +9,7 @@ from models.errors import EnvironmentFault, UserError
 from models.faces.align import align, five_points
 from models.faces.pack import embed, open_sessions
 from models.faces.settings import THERMAL
+from models.faces.space import check_space
 from models.landmarks.intensity import show_thermal
 from models.weights.bundle import MAIN, Bundle, Part, Weights, fetch
 
@@ -54,8 +55,10 @@ def adapted_parts(bundle: Bundle, folders: Sequence[str]) -> list[Part]:
 
 
 def load_recognisers(part: Part, folder: str) -> Recognisers:
-    """Return the recognisers of a faces part, its weights fetched. Raises EnvironmentFault where a folder holds none."""
+    """Return the recognisers of a faces part, its weights fetched. Raises EnvironmentFault where a folder holds none, and
+    a UserError where they are of two spaces."""
     folders = fetch(part, folder)
+    check_space(folders[MAIN], folders[THERMAL])
     found = {name: open_sessions(folders[name], threads=1)[1] for name in (MAIN, THERMAL)}
     for name, session in found.items():
         if session is None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.faces.settings import THERMAL
+from models.faces.space import check_space
 from models.landmarks.intensity import show_thermal
 from models.landmarks.thermal_faces import ThermalFaces
 from models.temperature import Numbers, UnitName
@@ -15,8 +16,12 @@ from pipelines.pictures.thermal import open_scenes
 
 
 def load_thermal_faces(links: Sequence[Link], threads: int = 1) -> ThermalFaces:
-    """Return what finds and embeds thermal faces, of the parts of faces and of landmarks, their weights fetched."""
+    """Return what finds and embeds thermal faces, of the parts of faces and of landmarks, their weights fetched.
+
+    Raises a UserError for recognisers of two spaces.
+    """
     faces, landmarks = (fetch(link.part, link.folder) for link in links)
+    check_space(faces[MAIN], faces[THERMAL])
     return ThermalFaces(landmarks[MAIN], faces[THERMAL], threads)
 
 

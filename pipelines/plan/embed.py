@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from models.errors import UserError
 from models.faces.settings import THERMAL
+from models.faces.space import check_space
 from models.temperature import Unit
-from models.weights.bundle import Bundle, fetch, licence_of
+from models.weights.bundle import MAIN, Bundle, fetch, licence_of
 from pipelines.config.chain import Link, faces_link, landmarks_link
 from pipelines.config.persons import parse_person
 from pipelines.config.recipe import Recipe, stage_recipe
@@ -120,7 +121,9 @@ def write_embed_plan(job: EmbedJob, bundle: Bundle, out: Storage) -> EmbedPlan:
     names, _ = list_pictures(Storage(job.images), job.modality)
     files = list_sizes(Storage(job.images))
     for link in links:
-        fetch(link.part, link.folder)
+        there = fetch(link.part, link.folder)
+        if job.modality == "thermal" and THERMAL in there:
+            check_space(there[MAIN], there[THERMAL])
     recipe = Recipe(
         kind="embed",
         source={"images": job.images}

@@ -1,5 +1,6 @@
 """`embed` of thermal pictures: faces found by the landmarker, embedded by the recogniser that is theirs."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from models.faces.pack import Pack
 from models.landmarks.intensity import show_thermal
 from models.temperature import from_centikelvin
 from models.weights.bundle import load_bundle
-from models.weights.store import ROOT
+from models.weights.store import ROOT, seal
 from pipelines import embed
 from pipelines.config.world import WorldJob
 from pipelines.pictures.codecs import decode, encode_png
@@ -70,6 +71,13 @@ def test_what_the_bundle_or_the_job_does_not_allow_is_said(frames: Path, tmp_pat
         UserError, match=r"no recogniser for thermal faces: train hfr, then --set faces\.weights\.thermal"
     ):
         write_embed_plan(job, load_bundle("starter"), Storage(tmp_path / "out.run"))
+    (tmp_path / "other").mkdir()
+    shutil.copy(FACES / "arcface_starter.onnx", tmp_path / "other")
+    (tmp_path / "other" / "space.json").write_text('{"recogniser": "0123456789abcdef"}')
+    seal(tmp_path / "other")
+    other = load_bundle("starter", [f"faces.weights.thermal={tmp_path / 'other'}"])
+    with pytest.raises(UserError, match="adapted from recogniser 0123456789abcdef"):
+        write_embed_plan(job, other, Storage(tmp_path / "out.run"))
     with pytest.raises(ValidationError, match="reference cuts out a visible face"):
         EmbedJob(images=str(frames), modality="thermal", reference=True)
     with pytest.raises(ValidationError, match="add --modality thermal"):

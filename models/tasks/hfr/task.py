@@ -21,6 +21,7 @@ from models.columns import Columns
 from models.errors import UserError
 from models.faces.align import align, five_points
 from models.faces.metrics import verification, verify
+from models.faces.space import write_space
 from models.faces.trainable import TrainableRecogniser
 from models.landmarks.found import can_align, fill_points
 from models.landmarks.intensity import show_thermal
@@ -180,9 +181,10 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
-    """Write the ONNX file and the card."""
+    """Write the ONNX file, from which recogniser it was adapted, and the card."""
     assert isinstance(model, Trainee)
     folder.mkdir(parents=True, exist_ok=True)
     model.network.save(folder / config.file)
+    write_space(folder, from_root(config.recogniser))
     facts = {"title": "Face recogniser for thermal probes", "summary": SUMMARY, "limits": LIMITS}
     card.model_copy(update=facts).write(folder)

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.card import Card
 from models.errors import UserError
+from models.faces.space import check_space
 from models.faces.trainable import TrainableRecogniser
 from models.landmarks.intensity import show_thermal
 from models.tasks.hfr import task
@@ -148,6 +149,11 @@ def test_it_brings_the_cameras_together_and_its_part_is_an_onnx_file(recogniser:
     crops = torch.full((1, 3, 112, 112), 90.0)
     assert torch.allclose(again(crops), model.network(crops), atol=5e-2)
     assert (tmp_path / "part" / "README.md").exists()
+    # It says whose space it embeds into: another recogniser's gallery is refused.
+    check_space(recogniser.parent, tmp_path / "part")
+    with pytest.raises(UserError, match="probes and gallery would lie in two spaces"):
+        check_space(STARTER.parent, tmp_path / "part")
+    check_space(STARTER.parent, STARTER.parent)  # nothing is said there
 
 
 def test_how_a_thermal_picture_is_shown() -> None:
