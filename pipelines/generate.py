@@ -7,6 +7,7 @@ the unit of commit, retry and loss.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ray.data import Dataset
 
@@ -17,7 +18,7 @@ from pipelines.captions.prompt_job import resolve_prompt, save_reading
 from pipelines.captions.stream import CaptionGate, write_beside
 from pipelines.config.captions import CHAT
 from pipelines.config.chain import check_profile
-from pipelines.config.generate import BLOCKS, parts_in_use, sample_bytes
+from pipelines.config.generate import BLOCKS, pair_bytes, parts_in_use, sample_bytes
 from pipelines.config.job import GenerateJob
 from pipelines.config.profile import Profile
 from pipelines.config.request import Request
@@ -31,6 +32,7 @@ from pipelines.report.write import finish
 from pipelines.run.driver import Job, Run, run_job
 from pipelines.run.graph import partitions, stage, write_shards
 from pipelines.run.progress import State
+from pipelines.run.session import check_disk
 from pipelines.run.spent import Ceiling
 from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage
@@ -70,8 +72,12 @@ def generate(request: Request, out: Storage) -> Report:
             save_reading(out, prompt, reading)
         # What earlier launches did counts; a run that has no more to do ends as it is.
         ceiling.begin(out)
-        if len(list_finished(out)) < planned.partitions:
+        missing = set(range(planned.partitions)) - list_finished(out)
+        if missing:
             ceiling.check()
+            if out.local:
+                pairs = sum(map(planned.rows, missing)) * len(request.job.layers)
+                check_disk(Path(out.path()), pairs * pair_bytes(request.job, bundle))
             tell_small_store(planned, profile)
         return planned
 

@@ -15,7 +15,7 @@ import ray
 from ray._private import services
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
-from models.errors import EnvironmentFault
+from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
 from pipelines.config.profile import RayStart
 from pipelines.run.interrupts import has_abandoned_work
@@ -238,6 +238,22 @@ def shorten_temporary_folder() -> None:
     log.info("TMPDIR=%s is too long for Ray's sockets: they lie in %s", folder, SHORT)
     os.environ["RAY_TMPDIR"] = SHORT
     os.environ.setdefault("VLLM_RPC_BASE_PATH", SHORT)  # engines have sockets, too
+
+
+def check_disk(folder: Path, wanted: int) -> None:
+    """Raise a UserError unless the disk of `folder`, which need not be there yet, has room for `wanted` bytes; says what of both.
+
+    Less than a tenth of a gigabyte is not worth a word.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < wanted:
+        raise UserError(
+            f"{folder}: what is to be made takes about {wanted / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on its disk. "
+            "Make room, choose another --out (also s3://), or make a part of it: --limit N."
+        )
+    if wanted > 1e8:
+        print(f"it will take about {wanted / 1e9:,.1f} of {free / 1e9:,.1f} GB that are free", flush=True)
 
 
 def check_shared_memory(wanted: int, folder: Path = SHM) -> None:

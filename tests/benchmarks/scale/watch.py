@@ -21,11 +21,12 @@ def run_watched(words: Sequence[str], log: Path, every: float = 1.0) -> int:
     """Run a command, write what its processes use to `log`, a line of JSON every `every` seconds, and return its exit code.
 
     A line has `time` (unix seconds) and of each kind its MB (resident without what is shared, so the object store counts for
-    nobody), of the largest worker its MB, and processor seconds of those that live.
+    nobody), of the largest worker its MB, and processor seconds, also of those that have ended.
     """
+    spent: dict[str, dict[int, float]] = {kind: {} for kind in KINDS}
     with log.open("a") as lines, subprocess.Popen(words, cwd=ROOT) as process:
         while process.poll() is None:
-            lines.write(json.dumps(look(process.pid)) + "\n")
+            lines.write(json.dumps(look(process.pid, spent)) + "\n")
             lines.flush()
             time.sleep(every)
     return process.returncode
@@ -36,21 +37,21 @@ def command_of(*words: str) -> list[str]:
     return [sys.executable, "-m", "cluster", *words]
 
 
-def look(pid: int) -> dict[str, Any]:
-    """Return what process `pid` and those below it use now."""
-    memory, seconds, largest = defaultdict[str, float](float), defaultdict[str, float](float), 0.0
+def look(pid: int, spent: dict[str, dict[int, float]]) -> dict[str, Any]:
+    """Return what process `pid` and those below it use now; spent: kind -> processor seconds by process, kept from look to look."""
+    memory, largest = defaultdict[str, float](float), 0.0
     for kind, process in _family(pid):
         try:
-            used, spent = process.memory_info(), process.cpu_times()
+            used, worked = process.memory_info(), process.cpu_times()
         except psutil.Error:  # it has ended
             continue
         own = (used.rss - used.shared) / 2**20
         memory[kind] += own
-        seconds[kind] += spent.user + spent.system
+        spent[kind][process.pid] = worked.user + worked.system
         largest = max(largest, own if kind == "workers" else 0.0)
     found = {"time": time.time(), "largest": round(largest, 2)}
     found |= {kind: round(memory[kind], 2) for kind in KINDS}
-    return found | {f"cpu_{kind}": round(seconds[kind], 2) for kind in KINDS}
+    return found | {f"cpu_{kind}": round(sum(spent[kind].values()), 2) for kind in KINDS}
 
 
 def _family(pid: int) -> Iterator[tuple[str, psutil.Process]]:

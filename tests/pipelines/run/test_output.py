@@ -19,6 +19,7 @@ from models.weights.bundle import Bundle, load_bundle
 from pipelines import generate, inspect
 from pipelines.captions.write import write_captions
 from pipelines.config.captions import Captions
+from pipelines.config.generate import pair_bytes
 from pipelines.config.job import GenerateJob
 from pipelines.config.request import check_request
 from pipelines.generate import check_made, check_rejects
@@ -342,6 +343,26 @@ def test_a_log_ends_with_one_last_line(capsys: pytest.CaptureFixture[str]) -> No
 def test_shared_memory_that_is_too_small_is_noticed_before_ray_starts(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"MiB free, the object store needs .*--shm-size"):
         session.check_shared_memory(2**60, tmp_path)
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_ray_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"takes about 1,152,921,504.6 GB, and [\d,.]+ GB are free.*--limit N"):
+        session.check_disk(tmp_path / "not" / "there", 2**60)
+    session.check_disk(tmp_path, 10**6)
+    assert capsys.readouterr().out == ""
+    session.check_disk(tmp_path, 2 * 10**8)
+    assert "about 0.2 of" in capsys.readouterr().out
+
+
+def test_what_rows_take_on_disk_is_told_within_a_half(plan: GeneratePlan) -> None:
+    """Of pictures of the null bundle, 64 px."""
+    wanted = small.job("identities.count=4", "gates={attempts: 1}")
+    made = small.make_here(wanted, load_bundle("null"), Path(plan.out.uri).parent / "null")
+    records = read_commits(made.out).values()
+    measured = sum(record.bytes for record in records) / sum(record.rows for record in records)
+    assert 2 / 3 < pair_bytes(wanted, made.bundle) / measured < 3 / 2
 
 
 @pytest.mark.slow
