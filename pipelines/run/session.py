@@ -192,9 +192,7 @@ def _start(start: RayStart) -> None:
     shorten_temporary_folder()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this machine can reach it
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(
-        "RAY_task_events_report_interval_ms", "0"
-    )  # for a dashboard: 35 MB per 10,000 tasks, and nobody looks
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")  # for a dashboard, and nobody looks
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # eight idle Pythons delay the first that works
     # Its notes (init is called again, signals are not Ray's) are about what is done on purpose.
     logging.getLogger("ray._private.worker").setLevel(logging.ERROR)

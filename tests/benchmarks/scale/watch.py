@@ -38,7 +38,10 @@ def command_of(*words: str) -> list[str]:
 
 
 def look(pid: int, spent: dict[str, dict[int, float]]) -> dict[str, Any]:
-    """Return what process `pid` and those below it use now; spent: kind -> processor seconds by process, kept from look to look."""
+    """Return what process `pid` and those below it use now.
+
+    spent: kind -> processor seconds by process, kept from look to look.
+    """
     memory, largest = defaultdict[str, float](float), 0.0
     for kind, process in _family(pid):
         try:
