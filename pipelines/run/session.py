@@ -239,10 +239,12 @@ def shorten_temporary_folder() -> None:
 
 
 def check_disk(folder: Path, wanted: int) -> None:
-    """Raise a UserError unless the disk of `folder`, which need not be there yet, has room for `wanted` bytes; says what of both.
+    """Raise a UserError unless the disk of `folder`, which need not be there yet, has room for `wanted` bytes; says so of both.
 
-    Less than a tenth of a gigabyte is not worth a word.
+    Nothing is said of less than a tenth of a gigabyte: the estimate is rough, and little is lost where a disk fills up.
     """
+    if wanted < 1e8:
+        return
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if free < wanted:
@@ -250,8 +252,7 @@ def check_disk(folder: Path, wanted: int) -> None:
             f"{folder}: what is to be made takes about {wanted / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on its disk. "
             "Make room, choose another --out (also s3://), or make a part of it: --limit N."
         )
-    if wanted > 1e8:
-        print(f"it will take about {wanted / 1e9:,.1f} of {free / 1e9:,.1f} GB that are free", flush=True)
+    print(f"it will take about {wanted / 1e9:,.1f} of {free / 1e9:,.1f} GB that are free", flush=True)
 
 
 def check_shared_memory(wanted: int, folder: Path = SHM) -> None:
