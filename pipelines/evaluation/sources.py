@@ -10,7 +10,8 @@ from models.errors import UserError
 from pipelines.evaluation.halves import Halves, open_pairs
 from pipelines.rows.shards import Shards
 
-Rows = Shards | Halves
+Stored = Shards | Halves
+"""What rows are read from: those of a data set, or halves that are joined to pairs."""
 CHUNK = 256
 """Rows that are decoded and prepared together."""
 
@@ -52,14 +53,14 @@ class Sources:
                 "nobody to test: name rows of test people by --test, or a data set with a test split by --data"
             )
 
-        def open_rows(uri: str, wanted: Sequence[str], split: str | None, colour: bool, most: int | None) -> Rows:
+        def open_rows(uri: str, wanted: Sequence[str], split: str | None, colour: bool, most: int | None) -> Stored:
             how: dict[str, Any] = {"split": split, "memory": 0, "limit": most, "reader": reader}
             if apart:
                 return open_pairs(uri, tuple(wanted), colour=colour, **how)
             return Shards(uri, wanted, optional=optional, colour=colour, **how)
 
         own = None if inputs.test else "train"
-        self.training: dict[str, Rows] = {
+        self.training: dict[str, Stored] = {
             source: open_rows(uri, columns, own if field == "data" else None, field != "translated", limit)
             for source, field in names.items()
             if (uri := getattr(inputs, field))
@@ -67,7 +68,7 @@ class Sources:
         wanted, most = tested or columns, tests or limit
         colour = "visible" in wanted
         split = None if inputs.test else "test"
-        self.tests: dict[str, Rows] = {"test": open_rows(inputs.test or inputs.data, wanted, split, colour, most)}
+        self.tests: dict[str, Stored] = {"test": open_rows(inputs.test or inputs.data, wanted, split, colour, most)}
         if inputs.field:
             self.tests["field"] = open_rows(inputs.field, wanted, None, colour, most)
         self._refuse_trained_people()
@@ -92,7 +93,7 @@ def test_split(uri: str) -> str | None:
     return "test" if "test" in set(Shards(uri, ("split",), memory=0).values("split")) else None
 
 
-def read_rows(shards: Rows, rows: np.ndarray, prepare: Callable[[Columns], Columns]) -> Columns:
+def read_rows(shards: Stored, rows: np.ndarray, prepare: Callable[[Columns], Columns]) -> Columns:
     """Return rows as `prepare` makes them, decoded a few at a time."""
     parts = [prepare(shards.rows(rows[begin : begin + CHUNK])) for begin in range(0, len(rows), CHUNK)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -39,7 +39,7 @@ from pipelines.evaluation.measuring import (
     measure_all,
     scratch_hooks,
 )
-from pipelines.evaluation.sources import Inputs, Rows, Sources, read_rows
+from pipelines.evaluation.sources import Inputs, Sources, Stored, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Bench(Measuring[Cell]):
             network = adapt(parts, shares, self.recipe.config(cell.seed), hooks)
         return network, sum(len(part["person"]) for part in parts)
 
-    def _prepare(self, shards: Rows, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
+    def _prepare(self, shards: Stored, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
         """Return rows as the task takes them, those with a face. Raises a UserError where there is none."""
         found = self._read(shards, rows, change)
         known = task.have_faces(found)
@@ -129,7 +129,7 @@ class Bench(Measuring[Cell]):
             raise UserError(f"{shards.uri}: rows have no points, and no face was found in a visible picture")
         return {name: values[known] for name, values in found.items()}
 
-    def _read(self, shards: Rows, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
+    def _read(self, shards: Stored, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:
         return read_rows(shards, rows, lambda batch: task.prepare(change(batch) if change else batch, self.config))
 
     @cached_property
