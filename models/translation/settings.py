@@ -39,7 +39,11 @@ class Settings(BaseModel):
     scheduler: SchedulerName = Field(default="folder", description="`folder` is the one that the weights name")
     eta: Share | None = Field(default=None, description="share of noise drawn anew at each step (ddim, tcd)")
     guidance: float = Field(
-        1.0, ge=0, le=30, allow_inf_nan=False, description="away from what is told no attributes; 1 is none"
+        1.0,
+        ge=0,
+        le=30,
+        allow_inf_nan=False,
+        description="away from what is told no attributes, nor who is shown; 1 is none",
     )
     attributes: dict[str, str] = Field(default={}, description="attribute -> its word, in every picture")
 

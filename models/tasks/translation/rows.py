@@ -97,7 +97,9 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
 
     who = None
     if "who" in batch:
-        told_who = np.array([rng.random() >= config.unknown for rng in rngs])
+        # Rows that are told no attribute are half of the time not told who either: what guidance leads away from.
+        shares = [config.unknown if words_told else max(config.unknown, 0.5) for words_told in told]
+        told_who = np.array([rng.random() >= share for rng, share in zip(rngs, shares, strict=True)])
         own = batch["who"][np.arange(len(rngs)), mirrored.astype(int)]
         who = torch.from_numpy(own.astype(np.float32) * told_who[:, None])
 
