@@ -105,7 +105,7 @@ class Stage:
         model = self.parts.translator
         thermal = thermal_latents(self.parts.autoencoder, celsius)
         told = encode_words(words, model.config.words).to(self.device)
-        # What it is told, and for guidance the same picture told nothing.
+        # What it is told, and for guidance the same picture told nothing, nor whom it shows.
         known = None if who is None else who.to(self.device)
         cond, uncond = model.guide(told, thermal, known), model.guide(torch.zeros_like(told), thermal)
         latents = sample(
