@@ -192,6 +192,12 @@ def test_a_refused_request_has_no_text_and_the_server_is_quoted_without_the_key(
     assert plan.list_captioned() == set()
 
 
+def test_each_refused_request_is_counted_once(server: Server) -> None:
+    server.answer = lambda body, number: (400, {}, "{}") if body["seed"] % 2 else honest(body)
+    texts, client = ask(server, 6)
+    assert texts.count("") == client.counts["refused (400)"] == 3
+
+
 @pytest.mark.parametrize(
     ("status", "message"),
     [

@@ -286,3 +286,9 @@ def test_captions_are_written_with_what_may_change_them_and_no_more() -> None:
     assert set(found) == {"source", "url", "model", "options"}
     assert (found["source"], found["url"], found["model"]) == ("chat", "https://host/v1", "m")
     assert found["options"]["temperature"] == 0.5
+    # What else is written, and how: in the recipe as soon as it is not the default.
+    assert caption_recipe(None, "", Captions(backend="template", also="a scar")) == {
+        "source": "template", "mode": "describe", "also": "a scar"
+    }  # fmt: skip
+    invented = caption_recipe(None, "", Captions(backend="chat", mode="invent", **asked))
+    assert (invented["mode"], invented["also"]) == ("invent", "")

@@ -238,3 +238,19 @@ def test_a_key_is_the_name_of_a_variable_and_never_repeated(key: str) -> None:
     assert key not in "".join(error["msg"] for error in caught.value.errors())
     for name in ("", "OPENAI_KEY", "_KEY2"):
         assert made(GenerateJob, captions={**SERVER, "key": name}).captions.key == name
+
+
+@pytest.mark.parametrize("key", [["OPENAI_KEY"], 7, {"name": "sk-live-123"}])
+def test_a_key_that_is_no_text_is_refused_without_repeating_it(key: object) -> None:
+    with pytest.raises(ValidationError, match="key is the name of an environment variable") as caught:
+        made(GenerateJob, captions={**SERVER, "key": key})
+    assert "sk-live-123" not in "".join(error["msg"] for error in caught.value.errors())
+
+
+@pytest.mark.parametrize("own", ["model", "messages", "stream"])
+def test_what_every_request_says_is_no_extra_of_one(own: str) -> None:
+    with pytest.raises(ValidationError, match=f"options.extra takes no {own}"):
+        made(GenerateJob, captions={**SERVER, "options": {"extra": {own: "x", "top_k": 3}}})
+    assert made(GenerateJob, captions={**SERVER, "options": {"extra": {"top_k": 3}}}).captions.options.extra == {
+        "top_k": 3
+    }

@@ -5,10 +5,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy.stats import norm
 
 from models.attributes import EXPRESSIONS
 from models.errors import UserError
@@ -17,7 +19,7 @@ from models.visible.angles import ANGLES, DRAWN, TRAINED
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.generate import BRINGS, chain_for, recipe_for, source_columns
 from pipelines.config.job import load_job
-from pipelines.config.views import SAID, Views, check_angle, parse_expression
+from pipelines.config.views import SAID, Normal, Views, check_angle, parse_expression
 from pipelines.plan.extend import write_generate_plan
 from pipelines.storage.uri import Storage
 from tests.pipelines import small
@@ -188,3 +190,15 @@ def test_weights_are_the_same_recipe_in_any_order() -> None:
     one, other = (small.job(f"views.expression={{{words}}}") for words in ("smile: 1, sad: 2", "sad: 2, smile: 1"))
     assert list(one.views.list_views()[0]["expression"]) == list(other.views.list_views()[0]["expression"])
     assert recipe_for(one, bundle, chain_for(one, bundle)) == recipe_for(other, bundle, chain_for(other, bundle))
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_normal_angle_is_scipys_within_its_ends(share: float) -> None:
+    found = Normal(normal=(5, 10), clip=(-12, 20)).angle(share)
+    assert found == pytest.approx(np.clip(norm.ppf(share, 5, 10), -12, 20), abs=1e-4)
+    assert -12 <= found <= 20
+
+
+def test_a_normal_angle_reaches_both_ends_and_its_mean() -> None:
+    angles = [Normal(normal=(5, 10), clip=(-12, 20)).angle(share) for share in (0, 0.01, 0.5, 0.99)]
+    assert angles == pytest.approx([-12, -12, 5, 20])

@@ -56,3 +56,17 @@ def test_a_job_chooses_how_people_are_sampled() -> None:
     found = people_of(Identities(count=3, sampling="packing", words={"sex": "woman"}), bundle, 0)
     assert isinstance(found, PackedPeople) and found.words == {"sex": "woman"}
     assert isinstance(people_of(Identities(count=3), bundle, 0), SampledPeople)
+
+
+def test_people_of_later_blocks_are_held_to_the_angle_alone(reference: Reference) -> None:
+    """Who is packed beside them to fill the last block is not asked for, so nobody is refused for their sake."""
+    from pipelines.plan.people.packing import BLOCK, Directions
+
+    count = BLOCK + 3
+    packed = pack_people(reference, count, 0, 7)
+    directions = Directions(reference).of(packed)
+    cosines = directions @ directions.T - 2 * np.eye(count)
+    nearest = float(np.degrees(np.arccos(cosines.max())))
+    pack_people(reference, count, nearest - 0.01, 7)
+    with pytest.raises(UserError, match="degrees apart"):
+        pack_people(reference, count, nearest + 0.01, 7)
