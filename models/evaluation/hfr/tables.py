@@ -58,11 +58,13 @@ class Found:
 
 def tables(cells: Mapping[Cell, Vectors]) -> dict[str, list[Table]]:
     """Return the tables of one test set, of the cells that were measured, in order."""
+    # The grid of lab people and generated pairs, the curve of identities, and the other sources.
     found = Found(cells)
     grid = [row for row in found.rows if row.source in (RAW, LAB, GENERATED) and not row.identities]
     grid.sort(key=lambda row: (row.people, row.pairs))
     curve = sorted((row for row in found.rows if row.identities), key=lambda row: row.identities)
     other = [row for row in found.rows if row.source in (RENDERS, AUGMENTED, TRANSLATED)]
+    # Generated pairs stand beside other sources where there are as many.
     equal = {row.pairs for row in other}
     beside = [row for row in grid if row.source == GENERATED and row.pairs in equal]
     shown = sorted(

@@ -43,12 +43,14 @@ def choose_pairs(person: np.ndarray, pairs: int, identities: int, seed: int) -> 
 
     identities: of so many people, equally many each; 0: of as many as it takes. Raises a UserError where there are fewer.
     """
+    # Only people who have enough pairs for an equal share can be drawn.
     known, place, count = np.unique(person, return_inverse=True, return_counts=True)
     each = -(-pairs // identities) if identities else 0
     fit = np.flatnonzero(count >= max(each, 1))
     order = np.random.default_rng(seed_of("pairs", seed)).permutation(fit)
     if identities:
         order = order[:identities]
+    # Person by person, so that more pairs hold the fewer.
     rows = [np.flatnonzero(place == one)[: each or None] for one in order]
     found = np.concatenate(rows)[:pairs] if rows else np.zeros(0, int)
     if len(found) < pairs or len(order) < identities:
@@ -92,6 +94,7 @@ class Mixture:
         counts = [len(part["visible"]) for part in parts]
         total = max(count / share for count, share in zip(counts, shares, strict=True))
         wanted = [max(count, round(total * share)) for count, share in zip(counts, shares, strict=True)]
+        # Row k of the mixture is row `place` of part `owner`, which begins again where it ends.
         self.parts = parts
         self.owner = np.repeat(np.arange(len(parts)), wanted)
         self.place = np.concatenate([np.arange(n) % count for n, count in zip(wanted, counts, strict=True)])

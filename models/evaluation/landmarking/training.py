@@ -47,11 +47,13 @@ def fit(parts: Sequence[Columns], shares: Sequence[float], config: landmarker.Co
 def look(model: Landmarker, rows: Columns) -> dict[str, list[Any]]:
     """Return of each annotated thermal picture who it shows, its |yaw| in degrees, and the "NME W/H" of one look into the true
     box: lists with an entry a face."""
+    # A look into the true box of each face whose points are known: finding it is another question.
     points = np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2)
     known = np.flatnonzero(landmarker.is_annotated(points))
     detector = Detector(model, batch=8)
     boxes = np.asarray(rows["bbox"], np.float64)
     found = [detector.at_boxes(rows["thermal"][k], boxes[k][None])[0].points for k in known]
+    # One face that is lost must not outweigh all others.
     errors = np.minimum(nme(np.stack(found), points[known]), WORST) if len(known) else np.zeros(0)
     yaw = np.abs(np.asarray(rows["pose"])[known, 0]) if "pose" in rows else np.zeros(len(known))
     return {

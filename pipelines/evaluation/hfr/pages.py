@@ -1,6 +1,7 @@
 """The tables of `evaluate hfr` as a page."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,18 @@ NAMES = {
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
     """Return the tables as Markdown, by `templates/hfr.md`. found: tables by name, by test set."""
-    page = load_template(TEMPLATE).render(
+    return render_sources(TEMPLATE, found, facts, WHY, NAMES)
+
+
+def render_sources(
+    template: Path, found: Mapping[str, Any], facts: Mapping[str, Any], why: Mapping[str, str], names: Mapping[str, str]
+) -> str:
+    """Return tables as Markdown by a template. found: tables by name, by test set; facts: `sources` and what the page says of its
+    making; why: what each source is; names: heading of each column."""
+    page = load_template(template).render(
         **facts,
-        why=[[row, text] for row, text in WHY.items() if row in facts["sources"]],
-        absent=[row for row in WHY if row not in facts["sources"]],
-        found={test: {name: tabulate(rows, NAMES) for name, rows in tables.items()} for test, tables in found.items()},
+        why=[[row, text] for row, text in why.items() if row in facts["sources"]],
+        absent=[row for row in why if row not in facts["sources"]],
+        found={test: {name: tabulate(rows, dict(names)) for name, rows in one.items()} for test, one in found.items()},
     )
     return re.sub(r"\n{3,}", "\n\n", page)  # sections that are left out leave blank lines

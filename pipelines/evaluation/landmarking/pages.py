@@ -1,12 +1,10 @@
 """The tables of `evaluate landmarks` as a page."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from models.evaluation.landmarking.recipe import WHY
-from pipelines.evaluation.lapig.pages import tabulate
-from pipelines.report.template import load_template
+from pipelines.evaluation.hfr.pages import render_sources
 
 TEMPLATE = Path(__file__).parent.parent / "templates" / "landmarks.md"
 NAMES = {
@@ -22,10 +20,4 @@ NAMES = {
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
     """Return the tables as Markdown, by `templates/landmarks.md`. found: tables by name, by test set."""
-    page = load_template(TEMPLATE).render(
-        **facts,
-        why=[[row, text] for row, text in WHY.items() if row in facts["sources"]],
-        absent=[row for row in WHY if row not in facts["sources"]],
-        found={test: {name: tabulate(rows, NAMES) for name, rows in one.items()} for test, one in found.items()},
-    )
-    return re.sub(r"\n{3,}", "\n\n", page)  # sections that are left out leave blank lines
+    return render_sources(TEMPLATE, found, facts, WHY, NAMES)
