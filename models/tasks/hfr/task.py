@@ -9,6 +9,7 @@ thermal picture is shown to it in grey, stretched over human temperatures as lan
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,8 +36,12 @@ POINTS = {"visible": "points", "thermal": "thermal_points"}
 COLUMNS = ("identity_id", "view", "visible", "thermal", "thermal_kind", "landmarks_70")
 SUMMARY = """Embeds thermal faces into the space of the recogniser that it was adapted from: a thermal probe is looked up in a
 gallery of visible faces. Input: the aligned thermal crop in grey, stretched over human temperatures, in three channels."""
-LIMITS = """It knows the cameras and rooms of its training pairs. Of visible faces it embeds as its original does, up to the drift
-that the card states."""
+LIMITS = {
+    "adapted": """It knows the cameras and rooms of its training pairs. Of visible faces it embeds as its original does, up to
+the drift that the card states.""",
+    "original": """It knows the cameras and rooms of its training pairs, and serves thermal crops alone: visible ones are embedded
+by its original.""",
+}
 
 
 class Config(TrainConfig):
@@ -49,8 +54,17 @@ class Config(TrainConfig):
     recogniser: str = Field(
         "models/starter/faces/arcface_starter.onnx", description="ONNX file of the recogniser to adapt"
     )
+    gallery: Literal["adapted", "original"] = Field(
+        "adapted",
+        description="what embeds visible faces: the adapted network, kept near the original (PACT), or the frozen original, so "
+        "that the network learns thermal crops alone",
+    )
     temperature: float = Field(0.07, gt=0, description="of the contrastive term")
-    keep: float = Field(1.0, ge=0, description="weight of staying where the original is on visible faces")
+    keep: float = Field(
+        1.0,
+        ge=0,
+        description="weight of staying where the original is: of visible faces, or of the pair's visible half",
+    )
     augmentation: CropAugmentation = CropAugmentation()
     landmarks: str = Field(
         "models/starter/landmarks", description="folder of the landmarker that finds the faces of rows without points"
@@ -122,7 +136,8 @@ def _with_faces(rows: Columns) -> Columns:
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return PACT's loss of augmented crops: symmetric multi-positive InfoNCE over the rows of one person in the other
-    modality, plus `keep` x (1 - cosine) of visible crops to the original."""
+    modality, plus `keep` x (1 - cosine) of visible crops to the original; with `gallery: original`, of thermal crops to what
+    the original gives of the pair's visible half."""
     assert isinstance(model, Trainee)
     device = next(model.parameters()).device
     batch = _with_faces(batch)
@@ -130,10 +145,11 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
         raise UserError("a batch has no two rows with a face: they have no points, and the landmarker finds none")
     # Each half has its own draw: two cameras never frame alike.
     visible, thermal = (_augment(batch, name, config).to(device) for name in ("visible", "thermal"))
-    seen, warm = model.network(visible), model.network(thermal)
+    original, warm = model.original(visible), model.network(thermal)
+    seen = original if config.gallery == "original" else model.network(visible)
     person = numbers_of([str(name) for name in batch["person"]]).to(device)
     together = symmetric_loss(unit(seen), unit(warm), person, config.temperature)
-    away = drift(seen, model.original(visible))
+    away = drift(warm if config.gallery == "original" else seen, original)
     own = (unit(seen) * unit(warm)).sum(dim=1).mean()
     return together + config.keep * away, {"together": together.item(), "drift": away.item(), "cosine": own.item()}
 
@@ -161,7 +177,8 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         given = _with_faces(prepare(batch, config) | {"view": batch["view"]})
         for modality in ("visible", "thermal"):
             crops = _tensor(align(given[modality], given[POINTS[modality]]))
-            for who, embed in (("", model.network), ("raw_", model.original)):
+            ours = model.original if (modality, config.gallery) == ("visible", "original") else model.network
+            for who, embed in (("", ours), ("raw_", model.original)):
                 found.setdefault(f"{who}{modality}", []).append(unit(embed(crops)).cpu().numpy())
         found.setdefault("person", []).append(given["person"])
         found.setdefault("view", []).append(given["view"])
@@ -186,5 +203,5 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.network.save(folder / config.file)
     write_space(folder, from_root(config.recogniser))
-    facts = {"title": "Face recogniser for thermal probes", "summary": SUMMARY, "limits": LIMITS}
+    facts = {"title": "Face recogniser for thermal probes", "summary": SUMMARY, "limits": LIMITS[config.gallery]}
     card.model_copy(update=facts).write(folder)

@@ -48,6 +48,16 @@ class Config(TrainConfig):
         "", description="folder of a recogniser of thermal faces, which says who is shown (shape.identity)"
     )
     landmarks: str = Field("models/starter/landmarks", description="folder of the landmarker that finds faces for it")
+    true_who: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of rows that are told whom the visible picture shows by the recogniser of `faces`, which knows it "
+        "better than `recogniser` knows the thermal one: the U-Net learns to draw who it is told",
+    )
+    who_noise: float = Field(
+        0.0, ge=0, description="largest length of the noise that is added to the true one, whose length is one"
+    )
     unknown: float = Field(0.1, ge=0, le=1, description="share of rows that are not told who is shown")
     looked_at: int = Field(4, ge=0, description="rows of a step that are decoded for the two losses above")
     low_noise: float = Field(0.8, gt=0, le=1, description="largest share of noise of rows that are decoded")
@@ -76,6 +86,14 @@ def recogniser_of(folder: str) -> DifferentiableRecogniser:
     if path is None:
         raise UserError(f"{folder} holds no recogniser to keep the identity by: name an insightface pack as faces.")
     return DifferentiableRecogniser(path)
+
+
+@lru_cache(maxsize=1)
+def visible_recogniser(folder: str) -> Session:
+    session = open_sessions(cache.from_root(folder), threads=1)[1]
+    if session is None:
+        raise UserError(f"{folder} holds no recogniser of visible faces: name an insightface pack as faces.")
+    return session
 
 
 @lru_cache(maxsize=1)

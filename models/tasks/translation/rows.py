@@ -1,7 +1,7 @@
 """What a translator's training sees of rows: latents of both modalities, words, who is shown, and what is drawn at each visit."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,10 @@ from models.columns import Columns
 from models.diffusion.process import DiscreteProcess, logit_normal_times
 from models.faces.align import align, fit_similarities, five_points
 from models.faces.metrics import unit_vectors
-from models.faces.pack import embed
+from models.faces.pack import Session, embed
 from models.landmarks.intensity import show_thermal
 from models.padding import in_batches
-from models.tasks.translation.config import Config, autoencoder_of, thermal_recogniser
+from models.tasks.translation.config import Config, autoencoder_of, thermal_recogniser, visible_recogniser
 from models.temperature import fill, stretch
 from models.translation.attributes import encode_words
 from models.translation.network import (
@@ -52,14 +52,24 @@ def prepare(rows: Columns, config: Config) -> Columns:
         "weight": cache.face_weight(rows["classes"], visible.shape[-1], config.face),
         "attributes": rows["attributes"],
         "align": np.stack([fit_similarities(points), fit_similarities(mirrored)], axis=1).astype(np.float32),
-        **({"who": _embed(celsius, points, mirrored, config)} if config.recogniser else {}),
+        **_who(rows["visible"], celsius, (points, mirrored), config),
     }
 
 
-def _embed(celsius: np.ndarray, points: np.ndarray, mirrored: np.ndarray, config: Config) -> np.ndarray:
-    """Return whom thermal pictures [B, S, S] and their mirror images show by the thermal recogniser, float16 [B, 2, 512]."""
-    session, shown = thermal_recogniser(config.recogniser), np.stack([show_thermal(one) for one in celsius])
-    both = ((shown, points), (np.ascontiguousarray(shown[:, :, ::-1]), mirrored))
+def _who(visible: np.ndarray, celsius: np.ndarray, points: tuple[np.ndarray, np.ndarray], config: Config) -> Columns:
+    """Return whom rows show, float16 [B, 2, 512]: `who` by the thermal recogniser, `true_who` by the visible one."""
+    found = {}
+    if config.recogniser:
+        thermal = np.stack([show_thermal(one) for one in celsius])
+        found["who"] = _embed(thermal, points, thermal_recogniser(config.recogniser))
+    if config.recogniser and config.true_who:
+        found["true_who"] = _embed(visible, points, visible_recogniser(config.faces))
+    return found
+
+
+def _embed(shown: np.ndarray, points: tuple[np.ndarray, np.ndarray], session: Session) -> np.ndarray:
+    """Return whom pictures [B, S, S, 3] and their mirror images show, of `points` each, float16 [B, 2, 512]."""
+    both = zip((shown, np.ascontiguousarray(shown[:, :, ::-1])), points, strict=True)
     found = [
         unit_vectors(embed(session, align(pictures, five.astype(np.float32)), cache.BATCH)) for pictures, five in both
     ]
@@ -84,7 +94,7 @@ class Drawn:
 
 def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: Iterable[int]) -> Drawn:
     """Draw what a step needs of its rows, each from its own generator."""
-    # Always in this order: flip, grey, attributes, time step, noise, who.
+    # Always in this order: flip, grey, attributes, time step, noise, who (whether it is told, then of which picture).
     rngs = [np.random.default_rng(int(seed)) for seed in seeds]
     mirrored = np.array([rng.random() < config.flip for rng in rngs])
     grey = np.array([rng.random() < config.grey for rng in rngs])
@@ -100,8 +110,11 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
         # Rows that are told no attribute are half of the time not told who either: what guidance leads away from.
         shares = [config.unknown if words_told else max(config.unknown, 0.5) for words_told in told]
         told_who = np.array([rng.random() >= share for rng, share in zip(rngs, shares, strict=True)])
-        own = batch["who"][np.arange(len(rngs)), mirrored.astype(int)]
-        who = torch.from_numpy(own.astype(np.float32) * told_who[:, None])
+        sides = np.arange(len(rngs)), mirrored.astype(int)
+        own = batch["who"][sides].astype(np.float32)
+        if config.true_who:
+            own = draw_true(rngs, own, batch["true_who"][sides].astype(np.float32), config)
+        who = torch.from_numpy(own * told_who[:, None])
 
     def choose(name: str) -> np.ndarray:
         return np.where(mirrored[:, None, None, None], batch[f"{name}_mirrored"], batch[name]).astype(np.float32)
@@ -113,6 +126,17 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
         torch.from_numpy(weight)[:, None], torch.from_numpy(batch["align"][np.arange(len(rngs)), mirrored.astype(int)]),
         timesteps, torch.from_numpy(noise), who,
     )  # fmt: skip
+
+
+def draw_true(
+    rngs: Sequence[np.random.Generator], thermal: np.ndarray, visible: np.ndarray, config: Config
+) -> np.ndarray:
+    """Return embeddings float32 [B, 512] of length one: of a row's visible picture, with noise of a drawn length, or of its
+    thermal one."""
+    chosen = np.array([rng.random() < config.true_who for rng in rngs])
+    length = np.array([rng.random() for rng in rngs])[:, None] * config.who_noise
+    directions = unit_vectors(np.stack([rng.standard_normal(visible.shape[1], np.float32) for rng in rngs]))
+    return np.where(chosen[:, None], unit_vectors(visible + length * directions), thermal).astype(np.float32)
 
 
 def draw_told(rng: np.random.Generator, words: dict[str, str], config: Config) -> dict[str, str]:

@@ -156,6 +156,38 @@ def test_it_brings_the_cameras_together_and_its_part_is_an_onnx_file(recogniser:
     check_space(STARTER.parent, STARTER.parent)  # nothing is said there
 
 
+def test_with_the_original_as_gallery_it_learns_thermal_crops_alone(recogniser: Path, tmp_path: Path) -> None:
+    config = task.Config(
+        recogniser=str(recogniser), augmentation=task.CropAugmentation(**CALM), gallery="original", keep=0.5
+    )
+    model = task.build(config)
+    batch = task.prepare(rows(), config) | {"draw": np.arange(8)}
+    # By hand: the contrast to what the frozen original gives of visible crops, and how far each pair's halves are apart.
+    crops = {
+        name: task._tensor(np.stack([task.augment_crop(*given, ranges=config.augmentation) for given in zip(
+            batch[name], batch[task.POINTS[name]], [task.seed_of(name, k) for k in range(8)], strict=True)]))
+        for name in ("visible", "thermal")
+    }  # fmt: skip
+    crops["thermal"] = crops["thermal"].mean(dim=1, keepdim=True).repeat(1, 3, 1, 1)
+    with torch.no_grad():
+        for weight in model.network.weights:
+            weight.mul_(1.1)
+        seen, warm = model.original(crops["visible"]), model.network(crops["thermal"])
+        person = numbers_of([str(name) for name in batch["person"]])
+        cosine = torch.nn.functional.cosine_similarity(seen, warm).mean()
+        expected = symmetric_loss(task.unit(seen), task.unit(warm), person, config.temperature) + 0.5 * (1 - cosine)
+    value, metrics = task.loss(model, batch, config, 0)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert metrics["drift"] == pytest.approx(1 - metrics["cosine"], abs=1e-5)
+    # Visible faces are the original's in its validation, as they are in a bundle.
+    with torch.inference_mode():
+        found = task.validate(model, [rows()], config)
+        adapted = task.validate(model, [rows()], config.model_copy(update={"gallery": "adapted"}))
+    assert found["visible_tar"] == found["raw_visible_tar"] and found["auc"] != adapted["auc"]
+    task.export(model, config, tmp_path, Card(title="", task="hfr"))
+    assert "thermal crops alone" in (tmp_path / "README.md").read_text()
+
+
 def test_how_a_thermal_picture_is_shown() -> None:
     celsius = np.full((64, 64), 22.0, np.float32)
     celsius[16:48, 16:48] = np.linspace(31, 36, 32)

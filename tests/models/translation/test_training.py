@@ -265,6 +265,41 @@ def test_rows_are_told_whom_the_thermal_picture_shows(config: translator.Config)
     assert drawn.who.norm(dim=1).max() == pytest.approx(1, abs=1e-2)
 
 
+def test_rows_are_told_whom_the_visible_picture_shows(config: translator.Config) -> None:
+    """In the share `true_who`, with noise no longer than `who_noise`; the others are told what the thermal one shows."""
+    told = translator.Config(
+        **{
+            **config.model_dump(),
+            "shape": SHAPE.model_copy(update={"identity": 512}),
+            "recogniser": str(STARTER / "faces"),
+            "faces": str(STARTER / "faces"),
+            "unknown": 0.0,
+            "tell_nothing": 0.0,
+            "flip": 0.0,
+            "true_who": 1.0,
+        }
+    )
+    given, process = rows(16), DiscreteProcess.of(new_scheduler())
+    batch = translator.prepare(given, told)
+    truth = Pack(STARTER / "faces").embed(align(given["visible"], five_points(given["landmarks_70"])))
+    assert np.allclose(batch["true_who"][:, 0], unit_vectors(truth), atol=2e-3)
+
+    def who(**changed: float) -> torch.Tensor:
+        found = translator.draw_rows(batch, told.model_copy(update=changed), process, range(16)).who
+        assert found is not None
+        return found
+
+    true, thermal = (torch.from_numpy(batch[name][:, 0]).float() for name in ("true_who", "who"))
+    assert torch.allclose(who(), true, atol=1e-3)
+    assert torch.allclose(who(true_who=0.0), thermal)
+    # Noise of length 0.5 leaves an angle of asin(0.5) at most, and takes every row somewhere else.
+    away = (who(who_noise=0.5) * true).sum(dim=1)
+    assert away.min() > 0.86 and away.mean() < 0.99 and len(set(away.tolist())) == 16
+    mixed = who(true_who=0.5)
+    of_visible, of_thermal = ((mixed - one).norm(dim=1) < 0.02 for one in (true, thermal))
+    assert (of_visible ^ of_thermal).all() and 0 < of_visible.sum() < 16
+
+
 def test_an_identity_without_a_recogniser_is_refused(config: translator.Config) -> None:
     asked = config.model_copy(update={"shape": SHAPE.model_copy(update={"identity": 512})})
     with pytest.raises(UserError, match="name both, shape.identity=512"):
