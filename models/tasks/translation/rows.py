@@ -24,8 +24,6 @@ from models.translation.network import (
 )
 from models.visible import cache
 
-COLUMNS = ("visible", "classes", "thermal", "attributes", "landmarks_70")
-
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs of decoded rows: latents of both modalities, and of their mirror images, those of the thermal
