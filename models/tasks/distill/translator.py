@@ -33,6 +33,7 @@ from models.translation.settings import ATTRIBUTES, AUTOENCODER, LANDMARKS, RECO
 from models.visible import cache
 from models.weights.networks import device_of
 
+COLUMNS = translation.COLUMNS
 SUMMARY = """A student of {teacher}: it translates in {steps} steps as its teacher does in many (consistency distillation, arXiv
 2310.04378), and is told what its teacher is told."""
 
