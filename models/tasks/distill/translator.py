@@ -27,13 +27,14 @@ from models.tasks.distill.student import Student
 from models.tasks.translation import config as translation
 from models.tasks.translation.rows import Drawn, draw_rows
 from models.tasks.translation.rows import prepare as prepare_rows
+from models.tasks.translation.task import COLUMNS as TRANSLATED_COLUMNS
 from models.tasks.translation.task import LIMITS, cosine_to_truth, decode_clean
 from models.translation.network import Loaded, Translator, load_translator, read_config, save_translator
 from models.translation.settings import ATTRIBUTES, AUTOENCODER, LANDMARKS, RECOGNISER, VAE
 from models.visible import cache
 from models.weights.networks import device_of
 
-COLUMNS = translation.COLUMNS
+COLUMNS = TRANSLATED_COLUMNS
 SUMMARY = """A student of {teacher}: it translates in {steps} steps as its teacher does in many (consistency distillation, arXiv
 2310.04378), and is told what its teacher is told."""
 
