@@ -19,7 +19,7 @@ from models.faces.metrics import RATES, unit_vectors, verify
 
 RAW, TRUE, MAMBA = "raw probe", "true visible", "Self-attn Mamba"
 REGRESSION, ATTENTION, INTERLEAVED = "regression U-Net", "attention", "interleaved"
-MULTI_SCALE, TWO_STAGE = "multi-scale", "two-stage"
+MULTI_SCALE, TWO_STAGE, ADVERSARIAL = "multi-scale", "two-stage", "adversarial"
 ONE_STEP, UNTOLD, GIVEN = "one step", "without attributes", "given attributes"
 ADAPTED = "adapted recogniser"
 WHY = {
@@ -30,6 +30,7 @@ WHY = {
     INTERLEAVED: "one scan over thermal and visible cells in turn",
     MULTI_SCALE: "thermal features at every level of the U-Net",
     TWO_STAGE: "attributes by a control network on a translator that stays as it is",
+    ADVERSARIAL: "trained against a critic of patches beside (`adversarial=0.1`)",
     ONE_STEP: "the bundle's translator in a single step: its mean",
     UNTOLD: "the bundle's translator, told no attributes",
     GIVEN: "the bundle's translator, told the true attributes",
@@ -39,7 +40,7 @@ WHY = {
 }
 """Row -> what it says, in the order of the tables."""
 FOLDERS = {REGRESSION: "regression", ATTENTION: "attention", INTERLEAVED: "interleaved", MULTI_SCALE: "multi_scale",
-           TWO_STAGE: "two_stage"}  # fmt: skip
+           TWO_STAGE: "two_stage", ADVERSARIAL: "adversarial"}  # fmt: skip
 """Row -> the recipe's field that names its translators."""
 Figures = dict[str, list[Any]]
 Line = dict[str, Any]
@@ -66,6 +67,7 @@ class Recipe(BaseModel):
     interleaved: tuple[str, ...] = ()
     multi_scale: tuple[str, ...] = ()
     two_stage: tuple[str, ...] = ()
+    adversarial: tuple[str, ...] = ()
     hfr: tuple[str, ...] = Field((), description="further seeds of the bundle's recogniser for thermal faces")
 
     @model_validator(mode="after")

@@ -44,6 +44,9 @@ class Config(TrainConfig):
     consistency: float = Field(0.05, ge=0, description="weight of the attributes that are read in the clean prediction")
     faces: str = Field("models/starter/faces", description="insightface pack whose recogniser's cosine is a loss")
     identity: float = Field(0.0, ge=0, description="weight of 1 - cosine of the clean prediction to the true picture")
+    adversarial: float = Field(0.0, ge=0, description="weight of a critic's say (DiffTV's disc_weight: 0.6)")
+    adversarial_from: int = Field(1, ge=0, description="step from which on the critic has its say (disc_start)")
+    critic: int = Field(32, gt=0, description="channels of the critic's first layer")
     recogniser: str = Field(
         "", description="folder of a recogniser of thermal faces, which says who is shown (shape.identity)"
     )
@@ -59,7 +62,7 @@ class Config(TrainConfig):
         0.0, ge=0, description="largest length of the noise that is added to the true one, whose length is one"
     )
     unknown: float = Field(0.1, ge=0, le=1, description="share of rows that are not told who is shown")
-    looked_at: int = Field(4, ge=0, description="rows of a step that are decoded for the two losses above")
+    looked_at: int = Field(4, ge=0, description="rows of a step that are decoded for the losses that look at pictures")
     low_noise: float = Field(0.8, gt=0, le=1, description="largest share of noise of rows that are decoded")
 
     _absolute = field_validator("autoencoder", "stage1", "visible", "thermal_attributes", "attributes", "recogniser")(

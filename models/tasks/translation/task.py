@@ -42,6 +42,7 @@ from models.translation.settings import ATTRIBUTES, LANDMARKS, RECOGNISER, VAE
 from models.translation.transfer import begin_with_visible
 from models.visible import cache
 from models.visible.autoencoder import decode
+from models.visible.critic import Critic, adversarial_losses
 from models.weights.networks import device_of
 
 COLUMNS = ("visible", "classes", "thermal", "attributes", "landmarks_70")
@@ -78,10 +79,18 @@ def weights(config: Config) -> list[Path]:
     return [cache.from_root(folder) for folder in named if folder]
 
 
+class Trainee(Translator):
+    """A translator in training, and the critic that it is trained against."""
+
+    def __init__(self, config: Config, visible: int, thermal: int) -> None:
+        super().__init__(config.shape, visible, thermal)
+        self.critic = Critic(config.critic) if config.adversarial else None
+
+
 def build(config: Config) -> nn.Module:
     """Return a fresh translator for the latents of both autoencoders."""
     channels = cache.autoencoder(config.vae).config.latent_channels
-    model = Translator(config.shape, channels, thermal_channels(autoencoder_of(config.autoencoder)))
+    model = Trainee(config, channels, thermal_channels(autoencoder_of(config.autoencoder)))
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         model.unet.set_attn_processor(AttnProcessor())
     if config.visible:
@@ -104,9 +113,10 @@ def begin(model: nn.Module, folder: Path) -> None:
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted error of the predicted velocity, plus what is read in the clean prediction of some rows.
 
-    Logged: `noisy` and `clear`, its means over the later and the earlier half of the time steps; `attributes`, `cosine`.
+    Logged: `noisy` and `clear`, its means over the later and the earlier half of the time steps; `attributes`, `cosine`,
+    `critic`.
     """
-    assert isinstance(model, Translator)
+    assert isinstance(model, Trainee)
     process = DiscreteProcess.of(new_scheduler())
     drawn = draw_rows(batch, config, process, batch["draw"])
     errors, clean = prediction_error(model, process, drawn)
@@ -119,14 +129,33 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     noise = levels(process.scheduler, drawn.timesteps, torch.zeros(len(clean), 1))[1].flatten()
     chosen = noise.argsort(descending=True)
     chosen = chosen[noise[chosen] <= config.low_noise][: config.looked_at]
-    if len(chosen) and (config.identity or (config.attributes and config.consistency)):
-        pictures = decode_clean(clean[chosen.to(clean.device)], config)
-        if config.attributes and config.consistency:
-            wrong = _misread(pictures, [drawn.words[k] for k in chosen.tolist()], config)
-            total, metrics["attributes"] = total + config.consistency * wrong, wrong.item()
-        if config.identity:
-            cosine = cosine_to_truth(pictures, drawn, chosen, config)
-            total, metrics["cosine"] = total + config.identity * (1 - cosine).mean(), cosine.mean().item()
+    if len(chosen) and (config.identity or config.adversarial or (config.attributes and config.consistency)):
+        seen, found = look_at(model, clean[chosen.to(clean.device)], drawn, chosen, config, step)
+        total, metrics = total + seen, metrics | found
+    return total, metrics
+
+
+def look_at(
+    model: Trainee, clean: Tensor, drawn: Drawn, chosen: Tensor, config: Config, step: int
+) -> tuple[Tensor, dict[str, float]]:
+    """Return what is said of the `chosen` rows' predicted pictures, and what to log of it. clean: their latents."""
+    pictures = decode_clean(clean, config)
+    total, metrics = pictures.new_zeros(()), dict[str, float]()
+    # The words that a classifier reads in them.
+    if config.attributes and config.consistency:
+        wrong = _misread(pictures, [drawn.words[k] for k in chosen.tolist()], config)
+        total, metrics["attributes"] = total + config.consistency * wrong, wrong.item()
+    # Who a recogniser says they show.
+    if config.identity:
+        cosine = cosine_to_truth(pictures, drawn, chosen, config)
+        total, metrics["cosine"] = total + config.identity * (1 - cosine).mean(), cosine.mean().item()
+    # Whether a critic takes their patches for those of true pictures, both from the decoder. It learns from the first step on.
+    if model.critic is not None:
+        with torch.no_grad():
+            true = decode_clean(drawn.latents[chosen].to(pictures.device), config)
+        maker, judged = adversarial_losses(model.critic, pictures, true)
+        total = total + config.adversarial * (step >= config.adversarial_from) * maker + judged
+        metrics["critic"] = judged.item()
     return total, metrics
 
 

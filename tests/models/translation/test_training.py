@@ -149,6 +149,33 @@ def test_what_is_read_in_the_prediction_teaches_the_denoiser(config: translator.
     assert not torch.allclose(gradient(0.0), gradient(5.0), rtol=1e-3)
 
 
+def test_a_critic_learns_beside_and_has_its_say_from_its_step_on(config: translator.Config, tmp_path: Path) -> None:
+    against = config.model_copy(
+        update={"adversarial": 0.6, "adversarial_from": 5, "critic": 8, "consistency": 0.0, "looked_at": 4}
+    )
+    torch.manual_seed(0)
+    model = translator.build(against)
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+    batch = rows() | translator.prepare(rows(), against)
+
+    def gradients(step: int, told: translator.Config) -> tuple[torch.Tensor, torch.Tensor | None, dict[str, float]]:
+        model.zero_grad()
+        error, metrics = translator.loss(model, batch, told, step)
+        error.backward()
+        judged = model.critic.layers[0].parametrizations.weight.original.grad
+        return model.unet.conv_out.weight.grad.clone(), judged, metrics
+
+    silent, judged, metrics = gradients(4, against)
+    # Before its step it learns, and the translator hears nothing of it.
+    assert judged is not None and judged.abs().sum() > 0 and metrics["critic"] > 0
+    unheard = gradients(4, against.model_copy(update={"adversarial": 100.0}))[0]
+    assert torch.allclose(silent, unheard, rtol=1e-3, atol=1e-7)
+    assert not torch.allclose(silent, gradients(5, against)[0], rtol=1e-2, atol=1e-5)
+    # What is exported is the translator alone.
+    translator.export(model, against, tmp_path, Card(title="", task=""))
+    translator.begin(translator.build(config), tmp_path)
+
+
 def test_an_autoencoder_has_to_be_named(config: translator.Config) -> None:
     with pytest.raises(UserError, match="train thermal_vae"):
         translator.weights(config.model_copy(update={"autoencoder": ""}))
