@@ -1,18 +1,48 @@
-"""What learns in a distillation: a copy of its teacher's U-Net."""
+"""What the three students share: what may be chosen, a copy of the teacher's U-Net that learns, and how far it is from it."""
 
 import copy
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch import nn
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
 
+from models.card import Card
 from models.diffusion.process import DiscreteProcess
+from models.diffusion.sample import Denoise, NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
+from models.diffusion.students import save_student
+from models.errors import UserError
 from models.weights.networks import device_of
+
+TEACHER_STEPS = 16
+"""Of the draws that a student's are compared with."""
+
+
+class StudentConfig(BaseModel):
+    """What every student may be trained with. It stands before the teacher's own `Config` among a `Config`'s bases, so that its
+    defaults hold."""
+
+    steps: int = Field(1500, gt=0)
+    lr: float = Field(2e-4, gt=0)
+    warmup: int = Field(50, ge=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    time: float = Field(1.0, description="mean of the logit-normal time: jumps from noise decide what a picture shows")
+    teacher: str = Field("", description="folder of the part that is distilled")
+    vae: str = Field("", description="folder of the visible autoencoder; by default the teacher's")
+    sampled: tuple[int, ...] = Field((1, 2, 4), description="numbers of steps that the student may be asked for")
+    delta: float = Field(0.02, gt=0, description="width at which the error turns from square to linear")
+
+    def check_teacher(self, task: str, kind: str) -> None:
+        """Raise UserError where no teacher is named. kind: what the teacher has to be."""
+        if not self.teacher:
+            raise UserError(f"{task} needs a teacher: --set teacher=DIR, {kind}")
 
 
 class Teacher(Protocol):
@@ -47,3 +77,49 @@ class Student(nn.Module, Generic[T]):
         for network in teacher.networks():
             network.to(device_of(self.unet))
         return teacher, process
+
+
+Draw = Callable[[int], Tensor]
+"""The student's draws [B, ...] of validation rows in so many steps; 0: the teacher's in `TEACHER_STEPS`, from the same noise."""
+
+Read = Callable[[Tensor, Tensor | None], dict[str, float]]
+"""(draws, the teacher's) -> figures of the draws; None in the place of the teacher's: they are the teacher's own."""
+
+
+def draw_latents(
+    denoise: Denoise, teacher: Teacher, rows: np.ndarray, stage: str, shape: Sequence[int], steps: int
+) -> Tensor:
+    """Return latents of each row [B, *shape] as `Draw` says; the noise follows from the rows' numbers. stage: names the noise."""
+    noise = NamedNoise([f"validation {row}" for row in rows], stage)
+    scheduler = load_scheduler(teacher.scheduler, "lcm" if steps else "folder")
+    return sample(denoise, noise, shape, scheduler, steps or TEACHER_STEPS, device=device_of(teacher.unet))
+
+
+def compare(trials: Iterable[tuple[Draw, Read]], sampled: Sequence[int], distance: str) -> dict[str, float]:
+    """Return the mean figures over batches of validation rows: the teacher's (`teacher_spread`), and the student's in each
+    number of steps (`off_4`).
+
+    distance: the figure that says how far the student is from its teacher; `score` is minus that of the most steps.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for draw, read in trials:
+        # The teacher's many steps, and the student's few from the same noise.
+        wanted = draw(0)
+        for name, value in read(wanted, None).items():
+            found[f"teacher_{name}"].append(value)
+        for steps in sampled:
+            for name, value in read(draw(steps), wanted).items():
+                found[f"{name}_{steps}"].append(value)
+    metrics = {name: float(np.mean(values)) for name, values in found.items()}
+    return {"score": -metrics[f"{distance}_{max(sampled)}"], **metrics}
+
+
+def finish_export(teacher: Teacher, config: StudentConfig, folder: Path, card: Card, facts: dict[str, Any]) -> None:
+    """Write what makes a part in `folder` a student's: LCM as its scheduler, `student.json` with its steps, and the card.
+
+    facts: of the card; its `summary` may hold {steps} and the config's own values.
+    """
+    save_student(load_scheduler(teacher.scheduler), config.sampled, folder)
+    told = dict(config) | {"steps": ", ".join(map(str, config.sampled))}
+    summary = facts["summary"].format(**told)
+    card.model_copy(update=facts | {"summary": summary}).write(folder)

@@ -6,8 +6,6 @@ python -m cluster train distill_thermal --data URI --validation URI --out DIR --
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-from diffusers import UNet2DConditionModel
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -16,14 +14,10 @@ from models.columns import Columns
 from models.diffusion.conditions import Conditions
 from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
-from models.diffusion.names import SchedulerName
-from models.diffusion.sample import NamedNoise, sample
-from models.diffusion.schedulers import load_scheduler
-from models.diffusion.students import plain, save_student
-from models.errors import UserError
+from models.diffusion.students import plain
 from models.seeds import seed_of
 from models.tasks import absolute, thermal_ldm
-from models.tasks.distill.student import Student
+from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
 from models.thermal.latent.network import Loaded, condition, load_latent, save_latent, unpatch
 from models.thermal.latent.settings import AUTOENCODER, VAE
 from models.visible import cache
@@ -34,25 +28,15 @@ SUMMARY = """A student of {teacher}: it draws in {steps} steps what its teacher 
 2310.04378), in degrees Celsius, for a room in degrees, a word, or a room that nobody names."""
 
 
-class Config(thermal_ldm.Config):
-    steps: int = Field(1500, gt=0)
-    lr: float = Field(2e-4, gt=0)
-    warmup: int = Field(50, ge=0)
-    ema: float = Field(0.99, ge=0, lt=1)
-    time: float = Field(1.0, description="mean of the logit-normal time: jumps from noise decide what a picture shows")
-    teacher: str = Field("", description="folder of the thermal part that is distilled")
-    vae: str = Field("", description="folder of the visible autoencoder; by default the teacher's")
+class Config(StudentConfig, thermal_ldm.Config):
     autoencoder: str = Field("", description="folder of the thermal autoencoder; by default the teacher's")
-    sampled: tuple[int, ...] = Field((1, 2, 4), description="numbers of steps that the student may be asked for")
-    delta: float = Field(0.02, gt=0, description="width at which the error turns from square to linear")
 
     _teacher = field_validator("teacher")(absolute)
 
 
 def weights(config: Config) -> list[Path]:
     """Return the folder that the student is trained beside. Raises UserError where none is named."""
-    if not config.teacher:
-        raise UserError("distill_thermal needs a teacher: --set teacher=DIR, a part of kind latent-diffusion")
+    config.check_teacher("distill_thermal", "a part of kind latent-diffusion")
     return [cache.from_root(config.teacher)]
 
 
@@ -106,42 +90,28 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     """Return how far a student's draws are from its teacher's of 16 steps from the same noise, in kelvin (`kelvin_4`), and
     the spread of either over the rows (`spread_4`, `teacher_spread`); `score` is minus the most steps' distance."""
     assert isinstance(model, Student)
-    teacher, process = model.frozen()
     config = _complete(config)
-    found: dict[str, list[float]] = {}
-    for decoded in rows:
-        seeds = [seed_of("validation", number) for number in decoded["row"]]
-        drawn = thermal_ldm.draw_rows(thermal_ldm.prepare(decoded, config), config, process, seeds)
-        # The teacher's many steps, and the student's few from the same noise.
-        wanted = _draw(teacher.unet, teacher, drawn, decoded["row"], "folder", 16)
-        found.setdefault("teacher_spread", []).append(wanted.std(dim=0).mean().item())
-        for steps in config.sampled:
-            made = _draw(model.unet, teacher, drawn, decoded["row"], "lcm", steps)
-            found.setdefault(f"kelvin_{steps}", []).append((made - wanted).abs().mean().item())
-            found.setdefault(f"spread_{steps}", []).append(made.std(dim=0).mean().item())
-    metrics = {name: float(np.mean(values)) for name, values in found.items()}
-    return {"score": -metrics[f"kelvin_{max(config.sampled)}"], **metrics}
+    return compare(((_draw(model, decoded, config), _read) for decoded in rows), config.sampled, "kelvin")
 
 
-def _draw(
-    unet: UNet2DConditionModel,
-    teacher: Loaded,
-    drawn: thermal_ldm.Drawn,
-    rows: np.ndarray,
-    scheduler: SchedulerName,
-    steps: int,
-) -> Tensor:
-    """Return a draw of each row in degrees Celsius [B, S, S]; the noise follows from the rows' numbers."""
+def _draw(model: Student[Loaded], decoded: Columns, config: Config) -> Draw:
+    """Return what draws decoded rows in degrees Celsius [B, S, S]."""
+    teacher, process = model.frozen()
+    seeds = [seed_of("validation", number) for number in decoded["row"]]
+    drawn = thermal_ldm.draw_rows(thermal_ldm.prepare(decoded, config), config, process, seeds)
     told = _told(teacher, drawn)
-    latents = sample(
-        denoiser(unet, told, told, Guidance(1.0)),
-        NamedNoise([f"validation {row}" for row in rows], "thermal"),
-        drawn.latents.shape[1:],
-        load_scheduler(teacher.scheduler, scheduler),
-        steps,
-        device=unet.device,
-    )
-    return teacher.autoencoder.decode(unpatch(latents, teacher.cells))
+
+    def draw(steps: int) -> Tensor:
+        denoise = denoiser(model.unet if steps else teacher.unet, told, told, Guidance(1.0))
+        latents = draw_latents(denoise, teacher, decoded["row"], "thermal", drawn.latents.shape[1:], steps)
+        return teacher.autoencoder.decode(unpatch(latents, teacher.cells))
+
+    return draw
+
+
+def _read(drawn: Tensor, wanted: Tensor | None) -> dict[str, float]:
+    spread = {"spread": drawn.std(dim=0).mean().item()}
+    return spread if wanted is None else {"kelvin": (drawn - wanted).abs().mean().item()} | spread
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
@@ -151,7 +121,5 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     whole = _complete(config)
     silent = teacher.config.model_copy(update={"captions": False})  # a student learns of pictures and rooms alone
     save_latent(model.unet, teacher.autoencoder, cache.from_root(whole.vae), silent, folder)
-    save_student(load_scheduler(teacher.scheduler), config.sampled, folder)
-    summary = SUMMARY.format(teacher=config.teacher, steps=", ".join(map(str, config.sampled)))
-    facts = {"title": "Thermal latent diffusion in few steps", "summary": summary, "limits": thermal_ldm.LIMITS}
-    card.model_copy(update=facts).write(folder)
+    facts = {"title": "Thermal latent diffusion in few steps", "summary": SUMMARY, "limits": thermal_ldm.LIMITS}
+    finish_export(teacher, config, folder, card, facts)

@@ -6,8 +6,6 @@ python -m cluster train distill_translator --data URI --validation URI --out DIR
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-from diffusers import UNet2DConditionModel
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -16,14 +14,10 @@ from models.columns import Columns
 from models.diffusion.conditions import Conditions
 from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
-from models.diffusion.names import SchedulerName
-from models.diffusion.sample import NamedNoise, sample
-from models.diffusion.schedulers import load_scheduler
-from models.diffusion.students import plain, save_student
-from models.errors import UserError
+from models.diffusion.students import plain
 from models.seeds import seed_of
 from models.tasks import absolute
-from models.tasks.distill.student import Student
+from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
 from models.tasks.translation import config as translation
 from models.tasks.translation.rows import Drawn, draw_rows
 from models.tasks.translation.rows import prepare as prepare_rows
@@ -39,28 +33,16 @@ SUMMARY = """A student of {teacher}: it translates in {steps} steps as its teach
 2310.04378), and is told what its teacher is told."""
 
 
-class Config(translation.Config):
-    steps: int = Field(1500, gt=0)
-    lr: float = Field(2e-4, gt=0)
-    warmup: int = Field(50, ge=0)
-    ema: float = Field(0.99, ge=0, lt=1)
-    time: float = Field(1.0, description="mean of the logit-normal time: jumps from noise decide what a picture shows")
+class Config(StudentConfig, translation.Config):
     identity: float = Field(0.1, ge=0, description="weight of 1 - cosine of the student's jumps to the true picture")
     low_noise: float = Field(1.0, gt=0, le=1, description="largest share of noise of rows that are decoded")
-    teacher: str = Field("", description="folder of the translate part that is distilled")
-    vae: str = Field("", description="folder of the visible autoencoder; by default the teacher's")
-    sampled: tuple[int, ...] = Field((1, 2, 4), description="numbers of steps that the student may be asked for")
-    delta: float = Field(0.02, gt=0, description="width at which the error turns from square to linear")
 
     _teacher = field_validator("teacher")(absolute)
 
 
 def weights(config: Config) -> list[Path]:
     """Return the folders that the student is trained beside. Raises UserError where no teacher is named."""
-    if not config.teacher:
-        raise UserError(
-            "distill_translator needs a teacher: --set teacher=DIR, a translate part of kind latent-diffusion"
-        )
+    config.check_teacher("distill_translator", "a translate part of kind latent-diffusion")
     return [cache.from_root(path) for path in (config.teacher, config.faces if config.identity else "") if path]
 
 
@@ -115,35 +97,28 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     """Return how far a student's latents are from its teacher's of 16 steps from the same noise, as root mean square (`off_4`),
     beside the teacher's own spread over the rows; `score` is minus the most steps' distance."""
     assert isinstance(model, Student)
-    teacher, process = model.frozen()
     config = _complete(config)
-    found: dict[str, list[float]] = {}
-    for decoded in rows:
-        seeds = [seed_of("validation", number) for number in decoded["row"]]
-        drawn = draw_rows(prepare_rows(decoded, config), config, process, seeds)
-        # The teacher's many steps, and the student's few from the same noise.
-        wanted = _draw(teacher.unet, teacher, drawn, decoded["row"], "folder", 16)
-        found.setdefault("teacher_spread", []).append(wanted.std(dim=0).mean().item())
-        for steps in config.sampled:
-            made = _draw(model.unet, teacher, drawn, decoded["row"], "lcm", steps)
-            found.setdefault(f"off_{steps}", []).append((made - wanted).square().mean().sqrt().item())
-    metrics = {name: float(np.mean(values)) for name, values in found.items()}
-    return {"score": -metrics[f"off_{max(config.sampled)}"], **metrics}
+    return compare(((_draw(model, decoded, config), _read) for decoded in rows), config.sampled, "off")
 
 
-def _draw(
-    unet: UNet2DConditionModel, teacher: Loaded, drawn: Drawn, rows: np.ndarray, scheduler: SchedulerName, steps: int
-) -> Tensor:
-    """Return latents of each row, [B, C, h, w]; the noise follows from the rows' numbers."""
+def _draw(model: Student[Loaded], decoded: Columns, config: Config) -> Draw:
+    """Return what draws decoded rows as latents [B, C, h, w]."""
+    teacher, process = model.frozen()
+    seeds = [seed_of("validation", number) for number in decoded["row"]]
+    drawn = draw_rows(prepare_rows(decoded, config), config, process, seeds)
     told = _told(teacher, drawn)
-    return sample(
-        denoiser(unet, told, told, Guidance(1.0)),
-        NamedNoise([f"validation {row}" for row in rows], "translate"),
-        drawn.latents.shape[1:],
-        load_scheduler(teacher.scheduler, scheduler),
-        steps,
-        device=unet.device,
-    )
+
+    def draw(steps: int) -> Tensor:
+        denoise = denoiser(model.unet if steps else teacher.unet, told, told, Guidance(1.0))
+        return draw_latents(denoise, teacher, decoded["row"], "translate", drawn.latents.shape[1:], steps)
+
+    return draw
+
+
+def _read(drawn: Tensor, wanted: Tensor | None) -> dict[str, float]:
+    if wanted is None:
+        return {"spread": drawn.std(dim=0).mean().item()}
+    return {"off": (drawn - wanted).square().mean().sqrt().item()}
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
@@ -156,7 +131,5 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     copied = {name: home / name for name in (VAE, ATTRIBUTES, RECOGNISER, LANDMARKS) if (home / name).is_dir()}
     save_translator(translator, teacher.autoencoder, copied, folder)
     translator.unet = own
-    save_student(load_scheduler(teacher.scheduler), config.sampled, folder)
-    summary = SUMMARY.format(teacher=config.teacher, steps=", ".join(map(str, config.sampled)))
-    facts = {"title": "Thermal to visible in few steps", "summary": summary, "limits": LIMITS}
-    card.model_copy(update=facts).write(folder)
+    facts = {"title": "Thermal to visible in few steps", "summary": SUMMARY, "limits": LIMITS}
+    finish_export(teacher, config, folder, card, facts)

@@ -21,15 +21,13 @@ from models.columns import Columns
 from models.diffusion.conditions import Conditions
 from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
-from models.diffusion.sample import NamedNoise, sample
-from models.diffusion.schedulers import load_scheduler
-from models.diffusion.students import guided, plain, save_student
+from models.diffusion.students import guided, plain
 from models.errors import UserError
 from models.faces.align import fit_similarities, five_points
 from models.faces.differentiable import DifferentiableRecogniser, align_pictures
 from models.faces.pack import recogniser_file
 from models.tasks import visible
-from models.tasks.distill.student import Student
+from models.tasks.distill.student import Draw, Read, Student, StudentConfig, compare, draw_latents, finish_export
 from models.visible import cache
 from models.visible.angles import FILE as HEAD
 from models.visible.head import HeadReader
@@ -42,19 +40,11 @@ SUMMARY = """A student of {teacher}: it draws in {steps} steps without guidance 
 {guidance:g} (consistency distillation, arXiv 2310.04378), and keeps the identity by the recogniser's own gradient."""
 
 
-class Config(visible.RowsConfig):
-    steps: int = Field(1500, gt=0)
+class Config(StudentConfig, visible.RowsConfig):
     batch: int = Field(24, gt=0)
-    lr: float = Field(2e-4, gt=0)
-    warmup: int = Field(50, ge=0)
-    ema: float = Field(0.99, ge=0, lt=1)
-    time: float = Field(1.0, description="mean of the logit-normal time: jumps from noise decide what a picture shows")
     drop_both: float = Field(0.0, ge=0, le=0, description="a student is never asked without conditions")
     teacher: str = Field("models/starter/visible", description="folder of the visible part that is distilled")
-    vae: str = Field("", description="folder of the autoencoder; by default the teacher's")
     guidance: float = Field(2.0, ge=1, description="of the teacher")
-    sampled: tuple[int, ...] = Field((1, 2, 4), description="numbers of steps that the student may be asked for")
-    delta: float = Field(0.02, gt=0, description="width at which the error turns from square to linear")
     identity: float = Field(0.1, ge=0, description="weight of 1 - cosine to the asked identity")
     identity_rows: int = Field(4, ge=0, description="rows of a step that are decoded and read")
 
@@ -161,32 +151,28 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     """Return how near a student's one and four steps come to the teacher's 16 guided ones from the same noise, as root mean
     square of latents (`score` is minus the four steps'), and their cosines to the asked identity beside the teacher's."""
     assert isinstance(model, IdentityStudent)
+    return compare((_trial(model, decoded, config) for decoded in rows), config.sampled, "off")
+
+
+def _trial(model: IdentityStudent, decoded: Columns, config: Config) -> tuple[Draw, Read]:
+    """Return what draws decoded rows as latents [B, C, h, w], the teacher with guidance, and what reads whom they show."""
     teacher, _ = model.frozen()
-    found: dict[str, list[float]] = {}
-    for decoded in rows:
-        batch = prepare(decoded, config)
-        drawn = visible.draw_validation(batch, decoded["row"])
-        cond, uncond = _conditions(teacher, drawn)
-        shape = batch["latents"].shape[1:]
-        names = NamedNoise([f"validation {row}" for row in decoded["row"]], "visible")
-        device = device_of(model)
-        # Where the teacher gets to in its many guided steps, and whom it shows there.
+    batch = prepare(decoded, config)
+    drawn = visible.draw_validation(batch, decoded["row"])
+    cond, uncond = _conditions(teacher, drawn)
+
+    def draw(steps: int) -> Tensor:
         towards = denoiser(teacher.unet, cond, uncond, Guidance(config.guidance))
-        wanted = sample(towards, names, shape, load_scheduler(teacher.scheduler), 16, device=device)
-        every = torch.arange(len(wanted))
-        found.setdefault("teacher_cosine", []).append(
-            _cosine(teacher, model.recogniser, wanted, drawn, every).mean().item()
-        )
-        # Where the student gets to from the same noise, in each number of steps that it may be asked for.
-        for steps in config.sampled:
-            alone = denoiser(model.unet, cond, cond, Guidance(1.0))
-            made = sample(alone, names, shape, load_scheduler(teacher.scheduler, "lcm"), steps, device=device)
-            found.setdefault(f"off_{steps}", []).append((made - wanted).square().mean().sqrt().item())
-            found.setdefault(f"cosine_{steps}", []).append(
-                _cosine(teacher, model.recogniser, made, drawn, every).mean().item()
-            )
-    metrics = {name: float(np.mean(values)) for name, values in found.items()}
-    return {"score": -metrics[f"off_{max(config.sampled)}"], **metrics}
+        alone = denoiser(model.unet, cond, cond, Guidance(1.0))
+        shape = batch["latents"].shape[1:]
+        return draw_latents(alone if steps else towards, teacher, decoded["row"], "visible", shape, steps)
+
+    def read(made: Tensor, wanted: Tensor | None) -> dict[str, float]:
+        cosine = _cosine(teacher, model.recogniser, made, drawn, torch.arange(len(made)))
+        off = {} if wanted is None else {"off": (made - wanted).square().mean().sqrt().item()}
+        return off | {"cosine": cosine.mean().item()}
+
+    return draw, read
 
 
 def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
@@ -198,9 +184,5 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     save_visible(
         VisibleModel(model.unet, teacher.text, teacher.tokenizer), cache.from_root(_vae(config)), folder, reader
     )
-    save_student(load_scheduler(teacher.scheduler), config.sampled, folder)
-    summary = SUMMARY.format(
-        teacher=config.teacher, steps=", ".join(map(str, config.sampled)), guidance=config.guidance
-    )
-    facts = {"title": "Visible face in few steps", "summary": summary, "limits": visible.LIMITS}
-    card.model_copy(update=facts).write(folder)
+    facts = {"title": "Visible face in few steps", "summary": SUMMARY, "limits": visible.LIMITS}
+    finish_export(teacher, config, folder, card, facts)
