@@ -120,10 +120,10 @@ def translation(bundle: str, out: Path, data: str, reader: str, threads: int, ov
     by --set attention=[FOLDER,FOLDER], regression, mamba, interleaved, multi_scale, two_stage: a folder for each seed. A killed
     run goes on where it was; --set people=200 adds people.
     """
-    from pipelines.evaluation import translators
+    from pipelines.evaluation.translators import bench
 
     rows = options.gather_first(data, reader, out)
-    translators.run(out, rows, bundle, overrides, threads, published=bool(reader))
+    bench.run(out, rows, bundle, overrides, threads, published=bool(reader))
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 

@@ -9,7 +9,7 @@ from models.evaluation.translators import WHY
 from pipelines.evaluation.lapig.pages import tabulate
 from pipelines.report.template import load_template
 
-TEMPLATE = Path(__file__).parent / "templates" / "translation.md"
+TEMPLATE = Path(__file__).parent.parent / "templates" / "translation.md"
 
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:

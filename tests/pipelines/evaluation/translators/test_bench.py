@@ -15,8 +15,8 @@ from models.evaluation.translation import COLUMNS, split_rows
 from models.faces.metrics import unit_vectors
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT
-from pipelines.evaluation import translators
 from pipelines.evaluation.adapted import adapted_parts, load_recognisers
+from pipelines.evaluation.translators import bench
 from pipelines.pictures.codecs import encode_png
 from pipelines.rows.schema import arrow_schema
 from pipelines.rows.shards import Shards
@@ -39,33 +39,33 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         describe=lambda pictures: pictures[:, ::8, ::8].reshape(len(pictures), -1).astype(np.float32),
     )
-    monkeypatch.setattr(translators, "load_judges", lambda folder: judges)
+    monkeypatch.setattr(bench, "load_judges", lambda folder: judges)
 
-    def embed(bench: Any, pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def embed(own: Any, pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
         return pictures[:, ::4, ::4].reshape(len(pictures), -1) / 255 - 0.5
 
-    monkeypatch.setattr(translators.Bench, "_embed", embed)
+    monkeypatch.setattr(bench.Bench, "_embed", embed)
 
 
 def test_a_run_is_measured_once_and_said_on_a_page(
     rendered: list[pa.Table], bundle: str, judged: None, tmp_path: Path
 ) -> None:
     data, out = worlds.write(tmp_path / "data", rendered), tmp_path / "out"
-    found = translators.run(out, data, bundle, ["people=2", "together=1"])
+    found = bench.run(out, data, bundle, ["people=2", "together=1"])
     assert [row["row"] for row in found["identity"]] == ["raw probe", "Self-attn Mamba", "true visible"]
     page = (out / "tables.md").read_text()
     assert "2 people of" in page and "4 probes of views" in page and "| true visible | 1 | " in page
     assert "Not measured (no translator was named, or not yet): regression U-Net" in page
     # More people go on from there.
     lines = (out / "ledger.jsonl").read_text()
-    more = translators.run(out, data, bundle, ["people=4", "together=1"])
+    more = bench.run(out, data, bundle, ["people=4", "together=1"])
     assert (out / "ledger.jsonl").read_text().startswith(lines) and len(
         (out / "ledger.jsonl").read_text().splitlines()
     ) == 12
     assert more["pictures"][1]["diversity"]["value"] > 0 and "diversity" not in more["pictures"][0]
     # What was kept of a part and is gone is measured again.
     next((out / "work").glob("*.npz")).unlink()
-    assert translators.run(out, data, bundle, ["people=4", "together=1"]) == more
+    assert bench.run(out, data, bundle, ["people=4", "together=1"]) == more
 
 
 def test_the_adapted_recogniser_stands_beside_translators_in_its_own_space(
@@ -77,7 +77,7 @@ def test_the_adapted_recogniser_stands_beside_translators_in_its_own_space(
     (tmp_path / "both.yaml").write_text(yaml.safe_dump(content))
     data, out = worlds.write(tmp_path / "data", rendered), tmp_path / "out"
     edits = ["people=2", "together=1", f"hfr=[{faces}]"]
-    found = translators.run(out, data, str(tmp_path / "both.yaml"), edits)
+    found = bench.run(out, data, str(tmp_path / "both.yaml"), edits)
     rows = {row["row"]: row for row in found["identity"]}
     assert list(rows)[-2:] == ["adapted recogniser", "true visible"] and rows["adapted recogniser"]["seeds"] == 2
     # It shows nobody a picture; the translator is held against it.
@@ -115,7 +115,7 @@ def test_a_published_set_is_read_by_its_split_and_without_points(
         names = [name for name in block.column_names if name != "world_identity"]
         blocks.append(pa.Table.from_pylist(rows, schema=arrow_schema(names)))
     data = worlds.write(tmp_path / "data", blocks)
-    found = translators.run(tmp_path / "out", data, bundle, ["people=2", "together=2"], published=True)
+    found = bench.run(tmp_path / "out", data, bundle, ["people=2", "together=2"], published=True)
     page = (tmp_path / "out" / "tables.md").read_text()
     assert [row["row"] for row in found["identity"]] == ["raw probe", "Self-attn Mamba", "true visible"]
     assert "2 people of" in page and "3 probes of views" in page
@@ -131,4 +131,4 @@ def test_people_need_two_views(rendered: list[pa.Table], bundle: str, tmp_path: 
     place = rendered[0].column_names.index("identity_id")
     alone = [block.set_column(place, "identity_id", block["sample_id"]) for block in rendered]  # everybody has one
     with pytest.raises(UserError, match="two views"):
-        translators.run(tmp_path / "out", worlds.write(tmp_path / "data", alone), bundle)
+        bench.run(tmp_path / "out", worlds.write(tmp_path / "data", alone), bundle)

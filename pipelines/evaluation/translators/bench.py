@@ -48,7 +48,7 @@ from pipelines.config.translate import grey_of
 from pipelines.evaluation.adapted import Recognisers, adapted_parts, embed_faces, load_recognisers
 from pipelines.evaluation.measuring import Measuring, keep, load_recipe, measure_all, sort_edits
 from pipelines.evaluation.sources import test_split
-from pipelines.evaluation.translators_page import render_tables
+from pipelines.evaluation.translators.pages import render_tables
 from pipelines.rows.shards import Shards
 
 TABLE = "translation"
