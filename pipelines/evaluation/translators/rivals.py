@@ -1,0 +1,119 @@
+"""The translators that are compared: a bundle's own, others that the recipe names, and what each makes of thermal pictures."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.columns import Columns
+from models.config import digest_of
+from models.evaluation.translation import show_thermal
+from models.evaluation.translators import (
+    ADAPTED,
+    FOLDERS,
+    GIVEN,
+    MAMBA,
+    ONE_STEP,
+    RAW,
+    REGRESSION,
+    TRUE,
+    UNTOLD,
+    WHY,
+    Recipe,
+)
+from models.stages import import_settings, import_stage, package_of, parse_settings
+from models.temperature import from_grey, to_centikelvin
+from models.weights.bundle import MAIN, Bundle, Part, Weights, digests
+from pipelines.config.translate import grey_of
+from pipelines.evaluation.adapted import Recognisers, adapted_parts, load_recognisers
+
+BATCH = 8
+"""Pictures of one forward pass of a translator."""
+
+
+class Rivals:
+    """rows: row of the tables -> the translators of its seeds; None for a row without one.
+
+    stage, adapted: return the loaded translator with its settings, or the adapted recogniser, of a row's seed.
+    """
+
+    def __init__(self, recipe: Recipe, bundle: Bundle) -> None:
+        self.recipe, self.bundle = recipe, bundle
+        self.rows = self._find_rows()
+        self.stage, self.adapted = lru_cache(1)(self._load_stage), lru_cache(None)(self._load_adapted)
+
+    def _find_rows(self) -> dict[str, list[Part | None]]:
+        own = self.bundle.part("translate")
+        found: dict[str, list[Part | None]] = {RAW: [None], TRUE: [None], MAMBA: [own], ONE_STEP: [own]}
+        if own.kind == "latent-diffusion":
+            found |= {UNTOLD: [own], GIVEN: [own]}
+        found[MAMBA] += [_put(own, folder) for folder in self.recipe.mamba]
+        found |= {row: [_put(own, one) for one in getattr(self.recipe, field)] for row, field in FOLDERS.items()}
+        found[ADAPTED] = list(adapted_parts(self.bundle, [str(Path(one).absolute()) for one in self.recipe.hfr]))
+        if "steps" not in import_settings(_package(own)).Settings.model_fields:
+            del found[ONE_STEP]
+        return {row: found[row] for row in WHY if found.get(row)}
+
+    def digest(self, row: str, seed: int) -> tuple[str, ...]:
+        """Return what identifies a row's translator, its weights and settings; () for a row without one."""
+        part = self.rows[row][seed]
+        models = () if part is None else (part.model_dump(mode="json"), digests(part, self.bundle.folder))
+        return tuple(map(digest_of, models))
+
+    def draw(self, row: str, seed: int, given: Columns, chosen: np.ndarray) -> np.ndarray:
+        """Return what a row makes of the thermal pictures of `given`, uint8 [K, N, S, S, 3].
+
+        chosen: numbers of those rows, which noise follows from.
+        """
+        part = self.rows[row][seed]
+        if part is None:
+            return (show_thermal(given["thermal"]) if row == RAW else given["visible"])[None]
+        # Degrees, as `translate` takes them: grey levels are read by the part's own scale.
+        degrees = given["thermal"]
+        if degrees.dtype == np.uint8:
+            degrees = from_grey(degrees, grey_of(part, self.bundle.folder))
+        thermal = to_centikelvin(degrees)[:, None]
+        # Every draw of its own noise; a mean is the same in all.
+        stage, settings = self.stage(row, seed)
+        told = _words(row, given, stage)
+        made = []
+        for draw in range(1 if row in (ONE_STEP, REGRESSION) else self.recipe.draws):
+            names = np.array([f"evaluated {number}/{draw}" for number in chosen], object)
+            made.append(stage({"thermal": thermal, "noise_id": names}, settings, BATCH, **told)["translated"])
+        return np.stack(made)
+
+    def _load_stage(self, row: str, seed: int) -> tuple[Any, Any]:
+        part = self.rows[row][seed]
+        assert part is not None
+        package = _package(part)
+        kind = import_settings(package)
+        more = {"steps": 1} if row in (ONE_STEP, REGRESSION) else {}
+        settings = parse_settings(kind.Settings, {**part.settings, **more}, "translate.settings")
+        folder = self.bundle.model_copy(update={"parts": {"translate": part}}).fetch("translate")
+        options = parse_settings(kind.Options, part.options, "translate.options")
+        return import_stage(package)(folder, options, dtype=part.dtype, threads=1), settings
+
+    def _load_adapted(self, seed: int) -> Recognisers:
+        part = self.rows[ADAPTED][seed]
+        assert part is not None
+        return load_recognisers(part, self.bundle.folder)
+
+
+def _package(part: Part) -> str:
+    return package_of("translate", part.kind, "translate.kind")
+
+
+def _put(part: Part, folder: str) -> Part:
+    """Return the part with the translator of another folder."""
+    return part.model_copy(update={"weights": {**part.weights, MAIN: Weights(uri=str(Path(folder).absolute()))}})
+
+
+def _words(row: str, rows: Columns, stage: Any) -> dict[str, list[dict[str, str]]]:
+    """Return `given`, the words that a row is told of each picture; {} where it draws them itself."""
+    if row not in (UNTOLD, GIVEN):
+        return {}
+    known = stage.parts.translator.config.words if row == GIVEN else ()
+    said = [json.loads(text) for text in rows["attributes"]]
+    return {"given": [{name: word for name, word in one.items() if name in known} for one in said]}
