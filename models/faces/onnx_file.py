@@ -16,10 +16,10 @@ SCRFD_OUTPUTS = [f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for str
 """Order of a five-point SCRFD's nine outputs: scores, boxes, points, each for strides 8, 16, 32."""
 
 
-def export_recogniser(network: nn.Module, path: Path) -> None:
-    """Write `network` ([B, 3, 112, 112] -> [B, 512]) with a free batch to `path`."""
+def export_recogniser(network: nn.Module, path: Path, *, half: bool = True) -> None:
+    """Write `network` ([B, 3, 112, 112] -> [B, 512]) with a free batch to `path`; half: weights stored in half precision."""
     axes = {"input": {0: "batch"}, "embedding": {0: "batch"}}
-    _export(network, path, torch.zeros(2, 3, CROP, CROP), axes)
+    _export(network, path, torch.zeros(2, 3, CROP, CROP), axes, half)
 
 
 def export_detector(network: nn.Module, path: Path) -> None:
@@ -32,7 +32,9 @@ def export_detector(network: nn.Module, path: Path) -> None:
     _export(network, path, torch.zeros(2, 3, 128, 160), axes)
 
 
-def _export(network: nn.Module, path: Path, example: torch.Tensor, axes: dict[str, dict[int, str]]) -> None:
+def _export(
+    network: nn.Module, path: Path, example: torch.Tensor, axes: dict[str, dict[int, str]], half: bool = True
+) -> None:
     """Trace `network` (convolutions and no control flow: a trace says all); exporting by dynamo takes 40 times as long."""
     path.parent.mkdir(parents=True, exist_ok=True)
     outputs = [name for name in axes if name != "input"]
@@ -50,7 +52,8 @@ def _export(network: nn.Module, path: Path, example: torch.Tensor, axes: dict[st
         )
     # Halve the weights, check, write again.
     model = onnx.load_model(str(path))
-    store_half_precision(model)
+    if half:
+        store_half_precision(model)
     onnx.checker.check_model(model)
     onnx.save_model(model, str(path))
 

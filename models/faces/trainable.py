@@ -34,6 +34,10 @@ class TrainableRecogniser(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         return self.graph(crops, dict(zip(self.names, self.weights, strict=True)))
 
+    def original_file(self, folder: Path) -> Path:
+        """Return the file that was read; `folder` needs no copy of it."""
+        return self.path
+
     def save(self, path: Path) -> None:
         """Write the graph with the weights as they are now, each in the precision that the file stored it in."""
         model = onnx.load_model(str(self.path), load_external_data=False)

@@ -54,7 +54,9 @@ class Recipe(BaseModel):
     batch: int = Field(128, ge=2)
     lr: float = Field(3e-4, gt=0)
     training: dict[str, Any] = Field({}, description="further values of `train hfr`, the same for all")
-    recogniser: str = Field("models/starter/faces/arcface_starter.onnx", description="ONNX file that is adapted")
+    recogniser: str = Field(
+        "models/starter/faces/arcface_starter.onnx", description="that is adapted, as of `train hfr`"
+    )
     gallery: int = Field(1000, ge=2, description="people of a test set at most, the first")
     rows: int = Field(50_000, ge=2, description="rows that are read of a source at most")
 

@@ -13,7 +13,6 @@ from models.errors import UserError
 from models.evaluation.faces import to_grey
 from models.evaluation.translation import split_rows
 from models.faces.align import align
-from models.faces.trainable import TrainableRecogniser
 from models.seeds import seed_of
 from models.tasks import Task
 from models.tasks.hfr import task
@@ -111,7 +110,7 @@ class Mixture:
         return found
 
 
-def adapt(parts: Sequence[Columns], shares: Sequence[float], config: task.Config, hooks: Hooks) -> TrainableRecogniser:
+def adapt(parts: Sequence[Columns], shares: Sequence[float], config: task.Config, hooks: Hooks) -> task.Recogniser:
     """Return the recogniser adapted with prepared rows of sources, as `train hfr` does."""
     model = train(cast(Task, task), config, Mixture(parts, shares), None, hooks).model
     assert isinstance(model, task.Trainee)
@@ -138,7 +137,7 @@ def read_test(person: np.ndarray, view: np.ndarray, prepared: Columns, people: i
 
 
 @torch.inference_mode()
-def embed_test(network: TrainableRecogniser, test: Test) -> dict[str, np.ndarray]:
+def embed_test(network: task.Recogniser, test: Test) -> dict[str, np.ndarray]:
     """Return unit embeddings float32 [N, 512] of the three kinds of crops, by name."""
     device = next(network.parameters()).device
 

@@ -1,15 +1,18 @@
 """Adapt a recogniser to thermal probes with pairs of two cameras, as PACT does; no translation is needed to compare them.
 
 python -m cluster train hfr --data URI --validation URI --out DIR [--set recogniser=FILE.onnx]
+    [--set recogniser=FILE.safetensors --set recogniser_class=package.module:Class]
 
-Any ONNX recogniser of insightface's kind can be adapted: its graph is read as torch operations and written back as it was. The
-thermal picture is shown to it in grey, stretched over human temperatures as landmarkers see it.
+Any ONNX recogniser of insightface's kind can be adapted: its graph is read as torch operations and written back as it was. So can
+any of torch, given as its weights and its class: it is written as ONNX, and its original beside it for the gallery. The thermal
+picture is shown to it in grey, stretched over human temperatures as landmarkers see it.
 """
 
+import copy
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ from models.errors import UserError
 from models.faces.align import align, five_points
 from models.faces.metrics import verification, verify
 from models.faces.space import write_space
+from models.faces.torch_recogniser import TorchRecogniser
 from models.faces.trainable import TrainableRecogniser
 from models.landmarks.found import can_align, fill_points
 from models.landmarks.intensity import show_thermal
@@ -31,6 +35,7 @@ from models.tasks import TrainConfig, absolute
 from models.tasks.hfr.contrast import drift, numbers_of, symmetric_loss, unit
 from models.visible.cache import from_root
 
+Recogniser = TrainableRecogniser | TorchRecogniser
 POINTS = {"visible": "points", "thermal": "thermal_points"}
 """Of each half of prepared rows."""
 COLUMNS = ("identity_id", "view", "visible", "thermal", "thermal_kind", "landmarks_70")
@@ -52,8 +57,15 @@ class Config(TrainConfig):
     ema: float = Field(0.99, ge=0, lt=1)
     channels_last: bool = False
     recogniser: str = Field(
-        "models/starter/faces/arcface_starter.onnx", description="ONNX file of the recogniser to adapt"
+        "models/starter/faces/arcface_starter.onnx",
+        description="recogniser to adapt: an ONNX file, or the safetensors file of a torch one",
     )
+    recogniser_class: str = Field(
+        "",
+        pattern=r"^$|^[\w.]+:[\w.]+$",
+        description="package.module:Class (or a function) that makes the torch one; it takes crops as insightface feeds them",
+    )
+    recogniser_options: dict[str, Any] = Field({}, description="what the class is called with")
     gallery: Literal["adapted", "original"] = Field(
         "adapted",
         description="what embeds visible faces: the adapted network, kept near the original (PACT), or the frozen original, so "
@@ -77,16 +89,20 @@ class Config(TrainConfig):
 class Trainee(nn.Module):
     """The recogniser that learns, and its frozen original (not a submodule: it is neither trained nor saved)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, network: Recogniser) -> None:
         super().__init__()
-        self.network = TrainableRecogniser(path)
-        self._original = (TrainableRecogniser(path).requires_grad_(False),)
+        self.network = network
+        self._original = (copy.deepcopy(network).requires_grad_(False),)
 
     def original(self, crops: Tensor) -> Tensor:
         """Return what the recogniser gave before it was adapted."""
         with torch.no_grad():
             embeddings: Tensor = self._original[0].to(crops.device)(crops)
         return embeddings
+
+    def original_file(self, folder: Path) -> Path:
+        """Return the ONNX file of the original, which is written below `folder` where it came as no ONNX."""
+        return self._original[0].cpu().original_file(folder)
 
 
 def weights(config: Config) -> list[Path]:
@@ -95,13 +111,29 @@ def weights(config: Config) -> list[Path]:
 
 
 def build(config: Config) -> nn.Module:
-    """Return the recogniser to adapt. Raises UserError for a file that is no ONNX of known operations."""
+    """Return the recogniser to adapt. Raises UserError for one that cannot be trained."""
+    return Trainee(load_recogniser(config))
+
+
+def load_recogniser(config: Config) -> Recogniser:
+    """Return the recogniser that is adapted, as it is. Raises UserError for one that cannot be read or trained."""
     path = from_root(config.recogniser)
-    if path.suffix != ".onnx" or not path.is_file():
+    if path.suffix not in (".onnx", ".safetensors") or not path.is_file():
         raise UserError(
-            f"recogniser={config.recogniser}: give an ONNX file; export a torch model with torch.onnx.export"
+            f"recogniser={config.recogniser}: give an ONNX file, or a safetensors file with recogniser_class"
         )
-    return Trainee(path)
+    if path.suffix == ".onnx":
+        if config.recogniser_class or config.recogniser_options:
+            raise UserError(
+                f"recogniser={config.recogniser} holds its own graph: recogniser_class is of a safetensors file"
+            )
+        return TrainableRecogniser(path)
+    if not config.recogniser_class:
+        raise UserError(
+            f"recogniser={config.recogniser} holds weights alone: name recogniser_class=package.module:Class, which they are of,"
+            " or export it with torch.onnx.export and give the ONNX file"
+        )
+    return TorchRecogniser(path, config.recogniser_class, config.recogniser_options)
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
@@ -202,6 +234,6 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     assert isinstance(model, Trainee)
     folder.mkdir(parents=True, exist_ok=True)
     model.network.save(folder / config.file)
-    write_space(folder, from_root(config.recogniser))
+    write_space(folder, model.original_file(folder))
     facts = {"title": "Face recogniser for thermal probes", "summary": SUMMARY, "limits": LIMITS[config.gallery]}
     card.model_copy(update=facts).write(folder)

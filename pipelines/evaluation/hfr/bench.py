@@ -25,9 +25,7 @@ from models.evaluation.hfr.training import (
     embed_test,
     read_test,
 )
-from models.faces.trainable import TrainableRecogniser
 from models.tasks.hfr import task
-from models.visible.cache import from_root
 from models.weights.store import contents_digest
 from pipelines.evaluation.hfr.pages import render_tables
 from pipelines.evaluation.measuring import (
@@ -102,10 +100,10 @@ class Bench(Measuring[Cell]):
         keep(self.place(cell), **vectors)
         return {"measures": {"rows": count, "steps": 0 if cell.source == RAW else self.recipe.steps}}
 
-    def _adapt(self, cell: Cell) -> tuple[TrainableRecogniser, int]:
+    def _adapt(self, cell: Cell) -> tuple[task.Recogniser, int]:
         """Return the recogniser of a cell and how many rows it was adapted with."""
         if cell.source == RAW:
-            return TrainableRecogniser(from_root(self.recipe.recogniser)).eval(), 0
+            return task.load_recogniser(self.config).eval(), 0
         parts, shares = list[Columns](), [1.0]
         if cell.people:
             rows = choose_people(self.sources.person(LAB), cell.people, cell.seed)

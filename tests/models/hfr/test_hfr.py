@@ -199,11 +199,6 @@ def test_how_a_thermal_picture_is_shown() -> None:
     assert np.array_equal(show_thermal(grey)[..., 1], grey)
 
 
-def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"give an ONNX file; export a torch model with torch\.onnx\.export"):
-        task.build(task.Config(recogniser=str(tmp_path / "model.safetensors")))
-
-
 def test_rows_in_which_no_face_is_known_count_for_nothing(recogniser: Path) -> None:
     config = task.Config(recogniser=str(recogniser), augmentation=task.CropAugmentation(**CALM))
     model = task.build(config)
