@@ -118,6 +118,8 @@ class Task(Protocol):
         Rows of other sources, one beside every row of the batch, chosen by its `draw`; their columns come as `name.column`.
     `weights(config) -> list[Path]`
         Files and folders of weights that training reads beside `init`: a run goes on with the same ones alone.
+    `check(config) -> None`
+        Raise a UserError for weights that are named and cannot be trained; called once, before the run is claimed.
     `STAGE`
         The stage whose part it trains: with `--bundle` it begins with that bundle's weights.
     `begin(model: nn.Module, folder: Path) -> None`

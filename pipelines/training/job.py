@@ -90,11 +90,13 @@ class TrainJob(BaseModel):
         }
 
     def check_rows(self) -> None:
-        """Raise a UserError for rows or frames that are not there or not as the task reads them, before anything is claimed.
+        """Raise a UserError for rows or frames that are not there or not as the task reads them, and for weights that it cannot
+        train, before anything is claimed.
 
         Of data sets it looks until it finds one row.
         """
         task, config = self.load_task()
+        getattr(task, "check", lambda config: None)(config)
         if self.data and task.COLUMNS:
             self.data_rows(limit=1, memory=0)
         if self.validation:

@@ -110,6 +110,11 @@ def weights(config: Config) -> list[Path]:
     return [from_root(config.recogniser), from_root(config.landmarks)]
 
 
+def check(config: Config) -> None:
+    """Raise a UserError for a recogniser that cannot be read or trained."""
+    load_recogniser(config)
+
+
 def build(config: Config) -> nn.Module:
     """Return the recogniser to adapt. Raises UserError for one that cannot be trained."""
     return Trainee(load_recogniser(config))
