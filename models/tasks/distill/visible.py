@@ -24,7 +24,7 @@ from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.students import guided, plain
 from models.errors import UserError
 from models.faces.align import fit_similarities, five_points
-from models.faces.differentiable import DifferentiableRecogniser, align_pictures
+from models.faces.gradient.differentiable import DifferentiableRecogniser, align_pictures
 from models.faces.pack import recogniser_file
 from models.tasks import visible
 from models.tasks.distill.student import Draw, Read, Student, StudentConfig, compare, draw_latents, finish_export

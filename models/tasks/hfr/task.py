@@ -24,10 +24,10 @@ from models.card import Card
 from models.columns import Columns
 from models.errors import UserError
 from models.faces.align import align, five_points
+from models.faces.gradient.torch_recogniser import TorchRecogniser
+from models.faces.gradient.trainable import TrainableRecogniser
 from models.faces.metrics import verification, verify
 from models.faces.space import write_space
-from models.faces.torch_recogniser import TorchRecogniser
-from models.faces.trainable import TrainableRecogniser
 from models.landmarks.found import can_align, fill_points
 from models.landmarks.intensity import show_thermal
 from models.seeds import seed_of

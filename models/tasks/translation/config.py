@@ -5,7 +5,7 @@ from functools import lru_cache
 from pydantic import Field, field_validator
 
 from models.errors import UserError
-from models.faces.differentiable import DifferentiableRecogniser
+from models.faces.gradient.differentiable import DifferentiableRecogniser
 from models.faces.pack import Session, open_sessions, recogniser_file
 from models.tasks import TrainConfig, absolute
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder

@@ -24,7 +24,7 @@ from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import new_scheduler
 from models.diffusion.unet import predict
 from models.errors import UserError
-from models.faces.differentiable import align_pictures
+from models.faces.gradient.differentiable import align_pictures
 from models.seeds import seed_of
 from models.tasks.translation.config import Config, autoencoder_of, classifier_of, recogniser_of
 from models.tasks.translation.rows import Drawn, draw_rows, prepare

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from models.errors import UserError
 from models.faces.align import align, fit_similarities
-from models.faces.differentiable import DifferentiableRecogniser, align_pictures
+from models.faces.gradient.differentiable import DifferentiableRecogniser, align_pictures
 from models.faces.pack import embed, open_session
 from models.weights.store import ROOT
 

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.card import Card
 from models.errors import UserError
+from models.faces.gradient.trainable import TrainableRecogniser
 from models.faces.space import check_space
-from models.faces.trainable import TrainableRecogniser
 from models.landmarks.intensity import show_thermal
 from models.tasks.hfr import task
 from models.tasks.hfr.contrast import multi_positive_loss, numbers_of, symmetric_loss

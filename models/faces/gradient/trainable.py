@@ -8,7 +8,7 @@ from onnx import NodeProto, numpy_helper
 from torch import Tensor, nn
 
 from models.errors import UserError
-from models.faces.differentiable import DifferentiableRecogniser
+from models.faces.gradient.differentiable import DifferentiableRecogniser
 
 WEIGHTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (0, 1), "PRelu": (1,), "BatchNormalization": (1, 2)}
 """Inputs of an operation that training may change. The statistics of batch norms stay: those of two cameras differ."""
