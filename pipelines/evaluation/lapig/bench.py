@@ -42,8 +42,8 @@ from models.visible import cache
 from models.weights.bundle import Bundle, digests, load_bundle
 from pipelines.evaluation.lapig.making import Maker, Thermalizer, load_readers
 from pipelines.evaluation.lapig.pages import render_tables
-from pipelines.evaluation.lapig.people import WAYS as SAMPLED
-from pipelines.evaluation.lapig.people import ask, describe_people, judge_threshold, sample_embeddings
+from pipelines.evaluation.lapig.sampled import WAYS as SAMPLED
+from pipelines.evaluation.lapig.sampled import ask, describe_people, judge_threshold, sample_embeddings
 from pipelines.evaluation.measuring import Measuring, choose_tables, keep, load_recipe, measure_all, sort_edits
 from pipelines.plan.people.identities import Reference
 
