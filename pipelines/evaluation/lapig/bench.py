@@ -13,14 +13,12 @@ import numpy as np
 from models.columns import Columns
 from models.config import digest_of
 from models.evaluation.faces import to_grey
-from models.evaluation.judges import load_judges
 from models.evaluation.lapig import tables as lapig_tables
 from models.evaluation.lapig.degrees import degree_errors, flatten_layers
 from models.evaluation.lapig.distances import by_people, frechet_interval
-from models.evaluation.lapig.people import TruePairs, render_fitted, render_known, render_people, space_of
+from models.evaluation.lapig.people import TruePairs, render_fitted
 from models.evaluation.lapig.read import (
     Gallery,
-    Readers,
     degree_figures,
     diversity_figures,
     identity_figures,
@@ -40,10 +38,11 @@ from models.temperature import from_centikelvin, to_centikelvin
 from models.thermal.baselines import Baselines
 from models.visible import cache
 from models.weights.bundle import Bundle, digests, load_bundle
-from pipelines.evaluation.lapig.making import Maker, Thermalizer, load_readers
+from pipelines.evaluation.lapig.making import Maker, Thermalizer
 from pipelines.evaluation.lapig.pages import render_tables
+from pipelines.evaluation.lapig.people import People
 from pipelines.evaluation.lapig.sampled import WAYS as SAMPLED
-from pipelines.evaluation.lapig.sampled import ask, describe_people, judge_threshold, sample_embeddings
+from pipelines.evaluation.lapig.sampled import ask, compare_people, sample_embeddings
 from pipelines.evaluation.measuring import Measuring, choose_tables, keep, load_recipe, measure_all, sort_edits
 from pipelines.plan.people.identities import Reference
 
@@ -74,9 +73,7 @@ class Bench(Measuring[Cell]):
         self.recipe, self.bundle, self.threads = recipe, bundle, threads
         self.work /= self.digest
         self.ways, self.layers = ways(bundle, recipe), layers_of(recipe.conditions)
-        self.true = lru_cache(4)(self._load_true)
-        self.seen_true = lru_cache(4)(lambda part: look_at(self.readers, self.true(part).rows["visible"]))
-        self.asked = lru_cache(4)(self._ask)
+        self.people = People(recipe, bundle, self.work, threads)
         self.sampled = lru_cache(None)(
             lambda way: sample_embeddings(way, self.reference, recipe.sampled, recipe.minimum_angle)
         )
@@ -86,11 +83,7 @@ class Bench(Measuring[Cell]):
 
     def cells(self, chosen: Sequence[str]) -> Iterable[Cell]:
         """Yield the cells of tables in order; galleries come before what is looked up in them."""
-        recipe = self.recipe
-        parts = {
-            name: range(-(-getattr(recipe, name) // recipe.together))
-            for name in ("gallery", "people", "trained", "sampled")
-        }
+        parts = {name: self.people.parts(name) for name in ("gallery", "people", "trained", "sampled")}
         if "pairs" in chosen or "people" in chosen:
             yield from (Cell("gallery", KNOWN, part) for part in parts["gallery"])
         if "pairs" in chosen:
@@ -118,57 +111,19 @@ class Bench(Measuring[Cell]):
             return self._see_sampled(cell)
         return self._read_pairs(cell) if cell.table == "pairs" else self._read_degrees(cell)
 
-    def _people(self, part: int, of: int) -> tuple[int, int]:
-        """Return the first person of a part, and how many it has of `of`."""
-        first = part * self.recipe.together
-        return first, min(self.recipe.together, of - first)
-
     # Who
-
-    def _load_true(self, part: int) -> TruePairs:
-        """Return a part's true pairs, rendered once."""
-        first, count = self._people(part, self.recipe.people)
-        path = self.work / f"true-{first}-{count}.npz"
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as kept:
-                known, points, *_ = (kept[name] for name in ("known", "points"))
-                rows = {name[4:]: kept[name] for name in kept.files if name.startswith("row_")}
-        else:
-            found = render_people(self.recipe, first, count, self.bundle.size)
-            known, points, rows = found.known, found.points, found.rows
-            keep(path, known=known, points=points, **{f"row_{name}": values for name, values in rows.items()})
-        return TruePairs(known, points, rows)
 
     def _see_gallery(self, cell: Cell) -> dict[str, Any]:
         """Keep what the judge says of pictures of a part's people: of those known, or of some whom models learned from."""
-        if cell.row == KNOWN:
-            first, count = self._people(cell.part, self.recipe.gallery)
-            # Those who are asked for are rendered already.
-            whole = first + count <= self.recipe.people
-            true = self.true(cell.part) if whole else None
-            known, points = (
-                (true.known, true.points)
-                if true
-                else render_known(
-                    self.recipe, self.recipe.split, range(first, first + count), self.recipe.known, self.bundle.size
-                )
-            )
-        else:
-            first, count = self._people(cell.part, self.recipe.trained)
-            known, points = render_known(self.recipe, "generator", range(first, first + count), 1, self.bundle.size)
+        known, points = self.people.known(cell.part) if cell.row == KNOWN else self.people.trained(cell.part)
         flat, marks = known.reshape(-1, *known.shape[2:]), points.reshape(-1, 70, 2)
         seen = {
-            name: cache.embed_pictures(pictures, marks, self.readers.recogniser).reshape(*known.shape[:2], -1)
+            name: cache.embed_pictures(pictures, marks, self.people.readers.recogniser).reshape(*known.shape[:2], -1)
             for name, pictures in (("colour", flat), ("grey", to_grey(flat)))
         }
-        described = self.readers.judges.describe(flat).reshape(*known.shape[:2], -1)
+        described = self.people.readers.judges.describe(flat).reshape(*known.shape[:2], -1)
         keep(self.place(cell), **seen, features=described)
-        return {"measures": {"people": count}}
-
-    @cached_property
-    def known_faces(self) -> dict[str, np.ndarray]:
-        """What the judge says of the known pictures of everybody in the gallery: `colour` and `grey` [G, K, 512], `features`."""
-        return self._load_all("gallery", KNOWN)
+        return {"measures": {"people": len(known)}}
 
     def _load_all(self, table: str, row: str) -> dict[str, np.ndarray]:
         """Return what was kept of a row, all its parts after each other; {} where there is none."""
@@ -178,32 +133,18 @@ class Bench(Measuring[Cell]):
 
     @cached_property
     def gallery(self) -> Gallery:
-        """The people whom pictures are looked up among: the mean of the known pictures of each."""
-        colour, grey = (unit_vectors(self.known_faces[name].mean(axis=1)) for name in ("colour", "grey"))
+        """The people whom pictures are looked up among: the mean of the known pictures of each, as the judge sees them."""
+        known = self._load_all("gallery", KNOWN)
+        colour, grey = (unit_vectors(known[name].mean(axis=1)) for name in ("colour", "grey"))
         return Gallery(colour, grey, self.recipe.galleries)
-
-    @cached_property
-    def readers(self) -> Readers:
-        """The judges, and the bundle's detector, recogniser and landmarker."""
-        faces, landmarks = load_readers(self.bundle, self.threads)
-        return Readers(load_judges(cache.from_root(self.recipe.judge)), space_of(self.recipe.judge), faces, landmarks)
-
-    def _ask(self, part: int) -> np.ndarray:
-        """Return who is asked for in each row of a part, by the bundle's recogniser: the mean of the known pictures, [N, 512]."""
-        true = self.true(part)
-        count, known = true.known.shape[:2]
-        pictures = true.known.reshape(-1, *true.known.shape[2:])
-        found = look_at(self.readers, pictures).own.reshape(count, known, -1)
-        means = unit_vectors(np.nan_to_num(found).sum(axis=1))
-        return np.repeat(means, self.recipe.views, axis=0).astype(np.float32)
 
     # Pairs
 
     def _read_pairs(self, cell: Cell) -> dict[str, Any]:
         """Make a part's pairs in the way of the row, or take the baseline's, and read them."""
-        true, asked = self.true(cell.part), self.asked(cell.part)
+        true, asked = self.people.true(cell.part), self.people.asked(cell.part)
         rows, stages = self._pairs(cell, true, asked)
-        seen, target = look_at(self.readers, rows["visible"]), self.seen_true(cell.part)
+        seen, target = look_at(self.people.readers, rows["visible"]), self.people.seen_true(cell.part)
         measures: dict[str, Any] = {"person": true.rows["person"].tolist()}
         features = {"visible": seen.features}
         if cell.row != CROSSED:
@@ -214,8 +155,8 @@ class Bench(Measuring[Cell]):
             measures |= diversity_figures(thumbs(rows["visible"]), seen.features, seen.judge, true.rows["person"])
         # The thermal half, where there is one: a copy of a known picture has none.
         if "celsius" in rows:
-            measures |= pair_figures(self.readers, rows["visible"], rows["celsius"], seen.boxes)
-            layers = [thermal_features(self.readers.judges, one) for one in np.moveaxis(rows["celsius"], 1, 0)]
+            measures |= pair_figures(self.people.readers, rows["visible"], rows["celsius"], seen.boxes)
+            layers = [thermal_features(self.people.readers.judges, one) for one in np.moveaxis(rows["celsius"], 1, 0)]
             features["thermal"] = np.stack(layers, axis=1)
             if "classes" in rows:
                 truth = np.where(true.rows["valid"], true.rows["celsius"], np.nan)
@@ -274,7 +215,7 @@ class Bench(Measuring[Cell]):
 
     def _read_degrees(self, cell: Cell) -> dict[str, Any]:
         """Read the temperatures that a thermalizer, or a predictor without a network, gives true pictures."""
-        rows = flatten_layers(self.true(cell.part).rows, self.recipe.conditions)
+        rows = flatten_layers(self.people.true(cell.part).rows, self.recipe.conditions)
         if cell.row in Baselines.NAMES:
             return {"measures": degree_errors(rows, self.fitted.predict(cell.row, rows)[None])}
         return {"measures": degree_errors(rows, self._draw(cell))}
@@ -283,7 +224,7 @@ class Bench(Measuring[Cell]):
         """Return draws float32 [K, N C, S, S] of a part's true pictures, each in its conditions, in the order of rows."""
         bundle = self.ways[cell.row].bundle
         draws = self.recipe.draws if bundle.part("thermal").kind == LATENT else 1
-        true = self.true(cell.part).rows
+        true = self.people.true(cell.part).rows
         given = {name: true[name] for name in ("visible", "classes")}
         given["noise_id"] = np.array([f"degrees/{person}/{k}" for k, person in enumerate(true["person"])], object)
         celsius = Thermalizer(bundle, layers_of(self.recipe.conditions, draws), self.threads)(given)
@@ -305,10 +246,10 @@ class Bench(Measuring[Cell]):
 
     def _see_sampled(self, cell: Cell) -> dict[str, Any]:
         """Keep what the judge says of the pictures of a part of people who were sampled in a way."""
-        first, count = self._people(cell.part, self.recipe.sampled)
+        first, count = self.people.span(cell.part, self.recipe.sampled)
         embeddings = self.sampled(cell.row)[first : first + count]
         made = self.maker(FULL)(ask(embeddings, self.reference, self.recipe.views, first))
-        seen = look_at(self.readers, made["visible"])
+        seen = look_at(self.people.readers, made["visible"])
         keep(self.place(cell), asked=embeddings, judge=seen.judge.reshape(count, self.recipe.views, -1))
         return {"measures": {"people": count}}
 
@@ -340,32 +281,15 @@ class Bench(Measuring[Cell]):
 
     def _people_facts(self) -> list[dict[str, Any]]:
         """Return how sampled people are apart, beside true people of the world."""
-        known = self._load_all("gallery", KNOWN)
-        if not known:
+        views, known, trained = self.recipe.views, self._load_all("gallery", KNOWN), self._load_all("gallery", TRAINED)
+        sampled = {row: (made["asked"], made["judge"]) for row in SAMPLED if (made := self._load_all("people", row))}
+        if not known or not sampled:
             return []
-        threshold = judge_threshold(known["colour"][:, 0], self.recipe.far)
-        trained = self._load_all("gallery", TRAINED)
-        training, least = (
-            trained["colour"][:, 0] if trained else np.zeros((0, 512)),
-            np.cos(np.radians(self.recipe.minimum_angle)),
-        )
-        entries = []
-        for row in SAMPLED:
-            if made := self._load_all("people", row):
-                entries.append(
-                    {"row": row, **describe_people(made["asked"], made["judge"], training, threshold, float(least))}
-                )
-        if entries and (true := self._load_all("pairs", TRUE)):
-            views, asked = self.recipe.views, [self.asked(part)[:: self.recipe.views] for part in self._parts]
-            made_true = true["judge"].reshape(-1, views, 512)
-            entries.insert(
-                0, {"row": TRUE, **describe_people(np.concatenate(asked), made_true, training, threshold, float(least))}
-            )
-        return [entry | {"threshold": threshold} for entry in entries]
-
-    @property
-    def _parts(self) -> range:
-        return range(-(-self.recipe.people // self.recipe.together))
+        if true := self._load_all("pairs", TRUE):
+            asked = np.concatenate([self.people.asked(part)[::views] for part in self.people.parts("people")])
+            sampled = {TRUE: (asked, true["judge"].reshape(-1, views, 512))} | sampled
+        training = trained["colour"][:, 0] if trained else np.zeros((0, 512))
+        return compare_people(sampled, known["colour"][:, 0], training, self.recipe)
 
 
 def run(

@@ -1,6 +1,6 @@
 """People who are sampled: how far they are apart, asked and made, and whether their pictures are like somebody known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from models.captions.grammar import write_caption
 from models.columns import Columns
 from models.evaluation.bootstrap import interval, mean
 from models.evaluation.lapig.distances import count_unique, effective_rank, nearest_angles
+from models.evaluation.lapig.recipe import Recipe
 from models.faces.metrics import threshold_at, unit_vectors
 from models.seeds import seed_of
 from pipelines.plan.people.identities import Reference
@@ -87,6 +88,20 @@ def describe_people(
         likeness = (one @ training.T).max(axis=1)
         facts |= {"likeness": _estimate(likeness), "leaked": _estimate((likeness > threshold).astype(float))}
     return facts
+
+
+def compare_people(
+    people: Mapping[str, tuple[np.ndarray, np.ndarray]], known: np.ndarray, training: np.ndarray, recipe: Recipe
+) -> list[dict[str, Any]]:
+    """Return the figures of people by row, `asked` and `made` of each as `describe_people` takes them.
+
+    known: a picture each of people of the gallery, whom the judge's threshold is of.
+    """
+    threshold, least = judge_threshold(known, recipe.far), float(np.cos(np.radians(recipe.minimum_angle)))
+    return [
+        {"row": row, **describe_people(asked, made, training, threshold, least), "threshold": threshold}
+        for row, (asked, made) in people.items()
+    ]
 
 
 def _estimate(values: Sequence[float] | np.ndarray) -> dict[str, float]:
