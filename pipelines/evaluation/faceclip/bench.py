@@ -3,23 +3,17 @@
 out/ledger.jsonl  tables.json  tables.md, and a folder `work` of what can be made again: renders, weights, features of pictures
 """
 
-import logging
-import shutil
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from models.attributes import ATTRIBUTES
-from models.columns import Columns
-from models.config import check, digest_of
+from models.config import digest_of
 from models.evaluation.faceclip import tables as faceclip_tables
-from models.evaluation.faceclip import training
 from models.evaluation.faceclip.recipe import Recipe
 from models.evaluation.faceclip.tables import ARCFACE, KNOWN, TABLES, TRUE
 from models.evaluation.faceclip.ways import WAYS
@@ -30,25 +24,20 @@ from models.evaluation.lapig.read import Readers, Seen, look_at
 from models.evaluation.lapig.tables import UNREAD
 from models.faces.metrics import unit_vectors
 from models.judges.attributes import label
-from models.tasks import Task
 from models.tasks.faceclip import align
 from models.tasks.faceclip.rows import prepare_rows
-from models.training.loop import Hooks, train
 from models.visible import cache
-from models.visible.faceclip.faces import to_faces
+from models.visible.faceclip.clip import Clip
 from models.visible.faceclip.files import load_clip
-from models.visible.faceclip.tokenizer import tokenize
 from models.weights.bundle import Bundle, digests, load_bundle
 from models.weights.store import contents_digest
-from pipelines.config.chain import faces_link, resolve_chain
+from pipelines.config.chain import faces_link
+from pipelines.evaluation.faceclip.beside import ArcFace, clip_scores
 from pipelines.evaluation.faceclip.pages import render_tables
+from pipelines.evaluation.faceclip.trainings import Inputs, Trainings
+from pipelines.evaluation.lapig.people import load_true
 from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, keep, load_recipe, measure_all
-from pipelines.rows.shards import Shards
 
-log = logging.getLogger(__name__)
-
-TASK = cast(Task, training)
-WEIGHTS = "model.safetensors"
 UNSEEN = [place for place, name in enumerate(ATTRIBUTES) if name in UNREAD]
 
 
@@ -61,14 +50,6 @@ class Cell(NamedTuple):
     part: int
 
 
-class Inputs(NamedTuple):
-    """What the rows have in common: folders of the encoder and of the towers, and the rows that are trained on."""
-
-    encoder: str
-    towers: str
-    data: str
-
-
 class Bench(Measuring[Cell]):
     """Measures the cells of one recipe into the ledger of a folder."""
 
@@ -76,22 +57,13 @@ class Bench(Measuring[Cell]):
 
     def __init__(self, recipe: Recipe, inputs: Inputs, bundle: Bundle, out: Path, stop: Stop = lambda: False) -> None:
         self.recipe, self.inputs, self.bundle = recipe, inputs, bundle
-        self.settings = self._settings("FaceCLIP", 0)  # wrong values are refused before anything starts
-        self.data = Shards(inputs.data, training.COLUMNS, memory=0, colour=True, limit=recipe.limit or None)
+        self.trainings = Trainings(recipe, inputs, stop)
         parts = {name: digests(bundle.part(name), bundle.folder) for name in ("visible", "faces")}
         folders = [contents_digest(Path(path)) for path in inputs[:2]]
-        super().__init__(recipe, recipe.digest(*folders, self.data.digest, digest_of(parts)), out, stop)
+        super().__init__(recipe, recipe.digest(*folders, self.trainings.data.digest, digest_of(parts)), out, stop)
         self.work /= self.digest
         self.true = lru_cache(4)(self._load_true)
         self.seen_true = lru_cache(4)(self._see_true)
-        self.trained = lru_cache(1)(self._load_trained)
-
-    def _settings(self, way: str, seed: int) -> training.Config:
-        """Return the config of a way's training."""
-        recipe = self.recipe
-        values = {"steps": recipe.steps, "batch": recipe.batch, "encoder": self.inputs.encoder, "bf16": False}
-        given = {**values, **recipe.training, "way": way, "seed": seed}
-        return check(training.Config, given, "evaluate faceclip: training")
 
     # What there is to do
 
@@ -119,21 +91,17 @@ class Bench(Measuring[Cell]):
 
     def read(self, cell: Cell) -> dict[str, Any]:
         """Return what the line of a cell says."""
-        each = {"embedding": self._find, "trainings": self._train, "pictures": self._read}
-        return {"measures": each[cell.table](cell)}
+        if cell.table == "trainings":
+            return {"measures": self.trainings.run(cell.row, cell.seed, self.place(cell))}
+        return {"measures": self._find(cell) if cell.table == "embedding" else self._read(cell)}
 
     # Who
 
     def _load_true(self, part: int) -> TruePairs:
         """Return a part's true pictures, rendered once: one that shows who is asked for, and one of each caption."""
-        path, first = self.work / f"true-{part}.npz", part * self.recipe.together
-        if not path.is_file():
-            found = render_people(self.recipe.renders, first, self.recipe.together, self.settings.size)
-            rows = {f"row_{name}": found.rows[name] for name in _ROWS}
-            keep(path, known=found.known, points=found.points, **rows)
-        with np.load(path, allow_pickle=False) as kept:
-            rows = {name: kept[f"row_{name}"] for name in _ROWS}
-            return TruePairs(kept["known"], kept["points"], rows)
+        first, size = part * self.recipe.together, self.trainings.settings.size
+        path = self.work / f"true-{part}.npz"
+        return load_true(path, lambda: render_people(self.recipe.renders, first, self.recipe.together, size), _ROWS)
 
     def _crops(self, part: int) -> np.ndarray:
         """Return the faces that are asked with, those of the known pictures, uint8 [people, 112, 112, 3]."""
@@ -176,51 +144,17 @@ class Bench(Measuring[Cell]):
         chosen = {name: values for name, values in found.items() if name.startswith("conflict_")}
         return align.find_pictures(found) | chosen, person
 
-    # Trainings
-
-    def _train(self, cell: Cell) -> dict[str, Any]:
-        """Train a way's U-Net, from its last checkpoint where there is one, and keep its averaged weights."""
-        config, place = self._settings(cell.row, cell.seed), self.place(cell)
-        scratch = place.with_name(f"{place.name}.run")
-        kept = sorted(scratch.glob("step-*/state.json"))
-
-        def save(folder: Path, step: int, score: float | None) -> None:
-            for old in scratch.glob("step-*"):
-                if old != folder:
-                    shutil.rmtree(old)
-
-        hooks = Hooks(
-            scratch, save, lambda line: log.info("%s: %s", cell.row, _say(line)), stop=self.stop, log_every=50
-        )
-        result = train(TASK, config, self._rows, None, hooks, resume=kept[-1].parent if kept else None)
-        # Under its name once it is whole.
-        half = place.with_name(f"{place.name}.half")
-        half.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in result.model.state_dict().items()}, half / WEIGHTS)
-        half.rename(place)
-        shutil.rmtree(scratch, ignore_errors=True)
-        parameters = sum(one.numel() for one in result.model.parameters())
-        return {"parameters": parameters, "rows": config.steps * config.batch, "seconds": round(result.seconds, 1)}
+    # Pictures
 
     @cached_property
-    def _rows(self) -> Shards:
-        """The rows of all trainings: what is kept of them does not depend on the way."""
-        return Shards(
-            self.inputs.data,
-            training.COLUMNS,
-            colour=True,
-            prepare=lambda rows: training.prepare(rows, self.settings),
-            limit=self.recipe.limit or None,
-        )
+    def clip(self) -> Clip:
+        """The small CLIP, which says how near a picture is to its caption."""
+        return load_clip(Path(self.inputs.towers))
 
-    def _load_trained(self, way: str, seed: int) -> training.Trained:
-        """Return a way's trained U-Net."""
-        model = training.build(self._settings(way, seed))
-        assert isinstance(model, training.Trained)
-        model.load_state_dict(load_file(self.place(Cell("trainings", way, seed, 0)) / WEIGHTS))
-        return model.requires_grad_(False).eval()
-
-    # Pictures
+    @cached_property
+    def arcface(self) -> ArcFace:
+        """The bundle's own way of telling a face."""
+        return ArcFace(self.bundle)
 
     @cached_property
     def readers(self) -> Readers:
@@ -250,7 +184,7 @@ class Bench(Measuring[Cell]):
             "copy_paste": copy_paste(seen.judge, target, reference),
             "rank1": self._ranks(seen.judge, rows["person"]),
             "words": right,
-            "clip": self._clip_scores(pictures, [str(text) for text in rows["caption"]]),
+            "clip": clip_scores(self.clip, pictures, [str(text) for text in rows["caption"]]),
             "face_found": np.isfinite(seen.own[:, 0]).astype(float),
         }
         keep(self.place(cell), features=seen.features)
@@ -280,18 +214,6 @@ class Bench(Measuring[Cell]):
     def _ranks(self, probes: np.ndarray, person: np.ndarray) -> np.ndarray:
         return ranks(probes, person, self.gallery, (len(self.gallery),))[len(self.gallery)]
 
-    @cached_property
-    def clip(self) -> Any:
-        """The small CLIP, which says how near a picture is to its caption."""
-        return load_clip(Path(self.inputs.towers))
-
-    @torch.inference_mode()
-    def _clip_scores(self, pictures: np.ndarray, captions: list[str]) -> np.ndarray:
-        """Return the cosine of pictures and captions, the mean of both text towers, float [N]."""
-        small = np.stack([cv2.resize(each, (112, 112), interpolation=cv2.INTER_AREA) for each in pictures])
-        sides = self.clip.read_pictures(to_faces(small)), self.clip.read_texts(tokenize(captions))
-        return np.mean([(own * text).sum(-1).numpy() for own, text in zip(*sides, strict=True)], axis=0)
-
     def _pictures(self, cell: Cell, asked: np.ndarray) -> np.ndarray:
         """Return the pictures of a row, uint8 [N, S, S, 3]."""
         true, owner = self.true(cell.part), asked // self.recipe.captions
@@ -299,30 +221,14 @@ class Bench(Measuring[Cell]):
             return true.rows["visible"][asked]
         if cell.row == KNOWN:
             return true.known[owner, 0]
+        # Drawn: the same captions and noise in every way.
         captions = [str(text) for text in true.rows["caption"][asked]]
         names = [f"evaluate/{person}/{place}" for person, place in zip(true.rows["person"][asked], asked, strict=True)]
         if cell.row == ARCFACE:
             known, _ = self.seen_true(cell.part)
-            return self._draw_arcface(np.nan_to_num(known.own[owner]), captions, names)
-        recipe, config = self.recipe, self._settings(cell.row, cell.seed)
-        crops, model = self._crops(cell.part)[owner], self.trained(cell.row, cell.seed)
-        return training.draw_pictures(model, config, crops, captions, names, recipe.sampling_steps, recipe.guidance)
-
-    def _draw_arcface(self, embeddings: np.ndarray, captions: list[str], names: list[str]) -> np.ndarray:
-        """Return what the bundle's visible part draws of embeddings of its recogniser, as a job asks it."""
-        link, stage = self._arcface
-        rows: Columns = {
-            "embedding": embeddings,
-            "caption": np.array(captions, object),
-            "noise_id": np.array(names, object),
-        }
-        return np.asarray(stage(rows, link.settings, link.batch(0))["visible"])
-
-    @cached_property
-    def _arcface(self) -> tuple[Any, Any]:
-        given = ("sample_id", "identity_id", "caption", "embedding", "noise_id")
-        link = resolve_chain(self.bundle, given=given, wanted=("visible",)).link("visible")
-        return link, link.load(1)
+            return self.arcface.draw(np.nan_to_num(known.own[owner]), captions, names)
+        place, crops = self.place(cell._replace(table="trainings", part=0)), self._crops(cell.part)[owner]
+        return self.trainings.draw(cell.row, cell.seed, place, crops, captions, names)
 
     def tables(self) -> dict[str, Any]:
         """Return every table that the ledger allows."""
@@ -335,7 +241,7 @@ class Bench(Measuring[Cell]):
 
     def about(self) -> dict[str, Any]:
         """Return the name of the bundle and the number of rows that are trained on."""
-        return {"bundle": self.bundle.name, "rows": len(self.data)}
+        return {"bundle": self.bundle.name, "rows": len(self.trainings.data)}
 
     def _distribution(self) -> list[dict[str, Any]]:
         """Return the Frechet distance of each row's pictures from the true ones of the same captions, of the first seed."""
@@ -356,10 +262,6 @@ class Bench(Measuring[Cell]):
 
 _ROWS = ("visible", "landmarks_70", "attributes", "caption", "person")
 """Columns of true pictures that are kept."""
-
-
-def _say(line: dict[str, float]) -> str:
-    return " ".join(f"{name}={value:.4g}" for name, value in line.items())
 
 
 def run(

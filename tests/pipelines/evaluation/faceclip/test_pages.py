@@ -7,8 +7,9 @@ from models.evaluation.faceclip.recipe import Recipe
 from models.evaluation.faceclip.tables import KNOWN, TRUE, tables
 from models.evaluation.faceclip.ways import WAYS
 from models.judges.attributes import WORDS
-from pipelines.evaluation.faceclip.bench import Cell, Inputs
+from pipelines.evaluation.faceclip.bench import Cell
 from pipelines.evaluation.faceclip.pages import render_tables
+from pipelines.evaluation.faceclip.trainings import Inputs
 
 FIGURES = ("reference", "other_view", "copy_paste", "rank1", "words", "clip", "face_found")
 

@@ -1,0 +1,75 @@
+"""`thermapair evaluate faceclip`: a small run with real trainings, which goes on and says on its page what was measured."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cluster import cli
+from models.card import Card
+from models.tasks.faceclip import align
+from models.visible.faceclip.clip import Clip
+from models.visible.faceclip.config import VitConfig
+from models.visible.faceclip.files import save_clip, save_vit
+from models.visible.faceclip.vit import FaceVit
+from tests.models.visible.faceclip.small import disturb
+from tests.models.visible.faceclip.test_alignment import FUSER, TOWERS
+
+SHAPE = "{widths: [8, 16], heads: [1, 2], blocks: [1, 1], groups: 4, time_width: 8}"
+TINY = [
+    "people=2", "views=1", "retrieved=2", "captions=2", "together=2", "steps=2", "batch=4", "sampling_steps=1",
+    "ways=[FaceCLIP,adapter]", f"training={{size: 32, shape: {SHAPE}}}",
+]  # fmt: skip
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[str, str]:
+    """Folders of an encoder with the heads of its alignment, and of its towers; their weights are random."""
+    towers, encoder = tmp_path / "towers", tmp_path / "encoder"
+    torch.manual_seed(0)
+    vit = VitConfig(width=16, depth=1, heads=2, out=12)
+    save_vit(FaceVit(vit), vit, towers)
+    save_clip(Clip(TOWERS), towers)
+    config = align.Config(towers=str(towers), face=str(towers), fuser=FUSER)
+    model = align.build(config)
+    disturb(model)
+    align.export(model, config, encoder, Card(title="", task="faceclip"))
+    return str(encoder), str(towers)
+
+
+@pytest.mark.slow
+def test_a_small_run_is_measured_and_goes_on(trained: tuple[str, str], tiny_world: str, tmp_path: Path) -> None:
+    encoder, towers = trained
+    out = tmp_path / "out"
+    edits = [word for edit in TINY for word in ("--set", edit)]
+    command = [
+        "evaluate",
+        "faceclip",
+        "--encoder",
+        encoder,
+        "--towers",
+        towers,
+        "--data",
+        tiny_world,
+        "--out",
+        str(out),
+    ]
+    assert cli.main([*command, *edits]) == 0
+    found = json.loads((out / "tables.json").read_text())["tables"]
+    rows = {row["row"]: row for row in found["pictures"]}
+    assert set(rows) == {"true picture", "known picture", "FaceCLIP", "adapter", "ArcFace"}
+    # The true picture is itself; the known one is the reference.
+    assert rows["true picture"]["other_view"]["value"] == pytest.approx(1, abs=1e-3)
+    assert rows["known picture"]["reference"]["value"] == pytest.approx(1, abs=1e-3)
+    # The adapter's U-Net has its branch beside the other's, and draws something else.
+    parameters = {row["row"]: row["parameters"] for row in found["trainings"]}
+    assert parameters["adapter"] > parameters["FaceCLIP"]
+    (own,), (other,) = ((out / "work").rglob(f"pictures-{way}-0-0.npz") for way in ("FaceCLIP", "adapter"))
+    assert not np.allclose(np.load(own)["features"], np.load(other)["features"])
+    assert [row["row"] for row in found["embedding"]][:3] == ["r1_face", "r1_text", "r1_joint"]
+    # What is there is not measured again.
+    before = (out / "ledger.jsonl").read_text()
+    assert cli.main([*command, *edits]) == 0
+    assert (out / "ledger.jsonl").read_text() == before
