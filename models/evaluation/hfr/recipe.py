@@ -1,16 +1,15 @@
 """The recipe of `thermapair evaluate hfr`: whose pairs a recogniser is adapted with, how many, and by what training."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Container, Iterator, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from models.config import check, digest_of
+from models.config import check
+from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS, SourcesRecipe
 from models.tasks.hfr.task import Config
 
-LAB, GENERATED, RENDERS, TRANSLATED, AUGMENTED, RAW = (
-    "lab alone", "generated", "renders", "translated", "augmentation", "unadapted",
-)  # fmt: skip
+TRANSLATED, RAW = "translated", "unadapted"
 WHY = {
     RAW: "the recogniser as it is: nothing is trained",
     LAB: "pairs of lab people alone",
@@ -21,8 +20,6 @@ WHY = {
 }
 """Source of the pairs -> what it says, in the order of the tables."""
 TABLES = ("grid", "sources", "identities")
-EXTENT = ("people", "pairs", "identities", "seeds")
-"""What only says how much is run: more of it goes on from what is there."""
 
 
 class Cell(NamedTuple):
@@ -36,20 +33,15 @@ class Cell(NamedTuple):
     table: str = "hfr"
 
 
-class Recipe(BaseModel):
+class Recipe(SourcesRecipe):
     """The job. Every recogniser is trained by the same values, for as many steps."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    EXTENT: ClassVar = frozenset({"people", "pairs", "identities", "seeds", "equal"})
 
     kind: Literal["evaluate-hfr"] = "evaluate-hfr"
     people: tuple[int, ...] = Field((0, 10, 50), min_length=1, description="lab people, each with all their pairs")
-    pairs: tuple[int, ...] = Field((0, 1000, 10_000), min_length=1, description="generated pairs beside them")
     equal: int = Field(1000, ge=2, description="pairs of each other source, and of each number of identities")
     identities: tuple[int, ...] = Field((10, 50, 100, 200, 500, 1000), description="that `equal` pairs are of")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="of the grid; the others have the first alone")
-    share: float = Field(
-        0.5, gt=0, lt=1, description="of a batch that is of lab people, where there are other pairs, too"
-    )
     steps: int = Field(600, ge=1, description="of every training")
     batch: int = Field(128, ge=2)
     lr: float = Field(3e-4, gt=0)
@@ -58,35 +50,24 @@ class Recipe(BaseModel):
         "models/starter/faces/arcface_starter.onnx", description="that is adapted, as of `train hfr`"
     )
     gallery: int = Field(1000, ge=2, description="people of a test set at most, the first")
-    rows: int = Field(50_000, ge=2, description="rows that are read of a source at most")
-
-    def digest(self, *rows: str) -> str:
-        """Return what tells one recipe's numbers from another's; rows: what identifies weights, training and test rows."""
-        return digest_of(self.model_dump(mode="json", exclude={*EXTENT, "equal"}), *rows)
 
     def config(self, seed: int) -> Config:
         """Return the config of a training. Raises UserError for wrong values."""
         own = {"steps": self.steps, "batch": self.batch, "lr": self.lr, "recogniser": self.recogniser, "seed": seed}
         return check(Config, {**self.training, **own}, "evaluate hfr: training")
 
-    def cells(self, tables: Sequence[str], there: Mapping[str, bool]) -> Iterator[Cell]:
+    def cells(self, tables: Sequence[str], there: Container[str]) -> Iterator[Cell]:
         """Yield the cells of tables in order, of the sources that are there."""
         first = self.seeds[0]
+        people = tuple(count for count in self.people if not count or LAB in there)
         yield Cell(RAW, 0, 0, 0, 0)
+        # Lab people and generated pairs, of every seed.
         for seed in self.seeds if "grid" in tables else ():
-            yield from (cell for cell in self._grid(seed, self._people(there)) if there.get(cell.source))
+            yield from (Cell(*one, 0, seed) for one in self.grid(people, there))
+        # The sources at equal pairs, and equal pairs of ever more identities: of the first seed.
         if "sources" in tables:
             for source in (GENERATED, AUGMENTED, RENDERS, TRANSLATED):
-                if there.get(source):
-                    yield from (Cell(source, count, self.equal, 0, first) for count in self._people(there))
-        if "identities" in tables and there.get(GENERATED):
+                if source in there:
+                    yield from (Cell(source, count, self.equal, 0, first) for count in people)
+        if "identities" in tables and GENERATED in there:
             yield from (Cell(GENERATED, 0, self.equal, count, first) for count in self.identities)
-
-    def _people(self, there: Mapping[str, bool]) -> tuple[int, ...]:
-        return tuple(count for count in self.people if not count or there.get(LAB))
-
-    def _grid(self, seed: int, people: Sequence[int]) -> Iterator[Cell]:
-        for count in people:
-            for pairs in self.pairs:
-                if count or pairs:
-                    yield Cell(GENERATED if pairs else LAB, count, pairs, 0, seed)

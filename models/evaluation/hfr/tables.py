@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.evaluation.bootstrap import difference, interval
-from models.evaluation.hfr.recipe import AUGMENTED, GENERATED, LAB, RAW, RENDERS, TRANSLATED, WHY, Cell
+from models.evaluation.hfr.recipe import RAW, TRANSLATED, WHY, Cell
+from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS
 from models.evaluation.translators import Probes
 
 Vectors = Mapping[str, np.ndarray]

@@ -7,8 +7,9 @@ import numpy as np
 
 from models.evaluation.bootstrap import difference, interval, mean
 from models.evaluation.judges_reach import by_person
-from models.evaluation.landmarking.recipe import GENERATED, LAB, WHY, Cell, Recipe
+from models.evaluation.landmarking.recipe import WHY, Cell, Recipe
 from models.evaluation.landmarks import YAWS
+from models.evaluation.sources import GENERATED, LAB
 
 Faces = Mapping[str, Sequence[Any]]
 """What `training.look` returns of one test set."""

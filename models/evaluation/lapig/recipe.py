@@ -1,6 +1,6 @@
 """The recipe of `thermapair evaluate lapig`: whose pairs are made, how many, and who reads them."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -8,24 +8,41 @@ from models.config import digest_of
 from models.synthworld.sampling.domain import digest as domain_digest
 from models.synthworld.sampling.domain import load_domain
 
-EXTENT = ("people",)
-"""What only says how much is run: more of it goes on from what is there."""
 
-
-class Recipe(BaseModel):
-    """The job."""
+class PeopleRecipe(BaseModel):
+    """People of the world who are asked for, and who reads pictures of them. EXTENT: fields that only say how much is run: more
+    of it goes on from what is there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    EXTENT: ClassVar[frozenset[str]]
 
-    kind: Literal["evaluate-lapig"] = "evaluate-lapig"
     domain: str = "portrait"
     split: Literal["test", "validation"] = Field("test", description="whose people of the world are asked for")
     people: int = Field(100, ge=2, description="who are asked for, the first of the split")
+    together: int = Field(10, ge=2, description="people of a line of the ledger")
+    judge: str = Field("models/starter-judge", description="folder of the judges")
+
+    def digest(self, *models: str) -> str:
+        """Return what tells one recipe's numbers from another's, the world included; models: what identifies models and rows."""
+        content = self.model_dump(mode="json", exclude=set(self.EXTENT))
+        return digest_of(content, *models, domain_digest(load_domain(self.domain)))
+
+    def check_lines(self, name: str) -> None:
+        """Raise ValueError where the people whom a field counts do not fill lines of the ledger."""
+        if (count := getattr(self, name)) % self.together:
+            raise ValueError(f"{name}: {count} do not fill lines of {self.together} (together)")
+
+
+class Recipe(PeopleRecipe):
+    """The job."""
+
+    EXTENT: ClassVar = frozenset({"people"})
+
+    kind: Literal["evaluate-lapig"] = "evaluate-lapig"
     gallery: int = Field(1000, ge=2, description="people among whom they are looked up, these first")
     known: int = Field(3, ge=1, description="true pictures of a person that the embedding asked for is the mean of")
     views: int = Field(2, ge=2, description="pictures made of each, each beside the true one of the same view")
     conditions: tuple[Literal["warm", "cold"], ...] = Field(("warm", "cold"), min_length=1)
-    together: int = Field(10, ge=2, description="people of a line of the ledger")
     fitted: int = Field(
         48, ge=2, description="people of the generator's split whom the tables of temperature are fitted to"
     )
@@ -34,21 +51,14 @@ class Recipe(BaseModel):
     minimum_angle: float = Field(50.0, ge=0, le=90, description="degrees between any two of them")
     trained: int = Field(300, ge=0, description="people of the generator's split whom sampled ones are held against")
     far: float = Field(1e-3, gt=0, lt=1, description="share of strangers at the judge's threshold")
-    judge: str = Field("models/starter-judge", description="folder of the judges")
     unet: str = Field("models/starter/thermal", description="thermalizer that takes the place of a latent diffusion")
 
     @model_validator(mode="after")
     def _check_people(self) -> "Recipe":
-        if self.people % self.together:
-            raise ValueError(f"people: {self.people} do not fill lines of {self.together} (together)")
+        self.check_lines("people")
         if self.people > self.gallery:
             raise ValueError(f"gallery: {self.gallery} people do not hold the {self.people} who are asked for")
         return self
-
-    def digest(self, bundle: str) -> str:
-        """Return what tells one recipe's numbers from another's; bundle: what identifies the models."""
-        content = self.model_dump(mode="json", exclude=set(EXTENT))
-        return digest_of(content, bundle, domain_digest(load_domain(self.domain)))
 
     @property
     def galleries(self) -> tuple[int, ...]:

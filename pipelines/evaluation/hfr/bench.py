@@ -13,7 +13,7 @@ import numpy as np
 
 from models.columns import Columns
 from models.errors import UserError
-from models.evaluation.hfr.recipe import AUGMENTED, GENERATED, LAB, RAW, RENDERS, TABLES, TRANSLATED, Cell, Recipe
+from models.evaluation.hfr.recipe import RAW, TABLES, TRANSLATED, Cell, Recipe
 from models.evaluation.hfr.tables import tables
 from models.evaluation.hfr.training import (
     Test,
@@ -25,6 +25,7 @@ from models.evaluation.hfr.training import (
     embed_test,
     read_test,
 )
+from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS, rows_of
 from models.tasks.hfr import task
 from models.weights.store import contents_digest
 from pipelines.evaluation.hfr.pages import render_tables
@@ -53,8 +54,7 @@ class Bench(Measuring[Cell]):
     def __init__(self, recipe: Recipe, inputs: Inputs, out: Path, stop: Stop = lambda: False) -> None:
         self.recipe, self.inputs, self.config = recipe, inputs, recipe.config(0)
         self.sources = Sources(inputs, FIELDS, task.COLUMNS, recipe.rows, "evaluate hfr", apart=True)
-        self.there = dict.fromkeys(self.sources.training, True)
-        self.there[AUGMENTED] = GENERATED in self.there
+        self.there = {*self.sources.training, *([AUGMENTED] if GENERATED in self.sources.training else [])}
         paths = task.weights(self.config)
         task.build(self.config)  # a recogniser without gradient is refused before anything starts
         known = [contents_digest(path) for path in paths] + [rows.digest for rows in self.sources.tests.values()]
@@ -74,11 +74,8 @@ class Bench(Measuring[Cell]):
         """Return what tells a cell's numbers from others': training, test people, and the rows that it is trained on."""
         training = self.sources.training
         rows = [training[LAB].digest] if cell.people else []
-        rows += [training[self._rows_of(cell.source)].digest] if cell.pairs else []
+        rows += [training[rows_of(cell.source)].digest] if cell.pairs else []
         return self.recipe.digest(*self.known, *rows)
-
-    def _rows_of(self, source: str) -> str:
-        return GENERATED if source == AUGMENTED else source
 
     def keeps(self, cell: Cell) -> bool:
         """Return True: embeddings of test people."""
@@ -104,19 +101,17 @@ class Bench(Measuring[Cell]):
         """Return the recogniser of a cell and how many rows it was adapted with."""
         if cell.source == RAW:
             return task.load_recogniser(self.config).eval(), 0
-        parts, shares = list[Columns](), [1.0]
+        parts = list[Columns]()
         if cell.people:
             rows = choose_people(self.sources.person(LAB), cell.people, cell.seed)
             parts.append(self._prepare(self.sources.training[LAB], rows))
         if cell.pairs:
-            source = self._rows_of(cell.source)
+            source = rows_of(cell.source)
             rows = choose_pairs(self.sources.person(source), cell.pairs, cell.identities, cell.seed)
             change = augment_rows if cell.source == AUGMENTED else None
             parts.append(self._prepare(self.sources.training[source], rows, change))
-        if len(parts) == 2:
-            shares = [self.recipe.share, 1 - self.recipe.share]
         with scratch_hooks(self.stop) as hooks:
-            network = adapt(parts, shares, self.recipe.config(cell.seed), hooks)
+            network = adapt(parts, self.recipe.shares(len(parts)), self.recipe.config(cell.seed), hooks)
         return network, sum(len(part["person"]) for part in parts)
 
     def _prepare(self, shards: Stored, rows: np.ndarray, change: Callable[[Columns], Columns] | None = None) -> Columns:

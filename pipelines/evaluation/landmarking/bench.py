@@ -12,9 +12,10 @@ import numpy as np
 from models.columns import Columns
 from models.errors import UserError
 from models.evaluation.hfr.training import augment_rows, choose_pairs
-from models.evaluation.landmarking.recipe import AUGMENTED, GENERATED, LAB, RENDERS, TABLES, Cell, Recipe
+from models.evaluation.landmarking.recipe import TABLES, Cell, Recipe
 from models.evaluation.landmarking.tables import tables
 from models.evaluation.landmarking.training import COLUMNS, TESTED, config_of, fit, look, prepare
+from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS, rows_of
 from models.landmarks.network import Landmarker
 from pipelines.evaluation.bundle import batches
 from pipelines.evaluation.landmarking.pages import render_tables
@@ -37,19 +38,18 @@ class Bench(Measuring[Cell]):
         )
         if not self.sources.training:
             raise UserError("nothing to train on: name lab frames by --data, or pictures by --generated or --renders")
-        own = [AUGMENTED] if GENERATED in self.sources.training else []
-        self.there = [*self.sources.training, *own]
+        self.there = {*self.sources.training, *([AUGMENTED] if GENERATED in self.sources.training else [])}
         self.known = [rows.digest for rows in self.sources.tests.values()]
         super().__init__(recipe, recipe.digest(*self.known), out, stop)
 
     def cells(self, chosen: Sequence[str]) -> Iterable[Cell]:
         """Yield the cells of tables in order, all of them by default."""
-        return self.recipe.cells(chosen or TABLES, dict.fromkeys(self.there))
+        return self.recipe.cells(chosen or TABLES, self.there)
 
     def digest_of(self, cell: Cell) -> str:
         """Return what tells a cell's numbers from others': training, test people, and the rows that it is trained on."""
         used = [LAB] if cell.frames else []
-        used += [_rows_of(cell.source)] if cell.pairs else []
+        used += [rows_of(cell.source)] if cell.pairs else []
         return self.recipe.digest(*self.known, *(self.sources.training[name].digest for name in used))
 
     def read(self, cell: Cell) -> dict[str, Any]:
@@ -68,10 +68,9 @@ class Bench(Measuring[Cell]):
 
         parts = [read(LAB, cell.frames)] if cell.frames else []
         if cell.pairs:
-            parts.append(read(_rows_of(cell.source), cell.pairs, augmented=cell.source == AUGMENTED))
-        shares = [self.recipe.share, 1 - self.recipe.share] if len(parts) == 2 else [1.0]
+            parts.append(read(rows_of(cell.source), cell.pairs, augmented=cell.source == AUGMENTED))
         with scratch_hooks(self.stop) as hooks:
-            return fit(parts, shares, config, hooks)
+            return fit(parts, self.recipe.shares(len(parts)), config, hooks)
 
     def _look(self, model: Landmarker, name: str) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}
@@ -100,10 +99,6 @@ class Bench(Measuring[Cell]):
             for name, rows in self.sources.tests.items()
         }
         return {"inputs": self.inputs._asdict(), "tests": tests, "sources": sorted({c.source for c in self.cells(())})}
-
-
-def _rows_of(source: str) -> str:
-    return GENERATED if source == AUGMENTED else source
 
 
 def _is_of(line: dict[str, Any], cell: Cell) -> bool:

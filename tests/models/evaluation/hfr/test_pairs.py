@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from models.errors import UserError
-from models.evaluation.hfr.recipe import AUGMENTED, GENERATED, LAB, RAW, RENDERS, TRANSLATED, Cell, Recipe
+from models.evaluation.hfr.recipe import RAW, TRANSLATED, Cell, Recipe
 from models.evaluation.hfr.tables import Found, Row, tables
 from models.evaluation.hfr.training import Mixture, augment_rows, can_choose, choose_pairs, choose_people
+from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS
 
 PERSON = np.array([name for name, count in (("a", 4), ("b", 4), ("c", 2), ("d", 6)) for _ in range(count)])
 
@@ -75,8 +76,8 @@ def test_cells_are_of_what_is_there_and_more_of_it_adds_to_them() -> None:
     ]
     assert whole[0] == Cell(RAW, 0, 0, 0, 0) and whole[-1] == Cell(GENERATED, 0, 10, 2, 0)
     assert {cell.source for cell in whole} == {RAW, *every}
-    assert {cell.source for cell in recipe.cells(("grid", "sources"), {LAB: True})} == {RAW, LAB}
-    assert not [cell for cell in recipe.cells(("sources",), {RENDERS: True}) if cell.people]
+    assert {cell.source for cell in recipe.cells(("grid", "sources"), {LAB})} == {RAW, LAB}
+    assert not [cell for cell in recipe.cells(("sources",), {RENDERS}) if cell.people]
     more = Recipe(people=(0, 5, 9), pairs=(0, 10), equal=10, identities=(2,), seeds=(0, 1))
     assert set(whole) < set(more.cells(("grid", "sources", "identities"), every)) and more.digest() == recipe.digest()
     assert recipe.digest() != Recipe(steps=3).digest()

@@ -2,8 +2,9 @@
 
 import pytest
 
-from models.evaluation.landmarking.recipe import AUGMENTED, GENERATED, LAB, RENDERS, Cell, Recipe
+from models.evaluation.landmarking.recipe import Cell, Recipe
 from models.evaluation.landmarking.tables import tables
+from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS
 
 RECIPE = Recipe(frames=(0, 4), pairs=(0, 8), equal=8, seeds=(0, 1))
 
@@ -22,8 +23,8 @@ def test_cells_are_of_what_is_there_and_more_of_it_adds_to_them() -> None:
     whole = list(RECIPE.cells(("grid", "sources"), every))
     assert {cell.source for cell in whole} == set(every) and Cell(LAB, 4, 0, 1) in whole
     assert Cell(AUGMENTED, 4, 8, 0) in whole and Cell(AUGMENTED, 4, 8, 1) not in whole
-    assert [cell.source for cell in RECIPE.cells(("grid", "sources"), {LAB: None})] == [LAB, LAB]
-    assert not any(cell.frames for cell in RECIPE.cells(("grid", "sources"), {GENERATED: None}))
+    assert [cell.source for cell in RECIPE.cells(("grid", "sources"), {LAB})] == [LAB, LAB]
+    assert not any(cell.frames for cell in RECIPE.cells(("grid", "sources"), {GENERATED}))
     more = RECIPE.model_copy(update={"frames": (0, 4, 9)})
     assert set(whole) < set(more.cells(("grid", "sources"), every)) and more.digest() == RECIPE.digest()
     assert RECIPE.digest() != RECIPE.model_copy(update={"steps": 3}).digest()
