@@ -179,8 +179,8 @@ def _add_times(found: Status, commits: dict[int, Commit], sizes: Any, price: flo
     ended, out = _ends(commits, sizes), Storage(found.uri)
     if launches := read_launches(out):
         now = time.time() if found.driver else None
-        found.elapsed = worked_seconds([moment for moment, _ in launches], [moment for moment, _ in ended], now)
-        price = launches[-1][1] if price is None else price
+        found.elapsed = worked_seconds([one.began for one in launches], [moment for moment, _ in ended], now)
+        price = launches[-1].profile.get("price") if price is None else price
         found.cost = None if price is None else price * found.elapsed / 3600
     if not ended:
         return

@@ -9,7 +9,6 @@ from models.errors import UserError
 from pipelines.config.captions import writer_of
 from pipelines.config.recipe import StageRecipe
 from pipelines.plan.generate import read_generate_plan
-from pipelines.run.provenance import LAUNCHES
 from pipelines.run.spent import read_launches
 from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
@@ -66,16 +65,18 @@ def rates_of_run(out: Storage) -> Rates:
     for record in commits:
         for stage, seconds in record.facts["seconds"].items():
             total[stage] = total.get(stage, 0.0) + float(seconds)
-    launch = parse_json(out.read(out.list(LAUNCHES)[-1]))
+    if not (launches := read_launches(out)):
+        raise UserError(f"{out.uri} has no file of a launch, which would say on what hardware it ran.")
+    launch = launches[-1]
     writer = writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts)
-    engines = launch["profile"]["captions"]["engines"] if writer else 0
+    engines = launch.profile["captions"]["engines"] if writer else 0
     told = sum(spent for spent, _ in plan.caption_notes().values()) * engines
     first = min(float(one.facts["ended"]) for one in commits)
     return Rates(
-        hardware=launch["hardware"], cores=int(launch["hardware"].split()[0]), gpu=bool(GPU.search(launch["hardware"])),
+        hardware=launch.hardware, cores=int(launch.hardware.split()[0]), gpu=bool(GPU.search(launch.hardware)),
         bundle=plan.bundle.name, size=plan.bundle.size, layers=len(plan.recipe.layers), samples=samples,
         seconds={stage: value / samples for stage, value in total.items()}, captions=told / plan.samples, clock="wall",
-        start=first - max((moment for moment, _ in read_launches(out) if moment <= first), default=first),
+        start=first - max((one.began for one in launches if one.began <= first), default=first),
         pair_bytes=sum(c.bytes for c in commits) / max(pairs, 1),
         accepted=1 - sum(c.facts["rejected"] for c in commits) / samples,
         made_of=digests_of(plan.recipe.stages),

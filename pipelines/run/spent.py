@@ -3,19 +3,39 @@
 import time
 from calendar import timegm
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from models.config import parse_json
-from models.errors import CeilingReached
+from models.errors import CeilingReached, EnvironmentFault
 from pipelines.config.job import Stop
 from pipelines.run.provenance import LAUNCHES, TIME
 from pipelines.storage.commits import read_commits
 from pipelines.storage.uri import Storage
 
 
-def read_launches(out: Storage) -> list[tuple[float, float | None]]:
-    """Return (unix seconds, price of an hour or None) of each launch, in order."""
-    found = [parse_json(out.read(name)) for name in out.list(LAUNCHES)]
-    return [(timegm(time.strptime(one["time"], TIME)), one["profile"].get("price")) for one in found]
+class Launch(NamedTuple):
+    """One launch of a run. began: unix seconds. profile: where it ran, as it was then; its `price` is of an hour."""
+
+    began: float
+    profile: dict[str, Any]
+    hardware: str
+
+
+def read_launches(out: Storage) -> list[Launch]:
+    """Return the launches of a run in order. Raises EnvironmentFault, with the way out, for a file that is damaged."""
+    return [_read_launch(out, name) for name in out.list(LAUNCHES)]
+
+
+def _read_launch(out: Storage, name: str) -> Launch:
+    try:
+        content = parse_json(out.read(name))
+        profile, hardware = dict(content["profile"]), str(content.get("hardware", ""))
+        return Launch(timegm(time.strptime(content["time"], TIME)), profile, hardware)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise EnvironmentFault(
+            f"{out.path(name)} is damaged. Delete it: hours and cost of the run are then counted without this launch, and "
+            "nothing else changes."
+        ) from None
 
 
 def worked_seconds(began: Sequence[float], ended: Sequence[float], until: float | None = None) -> float:
@@ -45,7 +65,7 @@ class Ceiling:
         commits = read_commits(out).values()
         self.pairs = sum(record.rows for record in commits)
         ended = [float(record.facts["ended"]) for record in commits]
-        self.seconds = worked_seconds([moment for moment, _ in read_launches(out)], ended)
+        self.seconds = worked_seconds([one.began for one in read_launches(out)], ended)
 
     def check(self, pairs: int = 0) -> None:
         """Raise CeilingReached where `pairs` of this launch, or its time, reach what is allowed together with those before."""

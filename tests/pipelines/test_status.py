@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.commands import status as commands
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.weights.bundle import load_bundle
 from pipelines.status import Status, read_status
 from pipelines.storage.commits import Commit, commit, read_commits
@@ -89,6 +89,22 @@ def test_rate_and_time_to_go_are_of_the_last_partitions(made: Path, tmp_path: Pa
         "10.10 at that price",
     ):
         assert words in said, said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b'{"time": "1970-01-01T00:16:40Z"}', b'{"time": "yesterday", "profile": {}}',
+     b'{"time": 5, "profile": {}}', b'{"time": "1970-01-01T00:16:40Z", "profile": null}'],
+)  # fmt: skip
+def test_a_damaged_launch_is_one_message_with_the_way_out(made: Path, tmp_path: Path, content: bytes) -> None:
+    out = copy(made, tmp_path / "out")
+    launch = out / "_plan" / "launches" / "0000.json"
+    launch.parent.mkdir(exist_ok=True)
+    launch.write_bytes(content)
+    with pytest.raises(EnvironmentFault, match=r"launches/0000\.json is damaged\. Delete it"):
+        read_status(str(out))
+    launch.unlink()
+    assert read_status(str(out)).done == 12
 
 
 def test_the_command_prints_words_or_json(made: Path) -> None:
