@@ -163,22 +163,24 @@ class Selection:
         # Whatever is left out is said.
         left = {name: count for name, count in self._left_out.items() if count}
         for name, count in left.items():
-            why = (
-                "show the thermal picture in grey, or no colours otherwise"
-                if name == "visible_kind"
-                else f"have no {name}"
-            )
-            log.info("%s: %d rows are left out: they %s", self.uri, count, why)
+            log.info("%s: %d rows are left out: they %s", self.uri, count, _why(name))
         if tables:
             return
-        # Nothing is left: because of the split, of grey pictures, or of a column that is empty in all rows.
+        # Nothing is left: because of the split, of grey pictures, of a column that is empty in all rows, or of several reasons.
         if self._split is not None and not self._splits[self._split]:
             there = ", ".join(f"{count} {name or 'without one'}" for name, count in sorted(self._splits.items()))
             others = "|".join([*(name for name in sorted(self._splits) if name), "all"])
             raise UserError(
                 f"{self.uri} has no row of split {self._split!r} (rows there: {there}): give {self._option} {others}"
             )
-        name = max(left, key=lambda name: left[name])
+        if len(left) > 1:
+            apart = "thermal" in left and not left.keys().isdisjoint(("visible", "visible_kind"))
+            raise UserError(
+                f"{self._reader or 'this'} takes rows with all that it reads, and {self.uri} has none: "
+                + ", ".join(f"{count} {_why(name)}" for name, count in left.items())
+                + (". Halves that were taken apart are no pairs: only `hfr` trains on them." if apart else "")
+            )
+        (name,) = left
         if name == "visible_kind":
             raise UserError(
                 f"{self._reader or 'this'} takes colours, and {self.uri} has none: its visible pictures are thermal"
@@ -187,6 +189,13 @@ class Selection:
 
     def _name_reader(self, names: Sequence[str]) -> str:
         return f"{self._reader + ' reads' if self._reader else 'asked for'} {', '.join(names)}"
+
+
+def _why(name: str) -> str:
+    """Return why rows are left out that column `name` costs."""
+    if name == "visible_kind":
+        return "show the thermal picture in grey, or no colours otherwise"
+    return f"have no {name}"
 
 
 def _is_whole(tables: list[pa.Table], name: str) -> bool:

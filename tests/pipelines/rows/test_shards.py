@@ -239,6 +239,24 @@ def test_empty_columns_are_refused_and_rows_without_a_value_left_out(tmp_path: P
         Shards(uri, ("pose", "view"), reader="task recogniser")
 
 
+def test_rows_that_each_lack_something_else_are_told_apart(tmp_path: Path) -> None:
+    """Two cameras apart: visible pictures without thermal ones, and thermal ones in grey."""
+    rows = [row | {"visible_kind": "rgb" if number % 3 else "thermal"} for number, row in enumerate(pairs())]
+    for row in rows:
+        row |= {"thermal": None if row["visible_kind"] == "rgb" else {"bytes": b"1", "path": "a.png"}}
+    uri = write_rows(tmp_path / "apart", rows)
+    with pytest.raises(UserError) as caught:
+        Shards(uri, ("condition", "thermal"), colour=True, reader="task vae")
+    assert "task vae takes rows with all that it reads, and" in str(caught.value)
+    assert "8 show the thermal picture in grey" in str(caught.value) and "16 have no thermal" in str(caught.value)
+    assert "only `hfr` trains on them" in str(caught.value)
+    # Of other columns nothing is said of halves.
+    for number, row in enumerate(rows):
+        row |= {"bbox": [0.0, 0, 1, 1] if number % 2 else None, "pose": None if number % 2 else [0.0, 0, 0]}
+    with pytest.raises(UserError, match=r"has none: 12 have no bbox, 12 have no pose$"):
+        Shards(write_rows(tmp_path / "other", rows), ("bbox", "pose", "condition"))
+
+
 def test_pictures_are_read_from_structs(tmp_path: Path) -> None:
     """As `load_dataset` shows them, and with the shapes of the vocabulary."""
     grey = np.full((8, 8), 77, np.uint8)
