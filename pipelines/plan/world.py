@@ -1,9 +1,7 @@
 """The plan of a world job, its recipe, and which world the rows of an output show."""
 
-import contextlib
-import json
-
-from models.errors import UserError
+from models.config import parse_json
+from models.errors import EnvironmentFault, UserError
 from models.synthworld.sampling.domain import digest as domain_digest
 from models.synthworld.sampling.domain import load_domain
 from models.weights.bundle import LICENCES
@@ -78,13 +76,26 @@ def write_world_plan(job: WorldJob, out: Storage) -> WorldPlan:
 
 
 def read_world(out: Storage) -> tuple[WorldJob, str] | None:
-    """Return (job, digest) of the rendered rows in `out`, None for rows of another kind."""
+    """Return (job, digest) of the rendered rows in `out`, None for rows of another kind.
+
+    Raises EnvironmentFault where what tells the kind is damaged, or the storage fails.
+    """
     try:
         run = read_run(out)
-    except UserError:
+    except EnvironmentFault:
+        raise
+    except UserError:  # there is no run
         return None
     if run["job"]["kind"] != "world":
         return None
-    with contextlib.suppress(FileNotFoundError):  # a finished run may have grown since it was claimed
-        return WorldJob.model_validate(json.loads(out.read(MANIFEST))["job"]), str(run["digest"])
-    return WorldJob.model_validate(run["job"]), str(run["digest"])
+    # A finished run may have grown since it was claimed.
+    job = run["job"]
+    try:
+        job = parse_json(out.read(MANIFEST))["job"]
+    except FileNotFoundError:
+        pass
+    except (ValueError, TypeError, KeyError):
+        raise EnvironmentFault(
+            f"{out.path(MANIFEST)} is damaged. Delete it and run the same command again: it is written anew."
+        ) from None
+    return WorldJob.model_validate(job), str(run["digest"])

@@ -8,17 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.synthworld.sampling import splits
 from pipelines import world
 from pipelines.config.world import WorldJob
 from pipelines.pictures.codecs import decode
-from pipelines.plan.world import recipe_for, write_world_plan
+from pipelines.plan.claim import RUN, read_run
+from pipelines.plan.world import read_world, recipe_for, write_world_plan
 from pipelines.rows.schema import SEEN, WORLD
 from pipelines.rows.shards import Shards
-from pipelines.storage.commits import read_commits
+from pipelines.storage.commits import MANIFEST, read_commits
 from pipelines.storage.uri import Storage
 from pipelines.world import commit_shard
+from tests.pipelines import worlds
 
 
 def test_rows_walk_through_people_views_and_conditions() -> None:
@@ -66,6 +68,22 @@ def test_another_world_and_a_part_shard_are_refused(tmp_path: Path) -> None:
         write_world_plan(job.model_copy(update={"size": 64}), storage)
     with pytest.raises(UserError, match=r"part shard \(2 of 4 rows\).*multiple of 4"):
         write_world_plan(job.model_copy(update={"count": 20}), storage)
+
+
+def test_what_cannot_be_told_is_not_taken_for_rows_of_another_kind(tmp_path: Path) -> None:
+    out = Storage(tmp_path)
+    assert read_world(out) is None
+    write_world_plan(worlds.JOB, out)
+    assert read_world(out) == (worlds.JOB, read_run(out)["digest"])
+    # A damaged file is said, with the way out.
+    for content in ("{", "{}", "[]"):
+        out.write(MANIFEST, content.encode())
+        with pytest.raises(EnvironmentFault, match="manifest.json is damaged. Delete it"):
+            read_world(out)
+    out.remove(MANIFEST)
+    out.write(RUN, b"{")
+    with pytest.raises(EnvironmentFault, match="run.json is damaged"):
+        read_world(out)
 
 
 def test_the_writer_takes_whole_partitions_only(tmp_path: Path) -> None:
