@@ -113,6 +113,35 @@ def limit(text: str, least: int = 1) -> Option:
     return click.option("--limit", type=click.IntRange(min=least), metavar="N", help=text)
 
 
+# Of jobs that see pictures of faces in another light.
+person = click.option(
+    "--person",
+    default="",
+    metavar="SPEC",
+    help="Who is shown: folder:LEVEL, pattern:REGEX on the path, or column:NAME of a Parquet.  "
+    "[default: identity_id of a Parquet, else nobody says]",
+)
+
+
+def faces(which: str, picture: str) -> Option:
+    """Return `--faces`, how many are cut out of a picture. which: how these are chosen."""
+    text = f"Cut the N {which} faces out of every {picture}, each a row of its own; 0 takes a {picture} as one face."
+    return click.option("--faces", default=0, show_default=True, metavar="N", type=click.IntRange(0, 64), help=text)
+
+
+margin = click.option(
+    "--margin",
+    default=0.5,
+    show_default=True,
+    metavar="SHARE",
+    type=float,
+    help="What is left around a face that is cut out, as a share of its box.",
+)
+side = click.option(
+    "--size", type=click.IntRange(32, 2048), help="Side in pixels, a multiple of 32.  [default: the bundle's]"
+)
+
+# Of pictures that are made for a training.
 size = click.option(
     "--size", default=128, show_default=True, type=click.IntRange(32, 1024), help="Side of the pictures in pixels."
 )

@@ -13,29 +13,9 @@ from cluster.submission.working_dir import RayCommand
 @click.option(
     "--masks", default="", metavar="URI", help="Folder of class pictures NAME_seg.png; else the parser finds them."
 )
-@click.option(
-    "--person",
-    default="",
-    metavar="SPEC",
-    help="Who is shown: folder:LEVEL, pattern:REGEX on the path, or column:NAME of a Parquet.  "
-    "[default: identity_id of a Parquet, else nobody says]",
-)
-@click.option(
-    "--faces",
-    default=0,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(0, 64),
-    help="Cut the N largest faces out of every picture, each a row of its own; 0 takes a picture as one face.",
-)
-@click.option(
-    "--margin",
-    default=0.5,
-    show_default=True,
-    metavar="SHARE",
-    type=float,
-    help="What is left around a face that is cut out, as a share of its box.",
-)
+@options.person
+@options.faces("largest", "picture")
+@options.margin
 @options.conditions(
     "Words that the bundle's thermal part knows, or rooms in degrees Celsius where it takes them: warm,cold,22.5.",
     default="warm,cold",
@@ -43,9 +23,7 @@ from cluster.submission.working_dir import RayCommand
 @click.option(
     "--samples", default=1, show_default=True, metavar="K", type=int, help="Thermal pictures of each condition."
 )
-@click.option(
-    "--size", type=click.IntRange(32, 2048), help="Side in pixels, a multiple of 32.  [default: the bundle's]"
-)
+@options.side
 @click.option(
     "--layout",
     type=click.Choice(["record", "tfake"]),

@@ -15,33 +15,11 @@ from cluster.submission.working_dir import RayCommand
     metavar="UNIT",
     help="Of pictures of more than 8 bits: a name, or {scale: S, offset: O}.  [default: centikelvin]",
 )
-@click.option(
-    "--person",
-    default="",
-    metavar="SPEC",
-    help="Who is shown: folder:LEVEL, pattern:REGEX on the path, or column:NAME of a Parquet.  "
-    "[default: identity_id of a Parquet, else nobody says]",
-)
-@click.option(
-    "--faces",
-    default=0,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(0, 64),
-    help="Cut the N surest faces out of every frame, each a row of its own; 0 takes a frame as one face.",
-)
-@click.option(
-    "--margin",
-    default=0.5,
-    show_default=True,
-    metavar="SHARE",
-    type=float,
-    help="What is left around a face that is cut out, as a share of its box.",
-)
+@options.person
+@options.faces("surest", "frame")
+@options.margin
 @click.option("--samples", default=1, show_default=True, metavar="K", type=int, help="Translations of each picture.")
-@click.option(
-    "--size", type=click.IntRange(32, 2048), help="Side in pixels, a multiple of 32.  [default: the bundle's]"
-)
+@options.side
 @options.limit("The first N pictures alone; a larger N goes on from there.")
 @options.out
 @options.bundle

@@ -1,7 +1,12 @@
-"""Who is shown in a picture of a folder or a Parquet file: by a folder's level, a pattern on the path, or a column."""
+"""Who is shown in a picture of a folder or a Parquet file, and what jobs share that see pictures of faces in another light."""
 
 import re
 from pathlib import PurePosixPath
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipelines.config.job import Encoding
 
 COLUMN = "identity_id"
 """Column of a Parquet file that says who, unless another is named."""
@@ -40,3 +45,36 @@ def person_of(text: str, path: str) -> str | None:
     if kind == "pattern" and (match := re.search(value, path)):
         return match.group(1) if match.re.groups else match.group(0)
     return None
+
+
+class FacesJob(BaseModel):
+    """Pictures of faces in, the same faces in another light out: what such jobs have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: str
+    person: str = ""
+    """Who is shown: `folder:LEVEL`, `pattern:REGEX` on the path, or `column:NAME` of a Parquet (its identity_id by default)."""
+    faces: int = Field(default=0, ge=0, le=64)
+    """At most so many faces of a picture, each cut out as a row of its own; 0 takes every picture as one face."""
+    margin: float = Field(default=0.5, ge=0, le=4)
+    """What is left around a face that is cut out on every side, as a share of the longer side of its box."""
+    size: int = Field(ge=32, le=4096, multiple_of=32)
+    """Side of what is made, in pixels."""
+    encoding: Encoding = Encoding()
+    parts: dict[str, str] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    partition_samples: int = Field(default=64, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("person")
+    @classmethod
+    def _check_person(cls, value: str) -> str:
+        parse_person(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_people(self) -> Self:
+        if self.faces > 1 and self.person:
+            raise ValueError("several faces of a picture are several people: --person goes with --faces 1 alone")
+        return self

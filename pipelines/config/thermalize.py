@@ -3,13 +3,12 @@
 from dataclasses import replace
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import model_validator
 
 from models.layers import Conditions, Draws, Layer, layers_of
 from models.weights.bundle import Bundle, licence_of
 from pipelines.config.chain import ChainSpec, FaceCut, faces_link, resolve_chain
-from pipelines.config.job import Encoding
-from pipelines.config.persons import parse_person
+from pipelines.config.persons import FacesJob
 from pipelines.config.recipe import PARTITION_BYTES, Recipe, stage_recipe, stage_recipes
 
 BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "visible",
@@ -17,38 +16,16 @@ BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt",
 """Columns that the plan brings to the chain, and `classes` where masks are given."""
 
 
-class ThermalizeJob(BaseModel):
-    """Visible pictures in, the same faces in thermal out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class ThermalizeJob(FacesJob):
+    """Visible pictures in, the same faces in thermal out. `faces` are the largest of a picture."""
 
     kind: Literal["thermalize"] = "thermalize"
     name: str = "thermalize"
-    images: str
     masks: str = ""
     """Folder of class pictures; without one the bundle's parser finds the classes (a Parquet brings its own `classes`)."""
-    person: str = ""
-    """Who is shown: `folder:LEVEL`, `pattern:REGEX` on the path, or `column:NAME` of a Parquet (its identity_id by default)."""
-    faces: int = Field(default=0, ge=0, le=64)
-    """At most so many faces of a picture, the largest, each cut out as a row of its own; 0 takes every picture as one face."""
-    margin: float = Field(default=0.5, ge=0, le=4)
-    """What is left around a face that is cut out on every side, as a share of the longer side of its box."""
     conditions: Conditions = ("warm", "cold")
     samples: Draws = 1
-    size: int = Field(ge=32, le=4096, multiple_of=32)
-    """Side of the thermal picture in pixels."""
     layout: Literal["record", "tfake"] = "record"
-    encoding: Encoding = Encoding()
-    parts: dict[str, str] = {}
-    settings: dict[str, dict[str, Any]] = {}
-    partition_samples: int = Field(default=64, ge=1)
-    limit: int | None = Field(default=None, ge=1)
-
-    @field_validator("person")
-    @classmethod
-    def _check_person(cls, value: str) -> str:
-        parse_person(value)
-        return value
 
     @model_validator(mode="after")
     def _check_faces(self) -> Self:
@@ -56,8 +33,6 @@ class ThermalizeJob(BaseModel):
             raise ValueError("faces are cut out of pictures without masks: drop --masks, or --faces")
         if self.faces and self.layout == "tfake":
             raise ValueError("--layout tfake pairs whole pictures pixel by pixel: use --layout record with --faces")
-        if self.faces > 1 and self.person:
-            raise ValueError("several faces of a picture are several people: --person goes with --faces 1 alone")
         return self
 
     @property

@@ -1,16 +1,15 @@
 """A translate job: which thermal pictures to see as visible ones, and how; its chain of stages, and its recipe."""
 
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field
 
 from models.layers import Layer
 from models.temperature import Unit
 from models.weights.bundle import Bundle, Part, licence_of, small_files
 from pipelines.config.chain import ChainSpec, FaceCut, Frames, landmarks_link, resolve_chain
-from pipelines.config.job import Encoding
-from pipelines.config.persons import parse_person
+from pipelines.config.persons import FacesJob
 from pipelines.config.recipe import PARTITION_BYTES, Recipe, stage_recipe, stage_recipes
 
 BRINGS = ("sample_id", "identity_id", "name", "view", "draw", "seed", "attempt", "partition", "noise_id", "thermal",
@@ -22,33 +21,17 @@ GREY = (20.0, 36.0)
 """Degrees Celsius for which grey levels 0 and 255 are taken where the translator does not say."""
 
 
-class TranslateJob(BaseModel):
-    """Thermal pictures in, the same faces in visible light out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class TranslateJob(FacesJob):
+    """Thermal pictures in, the same faces in visible light out. `faces` are the surest of a frame."""
 
     kind: Literal["translate"] = "translate"
     name: str = "translate"
-    images: str
     unit: Unit = "centikelvin"
     """Of pictures of more than 8 bits. Grey levels of 8 bits are taken as they are, and marked."""
     palette: Literal["white-hot", "any"] = "white-hot"
     """`any` also takes grey pictures whose middle is darker than their border, as black-hot ones are."""
-    person: str = ""
-    """Who is shown: `folder:LEVEL`, `pattern:REGEX` on the path, or `column:NAME` of a Parquet (its identity_id by default)."""
-    faces: int = Field(default=0, ge=0, le=64)
-    """At most so many faces of a frame, the surest, each cut out as a row of its own; 0 takes every frame as one face."""
-    margin: float = Field(default=0.5, ge=0, le=4)
-    """What is left around a face that is cut out on every side, as a share of the longer side of its box."""
     samples: int = Field(default=1, ge=1, le=64)
     """Translations of each picture."""
-    size: int = Field(ge=32, le=4096, multiple_of=32)
-    """Side of the visible picture in pixels."""
-    encoding: Encoding = Encoding()
-    parts: dict[str, str] = {}
-    settings: dict[str, dict[str, Any]] = {}
-    partition_samples: int = Field(default=64, ge=1)
-    limit: int | None = Field(default=None, ge=1)
 
     @property
     def masks(self) -> str:
@@ -59,18 +42,6 @@ class TranslateJob(BaseModel):
     def layout(self) -> str:
         """The record's is the only one."""
         return "record"
-
-    @field_validator("person")
-    @classmethod
-    def _check_person(cls, value: str) -> str:
-        parse_person(value)
-        return value
-
-    @model_validator(mode="after")
-    def _check_faces(self) -> Self:
-        if self.faces > 1 and self.person:
-            raise ValueError("several faces of a picture are several people: --person goes with --faces 1 alone")
-        return self
 
 
 def chain_for(job: TranslateJob, bundle: Bundle) -> ChainSpec:
