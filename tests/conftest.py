@@ -40,9 +40,9 @@ def local_ray() -> Iterator[Any]:
     """One Ray for the session, eight logical CPUs on any machine: Ray Data waits for ever when actors outnumber CPUs."""
     import ray
 
-    from pipelines.run.session import SERVE, init_twice
+    from pipelines.run.session import SERVE, front_environment, init_twice
 
-    os.environ.update(SERVE)
+    os.environ.update(SERVE | front_environment())
     init_twice(
         address="local",
         num_cpus=8,
