@@ -68,7 +68,8 @@ def _unavailable(request_id: str, kind: str, title: str, detail: str, retry: int
     """Return a problem as `serve.http.problems` makes it. A proxy has seconds to start, so it imports nothing of ours."""
     body = {"type": f"urn:thermapair:{kind}", "title": title, "status": 503, "detail": detail, "errors": []}
     told = {"way_out": f"Ask again in {retry} s.", "request_id": request_id}
-    return JSONResponse(body | told, 503, {"Retry-After": str(retry)}, "application/problem+json")
+    headers = {"Retry-After": str(retry), "X-Request-Id": request_id}
+    return JSONResponse(body | told, 503, headers, "application/problem+json")
 
 
 def list_middlewares() -> list[Middleware]:
