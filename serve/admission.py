@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,9 @@ RATE = 0.2
 """Weight of the newest of the values that an average is of."""
 FACTORS = (0.02, 50.0)
 """Least and largest of what is learned from one request."""
+ROOM, ROOM_LEAST = 1.25, 8
+"""A path that refuses has room for so many times what it has let in, and as many more, before it need be asked at all: those on
+top are refused by it, so that it goes on saying how many."""
 KINDS = 256
 """How many kinds of work a lane remembers the seconds of."""
 
@@ -81,6 +84,8 @@ class Admission:
         self.patience, self.longest, self.retry, self.clock = patience, longest, retry, clock
         self.lanes: defaultdict[str, Lane] = defaultdict(Lane)
         self.usual: dict[str, list[Work]] = {}
+        self.inside = Counter[str]()
+        """Requests to each endpoint that were let in and are not answered yet."""
 
     def note(self, work: Work, seconds: float, replica: str = "") -> None:
         """Learn that a batch with `work` took so long, on which replica."""
@@ -91,7 +96,7 @@ class Admission:
         if len(known) > KINDS:
             del known[next(iter(known))]
 
-    def check(self, works: Sequence[Work]) -> None:
+    def check(self, endpoint: str, works: Sequence[Work]) -> None:
         """Raise a ProblemError where `works` cannot expect to be done in time. Where nothing waits, they always can."""
         if not any(self.lanes[work.lane].rows for work in works):
             return
@@ -103,13 +108,13 @@ class Admission:
         expected = sum(self.lanes[name].factor * seconds for name, seconds in self._queue(works).items())
         if expected > limit:
             wait = min(max(self.retry, math.ceil(expected - limit)), LONGEST_RETRY)
-            raise ProblemError(
-                "busy", f"the answer would take about {expected:.0f} s", f"Ask again in {wait} s.", retry=wait
-            )
+            detail = f"the answer would take about {expected:.0f} s"
+            room = math.ceil(ROOM * self.inside[endpoint]) + ROOM_LEAST
+            raise ProblemError("busy", detail, f"Ask again in {wait} s.", retry=wait, room=room)
 
     def check_usual(self, endpoint: str) -> None:
         """Raise a ProblemError where the least request of `endpoint` could not be let in, going by the last: no body is read."""
-        self.check(self.usual.get(endpoint, []))
+        self.check(endpoint, self.usual.get(endpoint, []))
 
     @contextmanager
     def admit(self, endpoint: str, works: Sequence[Work]) -> Iterator[None]:
@@ -118,14 +123,16 @@ class Admission:
         Raises:
             ProblemError: they cannot expect to be done in time.
         """
-        self.check(works)
+        self.check(endpoint, works)
         self.usual[endpoint] = [replace(work, rows=1) for work in works]
         expected, began = self._queue(works), self.clock()
+        self.inside[endpoint] += 1
         for work in works:
             self.lanes[work.lane].count(work, 1)
         try:
             yield
         finally:
+            self.inside[endpoint] -= 1
             for work in works:
                 self.lanes[work.lane].count(work, -1)
         # What it took in truth; a request that failed or was left says nothing.

@@ -96,7 +96,7 @@ class AccessMiddleware:
             return
         if self.under_way[path] >= self.most:
             detail = f"{self.most} requests are under way"
-            raise ProblemError("busy", detail, f"Ask again in {self.retry} s.", retry=self.retry)
+            raise ProblemError("busy", detail, f"Ask again in {self.retry} s.", retry=self.retry, room=self.most)
         self.under_way[path] += 1
         try:
             yield

@@ -49,13 +49,23 @@ LONGEST_MESSAGE = 500
 
 
 class ProblemError(Exception):
-    """A request that is not answered, with the reason and the way out that its caller reads."""
+    """A request that is not answered, with the reason and the way out that its caller reads.
+
+    retry: seconds after which to come back. room: how many requests to the path may be under way, for the proxy (`haproxy.sh`).
+    """
 
     def __init__(
-        self, kind: str, detail: str, way_out: str, errors: list[str] | None = None, retry: int | None = None
+        self,
+        kind: str,
+        detail: str,
+        way_out: str,
+        errors: list[str] | None = None,
+        retry: int | None = None,
+        room: int | None = None,
     ) -> None:
         super().__init__(detail)
-        self.kind, self.detail, self.way_out, self.errors, self.retry = kind, detail, way_out, errors or [], retry
+        self.kind, self.detail, self.way_out, self.errors = kind, detail, way_out, errors or []
+        self.retry, self.room = retry, room
 
 
 def response(problem: ProblemError, request_id: str) -> JSONResponse:
@@ -72,6 +82,8 @@ def response(problem: ProblemError, request_id: str) -> JSONResponse:
         errors=problem.errors,
     )
     headers = {} if problem.retry is None else {"Retry-After": str(problem.retry)}
+    if problem.room is not None:
+        headers["X-Room"] = str(problem.room)
     if problem.kind == "no-key":
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)

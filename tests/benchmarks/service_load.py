@@ -13,7 +13,6 @@ import asyncio
 import base64
 import json
 import os
-import socket
 import statistics
 import time
 from collections import Counter
@@ -35,6 +34,7 @@ from serve.http.requests import PairsRequest, ThermalizeRequest
 from serve.service import Service
 from serve.stage_deployment import Call, StageDeployment
 from tests.benchmarks.load_client import Bodies, Load, ask_and_leave, ask_at_rate, ask_in_turn
+from tests.ports import free_port
 
 OVERLOAD = 4
 LEAVE, LEAVE_SECONDS = 48, 0.3
@@ -156,9 +156,7 @@ def main() -> None:
     parser.add_argument("--overload", action="store_true", help="also four times what it answers")
     args = parser.parse_args()
     settings = Settings(bundle=args.bundle, profile=args.profile, overrides=["captions=template", *args.set])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with ray_session(settings.load().profile.ray):
         start(settings, port=port)
         for endpoint in args.endpoints:

@@ -1,6 +1,5 @@
 """What the services of the tests are started with, where they answer, and what a refusal looks like."""
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from serve.app import NAME, Settings, start
 from serve.client import Client
 from serve.http.answers import Problem
 from serve.service import Service
+from tests.ports import free_port
 
 OPEN_GATES = "{attempts: 1, identity: -1, detection: 0, faces: 99, face_area: [0, 1], celsius: [-50, 90], clipped: 1}"
 LIMITS = "{body_mb: 1, pictures: 3, megapixels: 1, views: 4, layers: 4, steps: 8, attempts: 2, captions: 4}"
@@ -64,9 +64,7 @@ def client(url: str) -> Iterator[Client]:
 @contextmanager
 def running(settings: Settings) -> Iterator[str]:
     """Start a service on the Ray that runs and yield where it is, once it answers; captions may still start by then."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     start(settings, port=port, wait=False)
     where = f"http://127.0.0.1:{port}"
     while not _alive(where):

@@ -53,10 +53,10 @@ def test_so_many_are_let_in_as_can_be_answered_in_time() -> None:
 def test_when_to_come_back_grows_with_the_queue() -> None:
     admission = learn(1.0)
     with admission.admit("pairs", [work(8 * 40)]), pytest.raises(ProblemError) as refused:
-        admission.check([work()])
-    assert refused.value.retry == 31
+        admission.check("pairs", [work()])
+    assert refused.value.retry == 31 and refused.value.room == 10  # 1.25 x 1, rounded up, and 8
     with admission.admit("pairs", [work(8 * 400)]), pytest.raises(ProblemError) as refused:
-        admission.check([work()])
+        admission.check("pairs", [work()])
     assert refused.value.retry == 60
 
 
@@ -78,15 +78,15 @@ def test_a_lane_that_is_full_holds_up_no_other() -> None:
         with admission.admit("captions", [work(lane="captions")]):
             pass
         with pytest.raises(ProblemError):
-            admission.check([work(lane="captions"), work()])
+            admission.check("pairs", [work(lane="captions"), work()])
 
 
 def test_other_work_of_a_lane_counts() -> None:
     admission = learn(30.0)
     admission.note(work(key="embed", most=1), 0.1)
     with admission.admit("pairs", [work(8)]), pytest.raises(ProblemError, match="about 30 s"):
-        admission.check([work(key="embed", most=1)])
-    admission.check([work(key="embed", most=1)])
+        admission.check("pairs", [work(key="embed", most=1)])
+    admission.check("pairs", [work(key="embed", most=1)])
 
 
 def test_who_leaves_or_fails_waits_no_longer() -> None:

@@ -1,16 +1,25 @@
 """The HAProxy before the gateway: what our script changes of the configuration that Ray Serve writes."""
 
+import contextlib
 import importlib.util
 import os
 import socket
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.client import HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from pipelines.run.session import HAPROXY, front_environment
 from serve.http.answers import Problem
+from tests.ports import free_port
 
 CONFIGURATION = """global
     stats socket {folder}/admin.sock mode 666 level admin
@@ -47,6 +56,67 @@ def start(folder: Path, **environment: str) -> tuple[subprocess.CompletedProcess
     return done, path.read_text().splitlines()
 
 
+class Gateway(BaseHTTPRequestHandler):
+    """Refuses everything with room for one; a body that says `hold` is held until `let_go` is set."""
+
+    asked, held, let_go = 0, threading.Event(), threading.Event()
+
+    def do_POST(self) -> None:
+        type(self).asked += 1
+        if self.rfile.read(int(self.headers["content-length"])) == b"hold":
+            self.held.set()
+            self.let_go.wait(20)
+        self.send_response(503)
+        for name in ("x-room", "content-length"):
+            self.send_header(name, {"x-room": "1", "content-length": "0"}[name])
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def haproxy(folder: Path, gateway: int) -> Iterator[int]:
+    """Run HAProxy before a gateway at that port; yields where it listens."""
+    port, path = free_port(), folder / "haproxy.cfg"
+    text = CONFIGURATION.format(folder=folder).replace(":8000", f":{port}").replace(":30000", f":{gateway}")
+    path.write_text(text)
+    command = [str(HAPROXY), "-db", "-f", str(path)]
+    with subprocess.Popen(command, env=os.environ | front_environment(), stderr=subprocess.DEVNULL) as running:
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.05)
+            yield port
+        finally:
+            running.terminate()
+
+
+@needs_haproxy
+def test_what_a_refusing_gateway_has_no_room_for_is_refused_without_it(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server, ThreadPoolExecutor(2) as threads:
+        threads.submit(server.serve_forever)
+        with haproxy(tmp_path, server.server_port) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            # A refusal says for how many there is room: one, and while it is under way the next is not passed on.
+            assert client.post("/v1/embed", content=b"").headers["x-room"] == "1"
+            holding = threads.submit(httpx.post, f"http://127.0.0.1:{port}/v1/embed", content=b"hold", timeout=20)
+            assert Gateway.held.wait(20)
+            refused = client.post("/v1/embed", content=b"", headers={"x-request-id": "mine"})
+            assert Gateway.asked == 2 and "x-room" not in refused.headers
+            problem = Problem.model_validate_json(refused.content)
+            assert (refused.status_code, problem.type, problem.request_id) == (503, "urn:thermapair:busy", "mine")
+            assert refused.headers["x-request-id"] == "mine" and int(refused.headers["retry-after"]) >= 1
+            # Other paths are asked, and the same one once the gateway has not refused for a moment.
+            assert client.post("/v1/landmarks", content=b"").headers["x-room"] == "1"
+            time.sleep(1.2)
+            assert client.post("/v1/embed", content=b"").headers["x-room"] == "1"
+            Gateway.let_go.set()
+            holding.result()
+        server.shutdown()
+    assert Gateway.asked == 4
+
+
 @needs_haproxy
 def test_haproxy_takes_the_changed_configuration(tmp_path: Path) -> None:
     environment = front_environment()
@@ -58,6 +128,10 @@ def test_haproxy_takes_the_changed_configuration(tmp_path: Path) -> None:
         "127.0.0.1:8000",
         f"unix@{tmp_path}/8404",
     ]
+    # What is refused for a moment stands behind the callers' address.
+    assert any(
+        line.strip().startswith("stick-table") for line in lines[lines.index("frontend http_frontend") + 2 :][:4]
+    )
     # On a connection that others used, a lost gateway is an empty answer: HAProxy leaves it to the caller to ask again.
     assert "    http-reuse safe" in lines
     assert tmp_path.stat().st_mode & 0o777 == 0o700
