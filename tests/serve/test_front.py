@@ -8,7 +8,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -93,27 +92,37 @@ def haproxy(folder: Path, gateway: int) -> Iterator[int]:
             running.terminate()
 
 
+@contextmanager
+def gateway() -> Iterator[int]:
+    """Run a `Gateway`; yields where it listens."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            Gateway.let_go.set()
+            server.shutdown()
+
+
 @needs_haproxy
 def test_what_a_refusing_gateway_has_no_room_for_is_refused_without_it(tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server, ThreadPoolExecutor(2) as threads:
-        threads.submit(server.serve_forever)
-        with haproxy(tmp_path, server.server_port) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            # A refusal says for how many there is room: one, and while it is under way the next is not passed on.
-            assert client.post("/v1/embed", content=b"").headers["x-room"] == "1"
-            holding = threads.submit(httpx.post, f"http://127.0.0.1:{port}/v1/embed", content=b"hold", timeout=20)
-            assert Gateway.held.wait(20)
-            refused = client.post("/v1/embed", content=b"", headers={"x-request-id": "mine"})
-            assert Gateway.asked == 2 and "x-room" not in refused.headers
-            problem = Problem.model_validate_json(refused.content)
-            assert (refused.status_code, problem.type, problem.request_id) == (503, "urn:thermapair:busy", "mine")
-            assert refused.headers["x-request-id"] == "mine" and int(refused.headers["retry-after"]) >= 1
-            # Other paths are asked, and the same one once the gateway has not refused for a moment.
-            assert client.post("/v1/landmarks", content=b"").headers["x-room"] == "1"
-            time.sleep(1.2)
-            assert client.post("/v1/embed", content=b"").headers["x-room"] == "1"
-            Gateway.let_go.set()
-            holding.result()
-        server.shutdown()
+    with gateway() as behind, haproxy(tmp_path, behind) as port:
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+        # A refusal says for how many there is room: one, and while it is under way the next is not passed on.
+        assert client.post("/v1/embed", content=b"").headers["x-room"] == "1"
+        threading.Thread(
+            target=lambda: httpx.post(f"http://127.0.0.1:{port}/v1/embed", content=b"hold", timeout=20)
+        ).start()
+        assert Gateway.held.wait(20)
+        refused = client.post("/v1/embed", content=b"", headers={"x-request-id": "mine"})
+        assert Gateway.asked == 2 and "x-room" not in refused.headers
+        problem = Problem.model_validate_json(refused.content)
+        assert (refused.status_code, problem.type, problem.request_id) == (503, "urn:thermapair:busy", "mine")
+        assert refused.headers["x-request-id"] == "mine" and int(refused.headers["retry-after"]) >= 1
+        # Other paths are asked, and the same one once the gateway has not refused for a moment.
+        assert client.post("/v1/landmarks", content=b"").headers["x-room"] == "1"
+        time.sleep(1.2)
+        assert client.post("/v1/embed", content=b"").headers["x-room"] == "1"
     assert Gateway.asked == 4
 
 
