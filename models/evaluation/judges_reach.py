@@ -113,10 +113,12 @@ def summarise_poses(counts: dict[str, np.ndarray], who: np.ndarray) -> dict[str,
         figures.update(_figure(name, estimate_ratio(*sums)))
 
     everywhere = np.ones(len(who), bool)
+    # Each angle's error by the true yaw; the last bucket holds 90 degrees itself.
     for k, name in enumerate(("yaw", "pitch", "roll")):
         for low, high in (*BUCKETS, (0, 75)):
             inside = (counts["yaw"] >= low) & ((counts["yaw"] < high) | (high == 90))
             add(f"{name}_mae_{low}_{high}", counts["errors"][:, k], inside)
+    # Over all poses: the angle between the rotations, and what the judge expects it to be.
     add("mean_angle", counts["angle"], everywhere)
     add("expected_angle", counts["expected"], everywhere)
     return figures

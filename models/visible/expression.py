@@ -84,11 +84,13 @@ def _projection(state: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, dic
             f"{path}: image_proj has the form of no adapter that reads a list of numbers (names: {', '.join(state)}); known: "
             f"{', '.join(kind for kind, _ in KINDS.values())}."
         )
+    # It reads as many numbers as SMIRK gives.
     first, (_, renamed) = state["proj.weight" if known == "proj.weight" else "proj.0.weight"], KINDS[known]
     if first.ndim != 2 or first.shape[1] != SMIRK:
         raise UserError(
             f"{path} reads {first.shape[-1]} numbers, and SMIRK gives {SMIRK}: it is another kind's adapter."
         )
+    # The network of diffusers that has these weights, of their sizes.
     sizes: dict[str, int] = {"image_embed_dim": SMIRK, "cross_attention_dim": len(state.get("norm.weight", first))}
     if known == "proj.weight":
         network: nn.Module = ImageProjection(num_image_text_embeds=len(first) // sizes["cross_attention_dim"], **sizes)

@@ -83,6 +83,7 @@ def check_server(server: ChatServer) -> None:
         raise ValueError(
             "chat needs url and model, as in {backend: chat, url: https://host/v1, model: NAME, key: VARIABLE}"
         )
+    # An address of a server, and nothing secret in it.
     try:
         address = urlsplit(server.url)
         known = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1)
@@ -97,6 +98,7 @@ def check_server(server: ChatServer) -> None:
         )
     if server.url.rstrip("/").endswith("/chat/completions"):
         raise ValueError("url is the address of the API, without /chat/completions: https://host/v1")
+    # What is sent beside a request, and where the key is.
     if any(SECRET.search(name) for name in server.options.extra):
         raise ValueError("options.extra holds what sounds like a secret, and outputs show it: name a variable in key")
     if own := sorted({"model", "messages", "stream"} & set(server.options.extra)):

@@ -36,6 +36,7 @@ def measure_points(test: str, predictions: str, standard: int) -> dict[str, floa
     files = {PurePosixPath(name).stem: name for name in source.list("")}
     if not files:
         raise UserError(f"{predictions} holds no file of landmarks")
+    # The file of each row that has points; NaN where there is none.
     found, truth, yaws, sizes = [], [], [], []
     for rows in _rows(test, standard):
         points = _truth(rows, standard)
@@ -47,6 +48,7 @@ def measure_points(test: str, predictions: str, standard: int) -> dict[str, floa
             truth.append(points[k])
             yaws.append(abs(float(rows["pose"][k, 0])) if "pose" in rows else 0.0)
             sizes.append(size)
+    # A file that is left is of no row: its name is wrong, and its face would count as missed.
     if files:
         raise UserError(
             f"{predictions}: {len(files)} files are of no row of {test} with {standard} points, the first {min(files.values())}: "

@@ -204,6 +204,7 @@ def write_translate_plan(job: TranslateJob, bundle: Bundle, out: Storage) -> Tra
         )
     recipe = recipe_for(job, chain, photos.person)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
+    # What is planned stays; pictures that are new come after it.
     pieces, facts = read_pieces(out), ListDigest()
     rows = new_rows(pieces, photos.rows, ["picture"], FACTS)
     left = None if job.limit is None else max(0, job.limit - pieces.samples)

@@ -25,6 +25,7 @@ def draw_translations(plan: TranslatePlan, commits: dict[int, Commit]) -> bytes 
     lines = _collect_lines(plan, commits)
     if not lines:
         return None
+    # A sheet as wide as the longest line, with what it shows above.
     across = max(map(len, lines.values()))
     wide = 2 * EDGE + across * (TILE + 2)
     sheet = Image.new("RGB", (max(wide, 560), HEAD + len(lines) * (TILE + LINE + EDGE)), PAPER)
@@ -37,6 +38,7 @@ def draw_translations(plan: TranslatePlan, commits: dict[int, Commit]) -> bytes 
         FAINT,
         font(13),
     )
+    # A line for each picture: its name, and its tiles beside each other.
     for number, (name, shown) in enumerate(lines.items()):
         top = HEAD + number * (TILE + LINE + EDGE)
         draw.text((EDGE, top), name, FAINT, font(15))

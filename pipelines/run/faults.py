@@ -59,6 +59,7 @@ def survivors(call: Callable[[Columns], Columns], rows: Columns, stage: str) -> 
     try:
         return call(rows), np.arange(count), [""] * count
     except BadRows as bad:
+        # Without the rows that are named; others may still be to blame.
         rest = np.array([row for row in range(count) if row not in bad.reasons], int)
         told = [bad.reasons.get(row, "") for row in range(count)]
         if not len(rest):
@@ -72,6 +73,7 @@ def survivors(call: Callable[[Columns], Columns], rows: Columns, stage: str) -> 
             raise
         if count == 1:
             return {}, np.arange(0), [f"error in {stage}: {type(error).__name__}: {str(error)[:300]}"]
+    # Nobody says which row it is: look in both halves.
     half = count // 2
     first = survivors(call, {key: values[:half] for key, values in rows.items()}, stage)
     second = survivors(call, {key: values[half:] for key, values in rows.items()}, stage)

@@ -34,6 +34,7 @@ def tables(cells: Mapping[Cell, Faces], recipe: Recipe) -> dict[str, list[Table]
     rows: dict[Row, dict[int, Faces]] = {}
     for cell, faces in cells.items():
         rows.setdefault(Row(*cell[:3]), {})[cell.seed] = faces
+    # Lab frames with and without generated pictures; the other sources, beside as many generated ones.
     grid = sorted((row for row in rows if row.source in (LAB, GENERATED)), key=lambda row: (row.frames, row.pairs))
     other = [row for row in rows if row.source not in (LAB, GENERATED)]
     equal = {row.pairs for row in other}

@@ -8,6 +8,7 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). It is biased by N: compare at equal N alone.
     """
+    # Of each set its mean, and a root of its covariance that is no larger than needed.
     means, roots, traces = list[np.ndarray](), list[np.ndarray](), list[float]()
     for features in (np.asarray(one, np.float64), np.asarray(other, np.float64)):
         means.append(features.mean(axis=0))
@@ -29,6 +30,7 @@ def frechet_interval(own: np.ndarray, true: np.ndarray, draws: int = 200) -> dic
     """Return the Frechet distance of features [P, M, D] of the same people, with its interval over them."""
     size, rng = own.shape[-1], np.random.default_rng(0)
     chosen = [np.arange(len(own)), *(rng.integers(len(own), size=len(own)) for _ in range(draws))]
+    # The first is of all people; the others say how it varies with who is there.
     values = [frechet_distance(own[who].reshape(-1, size), true[who].reshape(-1, size)) for who in chosen]
     low, high = np.quantile(values[1:], [0.025, 0.975])
     return {"value": values[0], "low": float(low), "high": float(high)}
@@ -80,6 +82,7 @@ def ranks(probes: np.ndarray, own: np.ndarray, gallery: np.ndarray, sizes: tuple
     others.
     """
     found = {}
+    # How near each probe is to its own person, and to the strangers of every size of gallery.
     cosines = np.nan_to_num(probes @ gallery.T, nan=-2.0)
     right = cosines[np.arange(len(own)), own]
     lost = ~np.isfinite(probes).all(axis=1)

@@ -39,12 +39,14 @@ class Way:
 def ways(bundle: Bundle, recipe: Recipe) -> dict[str, Way]:
     """Return the rows that can be made with `bundle`, by name; the first is the bundle as it is."""
     visible, thermal = bundle.part("visible"), bundle.part("thermal")
+    # The bundle as it is, and with one thing taken away of the visible half.
     found = [Way(FULL, bundle), Way("no caption", bundle, captions=False)]
     if takes_head(bundle):
         found.append(Way("no head", bundle, head=False))
     if "text_branch" in visible.weights:
         rest = {name: one for name, one in visible.weights.items() if name != "text_branch"}
         found.append(Way("no text branch", replace_part(bundle, "visible", weights=rest)))
+    # The thermal half: a U-Net in the place of the diffusion, and a diffusion that is given pictures, not latents.
     if thermal.kind == LATENT:
         weights = {"model": Weights(uri=str(Path(recipe.unet).absolute()))}
         unet = Part(stage="thermal", kind="unet", weights=weights, licence="apache-2.0", batch=thermal.batch)

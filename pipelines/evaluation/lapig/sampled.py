@@ -65,10 +65,12 @@ def describe_people(
     unique, unique_asked: the share of people who are left when those are dropped who are alike: the judge's `threshold` for
     one picture of each, `least` for what was asked. unique counts whoever has no face as nobody.
     """
+    # Who has a face in some picture: the mean of theirs, and the first.
     faces = np.isfinite(made).all(axis=2)
     shown = faces.any(axis=1)
     means = unit_vectors(np.nan_to_num(np.where(faces[..., None], made, 0).sum(axis=1)[shown]))
     one = made[np.arange(len(made)), faces.argmax(axis=1)][shown]
+    # How far people are apart, and how alike the pictures of one.
     nearest, of_asked = nearest_angles(means), nearest_angles(asked)
     cosines = np.einsum("pvd,pwd->pvw", made, made)
     pairs = np.triu_indices(made.shape[1], 1)
@@ -84,6 +86,7 @@ def describe_people(
         "rank_asked": effective_rank(asked),
         "rank": effective_rank(means),
     }
+    # Whether somebody is like a person whom the models learned from.
     if len(training):
         likeness = (one @ training.T).max(axis=1)
         facts |= {"likeness": _estimate(likeness), "leaked": _estimate((likeness > threshold).astype(float))}

@@ -61,17 +61,20 @@ class GivenPeople:
     ) -> None:
         self.uri, self.count, self.reference = uri, count, reference
         self.storage = Storage(uri)
+        # The files, which must say who and by what embedding.
         self.files, schema = self._files()
         for column in ("identity_id", "embedding"):
             if column not in schema.names:
                 raise UserError(f"{uri} has no column {column!r}; it has {', '.join(schema.names)}.")
         if not self.files:
             raise UserError(f"{uri} holds no Parquet file (identities.source).")
+        # What else they hold that a stage looks at; what no stage does is said.
         self.further = tuple(name for name in looked_at if name in schema.names)
         self.columns = [*(name for name in COLUMNS if name in schema.names), *self.further]
         idle = [name for name in FURTHER if name in schema.names and name not in looked_at]
         if idle and bundle is not None:
             log.warning("%s: bundle %s has no adapter that looks at %s.", uri, bundle.name, ", ".join(idle))
+        # Embeddings of another recogniser are refused where something names it, and doubted where nothing does.
         told = bundle is not None and self._check_space(bundle, parts)
         self._digests = self._check_people()
         if reference and not told:

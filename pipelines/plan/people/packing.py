@@ -107,6 +107,7 @@ def pack_block(numbers: np.ndarray, directions: Directions, fixed: np.ndarray | 
     """
     import torch
 
+    # What is fixed: lengths, the map from numbers to faces, and people who are there already.
     start = torch.from_numpy(numbers.astype(np.float64))
     length = start.norm(dim=1, keepdim=True)
     spread, mean = (torch.from_numpy(values.astype(np.float64)) for values in (directions.spread, directions.mean))
@@ -114,6 +115,7 @@ def pack_block(numbers: np.ndarray, directions: Directions, fixed: np.ndarray | 
     free = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([free], lr=RATE)
     itself = torch.eye(len(start), dtype=torch.bool)
+    # Move everybody away from whoever is nearest, along the sphere of their length.
     for _ in range(STEPS):
         optimiser.zero_grad()
         faces = free * (length / free.norm(dim=1, keepdim=True)) @ spread.T + mean
