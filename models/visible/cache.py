@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from models.classes import CLASSES
+from models.classes import CLASSES, IGNORE
 from models.errors import EnvironmentFault
 from models.faces.align import CROP, align, five_points
 from models.faces.metrics import unit_vectors
@@ -92,7 +92,8 @@ def embeddings_of_others(
 def face_weight(classes: np.ndarray, side: int, face: float) -> np.ndarray:
     """Return the weight of each latent cell, float16 [B, side, side], from 1 off the face to `face` on it.
 
-    classes: uint8 [B, S, S].
+    classes: uint8 [B, S, S]; where nothing says the class (IGNORE), no face is known.
     """
-    share = F.adaptive_avg_pool2d(torch.from_numpy(FACE[classes].astype(np.float32))[:, None], side)[:, 0]
+    on_face = FACE[np.where(classes == IGNORE, 0, classes)] & (classes != IGNORE)
+    share = F.adaptive_avg_pool2d(torch.from_numpy(on_face.astype(np.float32))[:, None], side)[:, 0]
     return (1 + (face - 1) * share).half().numpy()

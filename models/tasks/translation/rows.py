@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.attributes import mirror_words
+from models.attributes import ATTRIBUTES, mirror_words
 from models.columns import Columns
 from models.diffusion.process import DiscreteProcess, logit_normal_times
-from models.faces.align import align, fit_similarities, five_points
+from models.faces.align import CROP, TEMPLATE, align, fit_similarities, five_points
 from models.faces.metrics import unit_vectors
 from models.faces.pack import Session, embed
+from models.landmarks.found import can_align, fill_points
 from models.landmarks.intensity import show_thermal
 from models.padding import in_batches
 from models.tasks.translation.config import Config, autoencoder_of, thermal_recogniser, visible_recogniser
-from models.temperature import fill, stretch
+from models.temperature import fill, from_grey, stretch
 from models.translation.attributes import encode_words
 from models.translation.network import (
     thermal_latents,
@@ -27,9 +28,12 @@ from models.visible import cache
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs of decoded rows: latents of both modalities, and of their mirror images, those of the thermal
-    picture as grey levels, too; cell weights, words, and how the picture is aligned for the recogniser."""
+    picture as grey levels, too; cell weights, words, and how the picture is aligned for the recogniser.
+
+    Rows of published sets may have grey levels in the place of degrees, and no points: the landmarker looks for their face, and
+    one that it does not find is taken for a face that fills the picture, of whom nobody says who it is."""
     autoencoder = autoencoder_of(config.autoencoder)
-    celsius = np.stack([fill(one) for one in rows["thermal"]])
+    celsius = to_degrees(rows["thermal"], config)
     grey = np.stack([stretch(one, config.shape.celsius) for one in celsius])
 
     def encode(pictures: np.ndarray) -> np.ndarray:
@@ -38,7 +42,9 @@ def prepare(rows: Columns, config: Config) -> Columns:
             return in_batches(lambda few: thermal_latents(autoencoder, few), values, cache.BATCH).half().numpy()
 
     visible = cache.encode_latents(rows["visible"], config.vae)
-    points = five_points(rows["landmarks_70"])
+    points = five_points(fill_points(rows, cache.from_root(config.landmarks)))
+    known = can_align(points)
+    points[~known] = TEMPLATE * (rows["visible"].shape[2] / CROP)
     mirrored = np.stack([rows["visible"].shape[2] - points[..., 0], points[..., 1]], axis=-1)[:, [1, 0, 2, 4, 3]]
     return {
         "visible": visible,
@@ -50,8 +56,16 @@ def prepare(rows: Columns, config: Config) -> Columns:
         "weight": cache.face_weight(rows["classes"], visible.shape[-1], config.face),
         "attributes": rows["attributes"],
         "align": np.stack([fit_similarities(points), fit_similarities(mirrored)], axis=1).astype(np.float32),
-        **_who(rows["visible"], celsius, (points, mirrored), config),
+        **{
+            name: np.where(known[:, None, None], values, 0).astype(np.float16)
+            for name, values in _who(rows["visible"], celsius, (points, mirrored), config).items()
+        },
     }
+
+
+def to_degrees(thermal: np.ndarray, config: Config) -> np.ndarray:
+    """Return thermal pictures [B, S, S] as degrees float32, known everywhere; grey levels uint8 by the translator's scale."""
+    return np.stack([fill(from_grey(one, config.shape.celsius) if one.dtype == np.uint8 else one) for one in thermal])
 
 
 def _who(visible: np.ndarray, celsius: np.ndarray, points: tuple[np.ndarray, np.ndarray], config: Config) -> Columns:
@@ -96,7 +110,7 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     rngs = [np.random.default_rng(int(seed)) for seed in seeds]
     mirrored = np.array([rng.random() < config.flip for rng in rngs])
     grey = np.array([rng.random() < config.grey for rng in rngs])
-    rows = [json.loads(text) for text in batch["attributes"]]
+    rows = [read_words(text) for text in batch["attributes"]]
     words = [mirror_words(row) if flip else row for row, flip in zip(rows, mirrored, strict=True)]
     told = [draw_told(rng, row, config) for rng, row in zip(rngs, words, strict=True)]
     times = logit_normal_times(rngs, config.time)
@@ -124,6 +138,12 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
         torch.from_numpy(weight)[:, None], torch.from_numpy(batch["align"][np.arange(len(rngs)), mirrored.astype(int)]),
         timesteps, torch.from_numpy(noise), who,
     )  # fmt: skip
+
+
+def read_words(text: str) -> dict[str, str]:
+    """Return the words of a row's attributes that are ours; published sets say other things there, too."""
+    said = json.loads(text) if text else {}
+    return {name: said[name] for name, (_, _, words) in ATTRIBUTES.items() if said.get(name) in words}
 
 
 def draw_true(

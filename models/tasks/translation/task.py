@@ -27,8 +27,7 @@ from models.errors import UserError
 from models.faces.gradient.differentiable import align_pictures
 from models.seeds import seed_of
 from models.tasks.translation.config import Config, autoencoder_of, classifier_of, recogniser_of
-from models.tasks.translation.rows import Drawn, draw_rows, prepare
-from models.temperature import fill
+from models.tasks.translation.rows import Drawn, draw_rows, prepare, to_degrees
 from models.translation.attributes import encode_words, entropy, label_words
 from models.translation.network import (
     Translator,
@@ -217,7 +216,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8: visible pictures over what is made of their thermal ones, told nothing, by eight steps."""
     assert isinstance(model, Translator)
     device, few = device_of(model), {name: values[:8] for name, values in rows.items()}
-    celsius = torch.from_numpy(np.stack([fill(one) for one in few["thermal"]]))
+    celsius = torch.from_numpy(to_degrees(few["thermal"], config))
     thermal = thermal_latents(autoencoder_of(config.autoencoder), celsius).to(device)
     told, who = encode_words([{}] * len(celsius), config.shape.words).to(device), None
     if config.recogniser:

@@ -20,7 +20,7 @@ from models.landmarks.intensity import show_thermal
 from models.tasks import attributes
 from models.tasks.translation import task as translator
 from models.tasks.translation.rows import draw_told
-from models.temperature import fill
+from models.temperature import fill, from_grey
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder, save_autoencoder
 from models.translation import label_maps
 from models.translation.attributes import ClassifierConfig, load_classifier
@@ -331,3 +331,27 @@ def test_an_identity_without_a_recogniser_is_refused(config: translator.Config) 
     asked = config.model_copy(update={"shape": SHAPE.model_copy(update={"identity": 512})})
     with pytest.raises(UserError, match="name both, shape.identity=512"):
         translator.weights(asked)
+
+
+def test_rows_of_a_published_set_have_grey_levels_and_no_points(config: translator.Config) -> None:
+    """Grey levels are degrees of the translator's scale; where no face is found the picture is one; other words are not ours."""
+    given, ends = rows(), config.shape.celsius
+    levels = np.random.default_rng(5).integers(0, 256, given["thermal"].shape, np.uint8)
+    nobody = np.full_like(given["landmarks_70"], np.nan)
+    grey = {
+        **given,
+        "thermal": levels,
+        "landmarks_70": nobody,
+        "classes": np.full_like(given["classes"], 255),
+        "attributes": np.array(['{"trial": "1", "pose": "2", "beard": "none"}'] * 4, object),
+    }
+    found = translator.prepare(grey, config)
+    known = translator.prepare({**given, "thermal": from_grey(levels, ends)}, config)
+    assert np.array_equal(found["thermal"], known["thermal"]) and (found["weight"] == 1).all()
+    assert np.isfinite(found["align"]).all()
+    # No face of noise: the crop is the whole picture.
+    assert np.allclose(found["align"][0, 0] @ [16, 16, 1], [56, 56], atol=0.01)
+    model = translator.build(config)
+    value, _ = translator.loss(model, found | {"draw": np.arange(4)}, config, 0)
+    assert torch.isfinite(value)
+    assert translator.pictures(model, grey, config).shape[2] == 3
