@@ -18,6 +18,8 @@ from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.pictures.open import BadPicture
 from pipelines.readers import LAYOUTS, layout_of, list_files, list_items
 from pipelines.readers.item import Item, Sample
+from pipelines.readers.registration import Registration, measure_registration
+from pipelines.readers.sets.mcxface import ChooseProtocol
 from pipelines.readers.sets.source import describe
 from pipelines.readers.shape import make_row
 from pipelines.report.sheet import colour_degrees
@@ -51,6 +53,8 @@ class Check:
     grey: int = 0
     shared: list[str] = field(default_factory=list)
     """People who stand in more than one split."""
+    registration: Registration | None = None
+    """How far the halves of the pairs opened are apart, where that was asked for."""
 
     def __str__(self) -> str:
         everybody = set().union(*self.people.values()) if self.people else set()
@@ -74,6 +78,7 @@ class Check:
             *(f"{kind:11} {_counted(sizes)}" for kind, sizes in self.sizes.items() if sizes),
             *([f"landmarks   {_counted(self.points)}"] if self.points else []),
             f"temperature {self._temperature()}",
+            f"registered  {self.registration}" if self.registration else "",
         ]
         return "\n".join(line for line in lines if line)
 
@@ -85,11 +90,18 @@ class Check:
 
 
 def check_data(
-    images: str, layout: LayoutName | None = None, *, protocol: str = "", sample: int = 24, picture: str = ""
+    images: str,
+    layout: LayoutName | None = None,
+    *,
+    protocol: str = "",
+    sample: int = 24,
+    picture: str = "",
+    registration: bool = False,
 ) -> Check:
     """Return what the folder `images` holds as `layout`; without one, as the layout that takes most of it.
 
-    sample: rows that are opened, from everywhere in the listing. picture: a PNG to write of some of them, a URI.
+    sample: rows that are opened, from everywhere in the listing. picture: a PNG to write of some of them, a URI. registration:
+    whether faces are looked for in both halves of these, to say how far they are apart.
 
     Raises:
         UserError: the folder is missing or empty, is of no known layout, or not of the one that is named (which it looks like
@@ -99,6 +111,8 @@ def check_data(
     found = Check(job.images, job.layout)
     _count(found, items)
     shown = _open(found, job, _spread([item for item in items if not item.reason], sample))
+    if registration:
+        found.registration = measure_registration([opened for _, opened in shown])
     if picture:
         folder, _, name = picture.rpartition("/")
         Storage(folder or ".").write(name, _draw(shown))
@@ -117,9 +131,9 @@ def _list(images: str, layout: LayoutName | None, protocol: str) -> tuple[Gather
         try:
             return job, list(list_items(job, files))
         except UserError as error:
-            like = [name for name, _ in _fitting(job_of, files) if name != layout]
+            like = [name for name, found in _fitting(job_of, files) if name != layout and (not found or _takes(found))]
             raise UserError(f"{error}. It looks like: {', '.join(like)}." if like else str(error)) from None
-    # The layout that takes most rows.
+    # The layout that takes most rows; of half a set none, and all are missing something.
     files = list_files(job_of("tfake"))
     fitting = _fitting(job_of, files)
     if not fitting:
@@ -127,21 +141,31 @@ def _list(images: str, layout: LayoutName | None, protocol: str) -> tuple[Gather
             f"{images} is of no known layout ({', '.join(name for name in LAYOUTS if name != 'plain')}); "
             "gather it as plain, with --set columns."
         )
-    name, items = max(fitting, key=lambda one: sum(not item.reason for item in one[1]))
+    name, items = max(fitting, key=lambda one: (_takes(one[1]), len(one[1])))
+    if not items:
+        list(list_items(job_of(name), files))  # raises ChooseProtocol, which says which there are
     return job_of(name), items
 
 
+def _takes(items: list[Item]) -> int:
+    """Return how many rows of a listing can be taken."""
+    return sum(not item.reason for item in items)
+
+
 def _fitting(job_of: Callable[[LayoutName], GatherJob], files: dict[str, int]) -> list[tuple[LayoutName, list[Item]]]:
-    """Return the layouts that take any of these files, and their listings."""
+    """Return the layouts that list any of these files, and their listings: empty ones where a protocol is to be named."""
     fitting = list[tuple[LayoutName, list[Item]]]()
     for name in LAYOUTS:
         if name == "plain":
             continue
         try:
             items = list(list_items(job_of(name), files))
+        except ChooseProtocol:
+            fitting.append((name, []))
+            continue
         except UserError:
             continue
-        if any(not item.reason for item in items):
+        if items:
             fitting.append((name, items))
     return fitting
 

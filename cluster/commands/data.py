@@ -18,12 +18,22 @@ def command() -> None:
 )
 @click.option("--sample", default=24, show_default=True, type=click.IntRange(min=1), help="Rows to open.")
 @click.option("--picture", default="", metavar="FILE", help="Also write a PNG of some rows.")
-def check(uri: str, layout: str | None, protocol: str, sample: int, picture: str) -> None:
+@click.option(
+    "--registration", is_flag=True, help="Also look for the face in both halves of these rows: how far apart?"
+)
+def check(uri: str, layout: str | None, protocol: str, sample: int, picture: str, registration: bool) -> None:
     """Say what the folder URI holds: rows, pairs, people, splits, sizes, temperatures, and what is missing.
 
     Exits with 2 where it is of no known layout, or of another than the one named.
     """
     from pipelines.check_data import check_data
 
-    found = check_data(uri, layout, protocol=protocol, sample=sample, picture=picture)  # type: ignore[arg-type]
+    found = check_data(
+        uri,
+        layout,  # type: ignore[arg-type]
+        protocol=protocol,
+        sample=sample,
+        picture=picture,
+        registration=registration,
+    )
     click.echo(str(found))

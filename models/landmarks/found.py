@@ -15,9 +15,15 @@ def fill_points(rows: Columns, folder: Path) -> np.ndarray:
     landmarker in `folder` finds in the visible picture, which a registered thermal one shares; NaN where it finds no face."""
     points = np.array(rows["landmarks_70"], np.float32).reshape(-1, 70, 2)
     for k in np.flatnonzero(~can_align(five_points(points))):
-        faces = _detector(folder).find(rows["visible"][k], "pixel", most=1)
-        points[k] = faces[0].points if faces else np.nan
+        found = find_points(rows["visible"][k], folder)
+        points[k] = np.nan if found is None else found
     return points
+
+
+def find_points(picture: np.ndarray, folder: Path) -> np.ndarray | None:
+    """Return the points [70, 2] px of the face that the landmarker in `folder` finds in a picture uint8 [H, W, 3], or None."""
+    faces = _detector(folder).find(picture, "pixel", most=1)
+    return faces[0].points if faces else None
 
 
 def can_align(points: np.ndarray) -> np.ndarray:

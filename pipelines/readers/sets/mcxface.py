@@ -34,6 +34,10 @@ MODALITIES = {
 PERSON = ("reference_id", "subject_id", "subject", "client_id")
 
 
+class ChooseProtocol(UserError):
+    """Lists of several protocols are there, and none of them is named."""
+
+
 def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> Iterator[Item]:
     """Yield a row for every line of the protocol's lists."""
     lists = _lists(job, files)
@@ -62,7 +66,9 @@ def _lists(job: GatherJob, files: dict[str, int]) -> list[str]:
         )
     chosen = job.protocol or (protocols[0] if len(protocols) == 1 else "")
     if chosen not in protocols:
-        raise UserError(f"{job.images} has the protocols {', '.join(protocols)}: --set protocol=NAME chooses one")
+        raise ChooseProtocol(
+            f"{job.images} has the protocols {', '.join(protocols)}: --protocol NAME chooses one (gather: --set protocol=NAME)"
+        )
     order = list(LISTS)
     own = [name for name in found if PurePath(name).parent.parent.name == chosen]
     return sorted(own, key=lambda name: order.index((PurePath(name).parent.name, PurePath(name).stem)))

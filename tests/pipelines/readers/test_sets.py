@@ -1,6 +1,7 @@
 """Published data sets, written as they lie on disk with their oddities, come back by their own protocol."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from cluster.commands import options
 from models.errors import UserError
 from pipelines.check_data import check_data
 from pipelines.config.gather import LayoutName
+from pipelines.gather import gather_set
 from pipelines.pictures.codecs import encode_jpeg
 from pipelines.readers import LAYOUTS
 from pipelines.readers.sets.source import SOURCES, describe
@@ -236,7 +238,7 @@ def test_sf_tl54_pairs_by_name_or_place_and_spreads_its_points(tmp_path: Path) -
 
 def test_protocol_files_say_splits_and_roles(tmp_path: Path) -> None:
     mcxface(tmp_path)
-    with pytest.raises(UserError, match="protocols VIS-NIR-split1, VIS-THERMAL-split1: --set protocol=NAME"):
+    with pytest.raises(UserError, match="protocols VIS-NIR-split1, VIS-THERMAL-split1: --protocol NAME"):
         read("mcxface", tmp_path)
     rows, reasons = read("mcxface", tmp_path, protocol="VIS-THERMAL-split1")
     assert {name: (row["split"], row["visible_kind"]) for name, row in rows.items()} == {
@@ -285,6 +287,49 @@ def test_what_a_check_says(tmp_path: Path) -> None:
     tables = mcxface(tmp_path / "mcx") / "protocols" / "VIS-THERMAL-split1"
     text(tables / "eval" / "for_probes.csv", "PATH,REFERENCE_ID\nthermal/c_1,a\n")
     assert "in two splits: a" in str(check_data(str(tmp_path / "mcx"), "mcxface", protocol="VIS-THERMAL-split1"))
+
+
+@pytest.mark.parametrize("layout", ["facesynthetics", "tfake", "sejong", "charlotte"])
+def test_what_the_world_writes_is_known_and_measured(layout: str, written: dict[str, Path], tmp_path: Path) -> None:
+    found = check_data(str(written[layout]), picture=str(tmp_path / "look.png"))
+    assert found.layout == layout and not found.missing and not found.refused and found.rows.total() > 0
+    said = str(found)
+    degrees = {"tfake", "charlotte"}
+    assert (" degC (5 to 95 %)" in said) == (layout in degrees)
+    assert ("points" in said) == (layout != "sejong")
+    assert cv2.imread(str(tmp_path / "look.png")).std() > 10
+
+
+def test_lists_of_several_protocols_are_to_be_named(tmp_path: Path) -> None:
+    folder = mcxface(tmp_path / "mcx")
+    with pytest.raises(UserError, match="has the protocols VIS-NIR-split1, VIS-THERMAL-split1: --protocol NAME"):
+        check_data(str(folder))
+    with pytest.raises(UserError, match="It looks like: mcxface"):
+        check_data(str(folder), "tufts")
+    said = str(check_data(str(folder), protocol="VIS-THERMAL-split1"))
+    assert "splits      train 2 of 1 people, validation 2 of 1 people, test 2 of 1 people" in said
+    # Files that a list names and nobody has are counted by their kind, the first by its name.
+    assert "1 no picture (first: validation/probe/thermal/gone: no picture: thermal/gone of " in said
+
+
+def test_half_a_set_is_known_for_what_it_is(tmp_path: Path) -> None:
+    folder = speakingfaces(tmp_path / "faces")
+    for place in folder.rglob("rgb_image*"):
+        shutil.rmtree(place)
+    found = check_data(str(folder))
+    assert (found.layout, found.rows.total(), found.opened) == ("speakingfaces", 0, 0)
+    assert "8 no visible picture (first: 7_1_1_4_1: " in str(found)
+    with pytest.raises(UserError, match="none of the first 8 rows of .* can be taken as speakingfaces"):
+        gather_set(str(folder), "speakingfaces", str(tmp_path / "set"))
+
+
+def test_halves_of_two_sizes_are_no_pair(tmp_path: Path) -> None:
+    folder = speakingfaces(tmp_path / "faces")
+    picture(folder / "train_data" / "sub_7" / "trial_1" / "rgb_image_aligned" / "7_1_1_4_1_3.png", 36, 30)
+    rows, reasons = read("speakingfaces", folder)
+    assert (
+        "7_1_1_4_1" not in rows and reasons["7_1_1_4_1"] == "mismatched: 48 x 36 px thermal beside 30 x 36 px visible"
+    )
 
 
 def test_a_folder_of_nothing_known_is_refused(tmp_path: Path) -> None:
