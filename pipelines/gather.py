@@ -104,12 +104,12 @@ def run(
     return run_job(work, storage, where, local=local)
 
 
-def gather_set(images: str, reader: str, out: str) -> str:
+def gather_set(images: str, reader: str, out: str, protocol: str = "") -> str:
     """Gather a published data set, the folder `images` in the layout `reader`, into `out` in this process; return the rows' URI.
 
-    What is gathered already stays. Raises as `run`.
+    What is gathered already stays. protocol: of `mcxface`, where there are several. Raises as `run`.
     """
-    print(run({"layout": reader, "images": images}, out, local=True))
+    print(run({"layout": reader, "images": images, "protocol": protocol}, out, local=True))
     return Storage(out).uri
 
 

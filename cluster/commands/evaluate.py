@@ -35,16 +35,22 @@ def command() -> None:
 @options.reader
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def tfake(out: Path, tables: list[str], data: str, reader: str, threads: int, overrides: tuple[str, ...]) -> None:
+def tfake(
+    out: Path, tables: list[str], data: str, reader: str, protocol: str, threads: int, overrides: tuple[str, ...]
+) -> None:
     """T-FAKE's tables: landmarks on thermal faces, the RGB2Thermal loss term by term, over the gap between domains.
 
     Every row is trained by one small recipe on the synthetic world and read on people nobody was trained on. A killed run
     goes on where it was; --set seeds=[0,1,2,3] adds a seed. Another recipe is never mixed in.
     """
     from pipelines import evaluate
+    from pipelines.evaluation.sources import test_split
 
-    field = options.gather_first(data, reader, out)
-    evaluate.run(out, [*overrides, *([f"field={field}"] if field else [])], tables, threads)
+    field = options.gather_first(data, reader, protocol, out)
+    edits = [f"field={field}"] if field else []
+    if reader and (split := test_split(field, reader)):
+        edits.append(f"field_split={split}")
+    evaluate.run(out, [*overrides, *edits], tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 
@@ -87,7 +93,14 @@ def faceclip(
 @options.threads("Threads of this process.", default=1)
 @options.overrides
 def lapig(
-    bundle: str, out: Path, tables: list[str], data: str, reader: str, threads: int, overrides: tuple[str, ...]
+    bundle: str,
+    out: Path,
+    tables: list[str],
+    data: str,
+    reader: str,
+    protocol: str,
+    threads: int,
+    overrides: tuple[str, ...],
 ) -> None:
     """Pairs of a bundle: who is shown, in what pose, of which words, whether the halves agree, degrees, diversity and speed.
 
@@ -97,8 +110,8 @@ def lapig(
     from pipelines.evaluation.lapig import bench, given
     from pipelines.evaluation.sources import test_split
 
-    if rows := options.gather_first(data, reader, out):
-        given.run(out, rows, bundle, overrides, threads, test_split(rows) if reader else None)
+    if rows := options.gather_first(data, reader, protocol, out):
+        given.run(out, rows, bundle, overrides, threads, test_split(rows, reader) if reader else None)
     else:
         bench.run(out, bundle, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
@@ -113,7 +126,9 @@ def lapig(
 @options.reader
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def translation(bundle: str, out: Path, data: str, reader: str, threads: int, overrides: tuple[str, ...]) -> None:
+def translation(
+    bundle: str, out: Path, data: str, reader: str, protocol: str, threads: int, overrides: tuple[str, ...]
+) -> None:
     """Translators side by side: who is found by what they make of thermal pictures, and what else is read of it.
 
     The bundle's own stands beside the raw thermal picture, the true visible one, itself told nothing and told the truth; others
@@ -122,8 +137,8 @@ def translation(bundle: str, out: Path, data: str, reader: str, threads: int, ov
     """
     from pipelines.evaluation.translators import bench
 
-    rows = options.gather_first(data, reader, out)
-    bench.run(out, rows, bundle, overrides, threads, published=bool(reader))
+    rows = options.gather_first(data, reader, protocol, out)
+    bench.run(out, rows, bundle, overrides, threads, reader=reader)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 
@@ -152,17 +167,20 @@ def _rows(text: str, generated: str) -> Callable[[Any], Any]:
 @_tables("grid, sources, identities")
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def hfr(out: Path, tables: list[str], reader: str, threads: int, overrides: tuple[str, ...], **uris: str) -> None:
+def hfr(
+    out: Path, tables: list[str], reader: str, protocol: str, threads: int, overrides: tuple[str, ...], **uris: str
+) -> None:
     """What pairs are worth: a recogniser adapted to thermal probes with few lab people and many generated pairs.
 
     Beside renders, plain augmentation, a translator's pairs and the recogniser as it is, and by the number of people at equal
     pairs. A killed run goes on where it was; --set people=[0,10,50] and pairs=[0,1000] say how many, seeds=[0,1] adds a seed.
     """
     from pipelines.evaluation.hfr import bench
-    from pipelines.evaluation.sources import Inputs
+    from pipelines.evaluation.sources import Inputs, by_published_splits
 
-    uris["data"] = options.gather_first(uris["data"], reader, out)
-    bench.run(out, Inputs(**uris), overrides, tables, threads)
+    uris["data"] = options.gather_first(uris["data"], reader, protocol, out)
+    inputs = Inputs(**uris)
+    bench.run(out, by_published_splits(inputs, reader) if reader else inputs, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 
@@ -175,15 +193,18 @@ def hfr(out: Path, tables: list[str], reader: str, threads: int, overrides: tupl
 @_tables("grid, sources")
 @options.threads("Threads of this process.", default=1)
 @options.overrides
-def landmarks(out: Path, tables: list[str], reader: str, threads: int, overrides: tuple[str, ...], **uris: str) -> None:
+def landmarks(
+    out: Path, tables: list[str], reader: str, protocol: str, threads: int, overrides: tuple[str, ...], **uris: str
+) -> None:
     """What generated thermal pictures are worth: a landmarker trained on few lab frames with and without them.
 
     Beside renders and plain augmentation of as many pictures. A killed run goes on where it was; --set frames=[0,50,500] and
     pairs=[0,1000] say how many, seeds=[0,1] adds a seed.
     """
     from pipelines.evaluation.landmarking import bench
-    from pipelines.evaluation.sources import Inputs
+    from pipelines.evaluation.sources import Inputs, by_published_splits
 
-    uris["data"] = options.gather_first(uris["data"], reader, out)
-    bench.run(out, Inputs(**uris), overrides, tables, threads)
+    uris["data"] = options.gather_first(uris["data"], reader, protocol, out)
+    inputs = Inputs(**uris)
+    bench.run(out, by_published_splits(inputs, reader) if reader else inputs, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))

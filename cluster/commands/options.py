@@ -60,24 +60,34 @@ def data(text: str) -> Option:
     return click.option("--data", required=True, metavar="URI", help=text)
 
 
-reader = click.option(
-    "--reader",
-    default="",
-    metavar="NAME",
-    type=click.Choice(["", *(name for name in LAYOUTS if name != "plain")]),
-    help="--data is the folder of this data set as it is published (a layout of `gather`): it is gathered into OUT/set first.",
-)
+def reader(function: Any) -> Any:
+    """Add `--reader`, the published set that `--data` is, and `--protocol`, which of its lists say the splits."""
+    protocol = click.option(
+        "--protocol",
+        default="",
+        metavar="NAME",
+        help="Of --reader mcxface: the folder of lists, where there are several.",
+    )
+    return click.option(
+        "--reader",
+        default="",
+        metavar="NAME",
+        type=click.Choice(["", *(name for name in LAYOUTS if name != "plain")]),
+        help="--data is the folder of this data set as it is published (a layout of `gather`): gathered into OUT/set first.",
+    )(protocol(function))
 
 
-def gather_first(data: str, reader: str, out: Any) -> str:
+def gather_first(data: str, reader: str, protocol: str, out: Any) -> str:
     """Return where the rows of `--data` are: with `--reader` those that are gathered of its folder, into `out`/set."""
     if not reader:
+        if protocol:
+            raise click.UsageError("--protocol is of a published set: name its --reader")
         return data
     if not data:
         raise click.UsageError("--reader says how --data lies on disk: name its folder")
     from pipelines import gather
 
-    return gather.gather_set(data, reader, f"{out}/set")
+    return gather.gather_set(data, reader, f"{out}/set", protocol)
 
 
 def rows_to_fit(text: str) -> Option:

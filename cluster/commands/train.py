@@ -41,7 +41,7 @@ from cluster.submission.working_dir import RayCommand
 @click.option("--export", metavar="URI", help="Folder of the trained part and its card.  [default: OUT/export]")
 @click.option("--checkpoint-seconds", type=float, help="Time between checkpoints.  [default: 180]")
 @click.option("--fresh", is_flag=True, help="Start again instead of resuming from the last checkpoint in --out.")
-def command(reader: str, **values: Any) -> None:
+def command(reader: str, protocol: str, **values: Any) -> None:
     """Train TASK: a module of models/tasks (or the one that --job names).
 
     Repeating the command resumes from the last checkpoint. --set takes the task's own values (steps, batch, lr, ...),
@@ -49,8 +49,8 @@ def command(reader: str, **values: Any) -> None:
     """
     from pipelines import train
 
-    if reader:
-        values["data"] = options.gather_first(values["data"] or "", reader, values["out"])
+    if reader or protocol:
+        values["data"] = options.gather_first(values["data"] or "", reader, protocol, values["out"])
         values["validation"] = values["validation"] or values["data"]
     card = train.run(**values)
     click.echo(f"trained {card.task}: {values['export'] or values['out'] + '/export'}")

@@ -112,6 +112,8 @@ class Task(Protocol):
         Those of them that it does without where not every row has a value.
     `takes_grey(config) -> bool`
         Whether rows whose visible picture is the thermal one in grey may be trained on. Without it they are left out.
+    `TAKES_HALVES`
+        True where rows of cameras that stood apart are pairs of a person, too (see `pipelines.rows.halves`).
     `pictures(model: nn.Module, rows: Columns, config) -> np.ndarray`
         uint8 [H, W, 3], a sample sheet of a few validation rows, written after each validation.
     `sides(config) -> dict[str, Side]`

@@ -30,7 +30,9 @@ def has_pairs(uri: str, recipe: Recipe) -> bool:
     if not set(PAIRS) <= have:
         return False
     return bool(
-        _find_pairs(_rows(uri, ("classes", "condition", *(name for name in KINDS if name in have))), recipe).any()
+        _find_pairs(
+            _rows(uri, ("classes", "condition", *(name for name in KINDS if name in have)), recipe), recipe
+        ).any()
     )
 
 
@@ -57,7 +59,9 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
     points = tuple(name for name in POINTS if name in have)
     if not points:
         raise UserError(f"{uri} has no points to compare with: none of the columns {', '.join(POINTS)}")
-    rows = _rows(uri, (*FRAMES, *points, *(name for name in (OWN if frames else (*PAIRS, *KINDS)) if name in have)))
+    rows = _rows(
+        uri, (*FRAMES, *points, *(name for name in (OWN if frames else (*PAIRS, *KINDS)) if name in have)), recipe
+    )
     size = rows["thermal"].shape[1]
     if len(np.unique(rows["identity_id"])) < 2:
         raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity_id)")
@@ -104,8 +108,8 @@ def _pose(rows: Columns) -> np.ndarray:
     return pose
 
 
-def _rows(uri: str, columns: tuple[str, ...]) -> Columns:
-    shards = Shards(uri, columns, memory=0, limit=MOST)
+def _rows(uri: str, columns: tuple[str, ...], recipe: Recipe) -> Columns:
+    shards = Shards(uri, columns, split=recipe.field_split or None, memory=0, limit=MOST)
     return shards.rows(np.arange(len(shards)))
 
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from models.columns import Columns
 from models.errors import UserError
-from pipelines.evaluation.halves import Halves, open_pairs
+from pipelines.readers.sets.source import SOURCES
+from pipelines.rows.halves import Halves, open_pairs
 from pipelines.rows.shards import Shards
 
 Stored = Shards | Halves
@@ -18,7 +19,8 @@ CHUNK = 256
 
 class Inputs(NamedTuple):
     """URIs of rows, "" where there are none. data: pairs of lab people, `test` those of others; without it the rows of `data` of
-    split test are those others, and those of split train are trained on. field: test people of another camera and room."""
+    the split `tested` are those others, and those of split train are trained on. field: test people of another camera and
+    room."""
 
     data: str = ""
     generated: str = ""
@@ -26,6 +28,7 @@ class Inputs(NamedTuple):
     translated: str = ""
     test: str = ""
     field: str = ""
+    tested: str = "test"
 
 
 class Sources:
@@ -67,7 +70,7 @@ class Sources:
         }
         wanted, most = tested or columns, tests or limit
         colour = "visible" in wanted
-        split = None if inputs.test else "test"
+        split = None if inputs.test else inputs.tested
         self.tests: dict[str, Stored] = {"test": open_rows(inputs.test or inputs.data, wanted, split, colour, most)}
         if inputs.field:
             self.tests["field"] = open_rows(inputs.field, wanted, None, colour, most)
@@ -88,9 +91,21 @@ class Sources:
         return self.training[source].values("identity_id").astype(str)
 
 
-def test_split(uri: str) -> str | None:
-    """Return `test` where rows are of that split, None where their data set publishes none: all of them are read then."""
-    return "test" if "test" in set(Shards(uri, ("split",), memory=0).values("split")) else None
+def test_split(uri: str, layout: str) -> str | None:
+    """Return the split of test people that a published set has, whose rows of `layout` lie at `uri`: `validation` where its lists
+    name none for tests (MCXFace's); None where the set publishes no splits: everybody may be tested."""
+    if not SOURCES[layout].splits:
+        return None
+    return "test" if "test" in set(Shards(uri, ("split",), memory=0).values("split")) else "validation"
+
+
+def by_published_splits(inputs: Inputs, layout: str) -> Inputs:
+    """Return inputs whose `data` is a published set: its own test people are tested, and all of it where it publishes none, by
+    which nobody of it is trained on. Where `test` names others, the set is trained on as it is."""
+    if inputs.test:
+        return inputs
+    split = test_split(inputs.data, layout)
+    return inputs._replace(tested=split) if split else inputs._replace(data="", test=inputs.data)
 
 
 def read_rows(shards: Stored, rows: np.ndarray, prepare: Callable[[Columns], Columns]) -> Columns:

@@ -78,9 +78,7 @@ class Shards:
         self._count = min(int(self._starts[-1]), limit or int(self._starts[-1]))
         # Decoded ones are kept where they fit.
         self._pool = ThreadPoolExecutor(threads, "decode")
-        self._kept: Columns | None = None
-        if memory and self._count * self._row_bytes() <= memory:
-            self._kept = self._keep()
+        self._kept = keep_rows(self._count, self._load, memory) if memory else None
 
     def __len__(self) -> int:
         return self._count
@@ -120,18 +118,19 @@ class Shards:
                 self._skip(f"row {place} of shard {shard}: {error}")
         raise UserError(f"{self.uri}: 64 rows in sequence from row {index} cannot be decoded; last: {self.skipped[-1]}")
 
-    def _row_bytes(self) -> int:
-        return sum(values.nbytes for values in self._load(np.arange(1)).values())
 
-    def _keep(self) -> Columns:
-        # Chunk by chunk into arrays of the whole length, which exist once.
-        kept: Columns = {}
-        for begin in range(0, self._count, CHUNK):
-            for name, values in self._load(np.arange(begin, min(begin + CHUNK, self._count))).items():
-                if name not in kept:
-                    kept[name] = np.empty((self._count, *values.shape[1:]), values.dtype)
-                kept[name][begin : begin + len(values)] = values
-        return kept
+def keep_rows(count: int, load: Callable[[np.ndarray], Columns], memory: int) -> Columns | None:
+    """Return rows 0 to `count` as `load` gives those of indices, None where they take more than `memory` bytes."""
+    if count * sum(values.nbytes for values in load(np.arange(1)).values()) > memory:
+        return None
+    # Chunk by chunk into arrays of the whole length, which exist once.
+    kept: Columns = {}
+    for begin in range(0, count, CHUNK):
+        for name, values in load(np.arange(begin, min(begin + CHUNK, count))).items():
+            if name not in kept:
+                kept[name] = np.empty((count, *values.shape[1:]), values.dtype)
+            kept[name][begin : begin + len(values)] = values
+    return kept
 
 
 def _decode_cell(name: str, scalar: pa.Scalar) -> Any:

@@ -14,6 +14,7 @@ from models.tasks import Side
 from models.training.loop import Hooks, Result, train
 from pipelines.config.profile import Training
 from pipelines.readers.frames import Frames
+from pipelines.rows.halves import Halves
 from pipelines.rows.shards import NoData, Shards
 from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
@@ -44,12 +45,12 @@ def fit(
     memory = pool.memory_mb * 2**20
     prepare = getattr(task, "prepare", None)
     begin = time.monotonic()
-    data: Shards | NoData = NoData()
+    data: Shards | Halves | NoData = NoData()
     if job.data:
         prepare = prepare and partial(prepare, config=config)
         data = job.data_rows(prepare=prepare, memory=memory, threads=pool.threads, limit=job.limit)
     sides = open_sides(sides_of(task, config), data, memory, pool.threads)
-    validation: Shards | NoData | None = None if job.data else data
+    validation: Shards | Halves | NoData | None = None if job.data else data
     if job.validation and rank == 0:
         validation = job.validation_rows(memory=memory, threads=pool.threads, limit=config.validate_rows)
     log.info("%d rows in %.1f s", len(data), time.monotonic() - begin)
@@ -78,7 +79,9 @@ def fit(
             return _facts(train(task, config, data, validation, hooks, sides=sides, resume=resume, device=device))
 
 
-def open_sides(sides: dict[str, Side], data: Shards | NoData, memory: int, threads: int) -> dict[str, Shards | Frames]:
+def open_sides(
+    sides: dict[str, Side], data: Shards | Halves | NoData, memory: int, threads: int
+) -> dict[str, Shards | Frames]:
     """Open a task's further sources; thermal frames are resized to the pictures of `data`."""
     opened: dict[str, Shards | Frames] = {}
     for name, side in sides.items():

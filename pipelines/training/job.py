@@ -15,6 +15,7 @@ from models.tasks import TASKS, Side, Task, TrainConfig, load
 from models.weights.bundle import load_bundle
 from models.weights.store import contents_digest
 from pipelines.readers.frames import list_frames
+from pipelines.rows.halves import Halves, open_pairs
 from pipelines.rows.selection import require_commits
 from pipelines.rows.shards import Shards
 from pipelines.run.provenance import commit_of
@@ -63,20 +64,19 @@ class TrainJob(BaseModel):
         known = [contents_digest(path) for path in paths]
         return digest_of(self.task, config.model_dump(mode="json"), *rows, self.split, self.limit, *known)
 
-    def data_rows(self, **how: Any) -> Shards:
+    def data_rows(self, **how: Any) -> Shards | Halves:
         """Return the rows that are trained on; `how` they are kept is for `Shards`. Raises UserError where there are none."""
         task, config = self.load_task()
-        return Shards(
-            self.data, columns_of(task, config), **self._row_options(task, config, self.split, "--split"), **how
-        )
+        options = self._row_options(task, config, self.split, "--split")
+        return _open_rows(task, self.data, columns_of(task, config), **options, **how)
 
-    def validation_rows(self, **how: Any) -> Shards:
+    def validation_rows(self, **how: Any) -> Shards | Halves:
         """Return the rows that score the weights; see `data_rows`."""
         task, config = self.load_task()
         columns = getattr(task, "VALIDATION_COLUMNS", columns_of(task, config))
         optional = getattr(task, "VALIDATION_OPTIONAL", ())
         options = self._row_options(task, config, self.validation_split, "--validation-split")
-        return Shards(self.validation or "", columns, optional=optional, **options, **how)
+        return _open_rows(task, self.validation or "", columns, optional=optional, **options, **how)
 
     def _row_options(self, task: Task, config: TrainConfig, split: str, option: str) -> dict[str, Any]:
         """Return which rows the task takes, and who asks for them, as options of `Shards`."""
@@ -104,6 +104,11 @@ class TrainJob(BaseModel):
         for side in sides_of(task, config).values():
             if not side.columns:
                 list_frames(Storage(side.uri))
+
+
+def _open_rows(task: Task, uri: str, columns: tuple[str, ...], **how: Any) -> Shards | Halves:
+    """Return the rows at `uri`, halves joined where the task takes them."""
+    return open_pairs(uri, columns, **how) if getattr(task, "TAKES_HALVES", False) else Shards(uri, columns, **how)
 
 
 def _committed_rows(uris: str) -> list[list[Any]]:

@@ -231,6 +231,12 @@ def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(
     rows = field_rows(str(tmp_path / "tfake"), recipe, frames=False)
     assert set(rows["condition"]) == set(recipe.conditions) and len(rows["visible"]) == len(rows["pose"])
     assert not has_pairs(str(tmp_path / "charlotte"), recipe)
+    # Of a set that publishes splits one alone is read; all rows here are of train.
+    own, other = (recipe.model_copy(update={"field_split": split}) for split in ("train", "test"))
+    assert len(field_rows(str(tmp_path / "tfake"), own, frames=True)["side"]) > 0
+    with pytest.raises(UserError, match="no row of split 'test'"):
+        field_rows(str(tmp_path / "tfake"), other, frames=True)
+    assert own.digest() != recipe.digest()
     assert has_pairs(tiny_world, recipe) and len(field_rows(tiny_world, recipe, frames=False)["thermal"]) > 0
     assert not has_pairs(worlds.write_record(tmp_path / "made", rendered, held_out=0), recipe)  # predicted
 

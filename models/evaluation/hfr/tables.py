@@ -35,13 +35,14 @@ class Row(NamedTuple):
 
 class Found:
     """What was measured on one test set. gallery: of the recogniser as it was, in which probes are looked up where a bundle
-    holds the adapted one beside it."""
+    holds the adapted one beside it. visible: whether visible pictures are probes, too."""
 
     def __init__(self, cells: Mapping[Cell, Vectors]) -> None:
         self.rows: dict[Row, dict[int, Vectors]] = {}
         for cell, vectors in cells.items():
             self.rows.setdefault(Row(*cell[:4]), {})[cell.seed] = vectors
         self.original = self.rows[Row(RAW, 0, 0, 0)][0]
+        self.visible = len(self.original["visible"]) > 0
 
     def probes(
         self, row: Row, kind: str = "thermal", *, own: bool = False, seeds: Sequence[int] | None = None
@@ -78,7 +79,7 @@ def tables(cells: Mapping[Cell, Vectors]) -> dict[str, list[Table]]:
         "sources": [_figures(found, row) for row in shown],
         "leads": _leads(found, shown),
         "identities": [_figures(found, row) for row in curve],
-        "visible": [_figures(found, row, "visible", own=True) for row in (*grid, *other)],
+        "visible": [_figures(found, row, "visible", own=True) for row in (*grid, *other) if found.visible],
         "own": [_figures(found, row, own=True) for row in grid],
     }
 

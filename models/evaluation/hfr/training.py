@@ -13,6 +13,8 @@ from models.errors import UserError
 from models.evaluation.faces import to_grey
 from models.evaluation.translation import split_rows
 from models.faces.align import align
+from models.faces.metrics import unit_vectors
+from models.faces.recogniser import EMBEDDING
 from models.seeds import seed_of
 from models.tasks import Task
 from models.tasks.hfr import task
@@ -118,13 +120,20 @@ def adapt(parts: Sequence[Columns], shares: Sequence[float], config: task.Config
 
 
 class Test(NamedTuple):
-    """Test people: aligned crops uint8 [N, 112, 112, 3] of a gallery picture each (`gallery`), and of both halves of pairs of
-    other views (`visible`, `thermal`); person: int [P], places in the gallery."""
+    """Test people: aligned crops uint8 [N, 112, 112, 3] of gallery pictures, and of both halves of pairs of other views
+    (`visible`, which may be none, and `thermal`). owner: int [N], whom each gallery picture shows, 0 to people - 1; person:
+    int [P], whom each probe shows."""
 
     gallery: np.ndarray
     visible: np.ndarray
     thermal: np.ndarray
     person: np.ndarray
+    owner: np.ndarray
+
+    @property
+    def people(self) -> int:
+        """How many are known."""
+        return int(self.owner.max()) + 1
 
 
 def read_test(person: np.ndarray, view: np.ndarray, prepared: Columns, people: int) -> Test:
@@ -133,19 +142,40 @@ def read_test(person: np.ndarray, view: np.ndarray, prepared: Columns, people: i
     crops = {name: align(prepared[name], prepared[points]) for name, points in task.POINTS.items()}
     known = {name: place for place, name in enumerate(person[split.gallery])}
     own = np.array([known[person[row]] for row in split.probes])
-    return Test(crops["visible"][split.gallery], crops["visible"][split.probes], crops["thermal"][split.probes], own)
+    gallery, probes = crops["visible"][split.gallery], crops["visible"][split.probes]
+    return Test(gallery, probes, crops["thermal"][split.probes], own, np.arange(len(gallery)))
+
+
+def read_protocol(models: Columns, prepared: Columns, people: int) -> Test:
+    """Return the test of a protocol that says who enrols, by all pictures of `models` [M] (`visible`, `points`, `person`): all
+    thermal halves of prepared rows ask. The visible halves enrol, so none of them is a probe.
+
+    Raises a UserError where fewer than two people enrol and are asked for.
+    """
+    asked, there = (np.asarray(rows["person"]).astype(str) for rows in (prepared, models))
+    known = np.intersect1d(asked, there)[:people]
+    if len(known) < 2:
+        raise UserError("a gallery needs two people at least who enrol and are asked for (role model, probe)")
+    enrol, ask = np.isin(there, known), np.isin(asked, known)
+    gallery = align(models["visible"][enrol], models["points"][enrol])
+    thermal = align(prepared["thermal"][ask], prepared[task.POINTS["thermal"]][ask])
+    places = (np.searchsorted(known, names) for names in (asked[ask], there[enrol]))
+    return Test(gallery, gallery[:0], thermal, *places)
 
 
 @torch.inference_mode()
 def embed_test(network: task.Recogniser, test: Test) -> dict[str, np.ndarray]:
-    """Return unit embeddings float32 [N, 512] of the three kinds of crops, by name."""
+    """Return unit embeddings float32 [N, 512] of the three kinds of crops, by name; of the gallery the mean of each person's."""
     device = next(network.parameters()).device
 
     def embed(crops: np.ndarray) -> np.ndarray:
         parts = [_tensor(crops[k : k + BATCH]).to(device) for k in range(0, len(crops), BATCH)]
-        return np.concatenate([unit(network(part)).cpu().numpy() for part in parts])
+        found = [unit(network(part)).cpu().numpy() for part in parts]
+        return np.concatenate(found) if found else np.zeros((0, EMBEDDING), np.float32)
 
-    return {name: embed(getattr(test, name)) for name in ("gallery", "visible", "thermal")}
+    enrolled = embed(test.gallery)
+    gallery = unit_vectors(np.stack([enrolled[test.owner == one].mean(axis=0) for one in range(test.people)]))
+    return {"gallery": gallery, "visible": embed(test.visible), "thermal": embed(test.thermal)}
 
 
 def _tensor(crops: np.ndarray) -> Tensor:

@@ -89,12 +89,14 @@ class Recipe(BaseModel):
     side_deg: float = Field(45.0, gt=0, description="Side: yaw of at least so many degrees; else Front")
 
     field: str = Field("", description="URI of shards that stand in for the rendered test people of `field`")
+    field_split: str = Field("", description="split of those that are read; all of them without one")
 
     def digest(self) -> str:
         """Return what tells one recipe's numbers from another's, worlds included."""
         worlds = [domain_digest(load_domain(name)) for name in DOMAINS]
         pools = {name: list(pool) for name, pool in POOLS.items()}
         extent = {"seeds", "few_seeds", "gaps", *(["views"] if self.views is None else [])}
+        extent |= set() if self.field_split else {"field_split"}
         return digest_of(self.model_dump(mode="json", exclude=extent), pools, worlds)
 
     def pool(self, name: str) -> Pool:

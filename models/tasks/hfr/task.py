@@ -39,6 +39,7 @@ Recogniser = TrainableRecogniser | TorchRecogniser
 POINTS = {"visible": "points", "thermal": "thermal_points"}
 """Of each half of prepared rows."""
 COLUMNS = ("identity_id", "view", "visible", "thermal", "thermal_kind", "landmarks_70")
+TAKES_HALVES = True
 SUMMARY = """Embeds thermal faces into the space of the recogniser that it was adapted from: a thermal probe is looked up in a
 gallery of visible faces. Input: the aligned thermal crop in grey, stretched over human temperatures, in three channels."""
 LIMITS = {
@@ -213,24 +214,32 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     for batch in rows:
         given = _with_faces(prepare(batch, config) | {"view": batch["view"]})
         for modality in ("visible", "thermal"):
-            crops = _tensor(align(given[modality], given[POINTS[modality]]))
+            aligned = align(given[modality], given[POINTS[modality]])
+            crops = _tensor(aligned)
             ours = model.original if (modality, config.gallery) == ("visible", "original") else model.network
             for who, embed in (("", ours), ("raw_", model.original)):
                 found.setdefault(f"{who}{modality}", []).append(unit(embed(crops)).cpu().numpy())
+            found.setdefault(f"{modality}_crop", []).append(np.array([hash(one.tobytes()) for one in aligned]))
         found.setdefault("person", []).append(given["person"])
         found.setdefault("view", []).append(given["view"])
     joined = {name: np.concatenate(values) for name, values in found.items()}
     same = joined["person"][:, None] == joined["person"][None]
     # The visible half of a pair shows the moment of the thermal one: only other views count as found.
     other = joined["view"][:, None] != joined["view"][None]
+    if same.all() or not (same & other).any():
+        raise UserError(
+            "validation needs two people at least, one of them in two views: name other rows by --validation"
+        )
+    # Beside several thermal pictures the same visible one may stand: among visible faces it counts once.
+    once = np.unique(joined["visible_crop"], return_index=True)[1]
+    people = np.unique(joined["person"], return_inverse=True)[1]
     metrics = dict[str, float]()
     for who in ("", "raw_"):
         similarity = joined[f"{who}thermal"] @ joined[f"{who}visible"].T
         metrics |= {
             f"{who}{name}": value for name, value in verify(similarity[same & other], similarity[~same]).items()
         }
-        people = np.unique(joined["person"], return_inverse=True)[1]
-        metrics[f"{who}visible_tar"] = verification(joined[f"{who}visible"], people, 1e-3, rounds=0).tar
+        metrics[f"{who}visible_tar"] = verification(joined[f"{who}visible"][once], people[once], 1e-3, rounds=0).tar
     return {"score": metrics["auc"], **metrics}
 
 

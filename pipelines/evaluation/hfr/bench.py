@@ -23,10 +23,14 @@ from models.evaluation.hfr.training import (
     choose_pairs,
     choose_people,
     embed_test,
+    read_protocol,
     read_test,
 )
 from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS, rows_of
+from models.faces.align import five_points
+from models.landmarks.found import can_align, fill_points
 from models.tasks.hfr import task
+from models.visible.cache import from_root
 from models.weights.store import contents_digest
 from pipelines.evaluation.hfr.pages import render_tables
 from pipelines.evaluation.measuring import (
@@ -39,6 +43,7 @@ from pipelines.evaluation.measuring import (
     scratch_hooks,
 )
 from pipelines.evaluation.sources import Inputs, Sources, Stored, read_rows
+from pipelines.rows.halves import Halves
 
 log = logging.getLogger(__name__)
 
@@ -132,12 +137,22 @@ class Bench(Measuring[Cell]):
         for name, shards in self.sources.tests.items():
             prepared = self._read(shards, np.arange(len(shards)))
             known = task.have_faces(prepared)
-            person, view = (shards.values(column)[known] for column in ("identity_id", "view"))
             faces = {column: values[known] for column, values in prepared.items()}
-            found[name] = read_test(person.astype(str), view, faces, self.recipe.gallery)
+            if isinstance(shards, Halves) and shards.models is not None:
+                found[name] = read_protocol(self._read_models(shards, shards.models), faces, self.recipe.gallery)
+            else:
+                person, view = (shards.values(column)[known] for column in ("identity_id", "view"))
+                found[name] = read_test(person.astype(str), view, faces, self.recipe.gallery)
             if lost := int((~known).sum()):
                 log.warning("%s: %d of %d pictures are left out: no face was found", shards.uri, lost, len(known))
         return found
+
+    def _read_models(self, shards: Halves, models: np.ndarray) -> Columns:
+        """Return the pictures `models` that enrol, those with a face: `visible`, `points` [M, 5, 2] and `person`."""
+        rows = shards.seen.rows(models)
+        points = five_points(fill_points(rows, from_root(self.config.landmarks)))
+        found = {"visible": rows["visible"], "points": points, "person": rows["identity_id"].astype(str)}
+        return {column: values[can_align(points)] for column, values in found.items()}
 
     # What is said
 
@@ -158,7 +173,7 @@ class Bench(Measuring[Cell]):
 
     def about(self) -> dict[str, Any]:
         """Return where the rows are, who is tested, and which numbers of identities the pairs are not of."""
-        sizes = {name: {"people": len(test.gallery), "probes": len(test.person)} for name, test in self.tests.items()}
+        sizes = {name: {"people": test.people, "probes": len(test.person)} for name, test in self.tests.items()}
         asked = {cell.identities for cell in self.recipe.cells(TABLES, self.there)}
         sources = sorted({cell.source for cell in self.cells(())})
         unmet = sorted(asked - {cell.identities for cell in self.cells(())})

@@ -42,9 +42,9 @@ class Bench(Measuring[Cell]):
 
     cell = Cell
 
-    def __init__(self, recipe: Recipe, bundle: Bundle, data: str, out: Path, published: bool = False) -> None:
+    def __init__(self, recipe: Recipe, bundle: Bundle, data: str, out: Path, reader: str = "") -> None:
         self.recipe, self.bundle, self.data = recipe, bundle, data
-        self.people = People(data, recipe, published)
+        self.people = People(data, recipe, reader)
         super().__init__(recipe, recipe.digest(self.people.shards.digest), out)
         self._row_digest = lru_cache(None)(self._digest_row)
 
@@ -180,16 +180,14 @@ def _distances(features: dict[str, np.ndarray], person: np.ndarray) -> list[dict
 
 
 def run(
-    out: Path, data: str, bundle: str, overrides: Sequence[str] = (), threads: int = 1, *, published: bool = False
+    out: Path, data: str, bundle: str, overrides: Sequence[str] = (), threads: int = 1, *, reader: str = ""
 ) -> dict[str, Any]:
     """Measure what is missing on the rows at `data`, write the tables and return them.
 
-    published: the rows are of a published set: its split test is read, where it has one, and pictures in colour alone.
+    reader: of a published set, whose rows they are: its test people are read, and pictures in colour alone.
 
     Raises a UserError for a bundle without a translator, and for people whom the judges know, or who have one view alone.
     """
     own, edits = sort_edits(Recipe, overrides)
     recipe = load_recipe(Recipe, own, "translation")
-    return measure_all(
-        out, lambda stop: Bench(recipe, load_bundle(bundle, edits), data, out, published), threads=threads
-    )
+    return measure_all(out, lambda stop: Bench(recipe, load_bundle(bundle, edits), data, out, reader), threads=threads)

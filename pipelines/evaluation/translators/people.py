@@ -21,15 +21,15 @@ ROOM = ("condition",)
 class People:
     """Gallery and probes among the rows at `data`, which lie part by part in the ledger.
 
-    published: the rows are of a published set: its split test is read, where it has one, and pictures in colour alone.
+    reader: of a published set, whose rows they are: its test people are read, and pictures in colour alone; else "".
     split: numbers of the rows. person: place in the gallery of each probe's person, int [P]. parts: lines of the ledger.
     Raises a UserError for people whom the judges know, or who have one view alone.
     """
 
-    def __init__(self, data: str, recipe: Recipe, published: bool) -> None:
+    def __init__(self, data: str, recipe: Recipe, reader: str) -> None:
         self.recipe = recipe
         optional = ("world_identity", *ROOM)
-        how: dict[str, Any] = {"split": test_split(data), "colour": True} if published else {}
+        how: dict[str, Any] = {"split": test_split(data, reader), "colour": True} if reader else {}
         self.shards = Shards(data, (*COLUMNS, *optional), optional=optional, memory=0, **how)
         if "world_identity" in self.shards.columns:
             check_unseen(self.shards.values("world_identity"))

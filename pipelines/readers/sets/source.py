@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """title: what the set is called. asked: who gives it out. licence: its terms in short. publish: what may be shown."""
+    """title: what the set is called. asked: who gives it out. licence: its terms in short. publish: what may be shown. splits:
+    whether it says who trains and who tests."""
 
     title: str
     asked: str
     licence: str
     publish: str
+    splits: bool = False
 
 
 SOURCES = {
@@ -43,14 +45,18 @@ SOURCES = {
         "issai.nu.edu.kz/download-speaking-faces, by a form",
         "its code is MIT; the data are given on request",
         "as the form says",
+        splits=True,
     ),
     "sf-tl54": Source(
         "SF-TL54",
         "huggingface.co/datasets/issai/SFTL54, free download",
         "MIT",
         "with the paper cited",
+        splits=True,
     ),
-    "tfw": Source("TFW", "huggingface.co/datasets/issai/TFW, free download", "MIT", "with the paper cited"),
+    "tfw": Source(
+        "TFW", "huggingface.co/datasets/issai/TFW, free download", "MIT", "with the paper cited", splits=True
+    ),
     "tufts": Source(
         "Tufts Face Database",
         "tdface.ece.tufts.edu, free download where the page is up",
@@ -74,6 +80,7 @@ SOURCES = {
         "www.idiap.ch (Idiap Research Institute), by an agreement",
         "research alone, not to be passed on",
         "as the agreement says",
+        splits=True,
     ),
 }
 """By layout. `plain` is anybody's."""

@@ -188,6 +188,24 @@ def test_with_the_original_as_gallery_it_learns_thermal_crops_alone(recogniser: 
     assert "thermal crops alone" in (tmp_path / "README.md").read_text()
 
 
+def test_validation_needs_strangers_and_another_view(recogniser: Path) -> None:
+    config = task.Config(recogniser=str(recogniser))
+    model = task.build(config)
+    for few in (rows(4, people=1), rows(4, people=4)):
+        with torch.inference_mode(), pytest.raises(UserError, match="two people at least, one of them in two views"):
+            task.validate(model, [few], config)
+
+
+def test_visible_pictures_that_stand_beside_several_thermal_ones_count_once(recogniser: Path) -> None:
+    config = task.Config(recogniser=str(recogniser))
+    model, once = task.build(config), rows(8, people=2)
+    twice = {name: np.concatenate([values, values]) for name, values in once.items()}
+    twice["thermal"] = twice["thermal"] + np.linspace(0, 1, 16, dtype=np.float32)[:, None, None]
+    with torch.inference_mode():
+        found = [task.validate(model, [one], config)["visible_tar"] for one in (once, twice)]
+    assert found[0] == found[1] < 1
+
+
 def test_how_a_thermal_picture_is_shown() -> None:
     celsius = np.full((64, 64), 22.0, np.float32)
     celsius[16:48, 16:48] = np.linspace(31, 36, 32)

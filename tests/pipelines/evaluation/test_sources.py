@@ -1,5 +1,6 @@
 """Published sets as they lie on disk, read by their own splits."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,21 @@ import pytest
 from cluster import cli
 from models.errors import UserError
 from models.tasks.hfr import task
-from pipelines.evaluation.halves import Halves, open_pairs
+from pipelines.evaluation.sources import Inputs, Sources, by_published_splits
 from pipelines.evaluation.sources import test_split as split_of_tests
 from pipelines.gather import gather_set
+from pipelines.rows.halves import Halves, open_pairs
 from pipelines.rows.shards import Shards
-from tests.pipelines.readers.test_sets import picture, speakingfaces, tufts
+from tests.pipelines.readers.test_sets import mcxface, picture, speakingfaces, tufts
 
 
 def test_a_set_is_gathered_once_and_read_by_its_splits(tmp_path: Path) -> None:
     folder, out = speakingfaces(tmp_path / "faces"), tmp_path / "out" / "set"
     uri = gather_set(str(folder), "speakingfaces", str(out))
     rows = Shards(uri, ("split", "identity_id", "visible", "thermal"), memory=0)
-    assert set(rows.values("split")) == {"train", "validation", "test"} and split_of_tests(uri) == "test"
+    assert (
+        set(rows.values("split")) == {"train", "validation", "test"} and split_of_tests(uri, "speakingfaces") == "test"
+    )
     before = {path: path.stat().st_mtime_ns for path in (out / "data").iterdir()}
     assert gather_set(str(folder), "speakingfaces", str(out)) == uri
     assert {path: path.stat().st_mtime_ns for path in (out / "data").iterdir()} == before
@@ -27,24 +31,45 @@ def test_a_set_is_gathered_once_and_read_by_its_splits(tmp_path: Path) -> None:
         gather_set(str(out), "speakingfaces", str(tmp_path / "other"))
 
 
-def test_rows_without_a_published_split_are_all_read(tiny_world: str) -> None:
-    assert split_of_tests(tiny_world) is None
+def test_whoever_a_set_names_for_tests_is_tested_and_else_everybody(tmp_path: Path) -> None:
+    # Tufts publishes no splits: those by which rows are told apart are ours, and nobody reports by them.
+    uri = gather_set(str(tufts(tmp_path / "faces")), "tufts", str(tmp_path / "set"))
+    assert split_of_tests(uri, "tufts") is None
+    inputs = Inputs(data=uri, generated="made")
+    assert by_published_splits(inputs, "tufts") == Inputs(test=uri, generated="made")
+    assert by_published_splits(inputs._replace(test="others"), "tufts") == inputs._replace(test="others")
+    # MCXFace's lists may name no test people: its own figures are of dev.
+    folder = mcxface(tmp_path / "mcx")
+    shutil.rmtree(folder / "protocols" / "VIS-THERMAL-split1" / "eval")
+    uri = gather_set(str(folder), "mcxface", str(tmp_path / "lists"), "VIS-THERMAL-split1")
+    assert by_published_splits(Inputs(data=uri), "mcxface") == Inputs(data=uri, tested="validation")
+    sources = Sources(Inputs(data=uri, tested="validation"), {"lab": "data"}, task.COLUMNS, 100, "", apart=True)
+    assert {name: set(rows.values("identity_id")) for name, rows in (sources.training | sources.tests).items()} == {
+        "lab": {"a"}, "test": {"b"},
+    }  # fmt: skip
+    with pytest.raises(UserError, match="protocols VIS-NIR-split1, VIS-THERMAL-split1: --protocol NAME chooses one"):
+        gather_set(str(folder), "mcxface", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="protocol is for the layout mcxface"):
+        gather_set(str(folder), "tufts", str(tmp_path / "none"), "VIS-THERMAL-split1")
 
 
 @pytest.mark.parametrize("words", [["evaluate", "hfr"], ["evaluate", "tfake"], ["train", "hfr"]])
 def test_a_reader_needs_a_folder(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*words, "--reader", "speakingfaces", "--out", str(tmp_path)]) == 2
     assert "--reader says how --data lies on disk" in capsys.readouterr().err
+    assert cli.main([*words, "--protocol", "P", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "--protocol is of a published set: name its --reader" in capsys.readouterr().err
 
 
 def test_halves_that_stand_apart_are_pairs_of_one_person(tmp_path: Path) -> None:
     uri = gather_set(str(tufts(tmp_path / "faces")), "tufts", str(tmp_path / "set"))
     found = open_pairs(uri, task.COLUMNS, colour=True, memory=0)
     assert isinstance(found, Halves)
-    # Every thermal picture once: three of person 1, four of person 12, whose visible ones come round again.
+    # Every thermal picture once: three of person 1, four of person 12, whose visible ones but the first come round again.
     person, view = found.values("identity_id").astype(str), found.values("view")
     assert [(person == name).sum() for name in ("1", "12")] == [3, 4] and view.tolist() == [0, 1, 2, 0, 1, 2, 3]
-    rows = found.rows(np.array([3, 6]))
+    assert len({picture.tobytes() for picture in found.rows(np.array([3, 4, 5, 6]))["visible"]}) == 3
+    rows = found.rows(np.array([4, 6]))
     assert np.array_equal(rows["visible"][0], rows["visible"][1]) and rows["thermal"].dtype == np.uint8
     assert not np.array_equal(rows["thermal"][0], rows["thermal"][1])
     assert (rows["thermal_grey"][..., 0] == rows["thermal_grey"][..., 1]).all()

@@ -115,7 +115,7 @@ def test_a_published_set_is_read_by_its_split_and_without_points(
         names = [name for name in block.column_names if name != "world_identity"]
         blocks.append(pa.Table.from_pylist(rows, schema=arrow_schema(names)))
     data = worlds.write(tmp_path / "data", blocks)
-    found = bench.run(tmp_path / "out", data, bundle, ["people=2", "together=2"], published=True)
+    found = bench.run(tmp_path / "out", data, bundle, ["people=2", "together=2"], reader="speakingfaces")
     page = (tmp_path / "out" / "tables.md").read_text()
     assert [row["row"] for row in found["identity"]] == ["raw probe", "Self-attn Mamba", "true visible"]
     assert "2 people of" in page and "3 probes of views" in page
