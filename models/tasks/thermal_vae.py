@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.card import Card
 from models.classes import BACKGROUND, FACE
 from models.columns import Columns
+from models.errors import UserError
 from models.tasks import TrainConfig
 from models.temperature import fill
 from models.thermal.latent.autoencoder import (
@@ -72,6 +73,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
 def _crops(batch: Columns, config: Config) -> tuple[Tensor, Tensor]:
     """Return a seeded crop of every row, mirrored or not: degrees and weights, float32 [B, crop, crop]."""
+    _check_degrees(batch)
     celsius, weights = [], []
     for k, seed in enumerate(batch["draw"]):
         rng = np.random.default_rng(int(seed))
@@ -83,6 +85,14 @@ def _crops(batch: Columns, config: Config) -> tuple[Tensor, Tensor]:
         celsius.append(torch.from_numpy(layers[0]))
         weights.append(torch.from_numpy(layers[1]))
     return torch.stack(celsius), torch.stack(weights)
+
+
+def _check_degrees(batch: Columns) -> None:
+    """Raise a UserError for grey levels, which are no temperature."""
+    if batch["thermal"].dtype == np.uint8:
+        raise UserError(
+            "the rows' thermal pictures are 8-bit grey, not degrees: an autoencoder of temperatures needs radiometric ones"
+        )
 
 
 def _weigh(batch: Columns, cut: tuple[int, slice, slice], config: Config) -> np.ndarray:
@@ -113,6 +123,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     errors: dict[str, list[np.ndarray]] = {"face": [], "person": []}
     squares = []
     for batch in rows:
+        _check_degrees(batch)
         celsius = torch.from_numpy(np.stack([fill(one) for one in batch["thermal"]])).to(device_of(model))
         latents = model.encode(celsius)
         squares.append(latents.square().mean().item())
@@ -124,6 +135,10 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         for name in np.unique(batch["condition"]):
             errors.setdefault(str(name), []).append(error[face & (batch["condition"] == name)[:, None, None]])
     found = {name: np.concatenate(values) for name, values in errors.items()}
+    if not len(found["face"]):
+        raise UserError(
+            "the validation rows have no face in their classes: gather them with --bundle, whose parser finds it"
+        )
     metrics = {f"p95_{name}": float(np.quantile(values, 0.95)) for name, values in found.items()}
     metrics |= {"mae": float(found["face"].mean()), "latent_rms": float(np.mean(squares)) ** 0.5}
     return {"score": -metrics["p95_face"], "p95": metrics.pop("p95_face"), **metrics}

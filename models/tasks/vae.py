@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.augment.batch import to_unit_tensor
 from models.card import Card
-from models.classes import CLASSES
+from models.classes import CLASSES, IGNORE
 from models.columns import Columns
 from models.tasks import TrainConfig
 from models.unet import STRIDE, UNet, build_unet
@@ -132,7 +132,9 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
 def _inputs(batch: Columns) -> tuple[Tensor, Tensor]:
     """Return pictures [B, 3, S, S] in [-1, 1] and pixel weights [B, 1, S, S] of mean about one."""
-    table = torch.tensor([EMPHASIS.get(name, 1.0) for name in CLASSES])
+    # What no mask says (IGNORE) weighs as most classes do.
+    table = torch.ones(IGNORE + 1)
+    table[: len(CLASSES)] = torch.tensor([EMPHASIS.get(name, 1.0) for name in CLASSES])
     weight = table[torch.from_numpy(np.ascontiguousarray(batch["classes"])).long()][:, None]
     return to_unit_tensor(batch["visible"]) * 2 - 1, weight
 

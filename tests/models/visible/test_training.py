@@ -90,6 +90,12 @@ def faces(tmp_path_factory):
     return folder
 
 
+def test_where_no_mask_says_the_class_all_pixels_weigh_alike():
+    classes = np.full((1, SIZE, SIZE), 255, np.uint8)
+    weight = vae._inputs({"visible": np.zeros((1, SIZE, SIZE, 3), np.uint8), "classes": classes})[1]
+    assert (weight == 1).all()
+
+
 def test_the_autoencoder_learns_and_keeps_its_scale(trained_vae):
     folder, values, metrics = trained_vae
     assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])

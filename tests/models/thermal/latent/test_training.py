@@ -182,3 +182,17 @@ def test_what_a_training_is_beside_has_to_be_named() -> None:
         thermal_ldm.weights(thermal_ldm.Config())
     with pytest.raises(UserError, match="needs a teacher: --set teacher=DIR"):
         distill.weights(distill.Config())
+
+
+def test_grey_levels_and_rows_without_classes_teach_no_autoencoder_of_temperatures() -> None:
+    config = thermal_vae.Config(crop=16, shape=AutoencoderConfig(width=16, decoder_blocks=1, encoder_blocks=1))
+    model, given = thermal_vae.build(config), rows() | {"draw": np.arange(4)}
+    grey = given | {"thermal": np.zeros((4, SIDE, SIDE), np.uint8)}
+    with pytest.raises(UserError, match="8-bit grey, not degrees"):
+        thermal_vae.loss(model, grey, config, 0)
+    with torch.inference_mode():
+        with pytest.raises(UserError, match="8-bit grey, not degrees"):
+            thermal_vae.validate(model, [grey], config)
+        bare = given | {"classes": np.full_like(given["classes"], 255)}
+        with pytest.raises(UserError, match="no face in their classes: gather them with --bundle"):
+            thermal_vae.validate(model, [bare], config)
