@@ -1,5 +1,6 @@
 """The service in the foreground, on a Ray of its own or a cluster's."""
 
+import socket
 import time
 
 import click
@@ -8,7 +9,7 @@ from ray import serve as ray_serve
 from models.errors import EnvironmentFault, Interrupted
 from pipelines.run.faults import cause_of
 from pipelines.run.interrupts import Signals, in_thread
-from pipelines.run.session import ray_session
+from pipelines.run.session import named_cluster, ray_session
 from serve.app import Settings, check_host, start
 
 
@@ -23,6 +24,8 @@ def serve_until_stopped(settings: Settings, host: str, port: int) -> None:
     check_host(host)
     # On a Ray of its own, or the cluster's that the profile names; a signal ends the start, too.
     profile = settings.load().profile
+    if not named_cluster(profile.ray.address):
+        check_port(host, port)
     with Signals() as signals, ray_session(profile.ray):
         signals.watch()
 
@@ -40,3 +43,18 @@ def serve_until_stopped(settings: Settings, host: str, port: int) -> None:
         while not signals.name:
             time.sleep(0.25)
         ray_serve.shutdown()
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise an EnvironmentFault where nobody can listen at `host` and `port` of this machine."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+            tried.listen(1)
+    except OSError as error:
+        reason = error.strerror or error
+        raise EnvironmentFault(
+            f"the service cannot listen at {host}:{port} ({reason}): end what listens there, or give another --port."
+        ) from None

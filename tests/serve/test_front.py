@@ -16,8 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from models.errors import EnvironmentFault
 from pipelines.run.session import HAPROXY, front_environment
 from serve.http.answers import Problem
+from serve.run import check_port
 from tests.ports import free_port
 
 CONFIGURATION = """global
@@ -159,3 +161,13 @@ def test_a_lost_gateway_is_a_problem_to_come_back_from(tmp_path: Path) -> None:
     assert (answer.status, problem.type, problem.status) == (503, "urn:thermapair:replica-lost", 503)
     assert int(answer.headers["retry-after"]) >= 1 and answer.headers["content-type"] == "application/problem+json"
     assert content.endswith(b"}")  # all of it, and no byte more
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts() -> None:
+    check_port("127.0.0.1", free_port())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{port} .*give another --port"):
+            check_port("127.0.0.1", port)
+    with pytest.raises(EnvironmentFault, match="cannot listen at 192.0.2.77:8000"):
+        check_port("192.0.2.77", 8000)  # an address of no machine
