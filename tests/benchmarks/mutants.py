@@ -62,6 +62,7 @@ NEAREST = {
     "pipelines/config/thermalize.py": ("tests/pipelines/config", "tests/pipelines/test_thermalize.py"),
     "pipelines/config/translate.py": ("tests/pipelines/config", "tests/pipelines/test_translate.py"),
     "pipelines/config/captions.py": ("tests/pipelines/config", "tests/pipelines/captions/test_look.py"),
+    "pipelines/config/chat.py": ("tests/pipelines/captions/test_chat.py",),
     "pipelines/config/request.py": (
         "tests/pipelines/test_thermalize.py",
         "tests/pipelines/test_translate.py",

@@ -137,3 +137,16 @@ def test_an_edit_goes_to_the_file_that_has_its_key(edit: str, home: str | None, 
             sort_edits([edit], models)
     else:
         assert sort_edits([edit], models) == {"outer": [], "other": [], home: [kept]}
+
+
+def test_levels_below_a_mapping_count() -> None:
+    """Both have the table and take any name in it; one alone has the key below."""
+
+    class Plain(_Model):
+        table: dict[str, int] = {}
+
+    class Deep(_Model):
+        table: dict[str, Inner] = {}
+
+    found = sort_edits(["table.x.count=1", "table.x=1"], {"plain": Plain, "deep": Deep})
+    assert found == {"plain": ["table.x=1"], "deep": ["table.x.count=1"]}

@@ -133,6 +133,10 @@ def test_a_stretch_goes_from_end_to_end_of_what_counts() -> None:
     torch.testing.assert_close(found[0], torch.tensor([[-3.5, 0.0], [1.0, 0.5]]))
     torch.testing.assert_close(found[1], torch.tensor([[1.75, 0.0], [1.0, 0.5]]))
     torch.testing.assert_close(found[2], values[2])
+    # A row in which nothing counts is stretched as the rest of its picture.
+    rows = torch.tensor([[[9.0, 1.0], [2.0, 4.0]]])
+    below = torch.tensor([[[False, False], [True, True]]])
+    torch.testing.assert_close(losses.stretch(rows, below), torch.tensor([[[3.5, -0.5], [0.0, 1.0]]]))
     flat = torch.full((1, 2, 2), 3.0)
     assert torch.equal(losses.stretch(flat, flat > 0), torch.zeros_like(flat))
 

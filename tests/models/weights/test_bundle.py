@@ -168,6 +168,9 @@ def test_a_folder_given_by_hand_is_of_the_working_directory(tmp_path: Path, monk
     both = "visible: {kind: latent-diffusion, weights: beside, licence: mit}"
     part = bundle(tmp_path, both, "visible.weights.vae=mine", "visible.weights.model.digest=abc").part("visible")
     assert part.weights == {"model": Weights(uri="beside", digest="abc"), "vae": Weights(uri=f"{here}/mine")}
+    # Of a set that is given whole the folder alone is a folder.
+    part = bundle(tmp_path, both, "visible.weights={model: {uri: mine, digest: abc}, vae: other}").part("visible")
+    assert part.weights == {"model": Weights(uri=f"{here}/mine", digest="abc"), "vae": Weights(uri=f"{here}/other")}
     found = bundle(tmp_path, one, "weights.kind=null", "weights.weights={}", "name=other")
     assert (found.name, found.parts["weights"].kind) == ("other", "null"), "a part may be called weights"
     part = bundle(tmp_path, one, "weights.weights.model={uri: x, digest: abc}", "weights.weights.model.licence=cc0-1.0").parts[

@@ -23,7 +23,7 @@ from pipelines.captions.engine import EngineSpec, text_seed
 from pipelines.captions.keys import Keys
 from pipelines.captions.measure import measure
 from pipelines.captions.pool import Engines
-from pipelines.captions.resident import Request, Written
+from pipelines.captions.resident import Request, ResidentEngine, Written
 from pipelines.captions.write import write_captions, write_texts
 from pipelines.config.captions import VllmOptions, vllm_options
 from pipelines.config.job import GenerateJob
@@ -61,6 +61,13 @@ def test_a_text_that_states_its_attributes_is_taken() -> None:
     assert found == [said(k, 0) for k in range(24)]
     assert set(sources) == {"llm"}
     assert calls == [24]
+
+
+def test_an_engine_is_asked_for_a_sample_by_its_attributes_and_its_own_seed() -> None:
+    engine = object.__new__(ResidentEngine)
+    engine.sampling = {"temperature": 0.7, "max_tokens": 60}
+    chat, params = engine._asked(({"sex": "woman", "beard": "none"}, 41))
+    assert "woman" in chat[-1]["content"] and params == {"temperature": 0.7, "max_tokens": 60, "seed": 41}
 
 
 def test_a_text_that_does_not_is_asked_for_again_and_written_by_the_grammar_in_the_end() -> None:

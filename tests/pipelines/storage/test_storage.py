@@ -189,6 +189,15 @@ def test_the_lease_of_a_dead_process_of_this_machine_does_not_wait(storage: Stor
     assert storage.list("_lease") == []
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_lease_that_cannot_be_read_holds_nothing_and_keeps_its_number(storage: Storage, content: bytes) -> None:
+    """It is being written this moment, or was damaged: the next number is the one that only one driver can create."""
+    storage.create("_lease/000007.json", content)
+    assert lease.find_driver(storage) == ""
+    with Lease(storage):
+        assert storage.list("_lease") == ["_lease/000008.json"]
+
+
 def test_a_process_that_ended_and_was_not_waited_for_holds_nothing(tmp_path: Path) -> None:
     """It keeps its number until somebody waits for it."""
     storage, process = Storage(tmp_path), subprocess.Popen(["sleep", "60"])

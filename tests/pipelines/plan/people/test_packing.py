@@ -33,6 +33,13 @@ def test_packed_people_are_farther_apart_and_of_the_distribution(reference: Refe
     np.testing.assert_allclose(np.linalg.norm(packed, axis=1), np.linalg.norm(drawn[:40], axis=1), rtol=1e-3)
 
 
+def test_a_block_comes_near_the_most_that_its_people_can_be_apart(reference: Reference) -> None:
+    """No 16 directions are farther apart than the corners of a simplex, whose cosines are -1/15."""
+    angles = nearest_angles(np.stack([reference.embedding(one) for one in pack_people(reference, 16, 0, 7)]))
+    most = np.degrees(np.arccos(-1 / 15))
+    assert most - 4 < angles.min() <= most
+
+
 def test_more_people_keep_the_first(reference: Reference) -> None:
     few, many = pack_people(reference, 10, 0, 7), pack_people(reference, 40, 0, 7)
     np.testing.assert_array_equal(few, many[:10])
