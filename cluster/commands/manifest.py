@@ -10,7 +10,7 @@ from cluster.submission import working_dir
 
 
 @click.command("manifest", context_settings={"allow_interspersed_args": True})
-@click.argument("kind", type=click.Choice(["rayjob", "rayservice", "raycluster", "slurm", "grafana"]))
+@click.argument("kind", type=click.Choice(["rayjob", "rayservice", "raycluster", "job", "slurm", "grafana"]))
 @options.bundle
 @options.job("What to make, or a request's rest.", default="pairs")
 @click.option(
@@ -24,6 +24,11 @@ from cluster.submission import working_dir
 )
 @options.secrets("SECRET|NAME=SECRET:KEY", "Secret whose keys pods get.")
 @options.env("Plain variable of all pods.")
+@click.option(
+    "--spot", default="", metavar="KEY=VALUE", help="Label of nodes that may be taken back: stages run there."
+)
+@click.option("--cache", default="", metavar="CLAIM", help="Volume claim for fetched weights; a pod's own by default.")
+@click.option("--volume", "volumes", multiple=True, metavar="CLAIM:/PATH", help="Volume claim that all pods mount.")
 @click.option("--nodes", "count", default=1, show_default=True, type=click.IntRange(min=1), help="Of a slurm job.")
 @click.option("--cpus", default=8, show_default=True, type=click.IntRange(min=1), help="Of a node of a slurm job.")
 @click.option("--gpus", default=0, show_default=True, type=click.IntRange(min=0), help="Of a node of a slurm job.")
@@ -39,10 +44,11 @@ from cluster.submission import working_dir
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def command(context: click.Context, kind: str, bundle: str, words: tuple[str, ...], **values: Any) -> None:
-    """Print a KubeRay manifest: a run with a cluster of its own, the service, or a cluster to submit to; a script for Slurm; or a
-    dashboard for Grafana.
+    """Print a KubeRay manifest: a run with a cluster of its own, the service, or a cluster to submit to; a Kubernetes job; a
+    script for Slurm; or a dashboard for Grafana.
 
     A rayjob generates, or runs the command after --: thermapair manifest rayjob -- thermalize --images s3://... --out s3://...
+    A job runs a command that needs no cluster, in one pod: thermapair manifest job --volume CLAIM:/data -- evaluate ...
     A slurm job runs the command after -- on its nodes, and goes on after its time is over.
     """
     import yaml
@@ -60,7 +66,9 @@ def command(context: click.Context, kind: str, bundle: str, words: tuple[str, ..
     if kind == "grafana":
         click.echo(json.dumps(dashboard(values["name"]), indent=1))
         return
-    if words:
+    if kind == "job":
+        bundle = working_dir.parse_alone(group, words).get("bundle") or bundle
+    elif words:
         if kind != "rayjob" or values["out"]:
             raise click.UsageError("a command after -- is for a rayjob, and says its own --out")
         bundle = working_dir.parse_words(group, words).get("bundle") or bundle

@@ -9,22 +9,16 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from cluster.manifests.pods import FOLDER, Manifest, Setup, labels, object_store, ray_pod
 from models.errors import UserError
 from pipelines.config.profile import Group, Profile
 
 LABEL = "thermapair.io/group"
-FOLDER = "/etc/thermapair"
-"""Where pods find the files that their image does not hold."""
-
-USER = 1000
-"""The user of the images in cluster/images."""
 
 CPU_NODE = 8
 """Cores of a node that reads and writes."""
@@ -35,25 +29,6 @@ MEMORY_MB = 8192
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 MOST_LETTERS = 47
 """KubeRay's limit on the name of what it runs: it makes the names of services and pods from it (DNS-1035 labels)."""
-
-OBJECTS = 0.3
-"""Share of a pod's memory that is Ray's object store, as Ray itself takes by default."""
-
-Manifest = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a manifest needs beside the files: its name, the image, and variables of every pod."""
-
-    name: str
-    image: str
-    environment: dict[str, str] = field(default_factory=dict)
-    """Plain variables."""
-    secrets: Sequence[str] = ()
-    """`SECRET`: all keys of a Kubernetes secret as variables; `NAME=SECRET:KEY`: one of them."""
-    files: dict[str, str] = field(default_factory=dict)
-    """Name -> text of files to put into `FOLDER`."""
 
 
 def check_name(name: str) -> None:
@@ -109,7 +84,7 @@ def ray_service(profile: Profile, setup: Setup, config: str) -> Manifest:
     """Return a RayService that serves `config`, the Serve configuration of `thermapair serve --config-out`."""
     from pipelines.run.session import SERVE  # imports Ray
 
-    setup = dataclasses.replace(setup, environment={**SERVE, **setup.environment})
+    setup = dataclasses.replace(setup, environment={**SERVE, **setup.environment}, serves=True)
     spec = {
         "serveConfigV2": config,
         "serviceUnhealthySecondThreshold": 900,
@@ -117,16 +92,6 @@ def ray_service(profile: Profile, setup: Setup, config: str) -> Manifest:
         "rayClusterConfig": cluster_spec(profile, setup),
     }
     return {**_header("RayService", setup), "spec": spec}
-
-
-def config_map(setup: Setup) -> Manifest:
-    """Return the ConfigMap with the files of `setup`."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": setup.name, "labels": _labels(setup)},
-        "data": setup.files,
-    }
 
 
 def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
@@ -139,14 +104,14 @@ def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
         "autoscalerOptions": {
             "version": "v2",
             "idleTimeoutSeconds": 120,
-            "securityContext": {"allowPrivilegeEscalation": False},
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
             "resources": {name: {"cpu": "500m", "memory": "512Mi"} for name in ("requests", "limits")},
         },
         "authOptions": {"mode": "token"},
         "headGroupSpec": {
             # No stage on the head: it holds the driver and the cluster's state, and losing it loses the run's minutes.
-            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **_object_store(MEMORY_MB)},
-            "template": _pod("ray-head", 4, 0, MEMORY_MB, setup),
+            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **object_store(MEMORY_MB)},
+            "template": ray_pod("head", 4, 0, MEMORY_MB, setup),
         },
         "workerGroupSpecs": [*workers, _io_workers(profile, setup)],
     }
@@ -167,8 +132,8 @@ def _stage_workers(group: Group, profile: Profile, setup: Setup) -> Manifest:
         "minReplicas": 0,
         "maxReplicas": count,
         "labels": group.labels,
-        "rayStartParams": _object_store(memory),
-        "template": _pod("ray-worker", max(1, math.ceil(cpus)), gpus, memory, setup),
+        "rayStartParams": object_store(memory),
+        "template": ray_pod("worker", max(1, math.ceil(cpus)), gpus, memory, setup, spot=True),
     }
 
 
@@ -183,69 +148,13 @@ def _io_workers(profile: Profile, setup: Setup) -> Manifest:
         "minReplicas": 1,
         "maxReplicas": max(1, math.ceil(cores / CPU_NODE)),
         "labels": {LABEL: "io"},
-        "rayStartParams": _object_store(4 * MEMORY_MB),
-        "template": _pod("ray-worker", CPU_NODE, 0, 4 * MEMORY_MB, setup),
+        "rayStartParams": object_store(4 * MEMORY_MB),
+        "template": ray_pod("worker", CPU_NODE, 0, 4 * MEMORY_MB, setup),
     }
-
-
-def _pod(name: str, cpus: int, gpus: int, memory_mb: int, setup: Setup) -> Manifest:
-    """Return the template of a pod with one container, `name`, of this size."""
-    # Requests are limits: Ray takes what it sees for its own, and nothing else may have it.
-    resources: dict[str, Any] = {"cpu": str(cpus), "memory": f"{memory_mb}Mi"}
-    if gpus:
-        resources["nvidia.com/gpu"] = str(gpus)
-    named, whole = _secrets(setup.secrets)
-    # The container: unprivileged, with the variables, secrets and files of the setup.
-    container = {
-        "name": name,
-        "image": setup.image,
-        "imagePullPolicy": "IfNotPresent",
-        "resources": {"requests": resources, "limits": resources},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "env": [*({"name": key, "value": value} for key, value in setup.environment.items()), *named],
-        "envFrom": whole,
-        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "files", "mountPath": FOLDER}],
-    }
-    # Ray's objects lie in shared memory, which Kubernetes makes 64 MB unless it is told.
-    spec = {
-        "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
-        "containers": [container],
-        "volumes": [
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{math.ceil(memory_mb * OBJECTS)}Mi"}},
-            {"name": "files", "configMap": {"name": setup.name}},
-        ],
-    }
-    # Nodes with GPUs are usually kept from pods that do not ask for them.
-    if gpus:
-        spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    return {"metadata": {"labels": _labels(setup)}, "spec": spec}
-
-
-def _object_store(memory_mb: int) -> dict[str, str]:
-    return {"object-store-memory": str(int(memory_mb * OBJECTS) * 2**20)}
-
-
-def _secrets(names: Sequence[str]) -> tuple[list[Manifest], list[Manifest]]:
-    """Return (env entries, envFrom entries) of secrets named `SECRET` or `NAME=SECRET:KEY`."""
-    named, whole = [], []
-    for name in names:
-        variable, separator, place = name.partition("=")
-        secret, colon, key = place.partition(":")
-        if not separator:
-            whole.append({"secretRef": {"name": name}})
-        elif colon and variable and secret and key:
-            named.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
-        else:
-            raise UserError(f"--secret {variable}=...: write SECRET, or NAME=SECRET:KEY. Values have no place here.")
-    return named, whole
 
 
 def _header(kind: str, setup: Setup) -> Manifest:
-    return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": {"name": setup.name, "labels": _labels(setup)}}
-
-
-def _labels(setup: Setup) -> dict[str, str]:
-    return {"app.kubernetes.io/name": "thermapair", "app.kubernetes.io/instance": setup.name}
+    return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": {"name": setup.name, "labels": labels(setup)}}
 
 
 def file_words(option: str, name: str, known: Path) -> tuple[list[str], dict[str, str]]:

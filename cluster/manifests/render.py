@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from cluster.manifests import kuberay
+from cluster.manifests import batch, kuberay
+from cluster.manifests.pods import FOLDER, Setup, config_map
 from cluster.submission import working_dir
 from models.config import sort_edits
 from models.errors import UserError
@@ -33,11 +34,15 @@ def documents(
     image: str | None = None,
     secrets: Sequence[str] = (),
     env: Sequence[str] = (),
+    spot: str = "",
+    cache: str = "",
+    volumes: Sequence[str] = (),
     words: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Return the ConfigMap and the RayJob, RayService or RayCluster (`kind`, in lower case) for a bundle, job and profile.
+    """Return the ConfigMap and the RayJob, RayService, RayCluster or Job (`kind`, in lower case) for a bundle, job and profile.
 
-    words: the command that a RayJob runs, checked already, in place of generating; `bundle` is the one that it names.
+    spot, cache, volumes: as of `pods.Setup`. words: the command that a RayJob runs, checked already, in place of generating, or
+    a Job; `bundle` is the one that it names.
 
     Raises:
         UserError: a file is wrong, weights or output would not be found in a pod, or a variable sounds like a secret.
@@ -56,19 +61,24 @@ def documents(
     bundle_words, bundle_files = _bundle_words(bundle)
     _check_weights(chosen, in_config_map=bool(bundle_files))
     files |= bundle_files | {"profile.yaml": yaml.safe_dump(where.model_dump(mode="json"), sort_keys=False)}
-    profile_words = ["--profile", f"{kuberay.FOLDER}/profile.yaml"]
+    profile_words = ["--profile", f"{FOLDER}/profile.yaml"]
     kept = [f"{file}.{edit}" for file in ("job", "bundle") for edit in edits[file]]
     # What every pod has.
     gpus = any(group.gpus for group in where.groups)
-    setup = kuberay.Setup(
+    setup = Setup(
         name=name,
         image=image or f"thermapair:{'cuda' if gpus else 'cpu'}",
         environment=working_dir.plain_environment(env),
         secrets=secrets,
         files=files,
+        spot=spot,
+        cache=cache,
+        volumes=volumes,
     )
-    # The cluster alone, a command or `generate` with a cluster of its own, or the service.
-    if kind == "raycluster":
+    # A command without a cluster, the cluster alone, a command or `generate` with a cluster of its own, or the service.
+    if kind == "job":
+        body = batch.job(where, setup, _replace_bundle(words, bundle_words))
+    elif kind == "raycluster":
         body = kuberay.ray_cluster(where, setup)
     elif kind == "rayjob" and words:
         if any(word.partition("=")[0] == "--profile" for word in words):
@@ -83,7 +93,7 @@ def documents(
         pod = {"bundle": bundle_words[1], "job": job_words[1], "profile": profile_words[1]}
         config["applications"][0]["args"] = {**pod, "overrides": kept}  # the same files, where a pod finds them
         body = kuberay.ray_service(where, setup, yaml.safe_dump(config, sort_keys=False))
-    return [kuberay.config_map(setup), body]
+    return [config_map(setup), body]
 
 
 def _replace_bundle(words: Sequence[str], bundle_words: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """What goes to a cluster with a job: words that mean the same there, the rooms, and names of secrets, never their values."""
 
+import copy
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,10 +34,14 @@ def parse_words(group: click.Group, words: Sequence[str]) -> dict[str, Any]:
         if isinstance(option, click.Option) and isinstance(value, str) and value:
             _check_is_there(option.opts[0], value, str(option.metavar))
     check_edits(params.get("overrides", ()))
-    # Ray shows the words of a job to everyone who reaches its dashboard.
+    _check_words(words)
+    return params
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise a UserError for a word with a password: Ray and Kubernetes show the words of a job to everyone who reaches them."""
     if any(LOGIN.search(word) for word in words):
         raise UserError("a word holds a name and password; jobs show their words to everyone. Use --secret.")
-    return params
 
 
 def parse_command(group: click.Group, words: Sequence[str]) -> tuple[click.Command, dict[str, Any]]:
@@ -50,6 +55,36 @@ def parse_command(group: click.Group, words: Sequence[str]) -> tuple[click.Comma
         known = ", ".join(name for name, one in group.commands.items() if isinstance(one, RayCommand))
         raise UserError(f"after -- comes what to run on the cluster: {known}, with its options.")
     return command, command.make_context(words[0], list(words[1:])).params
+
+
+def parse_alone(group: click.Group, words: Sequence[str]) -> dict[str, Any]:
+    """Return the options of any command of `group` that `words` are, for one that runs alone in a container.
+
+    Whether a file is there is for the container to say.
+
+    Raises:
+        UserError: no command, a place that is gone with the container, or a password.
+        click.UsageError: an option is wrong.
+    """
+    command: click.Command = group
+    rest = list(words)
+    while isinstance(command, click.Group):
+        if not rest or rest[0] not in command.commands:
+            raise UserError(f"after -- comes what to run: {', '.join(sorted(command.commands))}, with its options.")
+        command = command.commands[rest.pop(0)]
+    # A copy of the command that takes paths which are not here.
+    command = copy.deepcopy(command)
+    for option in command.params:
+        if isinstance(option.type, click.Path):
+            option.type.exists = False
+    params = command.make_context(words[0], rest).params
+    for option in command.params:
+        value = params.get(str(option.name))
+        if isinstance(option, click.Option) and value and str(option.metavar) in ("URI", "DIR"):
+            _check_is_there(option.opts[0], str(value), "URI")
+    check_edits(params.get("overrides") or ())
+    _check_words(words)
+    return params
 
 
 def check_edits(edits: Sequence[str]) -> None:

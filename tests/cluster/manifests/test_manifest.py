@@ -1,7 +1,13 @@
 """Manifests against the operator's own schemas, Ray's and this program's; the images' recipes against the tree."""
 
+import os
 import re
 import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +16,11 @@ import pytest
 import yaml
 
 from cluster import cli
-from cluster.manifests import kuberay, render
+from cluster.manifests import kuberay, pods, render
 from cluster.submission import working_dir
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.stages import STAGES
-from models.weights.store import ROOT
+from models.weights.store import CACHE, ROOT
 from pipelines.config.profile import Profile, load_profile
 
 SCHEMAS = ROOT.parent / "shared" / "kuberay-crds"
@@ -65,8 +71,9 @@ def test_the_operator_takes_it(kind: str) -> None:
     operator = jsonschema.Draft202012Validator(
         schema
     )  # `jsonschema.validate` would check the large schema itself each time
+    more = {"spot": "karpenter.sh/capacity-type=spot", "cache": "models", "volumes": ["outputs:/data"]}
     for profile in ("cluster", "laptop"):
-        files, document = rendered(kind, profile, env=["AWS_ENDPOINT_URL=http://minio:9000"])
+        files, document = rendered(kind, profile, env=["AWS_ENDPOINT_URL=http://minio:9000"], **more)
         assert document["kind"] == KINDS[kind] and files["kind"] == "ConfigMap"
         operator.validate(document)
         assert yaml.safe_load(yaml.safe_dump(document)) == document
@@ -81,7 +88,7 @@ def test_the_job_s_words_are_the_command_s_and_its_profile_loads(tmp_path: Path)
     assert program == "thermapair"
     params = working_dir.parse_words(cli.cli, words)
     assert params["out"] == "s3://pairs/run" and params["overrides"] == ("job.views.per_identity=2",)
-    assert params["profile"] == f"{kuberay.FOLDER}/profile.yaml"
+    assert params["profile"] == f"{pods.FOLDER}/profile.yaml"
     (tmp_path / "profile.yaml").write_text(files["data"]["profile.yaml"])
     assert load_profile(str(tmp_path / "profile.yaml")).writer.tasks == 3
 
@@ -94,6 +101,8 @@ def test_the_job_s_words_are_the_command_s_and_its_profile_loads(tmp_path: Path)
         "world --domain portrait --split generator --count 8 --out s3://b/out",
         "embed --images s3://b/in --out s3://b/people.parquet",
         "train thermalizer --data s3://b/in --out s3://b/out",
+        "translate --images s3://b/in --out s3://b/out --bundle translator",
+        "export --data s3://b/in --out s3://b/out --format images",
     ],
 )
 def test_a_job_of_every_kind_has_a_manifest(words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,11 +110,134 @@ def test_a_job_of_every_kind_has_a_manifest(words: str, capsys: pytest.CaptureFi
     assert cli.main(given) == 0
     body = list(yaml.safe_load_all(capsys.readouterr().out))[1]
     assert shlex.split(body["spec"]["entrypoint"])[-len(words.split()) - 2 :] == [
-        *words.split(), "--profile", f"{kuberay.FOLDER}/profile.yaml",
+        *words.split(), "--profile", f"{pods.FOLDER}/profile.yaml",
     ]  # fmt: skip
     assert cli.main(["manifest", "rayservice", "--", *words.split()]) == 2
     assert cli.main(["manifest", "rayjob", "--", *words.split(), "--profile", "laptop"]) == 2
     assert cli.main(["manifest", "rayjob", "--", *[w.replace("s3://b/", "near/") for w in words.split()]]) == 2
+
+
+def job_of(capsys: pytest.CaptureFixture[str], *given: str) -> dict[str, Any]:
+    assert cli.main(["manifest", "job", *given]) == 0
+    return list(yaml.safe_load_all(capsys.readouterr().out))[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate tfake --out /data/tables",
+        "evaluate hfr --out /data/hfr --data s3://b/pairs",
+        "measure thermal --test s3://b/test --training s3://b/train",
+        "landmarks find --images s3://b/in --out s3://b/out",
+        "merge s3://b/one s3://b/two --out s3://b/both",
+        "fit-camera --images s3://b/in --out /data/camera.yaml",
+    ],
+)
+def test_what_runs_in_one_process_has_a_job(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    body = job_of(capsys, "--volume", "outputs:/data", "--", *words.split())
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["thermapair", *words.split()]
+    rules = {
+        tuple(rule["onExitCodes"]["values"]): rule["action"] for rule in body["spec"]["podFailurePolicy"]["rules"][:2]
+    }
+    assert rules == {(UserError.exit_code,): "FailJob", (EnvironmentFault.exit_code,): "Ignore"}
+    assert body["spec"]["template"]["spec"]["restartPolicy"] == "Never"  # else Kubernetes refuses the rules
+
+
+def test_words_that_a_job_could_not_run_are_refused() -> None:
+    assert cli.main(["manifest", "job", "--", "evaluate", "nothing"]) == 2
+    assert cli.main(["manifest", "job", "--", "evaluate", "tfake", "--out", "here"]) == 2
+    assert cli.main(["manifest", "job", "--", "evaluate", "tfake", "--ot", "/data"]) == 2
+    assert cli.main(["manifest", "job", "--", "evaluate", "tfake"]) == 2
+    assert cli.main(["manifest", "job"]) == 2
+    assert cli.main(["manifest", "job", "--volume", "data", "--", "evaluate", "tfake", "--out", "/data"]) == 2
+    assert cli.main(["manifest", "job", "--spot", "yes", "--", "evaluate", "tfake", "--out", "/data"]) == 2
+
+
+def test_stages_may_run_on_nodes_that_are_taken_back_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    label = "cloud.google.com/gke-spot"
+    spec = cluster_of(rendered("rayjob", spot=f"{label}=true")[1])
+    *stages, io = spec["workerGroupSpecs"]
+    for group in stages:
+        place = group["template"]["spec"]
+        assert place["nodeSelector"] == {label: "true"}
+        assert {"key": label, "operator": "Exists", "effect": "NoSchedule"} in place["tolerations"]
+    for group in (spec["headGroupSpec"], io):
+        place = group["template"]["spec"]
+        assert "nodeSelector" not in place and label not in str(place.get("tolerations"))
+        (term,) = place["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+            "nodeSelectorTerms"
+        ]
+        assert term["matchExpressions"] == [{"key": label, "operator": "NotIn", "values": ["true"]}]
+    assert "nodeSelector" not in str(rendered("rayjob")[1])
+    assert job_of(capsys, "--spot", f"{label}=true", "--", "merge", "s3://b/a", "s3://b/c", "--out", "s3://b/d")[
+        "spec"]["template"]["spec"]["nodeSelector"] == {label: "true"}  # fmt: skip
+
+
+def test_a_cache_is_its_pod_s_or_a_claim_and_volumes_are_mounted_everywhere() -> None:
+    def mounts(group: dict[str, Any]) -> dict[str, Any]:
+        place = group["template"]["spec"]
+        sources = {volume["name"]: volume for volume in place["volumes"]}
+        return {one["mountPath"]: sources[one["name"]] for one in place["containers"][0]["volumeMounts"]}
+
+    claim = {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}}
+    for values, cache in (({}, {"name": "cache", "emptyDir": {}}), ({"cache": "models"}, claim)):
+        spec = cluster_of(rendered("rayservice", volumes=["outs:/data"], **values)[1])
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            assert mounts(group)[pods.CACHE] == cache
+            assert mounts(group)["/data"]["persistentVolumeClaim"] == {"claimName": "outs"}
+    # Weights are fetched to where the user of the images has their cache.
+    image = (ROOT / "cluster" / "images" / "cpu.Dockerfile").read_text()
+    assert "useradd --uid 1000 --create-home ray" in image and pods.CACHE == "/home/ray/.cache"
+    assert CACHE.parent == Path.home() / ".cache"
+
+
+def test_pods_say_how_they_are() -> None:
+    for kind in KINDS:
+        spec = cluster_of(rendered(kind)[1])
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            place = group["template"]["spec"]
+            (container,) = place["containers"]
+            head = group is spec["headGroupSpec"]
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                asked = container[probe]["exec"]["command"][-1]
+                assert pods.RAYLET in asked and (pods.GCS in asked) == head
+                # A worker of the service is ready when that answers, and lives all the same when it does not.
+                assert (pods.SERVE in asked) == (kind == "rayservice" and not head and probe == "readinessProbe")
+            assert (
+                place["securityContext"]["runAsNonRoot"]
+                and not container["securityContext"]["allowPrivilegeEscalation"]
+            )
+            assert (
+                place.get("automountServiceAccountToken", True) is head
+            )  # the autoscaler beside the head speaks to Kubernetes
+
+
+@pytest.mark.slow
+def test_what_the_probes_ask_is_answered() -> None:
+    """A real node of Ray, which asks for a token, answers the very words of the probes, which have none."""
+    ports = {}
+    for name in ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port"):
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            ports[name] = one.getsockname()[1]
+    template = pods.ray_pod("head", 1, 0, 1024, pods.Setup("a", "b"))
+    words = template["spec"]["containers"][0]["livenessProbe"]["exec"]["command"]
+    asked = words[-1].replace(":8265/", f":{ports['dashboard-port']}/")
+    asked = asked.replace(":52365/", f":{ports['dashboard-agent-listen-port']}/")
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1",
+        "--object-store-memory=80000000", "--disable-usage-stats", *(f"--{name}={port}" for name, port in ports.items()),
+    ]  # fmt: skip
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:
+        environment["RAY_TMPDIR"] = short
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+            until = time.monotonic() + 90
+            while (code := subprocess.run([*words[:-1], asked]).returncode) and time.monotonic() < until:
+                time.sleep(1)
+            node.terminate()
+    assert code == 0
 
 
 def test_a_bundle_of_ones_own_is_carried_along_however_it_is_written(
@@ -118,7 +250,7 @@ def test_a_bundle_of_ones_own_is_carried_along_however_it_is_written(
         assert cli.main(["manifest", "rayjob", "--", "generate", *words, "--out", "s3://b/out"]) == 0
         files, body = yaml.safe_load_all(capsys.readouterr().out)
         assert "bundle.yaml" in files["data"]
-        assert f"--bundle {kuberay.FOLDER}/bundle.yaml --out" in body["spec"]["entrypoint"]
+        assert f"--bundle {pods.FOLDER}/bundle.yaml --out" in body["spec"]["entrypoint"]
 
 
 def test_each_stage_group_has_nodes_of_its_label_that_fit_it() -> None:
@@ -172,7 +304,7 @@ def test_what_a_pod_would_not_find_is_refused(tmp_path: Path) -> None:
         rendered("rayjob", bundle=str(copy))
     copy.write_text(re.sub(r"weights: (\w+)", r"weights: s3://models/starter/\1", copy.read_text()))
     files, document = rendered("rayjob", bundle=str(copy))
-    assert f"--bundle {kuberay.FOLDER}/bundle.yaml" in document["spec"]["entrypoint"]
+    assert f"--bundle {pods.FOLDER}/bundle.yaml" in document["spec"]["entrypoint"]
     assert files["data"]["bundle.yaml"] == copy.read_text()
 
 
@@ -207,7 +339,7 @@ def test_the_service_of_the_manifest_is_the_one_that_serve_starts() -> None:
     config = yaml.safe_load(document["spec"]["serveConfigV2"])
     ServeDeploySchema.model_validate(config)
     args = config["applications"][0]["args"]
-    assert app.Settings.model_validate(args).profile == f"{kuberay.FOLDER}/profile.yaml"
+    assert app.Settings.model_validate(args).profile == f"{pods.FOLDER}/profile.yaml"
     own = app.config(app.Settings(bundle="starter", profile="cluster", job="pairs"), "0.0.0.0", render.PORT)
     own["applications"][0]["args"] = args
     assert config == own
