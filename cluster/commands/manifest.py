@@ -10,7 +10,9 @@ from cluster.submission import working_dir
 
 
 @click.command("manifest", context_settings={"allow_interspersed_args": True})
-@click.argument("kind", type=click.Choice(["rayjob", "rayservice", "raycluster", "job", "slurm", "grafana"]))
+@click.argument(
+    "kind", type=click.Choice(["rayjob", "rayservice", "raycluster", "job", "launcher", "slurm", "grafana"])
+)
 @options.bundle
 @options.job("What to make, or a request's rest.", default="pairs")
 @click.option(
@@ -29,6 +31,7 @@ from cluster.submission import working_dir
 )
 @click.option("--cache", default="", metavar="CLAIM", help="Volume claim for fetched weights; a pod's own by default.")
 @click.option("--volume", "volumes", multiple=True, metavar="CLAIM:/PATH", help="Volume claim that all pods mount.")
+@click.option("--region", default="us-east-1", show_default=True, help="Of AWS, for a launcher.")
 @click.option("--nodes", "count", default=1, show_default=True, type=click.IntRange(min=1), help="Of a slurm job.")
 @click.option("--cpus", default=8, show_default=True, type=click.IntRange(min=1), help="Of a node of a slurm job.")
 @click.option("--gpus", default=0, show_default=True, type=click.IntRange(min=0), help="Of a node of a slurm job.")
@@ -45,9 +48,10 @@ from cluster.submission import working_dir
 @click.pass_context
 def command(context: click.Context, kind: str, bundle: str, words: tuple[str, ...], **values: Any) -> None:
     """Print a KubeRay manifest: a run with a cluster of its own, the service, or a cluster to submit to; a Kubernetes job; a
-    script for Slurm; or a dashboard for Grafana.
+    script for Slurm; machines for Ray's launcher; or a dashboard for Grafana.
 
     A rayjob generates, or runs the command after --: thermapair manifest rayjob -- thermalize --images s3://... --out s3://...
+    A launcher is what `ray up` takes: machines of AWS as a cluster to submit to.
     A job runs a command that needs no cluster, in one pod: thermapair manifest job --volume CLAIM:/data -- evaluate ...
     A slurm job runs the command after -- on its nodes, and goes on after its time is over.
     """
@@ -62,6 +66,11 @@ def command(context: click.Context, kind: str, bundle: str, words: tuple[str, ..
     slurm = {name: values.pop(name) for name in ("count", "cpus", "gpus", "time", "options", "setup")}
     if kind == "slurm":
         click.echo(_batch_script(group, words, values, slurm), nl=False)
+        return
+    region = values.pop("region")
+    if kind == "launcher":
+        given = {name: values[name] for name in ("profile", "overrides", "name", "image", "spot")}
+        click.echo(yaml.safe_dump(render.launcher_of(region=region, **given), sort_keys=False), nl=False)
         return
     if kind == "grafana":
         click.echo(json.dumps(dashboard(values["name"]), indent=1))

@@ -3,6 +3,8 @@
 FROM python:3.11.14-slim-bookworm
 
 # libnuma: vLLM's CPU kernels; libgl, libglib: OpenCV; wget: KubeRay's probes.
+# Versions are those of the base image's release: Debian keeps no older ones.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libnuma1 libgl1 libglib2.0-0 wget \
     && rm -rf /var/lib/apt/lists/* \

@@ -6,7 +6,6 @@ when the autoscaler finds work for them and go when they idle. Secrets are named
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,16 +14,9 @@ from pathlib import Path
 import yaml
 
 from cluster.manifests.pods import FOLDER, Manifest, Setup, labels, object_store, ray_pod
+from cluster.manifests.sizes import HEAD, LABEL, stage_size, writer_size
 from models.errors import UserError
 from pipelines.config.profile import Group, Profile
-
-LABEL = "thermapair.io/group"
-
-CPU_NODE = 8
-"""Cores of a node that reads and writes."""
-
-MEMORY_MB = 8192
-"""For an actor whose group says nothing."""
 
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 MOST_LETTERS = 47
@@ -41,17 +33,6 @@ def check_name(name: str) -> None:
         f"--name {name}: KubeRay takes at most {MOST_LETTERS} lower-case letters, digits and hyphens, a letter first and no "
         f"hyphen last. Say --name {fitting}."
     )
-
-
-def label_groups(profile: Profile, stages: Sequence[str]) -> Profile:
-    """Return the profile with the groups that run `stages`, in order, each selecting the nodes of its own worker group."""
-    # A group is called by the first stage that the profile names in it: others may have joined before that one.
-    named = {stage for group in profile.groups for stage in group.stages}
-    groups = []
-    for group in profile.assign(stages):
-        name = next((stage for stage in group.stages if stage in named), group.stages[0])
-        groups.append(group.model_copy(update={"labels": {LABEL: name, **group.labels}}))
-    return profile.model_copy(update={"groups": groups})
 
 
 def ray_cluster(profile: Profile, setup: Setup) -> Manifest:
@@ -110,8 +91,8 @@ def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
         "authOptions": {"mode": "token"},
         "headGroupSpec": {
             # No stage on the head: it holds the driver and the cluster's state, and losing it loses the run's minutes.
-            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **object_store(MEMORY_MB)},
-            "template": ray_pod("head", 4, 0, MEMORY_MB, setup),
+            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **object_store(HEAD.memory_mb)},
+            "template": ray_pod("head", HEAD.cpus, 0, HEAD.memory_mb, setup),
         },
         "workerGroupSpecs": [*workers, _io_workers(profile, setup)],
     }
@@ -119,37 +100,30 @@ def cluster_spec(profile: Profile, setup: Setup) -> Manifest:
 
 def _stage_workers(group: Group, profile: Profile, setup: Setup) -> Manifest:
     """Return the worker group of one stage group: a pod an actor, large enough for an engine of the captions, too."""
-    # What one actor asks for. Engines of the captions run on the same nodes where both use GPUs: a pod fits either.
-    cpus, gpus, count = group.cpus, math.ceil(group.gpus), group.actors[1]
-    if group.gpus and profile.captions.gpus:
-        cpus, gpus = max(cpus, profile.captions.cpus), max(gpus, math.ceil(profile.captions.gpus))
-        count = max(count, profile.captions.engines + group.actors[0])  # engines beside the first actors
-    memory = math.ceil((group.memory_mb or MEMORY_MB) * 1.6)  # Ray counts what the object store leaves, less a tenth
+    size = stage_size(group, profile)
     # No pod until the autoscaler finds work for it.
     return {
         "groupName": group.labels[LABEL],
         "replicas": 0,
         "minReplicas": 0,
-        "maxReplicas": count,
+        "maxReplicas": size.most,
         "labels": group.labels,
-        "rayStartParams": object_store(memory),
-        "template": ray_pod("worker", max(1, math.ceil(cpus)), gpus, memory, setup, spot=True),
+        "rayStartParams": object_store(size.memory_mb),
+        "template": ray_pod("worker", size.cpus, size.gpus, size.memory_mb, setup, spot=True),
     }
 
 
 def _io_workers(profile: Profile, setup: Setup) -> Manifest:
     """Return the worker group for plans, captions on CPUs, encoding and writing."""
-    # As many nodes as the tasks that read and write and, without GPUs, the caption engines need.
-    captions = 0 if profile.captions.gpus else profile.captions.engines * profile.captions.cpus
-    cores = profile.writer.tasks * profile.writer.cpus + captions + 2  # two for the tasks that read
+    size = writer_size(profile)
     return {
         "groupName": "io",
         "replicas": 1,
         "minReplicas": 1,
-        "maxReplicas": max(1, math.ceil(cores / CPU_NODE)),
+        "maxReplicas": size.most,
         "labels": {LABEL: "io"},
-        "rayStartParams": object_store(4 * MEMORY_MB),
-        "template": ray_pod("worker", CPU_NODE, 0, 4 * MEMORY_MB, setup),
+        "rayStartParams": object_store(size.memory_mb),
+        "template": ray_pod("worker", size.cpus, 0, size.memory_mb, setup),
     }
 
 

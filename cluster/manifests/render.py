@@ -8,7 +8,9 @@ import yaml
 from pydantic import BaseModel
 
 from cluster.manifests import batch, kuberay
+from cluster.manifests.launcher import launcher
 from cluster.manifests.pods import FOLDER, Setup, config_map
+from cluster.manifests.sizes import label_groups
 from cluster.submission import working_dir
 from models.config import sort_edits
 from models.errors import UserError
@@ -55,7 +57,7 @@ def documents(
     load_job(job, edits["job"])
     chosen = load_bundle(bundle, edits["bundle"])
     check_captions(chosen)
-    where = kuberay.label_groups(load_profile(profile, edits["profile"]), tuple(STAGES))
+    where = label_groups(load_profile(profile, edits["profile"]), tuple(STAGES))
     # How a pod finds them: by a name of the image, or in the ConfigMap. The edits of the profile stand in its file.
     job_words, files = kuberay.file_words("--job", job, JOBS)
     bundle_words, bundle_files = _bundle_words(bundle)
@@ -94,6 +96,18 @@ def documents(
         config["applications"][0]["args"] = {**pod, "overrides": kept}  # the same files, where a pod finds them
         body = kuberay.ray_service(where, setup, yaml.safe_dump(config, sort_keys=False))
     return [config_map(setup), body]
+
+
+def launcher_of(
+    profile: str, overrides: Sequence[str], name: str, image: str | None, region: str, spot: str
+) -> dict[str, Any]:
+    """Return the configuration of a cluster on AWS for a profile, as `ray up` takes it."""
+    kuberay.check_name(name)
+    if not image or "/" not in image:
+        raise UserError("a launcher needs --image, in a registry that machines on AWS can pull from.")
+    edits = sort_edits(overrides, {"profile": Profile})["profile"]
+    where = label_groups(load_profile(profile, edits), tuple(STAGES))
+    return launcher(name, where, image, region, bool(spot))
 
 
 def _replace_bundle(words: Sequence[str], bundle_words: Sequence[str]) -> list[str]:

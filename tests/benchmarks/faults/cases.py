@@ -182,7 +182,7 @@ class Case:
 
 DONE, EITHER = ((0,),), ((0,), (75, 0))
 AGAIN = ((75, 0),)
-LARGE = ("partition_samples=16", "identities.count=16", "settings.visible.size=512")
+LARGE = ("partition_samples=16", "identities.count=16", "bundle.size=512")
 SMALL_STORE = {"object_store_memory": 80 * 2**20}
 CASES = {
     "stage actor": Case(kill_actor, DONE),

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -372,6 +373,8 @@ def test_an_image_s_recipe_names_what_is_there(build: str) -> None:
     assert (script[2] or "cpu") == build
     assert re.match(r"FROM python:3\.11\.\d+-", next(line for line in lines if line.startswith("FROM")))
     assert lines.index("USER 1000") > lines.index(install)
+    if checker := shutil.which("hadolint"):
+        subprocess.run([checker, ROOT / "cluster" / "images" / f"{build}.Dockerfile"], check=True)
 
 
 def test_the_cuda_lock_has_the_same_versions_and_replaces_what_it_names() -> None:
