@@ -1,7 +1,8 @@
-"""`thermapair export`: rows of an output as WebDataset shards or as a folder of pictures, split by person.
+"""`thermapair export`: rows of an output as WebDataset shards, a folder of pictures, or a data set of a hub, split by person.
 
-    webdataset   SPLIT-00012.tar         PAIR.visible.jpg, PAIR.thermal.png, PAIR.classes.png, PAIR.json ... of a row
-    images       SPLIT/PAIR-visible.jpg  and SPLIT/metadata.jsonl, a line a row, as `datasets` reads folders of pictures
+    webdataset   SPLIT-00012.tar           PAIR.visible.jpg, PAIR.thermal.png, PAIR.classes.png, PAIR.json ... of a row
+    images       SPLIT/PAIR-visible.jpg    and SPLIT/metadata.jsonl, a line a row, as `datasets` reads folders of pictures
+    hf           SPLIT-00012.parquet       and README.md, the card by which `load_dataset` finds the splits
 
 Pictures are copied as they are stored, nothing is encoded again: `thermal` stays 16-bit centikelvin. A partition of the output is
 the unit of commit, retry and loss, as everywhere: the same command resumes.
@@ -14,11 +15,14 @@ import math
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from models.columns import COLUMNS, SPLITS, Columns
 from models.config import check, sort_edits
@@ -27,6 +31,7 @@ from pipelines.config.export import ExportJob
 from pipelines.config.profile import Profile, load_profile
 from pipelines.config.recipe import Recipe
 from pipelines.plan.claim import claim
+from pipelines.report.card import front_matter
 from pipelines.rows.schema import PICTURE
 from pipelines.rows.selection import require_commits
 from pipelines.run.driver import Job, run_job
@@ -39,6 +44,8 @@ LINES = "_lines"
 """Lines of `metadata.jsonl` that wait for those of other partitions."""
 JSON = ("attributes", "attributes_source", "scores", "provenance", "reject")
 """Columns that hold JSON text: they become objects."""
+ROW_GROUP = 64
+"""Rows of a Parquet file that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -150,20 +157,19 @@ class Exporter:
         table = read_shard(Storage(self.plan.job.data), number, file)
         # Rows by split, each with its pictures and the rest of it.
         written, counts, digest, size = dict[str, int](), Counter[str](), hashlib.sha256(), 0
-        by_split = dict[str, list[dict[str, Any]]]()
-        for row in table.to_pylist():
-            by_split.setdefault(row["split"], []).append(row)
-        pictures = [field.name for field in table.schema if field.type == PICTURE]
-        for split in (name for name in self.plan.job.splits if name in by_split):
-            samples = [_sample(row, pictures) for row in by_split[split]]
-            files = WRITERS[self.plan.job.format](split, place, samples)
+        for split in self.plan.job.splits:
+            chosen = table.filter(pc.field("split") == split)
+            if not len(chosen):
+                continue
+            files = WRITERS[self.plan.job.format](split, place, chosen)
             for name, content in files:
                 self.plan.out.write(name, content)
                 digest.update(content)
                 size += len(content)
             written[split] = sum(not name.startswith(LINES) for name, _ in files)
-            counts[split] = len(samples)
-        facts = {"rows": dict(counts), "files": written, "ended": time.time()}
+            counts[split] = len(chosen)
+        licences = sorted(set(table["licence"].to_pylist()) - {"", None}) if "licence" in table.schema.names else []
+        facts = {"rows": dict(counts), "files": written, "licences": licences, "ended": time.time()}
         commit(self.plan.out, place, Commit("", counts.total(), digest.hexdigest(), size, facts))
         said: dict[str, float] = {"partition": place, "samples": rows, f"{SECONDS}export": time.monotonic() - began}
         return {name: np.array([value]) for name, value in said.items()}
@@ -171,6 +177,12 @@ class Exporter:
 
 Sample = tuple[str, dict[str, tuple[str, bytes]], dict[str, Any]]
 """A row's id, its pictures (column -> ending and content), and its other columns as JSON takes them."""
+
+
+def _samples(table: pa.Table) -> Iterator[Sample]:
+    """Yield the rows of a table as files take them."""
+    pictures = [field.name for field in table.schema if field.type == PICTURE]
+    yield from (_sample(row, pictures) for row in table.to_pylist())
 
 
 def _sample(row: dict[str, Any], pictures: Sequence[str]) -> Sample:
@@ -219,7 +231,18 @@ def _folder(split: str, place: int, samples: Iterable[Sample]) -> list[tuple[str
     return [*files, (f"{LINES}/{split}-{place:05d}.jsonl", ("\n".join(lines) + "\n").encode())]
 
 
-WRITERS = {"webdataset": _tar, "images": _folder}
+def _shard(split: str, place: int, table: pa.Table) -> list[tuple[str, bytes]]:
+    """Return one Parquet file of all rows, their columns and features as they are."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=ROW_GROUP)
+    return [(f"{split}-{place:05d}.parquet", sink.getvalue().to_pybytes())]
+
+
+WRITERS: dict[str, Callable[[str, int, pa.Table], list[tuple[str, bytes]]]] = {
+    "webdataset": lambda split, place, table: _tar(split, place, _samples(table)),
+    "images": lambda split, place, table: _folder(split, place, _samples(table)),
+    "hf": _shard,
+}
 
 
 def _finish(plan: ExportPlan, commits: dict[int, Commit]) -> Summary:
@@ -234,6 +257,8 @@ def _finish(plan: ExportPlan, commits: dict[int, Commit]) -> Summary:
         for split, names in shards.items():
             lines = b"".join(plan.out.read(f"{LINES}/{name}.jsonl") for name in names)
             plan.out.write(f"{split}/metadata.jsonl", lines)
+    elif plan.job.format == "hf":
+        plan.out.write("README.md", _card(plan, rows, commits).encode())
     else:
         listed = {split: [f"{name}.tar" for name in names] for split, names in shards.items()}
         plan.out.write("shards.json", (json.dumps({"rows": dict(rows), "shards": listed}, indent=1) + "\n").encode())
@@ -242,3 +267,16 @@ def _finish(plan: ExportPlan, commits: dict[int, Commit]) -> Summary:
     )
     order = [split for split in SPLITS if split in rows]
     return Summary(plan.out.uri, {split: rows[split] for split in order}, {split: files[split] for split in order})
+
+
+def _card(plan: ExportPlan, rows: Mapping[str, int], commits: Mapping[int, Commit]) -> str:
+    """Return the card of a data set: its licences, its splits and where they lie, and how temperatures are read."""
+    licences = sorted({one for record in commits.values() for one in record.facts["licences"]})
+    splits = [split for split in SPLITS if split in rows]
+    head = front_matter("Paired visible and thermal faces", ", ".join(licences), ["paired"], splits=splits)
+    counted = ", ".join(f"{rows[split]:,} of {split}" for split in splits)
+    return (
+        f"{head}\n# Paired visible and thermal faces\n\nOne row is one pair; rows: {counted}. A person is in one split alone.\n\n"
+        "`thermal` is a picture of 16 bits in centikelvin: degrees Celsius = value / 100 - 273.15. `licence` of a row says what\n"
+        "it may be used for, `provenance` how it was made.\n"
+    )

@@ -13,8 +13,8 @@ from cluster.submission.working_dir import RayCommand
     "--format",
     "name",
     required=True,
-    type=click.Choice(["webdataset", "images"]),
-    help="Tar shards, or a folder of pictures with metadata.jsonl.",
+    type=click.Choice(["webdataset", "images", "hf"]),
+    help="Tar shards, a folder of pictures with metadata.jsonl, or a data set of a hub.",
 )
 @click.option(
     "--split",
@@ -31,8 +31,10 @@ from cluster.submission.working_dir import RayCommand
 def command(
     data: str, out: str, name: str, splits: list[str], local: bool, profile: str, overrides: tuple[str, ...]
 ) -> None:
-    """Write the rows of an output as WebDataset shards or pictures. The shards of `generate` are Parquet that `datasets` loads
-    as it lies; this is for what does not read them. The same command resumes.
+    """Write the rows of an output as WebDataset shards, as pictures, or as Parquet by split with a card.
+
+    The shards of `generate` are Parquet that `datasets` loads as it lies; this is for what does not read them, and for a hub that
+    shows splits (`thermapair push` sends it there). The same command resumes.
     """
     from pipelines import export
 

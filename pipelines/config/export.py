@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from models.columns import SPLITS
 
-FormatName = Literal["webdataset", "images"]
+FormatName = Literal["webdataset", "images", "hf"]
 
 
 class ExportJob(BaseModel):

@@ -1,5 +1,6 @@
 """The data-set card: `README.md` at the top of an output, which `datasets.load_dataset` and the hub's viewer read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,20 @@ def render_card(plan: GeneratePlan, pairs: int, rejects: bool, sheet: bool) -> s
     )
 
 
-def front_matter(name: str, licence: str, tags: list[str], *, rows: bool = True, rejects: bool = False) -> str:
-    """Return the head of a card, YAML that the hub and `datasets` read. rows: whether `data/` holds shards of rows."""
+def front_matter(
+    name: str, licence: str, tags: list[str], *, rows: bool = True, rejects: bool = False, splits: Sequence[str] = ()
+) -> str:
+    """Return the head of a card, YAML that the hub and `datasets` read.
+
+    rows: whether `data/` holds shards of rows. splits: those that have shards of their own, `SPLIT-...`.
+    """
     facts: dict[str, Any] = {"pretty_name": name, "tags": ["thermal", "faces", *tags]}
     if licence:
         facts |= {"license": "other", "license_name": licence}
     configs: list[dict[str, Any]] = []
     if rows:
-        configs.append({"config_name": "default", "data_files": "data/*.parquet", "default": True})
+        files: Any = [{"split": split, "path": f"{split}-*.parquet"} for split in splits] or "data/*.parquet"
+        configs.append({"config_name": "default", "data_files": files, "default": True})
     if rejects:
         configs.append({"config_name": "rejects", "data_files": "rejects/*.parquet"})
     if configs:

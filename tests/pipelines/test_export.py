@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from huggingface_hub import DatasetCardData
 from pydantic import ValidationError
 
 from models.errors import UserError
@@ -85,6 +87,37 @@ def test_a_folder_of_pictures_has_a_line_for_each_row(made: Path, tmp_path: Path
             ]
             seen.add(facts["pair_id"])
     assert seen == rows.keys()
+
+
+def test_a_data_set_of_a_hub_has_a_shard_by_split_and_a_card_that_names_them(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "hf"
+    export.run(str(made), str(out), "hf", local=True)
+    rows, seen = rows_of(made), dict[str, str]()
+    for split in ("train", "validation", "test"):
+        for path in sorted(out.glob(f"{split}-*.parquet")):
+            table = pq.read_table(path)
+            assert table.schema.metadata == pq.read_schema(next((made / "data").glob("*.parquet"))).metadata
+            for row in table.to_pylist():
+                assert row == rows[row["pair_id"]] and row["split"] == split
+                seen[row["pair_id"]] = split
+    assert seen.keys() == rows.keys() and len(set(seen.values())) > 1
+    card = DatasetCardData(**yaml.safe_load((out / "README.md").read_text().split("---")[1]))
+    (config,) = card.to_dict()["configs"]
+    assert {one["split"]: one["path"] for one in config["data_files"]} == {
+        split: f"{split}-*.parquet" for split in set(seen.values())
+    }
+
+
+@pytest.mark.slow
+def test_datasets_loads_it_with_its_splits(made: Path, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    export.run(str(made), str(tmp_path / "hf"), "hf", local=True)
+    found = load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))
+    assert {row["pair_id"]: split for split, rows in found.items() for row in rows} == {
+        name: row["split"] for name, row in rows_of(made).items()
+    }
+    assert found["train"][0]["thermal"].mode.startswith("I")
 
 
 def test_only_the_splits_that_were_asked_for(made: Path, tmp_path: Path) -> None:
