@@ -68,6 +68,10 @@ def fault(error: BaseException, path: str, doing: str = "written") -> UserError:
     number = error.errno if isinstance(error, OSError) and not remote(error) else None
     if doing == "written" and number in (errno.ENOTDIR, errno.EISDIR):
         return UserError(f"{path} cannot be written: {_name_obstacle(Path(path))}. Choose another place.")
+    if doing == "written" and number == errno.ENAMETOOLONG:
+        return UserError(
+            f"{path} cannot be written: the name is longer than this file system takes. Choose shorter names, or s3://."
+        )
     reason = os.strerror(number) if number else str(error).strip() or type(error).__name__
     return EnvironmentFault(
         f"{path} cannot be {doing}: {reason}. Finished partitions are kept; make room or repair the storage and "

@@ -73,7 +73,7 @@ class Lease:
             raise EnvironmentFault(self.lost)
 
     def _beat(self) -> None:
-        last = time.time()
+        last = time.monotonic()  # a clock that is set meanwhile loses no lease
         while not self._ended.wait(self.heartbeat):
             # A higher number means that another driver has taken over; else the time of this one is renewed.
             try:
@@ -81,9 +81,9 @@ class Lease:
                     self.lost = f"{self.out.uri} was taken over by another driver; this one stops."
                     return
                 self.out.write(_name(self.number), self._content())
-                last = time.time()
+                last = time.monotonic()
             except Exception as error:  # storage may come back before the lease expires
-                if time.time() - last > self.expiry:
+                if time.monotonic() - last > self.expiry:
                     self.lost = f"{self.out.uri} could not be reached for {self.expiry:.0f} s: {error}"
                     return
 
@@ -104,7 +104,8 @@ class Lease:
         # A busy machine may be late with its heartbeat, a process is there or not; without /proc nobody knows of it.
         if holder["host"] == _host() and holder["born"]:
             return _running(holder["pid"], holder["born"])
-        return time.time() - holder["seen"] < self.expiry
+        # Seen later than now by more than that: a clock was wrong, and would keep everybody out until it is right.
+        return abs(time.time() - holder["seen"]) < self.expiry
 
     def _content(self) -> bytes:
         pid = os.getpid()

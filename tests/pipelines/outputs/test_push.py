@@ -53,7 +53,9 @@ def test_all_is_sent_once_and_the_card_last(made: Path, hub: Hub, monkeypatch: p
     pushed = push.run(str(made), REPO, "MY_TOKEN")
     assert hub.files[REPO] == contents(made) and hub.private[REPO]
     assert (pushed.sent, pushed.there) == (len(contents(made)), 0)
-    assert all(len(names) <= 2 for names in hub.commits) and "README.md" in hub.commits[-1]
+    assert all(len(names) <= 2 for names in hub.commits) and [name for names in hub.commits for name in names][-2:] == [
+        *push.LAST
+    ]
     before = len(hub.commits)
     again = push.run(str(made), REPO, "MY_TOKEN")
     assert (again.sent, again.there) == (0, len(contents(made))) and len(hub.commits) == before

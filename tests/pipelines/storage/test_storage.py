@@ -216,7 +216,7 @@ def test_a_process_that_ended_and_was_not_waited_for_holds_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("host", "born"), [("there/0", "77"), (lease._host(), "")])
-@pytest.mark.parametrize(("ago", "alive"), [(0, True), (30, True), (90, False)])
+@pytest.mark.parametrize(("ago", "alive"), [(0, True), (30, True), (90, False), (-30, True), (-86400, False)])
 def test_a_lease_of_another_machine_holds_for_a_minute(
     tmp_path: Path, host: str, born: str, ago: float, alive: bool
 ) -> None:
@@ -238,6 +238,25 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.005)
+
+
+def test_a_clock_that_is_set_loses_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day ahead, and storage that fails once: the lease is renewed, not given up."""
+    storage, tries, own = Storage(tmp_path), list[int](), Storage.list
+
+    def gone_once(self: Storage, folder: str = "") -> list[str]:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise OSError("no answer")
+        return own(self, folder)
+
+    with Lease(storage, heartbeat=0.005) as mine:
+        ahead = time.time() + 86400
+        monkeypatch.setattr(lease.time, "time", lambda: ahead)
+        monkeypatch.setattr(Storage, "list", gone_once)
+        wait_until(lambda: len(tries) > 2)
+        mine.check()
+        assert json.loads(storage.read("_lease/000001.json"))["seen"] == ahead
 
 
 def test_a_driver_sees_that_another_has_taken_over(tmp_path: Path) -> None:
@@ -301,6 +320,14 @@ def test_a_file_where_a_folder_is_needed_is_named(tmp_path: Path) -> None:
             assert caught.value.exit_code == 2
     with pytest.raises(UserError, match="folder is a folder, and a file is needed"):
         Storage(tmp_path).write("folder", b"x")
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + "/b", "b/" + "a" * 300 + ".png"])
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, name: str) -> None:
+    for write in (Storage(tmp_path).write, Storage(tmp_path).create):
+        with pytest.raises(UserError, match="the name is longer than this file system takes") as told:
+            write(name, b"x")
+        assert not isinstance(told.value, EnvironmentFault)  # making room would not help
 
 
 def test_a_path_is_a_uri(tmp_path: Path) -> None:
