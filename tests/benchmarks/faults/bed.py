@@ -1,5 +1,6 @@
 """A Ray cluster of several nodes on this machine, real drivers on it, and a look at their processes."""
 
+import json
 import os
 import subprocess
 import time
@@ -32,6 +33,9 @@ PROFILE = {
 JOB = ("captions=template", "identities.count=80", "partition_samples=16", "stop.look=0")
 """640 samples, 1,280 pairs in 40 partitions of two people each."""
 CPUS = 3
+SHIPPED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""With it a driver does not send its code: nodes of one machine share the folder where it would be unpacked, and each that comes
+empties that folder first, under the others' feet. They have the code here."""
 WORK = ("MapWorker", "MapBatches", "ReadRange", "Engine", "CaptionGate")
 """What the titles of processes say that work for a run."""
 
@@ -71,7 +75,7 @@ class Bed:
         Path(temporary).mkdir(exist_ok=True)
         os.environ |= {
             MARK: str(os.getpid()), "RAY_TMPDIR": temporary, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_prestart_worker_first_driver": "0",
+            "RAY_prestart_worker_first_driver": "0", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many workers would compile the project anew
         self.start()
@@ -125,14 +129,18 @@ class Bed:
 
     def drive(self, out: str, *edits: str, words: tuple[str, ...] = ()) -> Launch:
         """Run `thermapair generate` on the cluster, in a process of its own."""
-        self.launches += 1
-        log = self.folder / f"launch-{self.launches:03d}.log"
         given = [word for edit in (*JOB, *edits) for word in ("--set", edit)]
         command = command_of(
             "generate", "--bundle", "null", "--profile", str(self.folder / "profile.yaml"), "--job", "pairs", "--out", out,
             *given, *words,
         )  # fmt: skip
-        environment = {**os.environ, "RAY_ADDRESS": self.cluster.address, "PYTHONPATH": str(ROOT)}
+        return self.launch(command)
+
+    def launch(self, command: list[str]) -> Launch:
+        """Run a command whose Ray is the cluster."""
+        self.launches += 1
+        log = self.folder / f"launch-{self.launches:03d}.log"
+        environment = {**os.environ, "RAY_ADDRESS": self.cluster.address, SHIPPED: json.dumps({"runtime_env": {}})}
         with log.open("wb") as said:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
         self.drivers.append(process)
