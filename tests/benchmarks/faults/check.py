@@ -48,17 +48,6 @@ def compare(out: Storage, reference: Storage) -> str:
     return f"marked: {len(other)} partitions" if other else ""
 
 
-def compare_words(out: Storage, reference: Storage, kept: dict[str, bytes]) -> str:
-    """Return what differs in a run whose captions a language model writes: ids, or captions that were committed (`kept`)."""
-    found, wanted = read_commits(out), read_commits(reference)
-    ids = [sorted(name for one in records.values() for name in _column(where, one.file))
-           for where, records in ((out, found), (reference, wanted))]  # fmt: skip
-    if ids[0] != ids[1]:
-        return f"{len(ids[0])} pairs, and {len(ids[1])} were asked for"
-    changed = [name for name, content in kept.items() if out.read(name) != content]
-    return f"captions of {len(changed)} chunks changed" if changed else ""
-
-
 def _column(out: Storage, name: str) -> list[str]:
     return pq.read_table(out.path(name), filesystem=out.arrow, columns=["pair_id"], partitioning=None)[
         "pair_id"
