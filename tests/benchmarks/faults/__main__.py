@@ -4,9 +4,9 @@
     python -m tests.benchmarks.faults table --out FOLDER                                            the table of docs/scale.md
 
 Each case runs `thermapair generate` on a cluster (a head without CPUs and two nodes), does something to it at a random moment,
-repairs what a run cannot mend itself, gives the same command again where the driver has ended, and compares records, files and rows with
-what the job makes in one process without Ray. Which fault hits when and whom is drawn with the seed. A disk that is full needs root.
-Engines of the language model are killed by `tests/pipelines/captions/test_engines_killed.py`.
+repairs what a run cannot mend itself, gives the same command again where the driver has ended, and compares records, files and
+rows with what the job makes in one process without Ray. Which fault hits when and whom is drawn with the seed. To fill a disk
+takes root. Engines of the language model are killed by `tests/pipelines/captions/test_engines_killed.py`.
 """
 
 import argparse
