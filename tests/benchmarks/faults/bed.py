@@ -75,7 +75,7 @@ class Bed:
         Path(temporary).mkdir(exist_ok=True)
         os.environ |= {
             MARK: str(os.getpid()), "RAY_TMPDIR": temporary, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_prestart_worker_first_driver": "0", "PYTHONPATH": str(ROOT),
+            "RAY_prestart_worker_first_driver": "0", "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "120",
         }  # fmt: skip
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many workers would compile the project anew
         self.start()
