@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ class Bed:
         Path(temporary).mkdir(exist_ok=True)
         os.environ |= {
             MARK: str(os.getpid()), "RAY_TMPDIR": temporary, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_prestart_worker_first_driver": "0", "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "120",
+            "RAY_prestart_worker_first_driver": "0", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many workers would compile the project anew
         self.start()
@@ -89,7 +89,7 @@ class Bed:
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "include_dashboard": False}
-        self.cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=True)
+        self.cluster = _twice(lambda: Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=True))
         for _ in range(self.nodes):
             self.add_node()
 
@@ -107,7 +107,7 @@ class Bed:
     def add_node(self, **options: Any) -> Any:
         """Add a node that works, and return it."""
         given = {"num_cpus": CPUS, "labels": LABELS, **self.options, **options}
-        return self.cluster.add_node(**given)
+        return _twice(lambda: self.cluster.add_node(**given))
 
     def mend(self) -> None:
         """Have as many nodes that work as at the start, and nothing on them that works for a run that has ended."""
@@ -163,6 +163,14 @@ class Bed:
         while (left := self.processes(*WORK)) and time.monotonic() < until:
             time.sleep(0.5)
         return [" ".join(process.cmdline())[:80] for process in left]
+
+
+def _twice(start: Callable[[], Any]) -> Any:
+    """Return what `start` starts, tried once more: Ray gives a node 30 seconds to come up, which a busy machine exceeds."""
+    try:
+        return start()
+    except Exception:  # a bare one where the time is over
+        return start()
 
 
 def raylet_of(node: Any) -> subprocess.Popen[bytes]:
