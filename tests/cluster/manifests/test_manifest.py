@@ -183,7 +183,7 @@ def test_a_cache_is_its_pod_s_or_a_claim_and_volumes_are_mounted_everywhere() ->
 
     claim = {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}}
     for values, cache in (({}, {"name": "cache", "emptyDir": {}}), ({"cache": "models"}, claim)):
-        spec = cluster_of(rendered("rayservice", volumes=["outs:/data"], **values)[1])
+        spec = cluster_of(rendered("raycluster", volumes=["outs:/data"], **values)[1])
         for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
             assert mounts(group)[pods.CACHE] == cache
             assert mounts(group)["/data"]["persistentVolumeClaim"] == {"claimName": "outs"}
