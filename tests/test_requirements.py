@@ -25,7 +25,7 @@ def by_name(lines: Iterable[str]) -> dict[str, Requirement]:
 
 
 DECLARED, CPU = by_name(PROJECT["dependencies"]), by_name(PROJECT["optional-dependencies"]["cpu"])
-BROUGHT = {"annotated-types": "pydantic", "requests": "ray", "starlette": "fastapi"}
+BROUGHT = {"annotated-types": "pydantic", "httpx2": "huggingface-hub", "requests": "ray", "starlette": "fastapi"}
 """Imported without being declared: the API of what is declared speaks in its types and errors."""
 
 
