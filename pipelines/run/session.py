@@ -243,8 +243,9 @@ def _start(start: RayStart) -> None:
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # eight idle Pythons delay the first that works
     # Its notes (init is called again, signals are not Ray's) are about what is done on purpose.
     logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
-    for name, value in front_environment().items():
-        os.environ.setdefault(name, value)
+    # Anew, for what this process may have inherited names the ports of another service.
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "0":
+        os.environ.update(front_environment())
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     init_twice(
         address="local",
