@@ -34,7 +34,8 @@ class ServiceError(Exception):
 
 
 class Client:
-    """Asks the service at `url`. A busy or restarting one (503) is asked again up to `retries` times.
+    """Asks the service at `url`. A busy or restarting one (503, or a connection that ends without an answer) is
+    asked again up to `retries` times.
 
     Every method raises ServiceError with the service's problem, and httpx's errors when there is no connection.
     """
@@ -112,7 +113,14 @@ class Client:
         for attempt in range(self.retries + 1):
             headers = {"Accept": accept}
             method = "GET" if content is None else "POST"
-            answer = self.http.request(method, path, json=content, headers=headers)
+            try:
+                answer = self.http.request(method, path, json=content, headers=headers)
+            except httpx.RemoteProtocolError:
+                # A connection that was kept has ended, as where a gateway was lost; to ask twice changes nothing.
+                if attempt == self.retries:
+                    raise
+                time.sleep(1)
+                continue
             if answer.status_code != 503 or attempt == self.retries:
                 break
             time.sleep(float(answer.headers.get("retry-after", 1)))

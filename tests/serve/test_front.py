@@ -18,6 +18,7 @@ import pytest
 
 from models.errors import EnvironmentFault
 from pipelines.run.session import HAPROXY, front_environment
+from serve.client import Client
 from serve.http.answers import Problem
 from serve.run import check_port
 from tests.ports import free_port
@@ -184,3 +185,26 @@ def test_two_services_of_a_machine_share_no_port() -> None:
     for found, ports in ((one, first), (other, second)):
         assert int(found["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"]) not in ports
     assert one["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] != other["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"]
+
+
+def test_a_connection_that_ends_without_an_answer_is_asked_again() -> None:
+    body = b'{"status": "ready", "request_id": "r", "deployments": {}}'
+    answers = [b"", b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for answer in answers:
+                line, _ = server.accept()
+                with line:
+                    line.recv(65536)
+                    line.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=20, retries=1) as client:
+            assert client.ready().deployments == {}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answers = [b""]
+        threading.Thread(target=serve, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=20, retries=0)
+        with client, pytest.raises(httpx.RemoteProtocolError):
+            client.ready()

@@ -21,9 +21,7 @@ EDITS = "identities.count=4", "views.per_identity=2", "gates.attempts=1", "parti
 
 
 def chat_job(server: Server, mode: str, *edits: str) -> GenerateJob:
-    words = (
-        f"{{backend: chat, mode: {mode}, url: '{server.url}', model: small, patience: 2, options: {{attempts: 2}}}}"
-    )
+    words = f"{{backend: chat, mode: {mode}, url: '{server.url}', model: small, patience: 2, options: {{attempts: 2}}}}"
     return small.job(f"captions={words}", *EDITS, *edits)
 
 
