@@ -42,6 +42,7 @@ class TorchRecogniser(nn.Module):
         self.path, self.name = path, name
         self.network = _make(name, options)
         _load(self.network, path, name)
+        # In single precision and as in use, then tried before a run begins.
         self.network.float()
         self.train(False)
         self._check_output()
@@ -89,6 +90,7 @@ class TorchRecogniser(nn.Module):
     @torch.no_grad()
     def _check_export(self) -> None:
         """Raise a UserError unless the network becomes an ONNX file that gives what torch gives, also of other batches."""
+        # Written and run as a user's session would, in another batch than it was traced with.
         crops = _crops(3)
         with tempfile.TemporaryDirectory(prefix="recogniser-") as folder:
             path = Path(folder) / "trial.onnx"
@@ -99,11 +101,13 @@ class TorchRecogniser(nn.Module):
                 given = session.run(None, {session.get_inputs()[0].name: blob})[0]
             except Exception as error:  # the exporter's and the runtime's share no base class
                 raise UserError(f"{self.name} cannot be written as an ONNX file: {_first_line(error)}") from None
+            # Insightface tells by the graph's first operations whether to feed it raw pixels.
             if scales_itself(path):
                 raise UserError(
                     f"{self.name} shifts and scales its input itself, which an ONNX file of insightface's kind must say by raw "
                     f"pixels: name one that takes {TAKES}"
                 )
+        # A trace keeps one way of a forward that decides by its input, which shows in another input's embeddings.
         off = float(np.abs(_unit(given) - _unit(self(crops).numpy())).max())
         if not off <= AGREEMENT:
             raise UserError(

@@ -40,6 +40,7 @@ class TrainableRecogniser(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write the graph with the weights as they are now, each in the precision that the file stored it in."""
+        # The file as it was, with other values under the same names: graph, opset and precision stay.
         model = onnx.load_model(str(self.path), load_external_data=False)
         stored = {one.name: one for one in model.graph.initializer}
         for name, weight in zip(self.names, self.weights, strict=True):
@@ -60,6 +61,7 @@ def weights_of(nodes: list[NodeProto], constants: dict[str, Tensor]) -> list[str
             name = source[name]
         return name
 
+    # What may be trained of each operation's inputs, back to the constant that a cast reads.
     read = [
         origin(node.input[place])
         for node in nodes

@@ -91,17 +91,10 @@ def recogniser_of(folder: str) -> DifferentiableRecogniser:
     return DifferentiableRecogniser(path)
 
 
-@lru_cache(maxsize=1)
-def visible_recogniser(folder: str) -> Session:
+@lru_cache(maxsize=2)
+def recogniser_session(folder: str, whose: str) -> Session:
+    """Return the recogniser in `folder`, which embeds faces without a gradient. whose: which field names it, for the message."""
     session = open_sessions(cache.from_root(folder), threads=1)[1]
     if session is None:
-        raise UserError(f"{folder} holds no recogniser of visible faces: name an insightface pack as faces.")
-    return session
-
-
-@lru_cache(maxsize=1)
-def thermal_recogniser(folder: str) -> Session:
-    session = open_sessions(cache.from_root(folder), threads=1)[1]
-    if session is None:
-        raise UserError(f"{folder} holds no recogniser of thermal faces: name what `train hfr` wrote.")
+        raise UserError(f"{whose}={folder} holds no recogniser: name an insightface pack, or what `train hfr` wrote.")
     return session

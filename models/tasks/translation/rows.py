@@ -17,7 +17,7 @@ from models.faces.pack import Session, embed
 from models.landmarks.found import can_align, fill_points
 from models.landmarks.intensity import show_thermal
 from models.padding import in_batches
-from models.tasks.translation.config import Config, autoencoder_of, thermal_recogniser, visible_recogniser
+from models.tasks.translation.config import Config, autoencoder_of, recogniser_session
 from models.temperature import fill, from_grey, stretch
 from models.translation.attributes import encode_words
 from models.translation.network import (
@@ -73,9 +73,9 @@ def _who(visible: np.ndarray, celsius: np.ndarray, points: tuple[np.ndarray, np.
     found = {}
     if config.recogniser:
         thermal = np.stack([show_thermal(one) for one in celsius])
-        found["who"] = _embed(thermal, points, thermal_recogniser(config.recogniser))
+        found["who"] = _embed(thermal, points, recogniser_session(config.recogniser, "recogniser"))
     if config.recogniser and config.true_who:
-        found["true_who"] = _embed(visible, points, visible_recogniser(config.faces))
+        found["true_who"] = _embed(visible, points, recogniser_session(config.faces, "faces"))
     return found
 
 

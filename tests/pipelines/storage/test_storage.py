@@ -240,9 +240,9 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def test_a_clock_that_is_set_loses_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A day ahead, and storage that fails once: the lease is renewed, not given up."""
-    storage, tries, own = Storage(tmp_path), list[int](), Storage.list
+def fail_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have the next listing of a storage fail; returns the listings that were tried, to which further ones are added."""
+    tries, own = list[int](), Storage.list
 
     def gone_once(self: Storage, folder: str = "") -> list[str]:
         tries.append(len(tries))
@@ -250,10 +250,17 @@ def test_a_clock_that_is_set_loses_no_lease(tmp_path: Path, monkeypatch: pytest.
             raise OSError("no answer")
         return own(self, folder)
 
+    monkeypatch.setattr(Storage, "list", gone_once)
+    return tries
+
+
+def test_a_clock_that_is_set_loses_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day ahead, and storage that fails once: the lease is renewed, not given up."""
+    storage = Storage(tmp_path)
     with Lease(storage, heartbeat=0.005) as mine:
         ahead = time.time() + 86400
         monkeypatch.setattr(lease.time, "time", lambda: ahead)
-        monkeypatch.setattr(Storage, "list", gone_once)
+        tries = fail_once(monkeypatch)
         wait_until(lambda: len(tries) > 2)
         mine.check()
         assert json.loads(storage.read("_lease/000001.json"))["seen"] == ahead
@@ -273,17 +280,9 @@ def test_a_driver_sees_that_another_has_taken_over(tmp_path: Path) -> None:
 def test_a_lease_is_renewed_and_a_storage_that_is_gone_for_a_moment_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage, tries = Storage(tmp_path), list[int]()
-    own = Storage.list
-
-    def gone_once(self: Storage, folder: str = "") -> list[str]:
-        tries.append(len(tries))
-        if len(tries) == 1:
-            raise OSError("no answer")
-        return own(self, folder)
-
+    storage = Storage(tmp_path)
     with Lease(storage, heartbeat=0.005) as mine:
-        monkeypatch.setattr(Storage, "list", gone_once)
+        tries = fail_once(monkeypatch)
         wait_until(lambda: len(tries) > 1)  # the lease may be renewed at any moment: once without storage, then with it
         first = json.loads(storage.read("_lease/000001.json"))
         wait_until(lambda: json.loads(storage.read("_lease/000001.json"))["seen"] > first["seen"])
