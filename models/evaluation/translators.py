@@ -98,8 +98,10 @@ def find_groups(rows: Columns) -> dict[str, np.ndarray]:
     def is_one_of(name: str, *words: str) -> np.ndarray:
         return np.array([row.get(name) in words for row in said])
 
+    # Contrast is the picture's own, in thirds of all probes: a cold or blurred face has little.
     degrees = np.asarray(rows["thermal"], np.float32)
     contrast = np.nanpercentile(degrees, 95, axis=(1, 2)) - np.nanpercentile(degrees, 5, axis=(1, 2))
+    # What the rows say, and the room where they do.
     found = {f"pose: {word}": is_one_of("pose", word) for word in ATTRIBUTES["pose"][2]}
     bare = is_one_of("glasses", "none") & is_one_of("headwear", "none")
     found |= {"glasses": ~is_one_of("glasses", "none"), "headwear": ~is_one_of("headwear", "none"), "neither": bare}
@@ -140,6 +142,7 @@ class Probes:
 
     def verification(self, draws: int = 200) -> dict[str, dict[str, float]]:
         """Return area under the curve, equal error rate and rates at `RATES`, intervals by drawing people."""
+        # People are drawn with all their probes, which are not independent of each other; the first figures are of all.
         rng, people = np.random.default_rng(0), np.unique(self.person)
         rows = [np.flatnonzero(self.person == one) for one in people]
         found = [self._verify(np.arange(len(self.person)))]
@@ -202,6 +205,7 @@ def _compare(rows: Mapping[str, Probes]) -> list[Table]:
     entries = []
     for name in (REGRESSION, ONE_STEP, ATTENTION, UNTOLD, ADAPTED):
         if name in rows:
+            # Paired by person; where one has more seeds, those that both have.
             one, other = rows[MAMBA].people("rank1"), rows[name].people("rank1")
             seeds = min(len(one), len(other))
             gain = interval(difference, [one[:seeds], other[:seeds]])._asdict()
@@ -215,9 +219,11 @@ def _read(found: Probes, name: str, truth: np.ndarray, seen: bool) -> Table:
         return {}
     entry: Table = {"row": name}
     for place, (attribute, (_, shown, words)) in enumerate(ATTRIBUTES.items()):
+        # Attributes of the table that is made, of which rows say two words at least: of one there is nothing to tell apart.
         known = truth[:, place, None] == np.arange(len(words))
         if (shown == "unobservable") == seen or (seen and shown != "observable") or known.any(axis=0).sum() < 2:
             continue
+        # Each word's share that is read rightly, and the mean over words.
         read = found.figures["words"][0][:, place]
         right = known & (truth[:, place] == read)[:, None]
         entry[attribute] = estimate_ratio(*(sum_by_person(one, found.person) for one in (right, known)))._asdict()

@@ -110,6 +110,7 @@ def compare(trials: Iterable[tuple[Draw, Read]], sampled: Sequence[int], distanc
         for steps in sampled:
             for name, value in read(draw(steps), wanted).items():
                 found[f"{name}_{steps}"].append(value)
+    # The loop keeps the checkpoint of the highest score.
     metrics = {name: float(np.mean(values)) for name, values in found.items()}
     return {"score": -metrics[f"{distance}_{max(sampled)}"], **metrics}
 
