@@ -29,6 +29,9 @@ from pipelines.storage.uri import Storage
 PARQUET_OPTIONS = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 """How tables are written: a row group is small, and read whole: no dictionaries and no bounds."""
 FOLDER, SAMPLES = "_plan/pieces", "samples"
+OPEN_FILES = 2
+"""Tables that a process keeps open, those of one piece: the list of its row groups takes some 15 MB each, so with all of them
+open a process would grow with the number of samples. Partitions are made in order, and few tasks lie where two pieces meet."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Pieces:
 
     @cached_property
     def _files(self) -> dict[tuple[int, str], pq.ParquetFile]:
+        """What was opened last."""
         return {}
 
     @contextmanager
@@ -112,6 +116,8 @@ class Pieces:
         try:
             # Of a file of the same size and time of change the process may have the row groups already.
             if (number, name) not in self._files:
+                if len(self._files) >= OPEN_FILES:
+                    self._files.pop(next(iter(self._files)))
                 there = self.out.arrow.get_file_info(path)
                 self._files[number, name] = _open(self.out, path, there.size, there.mtime_ns)
             yield self._files[number, name]
@@ -232,7 +238,7 @@ def check_planned(done: Collection[int], pieces: Pieces) -> None:
         )
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=OPEN_FILES)
 def _open(out: Storage, path: str, size: int | None, changed: int | None) -> pq.ParquetFile:
     """Return a table's file. Its list of row groups is long, so a process reads it once for all of its tasks.
 

@@ -20,7 +20,8 @@ from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
 from pipelines.plan.people.identities import Identity, Reference
 from pipelines.plan.people.sampling import SampledPeople
-from pipelines.plan.pieces import Piece, Pieces, check_planned, chunk_sizes, read_pieces
+from pipelines.plan.pieces import OPEN_FILES, Piece, Pieces, check_planned, chunk_sizes, read_pieces
+from pipelines.plan.pieces import _open as open_file
 from pipelines.storage.uri import Storage
 
 Job = Callable[..., GenerateJob]
@@ -128,6 +129,25 @@ def test_tables_are_let_go_as_they_are_written(tmp_path: Path) -> None:
     assert [pieces.rows(k) for k in range(3)] == [1, 2, 3] and pieces.samples == 6
     assert pieces.table(2, "people")["x"].to_pylist() == [0, 1, 2]
     assert Pieces(out, []).extend({"samples": iter(())}, start=0, stop=0, digest="").found == ()
+
+
+def test_a_process_keeps_few_tables_open_however_many_pieces_there_are(tmp_path: Path) -> None:
+    out = Storage(tmp_path)
+    pieces = Pieces(out, [])
+    for number in range(5):
+        pieces = pieces.extend(
+            {name: [pa.table({name: [number]})] for name in ("people", "samples")},
+            start=number,
+            stop=number + 1,
+            digest="",
+        )
+    read = Pieces(out, pieces.found)
+    for number in (0, 1, 2, 3, 4, 0):
+        assert (
+            read.table(number)["samples"].to_pylist() == read.table(number, "people")["people"].to_pylist() == [number]
+        )
+        assert len(read._files) <= OPEN_FILES and open_file.cache_info().currsize <= OPEN_FILES
+    assert list(read._files) == [(0, "samples"), (0, "people")]
 
 
 def test_a_file_that_cannot_be_written_whole_is_not_there(
