@@ -51,14 +51,12 @@ def write_beside(plan: GeneratePlan, profile: Profile, groups: Sequence[Group], 
     def write() -> None:
         write_captions(plan, profile.captions, run.state.count_captions, run.stopped)
 
-    # The grammar needs no engine: its captions are written before pictures begin.
+    # The grammar needs no engine: its captions are written before pictures begin, as those of engines that do not fit beside
+    # the stages.
     elsewhere, stream = plan.job.captions.backend == CHAT, profile.captions.stream
-    if not elsewhere and writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts) is None:
-        write()
-        return False
-    # Engines and stages that do not fit at once take turns.
-    if not (elsewhere or fits(profile, groups) if stream is None else stream):
-        if stream is None:
+    by_grammar = not elsewhere and writer_of(plan.bundle, plan.job.captions.backend, plan.job.parts) is None
+    if by_grammar or not (elsewhere or fits(profile, groups) if stream is None else stream):
+        if stream is None and not by_grammar:
             print(
                 f"captions are written first: the engines, stages and writer of profile {profile.name} do not fit the cluster "
                 "at once (where nodes come as they are asked for: --set profile.captions.stream=true)"

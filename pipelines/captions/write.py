@@ -69,11 +69,11 @@ def write_captions(
     there = plan.list_captioned()
     if all(chunk in there for chunk, _ in plan.chunks()):
         return {}
+    missing = sum(plan.rows(k) for chunk, partitions in plan.chunks() if chunk not in there for k in partitions)
     writers, taken = open_writers(plan.job, plan.bundle, engines, stopped), read_taken(plan)
     if writers is None:
-        return _write_templates(plan, taken)
+        return _write_templates(plan, taken, lambda written: progress(written, missing))
     # Engines start now, which takes a while.
-    missing = sum(plan.rows(k) for chunk, partitions in plan.chunks() if chunk not in there for k in partitions)
     progress(0, missing)
     began = time.monotonic()
     with writers as pool:
@@ -81,13 +81,15 @@ def write_captions(
         return write(plan, pool, taken, began, lambda written: progress(written, missing))
 
 
-def _write_templates(plan: GeneratePlan, taken: Keys) -> dict[str, int]:
+def _write_templates(plan: GeneratePlan, taken: Keys, progress: Callable[[int], None]) -> dict[str, int]:
     count, also = 0, plan.job.captions.also
+    progress(0)
     for chunk in _chunks(plan):
         began = time.monotonic()
         captions = [append_words(text, also) for text in templates(chunk.asked, chunk.seeds, taken)]
         plan.save_captions(chunk.number, captions, [TEMPLATE] * len(captions), time.monotonic() - began)
         count += len(captions)
+        progress(count)
     return {TEMPLATE: count}
 
 
