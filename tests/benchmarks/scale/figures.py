@@ -33,6 +33,10 @@ def measure(out: str, log: Path) -> dict[str, Any]:
     seen, (ended, done) = read_log(log), read_done(out)
     samples, began = int(done[-1]), seen["time"][0]
     first, last = rate(ended, done, WARM, 2 * WARM), rate(ended, done, 1 - WARM, 1)
+    units = {
+        name: unit_of(seen, ended, done, *share)
+        for name, share in (("early", (WARM, 2 * WARM)), ("last", (1 - WARM, 1)))
+    }
     slopes = {name: slope(seen["time"], seen[name], ended, done) for name in ("driver", "workers", "largest", "ray")}
     return {
         "samples": samples,
@@ -41,6 +45,7 @@ def measure(out: str, log: Path) -> dict[str, Any]:
         "first_row_seconds": round(ended[0] - began, 1),
         "end_seconds": round(seen["time"][-1] - ended[-1], 1),
         "samples_per_second": {"early": round(first, 1), "last": round(last, 1), "ratio": round(last / first, 3)},
+        "unit_ms": {**units, "ratio of rates in units": round(last * units["last"] / (first * units["early"]), 3)},
         "peak_mb": {name: round(float(seen[name].max())) for name in slopes},
         f"mb_per_{PER}": {name: round(value, 2) for name, value in slopes.items()},
         "processor_ms_per_sample": {
@@ -55,6 +60,13 @@ def rate(ended: np.ndarray, done: np.ndarray, start: float, stop: float) -> floa
     """Return samples a second between two shares of all samples."""
     first, last = (int(np.searchsorted(done, share * done[-1])) for share in (start, stop))
     return float((done[last] - done[first]) / max(ended[last] - ended[first], 1e-9))
+
+
+def unit_of(seen: dict[str, np.ndarray], ended: np.ndarray, done: np.ndarray, start: float, stop: float) -> float:
+    """Return how many processor milliseconds a fixed piece of work took between two shares of all samples, the median."""
+    at = np.interp(seen["time"], ended, done)
+    there = (at >= start * done[-1]) & (at <= stop * done[-1]) & (seen["time"] <= ended[-1])
+    return round(float(np.median(seen["unit"][there])), 2)
 
 
 def spent(seen: dict[str, np.ndarray], ended: np.ndarray, done: np.ndarray, start: float, stop: float) -> float:

@@ -1,5 +1,6 @@
 """Memory and processor time of a job's processes, second by second, while it runs."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from models.weights.store import ROOT
@@ -20,16 +22,28 @@ KINDS = ("driver", "workers", "ray")
 def run_watched(words: Sequence[str], log: Path, every: float = 1.0) -> int:
     """Run a command, write what its processes use to `log`, a line of JSON every `every` seconds, and return its exit code.
 
-    A line has `time` (unix seconds) and of each kind its MB (resident without what is shared, so the object store counts for
-    nobody), of the largest worker its MB, and processor seconds, also of those that have ended.
+    A line has `time` (unix seconds), `unit` (`work_a_unit`), and of each kind its MB (resident without what is shared, so the
+    object store counts for nobody), of the largest worker its MB, and processor seconds, also of those that have ended.
     """
     spent: dict[str, dict[int, float]] = {kind: {} for kind in KINDS}
     with log.open("a") as lines, subprocess.Popen(words, cwd=ROOT) as process:
         while process.poll() is None:
-            lines.write(json.dumps(look(process.pid, spent)) + "\n")
+            lines.write(json.dumps(look(process.pid, spent) | {"unit": work_a_unit()}) + "\n")
             lines.flush()
             time.sleep(every)
     return process.returncode
+
+
+def work_a_unit() -> float:
+    """Return the processor milliseconds of a fixed piece of work, which tell how fast the machine is now.
+
+    A virtual machine's cores are as fast as its neighbours leave them, and its memory as near as its host has it.
+    """
+    began = time.process_time()
+    hashlib.sha256(bytes(1_000_000)).digest()
+    np.full(250_000, 1.5).cumsum()
+    sum(number * number for number in range(20_000))
+    return round(1000 * (time.process_time() - began), 3)
 
 
 def command_of(*words: str) -> list[str]:
