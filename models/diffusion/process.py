@@ -30,6 +30,9 @@ class Process(Protocol):
     def clean(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """Return the latents that a prediction says are under the noise."""
 
+    def predict(self, clean: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the prediction that says that `clean` is under the noise: the inverse of `clean`."""
+
 
 @dataclass(frozen=True)
 class DiscreteProcess:
@@ -62,6 +65,13 @@ class DiscreteProcess:
         if kind == "v_prediction":
             return alpha * noisy - sigma * prediction
         return prediction if kind == "sample" else (noisy - sigma * prediction) / alpha
+
+    def predict(self, clean: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        kind = self.scheduler.config.prediction_type
+        alpha, sigma = levels(self.scheduler, timesteps, noisy)
+        if kind == "v_prediction":
+            return (alpha * noisy - clean) / sigma
+        return clean if kind == "sample" else (noisy - alpha * clean) / sigma
 
     def min_snr(self, timesteps: Tensor, gamma: float) -> Tensor:
         """Return loss weights float32 [B] that bound the signal-to-noise ratio at `gamma` (arXiv 2303.09556, section 3.4).
@@ -104,6 +114,9 @@ class FlowProcess:
 
     def clean(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
         return noisy - self._share(noisy, timesteps) * prediction
+
+    def predict(self, clean: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        return (noisy - clean) / self._share(noisy, timesteps)
 
     def _share(self, like: Tensor, timesteps: Tensor) -> Tensor:
         return (timesteps.to(like.device, like.dtype) / self.time_steps).view(-1, *[1] * (like.ndim - 1))

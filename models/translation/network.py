@@ -35,12 +35,14 @@ from models.diffusion.conditions import Conditions
 from models.diffusion.mixing import set_self_mixing
 from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.errors import EnvironmentFault
+from models.faces.gradient.differentiable import DifferentiableRecogniser
 from models.landmarks.thermal_faces import ThermalFaces
 from models.ssm.block import BlockConfig
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.network import patch
 from models.translation.attributes import AttributeClassifier, load_classifier
-from models.translation.settings import ATTRIBUTES, AUTOENCODER, FILE, LANDMARKS, RECOGNISER, VAE
+from models.translation.identity import open_visible
+from models.translation.settings import ATTRIBUTES, AUTOENCODER, FACES, FILE, LANDMARKS, RECOGNISER, VAE
 from models.visible.autoencoder import SHRINK, Vae
 from models.visible.autoencoder import load_autoencoder as load_vae
 from models.weights.networks import DTYPES, load_strictly
@@ -228,13 +230,15 @@ def thermal_channels(autoencoder: ThermalAutoencoder) -> int:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A translator ready to sample."""
+    """A translator ready to sample. people: finds faces in thermal pictures and says who they are; faces: says who a visible
+    picture shows, with its gradient."""
 
     translator: Translator
     autoencoder: ThermalAutoencoder
     vae: Vae
     attributes: AttributeClassifier | None
     people: ThermalFaces | None
+    faces: DifferentiableRecogniser | None
     scheduler: Path
 
     @property
@@ -292,9 +296,9 @@ def load_translator(weights: Mapping[str, Path], dtype: str = "float32", threads
     nn.Module.to(
         model.unet, DTYPES[dtype]
     )  # diffusers' own warns of modules to keep in float32, of which there are none
-    loaded = Loaded(
-        model.eval(), autoencoder, vae, attributes, _open_people(config, weights, threads), home / "scheduler"
-    )
+    people = _open_people(config, weights, threads)
+    faces = open_visible(weights[FACES]) if people and FACES in weights else None
+    loaded = Loaded(model.eval(), autoencoder, vae, attributes, people, faces, home / "scheduler")
     for network in loaded.networks():
         network.requires_grad_(False)
     return loaded

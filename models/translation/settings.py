@@ -11,11 +11,11 @@ from models.errors import UserError
 from models.stages import Files, Flow
 
 AUTOENCODER, VAE, ATTRIBUTES = "autoencoder", "vae", "attributes"
-RECOGNISER, LANDMARKS = "recogniser", "landmarks"
-WEIGHTS = {"model": True, AUTOENCODER: False, VAE: False, ATTRIBUTES: False, RECOGNISER: False, LANDMARKS: False}
+RECOGNISER, LANDMARKS, FACES = "recogniser", "landmarks", "faces"
+WEIGHTS = {"model": True, **dict.fromkeys((AUTOENCODER, VAE, ATTRIBUTES, RECOGNISER, LANDMARKS, FACES), False)}
 """model: a folder with all (`models.translation.network`); the others take the place of its folders of their names, or add
 the thermal classifier that reads attributes. `recogniser` of thermal faces and `landmarks` to find them are read by translators
-that are told who is shown."""
+that are told who is shown; `faces` is the recogniser of visible faces in whose space that one lies, for `identity_guidance`."""
 FILE = "translation.json"
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -45,6 +45,20 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="away from what is told no attributes, nor who is shown; 1 is none",
     )
+    identity_guidance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="how far each move takes the clean latents towards whom the thermal face shows, by the gradient of the "
+        "recogniser `faces` (models.diffusion.steering): 0 is none, 0.03 keeps pictures free of patterns",
+    )
+    identity_moves: int = Field(
+        2, ge=1, le=20, description="moves at each step; each takes as long as a decoding and back"
+    )
+    identity_interval: tuple[Share, Share] = Field(
+        (0.0, 1.0), description="shares of the steps between which it is moved"
+    )
     attributes: dict[str, str] = Field(default={}, description="attribute -> its word, in every picture")
 
     @field_validator("attributes")
@@ -60,7 +74,19 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     told, and for steps that a student was not trained for."""
     if STUDENT in files["model"]:
         check_student(settings.steps, settings.guidance, files["model"].json(STUDENT))
-    known = files["model"].json(FILE).get("words", {})
+    config = files["model"].json(FILE)
+    if settings.identity_guidance:
+        if not config.get("identity"):
+            raise UserError(
+                "settings.translate.identity_guidance: this translator is not told who is shown, so there is nobody to be "
+                "guided to. Train one with shape.identity and recogniser (docs/translate.md), or leave it at 0."
+            )
+        if FACES not in files:
+            raise UserError(
+                "settings.translate.identity_guidance: the part names no recogniser of visible faces: add weights.faces, the "
+                "insightface pack whose space its thermal recogniser was trained in (for the starter models/starter/faces)."
+            )
+    known = config.get("words", {})
     for name in settings.attributes:
         if name not in known:
             raise UserError(

@@ -11,14 +11,16 @@ from torch import Tensor
 from models.columns import Columns
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.names import SchedulerName
+from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, load_scheduler
+from models.diffusion.steering import Goal, Steering, steer
 from models.padding import chunks
 from models.ssm import kernels
 from models.ssm.block import set_kernel
 from models.temperature import fill, from_centikelvin
 from models.translation.attributes import GIVEN, draw_words, encode_words
-from models.translation.identity import embed_thermal
+from models.translation.identity import embed_thermal, likeness
 from models.translation.network import Loaded, load_translator, thermal_latents
 from models.translation.settings import Options, Settings
 from models.visible.autoencoder import decode
@@ -46,7 +48,7 @@ class Stage:
         set_kernel(self.parts.translator, options.kernel)
         self.schedulers: dict[str, Scheduler] = {}
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: guidance by a recogniser takes its gradient
     def __call__(
         self, rows: Columns, settings: Settings, batch: int, given: Sequence[Mapping[str, str]] | None = None
     ) -> Columns:
@@ -84,15 +86,21 @@ class Stage:
                 words = draw_words(parts.attributes, own, keys, settings.attributes)
             else:
                 words = [{name: (word, GIVEN) for name, word in given[row].items()} for row in rows]
-            who = (
-                None
-                if parts.people is None
-                else torch.from_numpy(embed_thermal(parts.people, own.cpu().numpy(), batch))
+            who, goal = self._read_people(own, batch)
+            pictures = self._draw(
+                own, keys, [{n: w for n, (w, _) in row.items()} for row in words], who, goal, settings
             )
-            pictures = self._draw(own, keys, [{n: w for n, (w, _) in row.items()} for row in words], who, settings)
             made.append(pictures[: len(keys) - missing].cpu())
             told += words[: len(keys) - missing]
         return torch.cat(made), told
+
+    def _read_people(self, celsius: Tensor, batch: int) -> tuple[Tensor | None, Goal | None]:
+        """Return whom pictures show, float32 [B, 512], and how like them translations are; None where that is not told."""
+        if self.parts.people is None:
+            return None, None
+        found, points = embed_thermal(self.parts.people, celsius.cpu().numpy(), batch)
+        who = torch.from_numpy(found).to(self.device)
+        return who, likeness(self.parts.vae, self.parts.faces, who, points) if self.parts.faces else None
 
     def _draw(
         self,
@@ -100,19 +108,25 @@ class Stage:
         names: Sequence[str],
         words: Sequence[Mapping[str, str]],
         who: Tensor | None,
+        goal: Goal | None,
         settings: Settings,
     ) -> Tensor:
         model = self.parts.translator
         thermal = thermal_latents(self.parts.autoencoder, celsius)
         told = encode_words(words, model.config.words).to(self.device)
         # What it is told, and for guidance the same picture told nothing, nor whom it shows.
-        known = None if who is None else who.to(self.device)
-        cond, uncond = model.guide(told, thermal, known), model.guide(torch.zeros_like(told), thermal)
+        cond, uncond = model.guide(told, thermal, who), model.guide(torch.zeros_like(told), thermal)
+        scheduler = self._scheduler(settings.scheduler)
+        denoise = denoiser(model.unet, cond, uncond, Guidance(settings.guidance))
+        # Each step's picture is moved towards that person, as a recogniser of visible faces sees it.
+        if goal is not None and settings.identity_guidance:
+            steering = Steering(settings.identity_guidance, settings.identity_moves, settings.identity_interval)
+            denoise = steer(denoise, goal, DiscreteProcess.of(scheduler), steering)
         latents = sample(
-            denoiser(model.unet, cond, uncond, Guidance(settings.guidance)),
+            denoise,
             NamedNoise(names, "translate"),
             (model.unet.config.out_channels, *thermal.shape[2:]),
-            self._scheduler(settings.scheduler),
+            scheduler,
             settings.steps,
             eta=settings.eta,
             device=self.device,

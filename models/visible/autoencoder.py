@@ -161,7 +161,13 @@ def encode(vae: Vae, pictures: Tensor, noise: Sequence[torch.Generator] = ()) ->
 
 def decode(vae: Vae, latents: Tensor) -> Tensor:
     """Return pictures uint8 [B, S, S, 3] of scaled latents [B, C, S/8, S/8]."""
-    return to_pictures(vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample)
+    return to_pictures(decode_range(vae, latents))
+
+
+def decode_range(vae: Vae, latents: Tensor) -> Tensor:
+    """Return pictures float32 [B, 3, S, S] in [-1, 1] of scaled latents [B, C, S/8, S/8], with their gradient."""
+    decoded: Tensor = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample
+    return decoded.float().clamp(-1, 1)
 
 
 def load_autoencoder(folder: Path, dtype: str = "float32") -> Vae:

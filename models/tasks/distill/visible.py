@@ -30,6 +30,7 @@ from models.tasks import visible
 from models.tasks.distill.student import Draw, Read, Student, StudentConfig, compare, draw_latents, finish_export
 from models.visible import cache
 from models.visible.angles import FILE as HEAD
+from models.visible.autoencoder import decode_range
 from models.visible.head import HeadReader
 from models.visible.model import Loaded, VisibleModel, condition, load_visible, save_visible
 from models.visible.text import prompts, tokenize
@@ -137,8 +138,7 @@ def _cosine(
     teacher: Loaded, recogniser: DifferentiableRecogniser, latents: Tensor, drawn: visible.Drawn, rows: Tensor
 ) -> Tensor:
     """Return the cosine of latents, decoded and aligned as their rows' own pictures, to the identities asked for, [B]."""
-    decoded = teacher.vae.decode((latents / teacher.vae.config.scaling_factor).to(teacher.vae.dtype)).sample.float()
-    pictures = (decoded.clamp(-1, 1) + 1) * 127.5
+    pictures = (decode_range(teacher.vae, latents) + 1) * 127.5
     chosen = rows.cpu().numpy()
     flipped = drawn.batch["flipped"][chosen].astype(int) if "flipped" in drawn.batch else np.zeros(len(chosen), int)
     matrices = torch.from_numpy(drawn.batch["align"][chosen, flipped]).to(pictures)

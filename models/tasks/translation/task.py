@@ -40,7 +40,7 @@ from models.translation.network import (
 from models.translation.settings import ATTRIBUTES, LANDMARKS, RECOGNISER, VAE
 from models.translation.transfer import begin_with_visible
 from models.visible import cache
-from models.visible.autoencoder import decode
+from models.visible.autoencoder import decode, decode_range
 from models.visible.critic import Critic, adversarial_losses
 from models.weights.networks import device_of
 
@@ -173,8 +173,7 @@ def prediction_error(model: Translator, process: DiscreteProcess, drawn: Drawn) 
 
 def decode_clean(latents: Tensor, config: Config) -> Tensor:
     """Return pictures float32 [B, 3, S, S] in [-1, 1] of latents, with their gradient."""
-    vae = cache.autoencoder(config.vae).to(latents.device)
-    return vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample.float().clamp(-1, 1)
+    return decode_range(cache.autoencoder(config.vae).to(latents.device), latents)
 
 
 def _misread(pictures: Tensor, words: Sequence[dict[str, str]], config: Config) -> Tensor:

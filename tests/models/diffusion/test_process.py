@@ -37,6 +37,7 @@ def test_targets_and_what_is_under_the_noise(kind: str) -> None:
     target = found.target(LATENTS, NOISE, TIMES)
     torch.testing.assert_close(target, wanted, check_dtype=False)
     torch.testing.assert_close(found.clean(target, noisy, TIMES), LATENTS, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.predict(LATENTS, noisy, TIMES), target, rtol=1e-4, atol=1e-4, check_dtype=False)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])

@@ -9,6 +9,9 @@ import torch
 
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
+from models.faces.align import align
+from models.faces.metrics import unit_vectors
+from models.faces.pack import embed, open_sessions
 from models.ssm.block import BlockConfig, SelfMixer
 from models.synthworld.render.render import render
 from models.synthworld.sampling.domain import load_domain, sample_scene
@@ -200,17 +203,47 @@ def test_the_face_in_the_picture_says_who_is_drawn(tmp_path: Path) -> None:
     empty = np.full((1, FACE, FACE), 22.0, np.float32)
     stage = Stage({"model": part}, Options())
     assert stage.parts.people is not None
-    who = embed_thermal(stage.parts.people, fill_all(np.concatenate([person, empty])), 2)
+    who, points = embed_thermal(stage.parts.people, fill_all(np.concatenate([person, empty])), 2)
     assert np.linalg.norm(who, axis=1) == pytest.approx([1, 0], abs=1e-4)
+    assert np.isfinite(points[0]).all() and np.isnan(points[1]).all()
 
+    @torch.no_grad()
     def translate(told: np.ndarray) -> torch.Tensor:
         names, celsius = ["row"], torch.from_numpy(fill_all(person))
-        return stage._draw(celsius, names, [{}], torch.from_numpy(told), Settings(steps=2))
+        return stage._draw(celsius, names, [{}], torch.from_numpy(told), None, Settings(steps=2))
 
     own, unknown = translate(who[:1]), translate(who[1:])
     assert not torch.equal(own, unknown)
-    drawn = stage.translate(torch.from_numpy(fill_all(person)), ["row"], Settings(steps=2), 1, [{}])[0]
+    with torch.no_grad():
+        drawn = stage.translate(torch.from_numpy(fill_all(person)), ["row"], Settings(steps=2), 1, [{}])[0]
     assert torch.equal(drawn, own)
+    # Guided by a recogniser, which leaves alone what shows nobody.
+    guided = Stage({"model": part, "faces": home / "faces"}, Options())
+    given, settings = columns_of(np.concatenate([person, empty])), Settings(steps=4, identity_guidance=0.1)
+    plain = guided(given, Settings(steps=4), 2, [{}, {}])["translated"]
+    towards = guided(given, settings, 2, [{}, {}])["translated"]
+    alone = guided(given, settings, 1, [{}, {}])["translated"]
+    assert np.array_equal(plain[1], towards[1]) and np.array_equal(towards, alone)
+    session = open_sessions(home / "faces", threads=1)[1]
+    seen = [unit_vectors(embed(session, align(made[:1], points[:1]), 1)) @ who[0] for made in (plain, towards)]
+    assert seen[1] > seen[0] + 0.1
+
+
+def test_guidance_to_a_person_needs_somebody_and_a_recogniser(tmp_path: Path) -> None:
+    files = {"model": small_files(tmp_path / "untold", SHAPE.model_dump(mode="json"))}
+    with pytest.raises(
+        UserError, match=r"identity_guidance: this translator is not told who is shown.*shape\.identity"
+    ):
+        columns(Options(), Settings(identity_guidance=0.03), files)
+    told = {"model": small_files(tmp_path / "told", SHAPE.model_copy(update={"identity": 512}).model_dump(mode="json"))}
+    with pytest.raises(UserError, match=r"identity_guidance: the part names no recogniser.*weights\.faces"):
+        columns(Options(), Settings(identity_guidance=0.03), told)
+    columns(Options(), Settings(identity_guidance=0.03), told | {"faces": told["model"]})
+    columns(Options(), Settings(), files)
+
+
+def columns_of(celsius: np.ndarray) -> Columns:
+    return {"thermal": to_centikelvin(celsius)[:, None], "noise_id": np.array(["row", "other"], object)}
 
 
 def fill_all(celsius: np.ndarray) -> np.ndarray:
