@@ -27,6 +27,9 @@ class RayStart(_Section):
     cpus: int = Field(default=8, ge=4)
     """Logical CPUs of a local Ray. More than cores on small machines: Ray Data waits for ever when actors outnumber them."""
     object_store_mb: int = Field(default=512, ge=80)
+    stall_minutes: float = Field(default=30, ge=0)
+    """How long nothing may come to its end while no process does anything; then idle processes are ended, and if that is no
+    help the run stops, to be resumed. 0: for ever."""
 
 
 class Group(_Section):

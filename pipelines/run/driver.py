@@ -19,6 +19,7 @@ from pipelines.run import clean, faults, provenance
 from pipelines.run.interrupts import Signals, in_thread
 from pipelines.run.progress import State, View
 from pipelines.run.session import check_alive, ray_session
+from pipelines.run.stall import StallWatch
 from pipelines.storage.commits import Commit, list_finished, read_commits
 from pipelines.storage.lease import Lease
 from pipelines.storage.uri import Storage
@@ -121,7 +122,7 @@ def run_job(job: Job[Planned, Result], out: Storage, profile: Profile, *, local:
                 nullcontext() if local else data_context(profile),
             ):
                 signals.watch()
-                _drive(job, plan, missing, lease, signals)
+                _drive(job, plan, missing, lease, signals, None if local else profile)
         return in_thread(lambda: end_run(plan, job.finish), signals.check)
 
 
@@ -135,18 +136,30 @@ def end_run(plan: Planned, finish: Callable[[Planned, dict[int, Commit]], Result
     return finish(plan, commits)
 
 
-def _drive(job: Job[Planned, Result], plan: Planned, missing: list[int], lease: Lease, signals: Signals) -> None:
-    """Make the missing partitions, watched: by a view of what is committed, by the lease and by signals."""
+def _drive(
+    job: Job[Planned, Result],
+    plan: Planned,
+    missing: list[int],
+    lease: Lease,
+    signals: Signals,
+    profile: Profile | None,
+) -> None:
+    """Make the missing partitions, watched: by a view of what is committed, by the lease, by signals, and for a stall.
+
+    profile: where Ray runs it; None without Ray.
+    """
     before = plan.samples - sum(plan.rows(partition) for partition in missing)
     state = State(plan.title, plan.samples, before, before)
     run = Run(state)
-    with View(state) as view:
+    with View(state) as view, StallWatch(state, profile) if profile else nullcontext() as stall:
         # Called in this thread every moment: whatever it raises ends the wait for the other one.
         def watch() -> None:
             signals.check()
             lease.check()
             check_alive()
             run.check()
+            if stall:
+                stall.check()
             view.show()
 
         # The graph, in a thread of its own, for Ray's waits in C heed no signal.

@@ -32,6 +32,7 @@ SECTIONS: dict[type[BaseModel], dict[str, Any]] = {
 """Section -> what it has to be given."""
 BOUNDS: list[tuple[type[BaseModel], str, Any, float, float | None]] = [
     (RayStart, "cpus", 8, 4, None), (RayStart, "object_store_mb", 512, 80, None),
+    (RayStart, "stall_minutes", 30, 0, None),
     (Group, "in_flight", 2, 2, None), (Group, "cpus", 1, 0, None), (Group, "gpus", 0, 0, None),
     (Group, "memory_mb", None, 1, None), (Group, "threads", 1, 1, None),
     (Writer, "tasks", 2, 1, None), (Writer, "cpus", 1, 0, None), (Writer, "threads", 2, 1, None),
