@@ -229,8 +229,8 @@ def _chunks(plan: GeneratePlan) -> Iterator[Chunk]:
 
 def read_taken(plan: GeneratePlan) -> Keys:
     """Return the keys of the captions that are committed already."""
-    keys, there = Keys(), plan.list_captioned()
-    for partition in (k for chunk, partitions in plan.chunks() if chunk in there for k in partitions):
-        for text in plan.captions(partition)["caption"].to_pylist():
+    keys = Keys()
+    for chunk in sorted(plan.list_captioned()):
+        for text in plan.captions_of(chunk):
             keys.add(seed_of(normalise_text(text)))
     return keys

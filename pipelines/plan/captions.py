@@ -7,6 +7,7 @@ _plan/captions/part-00000.json      how long it took, and when it was committed
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,10 +33,20 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
         """
         number, place = self.pieces.home(partition)
         chunk, row_group = self.pieces.found[number].chunk_of(place)
+        with self._open_captions(chunk) as file:
+            return file.read_row_group(row_group)
+
+    def captions_of(self, chunk: int) -> list[str]:
+        """Return the captions of a whole chunk, in order; raises what `captions` raises."""
+        with self._open_captions(chunk) as file:
+            return list(file.read(columns=["caption"])["caption"].to_pylist())
+
+    @contextmanager
+    def _open_captions(self, chunk: int) -> Iterator[pq.ParquetFile]:
         path = self.out.path(_chunk_file(chunk))
         try:
             with pq.ParquetFile(path, filesystem=self.out.arrow) as file:
-                return file.read_row_group(row_group)
+                yield file
         except (pa.ArrowException, OSError) as error:
             if remote(error):
                 raise fault(error, path, "read") from error
