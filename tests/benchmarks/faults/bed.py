@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import psutil
 import yaml
 
+from models.stages import CAPTIONS
+from models.weights.bundle import load_bundle
 from models.weights.store import ROOT
 from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage
@@ -27,7 +29,8 @@ PROFILE = {
          "labels": LABELS},
     ],
     "writer": {"tasks": 2, "cpus": 1, "threads": 1},
-    "captions": {"stream": True, "threads": 1},
+    "captions": {"stream": True, "threads": 1, "batch": 8},
+    "ray": {"stall_minutes": 2},
     "start_seconds": 240,
 }  # fmt: skip
 JOB = ("captions=template", "identities.count=80", "partition_samples=16", "stop.look=0")
@@ -68,6 +71,7 @@ class Bed:
         self.cluster: Any = None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "profile.yaml").write_text(yaml.safe_dump(PROFILE))
+        (folder / "engine.yaml").write_text(yaml.safe_dump(engine_bundle()))
 
     def __enter__(self) -> "Bed":
         # Ray's sockets need a short folder; the address of this cluster is nobody else's business.
@@ -127,12 +131,12 @@ class Bed:
         """End a node at once, as when its machine is gone."""
         self.cluster.remove_node(node, allow_graceful=False)
 
-    def drive(self, out: str, *edits: str, words: tuple[str, ...] = ()) -> Launch:
-        """Run `thermapair generate` on the cluster, in a process of its own."""
-        given = [word for edit in (*JOB, *edits) for word in ("--set", edit)]
+    def drive(self, out: str, *edits: str, engine: bool = False) -> Launch:
+        """Run `thermapair generate` on the cluster, in a process of its own; `engine`: with captions by a language model."""
+        bundle, *own = [str(self.folder / "engine.yaml"), "captions=llm"] if engine else ["null"]
+        given = [word for edit in (*JOB, *edits, *own) for word in ("--set", edit)]
         command = command_of(
-            "generate", "--bundle", "null", "--profile", str(self.folder / "profile.yaml"), "--job", "pairs", "--out", out,
-            *given, *words,
+            "generate", "--bundle", bundle, "--profile", str(self.folder / "profile.yaml"), "--job", "pairs", "--out", out, *given
         )  # fmt: skip
         return self.launch(command)
 
@@ -163,6 +167,14 @@ class Bed:
         while (left := self.processes(*WORK)) and time.monotonic() < until:
             time.sleep(0.5)
         return [" ".join(process.cmdline())[:80] for process in left]
+
+
+def engine_bundle() -> dict[str, Any]:
+    """Return the null bundle with the starter's language model, as the content of its file."""
+    content = yaml.safe_load((ROOT / "models" / "bundles" / "null.yaml").read_text())
+    weights = str(load_bundle("starter").main(CAPTIONS))
+    content["parts"][CAPTIONS] = {"kind": "vllm", "weights": weights, "licence": "apache-2.0"}
+    return dict(content)
 
 
 def _twice(start: Callable[[], Any]) -> Any:

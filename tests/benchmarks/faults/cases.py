@@ -18,9 +18,15 @@ from typing import Any
 
 import psutil
 
+from pipelines.plan.captions import FOLDER
 from pipelines.storage.uri import Storage
-from tests.benchmarks.faults.bed import Bed, Launch, raylet_of, wait_for
+from tests.benchmarks.faults.bed import WORK, Bed, Launch, raylet_of, wait_for
 from tests.pipelines.storage.faulty import Faulty
+
+ROOM, STEP, LEAST_MEMORY = 5 * 2**30, 100 * 2**20, 3 * 2**30
+"""Bytes that a run may use until Ray ends its workers, that are taken at a time, and that the machine keeps."""
+CONTROL_GROUPS = Path("/sys/fs/cgroup/memory")
+"""Linux's, of the first version."""
 
 
 @dataclass
@@ -33,10 +39,17 @@ class Scene:
     out: Storage
     faulty: Faulty | None = None
     repairs: list[Callable[[], object]] = field(default_factory=list)
+    kept: dict[str, bytes] = field(default_factory=dict)
+    """Files that must not change any more."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the launch has not ended yet."""
+        return self.launch.process.poll() is None
 
     def victim(self, *titles: str) -> psutil.Process:
         """Return one of the workers whose titles hold `titles`, waiting for one while the run goes on."""
-        while self.launch.process.poll() is None:
+        while self.goes_on:
             if found := self.bed.processes(*titles):
                 return self.random.choice(found)
             time.sleep(0.02)
@@ -46,6 +59,24 @@ class Scene:
 def kill_actor(scene: Scene) -> str:
     scene.victim("MapWorker(MapBatches(Chain))").kill()
     return "the process of a stage's actor"
+
+
+def stop_actor(scene: Scene) -> str:
+    """The process of an actor stands still, and Ray sees nothing of it."""
+    scene.victim("MapWorker(MapBatches(Chain))").suspend()
+    return "a stage's actor stands still"
+
+
+def kill_engine(scene: Scene) -> str:
+    """The language model's engine dies, or the actor that holds it, once first captions are committed."""
+    found = list[str]()
+    while scene.goes_on and not found:
+        found = [name for name in scene.out.list(FOLDER) if name.endswith(".parquet")]
+        time.sleep(0.1)
+    scene.kept = {name: scene.out.read(name) for name in found}
+    title = scene.random.choice(["VLLM::EngineCore", "EngineActor"])
+    scene.victim(title).kill()
+    return f"{title}, with {len(found)} chunks of captions committed"
 
 
 def kill_writer(scene: Scene) -> str:
@@ -146,6 +177,54 @@ def starve_worker(scene: Scene) -> str:
     return f"an actor gets no memory for {seconds} s"
 
 
+def take_memory(scene: Scene) -> str:
+    """The machine's memory is taken until Ray's monitor ends a worker, and given back."""
+    there, taken = scene.bed.processes(*WORK), list[bytearray]()
+    while scene.goes_on and all(process.is_running() for process in there):
+        assert psutil.virtual_memory().available > LEAST_MEMORY, "Ray ended nothing"
+        taken.append(bytearray(b"x") * STEP)
+        time.sleep(0.3)
+    assert scene.goes_on, "the run ended first"
+    ended = sum(not one.is_running() for one in there)
+    return f"{len(taken) * STEP / 2**30:.1f} GiB taken until Ray ended {ended} of {len(there)} workers"
+
+
+def watched_nodes() -> dict[str, Any]:
+    """Return options of nodes on which Ray ends workers once some GiB more than now are in use."""
+    memory = psutil.virtual_memory()
+    threshold = (memory.total - memory.available + ROOM) / memory.total
+    return {"env_vars": {"RAY_memory_usage_threshold": f"{threshold:.3f}"}}
+
+
+def starve_by_linux(scene: Scene) -> str:
+    """A worker comes into a control group of a mebibyte: Linux kills it for what it takes next."""
+    group = CONTROL_GROUPS / f"thermapair-faults-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(2**20))
+        (group / "cgroup.procs").write_text(str(scene.victim("MapWorker(MapBatches(Chain))").pid))
+        while scene.goes_on and "oom_kill 0" in (group / "memory.oom_control").read_text():
+            time.sleep(0.05)
+        assert "oom_kill 0" not in (group / "memory.oom_control").read_text(), "Linux killed nothing"
+    finally:
+        _remove_group(group)
+    return "Linux killed a stage's actor for its memory"
+
+
+def _remove_group(group: Path) -> None:
+    """Remove a control group, whose processes go back to where they came from."""
+    until = time.monotonic() + 20
+    while group.exists():
+        for pid in (group / "cgroup.procs").read_text().split():
+            with suppress(OSError):
+                (CONTROL_GROUPS / "cgroup.procs").write_text(pid)
+        with suppress(OSError):  # as long as a process that was killed is not gone
+            group.rmdir()
+            return
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def spill(scene: Scene) -> str:
     """Blocks are larger than the object store: Ray writes them to disk and reads them again."""
     folder = Path(os.environ["RAY_TMPDIR"])
@@ -166,8 +245,10 @@ class Case:
     s3: bool = False
     disk: str = ""
     """Size of the output's disk."""
-    node: dict[str, Any] = field(default_factory=dict)
+    node: Callable[[], dict[str, Any]] | None = None
     """What its nodes are given; then it has a cluster of its own."""
+    engine: bool = False
+    """Whether a language model writes its captions: rows are then compared by their ids."""
     early: bool = False
     """Whether it happens before any partition is finished."""
 
@@ -175,7 +256,6 @@ class Case:
 DONE, EITHER = ((0,),), ((0,), (75, 0))
 AGAIN = ((75, 0),)
 LARGE = ("partition_samples=16", "identities.count=16", "bundle.size=512")
-SMALL_STORE = {"object_store_memory": 80 * 2**20}
 CASES = {
     "stage actor": Case(kill_actor, DONE),
     "writer": Case(kill_writer, DONE),
@@ -192,7 +272,11 @@ CASES = {
     "S3 expired": Case(storage_fails("400 Bad Request", "ExpiredToken"), EITHER, s3=True),
     "full disk": Case(fill_disk, AGAIN, disk="1500k", early=True),
     "allocations fail": Case(starve_worker, DONE),
-    "spilling": Case(spill, DONE, LARGE, node=SMALL_STORE, early=True),
+    "spilling": Case(spill, DONE, LARGE, node=lambda: {"object_store_memory": 80 * 2**20}, early=True),
+    "stands still": Case(stop_actor, DONE),
+    "engine": Case(kill_engine, DONE, ("identities.count=20",), early=True, engine=True),
+    "memory, by Ray": Case(take_memory, DONE, node=watched_nodes),
+    "memory, by Linux": Case(starve_by_linux, DONE),
 }
 
 

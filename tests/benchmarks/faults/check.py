@@ -1,6 +1,7 @@
 """Is what a disturbed run made what an undisturbed one makes? By records, by files, and where they differ by rows."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 from pipelines.captions.write import write_captions
 from pipelines.config.request import load_request
 from pipelines.plan.extend import write_generate_plan
+from pipelines.plan.generate import read_generate_plan
 from pipelines.run.chain import Chain
 from pipelines.run.writer import write_partition
 from pipelines.storage.commits import list_finished, read_commits
@@ -46,6 +48,30 @@ def compare(out: Storage, reference: Storage) -> str:
     if any(_rows(out, found[k].file) != _rows(reference, wanted[k].file) for k in other):
         return f"rows of {len(other)} partitions"
     return f"marked: {len(other)} partitions" if other else ""
+
+
+def compare_said(out: Storage, reference: Storage, kept: Mapping[str, bytes]) -> str:
+    """Return what differs of a run whose captions a language model wrote: its texts may come out in other words, its ids not.
+
+    kept: files of captions that were committed before something happened.
+    """
+    if changed := [name for name, content in kept.items() if out.read(name) != content]:
+        return f"{len(changed)} files of captions were written again"
+    found, wanted = (
+        sorted(name for record in read_commits(one).values() for name in _column(one, record.file))
+        for one in (out, reference)
+    )
+    if found != wanted:
+        return f"{len(found)} of {len(wanted)} pairs, or others"
+    # Each pair has the caption that was committed for it, and no sample another's.
+    plan, said = read_generate_plan(out), dict[str, str]()
+    for k in range(plan.partitions):
+        said |= zip(plan.sample_table(k)["sample_id"].to_pylist(), plan.captions(k)["caption"].to_pylist(), strict=True)
+    if len(set(said.values())) < len(said):
+        return "captions twice"
+    rows = (row for record in read_commits(out).values() for row in _rows(out, record.file))
+    other = sum(row["caption"] != said[row["sample_id"]] for row in rows)
+    return f"{other} captions that were not committed" if other else ""
 
 
 def _column(out: Storage, name: str) -> list[str]:
