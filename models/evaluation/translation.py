@@ -53,8 +53,8 @@ def split_rows(identity: np.ndarray, view: np.ndarray, people: int = GALLERY) ->
 def match(probes: np.ndarray, who: np.ndarray, gallery: np.ndarray, known: np.ndarray) -> dict[str, float]:
     """Return how probes [P, D] of people `who` find theirs among gallery vectors [G, D] of people `known`, one each.
 
-    `cosine` to the own one, `rank1`, both with `_low` and `_high`, the interval over people; of all pairs of a probe and a
-    gallery vector `auc`, `eer`, and the rate of genuine pairs accepted where 1 % and 0.1 % of the others are.
+    `cosine` to the own one, `rank1`, both the mean over people with `_low` and `_high`, the interval over them; of all pairs of
+    a probe and a gallery vector `auc`, `eer`, and the rates of genuine pairs accepted of `RATES`.
     """
     similarity = unit_vectors(probes) @ unit_vectors(gallery).T
     same = who[:, None] == known[None]

@@ -103,8 +103,11 @@ def find_groups(rows: Columns) -> dict[str, np.ndarray]:
     contrast = np.nanpercentile(degrees, 95, axis=(1, 2)) - np.nanpercentile(degrees, 5, axis=(1, 2))
     # What the rows say, and the room where they do.
     found = {f"pose: {word}": is_one_of("pose", word) for word in ATTRIBUTES["pose"][2]}
-    bare = is_one_of("glasses", "none") & is_one_of("headwear", "none")
-    found |= {"glasses": ~is_one_of("glasses", "none"), "headwear": ~is_one_of("headwear", "none"), "neither": bare}
+    worn = {
+        name: is_one_of(name, *(word for word in ATTRIBUTES[name][2] if word != "none"))
+        for name in ("glasses", "headwear")
+    }
+    found |= worn | {"neither": is_one_of("glasses", "none") & is_one_of("headwear", "none")}
     found |= {
         "low contrast": contrast <= np.quantile(contrast, 1 / 3),
         "high": contrast >= np.quantile(contrast, 2 / 3),
@@ -140,6 +143,13 @@ class Probes:
         """Return the mean over people of a figure, with its interval over them and over seeds."""
         return interval(mean, [self.people(name, where)])._asdict()
 
+    def rank1_of_probes(self) -> dict[str, float]:
+        """Return the share of all probes whose nearest is the right person, as most papers report it: who has more probes counts
+        for more. Its interval is over people, who are drawn with all their probes, and over seeds."""
+        hits = self.figures["rank1"]
+        sums = [np.stack([sum_by_person(one, self.person) for one in each]) for each in (hits, np.ones_like(hits))]
+        return interval(lambda *drawn: np.divide(*(one.sum(axis=(-2, -1)) for one in drawn)), sums)._asdict()
+
     def verification(self, draws: int = 200) -> dict[str, dict[str, float]]:
         """Return area under the curve, equal error rate and rates at `RATES`, intervals by drawing people."""
         # People are drawn with all their probes, which are not independent of each other; the first figures are of all.
@@ -172,6 +182,7 @@ def tables(rows: Mapping[str, Probes], truth: np.ndarray, groups: Mapping[str, n
             {
                 "row": name,
                 "seeds": len(rows[name].similarity),
+                "rank1_probes": rows[name].rank1_of_probes(),
                 **{figure: rows[name].estimate(figure) for figure in ("rank1", "cosine")},
                 **rows[name].verification(),
             }
@@ -183,7 +194,7 @@ def tables(rows: Mapping[str, Probes], truth: np.ndarray, groups: Mapping[str, n
                 **{one: rows[name].estimate(one) for one in ("psnr", "ssim", "diversity") if one in rows[name].figures},
             }
             for name in order
-            if "psnr" in rows[name].figures
+            if {"psnr", "diversity"} & rows[name].figures.keys()
         ],
         "against": _compare(rows),
         "groups": [

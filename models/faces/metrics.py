@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RATES = {"vr_at_far_1e-2": 1e-2, "vr_at_far_1e-3": 1e-3}
+RATES = {"vr_at_far_5e-2": 5e-2, "vr_at_far_1e-2": 1e-2, "vr_at_far_1e-3": 1e-3}
 """Rates of genuine pairs that are accepted where such a share of impostors is."""
 
 

@@ -87,7 +87,8 @@ def tables(cells: Mapping[Cell, Vectors]) -> dict[str, list[Table]]:
 def _figures(found: Found, row: Row, kind: str = "thermal", *, own: bool = False) -> Table:
     probes = found.probes(row, kind, own=own)
     seeds = len(found.rows[row])
-    return {"row": str(row), "seeds": seeds, "rank1": probes.estimate("rank1"), **probes.verification()}
+    ranks = {"rank1_probes": probes.rank1_of_probes(), "rank1": probes.estimate("rank1")}
+    return {"row": str(row), "seeds": seeds, **ranks, **probes.verification()}
 
 
 def _gains(found: Found, grid: Sequence[Row]) -> list[Table]:

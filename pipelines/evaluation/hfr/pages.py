@@ -10,16 +10,17 @@ from pipelines.evaluation.lapig.pages import tabulate
 from pipelines.report.template import load_template
 
 TEMPLATE = Path(__file__).parent.parent / "templates" / "hfr.md"
-NAMES = {
-    "against": "over",
-    "seeds": "seeds",
+FIGURES = {
     "auc": "AUC",
     "eer": "EER",
+    "vr_at_far_5e-2": "VR@FAR 5 %",
     "vr_at_far_1e-2": "VR@FAR 1 %",
     "vr_at_far_1e-3": "VR@FAR 0.1 %",
-    "rank1": "rank-1",
-    "above": "strangers below the own face",
+    "rank1_probes": "rank-1, of probes",
+    "rank1": "rank-1, mean of people",
 }
+"""Figure of recognition -> what it is called on pages."""
+NAMES = {"against": "over", "seeds": "seeds", **FIGURES, "above": "strangers below the own face"}
 
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import mannwhitneyu
 
 from models.attributes import ATTRIBUTES
 from models.errors import UserError
@@ -39,6 +40,21 @@ def test_verification_of_known_similarities() -> None:
     blind = verify(same, same)
     assert blind["auc"] == pytest.approx(0.5, abs=1e-3) and blind["eer"] == pytest.approx(0.5, abs=1e-3)
     assert blind["vr_at_far_1e-2"] == pytest.approx(0.01, abs=1e-3)
+
+
+def test_rates_are_those_of_a_curve_that_is_counted_by_hand() -> None:
+    rng = np.random.default_rng(3)
+    genuine, strangers = rng.normal(1.5, 1, 240), rng.normal(0, 1, 3000)
+    found = verify(genuine, strangers)
+    # Every threshold that lets no larger share of strangers pass, and the most of the others that it lets pass.
+    for name, share in (("vr_at_far_5e-2", 0.05), ("vr_at_far_1e-2", 0.01), ("vr_at_far_1e-3", 0.001)):
+        passed = [sum(genuine > one) / 240 for one in strangers if sum(strangers > one) <= share * 3000]
+        assert found[name] == pytest.approx(max(passed)), name
+    assert found["auc"] == pytest.approx(mannwhitneyu(genuine, strangers).statistic / (240 * 3000))
+    # Where as many of the own are missed as strangers pass.
+    own, false = (np.array([(one > at).mean() for at in np.sort(genuine)]) for one in (genuine, strangers))
+    place = np.abs(1 - own - false).argmin()
+    assert found["eer"] == pytest.approx((1 - own[place] + false[place]) / 2, abs=0.005)
 
 
 def test_pictures_are_compared_in_grey() -> None:

@@ -48,6 +48,21 @@ def test_rows_say_who_is_found_and_what_it_is_worth() -> None:
     assert gain["rank1"]["value"] == pytest.approx(0.5) and gain["rank1"]["low"] <= 0.5 <= gain["rank1"]["high"]
 
 
+def test_rank_one_of_probes_counts_probes_and_that_of_people_people() -> None:
+    # Eight probes of the first person, all found; one each of the two others, found by the first seed alone.
+    person = np.array([0] * 8 + [1, 2])
+    seeds = np.stack([np.eye(3)[person], np.eye(3)[np.array([0] * 8 + [2, 1])]])
+    found = Probes(seeds, person, np.eye(3), {})
+    assert found.rank1_of_probes()["value"] == pytest.approx((10 + 8) / 20)
+    assert found.estimate("rank1")["value"] == pytest.approx((1 + 1 / 3) / 2)
+    # Whoever is drawn comes with all their probes: the worst draw holds nobody of the first person and the second seed alone.
+    low, high = (found.rank1_of_probes()[bound] for bound in ("low", "high"))
+    assert low == 0 and high == 1
+    said = tables({MAMBA: found}, np.full((10, len(ATTRIBUTES)), -1), {})["identity"][0]
+    assert said["rank1_probes"] == found.rank1_of_probes() and said["rank1"] == found.estimate("rank1")
+    assert {"vr_at_far_5e-2", "vr_at_far_1e-2", "vr_at_far_1e-3"} < said.keys()
+
+
 def test_groups_are_of_pose_occlusion_contrast_room_and_tone() -> None:
     groups = find_groups(rows())
     second = np.arange(8) % 2 == 1
