@@ -1,6 +1,7 @@
 """A bundle's recogniser for thermal faces beside the one that it was adapted from: the rival of every translator."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,11 +55,17 @@ def adapted_parts(bundle: Bundle, folders: Sequence[str]) -> list[Part]:
     return own + [part.model_copy(update={"weights": {**part.weights, THERMAL: Weights(uri=uri)}}) for uri in folders]
 
 
+def fetch_recognisers(part: Part, folder: str) -> dict[str, Path]:
+    """Return the folders of a faces part's recognisers, fetched. Raises a UserError where they are of two spaces."""
+    folders = fetch(part, folder)
+    check_space(folders[MAIN], folders[THERMAL])
+    return folders
+
+
 def load_recognisers(part: Part, folder: str) -> Recognisers:
     """Return the recognisers of a faces part, its weights fetched. Raises EnvironmentFault where a folder holds none, and
     a UserError where they are of two spaces."""
-    folders = fetch(part, folder)
-    check_space(folders[MAIN], folders[THERMAL])
+    folders = fetch_recognisers(part, folder)
     found = {name: open_sessions(folders[name], threads=1)[1] for name in (MAIN, THERMAL)}
     for name, session in found.items():
         if session is None:

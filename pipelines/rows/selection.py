@@ -23,6 +23,9 @@ CHOOSING_COLUMNS = ("split", "sample_id", "visible_kind", "size")
 """Columns that decide which rows are taken, beside those that are asked for."""
 
 
+APART = (
+    "Halves that were taken apart are no pairs: `train hfr`, `evaluate hfr` and `evaluate translation` alone read them."
+)
 COLOUR = "rgb"
 """The one `visible_kind` that networks of colours are trained on."""
 
@@ -178,7 +181,7 @@ class Selection:
             raise UserError(
                 f"{self._reader or 'this'} takes rows with all that it reads, and {self.uri} has none: "
                 + ", ".join(f"{count} {_why(name)}" for name, count in left.items())
-                + (". Halves that were taken apart are no pairs: only `hfr` trains on them." if apart else "")
+                + (f". {APART}" if apart else "")
             )
         (name,) = left
         if name == "visible_kind":

@@ -136,10 +136,12 @@ class Bench(Measuring[Cell]):
         found = {}
         for name, shards in self.sources.tests.items():
             prepared = self._read(shards, np.arange(len(shards)))
-            known = task.have_faces(prepared)
+            models = shards.models if isinstance(shards, Halves) else None
+            # Where lists say who enrols, the visible half of a pair asks nothing.
+            known = task.have_faces(prepared) if models is None else can_align(prepared[task.POINTS["thermal"]])
             faces = {column: values[known] for column, values in prepared.items()}
-            if isinstance(shards, Halves) and shards.models is not None:
-                found[name] = read_protocol(self._read_models(shards, shards.models), faces, self.recipe.gallery)
+            if isinstance(shards, Halves) and models is not None:
+                found[name] = read_protocol(self._read_models(shards, models), faces, self.recipe.gallery)
             else:
                 person, view = (shards.values(column)[known] for column in ("identity_id", "view"))
                 found[name] = read_test(person.astype(str), view, faces, self.recipe.gallery)

@@ -45,7 +45,7 @@ class Bench(Measuring[Cell]):
     def __init__(self, recipe: Recipe, bundle: Bundle, data: str, out: Path, reader: str = "") -> None:
         self.recipe, self.bundle, self.data = recipe, bundle, data
         self.people = People(data, recipe, reader)
-        super().__init__(recipe, recipe.digest(self.people.shards.digest), out)
+        super().__init__(recipe, recipe.digest(self.people.pairs.digest), out)
         self._row_digest = lru_cache(None)(self._digest_row)
 
     # What there is to do
@@ -55,16 +55,21 @@ class Bench(Measuring[Cell]):
         """The translators that are compared."""
         return Rivals(self.recipe, self.bundle)
 
+    @property
+    def _rows(self) -> dict[str, list[Any]]:
+        """The translators by row, of the rows that can be measured on these people."""
+        return {row: parts for row, parts in self.rivals.rows.items() if row not in self.people.left_out}
+
     def digest_of(self, cell: Cell) -> str:
         """Return what tells the numbers of a row from others': people, judge, and the translator's weights and settings."""
         return self._row_digest(cell.row, cell.seed)
 
     def _digest_row(self, row: str, seed: int) -> str:
-        return self.recipe.digest(self.people.shards.digest, row, *self.rivals.digest(row, seed))
+        return self.recipe.digest(self.people.pairs.digest, row, *self.rivals.digest(row, seed))
 
     def cells(self, chosen: Sequence[str]) -> Iterator[Cell]:
         """Yield the cells in order; there is one table's alone."""
-        for row, seeds in self.rivals.rows.items():
+        for row, seeds in self._rows.items():
             for seed in range(len(seeds)):
                 yield from (Cell(row, seed, part) for part in range(self.people.parts))
 
@@ -85,7 +90,7 @@ class Bench(Measuring[Cell]):
         # An adapted recogniser makes no picture that the judge could read.
         if cell.row == ADAPTED:
             own = self.rivals.adapted(cell.seed)
-            keep(self.place(cell), vectors=own.embed_probes(rows["thermal"], rows["landmarks_70"]))
+            keep(self.place(cell), vectors=own.embed_probes(rows["thermal"], rows["thermal_landmarks_70"]))
             return {"measures": {}}
         # What the judge reads in the first draw, and how far that is from the true picture.
         draws = self.rivals.draw(cell.row, cell.seed, rows, chosen)
@@ -93,10 +98,11 @@ class Bench(Measuring[Cell]):
         read = judges.judge_attributes(draws[0])
         words = np.stack([read[name].argmax(axis=1) for name in ATTRIBUTES], axis=1)
         figures: dict[str, Any] = {"words": words}
-        figures |= {name: compare(draws[0], rows["visible"]) for name, compare in (("psnr", psnr), ("ssim", ssim))}
+        if not self.people.apart:
+            figures |= {name: compare(draws[0], rows["visible"]) for name, compare in (("psnr", psnr), ("ssim", ssim))}
         if len(draws) > 1:
             figures["diversity"] = draws.astype(np.float32).std(axis=0).mean(axis=(1, 2, 3))
-        vectors = self._embed(draws[0], rows["landmarks_70"])
+        vectors = self._embed(draws[0], rows["landmarks_70" if cell.row == TRUE else "thermal_landmarks_70"])
         keep(self.place(cell), vectors=vectors, features=judges.describe(draws[0]))
         return {"measures": {name: np.round(values, 4).tolist() for name, values in figures.items()}}
 
@@ -123,13 +129,11 @@ class Bench(Measuring[Cell]):
 
     def tables(self) -> dict[str, Any]:
         """Return the tables of the rows that are whole."""
-        gallery = self.people.rows(self.people.split.gallery)
-        pictures, points = gallery["visible"], gallery["landmarks_70"]
-        vectors = self._embed(pictures, points)
+        vectors = self.people.embed_gallery(self._embed)
         left = {(cell.row, cell.seed) for cell in self.missing()}
         person = self.people.person[self.people.order]
         rows, features = dict[str, Probes](), dict[str, np.ndarray]()
-        for row, parts in self.rivals.rows.items():
+        for row, parts in self._rows.items():
             seeds = [seed for seed in range(len(parts)) if (row, seed) not in left]
             if not seeds:
                 continue
@@ -140,12 +144,12 @@ class Bench(Measuring[Cell]):
             each = {name: np.stack([one[name] for one in figures]) for name in figures[0]}
             known = vectors
             if row == ADAPTED:  # in its own space, not the judge's
-                known = np.stack([self.rivals.adapted(seed).embed_gallery(pictures, points) for seed in seeds])
+                known = np.stack([self.people.embed_gallery(self.rivals.adapted(seed).embed_gallery) for seed in seeds])
             rows[row] = Probes(np.stack([one["vectors"] for one in kept]), person, known, each)
             features |= {row: kept[0]["features"]} if "features" in kept[0] else {}
         probes = self.people.rows(self.people.split.probes[self.people.order])
         found = tables(rows, read_words(probes), find_groups(probes))
-        return found | {"distribution": _distances(features, person)}
+        return found | {"distribution": [] if self.people.apart else _distances(features, person)}
 
     def _kept(self, row: str, seed: int) -> dict[str, np.ndarray]:
         """Return what the judge saw of a row, all parts after each other."""
@@ -157,10 +161,11 @@ class Bench(Measuring[Cell]):
         return render_tables(found, facts)
 
     def about(self) -> dict[str, Any]:
-        """Return the names of bundle and rows, and how many people and probes there are."""
-        split = self.people.split
-        count = {"people": len(split.gallery), "probes": len(split.probes)}
-        return {"bundle": self.bundle.name, "data": self.data, **count}
+        """Return the names of bundle and rows, how many people and probes there are, and what these people do not allow."""
+        people = self.people
+        count = {"people": people.count, "probes": len(people.person)}
+        how = {"apart": people.apart, "by_lists": people.by_lists, "left_out": people.left_out}
+        return {"bundle": self.bundle.name, "data": self.data, **count, **how}
 
 
 def _distances(features: dict[str, np.ndarray], person: np.ndarray) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.evaluation.translators import WHY
+from pipelines.evaluation.hfr.pages import FIGURES
 from pipelines.evaluation.lapig.pages import tabulate
 from pipelines.report.template import load_template
 
@@ -18,7 +19,7 @@ def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
     page = load_template(TEMPLATE).render(
         **facts,
         why=[[row, text] for row, text in WHY.items() if row in there],
-        absent=[row for row in WHY if row not in there],
+        absent=[row for row in WHY if row not in there and row not in facts["left_out"]],
         **{name: tabulate(rows, _heads(rows)) for name, rows in found.items()},
     )
     return re.sub(r"\n{3,}", "\n\n", page)
@@ -26,6 +27,5 @@ def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
 
 def _heads(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the columns of a table as they are called."""
-    titles = {"rank1": "rank-1", "vr_at_far_1e-2": "VR@FAR 1 %", "vr_at_far_1e-3": "VR@FAR 0.1 %", "psnr": "PSNR, dB",
-              "ssim": "SSIM", "diversity": "spread of draws, of 255", "auc": "AUC", "eer": "EER"}  # fmt: skip
+    titles = {**FIGURES, "psnr": "PSNR, dB", "ssim": "SSIM", "diversity": "spread of draws, of 255"}
     return {key: titles.get(key, key) for row in rows for key in row if key != "row"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from models.attributes import ATTRIBUTES
 from models.columns import Columns
 from models.config import digest_of
 from models.evaluation.translation import show_thermal
@@ -27,7 +28,7 @@ from models.stages import import_settings, import_stage, package_of, parse_setti
 from models.temperature import from_grey, to_centikelvin
 from models.weights.bundle import MAIN, Bundle, Part, Weights, digests
 from pipelines.config.translate import grey_of
-from pipelines.evaluation.adapted import Recognisers, adapted_parts, load_recognisers
+from pipelines.evaluation.adapted import Recognisers, adapted_parts, fetch_recognisers, load_recognisers
 
 BATCH = 8
 """Pictures of one forward pass of a translator."""
@@ -42,6 +43,11 @@ class Rivals:
     def __init__(self, recipe: Recipe, bundle: Bundle) -> None:
         self.recipe, self.bundle = recipe, bundle
         self.rows = self._find_rows()
+        for part in self.rows.get(
+            ADAPTED, ()
+        ):  # probes of another space than the gallery's are refused before all else
+            assert part is not None
+            fetch_recognisers(part, bundle.folder)
         self.stage, self.adapted = lru_cache(1)(self._load_stage), lru_cache(None)(self._load_adapted)
 
     def _find_rows(self) -> dict[str, list[Part | None]]:
@@ -116,4 +122,5 @@ def _words(row: str, rows: Columns, stage: Any) -> dict[str, list[dict[str, str]
         return {}
     known = stage.parts.translator.config.words if row == GIVEN else ()
     said = [json.loads(text) for text in rows["attributes"]]
-    return {"given": [{name: word for name, word in one.items() if name in known} for one in said]}
+    # A published set says other things of its rows, and in words of its own.
+    return {"given": [{name: one[name] for name in known if one.get(name) in ATTRIBUTES[name][2]} for one in said]}

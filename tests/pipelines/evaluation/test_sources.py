@@ -12,7 +12,7 @@ from models.tasks.hfr import task
 from pipelines.evaluation.sources import Inputs, Sources, by_published_splits
 from pipelines.evaluation.sources import test_split as split_of_tests
 from pipelines.gather import gather_set
-from pipelines.rows.halves import Halves, open_pairs
+from pipelines.rows.halves import Halves, match_moments, open_pairs
 from pipelines.rows.shards import Shards
 from tests.pipelines.readers.test_sets import mcxface, picture, speakingfaces, tufts
 
@@ -69,14 +69,27 @@ def test_halves_that_stand_apart_are_pairs_of_one_person(tmp_path: Path) -> None
     person, view = found.values("identity_id").astype(str), found.values("view")
     assert [(person == name).sum() for name in ("1", "12")] == [3, 4] and view.tolist() == [0, 1, 2, 0, 1, 2, 3]
     assert len({picture.tobytes() for picture in found.rows(np.array([3, 4, 5, 6]))["visible"]}) == 3
-    rows = found.rows(np.array([4, 6]))
+    rows = found.rows(np.array([4, 5]))
     assert np.array_equal(rows["visible"][0], rows["visible"][1]) and rows["thermal"].dtype == np.uint8
     assert not np.array_equal(rows["thermal"][0], rows["thermal"][1])
     assert (rows["thermal_grey"][..., 0] == rows["thermal_grey"][..., 1]).all()
+    # The first pair of person 12 is of one moment, and no other shows its visible picture.
+    names = found.felt.values("name")[found._second]
+    assert list(names[3:]) == [f"{name}/thermal" for name in ("E/12/1", "A/12/3", "E/12/2", "E/12/5")]
     # Each half is aligned on its own points.
     rows["landmarks_70"][:], rows["thermal_landmarks_70"][:] = 10.0, 20.0
     prepared = task.prepare(rows, task.Config())
     assert (prepared["points"] == 10).all() and (prepared["thermal_points"] == 20).all()
+
+
+def test_pictures_of_one_moment_stand_together() -> None:
+    # Nobody is asked for by the moment that they are known by, whatever comes first.
+    assert match_moments(["b", "c", "d"], ["a", "c", "b"]) == [(0, 2), (1, 0), (1, 1)]
+    # Moments that the other camera has not stand beside the rest in turn; without any in common all do.
+    assert match_moments(["a", "b", "c"], ["x", "y", "z", "w"]) == [(0, 0), (1, 1), (2, 2), (1, 3)]
+    assert match_moments(["x", "b"], ["a", "b", "c"]) == [(1, 1), (0, 0), (0, 2)]
+    # One visible picture alone stands beside all.
+    assert match_moments(["a"], ["b", "a"]) == [(0, 1), (0, 0)]
 
 
 def test_pairs_are_read_as_they_are_and_no_halves_named_as_pairs(tiny_world: str, tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_rows_that_each_lack_something_else_are_told_apart(tmp_path: Path) -> No
         Shards(uri, ("condition", "thermal"), colour=True, reader="task vae")
     assert "task vae takes rows with all that it reads, and" in str(caught.value)
     assert "8 show the thermal picture in grey" in str(caught.value) and "16 have no thermal" in str(caught.value)
-    assert "only `hfr` trains on them" in str(caught.value)
+    assert "`evaluate translation` alone read them" in str(caught.value)
     # Of other columns nothing is said of halves.
     for number, row in enumerate(rows):
         row |= {"bbox": [0.0, 0, 1, 1] if number % 2 else None, "pose": None if number % 2 else [0.0, 0, 0]}

@@ -12,12 +12,15 @@ import yaml
 from models.attributes import ATTRIBUTES
 from models.errors import UserError
 from models.evaluation.translation import COLUMNS, split_rows
+from models.evaluation.translators import GIVEN, TRUE, Recipe
 from models.faces.metrics import unit_vectors
 from models.weights.bundle import load_bundle
-from models.weights.store import ROOT
+from models.weights.store import ROOT, seal
 from pipelines.evaluation.adapted import adapted_parts, load_recognisers
 from pipelines.evaluation.translators import bench
+from pipelines.evaluation.translators.people import People
 from pipelines.pictures.codecs import encode_png
+from pipelines.rows.halves import Halves
 from pipelines.rows.schema import arrow_schema
 from pipelines.rows.shards import Shards
 from tests.pipelines import worlds
@@ -119,6 +122,81 @@ def test_a_published_set_is_read_by_its_split_and_without_points(
     page = (tmp_path / "out" / "tables.md").read_text()
     assert [row["row"] for row in found["identity"]] == ["raw probe", "Self-attn Mamba", "true visible"]
     assert "2 people of" in page and "3 probes of views" in page
+
+
+def test_halves_that_stand_apart_are_read_on_their_own_points(
+    rendered: list[pa.Table], bundle: str, judged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four people in two moments: known by the visible picture of one, asked for by the thermal one of the other."""
+    data = worlds.write_apart(tmp_path / "data", rendered)
+    people = People(data, Recipe(people=4, together=2), "")
+    assert people.apart and (people.count, people.parts, people.left_out) == (
+        4,
+        2,
+        {GIVEN: "the rows say no attribute in our words"},
+    )
+    assert people.person.tolist() == [0, 1, 2, 3]
+    rows, gallery = people.rows(people.split.probes), people.rows(people.split.enrolled)
+    assert np.allclose(rows["thermal_landmarks_70"] - rows["landmarks_70"], (1, 0))
+    assert (
+        list(rows["identity_id"]) == list(gallery["identity_id"]) and not (rows["visible"] == gallery["visible"]).all()
+    )
+    # Each picture is read where its own half shows the face: pictures of the thermal camera 1 px to the right.
+    read = list[np.ndarray]()
+
+    def embed(own: Any, pictures: np.ndarray, points: np.ndarray) -> np.ndarray:
+        read.append(
+            points.reshape(-1, 70, 2)[0] - people.rows(people.split.probes[[0, 2]])["landmarks_70"][len(read) % 2]
+        )
+        return pictures[:, ::4, ::4].reshape(len(pictures), -1) / 255 - 0.5
+
+    monkeypatch.setattr(bench.Bench, "_embed", embed)
+    found = bench.run(tmp_path / "out", data, bundle, ["people=4", "together=2"])
+    assert [row["row"] for row in found["identity"]] == ["raw probe", "Self-attn Mamba", "true visible"]
+    assert [float(one[0, 0]) for one in read[:6]] == pytest.approx([1, 1, 1, 1, 0, 0])
+    # No pixel is compared, and the page says so.
+    assert found["distribution"] == [] and [list(row) for row in found["pictures"]] == [["row", "diversity"]]
+    page = (tmp_path / "out" / "tables.md").read_text()
+    assert "4 probes of views" in page and "So PSNR, SSIM and FID-world are left out." in page and "dB" not in page
+    assert "`given attributes` is left out: the rows say no attribute in our words." in page
+
+
+def test_lists_say_who_enrols_and_who_asks(rendered: list[pa.Table], bundle: str, judged: None, tmp_path: Path) -> None:
+    data = worlds.write_apart(tmp_path / "data", rendered, lists=True)
+    people = People(data, Recipe(people=2, together=2), "")
+    # Both visible pictures of a person enrol, both thermal ones ask; a person is the mean of what enrols.
+    assert people.by_lists and people.person.tolist() == [0, 0, 1, 1] and people.split.owner.tolist() == [0, 0, 1, 1]
+    mean = people.embed_gallery(lambda pictures, points: pictures[:, ::8, ::8, 0].reshape(len(pictures), -1))
+    shown = Halves(data).seen.rows(np.arange(2))["visible"][:, ::8, ::8, 0].reshape(2, -1)
+    assert np.allclose(mean[0], unit_vectors(shown).mean(axis=0))
+    found = bench.run(tmp_path / "out", data, bundle, ["people=4", "together=2"])
+    assert [row["row"] for row in found["identity"]] == ["raw probe", "Self-attn Mamba"]
+    page = (tmp_path / "out" / "tables.md").read_text()
+    assert "8 probes: its lists say which pictures enrol" in page
+    assert "`true visible` is left out: the lists let no visible picture ask." in page
+
+
+def test_a_true_visible_picture_is_no_probe_where_the_gallery_has_it(rendered: list[pa.Table], tmp_path: Path) -> None:
+    names = sorted({str(name) for block in rendered for name in block.column("identity_id").to_pylist()})
+    people = People(worlds.write_apart(tmp_path / "data", rendered, alone=names[1]), Recipe(people=4, together=2), "")
+    assert people.left_out[TRUE] == "somebody has a single visible picture, and a gallery knows them by it"
+    assert people.count == 4
+
+
+def test_probes_of_another_space_than_the_gallerys_are_refused_before_all_else(
+    rendered: list[pa.Table], tmp_path: Path
+) -> None:
+    faces, other = ROOT / "models" / "starter" / "faces", tmp_path / "other"
+    other.mkdir()
+    (other / "space.json").write_text('{"recogniser": "0123456789abcdef"}')
+    seal(other)
+    part = {"kind": "insightface", "weights": {"model": str(faces), "thermal": str(other)}, "licence": "apache-2.0"}
+    content = {"name": "small", "size": 32, "parts": {"translate": {"kind": "null", "batch": 4}, "faces": part}}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(content))
+    data, out = worlds.write(tmp_path / "data", rendered), tmp_path / "out"
+    with pytest.raises(UserError, match=r"adapted from recogniser 0123456789abcdef.* two spaces\. Name the recogniser"):
+        bench.run(out, data, str(tmp_path / "both.yaml"), ["people=2", "together=1"])
+    assert not (out / "ledger.jsonl").exists()
 
 
 def test_an_adapted_recogniser_needs_the_one_that_it_was_adapted_from(bundle: str) -> None:
