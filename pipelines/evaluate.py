@@ -27,7 +27,7 @@ from models.synthworld.shape.kernels import expect
 from models.thermal.unet.network import load_thermalizer, save_thermalizer
 from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, load_recipe, measure_all, scratch_hooks
 from pipelines.evaluation.pages import draw_gain, has_gain, render_tables
-from pipelines.evaluation.shards import field_rows, has_pairs
+from pipelines.evaluation.shards import check_field, field_rows, has_pairs
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class Bench(Measuring[Cell]):
     def __init__(self, recipe: Recipe, out: Path, stop: Stop = lambda: False) -> None:
         super().__init__(recipe, recipe.digest(), out, stop)
         self.recipe = recipe
+        if recipe.field:
+            check_field(recipe.field, recipe)  # before anything is trained that it would be read with
         thermal_only = recipe.field and not has_pairs(recipe.field, recipe)
         self.readable = tuple(name for name in TEST_POOLS if not (thermal_only and name == "field"))
         self.pool = lru_cache(POOLS_IN_MEMORY)(self._load_pool)

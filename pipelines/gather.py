@@ -29,18 +29,22 @@ from pipelines.config.profile import Profile, load_profile
 from pipelines.pictures.codecs import encode_jpeg, encode_png_rgb
 from pipelines.pictures.open import BadPicture
 from pipelines.readers import read_rows
-from pipelines.readers.item import Item
+from pipelines.readers.item import Item, Sample
 from pipelines.readers.plan import GatherPlan, parser_link, write_gather_plan
+from pipelines.readers.registration import measure_registration
 from pipelines.readers.sets.source import describe
 from pipelines.report.card import front_matter
 from pipelines.rows.encode import encode_gathered, encode_parquet
 from pipelines.rows.schema import GATHERED, arrow_schema
+from pipelines.rows.shards import Shards
 from pipelines.run.driver import Job, run_job
 from pipelines.run.graph import numbers
 from pipelines.run.progress import SECONDS
 from pipelines.storage.commits import Commit, commit, write_manifest, write_shard
 from pipelines.storage.uri import Storage
 
+LOOKED_AT = 24
+"""Pairs in whose halves the face is looked for."""
 PAGE = 2**25
 """Between the views of two pages of one file: more than a data set has items, and 64 of them fit 32 bits."""
 REJECT_SCHEMA = pa.schema({"name": pa.string(), "reason": pa.string()})
@@ -48,17 +52,21 @@ REJECT_SCHEMA = pa.schema({"name": pa.string(), "reason": pa.string()})
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a data set's rows; `reasons`: kind -> (how many, the first of them in words)."""
+    """What became of a data set's rows. reasons: kind -> (how many, the first of them in words). registered: how far the halves
+    of pairs are apart, "" where nobody looked."""
 
     out: str
     rows: int
     gathered: int
     reasons: dict[str, tuple[int, str]]
+    registered: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.gathered} of {self.rows} rows gathered: {self.out}"]
         reasons = sorted(self.reasons.items(), key=lambda entry: (-entry[1][0], entry[0]))
         lines += [f"  {count} not: {kind} (first: {first})" for kind, (count, first) in reasons]
+        lines += [f"  each by its name and reason: {self.out}/rejects"] if reasons else []
+        lines += [f"registration: {self.registered}"] if self.registered else []
         return "\n".join(lines)
 
 
@@ -70,12 +78,14 @@ def run(
     profile: str = "laptop",
     overrides: Sequence[str] = (),
     local: bool = False,
+    registration: bool = False,
 ) -> Summary:
     """Gather what is missing of a job (values of `GatherJob`) into `out`.
 
-    bundle: its parser finds the classes of pictures that have no mask. overrides: `key=value` edits of the job, the profile
-    or the bundle.
-    local: in this process, without Ray.
+    bundle: its parser finds the classes of pictures in colour that have no mask. overrides: `key=value` edits of the job, the
+    profile or the bundle.
+    local: in this process, without Ray. registration: look for the face in both halves of some pairs at the end, and say on the
+    card how far they are apart.
 
     Raises:
         UserError: a wrong request, a folder that is not of the layout or of which nothing can be taken, or an output
@@ -99,17 +109,19 @@ def run(
     work = Job(
         plan=lambda: write_gather_plan(wanted, chosen, storage),
         graph=lambda plan, missing, run: gather_partitions(plan, missing, where, local),
-        finish=_finish,
+        finish=partial(_finish, registration=registration),
     )
     return run_job(work, storage, where, local=local)
 
 
-def gather_set(images: str, reader: str, out: str, protocol: str = "") -> str:
+def gather_set(images: str, reader: str, out: str, protocol: str = "", *, parser: str = "", condition: str = "") -> str:
     """Gather a published data set, the folder `images` in the layout `reader`, into `out` in this process; return the rows' URI.
 
-    What is gathered already stays. protocol: of `mcxface`, where there are several. Raises as `run`.
+    What is gathered already stays. protocol: of `mcxface`, where there are several. parser: the bundle whose parser finds the
+    classes of pictures in colour. condition: of rows where the data set says none. Raises as `run`.
     """
-    print(run({"layout": reader, "images": images, "protocol": protocol}, out, local=True))
+    job = {"layout": reader, "images": images, "protocol": protocol, "condition": condition}
+    print(run(job, out, bundle=parser, local=True))
     return Storage(out).uri
 
 
@@ -166,8 +178,8 @@ class Gatherer:
             return [], item.name, str(error)
 
     def _parse(self, rows: list[dict[str, Any]]) -> None:
-        """Find the classes of rows that have no mask."""
-        bare = [row for row in rows if (row["classes"] == IGNORE).all()]
+        """Find the classes of rows in colour that have no mask: of a thermal picture in grey a parser knows nothing."""
+        bare = [row for row in rows if row["visible_kind"] == "rgb" and (row["classes"] == IGNORE).all()]
         if self.parser and self.stage and bare:
             visible = np.stack([row["visible"] for row in bare])
             found = self.stage({"visible": visible}, self.parser.settings, self.parser.batch(0))
@@ -191,7 +203,7 @@ class Gatherer:
         commit(out, partition, Commit(file, len(rows), digest, size, facts))
 
 
-def _finish(plan: GatherPlan, commits: dict[int, Commit]) -> Summary:
+def _finish(plan: GatherPlan, commits: dict[int, Commit], *, registration: bool) -> Summary:
     """Write manifest and card of a finished run and return what it came to."""
     # Kinds of reasons of all partitions, each with the first case.
     reasons = dict[str, tuple[int, str]]()
@@ -203,11 +215,25 @@ def _finish(plan: GatherPlan, commits: dict[int, Commit]) -> Summary:
     write_manifest(
         plan.out, commits, kind="gathered", digest=plan.digest, rows=rows, job=plan.job.model_dump(mode="json")
     )
-    summary = Summary(plan.out.uri, rows + rejected, rows, reasons)
+    registered = _measure_registration(plan.out.uri) if registration and rows else ""
+    summary = Summary(plan.out.uri, rows + rejected, rows, reasons, registered)
     plan.out.write("README.md", _card(plan, summary).encode())
     if not rows:
         raise UserError(f"no row could be taken: {summary}")
     return summary
+
+
+def _measure_registration(uri: str) -> str:
+    """Return in words how far the halves of `LOOKED_AT` gathered pairs are apart, from everywhere in the rows."""
+    try:
+        shards = Shards(uri, ("visible", "thermal"), colour=True, memory=0)
+    except UserError:
+        return "there is no pair of a picture in colour and a thermal one"
+    chosen = np.unique(np.linspace(0, len(shards) - 1, min(LOOKED_AT, len(shards))).astype(int))
+    rows = shards.rows(chosen)
+    kind = "grey" if rows["thermal"].dtype == np.uint8 else "celsius"
+    pairs = zip(rows["visible"], rows["thermal"], strict=True)
+    return str(measure_registration([Sample(visible=one, **{kind: other}) for one, other in pairs]))
 
 
 def _card(plan: GatherPlan, summary: Summary) -> str:

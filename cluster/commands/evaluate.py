@@ -36,7 +36,7 @@ def command() -> None:
 @options.threads("Threads of this process.", default=1)
 @options.overrides
 def tfake(
-    out: Path, tables: list[str], data: str, reader: str, protocol: str, threads: int, overrides: tuple[str, ...]
+    out: Path, tables: list[str], data: str, published: options.Published, threads: int, overrides: tuple[str, ...]
 ) -> None:
     """T-FAKE's tables: landmarks on thermal faces, the RGB2Thermal loss term by term, over the gap between domains.
 
@@ -46,9 +46,9 @@ def tfake(
     from pipelines import evaluate
     from pipelines.evaluation.sources import test_split
 
-    field = options.gather_first(data, reader, protocol, out)
+    field = options.gather_first(data, published, out)
     edits = [f"field={field}"] if field else []
-    if reader and (split := test_split(field, reader)):
+    if published.reader and (split := test_split(field, published.reader)):
         edits.append(f"field_split={split}")
     evaluate.run(out, [*overrides, *edits], tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
@@ -97,8 +97,7 @@ def lapig(
     out: Path,
     tables: list[str],
     data: str,
-    reader: str,
-    protocol: str,
+    published: options.Published,
     threads: int,
     overrides: tuple[str, ...],
 ) -> None:
@@ -110,8 +109,9 @@ def lapig(
     from pipelines.evaluation.lapig import bench, given
     from pipelines.evaluation.sources import test_split
 
-    if rows := options.gather_first(data, reader, protocol, out):
-        given.run(out, rows, bundle, overrides, threads, test_split(rows, reader) if reader else None)
+    if rows := options.gather_first(data, published, out):
+        split = test_split(rows, published.reader) if published.reader else None
+        given.run(out, rows, bundle, overrides, threads, split)
     else:
         bench.run(out, bundle, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
@@ -127,7 +127,7 @@ def lapig(
 @options.threads("Threads of this process.", default=1)
 @options.overrides
 def translation(
-    bundle: str, out: Path, data: str, reader: str, protocol: str, threads: int, overrides: tuple[str, ...]
+    bundle: str, out: Path, data: str, published: options.Published, threads: int, overrides: tuple[str, ...]
 ) -> None:
     """Translators side by side: who is found by what they make of thermal pictures, and what else is read of it.
 
@@ -137,8 +137,8 @@ def translation(
     """
     from pipelines.evaluation.translators import bench
 
-    rows = options.gather_first(data, reader, protocol, out)
-    bench.run(out, rows, bundle, overrides, threads, reader=reader)
+    rows = options.gather_first(data, published, out)
+    bench.run(out, rows, bundle, overrides, threads, reader=published.reader)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 
@@ -168,7 +168,7 @@ def _rows(text: str, generated: str) -> Callable[[Any], Any]:
 @options.threads("Threads of this process.", default=1)
 @options.overrides
 def hfr(
-    out: Path, tables: list[str], reader: str, protocol: str, threads: int, overrides: tuple[str, ...], **uris: str
+    out: Path, tables: list[str], published: options.Published, threads: int, overrides: tuple[str, ...], **uris: str
 ) -> None:
     """What pairs are worth: a recogniser adapted to thermal probes with few lab people and many generated pairs.
 
@@ -178,9 +178,10 @@ def hfr(
     from pipelines.evaluation.hfr import bench
     from pipelines.evaluation.sources import Inputs, by_published_splits
 
-    uris["data"] = options.gather_first(uris["data"], reader, protocol, out)
+    uris["data"] = options.gather_first(uris["data"], published, out)
     inputs = Inputs(**uris)
-    bench.run(out, by_published_splits(inputs, reader) if reader else inputs, overrides, tables, threads)
+    chosen = by_published_splits(inputs, published.reader) if published.reader else inputs
+    bench.run(out, chosen, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))
 
 
@@ -194,7 +195,7 @@ def hfr(
 @options.threads("Threads of this process.", default=1)
 @options.overrides
 def landmarks(
-    out: Path, tables: list[str], reader: str, protocol: str, threads: int, overrides: tuple[str, ...], **uris: str
+    out: Path, tables: list[str], published: options.Published, threads: int, overrides: tuple[str, ...], **uris: str
 ) -> None:
     """What generated thermal pictures are worth: a landmarker trained on few lab frames with and without them.
 
@@ -204,7 +205,8 @@ def landmarks(
     from pipelines.evaluation.landmarking import bench
     from pipelines.evaluation.sources import Inputs, by_published_splits
 
-    uris["data"] = options.gather_first(uris["data"], reader, protocol, out)
+    uris["data"] = options.gather_first(uris["data"], published, out)
     inputs = Inputs(**uris)
-    bench.run(out, by_published_splits(inputs, reader) if reader else inputs, overrides, tables, threads)
+    chosen = by_published_splits(inputs, published.reader) if published.reader else inputs
+    bench.run(out, chosen, overrides, tables, threads)
     click.echo((out / "tables.md").read_text(encoding="utf-8"))

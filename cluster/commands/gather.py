@@ -22,13 +22,27 @@ from cluster.submission.working_dir import RayCommand
               help="Whole pictures padded to squares, or squares around the landmarks.")  # fmt: skip
 @click.option("--condition", default="", metavar="NAME", help="Condition of the rows where the data set says none.")
 @click.option(
-    "--bundle", default="", metavar="NAME|FILE", help="Find the classes of pictures without a mask by its parser."
+    "--bundle",
+    default="",
+    metavar="NAME|FILE",
+    help="Find the classes of pictures in colour without a mask by its parser.",
+)
+@click.option(
+    "--registration", is_flag=True, help="At the end look for the face in both halves of some pairs: how far apart?"
 )
 @options.limit("Only the first N rows; a larger N goes on from there.")
 @options.local
 @options.profile
 @options.overrides
-def command(out: str, bundle: str, local: bool, profile: str, overrides: tuple[str, ...], **values: Any) -> None:
+def command(
+    out: str,
+    bundle: str,
+    local: bool,
+    registration: bool,
+    profile: str,
+    overrides: tuple[str, ...],
+    **values: Any,
+) -> None:
     """Read pictures, temperature, masks and landmarks of a data set into shards.
 
     What is wrong with a file is said, and the file left out. The same command resumes. --set takes thermal (T-FAKE's
@@ -37,4 +51,5 @@ def command(out: str, bundle: str, local: bool, profile: str, overrides: tuple[s
     """
     from pipelines import gather
 
-    click.echo(str(gather.run(values, out, bundle=bundle, profile=profile, overrides=overrides, local=local)))
+    how: dict[str, Any] = {"profile": profile, "overrides": overrides, "local": local, "registration": registration}
+    click.echo(str(gather.run(values, out, bundle=bundle, **how)))

@@ -4,8 +4,9 @@ Most commands pass their options on by name, as `**values`, to the function that
 """
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -60,34 +61,52 @@ def data(text: str) -> Option:
     return click.option("--data", required=True, metavar="URI", help=text)
 
 
-def reader(function: Any) -> Any:
-    """Add `--reader`, the published set that `--data` is, and `--protocol`, which of its lists say the splits."""
-    protocol = click.option(
-        "--protocol",
-        default="",
-        metavar="NAME",
-        help="Of --reader mcxface: the folder of lists, where there are several.",
-    )
-    return click.option(
-        "--reader",
-        default="",
-        metavar="NAME",
-        type=click.Choice(["", *(name for name in LAYOUTS if name != "plain")]),
-        help="--data is the folder of this data set as it is published (a layout of `gather`): gathered into OUT/set first.",
-    )(protocol(function))
+class Published(NamedTuple):
+    """How `--data` is read: as the published set `reader` ("": rows of ours), by the lists of `protocol`, its classes found by
+    the parser of the bundle `parser` ("": none are), its rows all of `condition`."""
+
+    reader: str = ""
+    protocol: str = ""
+    parser: str = ""
+    condition: str = ""
 
 
-def gather_first(data: str, reader: str, protocol: str, out: Any) -> str:
+READER = {
+    "reader": "--data is the folder of this data set as it is published (a layout of `gather`): gathered into OUT/set first.",
+    "protocol": "Of --reader mcxface: the folder of lists, where there are several.",
+    "parser": "With --reader: find the classes of its pictures in colour by the parser of this bundle, such as starter.",
+    "condition": "With --reader: the condition of its rows, such as warm, where the data set says none.",
+}
+"""Option -> its help text, in the order of `Published`."""
+
+
+def reader(function: Callable[..., Any]) -> Any:
+    """Add `--reader`, the published set that `--data` is, and what belongs to it; the command gets them as `published`."""
+
+    @wraps(function)
+    def command(*args: Any, **values: Any) -> Any:
+        given = Published(*(values.pop(name) for name in Published._fields))
+        return function(*args, published=given, **values)
+
+    kinds = {"reader": click.Choice(["", *(name for name in LAYOUTS if name != "plain")])}
+    for name in reversed(Published._fields):
+        metavar = "NAME|FILE" if name == "parser" else "NAME"
+        option = click.option(f"--{name}", default="", metavar=metavar, type=kinds.get(name), help=READER[name])
+        command = option(command)
+    return command
+
+
+def gather_first(data: str, published: Published, out: Any) -> str:
     """Return where the rows of `--data` are: with `--reader` those that are gathered of its folder, into `out`/set."""
-    if not reader:
-        if protocol:
-            raise click.UsageError("--protocol is of a published set: name its --reader")
+    if not published.reader:
+        if more := next((name for name, value in published._asdict().items() if value), ""):
+            raise click.UsageError(f"--{more} is of a published set: name its --reader")
         return data
     if not data:
         raise click.UsageError("--reader says how --data lies on disk: name its folder")
     from pipelines import gather
 
-    return gather.gather_set(data, reader, f"{out}/set", protocol)
+    return gather.gather_set(data, out=f"{out}/set", **published._asdict())
 
 
 def rows_to_fit(text: str) -> Option:

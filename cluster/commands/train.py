@@ -25,7 +25,11 @@ from cluster.submission.working_dir import RayCommand
     help="Rows to train on: what world, gather, generate or thermalize made; the captioner needs none.",
 )
 @options.reader
-@click.option("--validation", metavar="URI", help="Shards to validate on.  [default with --reader: the same data set]")
+@click.option(
+    "--validation",
+    metavar="URI",
+    help="Shards to validate on, or none.  [default: none; with --reader the same data set]",
+)
 @click.option(
     "--split", metavar="NAME", help="Train on the rows of this split: train, validation, test or all.  [default: train]"
 )
@@ -41,7 +45,7 @@ from cluster.submission.working_dir import RayCommand
 @click.option("--export", metavar="URI", help="Folder of the trained part and its card.  [default: OUT/export]")
 @click.option("--checkpoint-seconds", type=float, help="Time between checkpoints.  [default: 180]")
 @click.option("--fresh", is_flag=True, help="Start again instead of resuming from the last checkpoint in --out.")
-def command(reader: str, protocol: str, **values: Any) -> None:
+def command(published: options.Published, **values: Any) -> None:
     """Train TASK: a module of models/tasks (or the one that --job names).
 
     Repeating the command resumes from the last checkpoint. --set takes the task's own values (steps, batch, lr, ...),
@@ -49,8 +53,10 @@ def command(reader: str, protocol: str, **values: Any) -> None:
     """
     from pipelines import train
 
-    if reader or protocol:
-        values["data"] = options.gather_first(values["data"] or "", reader, protocol, values["out"])
+    if any(published):
+        values["data"] = options.gather_first(values["data"] or "", published, values["out"])
         values["validation"] = values["validation"] or values["data"]
+    if values["validation"] == "none":
+        values["validation"] = None
     card = train.run(**values)
     click.echo(f"trained {card.task}: {values['export'] or values['out'] + '/export'}")

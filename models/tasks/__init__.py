@@ -122,6 +122,9 @@ class Task(Protocol):
         Files and folders of weights that training reads beside `init`: a run goes on with the same ones alone.
     `check(config) -> None`
         Raise a UserError for weights that are named and cannot be trained; called once, before the run is claimed.
+    `check_row(rows: Columns, config) -> None`, `check_validation_row(rows: Columns, config) -> None`
+        Raise a UserError for rows that it cannot be trained on, or validated on; called with one row of either before the run is
+        claimed.
     `STAGE`
         The stage whose part it trains: with `--bundle` it begins with that bundle's weights.
     `begin(model: nn.Module, folder: Path) -> None`

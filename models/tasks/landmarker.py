@@ -105,15 +105,29 @@ def keep_columns(rows: Columns, config: Config) -> Columns:
     return {"visible": rows["visible"], "classes": rows["classes"], "points": points}
 
 
+def check_row(rows: Columns, config: Config) -> None:
+    """Raise a UserError for rows of which no thermal picture can be predicted, where there are to be some."""
+    if config.thermal:
+        _check_masks(rows)
+
+
+check_validation_row = check_row
+
+
+def _check_masks(rows: Columns) -> None:
+    if (np.asarray(rows["classes"]) == IGNORE).all(axis=(1, 2)).any():
+        raise UserError(
+            "thermal pictures are predicted of pictures with a mask, and a row has none: set thermal=0, or gather with --bundle "
+            "starter (of a published set: --reader NAME --parser starter)"
+        )
+
+
 def predict_thermal(rows: Columns, folder: str) -> np.ndarray:
     """Return what the thermalizer of `folder` predicts in all its conditions, stretched to uint8 [B, C, S, S].
 
     Raises UserError for rows without a mask.
     """
-    if (np.asarray(rows["classes"]) == IGNORE).all(axis=(1, 2)).any():
-        raise UserError(
-            "thermal pictures are predicted of pictures with a mask, and a row has none: set thermal=0, or gather with --bundle"
-        )
+    _check_masks(rows)
     model = thermalizer(folder)
     pictures, classes = to_unit_tensor(rows["visible"]), torch.from_numpy(np.ascontiguousarray(rows["classes"]))
     with torch.inference_mode():

@@ -6,7 +6,7 @@
 --set loss.fidelity=code                          the authors' released step: `RELEASED`, and the defects of its code
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +161,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     """
     # Refuse rows that the terms cannot be computed on.
     assert isinstance(model, Thermalizer)
-    if is_grey(batch) and config.loss.paired_scale == "radiometric":
-        raise UserError(
-            "the pairs' thermal pictures are 8-bit grey, not degrees: set loss.paired_scale=minmax, or affine"
-        )
-    _check_rows(model, batch)
-    if config.loss.patches or config.loss.prior:
-        _check_classes(batch.get("faces.classes", batch["classes"]))
+    check_row(batch, config)
 
     # Pictures and targets move together; light and noise change the picture alone.
     draws = RowDraws(batch["draw"])
@@ -199,12 +193,33 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     return total, metrics
 
 
-def _check_rows(model: Thermalizer, rows: Columns) -> None:
-    """Raise a UserError for rows of a condition or size that `model` cannot take."""
-    if unknown := sorted({str(name) for name in rows["condition"]} - set(model.networks)):
+def check_row(rows: Columns, config: Config) -> None:
+    """Raise a UserError for rows that the terms of `config` cannot be computed on."""
+    if is_grey(rows) and config.loss.paired_scale == "radiometric":
         raise UserError(
-            f"rows of condition {unknown[0]!r}, which this thermalizer does not have ({', '.join(model.networks)}): gather "
-            "with --condition, or set thermal.conditions"
+            "the pairs' thermal pictures are 8-bit grey, not degrees: set loss.paired_scale=minmax, or affine"
+        )
+    _check_rows(config.thermal.conditions, rows)
+    if (config.loss.patches or config.loss.prior) and ("faces.classes" in rows or not config.data.faces):
+        _check_classes(rows.get("faces.classes", rows["classes"]))
+
+
+def check_validation_row(rows: Columns, config: Config) -> None:
+    """Raise a UserError for rows on which no error in kelvin can be told."""
+    if is_grey(rows):
+        raise UserError(
+            "the validation rows' thermal pictures are 8-bit grey: errors in kelvin need radiometric ones (--validation URI), "
+            "or validate on nothing (--validation none)"
+        )
+    _check_rows(config.thermal.conditions, rows)
+
+
+def _check_rows(conditions: Sequence[str], rows: Columns) -> None:
+    """Raise a UserError for rows of a condition or size that a thermalizer of `conditions` cannot take."""
+    if unknown := sorted({str(name) for name in rows["condition"]} - set(conditions)):
+        raise UserError(
+            f"rows of condition {unknown[0]!r}, which this thermalizer does not have ({', '.join(conditions)}): gather "
+            "with --condition (of a published set: --reader NAME --condition warm), or set thermal.conditions"
         )
     side = rows["visible"].shape[1]
     if side % STRIDE:
@@ -218,7 +233,7 @@ def _check_classes(classes: np.ndarray) -> None:
     if (classes >= len(CLASSES)).any():
         raise UserError(
             "rows without a mask (classes 255), which loss.patches and loss.prior need: gather with --bundle starter, "
-            "whose parser makes them, or with masks"
+            "whose parser makes them (of a published set: --reader NAME --parser starter), or with masks"
         )
 
 
@@ -312,11 +327,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     errors, clipped = Errors(), list[float]()
     low, high = config.thermal.low, config.thermal.high
     for batch in rows:
-        if is_grey(batch):
-            raise UserError(
-                "the validation rows' thermal pictures are 8-bit grey: errors in kelvin need radiometric ones"
-            )
-        _check_rows(model, batch)
+        check_validation_row(batch, config)
         celsius = predict(model, batch)
         errors.add(batch, celsius)
         person = torch.from_numpy(batch["classes"] != BACKGROUND)

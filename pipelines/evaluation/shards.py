@@ -20,6 +20,7 @@ KINDS = {"visible_kind": ("rgb",), "thermal_kind": ("apparent", "measured")}
 """What pairs of a thermalizer show: colours beside degrees that no network made up."""
 OWN = ("points_given", "face_height")
 """What gathered rows say of their faces."""
+READER = "evaluate tfake"
 MOST = 2000
 """Rows that are read of a data set."""
 
@@ -52,19 +53,14 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
     (landmarks_72; NaN without) on them. `annotated` says that the 72 are a data set's own. The shards' temperature is the
     truth and the frame at once: no camera stands between. Else pairs alone (`_find_pairs`).
 
-    Raises a UserError for shards without points or without people to resample, and for pictures that do not fit.
+    Raises a UserError for what `check_field` refuses, and for pictures that do not fit.
     """
-    # What there is: points to compare with, people to resample, and of pairs everything that they are made of.
-    have = _columns(uri)
-    points = tuple(name for name in POINTS if name in have)
-    if not points:
-        raise UserError(f"{uri} has no points to compare with: none of the columns {', '.join(POINTS)}")
+    # What there is: points to compare with, and of pairs everything that they are made of.
+    have, points = _columns(uri), check_field(uri, recipe)
     rows = _rows(
         uri, (*FRAMES, *points, *(name for name in (OWN if frames else (*PAIRS, *KINDS)) if name in have)), recipe
     )
     size = rows["thermal"].shape[1]
-    if len(np.unique(rows["identity_id"])) < 2:
-        raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity_id)")
     # Frames that are searched, or pairs that a thermalizer is read on.
     if frames:
         return _frames(rows, points, min(size, recipe.frame), size)
@@ -73,6 +69,25 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
     rows |= {"condition": rows["condition"].astype(str)}
     chosen = _find_pairs(rows, recipe)
     return {name: values[chosen] for name, values in rows.items()}
+
+
+def check_field(uri: str, recipe: Recipe) -> tuple[str, ...]:
+    """Return the columns of points that the shards have. No picture is opened.
+
+    Raises a UserError for shards without points to compare with or without two people to resample.
+    """
+    points = tuple(name for name in POINTS if name in _columns(uri))
+    shards = Shards(
+        uri, ("thermal", "identity_id", *points), split=recipe.field_split or None, memory=0, limit=MOST, reader=READER
+    )
+    if not any(np.isfinite(shards.lists(name)).any() for name in points):
+        raise UserError(
+            f"{uri} has no points to compare with: no row gives {' or '.join(POINTS)}. Of the published sets tfake, sf-tl54, "
+            "aachen and charlotte do; `thermapair landmarks find` finds points, which are no truth."
+        )
+    if len(np.unique(shards.values("identity_id"))) < 2:
+        raise UserError(f"{uri}: intervals are over people, and it holds fewer than two (column identity_id)")
+    return points
 
 
 def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Columns:
@@ -109,7 +124,7 @@ def _pose(rows: Columns) -> np.ndarray:
 
 
 def _rows(uri: str, columns: tuple[str, ...], recipe: Recipe) -> Columns:
-    shards = Shards(uri, columns, split=recipe.field_split or None, memory=0, limit=MOST)
+    shards = Shards(uri, columns, split=recipe.field_split or None, memory=0, limit=MOST, reader=READER)
     return shards.rows(np.arange(len(shards)))
 
 

@@ -3,10 +3,11 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.config import apply_edit, check, digest_of, read_config
@@ -98,12 +99,18 @@ class TrainJob(BaseModel):
         task, config = self.load_task()
         getattr(task, "check", lambda config: None)(config)
         if self.data and task.COLUMNS:
-            self.data_rows(limit=1, memory=0)
+            _check_first(self.data_rows(limit=1, memory=0), getattr(task, "check_row", None), config)
         if self.validation:
-            self.validation_rows(limit=1, memory=0)
+            _check_first(self.validation_rows(limit=1, memory=0), getattr(task, "check_validation_row", None), config)
         for side in sides_of(task, config).values():
             if not side.columns:
                 list_frames(Storage(side.uri))
+
+
+def _check_first(rows: Shards | Halves, check_row: Callable[..., None] | None, config: TrainConfig) -> None:
+    """Show a task one row, where it looks at any."""
+    if check_row:
+        check_row(rows.rows(np.zeros(1, np.int64)), config)
 
 
 def _open_rows(task: Task, uri: str, columns: tuple[str, ...], **how: Any) -> Shards | Halves:

@@ -119,6 +119,9 @@ def test_the_parser_of_a_bundle_gives_the_classes(folders: dict[str, Path], tmp_
     )
     assert (bare["classes"] == 255).all() and parsed["classes"].max() < 19 and len(np.unique(parsed["classes"])) > 2
     assert parsed["condition"].tolist() == ["warm"] * 4
+    # A thermal picture in grey, which is all that CHARLOTTE has, is not parsed.
+    run("charlotte", folders["charlotte"], tmp_path / "grey", bundle="starter")
+    assert (Shards(str(tmp_path / "grey"), ("classes",)).rows(np.arange(4))["classes"] == 255).all()
 
 
 def rows_for(task: Any, config: Any, uri: Path) -> dict[str, np.ndarray]:
@@ -134,7 +137,7 @@ def test_grey_pairs_train_a_thermalizer_only_as_what_they_are(folders: dict[str,
     model, rows = thermalizer.build(config), rows_for(thermalizer, config, tmp_path / "out")
     with pytest.raises(UserError, match="8-bit grey, not degrees: set loss.paired_scale=minmax, or affine"):
         thermalizer.loss(model, rows, config, 0)
-    with pytest.raises(UserError, match="errors in kelvin need radiometric ones"):
+    with pytest.raises(UserError, match=r"need radiometric ones \(--validation URI\), or validate on nothing"):
         thermalizer.validate(model, [rows], config)
     config = thermalizer.Config(**small, loss={"paired_scale": "affine"})
     value, metrics = thermalizer.loss(model, rows, config, 0)

@@ -11,6 +11,7 @@ from cluster import cli
 from pipelines.rows.halves import Halves
 from tests.pipelines import published
 from tests.pipelines.published import View
+from tests.pipelines.readers import test_sets
 
 LISTS = ("--reader", "mcxface", "--protocol", "VIS-THERMAL-split1")
 
@@ -114,3 +115,101 @@ def test_pairs_of_a_set_are_read_by_judges(views: list[View], tmp_path: Path) ->
     (who,), (halves,) = found["identity"], found["agreement"]
     assert who["face_found"]["value"] == 1 and who["rank1_4"]["value"] >= 0.5
     assert halves["agreement"]["value"] < 0.15 and found["degrees"] == []
+
+
+@pytest.mark.slow
+def test_translators_are_measured_on_cameras_that_stood_apart(views: list[View], tmp_path: Path) -> None:
+    given = ("people=4", "together=2", "draws=1", "translate.settings.steps=1")
+    # Everybody of Tufts is tested, by pictures of other moments than the one that knows them.
+    data = str(published.write_tufts(tmp_path / "faces", views))
+    words = ("evaluate", "translation", "--bundle", "translator", "--data", data, "--reader", "tufts")
+    assert run(*words, "--out", str(tmp_path / "out"), sets=given) == 0
+    found = tables(tmp_path / "out")
+    assert found["facts"]["apart"] and found["facts"]["people"] == 4 and found["facts"]["probes"] >= 7
+    rows = {row["row"]: row for row in found["tables"]["identity"]}
+    assert rows["true visible"]["rank1_probes"]["value"] >= 0.5
+    assert found["tables"]["pictures"] == [] and found["tables"]["distribution"] == []
+    # Lists say who enrols and who asks: the two people of dev, by all their thermal pictures.
+    data = str(published.write_mcxface(tmp_path / "mcx", views))
+    words = (
+        "evaluate",
+        "translation",
+        "--bundle",
+        "translator",
+        "--data",
+        data,
+        *LISTS,
+        "--out",
+        str(tmp_path / "lists"),
+    )
+    assert run(*words, sets=("people=2", "together=2", *given[2:])) == 0
+    facts = tables(tmp_path / "lists")["facts"]
+    assert (facts["by_lists"], facts["people"], facts["probes"]) == (True, 2, 6) and "true visible" in facts["left_out"]
+
+
+@pytest.mark.slow
+def test_classes_and_a_condition_are_given_to_a_set_that_has_none(
+    views: list[View], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(published.write_sejong(tmp_path / "faces", views))
+    words = (
+        "train",
+        "thermalizer",
+        "--data",
+        data,
+        "--reader",
+        "sejong",
+        "--local",
+        "--threads",
+        "1",
+        "--split",
+        "all",
+    )
+    words += ("--validation-split", "all")
+    sets = ("steps=1", "batch=4", "bf16=false", "thermal.conditions=[warm]", "loss.paired_scale=affine", "loss.prior=1")
+
+    def refuse(name: str, *more: str) -> str:
+        assert run(*words, *more, "--out", str(tmp_path / name), sets=sets) == 2
+        assert not (tmp_path / name / "run.json").exists(), "nothing is claimed"
+        return capsys.readouterr().err
+
+    # What is missing is asked for, one after the other, before anything is trained.
+    assert "rows of condition ''" in refuse("a") and "--reader NAME --condition warm" in refuse("a")
+    assert "--reader NAME --parser starter" in refuse("b", "--condition", "warm")
+    given = ("--condition", "warm", "--parser", "starter")
+    assert "validate on nothing (--validation none)" in refuse("c", *given)
+    assert run(*words, *given, "--validation", "none", "--out", str(tmp_path / "d"), sets=sets) == 0
+    assert (tmp_path / "d" / "export" / "thermal.json").is_file()
+    # And regions of the face are told by condition.
+    out = tmp_path / "out"
+    words = ("evaluate", "lapig", "--data", data, "--reader", "sejong", "--parser", "starter", "--out", str(out))
+    assert run(*words, sets=("together=6",)) == 0 and tables(out)["facts"]["pairs"] == 12
+
+
+@pytest.mark.slow
+def test_a_landmarker_sees_predicted_thermal_pictures_of_parsed_ones(views: list[View], tmp_path: Path) -> None:
+    data = str(published.write_sf_tl54(tmp_path / "faces", views))
+    words = (
+        "train",
+        "landmarker",
+        "--data",
+        data,
+        "--reader",
+        "sf-tl54",
+        "--local",
+        "--threads",
+        "1",
+        "--validation",
+        "none",
+    )
+    sets = ("steps=1", "batch=4", "network.size=32", "network.width=0.25", "network.head=32", "thermal=0.5")
+    assert run(*words, "--out", str(tmp_path / "a"), sets=sets) == 2
+    assert run(*words, "--parser", "starter", "--out", str(tmp_path / "b"), sets=sets) == 0
+
+
+def test_a_set_without_points_is_no_field_of_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is rendered or trained before that is said."""
+    folder, out = test_sets.speakingfaces(tmp_path / "faces"), tmp_path / "out"
+    assert run("evaluate", "tfake", "--data", str(folder), "--reader", "speakingfaces", "--out", str(out)) == 2
+    assert "no row gives landmarks_70 or landmarks_72" in capsys.readouterr().err
+    assert not (out / "ledger.jsonl").exists() and not (out / "work").exists()
