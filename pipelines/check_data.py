@@ -4,9 +4,7 @@ The listing says how many rows, pairs and people there are and what is missing; 
 temperatures and points, and to be looked at. Nothing is written but the picture.
 """
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import json
 from itertools import pairwise
 
 import cv2
@@ -17,76 +15,16 @@ from pipelines.config.gather import GatherJob, LayoutName
 from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.pictures.open import BadPicture
 from pipelines.readers import LAYOUTS, layout_of, list_files, list_items
+from pipelines.readers.check import Check, note
 from pipelines.readers.item import Item, Sample
-from pipelines.readers.registration import Registration, measure_registration
-from pipelines.readers.sets.mcxface import ChooseProtocol
-from pipelines.readers.sets.source import describe
+from pipelines.readers.known import count_taken, find_layouts, with_likely
+from pipelines.readers.registration import measure_registration
 from pipelines.readers.shape import make_row
 from pipelines.report.sheet import colour_degrees
 from pipelines.storage.uri import Storage
 
 SHOWN = 12
 """Rows on the picture."""
-SPLITS = ("train", "validation", "test")
-SPREAD = (5, 95)
-"""Percentiles of temperatures that are told."""
-
-
-@dataclass
-class Check:
-    """What a folder holds. rows, people: of what the listing takes, by split ("" where nothing says one). halves: rows with
-    both pictures, the visible and the thermal one alone. missing, refused: kind of reason -> (how many, the first in words),
-    of the listing and of the rows opened."""
-
-    uri: str
-    layout: LayoutName
-    rows: Counter[str] = field(default_factory=Counter)
-    people: dict[str, set[str]] = field(default_factory=dict)
-    halves: Counter[str] = field(default_factory=Counter)
-    conditions: Counter[str] = field(default_factory=Counter)
-    missing: dict[str, tuple[int, str]] = field(default_factory=dict)
-    opened: int = 0
-    refused: dict[str, tuple[int, str]] = field(default_factory=dict)
-    sizes: dict[str, Counter[str]] = field(default_factory=lambda: {"visible": Counter(), "thermal": Counter()})
-    points: Counter[str] = field(default_factory=Counter)
-    degrees: list[np.ndarray] = field(default_factory=list)
-    grey: int = 0
-    shared: list[str] = field(default_factory=list)
-    """People who stand in more than one split."""
-    registration: Registration | None = None
-    """How far the halves of the pairs opened are apart, where that was asked for."""
-
-    def __str__(self) -> str:
-        everybody = set().union(*self.people.values()) if self.people else set()
-        by_split = [f"{split or 'no split'} {self.rows[split]} of {len(self.people[split])} people" for split in sorted(
-            self.rows, key=lambda one: (*SPLITS, "").index(one))]  # fmt: skip
-        lines = [
-            f"{self.uri}: layout {self.layout}",
-            describe(self.layout),
-            f"rows        {self.rows.total()}: "
-            + ", ".join(f"{count} {half}" for half, count in self.halves.most_common()),
-            f"people      {len(everybody)}" if everybody - {""} else "people      nobody says who is who",
-            f"splits      {', '.join(by_split)}"
-            if any(self.rows)
-            else "splits      none published: by the person's name",
-            f"conditions  {_counted(self.conditions)}" if any(self.conditions) else "",
-            f"missing     {sum(count for count, _ in self.missing.values())}",
-            *(f"            {count} {kind} (first: {first})" for kind, (count, first) in self.missing.items()),
-            *([f"warning     in two splits: {', '.join(self.shared[:5])}"] if self.shared else []),
-            f"opened      {self.opened}",
-            *(f"            {count} refused: {kind} ({first})" for kind, (count, first) in self.refused.items()),
-            *(f"{kind:11} {_counted(sizes)}" for kind, sizes in self.sizes.items() if sizes),
-            *([f"landmarks   {_counted(self.points)}"] if self.points else []),
-            f"temperature {self._temperature()}",
-            f"registered  {self.registration}" if self.registration else "",
-        ]
-        return "\n".join(line for line in lines if line)
-
-    def _temperature(self) -> str:
-        if self.degrees:
-            low, middle, high = np.percentile(np.concatenate(self.degrees), (SPREAD[0], 50, SPREAD[1]))
-            return f"{low:.1f} to {high:.1f} degC ({SPREAD[0]} to {SPREAD[1]} %), median {middle:.1f}"
-        return "none: grey levels of each picture's own scale" if self.grey else "none: no thermal picture"
 
 
 def check_data(
@@ -97,25 +35,28 @@ def check_data(
     sample: int = 24,
     picture: str = "",
     registration: bool = False,
+    missing: str = "",
 ) -> Check:
     """Return what the folder `images` holds as `layout`; without one, as the layout that takes most of it.
 
     sample: rows that are opened, from everywhere in the listing. picture: a PNG to write of some of them, a URI. registration:
-    whether faces are looked for in both halves of these, to say how far they are apart.
+    whether faces are looked for in both halves of these, to say how far they are apart. missing: a CSV to write of all rows that
+    lack something, or that were refused when they were opened, a URI.
 
     Raises:
         UserError: the folder is missing or empty, is of no known layout, or not of the one that is named (which it looks like
             is said).
     """
     job, items = _list(images, layout, protocol)
-    found = Check(job.images, job.layout)
+    found = Check(job.images, job.layout, job.protocol)
     _count(found, items)
     shown = _open(found, job, _spread([item for item in items if not item.reason], sample))
     if registration:
         found.registration = measure_registration([opened for _, opened in shown])
-    if picture:
-        folder, _, name = picture.rpartition("/")
-        Storage(folder or ".").write(name, _draw(shown))
+    for uri, content in ((picture, lambda: _draw(shown)), (missing, found.table)):
+        if uri:
+            folder, _, name = uri.rpartition("/")
+            Storage(folder or ".").write(name, content())
     return found
 
 
@@ -131,53 +72,32 @@ def _list(images: str, layout: LayoutName | None, protocol: str) -> tuple[Gather
         try:
             return job, list(list_items(job, files))
         except UserError as error:
-            like = [name for name, found in _fitting(job_of, files) if name != layout and (not found or _takes(found))]
-            raise UserError(f"{error}. It looks like: {', '.join(like)}." if like else str(error)) from None
+            raise with_likely(error, job, files) from None
     # The layout that takes most rows; of half a set none, and all are missing something.
     files = list_files(job_of("tfake"))
-    fitting = _fitting(job_of, files)
+    fitting = find_layouts(job_of("mcxface"), files)
     if not fitting:
         raise UserError(
             f"{images} is of no known layout ({', '.join(name for name in LAYOUTS if name != 'plain')}); "
             "gather it as plain, with --set columns."
         )
-    name, items = max(fitting, key=lambda one: (_takes(one[1]), len(one[1])))
-    if not items:
-        list(list_items(job_of(name), files))  # raises ChooseProtocol, which says which there are
-    return job_of(name), items
-
-
-def _takes(items: list[Item]) -> int:
-    """Return how many rows of a listing can be taken."""
-    return sum(not item.reason for item in items)
-
-
-def _fitting(job_of: Callable[[LayoutName], GatherJob], files: dict[str, int]) -> list[tuple[LayoutName, list[Item]]]:
-    """Return the layouts that list any of these files, and their listings: empty ones where a protocol is to be named."""
-    fitting = list[tuple[LayoutName, list[Item]]]()
-    for name in LAYOUTS:
-        if name == "plain":
-            continue
-        try:
-            items = list(list_items(job_of(name), files))
-        except ChooseProtocol:
-            fitting.append((name, []))
-            continue
-        except UserError:
-            continue
-        if items:
-            fitting.append((name, items))
-    return fitting
+    name = max(fitting, key=lambda one: (count_taken(fitting[one]), len(fitting[one])))
+    # Of several protocols none is named: the listing raises ChooseProtocol, which says which there are.
+    return job_of(name), fitting[name] or list(list_items(job_of(name), files))
 
 
 def _count(found: Check, items: list[Item]) -> None:
     """Count rows, people and what is missing."""
     for item in items:
         if item.reason:
-            _note(found.missing, item.name, item.reason)
+            note(found.missing, item.name, item.reason)
             continue
         both = bool(item.visible) and bool(item.thermal)
         found.halves["pairs" if both else "visible alone" if item.visible else "thermal alone"] += 1
+        for half, file in (("visible", item.visible), ("thermal", item.thermal)):
+            found.shown[half] |= {item.identity} if file else set()
+        if role := json.loads(item.facts).get("role"):
+            found.roles[role] += 1
         found.rows[item.split] += 1
         found.conditions[item.condition] += 1
         found.people.setdefault(item.split, set()).add(item.identity)
@@ -203,7 +123,7 @@ def _open(found: Check, job: GatherJob, items: list[Item]) -> list[tuple[Item, S
             samples = layout_of(job).read_samples(item, job, None)
             make_row(samples[0], item, job)
         except (BadPicture, UserError) as error:
-            _note(found.refused, item.name, str(error))
+            note(found.refused, item.name, str(error))
             continue
         for one in samples:
             _measure(found, one)
@@ -220,18 +140,8 @@ def _measure(found: Check, sample: Sample) -> None:
         known = sample.celsius[np.isfinite(sample.celsius)]
         found.degrees.append(known[:: max(1, len(known) // 4096)])
     found.grey += sample.grey is not None
-    found.points.update(f"{standard} points" for standard in sample.points)
-
-
-def _note(reasons: dict[str, tuple[int, str]], name: str, reason: str) -> None:
-    """Count a reason by its kind."""
-    kind = reason.split(":")[0]
-    count, first = reasons.get(kind, (0, f"{name}: {reason}"))
-    reasons[kind] = (count + 1, first)
-
-
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in counts.most_common())
+    found.joined += sample.thermal is not None and sample.visible is not None and sample.visible_kind == "rgb"
+    found.points.update(sample.points.keys())
 
 
 def _draw(rows: list[tuple[Item, Sample]], side: int = 160) -> bytes:

@@ -21,8 +21,11 @@ def command() -> None:
 @click.option(
     "--registration", is_flag=True, help="Also look for the face in both halves of these rows: how far apart?"
 )
-def check(uri: str, layout: str | None, protocol: str, sample: int, picture: str, registration: bool) -> None:
-    """Say what the folder URI holds: rows, pairs, people, splits, sizes, temperatures, and what is missing.
+@click.option("--missing", default="", metavar="FILE", help="Also write a CSV of all that is missing, row by row.")
+def check(
+    uri: str, layout: str | None, protocol: str, sample: int, picture: str, registration: bool, missing: str
+) -> None:
+    """Say what the folder URI holds: rows, pairs, people, splits, sizes, temperatures, what is missing, and what to do with it.
 
     Exits with 2 where it is of no known layout, or of another than the one named.
     """
@@ -35,5 +38,6 @@ def check(uri: str, layout: str | None, protocol: str, sample: int, picture: str
         sample=sample,
         picture=picture,
         registration=registration,
+        missing=missing,
     )
     click.echo(str(found))

@@ -20,6 +20,7 @@ from pipelines.plan.pieces import Pieces, read_pieces
 from pipelines.plan.stored import StoredPlan
 from pipelines.readers import list_files, list_items, read_rows
 from pipelines.readers.item import ITEM_SCHEMA, Item
+from pipelines.readers.known import with_likely
 from pipelines.storage.listing import list_sizes
 from pipelines.storage.uri import Storage
 
@@ -74,7 +75,7 @@ def write_gather_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> Ga
     # A new run has to show that a row can be taken at all, before anything is written.
     found, pieces = list_items(job, files, out), read_pieces(out)
     if not pieces.found:
-        found = _check_first(found, job, out)
+        found = _check_first(found, job, out, files)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
     # New rows come in a new piece, planned as they are listed.
     new = new_rows(pieces, _plan_rows(found, files | beside), ("name", "condition", "thermal"))
@@ -98,17 +99,21 @@ def _plan_rows(found: Iterable[Item], files: Mapping[str, int]) -> Iterator[dict
         yield {**vars(item), BYTES: size}
 
 
-def _check_first(found: Iterator[Item], job: GatherJob, out: Storage) -> Iterator[Item]:
+def _check_first(found: Iterator[Item], job: GatherJob, out: Storage, files: Mapping[str, int]) -> Iterator[Item]:
     """Return all of `found` once one of the first `FIRST` that have all their files was taken.
 
     Raises:
-        UserError: none was; the message has the first and the last reasons.
+        UserError: the folder is of another layout, which is named, or no row was taken; then the message has the first and the
+            last reasons.
     """
     # Those that the listing refuses already say nothing of the folder or the options.
     first, openable = list[Item](), 0
-    while openable < FIRST and (item := next(found, None)):
-        first.append(item)
-        openable += not item.reason
+    try:
+        while openable < FIRST and (item := next(found, None)):
+            first.append(item)
+            openable += not item.reason
+    except UserError as error:
+        raise error if job.layout == "plain" else with_likely(error, job, files) from None
     # One that can be taken is enough.
     reasons = list[str]()
     for item in first:
@@ -118,7 +123,12 @@ def _check_first(found: Iterator[Item], job: GatherJob, out: Storage) -> Iterato
         except BadPicture as error:
             reasons.append(f"  {item.name}: {error}")
     why = "\n".join(dict.fromkeys(reasons[:4] + reasons[-2:]))
-    raise UserError(f"none of the first {len(first)} rows of {job.images} can be taken as {job.layout}:\n{why}")
+    look = (
+        ""
+        if job.layout == "plain"
+        else f"\n`thermapair data check {job.images}` says what there is and what is missing."
+    )
+    raise UserError(f"none of the first {len(first)} rows of {job.images} can be taken as {job.layout}:\n{why}{look}")
 
 
 def parser_link(bundle: Bundle) -> Link:

@@ -133,7 +133,13 @@ def load_recogniser(config: Config) -> Recogniser:
             raise UserError(
                 f"recogniser={config.recogniser} holds its own graph: recogniser_class is of a safetensors file"
             )
-        return TrainableRecogniser(path)
+        try:
+            return TrainableRecogniser(path)
+        except UserError as error:
+            raise UserError(
+                f"{error}. No gradient flows through it (as of any quantised file): give it in floating point and of known "
+                "operations, or the torch model that it was exported from, as safetensors with recogniser_class"
+            ) from None
     if not config.recogniser_class:
         raise UserError(
             f"recogniser={config.recogniser} holds weights alone: name recogniser_class=package.module:Class, which they are of,"
@@ -207,7 +213,7 @@ def _tensor(crops: np.ndarray) -> Tensor:
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
-    """Return how thermal probes find their visible faces of other views: AUC, EER, rates at FAR 1 % and 0.1 %, the same of the
+    """Return how thermal probes find their visible faces of other views: AUC, EER, rates at FAR 5, 1 and 0.1 %, the same of the
     original (`raw_`), and TAR at FAR 1e-3 among visible faces, before and after. `score` is the AUC."""
     assert isinstance(model, Trainee)
     found = dict[str, list[np.ndarray]]()

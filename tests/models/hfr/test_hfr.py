@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from models.card import Card
 from models.errors import UserError
@@ -116,6 +117,12 @@ def test_the_graph_is_onnxruntimes_and_comes_back_as_it_was_stored(
     changed = run(tmp_path / "changed.onnx")
     assert np.allclose(network(crops).detach().numpy(), changed, atol=0.02 * np.abs(changed).max())
     assert not np.allclose(changed, run(path), atol=1e-3)
+
+
+def test_a_file_without_gradient_is_refused_with_the_way_out(recogniser: Path, tmp_path: Path) -> None:
+    quantize_dynamic(recogniser, tmp_path / "int8.onnx", weight_type=QuantType.QUInt8)
+    with pytest.raises(UserError, match=r"cannot be differentiated through .*No gradient.*quantised.*recogniser_class"):
+        task.build(task.Config(recogniser=str(tmp_path / "int8.onnx")))
 
 
 def test_weights_are_what_weighs_and_not_the_statistics(recogniser: Path) -> None:

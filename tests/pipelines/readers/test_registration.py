@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines import gather
 from pipelines.check_data import check_data
 from pipelines.readers.item import Sample
 from pipelines.readers.registration import measure_registration
@@ -28,3 +29,9 @@ def test_halves_of_another_moment_are_told(tmp_path_factory: pytest.TempPathFact
     )
     said = str(check_data(str(published.write_sejong(tmp_path, views)), "sejong", sample=3, registration=True))
     assert "registered  halves are " in said and "of 3 pairs)" in said
+    # Gathered pairs, of two moments each: said at the end and on the card.
+    late = [one._replace(thermal=np.roll(one.thermal, 20, axis=1)) for one in views]
+    job = {"layout": "sejong", "images": str(published.write_sejong(tmp_path / "late", late))}
+    summary = gather.run(job, str(tmp_path / "set"), local=True, registration=True)
+    assert "registration: halves are " in str(summary) and "by more than 10%" in str(summary)
+    assert summary.registered in (tmp_path / "set" / "README.md").read_text()

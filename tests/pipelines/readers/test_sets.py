@@ -1,5 +1,6 @@
 """Published data sets, written as they lie on disk with their oddities, come back by their own protocol."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any, get_args
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.commands import options
 from models.errors import UserError
+from pipelines import gather
 from pipelines.check_data import check_data
 from pipelines.config.gather import LayoutName
 from pipelines.gather import gather_set
@@ -278,11 +281,24 @@ def test_what_a_check_says(tmp_path: Path) -> None:
         "1 not registered (first: 7_2_1_1_9: not registered",
         "thermal     48 x 36 px (7)",
         "temperature none: grey levels",
+        f"use         thermapair evaluate hfr --data {tmp_path} --reader speakingfaces --out DIR",
+        "            likewise evaluate translation, train hfr, evaluate lapig, train translator",
+        "            with --parser starter --condition NAME also train thermalizer",
     ):
         assert words in said, said
     warm = str(check_data(str(aachen(tmp_path / "aachen")), "aachen"))
     assert "temperature 22.0 to 34.2 degC" in warm or "temperature 22.0 to 34.3 degC" in warm
-    assert "landmarks   68 points (2)" in warm
+    assert "landmarks   68 points (2)" in warm and "use         thermapair evaluate tfake --data" in warm
+    # Halves apart are said to be so, and whom both show: what recognition across modalities can be measured on.
+    apart = str(check_data(str(tufts(tmp_path / "tufts"))))
+    assert "halves      apart: no pixel joins the two cameras' pictures; 2 people are shown by both" in apart
+    assert (
+        "likewise evaluate translation, train hfr\n" not in apart
+        and "likewise evaluate translation, train hfr" in apart
+    )
+    assert "splits      none published" in apart and "thermalizer" not in apart
+    alone = str(check_data(str(vis_th(tmp_path / "vis"))))
+    assert "1 people are shown by both" in alone
     # Somebody of two splits is told.
     tables = mcxface(tmp_path / "mcx") / "protocols" / "VIS-THERMAL-split1"
     text(tables / "eval" / "for_probes.csv", "PATH,REFERENCE_ID\nthermal/c_1,a\n")
@@ -308,8 +324,28 @@ def test_lists_of_several_protocols_are_to_be_named(tmp_path: Path) -> None:
         check_data(str(folder), "tufts")
     said = str(check_data(str(folder), protocol="VIS-THERMAL-split1"))
     assert "splits      train 2 of 1 people, validation 2 of 1 people, test 2 of 1 people" in said
-    # Files that a list names and nobody has are counted by their kind, the first by its name.
+    assert "lists       2 rows enrol (model), 2 ask (probe)" in said
+    assert "--reader mcxface --protocol VIS-THERMAL-split1 --out DIR" in said
+    # Files that a list names and nobody has are counted by their kind, the first ones by name, and all of them in a table.
     assert "1 no picture (first: validation/probe/thermal/gone: no picture: thermal/gone of " in said
+    lists = folder / "protocols" / "VIS-THERMAL-split1" / "dev" / "for_probes.csv"
+    lists.write_text(lists.read_text() + "".join(f"\nthermal/lost {k},b" for k in range(4)))
+    table = tmp_path / "missing.csv"
+    said = str(check_data(str(folder), protocol="VIS-THERMAL-split1", missing=str(table)))
+    assert "5 no picture (first: validation/probe/thermal/gone: " in said
+    assert "; then validation/probe/thermal/lost 0, validation/probe/thermal/lost 1 ...)" in said
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 6 and {row["name"] for row in rows} >= {f"validation/probe/thermal/lost {k}" for k in range(4)}
+    assert rows[4]["reason"] == f"no picture: thermal/lost 3 of {lists.relative_to(folder)} is not there"
+    # Gathering goes on without them, and says where each stands.
+    summary = gather.run(
+        {"layout": "mcxface", "images": str(folder), "protocol": "VIS-THERMAL-split1"},
+        str(tmp_path / "set"),
+        local=True,
+    )
+    assert "5 not: no picture (first: validation/probe/thermal/gone" in str(summary)
+    told = pq.read_table(tmp_path / "set" / "rejects").to_pylist()
+    assert f"each by its name and reason: {tmp_path / 'set'}/rejects" in str(summary) and len(told) == 6
 
 
 def test_half_a_set_is_known_for_what_it_is(tmp_path: Path) -> None:
@@ -319,8 +355,22 @@ def test_half_a_set_is_known_for_what_it_is(tmp_path: Path) -> None:
     found = check_data(str(folder))
     assert (found.layout, found.rows.total(), found.opened) == ("speakingfaces", 0, 0)
     assert "8 no visible picture (first: 7_1_1_4_1: " in str(found)
-    with pytest.raises(UserError, match="none of the first 8 rows of .* can be taken as speakingfaces"):
+    with pytest.raises(UserError, match="none of the first 8 rows of .* can be taken as speakingfaces") as refused:
         gather_set(str(folder), "speakingfaces", str(tmp_path / "set"))
+    assert f"`thermapair data check {folder}` says what there is and what is missing." in str(refused.value)
+
+
+def test_another_set_than_the_reader_reads_is_named(tmp_path: Path) -> None:
+    """As `--reader` and `gather --layout` open a folder: nothing is written."""
+    folder = vis_th(tmp_path / "faces")
+    with pytest.raises(
+        UserError, match=r"holds no Tufts: .* It looks like: vis-th \(--layout of gather and data check"
+    ):
+        gather_set(str(folder), "tufts", str(tmp_path / "set"))
+    picture(tmp_path / "holiday" / "a.jpg")
+    with pytest.raises(UserError, match=r"holds no Tufts: .*`thermapair data check .*holiday` says what it holds"):
+        gather_set(str(tmp_path / "holiday"), "tufts", str(tmp_path / "set"))
+    assert not (tmp_path / "set" / "data").exists()
 
 
 def test_halves_of_two_sizes_are_no_pair(tmp_path: Path) -> None:
