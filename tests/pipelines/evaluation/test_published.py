@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 
 from cluster import cli
 from pipelines.rows.halves import Halves
+from pipelines.rows.shards import Shards
 from tests.pipelines import published
 from tests.pipelines.published import View
 from tests.pipelines.readers import test_sets
@@ -180,10 +182,8 @@ def test_classes_and_a_condition_are_given_to_a_set_that_has_none(
     assert "validate on nothing (--validation none)" in refuse("c", *given)
     assert run(*words, *given, "--validation", "none", "--out", str(tmp_path / "d"), sets=sets) == 0
     assert (tmp_path / "d" / "export" / "thermal.json").is_file()
-    # And regions of the face are told by condition.
-    out = tmp_path / "out"
-    words = ("evaluate", "lapig", "--data", data, "--reader", "sejong", "--parser", "starter", "--out", str(out))
-    assert run(*words, sets=("together=6",)) == 0 and tables(out)["facts"]["pairs"] == 12
+    rows = Shards(str(tmp_path / "d" / "set"), ("classes", "condition")).rows(np.arange(12))
+    assert rows["classes"].max() < 19 and len(np.unique(rows["classes"])) > 3 and set(rows["condition"]) == {"warm"}
 
 
 @pytest.mark.slow
