@@ -71,7 +71,14 @@ SERVER = "captions={backend: chat, url: 'http://127.0.0.1:9/v1', model: tiny}"
         ("captions=llm", "captions.stream=null", False, False, "captions", "captions are written first"),
         ("captions=llm", "captions.stream=true", False, True, "starting", ""),
         ("captions=llm", "captions.stream=false", True, False, "captions", ""),
-        ("captions=template", "captions.stream=null", True, False, "captions", ""),  # no engine, so no room is asked for
+        (
+            "captions=template",
+            "captions.stream=null",
+            True,
+            False,
+            "captions",
+            "",
+        ),  # no engine, so no room is asked for
         ("captions=template", "captions.stream=null", False, False, "captions", ""),
         (SERVER, "captions.stream=null", False, True, "starting", ""),  # a server needs no room here
         (SERVER, "captions.stream=false", True, False, "captions", ""),

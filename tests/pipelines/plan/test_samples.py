@@ -86,6 +86,7 @@ def test_people_share_a_partition_and_fill_batches(bundle: Bundle, job: Job) -> 
     assert people() == 2
     assert people("partition_samples=1") == 1
     assert people("views.per_identity=3", "partition_samples=64") == 20
+    assert people("views.per_identity=6", "partition_samples=42") == 6  # two people of six fill three batches of four
 
 
 def test_a_partition_keeps_to_what_its_columns_may_take(

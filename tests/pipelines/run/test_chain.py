@@ -216,6 +216,27 @@ def test_memory_that_runs_out_halves_the_batch_and_marks_the_rows() -> None:
     assert batches == [8, 8, 4, 2]  # once more as it was: what filled the memory may have been freed
 
 
+def test_a_single_row_for_which_memory_ran_out_is_tried_once_more() -> None:
+    """What filled the memory may have been freed; a second time it is the row's own fault."""
+    calls = list[int]()
+
+    def unlucky(rows: Columns, settings: object, batch: int) -> Columns:
+        calls.append(batch)
+        if len(calls) in (1, 3, 4):
+            raise MemoryError
+        return {"seed": rows["sample_id"]}
+
+    link, smaller = (
+        Link("visible", "visible", "nowhere", Part(kind="x"), "", NoOptions(), Flow((), ("seed",))),
+        list[int](),
+    )
+    assert chain.call_stage(unlucky, link, 1, smaller, {"sample_id": np.arange(1)})["seed"].tolist() == [0]
+    assert calls == [1, 1] and not smaller
+    with pytest.raises(MemoryError):
+        chain.call_stage(unlucky, link, 1, smaller, {"sample_id": np.arange(1)})
+    assert len(calls) == 4
+
+
 def test_a_stage_runs_on_the_rows_that_lack_what_it_writes(plan: GeneratePlan) -> None:
     """What the source brings for some rows stays theirs, and the others are computed."""
     rows, bit = plan.partition(0), np.uint64(1 << plan.chain.tracked.index("classes"))
