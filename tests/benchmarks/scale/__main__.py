@@ -121,7 +121,26 @@ def time_end(uri: str) -> dict[str, object]:
         case()
         found[name] = round(time.perf_counter() - began, 3)
     shutil.rmtree(spare.path())
-    return found
+    return found | {"mb_of_a_reader": read_plan(uri)}
+
+
+def read_plan(uri: str) -> list[int]:
+    """Return the MB of a process that reads every 50th partition of the plan, from the first to the last, tenth by tenth."""
+    words = [sys.executable, "-c", READER, uri]
+    return [int(line) for line in subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()]
+
+
+READER = """
+import sys
+import psutil
+from pipelines.plan.pieces import read_pieces
+from pipelines.storage.uri import Storage
+plan = read_pieces(Storage(sys.argv[1]))
+for number, partition in enumerate(range(0, plan.partitions, 50)):
+    plan.table(partition), plan.table(partition, "identities")
+    if number % max(1, plan.partitions // 500) == 0:
+        print(psutil.Process().memory_info().rss // 2**20)
+"""
 
 
 if __name__ == "__main__":
