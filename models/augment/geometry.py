@@ -16,5 +16,6 @@ def move_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def mirror_points(points: np.ndarray, width: int, order: list[int] | tuple[int, ...]) -> np.ndarray:
-    """Return points [L, 2] of a picture `width` px wide after mirroring it; point k takes the place of `order[k]`."""
-    return (np.array([width, 0]) + points * np.array([-1, 1]))[list(order)]
+    """Return points [..., L, 2] of a picture `width` px wide after mirroring it; point k takes the place of `order[k]`."""
+    mirrored: np.ndarray = np.array([width, 0]) + points * np.array([-1, 1])
+    return mirrored[..., list(order), :]

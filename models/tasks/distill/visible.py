@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.augment.canvas import FLIPPED
+from models.augment.geometry import mirror_points
 from models.card import Card
 from models.columns import Columns
 from models.diffusion.conditions import Conditions
@@ -85,7 +87,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
     reader = HeadReader.load(head) if head.is_file() else None
     made = visible.prepare_rows(rows, config.model_copy(update={"vae": _vae(config)}), "world_identity", reader)
     points = five_points(rows["landmarks_70"])
-    mirrored = np.stack([rows["visible"].shape[2] - points[..., 0], points[..., 1]], axis=-1)[:, [1, 0, 2, 4, 3]]
+    mirrored = mirror_points(points, rows["visible"].shape[2], FLIPPED)
     matrices = np.stack([fit_similarities(points), fit_similarities(mirrored)], axis=1)
     return made | {"align": matrices.astype(np.float32)}
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from models.attributes import ATTRIBUTES, mirror_words
+from models.augment.canvas import FLIPPED
+from models.augment.geometry import mirror_points
 from models.columns import Columns
 from models.diffusion.process import DiscreteProcess, logit_normal_times
 from models.faces.align import CROP, TEMPLATE, align, fit_similarities, five_points
@@ -45,7 +47,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
     points = five_points(fill_points(rows, cache.from_root(config.landmarks)))
     known = can_align(points)
     points[~known] = TEMPLATE * (rows["visible"].shape[2] / CROP)
-    mirrored = np.stack([rows["visible"].shape[2] - points[..., 0], points[..., 1]], axis=-1)[:, [1, 0, 2, 4, 3]]
+    mirrored = mirror_points(points, rows["visible"].shape[2], FLIPPED)
     return {
         "visible": visible,
         "visible_mirrored": cache.encode_latents(rows["visible"][:, :, ::-1], config.vae),

@@ -12,6 +12,7 @@ from models.errors import EnvironmentFault, UserError
 from models.faces.align import align
 from models.faces.metrics import unit_vectors
 from models.faces.pack import embed, open_sessions
+from models.landmarks.intensity import show_thermal
 from models.ssm.block import BlockConfig, SelfMixer
 from models.synthworld.render.render import render
 from models.synthworld.sampling.domain import load_domain, sample_scene
@@ -206,6 +207,11 @@ def test_the_face_in_the_picture_says_who_is_drawn(tmp_path: Path) -> None:
     who, points = embed_thermal(stage.parts.people, fill_all(np.concatenate([person, empty])), 2)
     assert np.linalg.norm(who, axis=1) == pytest.approx([1, 0], abs=1e-4)
     assert np.isfinite(points[0]).all() and np.isnan(points[1]).all()
+    # Of the aligned crop and its mirror image.
+    crop = align(np.stack([show_thermal(fill_all(person)[0])]), points[:1])
+    session = open_sessions(home / "faces", threads=1)[1]
+    one, other = (unit_vectors(embed(session, np.ascontiguousarray(turned), 1)) for turned in (crop, crop[:, :, ::-1]))
+    assert (unit_vectors(one + other) @ who[0])[0] > 0.99 > (one @ who[0])[0]
 
     @torch.no_grad()
     def translate(told: np.ndarray) -> torch.Tensor:
@@ -222,9 +228,8 @@ def test_the_face_in_the_picture_says_who_is_drawn(tmp_path: Path) -> None:
     given, settings = columns_of(np.concatenate([person, empty])), Settings(steps=4, identity_guidance=0.1)
     plain = guided(given, Settings(steps=4), 2, [{}, {}])["translated"]
     towards = guided(given, settings, 2, [{}, {}])["translated"]
-    alone = guided(given, settings, 1, [{}, {}])["translated"]
-    assert np.array_equal(plain[1], towards[1]) and np.array_equal(towards, alone)
-    session = open_sessions(home / "faces", threads=1)[1]
+    alone = guided({name: values[:1] for name, values in given.items()}, settings, 2, [{}])["translated"]
+    assert np.array_equal(plain[1], towards[1]) and np.array_equal(towards[:1], alone)
     seen = [unit_vectors(embed(session, align(made[:1], points[:1]), 1)) @ who[0] for made in (plain, towards)]
     assert seen[1] > seen[0] + 0.1
 
