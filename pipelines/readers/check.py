@@ -109,10 +109,12 @@ class Check:
 
     def _splits(self) -> str:
         if not any(self.rows):
-            return "none published: by the person's name" if self.rows else ""
+            return (
+                "none published: evaluations test everybody, training splits by the person's name" if self.rows else ""
+            )
         order = sorted(self.rows, key=(*SPLITS, "").index)
         return ", ".join(
-            f"{split or 'no split'} {self.rows[split]} of {len(self.people[split])} people" for split in order
+            f"{split or 'no split'} {self.rows[split]} of {len(self.people[split] - {''})} people" for split in order
         )
 
     def _temperature(self) -> str:
@@ -126,19 +128,21 @@ class Check:
     def _uses(self) -> str:
         """Return lines on what can be done with the folder: the first command whole, the others by name."""
         thermal, whole = bool(self.degrees or self.grey), bool(WHOLE & self.points.keys())
-        known = self.shown["visible"] & self.shown["thermal"] - {""}
+        known = len((self.shown["visible"] & self.shown["thermal"]) - {""}) > 1 and (self.joined or self.apart)
         fit = {
-            "evaluate hfr": known and (self.joined or self.apart),
-            "evaluate translation": known and (self.joined or self.apart),
-            "train hfr": known and (self.joined or self.apart),
+            "evaluate hfr": known,
+            "evaluate translation": known,
+            "train hfr": known,
             "evaluate landmarks": self.joined and whole,
             "evaluate lapig": self.joined,
             "train translator": self.joined,
             "evaluate tfake": thermal and whole,
         }
         names = [name for name, there in fit.items() if there]
-        if not names or self.layout not in SOURCES:
+        if not self.rows or self.layout not in SOURCES:
             return ""
+        if not names:
+            return f"thermapair gather --layout {self.layout} --images {self.uri} --out DIR"
         protocol = f" --protocol {self.protocol}" if self.protocol else ""
         uses = [f"thermapair {names[0]} --data {self.uri} --reader {self.layout}{protocol} --out DIR"]
         uses += [f"likewise {', '.join(names[1:])}"] if names[1:] else []
@@ -159,7 +163,7 @@ def _tell(reasons: Reasons, before: str = "") -> Iterator[str]:
     for kind, rows in reasons.items():
         (name, reason), more = rows[0], [other for other, _ in rows[1:NAMED]]
         others = f"; then {', '.join(more)}{' ...' if len(rows) > NAMED else ''}" if more else ""
-        yield f"{len(rows)} {before}{kind} (first: {name}: {reason}{others})"
+        yield f"{len(rows)} {before}{kind} (first: {name}: {reason.removeprefix(kind).removeprefix(': ')}{others})"
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -278,7 +278,7 @@ def test_what_a_check_says(tmp_path: Path) -> None:
         "people      3",
         "splits      train 3 of 1 people, validation 2 of 1 people, test 2 of 1 people",
         "missing     2",
-        "1 not registered (first: 7_2_1_1_9: not registered",
+        "1 not registered (first: 7_2_1_1_9: 7_2_1_1_9 has the raw visible picture alone",
         "thermal     48 x 36 px (7)",
         "temperature none: grey levels",
         f"use         thermapair evaluate hfr --data {tmp_path} --reader speakingfaces --out DIR",
@@ -297,8 +297,12 @@ def test_what_a_check_says(tmp_path: Path) -> None:
         and "likewise evaluate translation, train hfr" in apart
     )
     assert "splits      none published" in apart and "thermalizer" not in apart
-    alone = str(check_data(str(vis_th(tmp_path / "vis"))))
-    assert "1 people are shown by both" in alone
+    # One person can be told from nobody, and five points tell no landmarks: what is left is to gather the rows.
+    for folder, layout in ((vis_th(tmp_path / "vis"), "vis-th"), (tfw(tmp_path / "tfw"), "tfw")):
+        said = str(check_data(str(folder)))
+        assert f"use         thermapair gather --layout {layout} --images {folder} --out DIR" in said
+    # Faces of nobody known are nobody.
+    assert "people      1\n" in said and "train 3 of 1 people" in said
     # Somebody of two splits is told.
     tables = mcxface(tmp_path / "mcx") / "protocols" / "VIS-THERMAL-split1"
     text(tables / "eval" / "for_probes.csv", "PATH,REFERENCE_ID\nthermal/c_1,a\n")
@@ -327,7 +331,7 @@ def test_lists_of_several_protocols_are_to_be_named(tmp_path: Path) -> None:
     assert "lists       2 rows enrol (model), 2 ask (probe)" in said
     assert "--reader mcxface --protocol VIS-THERMAL-split1 --out DIR" in said
     # Files that a list names and nobody has are counted by their kind, the first ones by name, and all of them in a table.
-    assert "1 no picture (first: validation/probe/thermal/gone: no picture: thermal/gone of " in said
+    assert "1 no picture (first: validation/probe/thermal/gone: thermal/gone of protocols/VIS-THERMAL-split1/" in said
     lists = folder / "protocols" / "VIS-THERMAL-split1" / "dev" / "for_probes.csv"
     lists.write_text(lists.read_text() + "".join(f"\nthermal/lost {k},b" for k in range(4)))
     table = tmp_path / "missing.csv"
