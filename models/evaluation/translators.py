@@ -21,6 +21,7 @@ RAW, TRUE, MAMBA = "raw probe", "true visible", "Self-attn Mamba"
 REGRESSION, ATTENTION, INTERLEAVED = "regression U-Net", "attention", "interleaved"
 MULTI_SCALE, TWO_STAGE, ADVERSARIAL = "multi-scale", "two-stage", "adversarial"
 ONE_STEP, UNTOLD, GIVEN = "one step", "without attributes", "given attributes"
+UNGUIDED = "without identity guidance"
 ADAPTED = "adapted recogniser"
 WHY = {
     RAW: "the thermal picture itself, in grey, as the probe",
@@ -31,6 +32,7 @@ WHY = {
     MULTI_SCALE: "thermal features at every level of the U-Net",
     TWO_STAGE: "attributes by a control network on a translator that stays as it is",
     ADVERSARIAL: "trained against a critic of patches beside (`adversarial=0.1`)",
+    UNGUIDED: "the bundle's translator, whose steps no recogniser guides to whom the thermal face shows",
     ONE_STEP: "the bundle's translator in a single step: its mean",
     UNTOLD: "the bundle's translator, told no attributes",
     GIVEN: "the bundle's translator, told the true attributes",
@@ -214,7 +216,7 @@ def _compare(rows: Mapping[str, Probes]) -> list[Table]:
     if MAMBA not in rows:
         return []
     entries = []
-    for name in (REGRESSION, ONE_STEP, ATTENTION, UNTOLD, ADAPTED):
+    for name in (REGRESSION, ONE_STEP, ATTENTION, UNGUIDED, UNTOLD, ADAPTED):
         if name in rows:
             # Paired by person; where one has more seeds, those that both have.
             one, other = rows[MAMBA].people("rank1"), rows[name].people("rank1")

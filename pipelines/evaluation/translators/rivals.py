@@ -20,6 +20,7 @@ from models.evaluation.translators import (
     RAW,
     REGRESSION,
     TRUE,
+    UNGUIDED,
     UNTOLD,
     WHY,
     Recipe,
@@ -55,6 +56,8 @@ class Rivals:
         found: dict[str, list[Part | None]] = {RAW: [None], TRUE: [None], MAMBA: [own], ONE_STEP: [own]}
         if own.kind == "latent-diffusion":
             found |= {UNTOLD: [own], GIVEN: [own]}
+        if own.settings.get("identity_guidance"):
+            found[UNGUIDED] = [_unguided(own)]
         found[MAMBA] += [_put(own, folder) for folder in self.recipe.mamba]
         found |= {row: [_put(own, one) for one in getattr(self.recipe, field)] for row, field in FOLDERS.items()}
         found[ADAPTED] = list(adapted_parts(self.bundle, [str(Path(one).absolute()) for one in self.recipe.hfr]))
@@ -95,8 +98,10 @@ class Rivals:
         assert part is not None
         package = _package(part)
         kind = import_settings(package)
-        more = {"steps": 1} if row in (ONE_STEP, REGRESSION) else {}
-        settings = parse_settings(kind.Settings, {**part.settings, **more}, "translate.settings")
+        if row in (ONE_STEP, REGRESSION):
+            part = _unguided(part)
+            part = part.model_copy(update={"settings": {**part.settings, "steps": 1}})
+        settings = parse_settings(kind.Settings, part.settings, "translate.settings")
         folder = self.bundle.model_copy(update={"parts": {"translate": part}}).fetch("translate")
         options = parse_settings(kind.Options, part.options, "translate.options")
         return import_stage(package)(folder, options, dtype=part.dtype, threads=1), settings
@@ -109,6 +114,11 @@ class Rivals:
 
 def _package(part: Part) -> str:
     return package_of("translate", part.kind, "translate.kind")
+
+
+def _unguided(part: Part) -> Part:
+    """Return the part without guidance by a recogniser."""
+    return part.model_copy(update={"settings": {k: v for k, v in part.settings.items() if k != "identity_guidance"}})
 
 
 def _put(part: Part, folder: str) -> Part:

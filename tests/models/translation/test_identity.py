@@ -1,0 +1,48 @@
+"""How like a person a translation is: of which crops, and where they lie."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.faces.align import CROP, TEMPLATE, align, fit_similarities
+from models.faces.metrics import unit_vectors
+from models.faces.pack import embed, open_sessions
+from models.translation.identity import CROPS, likeness, open_visible, turn
+from models.visible.autoencoder import decode, new_vae
+from models.weights.store import ROOT
+
+FACES = ROOT / "models" / "starter" / "faces"
+
+
+def test_crops_are_turned_about_their_middle() -> None:
+    """As OpenCV turns about a point, which counts clockwise as negative."""
+    matrices = fit_similarities(TEMPLATE[None] * 1.5 + 7)
+    for found, (degrees, scale, shift, _) in zip(turn(matrices), CROPS, strict=True):
+        about = np.vstack([cv2.getRotationMatrix2D((CROP / 2, CROP / 2), -degrees, scale), [0, 0, 1]])
+        wanted = (about @ np.vstack([matrices[0], [0, 0, 1]]))[:2]
+        wanted[:, 2] += shift
+        assert found[0] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_likeness_is_the_mean_of_the_crops_by_onnxruntime() -> None:
+    torch.manual_seed(0)
+    vae, latents = new_vae(8, (1, 1, 1, 1)), torch.randn(2, 12, 16, 16)
+    points = np.stack([TEMPLATE, TEMPLATE * 0.9 + 5])
+    points[1, 0, 0] = np.nan  # nobody knows where that face is
+    who = torch.nn.functional.normalize(torch.randn(2, 512), dim=1)
+    who[1] = 0
+    with torch.no_grad():
+        found = likeness(vae, open_visible(FACES), who, points)(latents)
+        pictures = decode(vae, latents).numpy()
+    # The first two crops are as insightface aligns them.
+    session = open_sessions(FACES, threads=1)[1]
+    crop = align(pictures[:1], points[:1])
+    sides = [
+        unit_vectors(embed(session, np.ascontiguousarray(one), 1)) @ who[0].numpy() for one in (crop, crop[:, :, ::-1])
+    ]
+    moved = [cv2.warpAffine(pictures[0], matrix[0], (CROP, CROP)) for matrix in turn(fit_similarities(points[:1]))[2:]]
+    moved[1] = np.ascontiguousarray(moved[1][:, ::-1])
+    sides += [unit_vectors(embed(session, one[None], 1)) @ who[0].numpy() for one in moved]
+    assert found[0].item() == pytest.approx(float(np.mean(sides)), abs=0.01)
+    assert found[1] == 0
