@@ -12,13 +12,14 @@ import yaml
 from models.attributes import ATTRIBUTES
 from models.errors import UserError
 from models.evaluation.translation import COLUMNS, split_rows
-from models.evaluation.translators import GIVEN, TRUE, Recipe
+from models.evaluation.translators import GIVEN, MAMBA, ONE_STEP, TRUE, UNGUIDED, Recipe
 from models.faces.metrics import unit_vectors
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines.evaluation.adapted import adapted_parts, load_recognisers
 from pipelines.evaluation.translators import bench
 from pipelines.evaluation.translators.people import People
+from pipelines.evaluation.translators.rivals import Rivals
 from pipelines.pictures.codecs import encode_png
 from pipelines.rows.halves import Halves
 from pipelines.rows.schema import arrow_schema
@@ -69,6 +70,21 @@ def test_a_run_is_measured_once_and_said_on_a_page(
     # What was kept of a part and is gone is measured again.
     next((out / "work").glob("*.npz")).unlink()
     assert bench.run(out, data, bundle, ["people=4", "together=1"]) == more
+
+
+def test_a_translator_that_is_guided_to_somebody_stands_beside_itself_without() -> None:
+    bundle = load_bundle("translator")
+    own, rivals = bundle.part("translate"), Rivals(Recipe(), bundle)
+    assert own.settings["identity_guidance"] and rivals.rows[MAMBA][0] == own
+    (unguided,) = rivals.rows[UNGUIDED]
+    assert unguided is not None and unguided.settings == {
+        k: v for k, v in own.settings.items() if k != "identity_guidance"
+    }
+    assert rivals.digest(UNGUIDED, 0) != rivals.digest(MAMBA, 0)
+    settings = {row: rivals.stage(row, 0)[1] for row in (MAMBA, ONE_STEP)}
+    assert (
+        settings[ONE_STEP].steps == 1 and not settings[ONE_STEP].identity_guidance and settings[MAMBA].identity_guidance
+    )
 
 
 def test_the_adapted_recogniser_stands_beside_translators_in_its_own_space(
