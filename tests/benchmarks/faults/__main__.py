@@ -103,7 +103,7 @@ def disturb(bed: Bed, folder: Path, case: Case, chosen: random.Random, out: Stor
     reference = make_reference(folder / "references" / key, bed.folder / "profile.yaml", (*JOB, *case.edits))
     launch = partial(bed.drive, out.uri, *case.edits, engine=case.engine)
     scene = Scene(bed, chosen, launch(), out, faulty)
-    after = chosen.randrange(1, 30)
+    after = chosen.randrange(1, case.latest)
     told, hit = wait_and_do(case, scene, after), time.time()
     # The same command again for as long as it ends early.
     codes = [scene.launch.wait()]

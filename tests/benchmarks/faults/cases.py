@@ -251,13 +251,15 @@ class Case:
     """Whether a language model writes its captions: rows are then compared by their ids."""
     early: bool = False
     """Whether it happens before any partition is finished."""
+    latest: int = 30
+    """It happens once fewer partitions than this are finished: stages are done before the last are written."""
 
 
 DONE, EITHER = ((0,),), ((0,), (75, 0))
 AGAIN = ((75, 0),)
 LARGE = ("partition_samples=16", "identities.count=16", "bundle.size=512")
 CASES = {
-    "stage actor": Case(kill_actor, DONE),
+    "stage actor": Case(kill_actor, DONE, latest=8),
     "writer": Case(kill_writer, DONE),
     "raylet": Case(kill_raylet, DONE),
     "node": Case(lose_node, DONE),
@@ -271,12 +273,12 @@ CASES = {
     "S3 timeouts": Case(storage_stalls, EITHER, s3=True),
     "S3 expired": Case(storage_fails("400 Bad Request", "ExpiredToken"), EITHER, s3=True),
     "full disk": Case(fill_disk, AGAIN, disk="1500k", early=True),
-    "allocations fail": Case(starve_worker, DONE),
+    "allocations fail": Case(starve_worker, DONE, latest=8),
     "spilling": Case(spill, DONE, LARGE, node=lambda: {"object_store_memory": 80 * 2**20}, early=True),
-    "stands still": Case(stop_actor, DONE),
+    "stands still": Case(stop_actor, DONE, latest=8),
     "engine": Case(kill_engine, DONE, ("identities.count=20",), early=True, engine=True),
     "memory, by Ray": Case(take_memory, DONE, node=watched_nodes),
-    "memory, by Linux": Case(starve_by_linux, DONE),
+    "memory, by Linux": Case(starve_by_linux, DONE, latest=8),
 }
 
 
