@@ -197,7 +197,7 @@ def watched_nodes() -> dict[str, Any]:
 
 
 def starve_by_linux(scene: Scene) -> str:
-    """A worker comes into a control group of a mebibyte: Linux kills it for what it takes next."""
+    """An actor that is being made comes into a control group of a mebibyte: Linux kills it for what it takes next."""
     group = CONTROL_GROUPS / f"thermapair-faults-{os.getpid()}"
     group.mkdir()
     try:
@@ -278,7 +278,7 @@ CASES = {
     "stands still": Case(stop_actor, DONE, latest=8),
     "engine": Case(kill_engine, DONE, ("identities.count=20",), early=True, engine=True),
     "memory, by Ray": Case(take_memory, DONE, node=watched_nodes),
-    "memory, by Linux": Case(starve_by_linux, DONE, latest=8),
+    "memory, by Linux": Case(starve_by_linux, DONE, early=True),
 }
 
 
