@@ -66,7 +66,8 @@ def test_processes_that_do_nothing_are_told_from_those_that_compute_and_ended_wi
     assert [worker.pid for worker in found] == [stuck.pid]
     # A number that another process has now is not touched.
     end_workers([replace(found[0], born=found[0].born - 1)])
-    assert stuck.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        stuck.wait(0.1)
     end_workers(found)
     assert stuck.wait(20) == -signal.SIGKILL
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
