@@ -10,7 +10,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from pipelines.config.gather import GatherJob, LayoutName
 from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.pictures.open import BadPicture
@@ -21,6 +21,7 @@ from pipelines.readers.known import count_taken, find_layouts, with_likely
 from pipelines.readers.registration import measure_registration
 from pipelines.readers.shape import make_row
 from pipelines.report.sheet import colour_degrees
+from pipelines.storage.errors import own_reason
 from pipelines.storage.uri import Storage
 
 SHOWN = 12
@@ -122,6 +123,9 @@ def _open(found: Check, job: GatherJob, items: list[Item]) -> list[tuple[Item, S
         try:
             samples = layout_of(job).read_samples(item, job, None)
             make_row(samples[0], item, job)
+        except (EnvironmentFault, FileNotFoundError) as error:
+            note(found.refused, item.name, f"unreadable: {own_reason(error)}")  # raises what is wrong with the storage
+            continue
         except (BadPicture, UserError) as error:
             note(found.refused, item.name, str(error))
             continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from pipelines.config.gather import GatherJob, LayoutName
 from pipelines.readers import LAYOUTS, list_items
 from pipelines.readers.item import Item
@@ -22,6 +22,8 @@ def find_layouts(job: GatherJob, files: Mapping[str, int]) -> dict[LayoutName, l
         except ChooseProtocol:
             found[name] = []
             continue
+        except EnvironmentFault:
+            raise
         except UserError:
             continue
         if items:
@@ -36,7 +38,7 @@ def count_taken(items: list[Item]) -> int:
 
 def with_likely(error: UserError, job: GatherJob, files: Mapping[str, int]) -> UserError:
     """Return the error of a folder that is not of a job's layout, with the layouts that it looks like, if any."""
-    if isinstance(error, ChooseProtocol):
+    if isinstance(error, ChooseProtocol | EnvironmentFault):
         return error
     found = find_layouts(job, files)
     like = [name for name, items in found.items() if name != job.layout and (not items or count_taken(items))]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.commands import options
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from pipelines import gather
 from pipelines.check_data import check_data
 from pipelines.config.gather import LayoutName
@@ -394,3 +394,22 @@ def test_a_folder_of_nothing_known_is_refused(tmp_path: Path) -> None:
 
 def test_every_layout_has_a_source_and_the_command_knows_them_all() -> None:
     assert {"plain", *SOURCES} == set(LAYOUTS) == set(get_args(LayoutName)) == set(options.LAYOUTS)
+
+
+def test_a_list_that_cannot_be_read_is_no_other_layout(tmp_path: Path) -> None:
+    """A failing disk is told of as such (exit code 75), whether a layout is named or looked for; of a picture it is a reason."""
+    folder, gone = mcxface(tmp_path / "mcx"), Path("/proc/self/mem")  # to read which fails as a broken disk does
+    named = folder / "protocols" / "VIS-THERMAL-split1" / "norm" / "train_world.csv"
+    kept = named.read_bytes()
+    named.unlink()
+    named.symlink_to(gone)
+    for layout in ("mcxface", None):
+        with pytest.raises(EnvironmentFault, match=r"train_world\.csv cannot be read: Input/output error"):
+            check_data(str(folder), layout, protocol="VIS-THERMAL-split1")
+    named.unlink()
+    named.write_bytes(kept)
+    shown = folder / "data" / "color" / "a_1.jpg"
+    shown.unlink()
+    shown.symlink_to(gone)
+    found = check_data(str(folder), protocol="VIS-THERMAL-split1")
+    assert found.refused == {"unreadable": [("train/train/color/a_1", "unreadable: cannot be read: Input/output error")]}
