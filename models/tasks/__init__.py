@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from models.card import Card
@@ -57,6 +57,15 @@ def absolute(value: str) -> str:
     return value if not value or "://" in value else os.path.abspath(os.path.expanduser(value))
 
 
+@dataclass(frozen=True)
+class _Path:
+    """The mark of a `Place`."""
+
+
+Place = Annotated[str, _Path()]
+"""A file or folder that a config names: a relative one is of the working directory, a default of the repository."""
+
+
 class TrainConfig(BaseModel):
     """The hyper-parameters that the loop reads. A task's `Config` extends it with its own and may change the defaults."""
 
@@ -78,11 +87,19 @@ class TrainConfig(BaseModel):
     channels_last: bool = Field(True, description="convolutions in NHWC, faster on CPUs")
     validate_every: int = Field(0, ge=0, description="steps between validations; 0 = at the end only")
     validate_rows: int = Field(2000, gt=0, description="at most so many rows of the validation data")
-    init: str = Field(
+    init: Place = Field(
         "", description="checkpoint, part of a bundle or safetensors file to start from; names must match"
     )
 
-    _absolute = field_validator("init")(absolute)
+    @model_validator(mode="before")
+    @classmethod
+    def _make_absolute(cls, values: Any) -> Any:
+        """Make every `Place` absolute that is not the field's default."""
+        if not isinstance(values, dict):
+            return values
+        places = {name: field.default for name, field in cls.model_fields.items() if _Path() in field.metadata}
+        named = {n: v for n, v in values.items() if n in places and isinstance(v, str) and v != places[n]}
+        return values | {name: absolute(value) for name, value in named.items()}
 
 
 @dataclass(frozen=True)

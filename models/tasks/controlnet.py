@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import ControlNetModel
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.attributes import EXPRESSIONS, mirror_words
@@ -31,7 +31,7 @@ from models.landmarks.pose import estimate_pose
 from models.seeds import seed_of
 from models.synthworld.sampling.person import person_from_measures
 from models.synthworld.sampling.scene import Scene, View
-from models.tasks import TrainConfig, absolute
+from models.tasks import Place, TrainConfig
 from models.visible import cache
 from models.visible.autoencoder import encode
 from models.visible.head import REFERENCE, HeadReader
@@ -53,18 +53,16 @@ class Config(TrainConfig):
     bf16: bool = True
     channels_last: bool = Field(False, description="group norm is slow in NHWC on CPUs")
     validate_rows: int = Field(128, gt=0)
-    model: str = Field(
+    model: Place = Field(
         "", description="folder of the visible model to steer: U-Net, encoder, vae, tokenizer, scheduler"
     )
-    faces: str = Field("models/starter/faces", description="insightface pack whose recogniser gives the embeddings")
+    faces: Place = Field("models/starter/faces", description="insightface pack whose recogniser gives the embeddings")
     captions: bool = Field(True, description="whether the model reads captions; Arc2Face's own does not")
     drop: float = Field(0.1, ge=0, le=1, description="share of rows that learn with the empty prompt and no identity")
     flip: float = Field(0.5, ge=0, le=1, description="share of rows that are seen mirrored")
     embedding_widths: tuple[int, ...] = Field(
         (16, 32, 96, 256), description="channels of the picture's encoder, one more than the autoencoder halves"
     )
-
-    _absolute = field_validator("model")(lambda value: absolute(value))
 
 
 class Steering(nn.Module):

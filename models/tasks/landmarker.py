@@ -30,7 +30,7 @@ from models.landmarks.loss import nll
 from models.landmarks.metrics import nme
 from models.landmarks.network import Landmarker, LandmarkerConfig, new_landmarker, normalise
 from models.landmarks.painting import paint_landmarks
-from models.tasks import TrainConfig
+from models.tasks import Place, TrainConfig
 from models.thermal.unet.network import Thermalizer, load_thermalizer
 from models.weights.networks import save_network
 from models.weights.store import ROOT
@@ -61,7 +61,9 @@ class Config(TrainConfig):
     augmentation: Augmentation = Augmentation(
         rotation=25, flip=0.5, rgb_texture=0.25, gain=0.3, thermal_noise=(0.3, 1e-4, 0.03), colour=0.25
     )
-    thermalizer: str = Field("models/starter/thermal", description="folder of the thermalizer that makes thermal rows")
+    thermalizer: Place = Field(
+        "models/starter/thermal", description="folder of the thermalizer that makes thermal rows"
+    )
     thermal: float = Field(0.4, ge=0, le=1, description="share of rows that are thermal")
     negatives: float = Field(0.2, ge=0, lt=1, description="share of rows without a face")
 

@@ -26,7 +26,7 @@ from models.faces.onnx_file import export_recogniser
 from models.faces.recogniser import ArcFace, Architecture
 from models.synthworld.sampling.person import measure_person, sample_person
 from models.synthworld.sampling.splits import identities
-from models.tasks import TrainConfig
+from models.tasks import Place, TrainConfig
 from models.weights.networks import load_strictly
 from models.weights.store import ROOT
 
@@ -57,7 +57,9 @@ class Config(TrainConfig):
     ramp: tuple[float, float] = Field((0.1, 0.4), description="shares of the steps in which the margin grows from 0")
     augmentation: CropAugmentation = CropAugmentation()
     traits_weight: float = Field(10.0, ge=0, description="weight of reading the person's measures from the embedding")
-    start: str = Field("", description="model.safetensors of an earlier run: start from its embedder, with new centres")
+    start: Place = Field(
+        "", description="model.safetensors of an earlier run: start from its embedder, with new centres"
+    )
     file: str = Field("arcface_starter.onnx", description="name of the exported file")
 
 

@@ -27,7 +27,7 @@ from models.diffusion.cross_attention import Branch
 from models.diffusion.process import DiscreteProcess
 from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.errors import UserError
-from models.tasks import visible
+from models.tasks import Place, visible
 from models.visible import cache
 from models.visible.model import UNET_FOLDERS, VisibleModel, load_visible
 from models.visible.text import PROMPT
@@ -52,9 +52,9 @@ class Config(visible.RowsConfig):
     lr: float = Field(2e-3, gt=0)
     warmup: int = Field(50, ge=0)
     ema: float = Field(0.99, ge=0, lt=1)
-    model: str = Field("models/starter/visible", description="folder of the visible model, which stays as it is")
-    vae: str = Field("", description="folder of the autoencoder; by default the visible model's")
-    encoder: str = Field(
+    model: Place = Field("models/starter/visible", description="folder of the visible model, which stays as it is")
+    vae: Place = Field("", description="folder of the autoencoder; by default the visible model's")
+    encoder: Place = Field(
         "", description="folder with encoder/ and tokenizer/ of a CLIP text model; by default the visible model's reads"
     )
     windows: int = Field(1, gt=0, description="how many times the encoder's length of a caption is read")

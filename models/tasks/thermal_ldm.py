@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.attributes import mirror_words
@@ -33,7 +33,7 @@ from models.diffusion.unet import predict
 from models.errors import UserError
 from models.padding import in_batches
 from models.seeds import seed_of
-from models.tasks import absolute
+from models.tasks import Place
 from models.tasks.rooms import RoomConfig, draw_room, parse_rows, word_numbers
 from models.temperature import fill
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
@@ -70,9 +70,9 @@ class Config(RoomConfig):
     channels_last: bool = Field(False, description="group norm is slow in NHWC on CPUs")
     validate_rows: int = Field(512, gt=0)
     size: int = Field(128, gt=0, description="side of the pictures in pixels")
-    vae: str = Field("models/starter/visible/vae", description="folder of the visible autoencoder")
-    autoencoder: str = Field("", description="folder of the thermal one, which `train thermal_vae` writes")
-    text: str = Field(
+    vae: Place = Field("models/starter/visible/vae", description="folder of the visible autoencoder")
+    autoencoder: Place = Field("", description="folder of the thermal one, which `train thermal_vae` writes")
+    text: Place = Field(
         "", description="folder of the encoder and tokenizer that read captions; empty: captions are no condition"
     )
     drop_caption: float = Field(
@@ -86,8 +86,6 @@ class Config(RoomConfig):
     time: float = Field(0.3, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
     flip: float = Field(0.5, ge=0, le=1, description="share of rows that are seen mirrored")
     drop_classes: float = Field(0.15, ge=0, le=1, description="share of rows that are shown no classes")
-
-    _absolute = field_validator("autoencoder")(absolute)
 
 
 class Trainee(nn.Module):

@@ -16,7 +16,7 @@ from models.augment.batch import to_unit_tensor
 from models.card import Card
 from models.classes import CLASSES, IGNORE
 from models.columns import Columns
-from models.tasks import TrainConfig
+from models.tasks import Place, TrainConfig
 from models.unet import STRIDE, UNet, build_unet
 from models.visible import cache
 from models.visible.autoencoder import (
@@ -61,7 +61,7 @@ class Config(TrainConfig):
     adversarial_from: int = Field(1, ge=0, description="step from which on the critic has its say (disc_start)")
     critic: int = Field(32, gt=0, description="channels of the critic's first layer")
     perceptual: float = Field(0.0, ge=0, description="weight of the distance in the parser's features")
-    parser: str = Field("models/starter/parser", description="folder of the parser that gives these features")
+    parser: Place = Field("models/starter/parser", description="folder of the parser that gives these features")
 
     @model_validator(mode="after")
     def _parser_takes_crops(self) -> "Config":

@@ -28,7 +28,7 @@ from models.diffusion.schedulers import Scheduler, new_scheduler
 from models.diffusion.unet import predict
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
-from models.tasks import TrainConfig
+from models.tasks import Place, TrainConfig
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, Vae, decode
 from models.visible.head import REFERENCE, HeadReader, draw_heads, fold_heads, mirror_heads
@@ -62,8 +62,8 @@ class RowsConfig(TrainConfig):
     validate_rows: int = Field(256, gt=0)
     bf16: bool = True
     size: int = Field(128, gt=0, description="side of the pictures in pixels")
-    vae: str = Field("models/starter/visible/vae", description="folder of the trained autoencoder")
-    faces: str = Field("models/starter/faces", description="insightface pack whose recogniser gives the embeddings")
+    vae: Place = Field("models/starter/visible/vae", description="folder of the trained autoencoder")
+    faces: Place = Field("models/starter/faces", description="insightface pack whose recogniser gives the embeddings")
     face: float = Field(2.5, gt=0, description="weight of the face's latent cells; the rest has 1")
     time: float = Field(0.6, description="mean of the logit-normal time, 0 = clear, 1 = noise (arXiv 2403.03206, 3.1)")
     drop_both: float = Field(

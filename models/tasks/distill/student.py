@@ -19,6 +19,7 @@ from models.diffusion.sample import Denoise, NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
 from models.diffusion.students import save_student
 from models.errors import UserError
+from models.tasks import Place
 from models.weights.networks import device_of
 
 TEACHER_STEPS = 16
@@ -34,8 +35,8 @@ class StudentConfig(BaseModel):
     warmup: int = Field(50, ge=0)
     ema: float = Field(0.99, ge=0, lt=1)
     time: float = Field(1.0, description="mean of the logit-normal time: jumps from noise decide what a picture shows")
-    teacher: str = Field("", description="folder of the part that is distilled")
-    vae: str = Field("", description="folder of the visible autoencoder; by default the teacher's")
+    teacher: Place = Field("", description="folder of the part that is distilled")
+    vae: Place = Field("", description="folder of the visible autoencoder; by default the teacher's")
     sampled: tuple[int, ...] = Field((1, 2, 4), description="numbers of steps that the student may be asked for")
     delta: float = Field(0.02, gt=0, description="width at which the error turns from square to linear")
 

@@ -6,7 +6,7 @@ python -m cluster train distill_thermal --data URI --validation URI --out DIR --
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.card import Card
@@ -16,7 +16,7 @@ from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.students import plain
 from models.seeds import seed_of
-from models.tasks import absolute, thermal_ldm
+from models.tasks import Place, thermal_ldm
 from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
 from models.thermal.latent.network import Loaded, condition, load_latent, save_latent, unpatch
 from models.thermal.latent.settings import AUTOENCODER, VAE
@@ -29,9 +29,7 @@ SUMMARY = """A student of {teacher}: it draws in {steps} steps what its teacher 
 
 
 class Config(StudentConfig, thermal_ldm.Config):
-    autoencoder: str = Field("", description="folder of the thermal autoencoder; by default the teacher's")
-
-    _teacher = field_validator("teacher")(absolute)
+    autoencoder: Place = Field("", description="folder of the thermal autoencoder; by default the teacher's")
 
 
 def weights(config: Config) -> list[Path]:

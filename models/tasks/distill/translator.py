@@ -6,7 +6,7 @@ python -m cluster train distill_translator --data URI --validation URI --out DIR
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.card import Card
@@ -16,7 +16,6 @@ from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.students import plain
 from models.seeds import seed_of
-from models.tasks import absolute
 from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
 from models.tasks.translation import config as translation
 from models.tasks.translation.rows import Drawn, draw_rows
@@ -36,8 +35,6 @@ SUMMARY = """A student of {teacher}: it translates in {steps} steps as its teach
 class Config(StudentConfig, translation.Config):
     identity: float = Field(0.1, ge=0, description="weight of 1 - cosine of the student's jumps to the true picture")
     low_noise: float = Field(1.0, gt=0, le=1, description="largest share of noise of rows that are decoded")
-
-    _teacher = field_validator("teacher")(absolute)
 
 
 def weights(config: Config) -> list[Path]:

@@ -28,7 +28,7 @@ from models.errors import UserError
 from models.faces.align import fit_similarities, five_points
 from models.faces.gradient.differentiable import DifferentiableRecogniser, align_pictures
 from models.faces.pack import recogniser_file
-from models.tasks import visible
+from models.tasks import Place, visible
 from models.tasks.distill.student import Draw, Read, Student, StudentConfig, compare, draw_latents, finish_export
 from models.visible import cache
 from models.visible.angles import FILE as HEAD
@@ -46,7 +46,7 @@ SUMMARY = """A student of {teacher}: it draws in {steps} steps without guidance 
 class Config(StudentConfig, visible.RowsConfig):
     batch: int = Field(24, gt=0)
     drop_both: float = Field(0.0, ge=0, le=0, description="a student is never asked without conditions")
-    teacher: str = Field("models/starter/visible", description="folder of the visible part that is distilled")
+    teacher: Place = Field("models/starter/visible", description="folder of the visible part that is distilled")
     guidance: float = Field(2.0, ge=1, description="of the teacher")
     identity: float = Field(0.1, ge=0, description="weight of 1 - cosine to the asked identity")
     identity_rows: int = Field(4, ge=0, description="rows of a step that are decoded and read")

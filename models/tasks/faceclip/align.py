@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from models.card import Card
 from models.columns import Columns
 from models.errors import EnvironmentFault, UserError
-from models.tasks import TrainConfig, absolute
+from models.tasks import Place, TrainConfig
 from models.tasks.faceclip.rows import COLUMNS as ROW_COLUMNS
 from models.tasks.faceclip.rows import number, other_views, prepare_rows, write_captions
 from models.visible.faceclip.alignment import Aligned, Heads, Loss, contrast, freeze_towers, pair_rows
@@ -52,9 +52,9 @@ class Config(TrainConfig):
     ema: float = Field(0.998, ge=0, lt=1)
     channels_last: bool = False
     validate_rows: int = Field(1000, gt=1)
-    face: str = Field("", description="folder of a face ViT, what `train faceclip_face` wrote")
-    towers: str = Field("", description="folder of the towers, what `train faceclip_clip` wrote")
-    encoder: str = Field("", description="folder of a whole encoder to begin with, in place of `face`")
+    face: Place = Field("", description="folder of a face ViT, what `train faceclip_face` wrote")
+    towers: Place = Field("", description="folder of the towers, what `train faceclip_clip` wrote")
+    encoder: Place = Field("", description="folder of a whole encoder to begin with, in place of `face`")
     fuser: FuserConfig = FuserConfig(layers=3, dim_feedforward=256, nhead=8, points=4)
     loss: Loss = Field("sigmoid", description="softmax is CLIP's")
     identity_weight: float = Field(1.0, ge=0, description="of the fused tokens against the face's vector")
@@ -65,8 +65,6 @@ class Config(TrainConfig):
     )
     drop_attribute: float = Field(0.1, ge=0, lt=1, description="chance of each attribute to go unsaid in a caption")
     drop_face: float = Field(0.1, ge=0, lt=1, description="share of rows without a face, which learn the text alone")
-
-    _absolute = field_validator("face", "towers", "encoder")(absolute)
 
     @model_validator(mode="after")
     def _check(self) -> "Config":

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.card import Card
@@ -23,7 +23,7 @@ from models.faces.align import align, five_points
 from models.faces.metrics import unit_vectors
 from models.faces.pack import Session, embed, open_sessions
 from models.faces.recogniser import EMBEDDING, ArcFace
-from models.tasks import absolute, recogniser
+from models.tasks import Place, recogniser
 from models.visible.cache import from_root
 from models.visible.faceclip.config import VitConfig
 from models.visible.faceclip.files import save_vit
@@ -38,11 +38,9 @@ COLUMNS = recogniser.COLUMNS
 class Config(recogniser.Config):
     lr: float = Field(1e-3, gt=0)
     vit: VitConfig = VitConfig(width=96, depth=4, heads=4, out=EMBEDDING)
-    teacher: str = Field(
+    teacher: Place = Field(
         "", description="insightface pack whose recogniser's embeddings are learned, in place of classes"
     )
-
-    _absolute = field_validator("teacher")(absolute)
 
     @model_validator(mode="after")
     def _check(self) -> "Config":

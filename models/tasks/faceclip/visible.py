@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.card import Card
@@ -25,7 +25,7 @@ from models.diffusion.schedulers import new_scheduler
 from models.diffusion.unet import predict
 from models.errors import UserError
 from models.seeds import seed_of
-from models.tasks import TrainConfig, absolute
+from models.tasks import Place, TrainConfig
 from models.tasks.faceclip.rows import COLUMNS as ROW_COLUMNS
 from models.tasks.faceclip.rows import other_views, prepare_rows, write_captions
 from models.visible import cache
@@ -66,8 +66,8 @@ class Config(TrainConfig):
     bf16: bool = True
     channels_last: bool = False
     validate_rows: int = Field(256, gt=0)
-    encoder: str = Field("", description="folder of the encoder, what `train faceclip` wrote; it stays as it is")
-    vae: str = Field("models/starter/visible/vae", description="folder of the trained autoencoder")
+    encoder: Place = Field("", description="folder of the encoder, what `train faceclip` wrote; it stays as it is")
+    vae: Place = Field("models/starter/visible/vae", description="folder of the trained autoencoder")
     size: int = Field(128, gt=0, multiple_of=8, description="side of the pictures in pixels")
     shape: Shape = Shape()
     face: float = Field(2.5, gt=0, description="weight of the face's latent cells; the rest has 1")
@@ -75,8 +75,6 @@ class Config(TrainConfig):
     drop: float = Field(0.1, ge=0, lt=1, description="share of rows that are told neither face nor text")
     drop_face: float = Field(0.05, ge=0, lt=1, description="share of rows that are told the text alone")
     drop_attribute: float = Field(0.1, ge=0, lt=1, description="chance of each attribute to go unsaid in a caption")
-
-    _absolute = field_validator("encoder")(absolute)
 
 
 class Trained(nn.Module):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.augment.crop import CropAugmentation, augment_crop
@@ -31,7 +31,7 @@ from models.faces.space import write_space
 from models.landmarks.found import can_align, fill_points
 from models.landmarks.intensity import show_thermal
 from models.seeds import seed_of
-from models.tasks import TrainConfig, absolute
+from models.tasks import Place, TrainConfig
 from models.tasks.hfr.contrast import drift, numbers_of, symmetric_loss, unit
 from models.visible.cache import from_root
 
@@ -57,7 +57,7 @@ class Config(TrainConfig):
     weight_decay: float = Field(0.01, ge=0)
     ema: float = Field(0.99, ge=0, lt=1)
     channels_last: bool = False
-    recogniser: str = Field(
+    recogniser: Place = Field(
         "models/starter/faces/arcface_starter.onnx",
         description="recogniser to adapt: an ONNX file, or the safetensors file of a torch one",
     )
@@ -79,12 +79,10 @@ class Config(TrainConfig):
         description="weight of staying where the original is: of visible faces, or of the pair's visible half",
     )
     augmentation: CropAugmentation = CropAugmentation()
-    landmarks: str = Field(
+    landmarks: Place = Field(
         "models/starter/landmarks", description="folder of the landmarker that finds the faces of rows without points"
     )
     file: str = Field("thermal.onnx", description="name of the exported file")
-
-    _absolute = field_validator("recogniser", "landmarks")(absolute)
 
 
 class Trainee(nn.Module):

@@ -11,7 +11,7 @@ from pydantic import Field
 from models.columns import Columns
 from models.parser.stage import Stage as Parser
 from models.stages import NoOptions
-from models.tasks import TrainConfig
+from models.tasks import Place, TrainConfig
 from models.thermal.rooms import Room
 from models.weights.store import ROOT
 
@@ -29,7 +29,7 @@ class RoomConfig(TrainConfig):
     unnamed: tuple[str, ...] = Field(
         ("rooms",), description="domains whose rows' words say nothing that could be asked for"
     )
-    parser: str = Field(
+    parser: Place = Field(
         "models/starter/parser", description="folder of the parser that makes the classes in a job; empty: true classes"
     )
     parsed: float = Field(
