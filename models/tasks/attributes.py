@@ -94,6 +94,7 @@ def _pictures(rows: Columns, config: Config) -> Tensor:
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the mean cross-entropy over the attributes, of pictures that are turned, moved and changed in tone."""
     assert isinstance(model, Trainee)
+    # Pictures moved, and changed in tone: visible ones in light, thermal ones by an offset of all degrees.
     pictures, draws = torch.from_numpy(batch["pictures"]).float(), RowDraws(batch["draw"])
     matrices, flipped = draw_transforms(config.geometry, draws)
     if config.network.modality == "visible":
@@ -103,6 +104,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
         mean = pictures.mean(dim=(2, 3), keepdim=True)
         offset = [np.random.default_rng(int(seed)).normal(0, config.offset) for seed in batch["draw"]]
         moved = warp(pictures - mean, matrices) + mean + torch.tensor(offset, dtype=torch.float32).view(-1, 1, 1, 1)
+    # The words of what is seen then, counted for their shares.
     chosen = np.where(flipped.numpy()[:, None], batch["labels_mirrored"], batch["labels"])
     device = device_of(model)
     labels = torch.from_numpy(chosen).to(device)
@@ -126,12 +128,14 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     """Return each attribute's balanced accuracy and that of the most frequent word (`majority_*`); `score` is their mean."""
     assert isinstance(model, Trainee)
     found, truth = [], []
+    # What is read in every picture.
     for batch in rows:
         pictures = _pictures(batch, config).to(device_of(model))
         logits = model.classifier(pictures * 2 - 1 if config.network.modality == "visible" else pictures)
         found.append(torch.stack([values.argmax(1) for values in logits.values()], dim=1).cpu().numpy())
         truth.append(label_words([json.loads(text) for text in batch["attributes"]], config.network.words))
     predicted, true = np.concatenate(found), np.concatenate(truth)
+    # Attribute by attribute, of rows that are told it.
     metrics = {}
     for place, (name, words) in enumerate(config.network.words.items()):
         told = true[:, place] != UNTOLD

@@ -93,6 +93,7 @@ def build(config: Config) -> nn.Module:
             initializer_range=config.width**-0.5,
         )
     )
+    # Of a model that describes already the answers' tokens alone may learn.
     if config.answers_only:
         model.requires_grad_(False)
         model.model.embed_tokens.weight.requires_grad_(True).register_hook(_keep_answers)
@@ -125,6 +126,7 @@ def begin(model: nn.Module, folder: Path) -> None:
     shape = ("hidden_size", "intermediate_size", "num_attention_heads")
     if any(getattr(mine, name) != getattr(theirs, name) for name in shape):
         raise UserError(f"init: the captioner in {folder} is of another width.")
+    # Layers by name; those that the other lacks add nothing.
     with torch.no_grad():
         state = {
             name: value for name, value in old.state_dict().items() if "embed" not in name and "lm_head" not in name

@@ -127,11 +127,13 @@ def _load(folder: str) -> Loaded:
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs: latents of the picture and of its mirror image, the person's embedding, the head's normals."""
+    # The picture and its mirror image as the denoiser sees them.
     parts, pictures = _load(config.model), rows["visible"]
     latents, mirrored = (
         encode(parts.vae, torch.from_numpy(np.ascontiguousarray(values))).half().numpy()
         for values in (pictures, pictures[:, :, ::-1])
     )
+    # Who is shown, by the person's other pictures, and the bare head in the row's pose and expression.
     own = cache.embed_pictures(pictures, rows["landmarks_70"], config.faces)
     embedding, _ = cache.embeddings_of_others(own, rows["world_identity"], rows["view"])
     said = [json.loads(str(text)) for text in rows["attributes"]]
@@ -212,6 +214,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     own: list[Tensor] = []
     others: list[Tensor] = []
     for decoded in rows:
+        # The same draws at every validation.
         batch = prepare(decoded, config)
         rngs = [np.random.default_rng(seed_of("validation", row)) for row in decoded["row"]]
         times = np.array([rng.random() for rng in rngs])
@@ -219,6 +222,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         never = np.zeros(len(rngs), bool)
         texts = _texts(batch, [int(row) for row in decoded["row"]], never, never, config)
         embedding = batch["embedding"].astype(np.float32)
+        # With the row's own head, and with another row's.
         for errors, normals in ((own, batch["normals"]), (others, np.roll(batch["normals"], 1, axis=0))):
             errors.append(_errors(model, batch["latents"], noise, times, texts, embedding, normals))
     error, swapped = torch.cat(own).mean().item(), torch.cat(others).mean().item()

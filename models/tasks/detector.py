@@ -81,6 +81,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     size = (128, 128)
     faces = matched = extra = 0
     errors: list[float] = []
+    # Each picture in the detector's square, and what is found in it.
     for batch in rows:
         landmarks = np.asarray(batch["landmarks_70"], np.float32).reshape(-1, 70, 2)
         boxed = [letterbox(picture, size) for picture in batch["visible"]]

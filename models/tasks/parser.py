@@ -86,6 +86,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         prediction = parse(model, to_unit_tensor(batch["visible"]).to(device_of(model))).cpu().long().flatten()
         truth = torch.from_numpy(batch["classes"]).long().flatten()
         confusion += torch.bincount(truth * len(CLASSES) + prediction, minlength=len(CLASSES) ** 2).view_as(confusion)
+    # Of each class that is there: what is right, over all that is or was taken for it.
     hits = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - hits
     overlap = {name: (hits[k] / union[k]).item() for k, name in enumerate(CLASSES) if union[k] > 0}

@@ -89,6 +89,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
             f"person {rows['world_identity'][int(labels.argmax())]} is not among the first {config.classes} of split "
             f"{config.split!r} (from {first}); give the split that the data was drawn from, or raise `classes`"
         )
+    # The crop is cut anew at every visit.
     return {
         "visible": rows["visible"],
         "points": _points(rows),
@@ -156,6 +157,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     for batch in rows:
         vectors.append(embeddings_of(model, align(batch["visible"], _points(batch))))
         people.append(batch["world_identity"])
+    # Verification over all pairs, identification in a gallery.
     embeddings, identity = np.concatenate(vectors), np.concatenate(people)
     result = verification(embeddings, identity, 1e-3, rounds=0)
     gallery, probes = gallery_split(identity, 100)

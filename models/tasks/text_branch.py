@@ -147,6 +147,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     without the branch (`branch_gain`)."""
     assert isinstance(model, Trained)
     errors: dict[str, list[Tensor]] = {"own": [], "other": [], "none": []}
+    # The same draws with their own caption, with another row's, and without the branch.
     for decoded in rows:
         drawn = visible.draw_validation(prepare(decoded, config), decoded["row"])
         half = len(drawn.captions) // 2
@@ -156,6 +157,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         model.branch.scale = 0.0
         errors["none"].append(_errors(model, drawn))
         model.branch.scale = 1.0
+    # How much worse the other two are.
     mean = {name: torch.cat(found).mean().item() for name, found in errors.items()}
     gains = {"text_gain": mean["other"] / mean["own"] - 1, "branch_gain": mean["none"] / mean["own"] - 1}
     return {"score": -mean["own"], "error": mean["own"], **gains}

@@ -144,6 +144,7 @@ def begin(model: nn.Module, folder: Path) -> None:
 def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs of decoded rows, some 40 kB each: latents of both modalities and of their mirror images, shares of
     the true and of the parser's classes, cell weights, the room's numbers and the number of its word (-1 for none)."""
+    # Temperatures known everywhere, encoded at the size of visible latents.
     side = config.size // SHRINK
     autoencoder = _autoencoder(config.autoencoder)
     cells = SHRINK // autoencoder.config.factor
@@ -153,6 +154,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
         with torch.inference_mode():
             return patch(in_batches(autoencoder.encode, pictures, cache.BATCH), cells).half().numpy()
 
+    # Both modalities, what stands where by the true and the parser's classes, and what the room was.
     return {
         "visible": cache.encode_latents(rows["visible"], config.vae),
         "visible_mirrored": cache.encode_latents(rows["visible"][:, :, ::-1], config.vae),
@@ -271,11 +273,13 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     assert isinstance(model, Trainee)
     process = DiscreteProcess.of(new_scheduler())
     errors, steps = [], []
+    # The same draws at every validation.
     for decoded in rows:
         seeds = [seed_of("validation", number) for number in decoded["row"]]
         drawn = draw_rows(prepare(decoded, config), config, process, seeds)
         errors.append(prediction_error(model.unet, process, drawn, config).cpu())
         steps.append(drawn.timesteps)
+    # Of all rows, and of the noisy and the clear half of the time.
     error, step = torch.cat(errors), torch.cat(steps)
     mean = error.mean().item()
     return {

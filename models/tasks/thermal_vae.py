@@ -124,16 +124,19 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     squares = []
     for batch in rows:
         _check_degrees(batch)
+        # There and back.
         celsius = torch.from_numpy(np.stack([fill(one) for one in batch["thermal"]])).to(device_of(model))
         latents = model.encode(celsius)
         squares.append(latents.square().mean().item())
         error = (model.decode(latents) - celsius).abs().cpu().numpy()
+        # Errors where there was a reading: of faces, of the person, and of faces by condition.
         known = (np.asarray(batch["valid"]) > 0) & np.isfinite(batch["thermal"])
         face = known & np.isin(batch["classes"], FACE)
         errors["face"].append(error[face])
         errors["person"].append(error[known & (batch["classes"] != BACKGROUND)])
         for name in np.unique(batch["condition"]):
             errors.setdefault(str(name), []).append(error[face & (batch["condition"] == name)[:, None, None]])
+    # Their quantiles over all pixels.
     found = {name: np.concatenate(values) for name, values in errors.items()}
     if not len(found["face"]):
         raise UserError(

@@ -112,6 +112,7 @@ def prepare_rows(rows: Columns, config: RowsConfig, person: str, reader: HeadRea
 
     person: the column that says who is shown.
     """
+    # The picture and its mirror image as the denoiser sees them.
     latents = cache.encode_latents(rows["visible"], config.vae)
     mirrored = cache.encode_latents(rows["visible"][:, :, ::-1], config.vae) if config.flip else latents
     # Who is shown is taken from other pictures than the row's own; the head is drawn from their mean.
@@ -201,6 +202,7 @@ def flip(batch: Columns, rngs: list[np.random.Generator], share: float) -> Colum
     of_row = mirrored[:, None, None]
     heads = batch.get("heads")
     flipped = {} if heads is None else {"heads": np.where(of_row[..., None], mirror_heads(heads), heads)}
+    # Words and weights name sides, too.
     return {
         **batch,
         **flipped,

@@ -65,6 +65,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     # Teacher and student are told the same of the room; neither is guided.
     drawn = thermal_ldm.draw_rows(batch, config, process, batch["draw"])
     told = _told(teacher, drawn)
+    # The student's jump against its own from where the teacher's step leads.
     rule = Consistency(process, config.delta)
     device = device_of(model)
     weight = drawn.weight / drawn.weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)

@@ -159,6 +159,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
 def _trial(model: IdentityStudent, decoded: Columns, config: Config) -> tuple[Draw, Read]:
     """Return what draws decoded rows as latents [B, C, h, w], the teacher with guidance, and what reads whom they show."""
     teacher, _ = model.frozen()
+    # Drawn as every validation draws them, under the teacher's conditions.
     batch = prepare(decoded, config)
     drawn = visible.draw_validation(batch, decoded["row"])
     cond, uncond = _conditions(teacher, drawn)

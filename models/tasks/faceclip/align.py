@@ -165,10 +165,12 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     """
     assert isinstance(model, Trained)
     device = device_of(model)
+    # What the rows are told: a caption, and of most of them a face.
     captions = write_captions(batch["attributes"], batch["draw"], config.drop_attribute)
     has_face = torch.tensor(
         [np.random.default_rng((int(draw), 1)).random() >= config.drop_face for draw in batch["draw"]], device=device
     )
+    # What frozen networks say of face, text and picture, and which rows are of one person or caption.
     faces = to_faces(batch["crop"], device)
     targets = _targets(model, faces, to_faces(batch["picture"], device), captions, config)
     shown = faces * has_face[:, None, None, None]
@@ -176,6 +178,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     # A row without a face is nobody's: neither like nor unlike any other.
     alone = ~(has_face[:, None] & has_face)
     of_faces = pairs._replace(positive=pairs.positive & ~alone, ignored=pairs.ignored | alone)
+    # Each branch's tokens against the three, in float32.
     terms = {"identity": faces.new_zeros(()), "text": faces.new_zeros(()), "image": faces.new_zeros(())}
     fused = model.fuse(shown, captions, has_face)
     with torch.autocast(device.type, enabled=False):

@@ -61,12 +61,14 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     The same caption of two pictures is neither right nor wrong for either.
     """
     assert isinstance(model, Clip)
+    # Pictures and captions as this visit shows them, and who says the same.
     captions = write_captions(batch["attributes"], batch["draw"], config.drop_attribute)
     pictures = _jitter(to_faces(batch["picture"]), batch["draw"], config.jitter)
     device = device_of(model)
     same = number(captions)
     alike, own = same[:, None] == same, torch.eye(len(same), dtype=torch.bool)
     pairs = Pairs(own.to(device), (alike & ~own).to(device))
+    # Both text towers against the pictures' towers of their own.
     vectors = zip(
         model.read_texts(tokenize(captions).to(device)), model.read_pictures(pictures.to(device)), strict=True
     )

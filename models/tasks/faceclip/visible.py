@@ -205,6 +205,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     (`text_gain`)."""
     assert isinstance(model, Trained)
     errors: dict[str, list[Tensor]] = {"own": [], "face": [], "text": []}
+    # The same draws with their own face and text, with another row's face, and with another's text.
     for decoded in rows:
         batch = prepare(decoded, config)
         seeds = np.array([seed_of("validation", int(number)) for number in decoded["row"]])
@@ -214,6 +215,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         errors["face"].append(_errors(model, batch, drawn, np.roll(batch["crop"], half, axis=0)))
         swapped = drawn.texts[half:] + drawn.texts[:half]
         errors["text"].append(_errors(model, batch, drawn._replace(texts=swapped)))
+    # How much worse the other two are.
     mean = {name: torch.cat(found).mean().item() for name, found in errors.items()}
     gains = {"identity_gain": mean["face"] / mean["own"] - 1, "text_gain": mean["text"] / mean["own"] - 1}
     return {"score": -mean["own"], "error": mean["own"], **gains}

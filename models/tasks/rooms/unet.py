@@ -131,6 +131,7 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
         raise UserError(
             f"pictures of {side} px: the thermalizer takes multiples of {STRIDE}; make them of another size"
         )
+    # Predicted, and how far that is from the truth where it counts.
     drawn = draw_rows(batch, config)
     device = device_of(model)
     celsius = model(drawn.pictures.to(device), drawn.classes.to(device), drawn.rooms)

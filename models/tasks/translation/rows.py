@@ -34,6 +34,7 @@ def prepare(rows: Columns, config: Config) -> Columns:
 
     Rows of published sets may have grey levels in the place of degrees, and no points: the landmarker looks for their face, and
     one that it does not find is taken for a face that fills the picture, of whom nobody says who it is."""
+    # Degrees, and the same as grey levels of the picture's own range.
     autoencoder = autoencoder_of(config.autoencoder)
     celsius = to_degrees(rows["thermal"], config)
     grey = np.stack([stretch(one, config.shape.celsius) for one in celsius])
@@ -43,11 +44,13 @@ def prepare(rows: Columns, config: Config) -> Columns:
         with torch.inference_mode():
             return in_batches(lambda few: thermal_latents(autoencoder, few), values, cache.BATCH).half().numpy()
 
+    # Visible latents, and where the face is, in the picture and in its mirror image.
     visible = cache.encode_latents(rows["visible"], config.vae)
     points = five_points(fill_points(rows, cache.from_root(config.landmarks)))
     known = can_align(points)
     points[~known] = TEMPLATE * (rows["visible"].shape[2] / CROP)
     mirrored = mirror_points(points, rows["visible"].shape[2], FLIPPED)
+    # All of it twice, as seen and mirrored, in half precision; rows without a known face show nobody.
     return {
         "visible": visible,
         "visible_mirrored": cache.encode_latents(rows["visible"][:, :, ::-1], config.vae),

@@ -55,6 +55,7 @@ what it is told, or drawn from the training's people: a translation is a picture
 
 def weights(config: Config) -> list[Path]:
     """Return the folders that training reads beside `init`. Raises UserError where the thermal autoencoder is not named."""
+    # What belongs together is named together.
     if not config.autoencoder:
         raise UserError(
             "translator needs an autoencoder of temperatures: train thermal_vae, then --set autoencoder=DIR"
@@ -65,6 +66,7 @@ def weights(config: Config) -> list[Path]:
         raise UserError(
             "who is shown is told by a recogniser of thermal faces: name both, shape.identity=512 and recogniser=DIR"
         )
+    # Whatever is read beside `init`.
     named = [
         config.recogniser,
         config.vae,
@@ -214,6 +216,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
 def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     """Return a sheet uint8: visible pictures over what is made of their thermal ones, told nothing, by eight steps."""
     assert isinstance(model, Translator)
+    # Thermal latents, no words, and who it is where that is told.
     device, few = device_of(model), {name: values[:8] for name, values in rows.items()}
     celsius = torch.from_numpy(to_degrees(few["thermal"], config))
     thermal = thermal_latents(autoencoder_of(config.autoencoder), celsius).to(device)
@@ -221,6 +224,7 @@ def pictures(model: nn.Module, rows: Columns, config: Config) -> np.ndarray:
     if config.recogniser:
         who = torch.from_numpy(prepare(few, config)["who"][:, 0].astype(np.float32)).to(device)
     conditions = model.guide(told, thermal, who)
+    # Each row's noise follows from its place on the sheet.
     latents = sample(
         denoiser(model.unet, conditions, conditions, Guidance(1.0)),
         NamedNoise([str(k) for k in range(len(celsius))], "translate"),
