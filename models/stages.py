@@ -15,7 +15,8 @@ A package has `settings.py`, quick to import, to check a job with, and `stage.py
         def __call__(self, rows: Columns, settings, batch: int) -> Columns      # the columns it writes, row by row
 
 Some offer more: `settings.py` of faces `reference` and `recogniser`, of a thermal kind that works by words
-`conditions(files)`, of a visible kind that takes angles of the head `takes_pose(files)`; `stage.py` of faces `find` and
+`conditions(files)`, of a visible kind that takes angles of the head `takes_pose(files)`, of a kind whose scans have several
+kernels `open_scans(options, files)`, those for which `options.kernel` leaves it open which; `stage.py` of faces `find` and
 `embed`, of landmarks `at_boxes`, for pictures of any size.
 
 `module:Name` in place of a package is a class with all five as attributes, in one file that is quick to import.

@@ -5,14 +5,19 @@
 The machinery is generate's: a partition is the unit of commit, retry and loss; the same command resumes.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from pipelines.config.request import TranslateRequest, load_translate
-from pipelines.plan.translate import TranslatePlan, write_translate_plan
+from pipelines.config.translate import chain_for
+from pipelines.plan.photos import list_photos
+from pipelines.plan.translate import THERMAL, TranslatePlan, write_translate_plan
 from pipelines.report.card import front_matter
 from pipelines.report.translations import SHEET, draw_translations
+from pipelines.run.kernels import settle_kernels
 from pipelines.run.photographs import Summary, run_on_pictures, summarise_pictures
 from pipelines.storage.commits import Commit
+from pipelines.storage.uri import Storage
 
 
 def run(images: str, out: str, *, bundle: str = "starter", profile: str = "laptop", **values: Any) -> Summary:
@@ -22,7 +27,11 @@ def run(images: str, out: str, *, bundle: str = "starter", profile: str = "lapto
 
 def translate(request: TranslateRequest, out: str) -> Summary:
     """Run a translate job, as `run_on_pictures` says."""
-    return run_on_pictures(request, out, write_translate_plan, finish)
+    job, chain = request.job, chain_for(request.job, request.bundle)
+    with settle_kernels(
+        request.bundle, chain, request.profile, Storage(out), check=lambda: list_photos(job, THERMAL)
+    ) as bundle:
+        return run_on_pictures(replace(request, bundle=bundle), out, write_translate_plan, finish)
 
 
 def finish(plan: TranslatePlan, commits: dict[int, Commit]) -> Summary:

@@ -24,6 +24,7 @@ from pipelines.config.captions import CHAT, writer_of
 from pipelines.config.chain import ChainSpec, check_profile
 from pipelines.config.profile import Group
 from pipelines.config.request import Request, check_request, load_request
+from pipelines.run.kernels import name_kernels, open_scans, probe_links
 from pipelines.run.session import ENVIRONMENT
 from serve import pairs_request
 from serve.api import create_app
@@ -101,15 +102,9 @@ def build(settings: Settings) -> ray_serve.Application:
         EnvironmentFault: weights are not there.
     """
     request = settings.load()
-    # Weights in use are held to what they are now, and fetched before anything starts: missing ones are said at once.
     written = writer_of(request.bundle, request.job.captions.backend, request.job.parts)
     captions = [name for name, part in request.bundle.parts.items() if part is written]
-    links = pairs_request.served_chain(request.chain, request.bundle).links
-    used = [*captions, *(link.name for link in links if link.stage not in PARTLESS)]
-    request = check_request(request.job, pin(request.bundle, used), request.profile)
-    for name in used:
-        fetch(request.bundle.parts[name], request.bundle.folder)
-    check_defaults(request)
+    request = settle(request, captions)
     # A deployment for every group, one for captions if a model writes them, and the HTTP side over all.
     serving = request.profile.serve
     served = pairs_request.served_chain(request.chain, request.bundle)
@@ -126,6 +121,24 @@ def build(settings: Settings) -> ray_serve.Application:
         logging_config=QUIET,
     )
     return gateway.bind(request, stage_deployments, caption_deployment)
+
+
+def settle(request: Request, captions: Sequence[str]) -> Request:
+    """Return `request` with what its parts leave open written out: the weights by digest, fetched, and kernels of scans.
+
+    captions: the parts that write them. Raises as `build`.
+    """
+    # Weights in use are held to what they are now, and fetched before anything starts: missing ones are said at once.
+    links = pairs_request.served_chain(request.chain, request.bundle).links
+    used = [*captions, *(link.name for link in links if link.stage not in PARTLESS)]
+    request = check_request(request.job, pin(request.bundle, used), request.profile)
+    for name in used:
+        fetch(request.bundle.parts[name], request.bundle.folder)
+    check_defaults(request)
+    # Kernels are chosen where the replicas will run, once for all of them.
+    served = pairs_request.served_chain(request.chain, request.bundle)
+    chosen = probe_links([link for link in served.links if open_scans(link)], served, request.profile)
+    return check_request(request.job, name_kernels(request.bundle, chosen), request.profile)
 
 
 def check_defaults(request: Request) -> None:

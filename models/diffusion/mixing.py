@@ -3,7 +3,8 @@
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 
-from models.ssm.block import BlockConfig, SelfMixer
+from models.ssm.block import SelfMixer
+from models.ssm.config import BlockConfig
 
 
 def set_self_mixing(unet: UNet2DConditionModel, config: BlockConfig, context: int = 0) -> None:

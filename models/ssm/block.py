@@ -5,36 +5,15 @@ LaMamba-Diff (arXiv 2408.02615) and ColorMamba: a selective scan mixes the whole
 keeps detail, and the block's cross-attention stays as it was.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.ssm.kernels import KernelName
+from models.ssm.config import BlockConfig, KernelName, ScanShape
 from models.ssm.mixers import Mamba2Config, Mamba2Mixer
-from models.ssm.orders import Directions, inverse_orders, scan_orders, side_of
-
-Mixing = Literal["attention", "scan", "interleaved", "none"]
-
-
-class BlockConfig(BaseModel):
-    """What mixes a block's tokens: `mixing` over the whole picture, and attention inside windows beside it.
-
-    attention: as published, every token with every other. scan: Mamba-2 over the picture. interleaved: the same over one
-    sequence in which each token is followed by the condition's at its place. none: nothing.
-    window: side of the windows in cells, 0 for no windowed branch.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mixing: Mixing = "scan"
-    window: int = Field(8, ge=0)
-    directions: Directions = 2
-    expand: int = Field(1, ge=1)
-    state: int = Field(16, ge=1)
-    head: int = Field(32, ge=1)
+from models.ssm.orders import inverse_orders, scan_orders, side_of
 
 
 class WindowAttention(nn.Module):
@@ -99,15 +78,12 @@ class SelfMixer(nn.Module):
             raise ValueError("a block that mixes by nothing, and has no windows, mixes nothing: name one of both")
         self.config = config
         self.reads = ("cells",) if config.mixing == "interleaved" else ()
+        # Over the whole picture, with the condition's cells where they are interleaved; beside it windows.
         self.scan: Mamba2Mixer | None = None
         self.context: nn.Linear | None = None
-        if config.mixing != "none":
-            head = min(config.head, width * config.expand)
-            self.scan = Mamba2Mixer(
-                Mamba2Config(
-                    width=width, expand=config.expand, state=config.state, head=head, directions=config.directions
-                )
-            )
+        if config.scans:
+            shape = {"width": width, "head": config.head_of(width), "directions": config.directions}
+            self.scan = Mamba2Mixer(Mamba2Config(**shape, expand=config.expand, state=config.state))
         if config.mixing == "interleaved":
             self.context = nn.Linear(context, width)
         self.window = WindowAttention(width, heads, config.window, shift) if config.window else None
@@ -131,6 +107,7 @@ class SelfMixer(nn.Module):
 
     def _scan(self, tokens: Tensor, side: int, cells: Tensor | None) -> Tensor:
         assert self.scan is not None
+        # Every direction visits all cells; alone, or with the condition's between them.
         orders = scan_orders(side, side, self.config.directions)
         inverse = inverse_orders(side, side, self.config.directions)
         if self.context is None:
@@ -151,3 +128,10 @@ def set_kernel(network: nn.Module, kernel: KernelName) -> None:
     for module in network.modules():
         if isinstance(module, Mamba2Mixer):
             module.kernel = kernel
+
+
+def scans_of(network: nn.Module) -> tuple[ScanShape, ...]:
+    """Return the shapes of the scans in `network`, each once, in their order."""
+    mixers = [module.config for module in network.modules() if isinstance(module, Mamba2Mixer)]
+    shapes = [ScanShape(c.directions * c.heads, c.directions * c.groups, c.head, c.state) for c in mixers]
+    return tuple(dict.fromkeys(shapes))

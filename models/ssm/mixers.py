@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from models.ssm import scan
-from models.ssm.kernels import KernelName, run_ssd
-from models.ssm.orders import Directions, inverse_orders, scan_orders
+from models.ssm.config import Directions, KernelName
+from models.ssm.kernels import run_ssd
+from models.ssm.orders import inverse_orders, scan_orders
 
 STEPS = (0.001, 0.1)
 """Between which the first steps are drawn, evenly in their logarithm (arXiv 2312.00752, section 3.6)."""

@@ -1,13 +1,11 @@
 """In which orders the cells of a picture are scanned: along rows and columns, forwards and backwards."""
 
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Directions = Literal[1, 2, 4]
-"""Rows; rows and rows reversed; rows and columns, each also reversed (VMamba, arXiv 2401.10166, section 4.2)."""
+from models.ssm.config import Directions
 
 
 @lru_cache(64)

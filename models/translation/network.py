@@ -37,7 +37,7 @@ from models.diffusion.schedulers import load_scheduler, new_scheduler
 from models.errors import EnvironmentFault
 from models.faces.gradient.differentiable import DifferentiableRecogniser
 from models.landmarks.thermal_faces import ThermalFaces
-from models.ssm.block import BlockConfig
+from models.ssm.config import BlockConfig
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.network import patch
 from models.translation.attributes import AttributeClassifier, load_classifier

@@ -1,13 +1,14 @@
 """What a translation may be asked for, and which columns it takes."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.attributes import check_words
 from models.diffusion.names import STUDENT, SchedulerName, check_student
 from models.errors import UserError
+from models.ssm.config import AUTO, BlockConfig, KernelOption, ScanShape
 from models.stages import Files, Flow
 
 AUTOENCODER, VAE, ATTRIBUTES = "autoencoder", "vae", "attributes"
@@ -26,7 +27,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kernel: Literal["torch", "vllm", "mamba_ssm"] = "torch"
+    kernel: KernelOption = AUTO
     """Which code scans (`models.ssm.kernels`); another than torch must be installed where the stage runs, and agree with it."""
 
 
@@ -67,6 +68,18 @@ class Settings(BaseModel):
         for name, word in value.items():
             check_words(name, [word])
         return value
+
+
+def open_scans(options: Options, files: Mapping[str, Files]) -> tuple[ScanShape, ...]:
+    """Return the shapes of the scans whose kernel nobody has named, each once; () where one is named, or nothing is scanned."""
+    if options.kernel != AUTO:
+        return ()
+    config = files["model"].json(FILE)
+    block = BlockConfig(**config.get("block", {}))
+    # The middle of the U-Net attends at the last width, whatever its levels do.
+    widths = [width for width, attends in zip(config["widths"], config["attend"], strict=True) if attends]
+    shapes = [block.scan_of(width) for width in (*widths, config["widths"][-1]) if block.scans]
+    return tuple(dict.fromkeys(shapes))
 
 
 def columns(options: Options, settings: Settings, files: Mapping[str, Files]) -> Flow:

@@ -17,14 +17,15 @@ from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.diffusion.steering import Goal, Steering, steer
 from models.padding import chunks
 from models.ssm import kernels
-from models.ssm.block import set_kernel
+from models.ssm.block import scans_of, set_kernel
+from models.ssm.config import AUTO
 from models.temperature import fill, from_centikelvin
 from models.translation.attributes import GIVEN, draw_words, encode_words
 from models.translation.identity import embed_thermal, likeness
 from models.translation.network import Loaded, load_translator, thermal_latents
 from models.translation.settings import Options, Settings
 from models.visible.autoencoder import decode
-from models.weights.networks import accelerator
+from models.weights.networks import DTYPES, accelerator
 
 
 class Stage:
@@ -42,10 +43,12 @@ class Stage:
         self.parts: Loaded = load_translator(weights, dtype, threads)
         for network in self.parts.networks():
             network.to(self.device)
-        # A kernel that is not there, or not right, is told of before the first picture.
-        if options.kernel != "torch":
-            kernels.check(options.kernel, self.device)
-        set_kernel(self.parts.translator, options.kernel)
+        # A kernel that is not there, or not right, is told of before the first picture. Jobs and service have named one.
+        scans = self.device, scans_of(self.parts.translator), DTYPES[dtype]
+        kernel = kernels.choose(*scans).name if options.kernel == AUTO else options.kernel
+        if kernel != "torch":
+            kernels.difference(kernel, *scans)
+        set_kernel(self.parts.translator, kernel)
         self.schedulers: dict[str, Scheduler] = {}
 
     @torch.no_grad()  # not inference mode: guidance by a recogniser takes its gradient
@@ -82,6 +85,7 @@ class Stage:
             # The last batch repeats its last row until it is full.
             rows = torch.arange(chunk.start, chunk.stop + missing).clamp(max=chunk.stop - 1)
             own, keys = celsius[rows].to(self.device), [names[row] for row in rows]
+            # What each row is told, and whom the thermal picture shows.
             if given is None:
                 words = draw_words(parts.attributes, own, keys, settings.attributes)
             else:

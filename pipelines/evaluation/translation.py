@@ -15,6 +15,7 @@ from models.temperature import to_centikelvin
 from models.weights.bundle import Bundle
 from pipelines.evaluation.adapted import embed_faces
 from pipelines.rows.shards import Shards
+from pipelines.run.kernels import choose_here
 
 TRANSLATED = 8
 """Pictures of one forward pass of the translator."""
@@ -37,7 +38,7 @@ def measure_translation(
             f"{judge} holds no recogniser (an ONNX file of 112 px crops). Train one: docs/evaluate.md."
         )
     # The bundle's stage, asked for as many draws as are wanted.
-    part = bundle.part("translate")
+    part = choose_here("translate", bundle.part("translate"), bundle.folder)
     package = package_of("translate", part.kind, f"bundle {bundle.name}: translate.kind")
     kind = import_settings(package)
     options = parse_settings(kind.Options, part.options, "translate.options")

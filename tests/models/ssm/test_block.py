@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.ssm.block import BlockConfig, SelfMixer, WindowAttention, set_kernel
-from models.ssm.orders import Directions
+from models.ssm.block import SelfMixer, WindowAttention, set_kernel
+from models.ssm.config import BlockConfig, Directions
 
 
 def reach(module: torch.nn.Module, side: int, cell: int, **extra: object) -> torch.Tensor:

@@ -9,8 +9,9 @@ from transformers import MambaConfig as TheirMambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer as TheirMambaMixer
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as TheirMamba2Mixer
 
+from models.ssm.config import Directions
 from models.ssm.mixers import Directional, Mamba1Config, Mamba1Mixer, Mamba2Config, Mamba2Mixer
-from models.ssm.orders import Directions, inverse_orders, scan_orders, side_of
+from models.ssm.orders import inverse_orders, scan_orders, side_of
 from models.tasks import TrainConfig
 from models.training.loop import _optimizer
 

@@ -1,12 +1,16 @@
 """The parallel scans against the recurrences token by token: values, gradients, precision, chunks."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from models.errors import EnvironmentFault
 from models.ssm import kernels, reference, scan
+from models.ssm.config import ScanShape
+from tests.models.ssm import installed
 
 Scan = Callable[..., Tensor]
 
@@ -101,12 +105,15 @@ def test_what_is_kept_for_the_backward_pass_does_not_hold_all_states() -> None:
     assert sum(saved) - sum(values.numel() for values in inputs) < states / 2
 
 
-def test_kernel_of_vllm_equals_torch_where_it_is_installed() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [kernels.SMALL, ScanShape(heads=8, groups=2, head=36, state=16)])
+def test_kernel_of_vllm_equals_torch_where_it_is_installed(shape: ScanShape, dtype: torch.dtype) -> None:
     if not kernels.is_installed("vllm"):
         pytest.skip("vLLM is not installed")
-    inputs = kernels.example(length=130)
+    found = kernels.choose("cpu", (kernels.SMALL, shape), dtype)
+    assert found.name == "vllm" and found.why.startswith("differs from the torch form by")
+    inputs = kernels.example(length=130, shape=shape)
     torch.testing.assert_close(kernels.run_ssd("vllm", *inputs), scan.ssd(*inputs), atol=2e-5, rtol=1e-5)
-    assert kernels.choose() == "vllm"
 
 
 def test_a_forward_only_kernel_leaves_gradients_to_torch() -> None:
@@ -114,17 +121,33 @@ def test_a_forward_only_kernel_leaves_gradients_to_torch() -> None:
     assert kernels.run_ssd("vllm", *inputs).requires_grad
 
 
-def test_a_kernel_that_is_not_right_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "is_installed", lambda name: True)
-    monkeypatch.setattr(kernels, "_run_vllm", lambda x, *rest: x)
-    with pytest.warns(UserWarning, match="vllm is installed and not used: .* differs from the torch form"):
-        assert kernels.choose() == "torch"
+def test_a_kernel_that_is_there_and_broken_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed.write_vllm(tmp_path)
+    installed.install(tmp_path, monkeypatch)
+    found = kernels.choose()
+    assert found.name == "torch"
+    assert found.why.startswith("vllm is installed and not used: ") and f"{tmp_path}/vllm/_C" in found.why
 
 
-def test_a_kernel_that_fails_later_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*inputs: Tensor) -> Tensor:
-        raise RuntimeError("no such instruction")
+def test_a_kernel_whose_numbers_are_wrong_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed.write_mamba_ssm(tmp_path, installed.WRONG)
+    installed.install(tmp_path, monkeypatch)
+    with pytest.raises(EnvironmentFault, match="mamba_ssm differs from the torch form by"):
+        kernels.difference("mamba_ssm")
 
-    monkeypatch.setattr(kernels, "_run_vllm", fail)
-    with pytest.raises(kernels.EnvironmentFault, match="no such instruction.*options.kernel=torch"):
-        kernels.run_ssd("vllm", *kernels.example())
+
+def test_one_that_is_nearly_right_is_held_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kernels.is_installed("vllm"):
+        pytest.skip("vLLM is not installed")
+    monkeypatch.setitem(kernels.CLOSE, torch.float32, 1e-9)  # less than its numbers can tell
+    found = kernels.choose()
+    assert found.name == "torch" and "differs from the torch form" in found.why
+
+
+def test_a_kernel_that_fails_later_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = installed.write_mamba_ssm(tmp_path, installed.RIGHT)
+    installed.install(tmp_path, monkeypatch)
+    assert kernels.difference("mamba_ssm") == 0
+    (home / "worn").touch()
+    with pytest.raises(EnvironmentFault, match="no such instruction.*--set translate.options.kernel=torch"):
+        kernels.run_ssd("mamba_ssm", *kernels.example())

@@ -13,7 +13,10 @@ from models.faces.align import align
 from models.faces.metrics import unit_vectors
 from models.faces.pack import embed, open_sessions
 from models.landmarks.intensity import show_thermal
-from models.ssm.block import BlockConfig, SelfMixer
+from models.ssm import kernels
+from models.ssm.block import SelfMixer, scans_of
+from models.ssm.config import BlockConfig, Directions, Mixing
+from models.ssm.mixers import Mamba2Mixer
 from models.synthworld.render.render import render
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.temperature import fill, to_centikelvin
@@ -25,11 +28,12 @@ from models.translation.attributes import (
     save_classifier,
 )
 from models.translation.identity import embed_thermal
-from models.translation.network import Guide, TranslatorConfig, load_translator
-from models.translation.settings import Options, Settings, columns
+from models.translation.network import Guide, Translator, TranslatorConfig, load_translator
+from models.translation.settings import Options, Settings, columns, open_scans
 from models.translation.stage import Stage
 from models.weights.store import SmallFiles, seal
 from tests.models.rows_of import check_columns
+from tests.models.ssm import installed
 from tests.models.translation.tiny import SHAPE, write_part
 
 SIDE = 32
@@ -189,6 +193,51 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_a_kernel_that_is_not_there_is_told_of_before_the_first_picture(part: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"mamba_ssm failed.*options\.kernel=torch"):
         Stage({"model": part}, Options(kernel="mamba_ssm"))
+
+
+def test_a_kernel_that_fails_among_pictures_rejects_none(
+    part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no row's fault: bisecting around rows would reject all of them, one by one."""
+    home = installed.write_mamba_ssm(tmp_path, installed.RIGHT)
+    installed.install(tmp_path, monkeypatch)
+    stage = Stage({"model": part}, Options(kernel="mamba_ssm"))
+    assert np.array_equal(
+        run(stage, rows())["translated"], run(Stage({"model": part}, Options(kernel="torch")), rows())["translated"]
+    )
+    (home / "worn").touch()
+    with pytest.raises(EnvironmentFault, match="scan kernel mamba_ssm failed"):
+        run(stage, rows())
+
+
+def test_the_kernel_that_a_stage_chooses_makes_the_same_pictures(part: Path, stage: Stage) -> None:
+    if not kernels.is_installed("vllm"):
+        pytest.skip("vLLM is not installed")
+    mixers = [module for module in stage.parts.unet.modules() if isinstance(module, Mamba2Mixer)]
+    assert {module.kernel for module in mixers} == {"vllm"}
+    plain = run(Stage({"model": part}, Options(kernel="torch")), rows())["translated"]
+    assert np.abs(run(stage, rows())["translated"].astype(int) - plain).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("attend", "mixing", "directions", "head"),
+    [
+        ((False, True), "scan", 2, 8),
+        ((True, True), "interleaved", 4, 64),
+        ((True, False), "scan", 1, 8),
+        ((False, False), "scan", 2, 8),
+        ((True, True), "none", 2, 8),
+        ((True, True), "attention", 2, 8),
+    ],
+)
+def test_the_scans_of_a_part_are_known_without_its_weights(
+    attend: tuple[bool, bool], mixing: Mixing, directions: Directions, head: int, tmp_path: Path
+) -> None:
+    block = BlockConfig(mixing=mixing, directions=directions, head=head, window=2, state=4)
+    shape = SHAPE.model_copy(update={"attend": attend, "block": block})
+    files = {"model": small_files(tmp_path / "part", shape.model_dump(mode="json"))}
+    assert set(open_scans(Options(), files)) == set(scans_of(Translator(shape, 12, 16)))
+    assert open_scans(Options(kernel="vllm"), files) == ()
 
 
 FACE = 128

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from models.ssm.block import BlockConfig
+from models.ssm.config import BlockConfig
 from models.thermal.latent.autoencoder import AutoencoderConfig, new_autoencoder
 from models.translation.attributes import AttributeClassifier, ClassifierConfig, save_classifier
 from models.translation.network import Translator, TranslatorConfig, save_translator
