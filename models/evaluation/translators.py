@@ -22,6 +22,7 @@ REGRESSION, ATTENTION, INTERLEAVED = "regression U-Net", "attention", "interleav
 MULTI_SCALE, TWO_STAGE, ADVERSARIAL = "multi-scale", "two-stage", "adversarial"
 ONE_STEP, UNTOLD, GIVEN = "one step", "without attributes", "given attributes"
 UNGUIDED = "without identity guidance"
+STUDENT = "student"
 ADAPTED = "adapted recogniser"
 WHY = {
     RAW: "the thermal picture itself, in grey, as the probe",
@@ -33,6 +34,7 @@ WHY = {
     TWO_STAGE: "attributes by a control network on a translator that stays as it is",
     ADVERSARIAL: "trained against a critic of patches beside (`adversarial=0.1`)",
     UNGUIDED: "the bundle's translator, whose steps no recogniser guides to whom the thermal face shows",
+    STUDENT: "a student of few steps (`train distill_translator`), in the most that it was trained for",
     ONE_STEP: "the bundle's translator in a single step: its mean",
     UNTOLD: "the bundle's translator, told no attributes",
     GIVEN: "the bundle's translator, told the true attributes",
@@ -42,7 +44,7 @@ WHY = {
 }
 """Row -> what it says, in the order of the tables."""
 FOLDERS = {REGRESSION: "regression", ATTENTION: "attention", INTERLEAVED: "interleaved", MULTI_SCALE: "multi_scale",
-           TWO_STAGE: "two_stage", ADVERSARIAL: "adversarial"}  # fmt: skip
+           TWO_STAGE: "two_stage", ADVERSARIAL: "adversarial", STUDENT: "student"}  # fmt: skip
 """Row -> the recipe's field that names its translators."""
 Figures = dict[str, list[Any]]
 Line = dict[str, Any]
@@ -70,6 +72,7 @@ class Recipe(BaseModel):
     multi_scale: tuple[str, ...] = ()
     two_stage: tuple[str, ...] = ()
     adversarial: tuple[str, ...] = ()
+    student: tuple[str, ...] = ()
     hfr: tuple[str, ...] = Field((), description="further seeds of the bundle's recogniser for thermal faces")
 
     @model_validator(mode="after")

@@ -10,6 +10,9 @@ import numpy as np
 from models.attributes import ATTRIBUTES
 from models.columns import Columns
 from models.config import digest_of
+from models.diffusion.names import STUDENT as STEPS
+from models.diffusion.names import check_student
+from models.errors import UserError
 from models.evaluation.translation import show_thermal
 from models.evaluation.translators import (
     ADAPTED,
@@ -19,6 +22,7 @@ from models.evaluation.translators import (
     ONE_STEP,
     RAW,
     REGRESSION,
+    STUDENT,
     TRUE,
     UNGUIDED,
     UNTOLD,
@@ -27,9 +31,10 @@ from models.evaluation.translators import (
 )
 from models.stages import import_settings, import_stage, package_of, parse_settings
 from models.temperature import from_grey, to_centikelvin
-from models.weights.bundle import MAIN, Bundle, Part, Weights, digests
+from models.weights.bundle import MAIN, Bundle, Part, Weights, digests, small_files
 from pipelines.config.translate import grey_of
 from pipelines.evaluation.adapted import Recognisers, adapted_parts, fetch_recognisers, load_recognisers
+from pipelines.run.kernels import choose_here
 
 BATCH = 8
 """Pictures of one forward pass of a translator."""
@@ -61,9 +66,34 @@ class Rivals:
         found[MAMBA] += [_put(own, folder) for folder in self.recipe.mamba]
         found |= {row: [_put(own, one) for one in getattr(self.recipe, field)] for row, field in FOLDERS.items()}
         found[ADAPTED] = list(adapted_parts(self.bundle, [str(Path(one).absolute()) for one in self.recipe.hfr]))
-        if "steps" not in import_settings(_package(own)).Settings.model_fields:
+        files = small_files(own, self.bundle.folder)
+        taught = files[MAIN].json(STEPS)["steps"] if MAIN in files and STEPS in files[MAIN] else [1]
+        if "steps" not in import_settings(_package(own)).Settings.model_fields or 1 not in taught:
             del found[ONE_STEP]
-        return {row: found[row] for row in WHY if found.get(row)}
+        return {row: [self._settle(row, part) for part in found[row]] for row in WHY if found.get(row)}
+
+    def _settle(self, row: str, part: Part | None) -> Part | None:
+        """Return a row's part with its own settings and the kernel of its scans written out, so that its digest tells them.
+
+        Raises a UserError for steps or guidance that a student was not trained for.
+        """
+        if part is None or row == ADAPTED:
+            return part
+        # One step is its mean, of a student as many as it was trained for, without guidance.
+        more: dict[str, Any] = {}
+        if row in (ONE_STEP, REGRESSION):
+            part, more = _unguided(part), {"steps": 1}
+        files = small_files(part, self.bundle.folder)
+        is_student = MAIN in files and STEPS in files[MAIN]
+        if row == STUDENT:
+            if not is_student:
+                raise UserError(f"student={part.weights[MAIN].uri} is no student: name what distill_translator wrote.")
+            more = {"steps": max(files[MAIN].json(STEPS)["steps"]), "guidance": 1.0}
+        part = part.model_copy(update={"settings": {**part.settings, **more}})
+        if is_student:
+            asked = parse_settings(import_settings(_package(part)).Settings, part.settings, "translate.settings")
+            check_student(asked.steps, asked.guidance, files[MAIN].json(STEPS))
+        return choose_here("translate", part, self.bundle.folder)
 
     def digest(self, row: str, seed: int) -> tuple[str, ...]:
         """Return what identifies a row's translator, its weights and settings; () for a row without one."""
@@ -98,9 +128,6 @@ class Rivals:
         assert part is not None
         package = _package(part)
         kind = import_settings(package)
-        if row in (ONE_STEP, REGRESSION):
-            part = _unguided(part)
-            part = part.model_copy(update={"settings": {**part.settings, "steps": 1}})
         settings = parse_settings(kind.Settings, part.settings, "translate.settings")
         folder = self.bundle.model_copy(update={"parts": {"translate": part}}).fetch("translate")
         options = parse_settings(kind.Options, part.options, "translate.options")

@@ -412,4 +412,6 @@ def test_a_list_that_cannot_be_read_is_no_other_layout(tmp_path: Path) -> None:
     shown.unlink()
     shown.symlink_to(gone)
     found = check_data(str(folder), protocol="VIS-THERMAL-split1")
-    assert found.refused == {"unreadable": [("train/train/color/a_1", "unreadable: cannot be read: Input/output error")]}
+    assert found.refused == {
+        "unreadable": [("train/train/color/a_1", "unreadable: cannot be read: Input/output error")]
+    }

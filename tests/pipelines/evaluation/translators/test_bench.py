@@ -10,10 +10,13 @@ import pytest
 import yaml
 
 from models.attributes import ATTRIBUTES
+from models.diffusion.schedulers import new_scheduler
+from models.diffusion.students import save_student
 from models.errors import UserError
 from models.evaluation.translation import COLUMNS, split_rows
 from models.evaluation.translators import GIVEN, MAMBA, ONE_STEP, TRUE, UNGUIDED, Recipe
 from models.faces.metrics import unit_vectors
+from models.ssm import kernels
 from models.weights.bundle import load_bundle
 from models.weights.store import ROOT, seal
 from pipelines.evaluation.adapted import adapted_parts, load_recognisers
@@ -24,7 +27,8 @@ from pipelines.pictures.codecs import encode_png
 from pipelines.rows.halves import Halves
 from pipelines.rows.schema import arrow_schema
 from pipelines.rows.shards import Shards
-from tests.pipelines import worlds
+from tests.models.translation.tiny import write_part
+from tests.pipelines import small_translator, worlds
 
 
 @pytest.fixture
@@ -75,7 +79,8 @@ def test_a_run_is_measured_once_and_said_on_a_page(
 def test_a_translator_that_is_guided_to_somebody_stands_beside_itself_without() -> None:
     bundle = load_bundle("translator")
     own, rivals = bundle.part("translate"), Rivals(Recipe(), bundle)
-    assert own.settings["identity_guidance"] and rivals.rows[MAMBA][0] == own
+    (whole,) = rivals.rows[MAMBA]
+    assert own.settings["identity_guidance"] and whole is not None and whole.settings == own.settings
     (unguided,) = rivals.rows[UNGUIDED]
     assert unguided is not None and unguided.settings == {
         k: v for k, v in own.settings.items() if k != "identity_guidance"
@@ -213,6 +218,34 @@ def test_probes_of_another_space_than_the_gallerys_are_refused_before_all_else(
     with pytest.raises(UserError, match=r"adapted from recogniser 0123456789abcdef.* two spaces\. Name the recogniser"):
         bench.run(out, data, str(tmp_path / "both.yaml"), ["people=2", "together=1"])
     assert not (out / "ledger.jsonl").exists()
+
+
+def test_rows_are_told_by_the_kernel_that_scans_and_a_student_has_its_own_steps(tmp_path: Path) -> None:
+    teacher = write_part(tmp_path / "teacher")
+    file = small_translator.write_bundle(tmp_path / "bundle", teacher, settings={"steps": 8, "guidance": 3.0})
+    student = write_part(tmp_path / "student")
+    save_student(new_scheduler(), [2, 4], student)
+    seal(student)
+
+    def rivals(*edits: str, **recipe: Any) -> Rivals:
+        return Rivals(Recipe(**recipe), load_bundle(file, edits))
+
+    found = rivals(student=[str(student)])
+    (one,), (few,), (single,) = (found.rows[row] for row in ("Self-attn Mamba", "student", "one step"))
+    assert one is not None and few is not None and single is not None
+    assert {part.options["kernel"] for part in (one, few)} == {kernels.choose().name}
+    assert (
+        few.settings == {"steps": 4, "guidance": 1.0} and one.settings["steps"] == 8 and single.settings["steps"] == 1
+    )
+    other = rivals("translate.options.kernel=mamba_ssm")
+    assert other.digest("Self-attn Mamba", 0) != found.digest("Self-attn Mamba", 0)
+    # Which steps a student takes is held to.
+    with pytest.raises(UserError, match="student of 2, 4 steps, not of 8"):
+        rivals(mamba=[str(student)])
+    with pytest.raises(UserError, match="is no student: name what distill_translator wrote"):
+        rivals(student=[str(teacher)])
+    own = Rivals(Recipe(), load_bundle(small_translator.write_bundle(tmp_path / "few", student, settings={"steps": 4})))
+    assert "one step" not in own.rows and own.stage("Self-attn Mamba", 0)[1].steps == 4
 
 
 def test_an_adapted_recogniser_needs_the_one_that_it_was_adapted_from(bundle: str) -> None:
