@@ -9,6 +9,7 @@ from models.ssm.config import Directions
 
 
 @lru_cache(64)
+@torch.inference_mode(False)  # what is kept serves training as well
 def scan_orders(height: int, width: int, directions: Directions) -> Tensor:
     """Return orders int64 [K, H W]: the k-th visits cell `orders[k, t]` (row by row) at its step t."""
     rows = torch.arange(height * width)
@@ -18,6 +19,7 @@ def scan_orders(height: int, width: int, directions: Directions) -> Tensor:
 
 
 @lru_cache(64)
+@torch.inference_mode(False)
 def inverse_orders(height: int, width: int, directions: Directions) -> Tensor:
     """Return where each cell stands in each order, int64 [K, H W]: what puts outputs back in place."""
     return scan_orders(height, width, directions).argsort(dim=1)

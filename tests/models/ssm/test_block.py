@@ -72,6 +72,15 @@ def test_an_interleaved_scan_reads_the_condition_of_the_same_place_and_others() 
         module(torch.randn(1, 25, 16))
 
 
+def test_a_picture_that_was_only_drawn_can_be_trained_on() -> None:
+    """Orders are kept by size: made while somebody only draws, they must serve training."""
+    module, tokens = SelfMixer(16, 2, BlockConfig(window=0, head=8)), torch.randn(1, 49, 16)
+    with torch.inference_mode():
+        module(tokens)
+    module(tokens.requires_grad_()).sum().backward()
+    assert tokens.grad is not None
+
+
 def test_a_kernel_is_set_for_all_scans() -> None:
     module = torch.nn.Sequential(SelfMixer(16, 2, BlockConfig(head=8)), SelfMixer(16, 2, BlockConfig(head=8)))
     set_kernel(module, "vllm")
