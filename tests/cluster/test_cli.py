@@ -69,11 +69,11 @@ def test_every_subcommand_explains_itself(name: str, capsys: pytest.CaptureFixtu
 
 
 PASSED_ON = {
-    "gather": (GatherJob.model_fields, "bundle local out overrides profile"),
+    "gather": (GatherJob.model_fields, "bundle local out overrides profile registration"),
     "landmarks find": (inspect.signature(landmarks.find).parameters, "search multi uncertainty_factor upsample_factor"),
     "manifest": (inspect.signature(documents).parameters, "count cpus gpus time options setup region"),
     "thermalize": ({*inspect.signature(load_thermalize).parameters, *ThermalizeJob.model_fields}, "out"),
-    "train": (inspect.signature(train.run).parameters, "reader protocol"),
+    "train": (inspect.signature(train.run).parameters, "reader protocol parser condition"),
     "world": ({*inspect.signature(world.run).parameters, *WorldJob.model_fields}, ""),
 }
 """Commands that hand their options on by name -> where those names have to be known, and options that they keep."""
