@@ -56,11 +56,13 @@ def match(probes: np.ndarray, who: np.ndarray, gallery: np.ndarray, known: np.nd
     `cosine` to the own one, `rank1`, both the mean over people with `_low` and `_high`, the interval over them; of all pairs of
     a probe and a gallery vector `auc`, `eer`, and the rates of genuine pairs accepted of `RATES`.
     """
+    # Every probe against everybody: the own one, and whether the nearest is that.
     similarity = unit_vectors(probes) @ unit_vectors(gallery).T
     same = who[:, None] == known[None]
     own = similarity[same]
     hits = same[np.arange(len(who)), similarity.argmax(axis=1)].astype(float)
     found: dict[str, float] = {}
+    # A person counts once, however many probes they have, for their probes are not independent.
     people, place = np.unique(who, return_inverse=True)
     for name, values in (("cosine", own), ("rank1", hits)):
         per_person = np.bincount(place, values, len(people)) / np.bincount(place, minlength=len(people))
@@ -81,10 +83,12 @@ def ssim(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     def blur(values: np.ndarray) -> np.ndarray:
         return np.stack([cv2.GaussianBlur(value, (11, 11), 1.5) for value in values])
 
+    # Local means, variances and covariance.
     x, y = _grey(one), _grey(other)
     mean_x, mean_y = blur(x), blur(y)
     spread_x, spread_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
     both = blur(x * y) - mean_x * mean_y
+    # The two factors of equation 13, whose constants keep flat places from dividing by nothing; borders saw a mirrored edge.
     steady, textured = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_x * mean_y + steady) / (mean_x**2 + mean_y**2 + steady)
     structure = (2 * both + textured) / (spread_x + spread_y + textured)
@@ -115,11 +119,13 @@ def evaluate_translation(
     their spread is told as `diversity`: the standard deviation over the draws in grey levels. judged: attribute -> the number
     of the word that a judge reads in the first translation, [N]; observable ones are compared with what the rows say.
     """
+    # Who is in the gallery, and which pictures ask.
     identity = np.unique(np.asarray(rows["identity_id"]).astype(str), return_inverse=True)[1]
     split, points = (
         split_rows(identity, np.asarray(rows["view"]), people),
         np.asarray(rows["landmarks_70"]).reshape(-1, 70, 2),
     )
+    # The same probes as translations, as the thermal pictures themselves, and as the true visible ones.
     gallery = embed(rows["visible"][split.gallery], points[split.gallery])
     probes = {"translated": draws[0], "raw": show_thermal(rows["thermal"]), "true": rows["visible"]}
     found = {}

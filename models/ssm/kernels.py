@@ -64,11 +64,12 @@ def difference(
     """
     worst = 0.0
     for shape in shapes:
+        # Both forms in the dtype of use: what they differ by is what a picture would differ by.
         inputs = example(device, shape=shape, dtype=dtype)
         with torch.no_grad():
             wanted, found = scan.ssd(*inputs).float(), run_ssd(name, *inputs).float()
         apart = float((found - wanted).abs().max() / wanted.abs().max())
-        if not apart <= CLOSE[dtype]:
+        if not apart <= CLOSE[dtype]:  # so that NaN is refused, too
             raise EnvironmentFault(
                 f"scan kernel {name} differs from the torch form by {apart:.1e} of its largest value"
             )
@@ -81,6 +82,7 @@ def example(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return x, delta, A, B, C and D of a small scan of two rows, always the same; delta and A in float32, as mixers have
     them, the others in `dtype`."""
+    # Of the size that trained mixers have them: decays from slow to fast, small time steps.
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2, length, shape.heads, shape.head, generator=draw)
     delta = torch.rand(2, length, shape.heads, generator=draw) * 0.2
@@ -97,6 +99,7 @@ def run_ssd(name: KernelName, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C:
     Raises:
         EnvironmentFault: the kernel is not installed, or fails.
     """
+    # Of the kernels vLLM's alone has no way back.
     inputs = (x, delta, A, B, C, D)
     wants_gradient = torch.is_grad_enabled() and any(values.requires_grad for values in inputs)
     if name == "torch" or (name == "vllm" and wants_gradient):
@@ -112,6 +115,7 @@ def run_ssd(name: KernelName, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C:
 
 def _run_vllm(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Return the scan by vLLM's kernel, which takes sequences one behind the other."""
+    # Every row is a sequence of its own that begins without a state.
     rows, length, heads, width = x.shape
     flat = [values.flatten(0, 1).contiguous() for values in (x, delta.float(), B, C)]
     out = torch.empty_like(flat[0])
