@@ -77,7 +77,8 @@ def end_workers(workers: Collection[Worker]) -> None:
             process = psutil.Process(worker.pid)
             if process.create_time() != worker.born:
                 continue
-            for one in (*process.children(recursive=True), process):
+            # The worker first, so that it cannot go on, or end well, on the loss of a child.
+            for one in (process, *process.children(recursive=True)):
                 with suppress(psutil.Error):
                     one.kill()
 
