@@ -60,7 +60,8 @@ def test_a_fault_in_the_middle_ends_with_75_and_the_same_command_goes_on(
     local_ray: Any, server: Server, tmp_path: Path
 ) -> None:
     """The server answers the first chunk, then nobody; where it answers again, what is committed stays."""
-    job, out = chat_job(server, "describe"), Storage(tmp_path / "out")
+    # One request at a time, so that the first five answers hold the whole first chunk.
+    job, out = chat_job(server, "describe", "captions.concurrency=1"), Storage(tmp_path / "out")
     server.answer = lambda body, number: honest(body) if number < 5 else (429, {"Retry-After": "30"}, "slow down")
     with pytest.raises(EnvironmentFault, match="has answered nothing for .*run the same command again") as error:
         make_rows(job, tmp_path / "out")
