@@ -65,7 +65,7 @@ class Mamba1Mixer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, gate = self.in_proj(tokens).chunk(2, dim=-1)
-        x = convolve_causally(self.conv1d, x)
+        x = convolve_causally(x, self.conv1d.weight, self.conv1d.bias)
         # Steps and what is written and read depend on the token: that is the selection.
         config = self.config
         low, B, C = self.x_proj(x).split([config.step_rank, config.state, config.state], dim=-1)
@@ -158,12 +158,13 @@ class Mamba2Mixer(nn.Module):
         gate, x, B, C, delta = self.in_proj(tokens).split(
             [config.inner, config.inner, writes, writes, count * config.heads], dim=-1
         )
-        # Each direction sees the same tokens in its own order. Directions are then further heads: [B, L, K, ...].
-        x = _reorder(x[:, :, None].expand(-1, -1, count, -1), orders)
+        # Each direction sees the same tokens in its own order. Directions are then further heads: [B, L, K ...].
+        x = _reorder(x, orders)
         B, C, delta = (_reorder(values.unflatten(-1, (count, -1)), orders) for values in (B, C, delta))
-        mixed = torch.cat([values.flatten(2) for values in (x, B, C)], dim=-1)
-        x, B, C = convolve_causally(self.conv1d, mixed).split([count * config.inner, writes, writes], dim=-1)
-        steps = F.softplus(delta.flatten(2).float() + self.dt_bias.float())
+        # One after the other, so that each is one piece of memory, as the scan reads it.
+        parts = [count * config.inner, writes, writes]
+        x, B, C = map(convolve_causally, (x, B, C), self.conv1d.weight.split(parts), self.conv1d.bias.split(parts))
+        steps = F.softplus(delta.float() + self.dt_bias.float())
         y = self._scan(
             x.unflatten(-1, (count * config.heads, config.head)),
             steps,
@@ -171,7 +172,7 @@ class Mamba2Mixer(nn.Module):
             C.unflatten(-1, (count * config.groups, -1)),
         )
         # Back in place, and the directions added up.
-        y = _reorder(y.flatten(2).unflatten(2, (count, -1)), inverse).sum(dim=2)
+        y = _reorder(y.flatten(2).unflatten(2, (count, -1)), inverse).unflatten(2, (count, -1)).sum(dim=2)
         found: Tensor = self.out_proj(self.norm(y, gate))
         return found
 
@@ -197,16 +198,27 @@ class Directional(nn.Module):
 
 
 def _reorder(values: Tensor, orders: Tensor | None) -> Tensor:
-    """Return tokens [B, L, K, C] of the k-th direction in the k-th order of `orders` [K, L]."""
+    """Return tokens [B, L, K C], those of the k-th direction in the k-th order of `orders` [K, L].
+
+    values: [B, L, C], which every direction reads, or [B, L, K, C], in which each has its own.
+    """
     if orders is None:
-        return values
-    index = orders.to(values.device).T[None, :, :, None].expand(len(values), -1, -1, values.shape[3])
-    return values.gather(1, index)
+        return values.flatten(2)
+    # Whole tokens are copied, which is several times faster than to gather numbers.
+    places = orders.to(values.device)
+    if values.ndim == 4:
+        places = places * len(orders) + torch.arange(len(orders), device=values.device)[:, None]
+        values = values.flatten(1, 2)
+    return values.index_select(1, places.T.flatten()).unflatten(1, (-1, len(orders))).flatten(2)
 
 
-def convolve_causally(conv: nn.Conv1d, tokens: Tensor) -> Tensor:
-    """Return SiLU of the depthwise convolution of tokens [B, L, C], each seeing itself and those before."""
-    return F.silu(conv(tokens.transpose(1, 2))[..., : tokens.shape[1]].transpose(1, 2))
+def convolve_causally(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return SiLU of the depthwise convolution of tokens [B, L, C] by weight [C, 1, k], each seeing itself and those before."""
+    # As a picture of one row, whose channels lie together: so no token has to be turned over before and after.
+    picture = tokens.transpose(1, 2)[:, :, None]
+    before = weight.shape[2] - 1
+    found = F.conv2d(picture, weight[:, :, None], bias, padding=(0, before), groups=len(weight))
+    return F.silu(found[:, :, 0, : tokens.shape[1]].transpose(1, 2))
 
 
 def draw_step_bias(count: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Processor time and memory of a call, and the ledger that keeps what was measured."""
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -17,6 +18,8 @@ from tests.benchmarks.selective_scan.rows import Call
 SLOW = 12.0
 """Seconds above which a call is not repeated."""
 MB = 2**20
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""Names of glibc's `mallopt`."""
 
 
 class Key(NamedTuple):
@@ -56,12 +59,19 @@ def bound_memory(gigabytes: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def measure(call: Call, gradient: bool) -> tuple[float, float] | None:
-    """Return processor seconds of one call, and by how many MB the process grew meanwhile; None where memory ran out."""
+def give_back_memory(at_once: bool) -> None:
+    """Let the C library give memory back as soon as it is freed, so that none hides what the next call takes; or keep it as it
+    does by itself once large pieces were freed, for without that every call pays for pages anew."""
+    library = ctypes.CDLL(None)
+    library.mallopt(MMAP_THRESHOLD, 64 * 1024 if at_once else 32 * MB)
+    library.mallopt(TRIM_THRESHOLD, 128 * 1024 if at_once else 64 * MB)
+    library.malloc_trim(0)
+
+
+def run_once(call: Call, gradient: bool) -> float | None:
+    """Return processor seconds of one call; None where memory ran out."""
     gc.collect()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    before, start = held("VmRSS"), time.process_time()
+    start = time.process_time()
     try:
         if gradient:
             made = call()
@@ -74,20 +84,32 @@ def measure(call: Call, gradient: bool) -> tuple[float, float] | None:
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
             raise
         return None
-    return time.process_time() - start, max(0.0, held("VmHWM") - before)
+    return time.process_time() - start
+
+
+def measure_memory(call: Call, gradient: bool) -> float | None:
+    """Return by how many MB the process grows in one call; None where memory ran out."""
+    gc.collect()
+    give_back_memory(at_once=True)  # what others have freed, too
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    before = held("VmRSS")
+    return None if run_once(call, gradient) is None else max(0.0, held("VmHWM") - before)
 
 
 def measure_group(calls: dict[str, Call], gradient: bool, rounds: int) -> dict[str, dict[str, Any]]:
-    """Return what is known of each call: the least seconds of `rounds`, in which all take turns, and the most memory."""
+    """Return what is known of each call: the least seconds of `rounds`, in which all take turns, and the memory of one more."""
     found: dict[str, dict[str, Any]] = {}
+    give_back_memory(at_once=False)
     for turn in range(rounds):
         for name, call in calls.items():
-            old = found.get(name)
-            if turn and old and (old["seconds"] is None or old["seconds"] > SLOW):
+            old = found.get(name, {"seconds": float("inf")})["seconds"]
+            if turn and (old is None or old > SLOW):
                 continue
-            one = measure(call, gradient)
-            seconds, mb = one or (None, None)
-            if old and seconds is not None and mb is not None:
-                seconds, mb = min(seconds, old["seconds"]), max(mb, old["mb"])
-            found[name] = {"seconds": seconds, "mb": mb, "load": round(os.getloadavg()[0], 1)}
-    return found
+            seconds = run_once(call, gradient)
+            found[name] = {
+                "seconds": seconds if seconds is None or old is None else min(seconds, old),
+                "load": round(os.getloadavg()[0], 1),
+            }
+    # What memory it takes is asked apart: the answer costs time.
+    return {name: {**facts, "mb": measure_memory(calls[name], gradient)} for name, facts in found.items()}
