@@ -45,6 +45,8 @@ ATTRIBUTES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "background": ("view", "unobservable", BACKGROUNDS),
 }
 """attribute -> (identity | view, observable | weak | unobservable in thermal, vocabulary)."""
+THERMAL_ALIKE: dict[str, tuple[str, tuple[str, ...]]] = {"glasses": ("worn", ("clear", "opaque"))}
+"""Words of observable attributes that a thermal picture shows alike, and what it shows: any lens stops long-wave infrared."""
 
 
 def mirror_words(words: Mapping[str, str]) -> dict[str, str]:

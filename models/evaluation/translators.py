@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.attributes import ATTRIBUTES
+from models.attributes import ATTRIBUTES, THERMAL_ALIKE
 from models.columns import Columns
 from models.config import digest_of
 from models.evaluation.bootstrap import difference, interval, mean
@@ -230,21 +230,37 @@ def _compare(rows: Mapping[str, Probes]) -> list[Table]:
 
 
 def _read(found: Probes, name: str, truth: np.ndarray, seen: bool) -> Table:
-    """Return the balanced accuracy of the words that the judge reads, of attributes that thermal shows (seen), or does not."""
+    """Return the balanced accuracy of the words that the judge reads, of attributes that thermal shows (seen), or does not.
+
+    Words that thermal shows alike are told apart by nobody: beside their attribute stands what it shows, "glasses worn".
+    """
     if "words" not in found.figures:
         return {}
     entry: Table = {"row": name}
+    wanted = "observable" if seen else "unobservable"
     for place, (attribute, (_, shown, words)) in enumerate(ATTRIBUTES.items()):
-        # Attributes of the table that is made, of which rows say two words at least: of one there is nothing to tell apart.
-        known = truth[:, place, None] == np.arange(len(words))
-        if (shown == "unobservable") == seen or (seen and shown != "observable") or known.any(axis=0).sum() < 2:
+        if shown != wanted:
             continue
-        # Each word's share that is read rightly, and the mean over words.
-        read = found.figures["words"][0][:, place]
-        right = known & (truth[:, place] == read)[:, None]
-        entry[attribute] = estimate_ratio(*(sum_by_person(one, found.person) for one in (right, known)))._asdict()
-        entry[f"{attribute}, chance"] = 1 / float(known.any(axis=0).sum())
+        true, read = truth[:, place], found.figures["words"][0][:, place]
+        entry |= _share_right(attribute, true, read, found.person)
+        if seen and attribute in THERMAL_ALIKE:
+            what, alike = THERMAL_ALIKE[attribute]
+            # All of them under the number of the first.
+            among = [words.index(word) for word in alike]
+            true, read = (np.where(np.isin(values, among), among[0], values) for values in (true, read))
+            entry |= _share_right(f"{attribute} {what}", true, read, found.person)
     return entry
+
+
+def _share_right(label: str, truth: np.ndarray, read: np.ndarray, person: np.ndarray) -> Table:
+    """Return the share read rightly, int [N] each, as the mean over words, and chance; nothing where rows say one word alone."""
+    said = np.unique(truth[truth >= 0])
+    if len(said) < 2:
+        return {}
+    known = truth[:, None] == said
+    right = known & (truth == read)[:, None]
+    accuracy = estimate_ratio(*(sum_by_person(one, person) for one in (right, known)))
+    return {label: accuracy._asdict(), f"{label}, chance": 1 / len(said)}
 
 
 def join_figures(lines: Sequence[Line], parts: int) -> dict[str, np.ndarray]:

@@ -162,8 +162,9 @@ class Mamba2Mixer(nn.Module):
         x = _reorder(x, orders)
         B, C, delta = (_reorder(values.unflatten(-1, (count, -1)), orders) for values in (B, C, delta))
         # One after the other, so that each is one piece of memory, as the scan reads it.
-        parts = [count * config.inner, writes, writes]
-        x, B, C = map(convolve_causally, (x, B, C), self.conv1d.weight.split(parts), self.conv1d.bias.split(parts))
+        parts, bias = [count * config.inner, writes, writes], self.conv1d.bias
+        assert bias is not None
+        x, B, C = map(convolve_causally, (x, B, C), self.conv1d.weight.split(parts), bias.split(parts))
         steps = F.softplus(delta.float() + self.dt_bias.float())
         y = self._scan(
             x.unflatten(-1, (count * config.heads, config.head)),
@@ -212,7 +213,7 @@ def _reorder(values: Tensor, orders: Tensor | None) -> Tensor:
     return values.index_select(1, places.T.flatten()).unflatten(1, (-1, len(orders))).flatten(2)
 
 
-def convolve_causally(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def convolve_causally(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return SiLU of the depthwise convolution of tokens [B, L, C] by weight [C, 1, k], each seeing itself and those before."""
     # As a picture of one row, whose channels lie together: so no token has to be turned over before and after.
     picture = tokens.transpose(1, 2)[:, :, None]

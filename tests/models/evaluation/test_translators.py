@@ -79,6 +79,12 @@ def test_accuracy_is_balanced_over_words_that_rows_say() -> None:
     assert "skin_tone" not in found["seen"][0] and list(found["unseen"][0]) == ["row"]  # all rows have one tone alone
 
 
+def test_lenses_that_thermal_shows_alike_are_told_apart_from_none_alone() -> None:
+    # The judge sees dark glasses everywhere; rows say none or clear ones.
+    found = tables({MAMBA: probes(0, read=2)}, read_words(rows()), {})["seen"][0]
+    assert found["glasses"]["value"] == 0 and found["glasses worn"]["value"] == 0.5
+
+
 def test_people_fill_lines() -> None:
     with pytest.raises(ValueError, match="do not fill lines"):
         Recipe(people=15)
