@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from models.errors import UserError
 from models.tasks import TrainConfig
 
+STATE = "state.json"
+"""Where a checkpoint's position and config are."""
+
 
 class Checkpoint:
     """The state of a run in memory. The average covers parameters; buffers are the model's own."""
@@ -75,14 +78,14 @@ def save_checkpoint(scratch: Path, state: Checkpoint, config: TrainConfig) -> Pa
         "config_digest": digest(config),
         "config": config.model_dump(mode="json"),
     }
-    (folder / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (folder / STATE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder
 
 
 def load_checkpoint(folder: Path, state: Checkpoint, config: TrainConfig) -> None:
     """Fill `state` from a checkpoint of the same config. Raises `UserError` when it belongs to another."""
     # Another config's moments and position would mean nothing.
-    facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    facts = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if facts["config_digest"] != digest(config):
         changed = [k for k, v in config.model_dump(mode="json").items() if facts["config"].get(k, v) != v]
         raise UserError(
@@ -122,7 +125,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}") from None
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit the model: {str(error)[:2000]}") from None
+        part = (path.parent / STATE).is_file()
+        whole = f" It is part of a checkpoint: name the folder, {path.parent}." if part else ""
+        raise UserError(f"{path} does not fit the model.{whole} {str(error)[:2000]}") from None
 
 
 def _flat(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.columns import Columns
 from models.errors import Interrupted, UserError
 from models.tasks import TrainConfig
-from models.training.checkpoint import Checkpoint
+from models.training.checkpoint import Checkpoint, load_weights, save_checkpoint
 from models.training.loop import Hooks, Result, batch_rows, learning_rate, train, visit_seeds
 
 
@@ -155,6 +155,21 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="safetensors"):
         run(tmp_path, CONFIG.model_copy(update={"init": str(tmp_path / "x.safetensors")}))
+
+
+def test_a_checkpoint_begins_another_run_by_its_folder(tmp_path: Path) -> None:
+    """Of a network with batch statistics, which are in no average."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
+    model(torch.randn(16, 2))
+    folder = save_checkpoint(tmp_path, Checkpoint(model, torch.optim.AdamW(model.parameters())), CONFIG)
+    with pytest.raises(UserError, match=f"name the folder, {folder}"):
+        load_weights(model, folder / "average.safetensors")
+    fresh = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
+    load_weights(fresh, folder)
+    assert all(
+        torch.equal(*pair) for pair in zip(fresh.state_dict().values(), model.state_dict().values(), strict=True)
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
