@@ -20,6 +20,7 @@ from pipelines.readers.item import Item, Sample
 from pipelines.readers.known import count_taken, find_layouts, with_likely
 from pipelines.readers.registration import measure_registration
 from pipelines.readers.shape import make_row
+from pipelines.readers.spread import spread_rows
 from pipelines.report.sheet import colour_degrees
 from pipelines.storage.errors import own_reason
 from pipelines.storage.uri import Storage
@@ -33,6 +34,7 @@ def check_data(
     layout: LayoutName | None = None,
     *,
     protocol: str = "",
+    rows_per_person: int | None = None,
     sample: int = 24,
     picture: str = "",
     registration: bool = False,
@@ -40,16 +42,19 @@ def check_data(
 ) -> Check:
     """Return what the folder `images` holds as `layout`; without one, as the layout that takes most of it.
 
-    sample: rows that are opened, from everywhere in the listing. picture: a PNG to write of some of them, a URI. registration:
-    whether faces are looked for in both halves of these, to say how far they are apart. missing: a CSV to write of all rows that
-    lack something, or that were refused when they were opened, a URI.
+    rows_per_person: at most so many of each are looked at, as `gather` takes them. sample: rows that are opened, from everywhere
+    in the listing. picture: a PNG to write of some of them, a URI. registration: whether faces are looked for in both halves of
+    these, to say how far they are apart. missing: a CSV to write of all rows that lack something, or that were refused when they
+    were opened, a URI.
 
     Raises:
         UserError: the folder is missing or empty, is of no known layout, or not of the one that is named (which it looks like
             is said).
     """
     job, items = _list(images, layout, protocol)
-    found = Check(job.images, job.layout, job.protocol)
+    found = Check(job.images, job.layout, job.protocol, rows_per_person)
+    if rows_per_person:
+        items = list(spread_rows(items, rows_per_person, found.left))
     _count(found, items)
     shown = _open(found, job, _spread([item for item in items if not item.reason], sample))
     if registration:
@@ -102,6 +107,7 @@ def _count(found: Check, items: list[Item]) -> None:
         found.rows[item.split] += 1
         found.conditions[item.condition] += 1
         found.people.setdefault(item.split, set()).add(item.identity)
+        found.each[item.split, item.identity] += bool(item.identity)
     # Nobody may be trained on and tested.
     who = [people - {""} for split, people in found.people.items() if split]
     found.shared = sorted(

@@ -33,6 +33,7 @@ from pipelines.readers.item import Item, Sample
 from pipelines.readers.plan import GatherPlan, parser_link, write_gather_plan
 from pipelines.readers.registration import measure_registration
 from pipelines.readers.sets.source import describe
+from pipelines.readers.spread import tell_left
 from pipelines.report.card import front_matter
 from pipelines.rows.encode import encode_gathered, encode_parquet
 from pipelines.rows.schema import GATHERED, arrow_schema
@@ -53,19 +54,21 @@ REJECT_SCHEMA = pa.schema({"name": pa.string(), "reason": pa.string()})
 @dataclass(frozen=True)
 class Summary:
     """What became of a data set's rows. reasons: kind -> (how many, the first of them in words). registered: how far the halves
-    of pairs are apart, "" where nobody looked."""
+    of pairs are apart, "" where nobody looked. left: which rows were not asked for, "" for none."""
 
     out: str
     rows: int
     gathered: int
     reasons: dict[str, tuple[int, str]]
     registered: str = ""
+    left: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.gathered} of {self.rows} rows gathered: {self.out}"]
         reasons = sorted(self.reasons.items(), key=lambda entry: (-entry[1][0], entry[0]))
         lines += [f"  {count} not: {kind} (first: {first})" for kind, (count, first) in reasons]
         lines += [f"  each by its name and reason: {self.out}/rejects"] if reasons else []
+        lines += [f"  left out: {self.left}"] if self.left else []
         lines += [f"registration: {self.registered}"] if self.registered else []
         return "\n".join(lines)
 
@@ -114,14 +117,24 @@ def run(
     return run_job(work, storage, where, local=local)
 
 
-def gather_set(images: str, reader: str, out: str, protocol: str = "", *, parser: str = "", condition: str = "") -> str:
+def gather_set(
+    images: str,
+    reader: str,
+    out: str,
+    protocol: str = "",
+    *,
+    parser: str = "",
+    condition: str = "",
+    rows_per_person: int | None = None,
+) -> str:
     """Gather a published data set, the folder `images` in the layout `reader`, into `out` in this process; return the rows' URI.
 
     What is gathered already stays. protocol: of `mcxface`, where there are several. parser: the bundle whose parser finds the
-    classes of pictures in colour. condition: of rows where the data set says none. Raises as `run`.
+    classes of pictures in colour. condition: of rows where the data set says none. rows_per_person: at most so many of each.
+    Raises as `run`.
     """
     job = {"layout": reader, "images": images, "protocol": protocol, "condition": condition}
-    print(run(job, out, bundle=parser, local=True))
+    print(run({**job, "rows_per_person": rows_per_person}, out, bundle=parser, local=True))
     return Storage(out).uri
 
 
@@ -216,7 +229,8 @@ def _finish(plan: GatherPlan, commits: dict[int, Commit], *, registration: bool)
         plan.out, commits, kind="gathered", digest=plan.digest, rows=rows, job=plan.job.model_dump(mode="json")
     )
     registered = _measure_registration(plan.out.uri) if registration and rows else ""
-    summary = Summary(plan.out.uri, rows + rejected, rows, reasons, registered)
+    left = tell_left(plan.left, plan.job.rows_per_person)
+    summary = Summary(plan.out.uri, rows + rejected, rows, reasons, registered, left)
     plan.out.write("README.md", _card(plan, summary).encode())
     if not rows:
         raise UserError(f"no row could be taken: {summary}")

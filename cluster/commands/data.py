@@ -16,6 +16,7 @@ def command() -> None:
 @click.option(
     "--protocol", default="", metavar="NAME", help="Of mcxface: the folder of lists, where there are several."
 )
+@options.rows_per_person("As gather takes them.")
 @click.option("--sample", default=24, show_default=True, type=click.IntRange(min=1), help="Rows to open.")
 @click.option("--picture", default="", metavar="FILE", help="Also write a PNG of some rows.")
 @click.option(
@@ -23,7 +24,14 @@ def command() -> None:
 )
 @click.option("--missing", default="", metavar="FILE", help="Also write a CSV of all that is missing, row by row.")
 def check(
-    uri: str, layout: str | None, protocol: str, sample: int, picture: str, registration: bool, missing: str
+    uri: str,
+    layout: str | None,
+    protocol: str,
+    rows_per_person: int | None,
+    sample: int,
+    picture: str,
+    registration: bool,
+    missing: str,
 ) -> None:
     """Say what the folder URI holds: rows, pairs, people, splits, sizes, temperatures, what is missing, and what to do with it.
 
@@ -35,6 +43,7 @@ def check(
         uri,
         layout,  # type: ignore[arg-type]
         protocol=protocol,
+        rows_per_person=rows_per_person,
         sample=sample,
         picture=picture,
         registration=registration,

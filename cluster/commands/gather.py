@@ -30,6 +30,7 @@ from cluster.submission.working_dir import RayCommand
 @click.option(
     "--registration", is_flag=True, help="At the end look for the face in both halves of some pairs: how far apart?"
 )
+@options.rows_per_person("A larger N goes on from there.")
 @options.limit("Only the first N rows; a larger N goes on from there.")
 @options.local
 @options.profile

@@ -63,12 +63,13 @@ def data(text: str) -> Option:
 
 class Published(NamedTuple):
     """How `--data` is read: as the published set `reader` ("": rows of ours), by the lists of `protocol`, its classes found by
-    the parser of the bundle `parser` ("": none are), its rows all of `condition`."""
+    the parser of the bundle `parser` ("": none are), its rows all of `condition`, at most `rows_per_person` of each person."""
 
     reader: str = ""
     protocol: str = ""
     parser: str = ""
     condition: str = ""
+    rows_per_person: int | None = None
 
 
 READER = {
@@ -77,7 +78,7 @@ READER = {
     "parser": "With --reader: find the classes of its pictures in colour by the parser of this bundle, such as starter.",
     "condition": "With --reader: the condition of its rows, such as warm, where the data set says none.",
 }
-"""Option -> its help text, in the order of `Published`."""
+"""Option -> its help text."""
 
 
 def reader(function: Callable[..., Any]) -> Any:
@@ -89,7 +90,8 @@ def reader(function: Callable[..., Any]) -> Any:
         return function(*args, published=given, **values)
 
     kinds = {"reader": click.Choice(["", *(name for name in LAYOUTS if name != "plain")])}
-    for name in reversed(Published._fields):
+    command = rows_per_person("With --reader.")(command)
+    for name in reversed(READER):
         metavar = "NAME|FILE" if name == "parser" else "NAME"
         option = click.option(f"--{name}", default="", metavar=metavar, type=kinds.get(name), help=READER[name])
         command = option(command)
@@ -100,7 +102,7 @@ def gather_first(data: str, published: Published, out: Any) -> str:
     """Return where the rows of `--data` are: with `--reader` those that are gathered of its folder, into `out`/set."""
     if not published.reader:
         if more := next((name for name, value in published._asdict().items() if value), ""):
-            raise click.UsageError(f"--{more} is of a published set: name its --reader")
+            raise click.UsageError(f"--{more.replace('_', '-')} is of a published set: name its --reader")
         return data
     if not data:
         raise click.UsageError("--reader says how --data lies on disk: name its folder")
@@ -140,6 +142,12 @@ def unit(default: str, text: str = "") -> Option:
 def limit(text: str, least: int = 1) -> Option:
     """Return `--limit`: only the first so many of what there is, `least` or more."""
     return click.option("--limit", type=click.IntRange(min=least), metavar="N", help=text)
+
+
+def rows_per_person(text: str = "") -> Option:
+    """Return `--rows-per-person`: only so many rows of each person of a data set."""
+    most = f"Only N rows of each person in each split, from all sessions and both cameras. {text}".strip()
+    return click.option("--rows-per-person", type=click.IntRange(min=1), metavar="N", help=most)
 
 
 # Of jobs that see pictures of faces in another light.

@@ -56,6 +56,8 @@ class GatherJob(BaseModel):
     encoding: Encoding = Encoding()
     partition: int = Field(64, gt=0)
     limit: int | None = Field(None, ge=1)
+    rows_per_person: int | None = Field(None, ge=1)
+    """At most so many of each person in each split, from all sessions and both cameras."""
 
     @model_validator(mode="after")
     def _check_layout(self) -> "GatherJob":

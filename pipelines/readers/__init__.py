@@ -3,6 +3,7 @@
 A layout is a module: its `list_items` says which files make a row, its `read_samples` opens them.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
@@ -27,6 +28,7 @@ from pipelines.readers.sets import (
     vis_th,
 )
 from pipelines.readers.shape import make_row
+from pipelines.readers.spread import spread_rows
 from pipelines.run.faults import kind_of
 from pipelines.storage.errors import own_reason
 from pipelines.storage.listing import list_sizes
@@ -67,9 +69,15 @@ def list_files(job: GatherJob) -> dict[str, int]:
     return files
 
 
-def list_items(job: GatherJob, files: dict[str, int], out: Storage | None = None) -> Iterator[Item]:
-    """Yield the rows to be of a listing, at most `job.limit`."""
-    for number, item in enumerate(layout_of(job).list_items(job, files, out)):
+def list_items(
+    job: GatherJob, files: dict[str, int], out: Storage | None = None, left: Counter[str] | None = None
+) -> Iterator[Item]:
+    """Yield the rows to be of a listing, at most `job.rows_per_person` of each person (see `spread_rows`, which counts in `left`
+    what it leaves out) and `job.limit` in all."""
+    found = layout_of(job).list_items(job, files, out)
+    if job.rows_per_person:
+        found = spread_rows(found, job.rows_per_person, Counter() if left is None else left)
+    for number, item in enumerate(found):
         if number == job.limit:
             return
         yield item

@@ -11,10 +11,13 @@ import numpy as np
 from pipelines.config.gather import LayoutName
 from pipelines.readers.registration import Registration
 from pipelines.readers.sets.source import SOURCES, describe
+from pipelines.readers.spread import tell_left
 
 SPLITS = ("train", "validation", "test")
 SPREAD = (5, 95)
 """Percentiles of temperatures that are told."""
+MANY = 1000
+"""Rows of one person from which it is told how to take fewer."""
 NAMED = 3
 """Rows of a kind of reason that are named."""
 WHOLE = {54, 68, 70, 72}
@@ -25,16 +28,20 @@ Reasons = dict[str, list[tuple[str, str]]]
 
 @dataclass
 class Check:
-    """What a folder holds. rows, people: of what the listing takes, by split ("" where nothing says one). halves: rows with
-    both pictures, the visible and the thermal one alone; shown: whom pictures of either camera show. roles: how many rows enrol
-    (model) and ask (probe), where lists say so. missing, refused: reasons of the listing and of the rows opened. sizes, points,
-    degrees, grey, joined: of the rows opened; joined are those with a picture in colour and a thermal one."""
+    """What a folder holds. rows, people: of what the listing takes, by split ("" where nothing says one). left: what
+    `rows_per_person` leaves out, by list. each: rows of (split, person). halves: rows with both pictures, the visible and the
+    thermal one alone; shown: whom pictures of either camera show. roles: how many rows enrol (model) and ask (probe), where
+    lists say so. missing, refused: reasons of the listing and of the rows opened. sizes, points, degrees, grey, joined: of the
+    rows opened; joined are those with a picture in colour and a thermal one."""
 
     uri: str
     layout: LayoutName
     protocol: str = ""
+    rows_per_person: int | None = None
     rows: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
     people: dict[str, set[str]] = field(default_factory=dict)
+    each: Counter[tuple[str, str]] = field(default_factory=Counter)
     halves: Counter[str] = field(default_factory=Counter)
     shown: dict[str, set[str]] = field(default_factory=lambda: {"visible": set(), "thermal": set()})
     roles: Counter[str] = field(default_factory=Counter)
@@ -59,6 +66,7 @@ class Check:
             ("", f"{self.uri}: layout {self.layout}"),
             ("", describe(self.layout)),
             ("rows", f"{self.rows.total()}{': ' * bool(counted)}{counted}"),
+            ("left out", tell_left(self.left, self.rows_per_person)),
             ("halves", self._halves()),
             ("people", self._people()),
             ("splits", self._splits()),
@@ -141,15 +149,18 @@ class Check:
         names = [name for name, there in fit.items() if there]
         if not self.rows or self.layout not in SOURCES:
             return ""
+        most = f" --rows-per-person {self.rows_per_person}" if self.rows_per_person else ""
         if not names:
-            return f"thermapair gather --layout {self.layout} --images {self.uri} --out DIR"
-        protocol = f" --protocol {self.protocol}" if self.protocol else ""
-        uses = [f"thermapair {names[0]} --data {self.uri} --reader {self.layout}{protocol} --out DIR"]
+            return f"thermapair gather --layout {self.layout} --images {self.uri}{most} --out DIR"
+        more = f" --protocol {self.protocol}" if self.protocol else ""
+        uses = [f"thermapair {names[0]} --data {self.uri} --reader {self.layout}{more}{most} --out DIR"]
         uses += [f"likewise {', '.join(names[1:])}"] if names[1:] else []
         if self.joined:
             uses.append(
                 "with --parser starter --condition NAME also train thermalizer: they give classes and a condition"
             )
+        if (many := max(self.each.values(), default=0)) >= MANY and not self.rows_per_person:
+            uses.append(f"with --rows-per-person N fewer rows of each person are read: now up to {many}")
         return f"\n{'':12}".join(uses)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -31,11 +32,14 @@ BYTES = "bytes"
 
 
 class GatherPlan(StoredPlan[GatherJob]):
-    """The items of a data set; workers read the files of their partition themselves. bundle: of the parser, if any."""
+    """The items of a data set; workers read the files of their partition themselves. bundle: of the parser, if any.
+    left: what `spread_rows` leaves out of the listing."""
 
-    def __init__(self, out: Storage, job: GatherJob, bundle: Bundle | None, recipe: Recipe, pieces: Pieces) -> None:
+    def __init__(
+        self, out: Storage, job: GatherJob, bundle: Bundle | None, recipe: Recipe, pieces: Pieces, left: Counter[str]
+    ) -> None:
         super().__init__(out, job, recipe, pieces)
-        self.bundle = bundle
+        self.bundle, self.left = bundle, left
 
     @property
     def title(self) -> str:
@@ -64,7 +68,7 @@ def write_gather_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> Ga
     parser = parser_link(bundle) if bundle else None
     recipe = Recipe(
         kind="gather",
-        source=job.model_dump(mode="json", exclude={"limit", "encoding", "partition", "size"}),
+        source=job.model_dump(mode="json", exclude={"limit", "rows_per_person", "encoding", "partition", "size"}),
         size=job.size,
         layers=(),
         stages=stage_recipes(chain_spec([parser], ("visible",))) if parser else (),
@@ -73,7 +77,8 @@ def write_gather_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> Ga
         licence=licence_of([parser.part]) if parser else "",
     )
     # A new run has to show that a row can be taken at all, before anything is written.
-    found, pieces = list_items(job, files, out), read_pieces(out)
+    left = Counter[str]()
+    found, pieces = list_items(job, files, out, left), read_pieces(out)
     if not pieces.found:
         found = _check_first(found, job, out, files)
     claim(out, recipe, bundle, job.model_dump(mode="json"))
@@ -87,9 +92,9 @@ def write_gather_plan(job: GatherJob, bundle: Bundle | None, out: Storage) -> Ga
         job.partition,
         note=lambda rows: content.update(json.dumps(rows, sort_keys=True).encode()),
         digest=content.hexdigest,
-        extent={"limit": job.limit},
+        extent={"limit": job.limit, "rows_per_person": job.rows_per_person},
     )
-    return GatherPlan(out, job, bundle, recipe, pieces)
+    return GatherPlan(out, job, bundle, recipe, pieces, left)
 
 
 def _plan_rows(found: Iterable[Item], files: Mapping[str, int]) -> Iterator[dict[str, Any]]:

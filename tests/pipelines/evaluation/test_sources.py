@@ -61,6 +61,8 @@ def test_a_reader_needs_a_folder(words: list[str], tmp_path: Path, capsys: pytes
     assert "--protocol is of a published set: name its --reader" in capsys.readouterr().err
     assert cli.main([*words, "--parser", "starter", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "--parser is of a published set: name its --reader" in capsys.readouterr().err
+    assert cli.main([*words, "--rows-per-person", "3", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "--rows-per-person is of a published set: name its --reader" in capsys.readouterr().err
 
 
 def test_halves_that_stand_apart_are_pairs_of_one_person(tmp_path: Path) -> None:
