@@ -73,7 +73,7 @@ PASSED_ON = {
     "landmarks find": (inspect.signature(landmarks.find).parameters, "search multi uncertainty_factor upsample_factor"),
     "manifest": (inspect.signature(documents).parameters, "count cpus gpus time options setup region"),
     "thermalize": ({*inspect.signature(load_thermalize).parameters, *ThermalizeJob.model_fields}, "out"),
-    "train": (inspect.signature(train.run).parameters, "reader protocol parser condition"),
+    "train": (inspect.signature(train.run).parameters, "reader protocol parser condition rows_per_person"),
     "world": ({*inspect.signature(world.run).parameters, *WorldJob.model_fields}, ""),
 }
 """Commands that hand their options on by name -> where those names have to be known, and options that they keep."""
