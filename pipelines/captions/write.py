@@ -153,7 +153,7 @@ def look_texts(
     counts, done, also = Counter[str](), 0, plan.job.captions.also
     for number, samples in plan.read_uncaptioned():
         # What the pictures show; a person whom a limit cut is as in the chunk before.
-        rows, people = samples.to_pylist(), (plan.identity_table(k) for k in dict(plan.chunks())[number])
+        rows, people = samples.to_pylist(), (plan.identity_table(k) for k in plan.partitions_of(number))
         pictures = {one["identity_id"]: one[REFERENCE] for table in people for one in table.to_pylist()}
         shown = find_shown(rows, pictures, partial(_ask, pool), pool.spec.options, _rows_before(plan, number))
         words, sources_of = show_people(rows, shown)
@@ -184,7 +184,7 @@ def _ask(pool: Writers, requests: Sequence[Structured]) -> list[str]:
 
 def _rows_before(plan: GeneratePlan, chunk: int) -> list[dict[str, Any]]:
     """Return the finished rows of the person whom a limit cut, so that they stand before `chunk` and in it."""
-    partition = dict(plan.chunks())[chunk].start
+    partition = plan.partitions_of(chunk).start
     person, rows = plan.sample_table(partition)["identity_id"][0].as_py(), list[dict[str, Any]]()
     for earlier in range(partition - 1, -1, -1):
         samples, captions = plan.sample_table(earlier).to_pylist(), plan.captions(earlier).to_pylist()

@@ -6,6 +6,7 @@ _plan/captions/part-00000.json      how long it took, and when it was committed
 
 import json
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -58,10 +59,13 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
     def chunks(self) -> Iterator[tuple[int, range]]:
         """Yield (chunk, its partitions) of all chunks of captions, in order."""
         for piece in self.pieces.found:
-            first = piece.first
-            for chunk, partitions in enumerate(piece.chunks, piece.first_chunk):
-                yield chunk, range(first, first + partitions)
-                first += partitions
+            for chunk in range(piece.first_chunk, piece.first_chunk + len(piece.chunks)):
+                yield chunk, piece.partitions_of(chunk)
+
+    def partitions_of(self, chunk: int) -> range:
+        """Return the partitions whose captions are in `chunk`."""
+        number = bisect_right([piece.first_chunk for piece in self.pieces.found], chunk) - 1
+        return self.pieces.found[number].partitions_of(chunk)
 
     def chunk_of(self, partition: int) -> int:
         """Return the chunk that holds the captions of `partition`."""
@@ -98,7 +102,7 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
         commit wins.
         """
         # One row for every sample of the chunk's partitions.
-        sizes = [self.rows(k) for k in dict(self.chunks())[chunk]]
+        sizes = [self.rows(k) for k in self.partitions_of(chunk)]
         if len(captions) != sum(sizes):
             raise ValueError(f"chunk {chunk} has {sum(sizes)} samples, not {len(captions)}")
         # A row group for each partition, so that workers read theirs alone.

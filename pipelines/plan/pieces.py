@@ -53,9 +53,18 @@ class Piece:
 
     def chunk_of(self, place: int) -> tuple[int, int]:
         """Return (chunk of the run, place in it) of the partition at `place` of this piece."""
-        ends = list(itertools.accumulate(self.chunks))
-        chunk = bisect_right(ends, place)
-        return self.first_chunk + chunk, place - (ends[chunk - 1] if chunk else 0)
+        chunk = bisect_right(self._bounds, place) - 1
+        return self.first_chunk + chunk, place - self._bounds[chunk]
+
+    def partitions_of(self, chunk: int) -> range:
+        """Return the partitions of the run whose captions are in `chunk` of the run, one of this piece's."""
+        place = chunk - self.first_chunk
+        return range(self.first + self._bounds[place], self.first + self._bounds[place + 1])
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """Where each chunk begins, counted from the piece's first partition, and where the last ends."""
+        return list(itertools.accumulate(self.chunks, initial=0))
 
 
 class Pieces:

@@ -48,6 +48,8 @@ def test_a_large_plan_is_several_pieces_of_the_same_samples(
     assert [many.rows(k) for k in range(many.partitions)] == [8, 8, 8, 8, 8, 1]
     chunks = [k for _, partitions in many.chunks() for k in partitions]
     assert chunks == list(range(6))
+    assert [many.chunk_of(k) for k in chunks] == [chunk for chunk, partitions in many.chunks() for _ in partitions]
+    assert many.partitions_of(many.chunk_of(5)) == range(5, 6)
     monkeypatch.setattr(extend, "PIECE_SAMPLES", 10**6)
     one = write_generate_plan(job("identities.count=11", "limit=41"), bundle, Storage(tmp_path / "one"))
     assert len(one.pieces.found) == 1 and rows(one) == rows(many)
@@ -179,6 +181,8 @@ def test_chunks_grow_and_every_partition_has_its_place_in_one(partitions: int, m
     sizes = chunk_sizes(partitions, most)
     assert sum(sizes) == partitions and sizes[0] == 1 and max(sizes) <= most
     assert all(later == min(2 * size, most) for size, later in itertools.pairwise(sizes[:-1]))
-    piece = Piece(0, partitions, 1, 0, 1, "", first_chunk=first, chunks=sizes)
+    piece = Piece(7, partitions, 1, 0, 1, "", first_chunk=first, chunks=sizes)
     places = [(first + chunk, place) for chunk, size in enumerate(sizes) for place in range(size)]
     assert [piece.chunk_of(place) for place in range(partitions)] == places
+    found = [(chunk, k) for chunk in range(first, first + len(sizes)) for k in piece.partitions_of(chunk)]
+    assert found == [(chunk, 7 + place) for place, (chunk, _) in enumerate(places)]
