@@ -49,6 +49,9 @@ PEOPLE = {
     "rank": "effective rank, made",
 }
 
+SAID = {"attributes": "words", "views": "poses", "regions": "degrees with classes"}
+"""Table of pairs that are there already -> what rows have to say for it."""
+
 
 def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
     """Return the tables as Markdown, by `templates/lapig.md`."""
@@ -58,6 +61,7 @@ def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
         **facts,
         why=[[row, text] for row, text in WHY.items() if row in rows],
         absent=[row for row in WHY if row not in rows],
+        unsaid=[] if "people" in facts["recipe"] else _unsaid(found),
         **{name: tabulate(found.get(name, [])) for name in shown},
         regions=[
             [key.removeprefix("mean_"), format_cell(value)]
@@ -109,9 +113,20 @@ def format_cell(value: Any) -> str:
 
 
 def _attributes(rows: Sequence[Table]) -> dict[str, Any] | None:
-    """Return the attributes' table turned over: an attribute in every line, a way in every column."""
-    if not rows:
-        return None
+    """Return the attributes' table turned over: an attribute in every line, a way in every column; None without a figure.
+    Attributes that nobody asked for, and ways that were asked for none, are left out."""
     names: Iterable[str] = [name for name in ATTRIBUTES if name not in UNREAD]
-    lines = [[name, *(format_cell(row[name]) for row in rows)] for name in [*names, "mean", *UNREAD]]
-    return {"head": ["attribute", *(row["row"] for row in rows)], "rows": lines}
+    asked = [row for row in rows if _says(row)]
+    lines = [[name, *(format_cell(row[name]) for row in asked)] for name in [*names, "mean", *UNREAD]]
+    lines = [line for line in lines if any(line[1:])]
+    return {"head": ["attribute", *(row["row"] for row in asked)], "rows": lines} if lines else None
+
+
+def _says(row: Table) -> bool:
+    """Return whether a row of a table has any figure."""
+    return any(format_cell(value) for key, value in row.items() if key != "row")
+
+
+def _unsaid(found: dict[str, Any]) -> list[str]:
+    """Return what the rows would have had to say for tables that have no figure."""
+    return [words for name, words in SAID.items() if not any(map(_says, found.get(name, [])))]

@@ -9,7 +9,7 @@ import pytest
 from cluster import cli
 from models.attributes import ATTRIBUTES
 from models.errors import UserError
-from models.evaluation.lapig.recipe import Recipe
+from models.evaluation.lapig.recipe import GivenRecipe, Recipe
 from models.evaluation.lapig.tables import tables
 from models.evaluation.lapig.ways import ways
 from models.temperature import to_centikelvin
@@ -82,7 +82,11 @@ def test_tables_are_of_people_and_tell_words_and_tones() -> None:
         made | {"distribution": [], "people": []}, FACTS | {"recipe": Recipe().model_dump(mode="json")}
     )
     assert (
-        "| full | 0.500 [" in page and "| expression |  |" in page and "Not measured" in page and "\n\n\n" not in page
+        "| full | 0.500 [" in page
+        and "| glasses | 0.5" in page
+        and "expression" not in page
+        and "Not measured" in page
+        and "\n\n\n" not in page
     )
 
 
@@ -118,6 +122,26 @@ def test_pairs_that_are_there_are_compared_over_all_parts(tmp_path: Path) -> Non
     (row,) = made["identity"]
     assert row["rank1_2"]["value"] == 1.0 and row["cosine"]["value"] == pytest.approx(0.6)
     assert made["diversity"][0]["consistency"]["value"] == 1.0 and made["diversity"][0]["variety"]["value"] == 0.0
+
+
+def test_what_rows_do_not_say_is_one_line_and_no_empty_cells() -> None:
+    names, facts = list(ATTRIBUTES), FACTS | {"recipe": GivenRecipe().model_dump(mode="json")}
+    empty = {"distribution": [], "people": []}
+    # A published set says nothing of anybody's looks; of its grey pictures no degrees are known.
+    nothing = [[-1] * len(names)] * 2
+    page = render_tables(
+        tables([line("given", 0, face_found=[1.0, 1.0], asked_words=nothing, found_words=nothing)], (1,)) | empty, facts
+    )
+    assert "The rows say no words, no poses, no degrees with classes: what is read beside these is left out." in page
+    assert "Words that are there" not in page and "|  |" not in page and "nan" not in page
+    # Somebody's set says whether glasses are worn, and has poses.
+    asked = [[0 if name == "glasses" else -1 for name in names]] * 2
+    page = render_tables(
+        tables([line("given", 0, yaw=[1.0, 2.0], asked_words=asked, found_words=asked)], (1,)) | empty, facts
+    )
+    assert "The rows say no degrees with classes: what" in page
+    lines = page.partition("## Words that are there")[2].partition("##")[0].split("\n")
+    assert [text.split()[1] for text in lines if text.startswith("| ")] == ["attribute", "---", "glasses", "mean"]
 
 
 @pytest.mark.slow
