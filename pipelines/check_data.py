@@ -17,7 +17,7 @@ from pipelines.pictures.open import BadPicture
 from pipelines.readers import LAYOUTS, layout_of, list_files, list_items
 from pipelines.readers.check import Check, note
 from pipelines.readers.item import Item, Sample
-from pipelines.readers.known import count_taken, find_layouts, with_likely
+from pipelines.readers.known import count_taken, find_archives, find_layouts, tell_archives, with_likely
 from pipelines.readers.registration import measure_registration
 from pipelines.readers.shape import make_row
 from pipelines.readers.spread import spread_rows
@@ -51,8 +51,8 @@ def check_data(
         UserError: the folder is missing or empty, is of no known layout, or not of the one that is named (which it looks like
             is said).
     """
-    job, items = _list(images, layout, protocol)
-    found = Check(job.images, job.layout, job.protocol, rows_per_person)
+    job, items, files = _list(images, layout, protocol)
+    found = Check(job.images, job.layout, job.protocol, rows_per_person, archives=find_archives(files))
     if rows_per_person:
         items = list(spread_rows(items, rows_per_person, found.left))
     _count(found, items)
@@ -66,8 +66,8 @@ def check_data(
     return found
 
 
-def _list(images: str, layout: LayoutName | None, protocol: str) -> tuple[GatherJob, list[Item]]:
-    """Return the job of a folder and its listing."""
+def _list(images: str, layout: LayoutName | None, protocol: str) -> tuple[GatherJob, list[Item], dict[str, int]]:
+    """Return the job of a folder, its listing and its files."""
 
     def job_of(name: LayoutName) -> GatherJob:
         return GatherJob(layout=name, images=Storage(images).uri, protocol=protocol if name == "mcxface" else "")
@@ -76,7 +76,7 @@ def _list(images: str, layout: LayoutName | None, protocol: str) -> tuple[Gather
         job = job_of(layout)
         files = list_files(job)
         try:
-            return job, list(list_items(job, files))
+            return job, list(list_items(job, files)), files
         except UserError as error:
             raise with_likely(error, job, files) from None
     # The layout that takes most rows; of half a set none, and all are missing something.
@@ -85,11 +85,11 @@ def _list(images: str, layout: LayoutName | None, protocol: str) -> tuple[Gather
     if not fitting:
         raise UserError(
             f"{images} is of no known layout ({', '.join(name for name in LAYOUTS if name != 'plain')}); "
-            "gather it as plain, with --set columns."
+            f"gather it as plain, with --set columns.{tell_archives(files)}"
         )
     name = max(fitting, key=lambda one: (count_taken(fitting[one]), len(fitting[one])))
     # Of several protocols none is named: the listing raises ChooseProtocol, which says which there are.
-    return job_of(name), fitting[name] or list(list_items(job_of(name), files))
+    return job_of(name), fitting[name] or list(list_items(job_of(name), files)), files
 
 
 def _count(found: Check, items: list[Item]) -> None:

@@ -50,13 +50,18 @@ LAYOUTS: dict[LayoutName, ModuleType] = {
 }
 
 
+THUMBNAILS = {"thumb", "thumbs", "thumbnail", "thumbnails"}
+"""Folders of small copies that users of a published set keep beside its pictures."""
+
+
 def layout_of(job: GatherJob) -> Layout:
     """Return the module that reads a job's layout."""
     return cast(Layout, LAYOUTS[job.layout])
 
 
 def list_files(job: GatherJob) -> dict[str, int]:
-    """Return the files below a job's folder with their sizes; what runs of ours keep there (_*, manifest) is left out.
+    """Return the files below a job's folder with their sizes; what runs of ours keep there (_*, manifest) is left out, and
+    thumbnails of a published set.
 
     Raises UserError for a folder that is not there or empty.
     """
@@ -64,6 +69,8 @@ def list_files(job: GatherJob) -> dict[str, int]:
     if not images.exists():
         raise UserError(f"{images.uri} does not exist (--images names the folder of a data set).")
     files = {name: size for name, size in list_sizes(images).items() if not name.startswith("_")}
+    if job.layout != "plain":
+        files = {name: files[name] for name in files if THUMBNAILS.isdisjoint(name.lower().split("/")[:-1])}
     if not files:
         raise UserError(f"{images.uri} is empty: no file is there to gather.")
     return files

@@ -56,12 +56,17 @@ class Check:
     joined: int = 0
     shared: list[str] = field(default_factory=list)
     """People who stand in more than one split."""
+    archives: list[str] = field(default_factory=list)
+    """Files beside the pictures that may hold more of the set."""
     registration: Registration | None = None
     """How far the halves of the pairs opened are apart, where that was asked for."""
 
     def __str__(self) -> str:
         counted = ", ".join(f"{count} {half}" for half, count in self.halves.most_common())
         warnings = [f"in two splits: {', '.join(self.shared[:5])}"] if self.shared else []
+        if self.archives:
+            more = f" and {len(self.archives) - NAMED} more" if len(self.archives) > NAMED else ""
+            warnings.append(f"not unpacked, or a download that broke off? {', '.join(self.archives[:NAMED])}{more}")
         lines = [
             ("", f"{self.uri}: layout {self.layout}"),
             ("", describe(self.layout)),

@@ -1,6 +1,7 @@
 """AACHEN (RWTH): irface_subNNN_seqNN_frmNNNNN.jpg_lfb.{npy,png,ljson}: temperature, the same in grey, 68 points.
 
-The matrix of a frame is read where it is there, in degrees Celsius; without it the picture, in grey levels. Points are menpo's
+Matrices are read, in degrees Celsius, and frames without one refused; where the folder has no matrix at all the pictures are, in
+grey levels: the two do not go together. Points are menpo's
 LJSON, y before x. There is no visible camera. Nothing says a split.
 """
 
@@ -36,6 +37,9 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
         facts = json.dumps({"sequence": match[3], "frame": match[4]})
         item = found.get(key) or Item(key, str(int(match[2])), job.condition, facts=facts)
         kind = match[5].lower()
+        before = {"png": grey.get(key, ""), "npy": item.thermal, "ljson": item.points}[kind]
+        if before:
+            item = replace(item, reason=f"duplicated: {before} and {name}")
         if kind == "png":
             grey[key] = name
         found[key] = (
@@ -43,13 +47,22 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
         )
     if not found:
         raise UserError(f"{job.images} holds no AACHEN: no irface_subNNN_seqNN_frmNNNNN.jpg_lfb.npy or .png")
+    degrees = any(item.thermal for item in found.values())
     for key, item in sorted(found.items()):
-        item = replace(item, thermal=item.thermal or grey.get(key, ""))
-        yield item if item.thermal else replace(item, reason=f"no picture: {item.points} alone is there")
+        if item.thermal:
+            yield item
+        elif key not in grey:
+            yield replace(item, reason=f"no picture: {item.points} alone is there")
+        elif degrees:
+            yield replace(
+                item, reason=f"no temperature: {grey[key]} is grey levels, and other frames have degrees (.npy)"
+            )
+        else:
+            yield replace(item, thermal=grey[key])
 
 
 def read_samples(item: Item, job: GatherJob, out: Storage | None) -> list[Sample]:
-    """Return temperature, or grey levels where no matrix is there, and the points."""
+    """Return temperature, or grey levels of a set without matrices, and the points."""
     images = Storage(job.images)
     unit: UnitName | Literal["grey"] = "celsius" if item.thermal.lower().endswith(".npy") else "grey"
     found = one_sample(open_samples(None, (images.read(item.thermal), item.thermal), unit))

@@ -25,6 +25,8 @@ SLOTS, PROFILE = 72, 43
 FRAME = re.compile(r"R(\d+)\.tiff?", re.IGNORECASE)
 TABLE = re.compile(r"S\d+\.csv", re.IGNORECASE)
 POINT = re.compile(r"([xy])(\d+)", re.IGNORECASE)
+GREY = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
+"""Extensions of the grey view beside a frame."""
 CENTRE = 0.5
 """Whole pixels are counted from 0; the middle of one is .5 further."""
 
@@ -59,7 +61,7 @@ def _pair_up(number: str, rows: list[Item], names: list[str], files: dict[str, i
     if not rows:
         return Item(number, thermal=names[0], reason=f"no landmarks: no table has the ID R{number}")
     # The grey view lies beside the frame, if there is one.
-    beside = [str(PurePath(names[0]).with_name(f"N{number}{end}")) for end in (".jpg", ".JPG", ".jpeg")]
+    beside = [str(PurePath(names[0]).with_name(f"{n}{number}{end}")) for n in "Nn" for end in GREY]
     grey = next((name for name in beside if name in files), "")
     row = rows[0]
     return Item(number, row.identity, row.condition, grey, names[0], points=row.points, given=row.given,

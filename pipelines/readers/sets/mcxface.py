@@ -57,7 +57,9 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
 def _lists(job: GatherJob, files: dict[str, int]) -> list[str]:
     """Return the files of the one protocol that is there or chosen."""
     found = [
-        name for name in files if (PurePath(name).parent.name, PurePath(name).stem) in LISTS and name.endswith(".csv")
+        name
+        for name in files
+        if (PurePath(name).parent.name, PurePath(name).stem) in LISTS and name.lower().endswith(".csv")
     ]
     protocols = sorted({PurePath(name).parent.parent.name for name in found})
     if not found:

@@ -21,7 +21,11 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def add_half(item: Item, file: str, thermal: bool) -> Item:
-    """Return the item with one more of its two pictures."""
+    """Return the item with one more of its two pictures, and with a reason where it has that one already: which is right is not
+    known."""
+    if before := item.thermal if thermal else item.visible:
+        kind = "thermal" if thermal else "visible"
+        return replace(item, reason=f"duplicated: {before} and {file} are both the {kind} picture of {item.name}")
     return replace(item, thermal=file) if thermal else replace(item, visible=file)
 
 

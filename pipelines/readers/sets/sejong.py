@@ -6,7 +6,7 @@ from pathlib import PurePath
 from models.errors import UserError
 from pipelines.config.gather import GatherJob
 from pipelines.readers.item import Item, Sample
-from pipelines.readers.sets.pairs import add_half, pair_up, read_grey
+from pipelines.readers.sets.pairs import PICTURE, add_half, pair_up, read_grey
 from pipelines.storage.uri import Storage
 
 VISIBLE, THERMAL = "_v", "_t"
@@ -17,10 +17,10 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
     found = dict[str, Item]()
     for name in files:
         path = PurePath(name)
-        if path.suffix.lower() in (".jpg", ".jpeg") and path.stem[-2:] in (VISIBLE, THERMAL):
+        if path.suffix.lower() in PICTURE and path.stem[-2:].lower() in (VISIBLE, THERMAL):
             key = str(path.with_name(path.stem[:-2]))
             item = found.get(key) or Item(key, path.parent.name or key, job.condition)
-            found[key] = add_half(item, name, path.stem.endswith(THERMAL))
+            found[key] = add_half(item, name, path.stem.lower().endswith(THERMAL))
     if not any(item.thermal for item in found.values()):
         raise UserError(f"{job.images} holds no SEJONG: no NAME{VISIBLE}.jpg beside NAME{THERMAL}.jpg")
     yield from pair_up(found)

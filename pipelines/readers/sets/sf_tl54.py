@@ -25,7 +25,9 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
     # Files by (gray, rgb or json) and split.
     found = dict[tuple[str, str], list[str]]()
     for name in sorted(files, key=natural):
-        parts = [part.lower() for part in PurePath(name).parts[:-1]]
+        parts = [
+            part.lower() for part in reversed(PurePath(name).parts[:-1])
+        ]  # what lies above the set may be called so, too
         split = next((SPLITS[part] for part in parts if part in SPLITS), None)
         kind = next((part for part in parts if part in ("gray", "grey", "rgb")), None)
         suffix = PurePath(name).suffix.lower()

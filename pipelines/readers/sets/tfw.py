@@ -35,7 +35,7 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
     for name in files:
         place = PurePath(name).parent.name.lower()
         if place.endswith(("_gray", "_grey")):
-            grey.setdefault((place[:-5], PurePath(name).name), []).append(name)
+            grey.setdefault((place[:-5], PurePath(name).stem.lower()), []).append(name)
     for table in tables:
         yield from _read_table(table, grey, job)
 
@@ -53,12 +53,14 @@ def _read_table(table: str, grey: dict[tuple[str, str], list[str]], job: GatherJ
             continue
         file = PurePath(line[0].strip().replace("\\", "/")).name
         face = seen[file] = seen.get(file, -1) + 1
-        match, found = SUBJECT.match(file), grey.get((place, file), [])
-        own = [name for name in found if folder in {part.lower() for part in PurePath(name).parts}] or found
+        match, found = SUBJECT.match(file), grey.get((place, PurePath(file).stem.lower()), [])
+        own = [name for name in found if PurePath(name).parent.parent.name.lower() == folder] or found
         name = f"{folder}/{place}/{PurePath(file).stem}" + (f"@{face}" if face else "")
         given, reason = _numbers(line[1:], table)
         if not own:
             reason = f"no picture: {place}_gray/{file} of {table} is not there (palettes are not read)"
+        elif len(own) > 1:
+            reason = f"duplicated: {own[0]} and {own[1]} are both {place}_gray/{file} of {table}"
         yield Item(
             name, match[1] if match else "", job.condition, thermal=own[0] if own else "", given=given,
             facts=json.dumps({"place": place}), reason=reason, split=SPLITS.get(folder, ""), points=table,

@@ -27,7 +27,7 @@ def list_items(job: GatherJob, files: dict[str, int], out: Storage | None) -> It
     for (modality, kind, person), names in sorted(_group(files).items()):
         numbers = [NUMBER.search(PurePath(name).stem) for name in names]
         # Without numbers in the names, their order counts.
-        counted = all(numbers) and len({match[1] for match in numbers if match}) == len(names)
+        counted = all(numbers)
         for place, name in enumerate(names, start=1):
             match = numbers[place - 1]
             number = int(match[1]) if counted and match else place

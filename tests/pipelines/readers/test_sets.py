@@ -204,14 +204,20 @@ def test_vis_th_says_session_and_variation(tmp_path: Path) -> None:
 
 def test_aachen_reads_degrees_where_they_are_and_points_y_first(tmp_path: Path) -> None:
     rows, reasons = read("aachen", aachen(tmp_path))
-    assert not reasons
-    warm, grey = (rows[f"irface_{name}.jpg_lfb"] for name in ("sub001_seq01_frm00010", "sub002_seq03_frm00200"))
-    assert (warm["thermal_kind"], grey["thermal_kind"]) == ("measured", "minmax")
+    warm = rows["irface_sub001_seq01_frm00010.jpg_lfb"]
+    assert warm["thermal_kind"] == "measured"
+    # Grey levels of another frame would be taken for degrees beside these.
+    lost = "irface_sub002_seq03_frm00200.jpg_lfb"
+    assert reasons == {lost: f"no temperature: {lost}.png is grey levels, and other frames have degrees (.npy)"}
     assert 33 < np.nanmedian(warm["thermal"][warm["valid"]][warm["thermal"][warm["valid"]] > 28]) < 35
     points = warm["landmarks_70"]
     assert np.isnan(points[3]).all() and np.isnan(points[68:]).all()
     # 48 px wide in 64: the first point lies at (13, 9) of the frame, which is padded above and below.
     assert points[0] == pytest.approx((13 * 64 / 48, (9 + 6) * 64 / 48), abs=0.01)
+    # A copy without any matrix is grey throughout.
+    next(tmp_path.glob("*.npy")).unlink()
+    rows, reasons = read("aachen", tmp_path)
+    assert not reasons and {row["thermal_kind"] for row in rows.values()} == {"minmax"} and len(rows) == 2
 
 
 def test_tfw_has_a_row_for_each_face_with_its_own_points(tmp_path: Path) -> None:
@@ -288,7 +294,11 @@ def test_what_a_check_says(tmp_path: Path) -> None:
         assert words in said, said
     warm = str(check_data(str(aachen(tmp_path / "aachen")), "aachen"))
     assert "temperature 22.0 to 34.2 degC" in warm or "temperature 22.0 to 34.3 degC" in warm
-    assert "landmarks   68 points (2)" in warm and "use         thermapair evaluate tfake --data" in warm
+    assert (
+        "landmarks   68 points (1)" in warm
+        and "1 no temperature (first: irface_sub002" in warm
+        and "use         thermapair evaluate tfake --data" in warm
+    )
     # Halves apart are said to be so, and whom both show: what recognition across modalities can be measured on.
     apart = str(check_data(str(tufts(tmp_path / "tufts"))))
     assert "halves      apart: no pixel joins the two cameras' pictures; 2 people are shown by both" in apart
