@@ -50,8 +50,8 @@ def field_rows(uri: str, recipe: Recipe, *, frames: bool) -> Columns:
     """Return rows as `render_pool` does, of shards with the columns of `FRAMES`, and of `PAIRS` unless `frames`.
 
     frames: pictures at most `recipe.frame` px wide, with `points` (column landmarks_70; NaN without) and `labels`
-    (landmarks_72; NaN without) on them. `annotated` says that the 72 are a data set's own. The shards' temperature is the
-    truth and the frame at once: no camera stands between. Else pairs alone (`_find_pairs`).
+    (landmarks_72; NaN without) on them; those of grey levels are uint8. `annotated` says that the 72 are a data set's own. The
+    shards' temperature is the truth and the frame at once: no camera stands between. Else pairs alone (`_find_pairs`).
 
     Raises a UserError for what `check_field` refuses, and for pictures that do not fit.
     """
@@ -104,13 +104,20 @@ def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Col
     return {
         "identity_id": rows["identity_id"],
         "pose": _pose(rows),
-        "frame": np.stack([fit_frame(picture, side) for picture in rows["thermal"]]),
+        "frame": np.stack([_fit(picture, side) for picture in rows["thermal"]]),
         "side": np.full(count, side),
         "height": rows.get("face_height", (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * (side / size)),
         "points": scale_points("landmarks_70"),
         "labels": scale_points("landmarks_72"),
         "annotated": np.full(count, "landmarks_72" in points and bool(np.isfinite(rows["landmarks_72"]).any())),
     }
+
+
+def _fit(picture: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture as a frame of `side` px: degrees float32, or grey levels uint8 as they came."""
+    if picture.dtype != np.uint8:
+        return fit_frame(picture, side)
+    return np.rint(fit_frame(picture.astype(np.float32), side)).clip(0, 255).astype(np.uint8)
 
 
 def _pose(rows: Columns) -> np.ndarray:

@@ -103,8 +103,17 @@ class Shards:
     def _load(self, indices: np.ndarray) -> Columns:
         """Decode rows, and prepare them if that is asked for; else temperatures stay counts (half the memory)."""
         decoded = list(self._pool.map(self._row, indices.tolist()))
-        rows = {name: np.stack([row[name] for row in decoded]) for name in self.columns}
+        rows = {name: np.stack(self._alike(name, [row[name] for row in decoded])) for name in self.columns}
         return self._prepare(_to_celsius(rows)) if self._prepare else rows
+
+    def _alike(self, name: str, cells: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the cells of a column. Raises UserError where some are grey levels and others temperatures."""
+        if name in TEMPERATURE_COLUMNS and len({cell.dtype for cell in cells}) > 1:
+            raise UserError(
+                f"{self.uri}: column {name} holds 8-bit grey levels in some rows and temperatures in others, which do not go "
+                "together: gather and read them apart"
+            )
+        return cells
 
     def _row(self, index: int) -> dict[str, Any]:
         """Return row `index`, or the next one that can be decoded."""

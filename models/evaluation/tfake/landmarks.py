@@ -16,6 +16,7 @@ from models.evaluation.tfake.pools import MemorySource
 from models.evaluation.tfake.recipe import Recipe
 from models.landmarks.adapt import Adapter, AdapterConfig, adapt_points, fit_adapter, leave_subject_out
 from models.landmarks.detect import Detector
+from models.landmarks.intensity import Mode
 from models.landmarks.metrics import nme
 from models.landmarks.network import Landmarker, LandmarkerConfig
 from models.landmarks.standards import contour72
@@ -119,11 +120,12 @@ def measure(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Reci
     contour labels, through an adapter (NaN where the frames have none of either). A dense landmarker is adapted to 70
     first.
     """
-    # Search every frame.
+    # Search every frame; a set's own may be grey levels.
     detector = Detector(model, batch=8)
+    mode: Mode = "pixel" if frames["frame"].dtype == np.uint8 else "temperature"
     found, uncertainty = [], []
     for frame, side in zip(frames["frame"], frames["side"], strict=True):
-        face = detector.best(frame[:side, :side], "temperature")
+        face = detector.best(frame[:side, :side], mode)
         found.append(face.points)
         uncertainty.append(face.uncertainty)
     # Points as the truth has them, and as the labels have them.

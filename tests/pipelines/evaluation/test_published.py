@@ -9,6 +9,11 @@ import onnxruntime
 import pytest
 
 from cluster import cli
+from models.evaluation.tfake import landmarks
+from models.evaluation.tfake.recipe import Recipe
+from models.landmarks.network import LandmarkerConfig, new_landmarker
+from pipelines.evaluation.shards import field_rows
+from pipelines.gather import gather_set
 from pipelines.rows.halves import Halves
 from pipelines.rows.shards import Shards
 from tests.pipelines import published
@@ -111,12 +116,21 @@ def test_points_of_a_set_train_and_test_a_landmarker(views: list[View], tmp_path
 @pytest.mark.slow
 def test_pairs_of_a_set_are_read_by_judges(views: list[View], tmp_path: Path) -> None:
     data, out = str(published.write_sejong(tmp_path / "faces", views)), tmp_path / "out"
-    assert run("evaluate", "lapig", "--data", data, "--reader", "sejong", "--out", str(out), sets=("together=6",)) == 0
+    words = ("evaluate", "lapig", "--data", data, "--reader", "sejong")
+    assert run(*words, "--out", str(out), sets=("together=6",)) == 0
     found = tables(out)["tables"]
     # Four people in three views each, all found; their halves agree, for they are of one moment.
     (who,), (halves,) = found["identity"], found["agreement"]
     assert who["face_found"]["value"] == 1 and who["rank1_4"]["value"] >= 0.5
     assert halves["agreement"]["value"] < 0.15 and found["degrees"] == []
+    page = (out / "tables.md").read_text()
+    assert "The rows say no words, no poses, no degrees with classes" in page and "|  |" not in page
+    # Found classes change nothing of that: grey levels are no degrees.
+    parsed = (*words, "--parser", "starter", "--condition", "warm", "--out", str(tmp_path / "parsed"))
+    assert run(*parsed, sets=("together=6",)) == 0
+    assert tables(tmp_path / "parsed")["tables"]["identity"] == found["identity"]
+    rows = Shards(str(tmp_path / "parsed" / "set"), ("classes", "condition")).rows(np.arange(12))
+    assert rows["classes"].max() < 19 and set(rows["condition"]) == {"warm"}
 
 
 @pytest.mark.slow
@@ -205,6 +219,18 @@ def test_a_landmarker_sees_predicted_thermal_pictures_of_parsed_ones(views: list
     sets = ("steps=1", "batch=4", "network.size=32", "network.width=0.25", "network.head=32", "thermal=0.5")
     assert run(*words, "--out", str(tmp_path / "a"), sets=sets) == 2
     assert run(*words, "--parser", "starter", "--out", str(tmp_path / "b"), sets=sets) == 0
+
+
+def test_grey_frames_of_a_set_are_searched(tmp_path: Path) -> None:
+    """Their levels are no degrees, nor is that found out after everything was trained."""
+    uri = gather_set(str(test_sets.sf_tl54(tmp_path / "faces")), "sf-tl54", str(tmp_path / "set"))
+    recipe = Recipe(field=uri, frame=32)
+    frames = field_rows(uri, recipe, frames=True)
+    assert frames["frame"].dtype == np.uint8 and frames["frame"].shape[1:] == (32, 32) and frames["frame"].std() > 10
+    network = LandmarkerConfig(size=32, width=0.25, head=32, cells=1, outputs="softplus")
+    unlabelled = {"annotated": np.ones(len(frames["frame"]), bool)}  # by 72 points of its own, of which there are none
+    found = landmarks.measure(new_landmarker(network).eval(), frames | unlabelled, landmarks.Adapters({}), recipe)
+    assert np.isfinite(found["true"]).all() and set(found["identity"]) == {"100", "101"}
 
 
 def test_a_set_without_points_is_no_field_of_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,6 +239,14 @@ def test_empty_columns_are_refused_and_rows_without_a_value_left_out(tmp_path: P
         Shards(uri, ("pose", "view"), reader="task recogniser")
 
 
+def test_grey_levels_are_never_taken_for_degrees_beside_others(tmp_path: Path) -> None:
+    warm, grey = encode_png(to_centikelvin(np.full((8, 8), 30.0))), encode_png(np.full((8, 8), 99, np.uint8))
+    uri = write_rows(tmp_path, [{"thermal": picture("a", "png", content), "view": 0} for content in (warm, grey, grey)])
+    assert Shards(uri, ("thermal",), memory=0).rows(np.array([1, 2]))["thermal"].dtype == np.uint8
+    with pytest.raises(UserError, match="thermal holds 8-bit grey levels in some rows and temperatures in others"):
+        Shards(uri, ("thermal",), memory=0).rows(np.array([0, 1]))
+
+
 def test_rows_that_each_lack_something_else_are_told_apart(tmp_path: Path) -> None:
     """Two cameras apart: visible pictures without thermal ones, and thermal ones in grey."""
     rows = [row | {"visible_kind": "rgb" if number % 3 else "thermal"} for number, row in enumerate(pairs())]
