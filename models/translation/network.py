@@ -41,10 +41,10 @@ from models.ssm.config import BlockConfig
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.network import patch
 from models.translation.attributes import AttributeClassifier, load_classifier
-from models.translation.identity import open_visible
 from models.translation.settings import ATTRIBUTES, AUTOENCODER, FACES, FILE, LANDMARKS, RECOGNISER, VAE
 from models.visible.autoencoder import SHRINK, Vae
 from models.visible.autoencoder import load_autoencoder as load_vae
+from models.visible.likeness import open_recogniser
 from models.weights.networks import DTYPES, load_strictly
 
 GUIDE = "guide.safetensors"
@@ -297,7 +297,7 @@ def load_translator(weights: Mapping[str, Path], dtype: str = "float32", threads
         model.unet, DTYPES[dtype]
     )  # diffusers' own warns of modules to keep in float32, of which there are none
     people = _open_people(config, weights, threads)
-    faces = open_visible(weights[FACES]) if people and FACES in weights else None
+    faces = open_recogniser(weights[FACES]) if people and FACES in weights else None
     loaded = Loaded(model.eval(), autoencoder, vae, attributes, people, faces, home / "scheduler")
     for network in loaded.networks():
         network.requires_grad_(False)

@@ -1,11 +1,11 @@
 """What a translation may be asked for, and which columns it takes."""
 
 from collections.abc import Mapping
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.attributes import check_words
+from models.diffusion.guided import IdentityGuidance, Share
 from models.diffusion.names import STUDENT, SchedulerName, check_student
 from models.errors import UserError
 from models.ssm.config import AUTO, BlockConfig, KernelOption, ScanShape
@@ -19,8 +19,6 @@ the thermal classifier that reads attributes. `recogniser` of thermal faces and 
 that are told who is shown; `faces` is the recogniser of visible faces in whose space that one lies, for `identity_guidance`."""
 FILE = "translation.json"
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
 
 class Options(BaseModel):
     """How the part is loaded."""
@@ -31,10 +29,8 @@ class Options(BaseModel):
     """Which code scans (`models.ssm.kernels`); another than torch must be installed where the stage runs, and agree with it."""
 
 
-class Settings(BaseModel):
-    """What a job or a request may choose."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Settings(IdentityGuidance):
+    """What a job or a request may choose; the person is whom the thermal face shows."""
 
     steps: int = Field(8, ge=1, le=1000, description="of the diffusion sampler")
     scheduler: SchedulerName = Field(default="folder", description="`folder` is the one that the weights name")
@@ -45,20 +41,6 @@ class Settings(BaseModel):
         le=30,
         allow_inf_nan=False,
         description="away from what is told no attributes, nor who is shown; 1 is none",
-    )
-    identity_guidance: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="how far each move takes the clean latents towards whom the thermal face shows, by the gradient of the "
-        "recogniser `faces` (models.diffusion.steering): 0 is none, 0.03 keeps pictures free of patterns",
-    )
-    identity_moves: int = Field(
-        2, ge=1, le=20, description="moves at each step; each takes as long as a decoding and back"
-    )
-    identity_interval: tuple[Share, Share] = Field(
-        (0.0, 1.0), description="shares of the steps between which it is moved"
     )
     attributes: dict[str, str] = Field(default={}, description="attribute -> its word, in every picture")
 

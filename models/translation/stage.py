@@ -21,10 +21,11 @@ from models.ssm.block import scans_of, set_kernel
 from models.ssm.config import AUTO
 from models.temperature import fill, from_centikelvin
 from models.translation.attributes import GIVEN, draw_words, encode_words
-from models.translation.identity import embed_thermal, likeness
+from models.translation.identity import embed_thermal
 from models.translation.network import Loaded, load_translator, thermal_latents
 from models.translation.settings import Options, Settings
 from models.visible.autoencoder import decode
+from models.visible.likeness import likeness
 from models.weights.networks import DTYPES, accelerator
 
 

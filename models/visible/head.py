@@ -20,12 +20,13 @@ from torch import Tensor
 from models.attributes import EXPRESSIONS
 from models.captions.reading import read_attributes
 from models.errors import EnvironmentFault
+from models.faces.align import five_points
 from models.faces.metrics import unit_vectors
 from models.synthworld.sampling.domain import load_domain
 from models.synthworld.sampling.draws import NamedDraws
 from models.synthworld.sampling.person import person_from_measures
 from models.synthworld.sampling.scene import Scene, View
-from models.synthworld.shape.bare import render_bare_heads
+from models.synthworld.shape.bare import locate_bare_faces, render_bare_heads
 
 REFERENCE = "reference.safetensors"
 """The file beside a recogniser that holds the same map."""
@@ -88,6 +89,12 @@ def draw_heads(measures: np.ndarray, views: Sequence[View], side: int) -> np.nda
     for channel, feature in enumerate(FEATURES, 3):
         pictures[..., channel] = np.isin(classes.numpy(), feature) * 127
     return pictures
+
+
+def find_faces(measures: np.ndarray, views: Sequence[View], size: int) -> np.ndarray:
+    """Return the five points of the heads that `draw_heads` draws, in pictures of `size` px, float32 [B, 5, 2]."""
+    scenes = [Scene(person_from_measures(values), view) for values, view in zip(measures, views, strict=True)]
+    return five_points(locate_bare_faces(scenes, size).numpy())
 
 
 def mirror_heads(heads: np.ndarray) -> np.ndarray:

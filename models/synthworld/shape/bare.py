@@ -14,6 +14,7 @@ from models.synthworld.shape.classify import classify
 from models.synthworld.shape.figure import figure
 from models.synthworld.shape.framing import Framing, framing
 from models.synthworld.shape.kernels import PAD
+from models.synthworld.shape.landmarks import seventy
 from models.synthworld.shape.march import REACH, distance
 
 STEPS = 72
@@ -32,6 +33,11 @@ def render_bare_heads(scenes: Sequence[Scene], size: int) -> tuple[Tensor, Tenso
     groups = [_render(scenes[first : first + count], size) for first in range(0, len(scenes), count)]
     normals, classes = zip(*groups, strict=True)
     return torch.cat(normals), torch.cat(classes)
+
+
+def locate_bare_faces(scenes: Sequence[Scene], size: int) -> Tensor:
+    """Return where the 70 landmarks of these heads lie in pictures of `size` px, seen or not, float32 [B, 70, 2]."""
+    return torch.stack([framing(scene.view, size).project(seventy(_undress(scene)))[0] for scene in scenes])
 
 
 def _render(scenes: Sequence[Scene], size: int) -> tuple[Tensor, Tensor]:

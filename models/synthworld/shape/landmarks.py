@@ -31,11 +31,11 @@ Rays = list[tuple[tuple[float, float, float], tuple[float, float, float]]]
 
 def landmarks(q: SimpleNamespace) -> tuple[Tensor, Tensor]:
     """Return head-frame points float32 [70, 3] and [478, 3] of the figure `q`, in head units."""
-    seventy = _seventy(q)
-    return seventy, _dense(seventy, q)
+    points = seventy(q)
+    return points, _dense(points, q)
 
 
-def _seventy(q: SimpleNamespace) -> Tensor:
+def seventy(q: SimpleNamespace) -> Tensor:
     """Return the 70 points, float32 [70, 3]: jaw and frontal points dropped onto the head, and the pupils."""
     rays: Rays = [*_jaw(), *(((x, y, 3.0), (0.0, 0.0, -1.0)) for x, y in _frontal(q))]
     pupils = torch.tensor([_pupil(q, -1.0), _pupil(q, 1.0)])
@@ -145,7 +145,7 @@ def _pattern() -> Tensor:
     average = Scene(Person(0))
     q = figure(average)
     add_covers(average, q)
-    return _spline(_flatten(_seventy(q)), _spiral(478))
+    return _spline(_flatten(seventy(q)), _spiral(478))
 
 
 def _flatten(points: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.diffusion.guided import IdentityGuidance, Share
 from models.diffusion.names import FILE, STUDENT, SchedulerName, check_student, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
@@ -13,21 +14,22 @@ from models.visible.smirk import MAP
 
 WEIGHTS = {"model": True, "unet": False, "encoder": False, "vae": False, "tokenizer": False, "scheduler": False,
            "controlnet": False, "head": False, "text_branch": False, "lora": False, "lora_2": False, "lora_3": False,
-           "lora_4": False, "reference": False, "expression": False}  # fmt: skip
+           "lora_4": False, "reference": False, "expression": False, "faces": False}  # fmt: skip
 """model: a folder with five of them below it (`models.visible.model`); another takes the place of the folder of its name.
 controlnet, head: what steers the pose, and what reads a person's head from an embedding. text_branch: what reads captions
-beside the prompt (`models.visible.text_branch`). The others are `sd.adapters`."""
+beside the prompt (`models.visible.text_branch`). faces: the recogniser whose embeddings are asked for, which identity guidance
+reads. The others are `sd.adapters`."""
 LATENTS = ("latents", "latent_space")
 """Columns of the latents, and of the autoencoder that they are of."""
 LORAS = ("lora", "lora_2", "lora_3", "lora_4")
 REFERENCE, EXPRESSION, SMIRK = "reference", "expression", "smirk"
 """Weights of the two adapters, and the columns that they read: the first and the last."""
+FACES = "faces"
 
 
 NAMES = (FILE, f"scheduler/{FILE}")
 """Where the scheduler is named: in a folder of its own, and in one that holds all parts."""
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -66,10 +68,8 @@ class Options(BaseModel):
         return self.lora_file.get(name, "") if isinstance(self.lora_file, dict) else self.lora_file
 
 
-class Settings(BaseModel):
-    """What a job or a request may choose."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Settings(IdentityGuidance):
+    """What a job or a request may choose; the person of identity guidance is the one whose embedding is asked for."""
 
     steps: int = Field(default=20, ge=1, le=1000, description="of the diffusion sampler")
     guidance: float = Field(
@@ -124,6 +124,8 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     branched = "text_branch" in files
     if settings.text_scale is not None and not branched:
         raise UserError("text_scale is of a text branch, and the part's weights name no text_branch.")
+    if settings.identity_guidance:
+        _check_guided(files)
     _check_adapters(options, files)
     # The caption is the prompt's or the branch's, and says the pose that a ControlNet is shown and the expression of a map.
     words = options.captions or bool(branched and settings.scale_of_text)
@@ -134,6 +136,19 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
         reads_if_there=("pose_asked", *(name for name, there in shown if there)),
         writes=("visible", *(("caption_cut",) if words else ()), *(LATENTS if options.latents else ())),
     )
+
+
+def _check_guided(files: Mapping[str, Files]) -> None:
+    """Raise a UserError for a part that cannot be guided to a person by a recogniser."""
+    if FACES not in files:
+        raise UserError(
+            "settings.identity_guidance: the part names no recogniser: add weights.faces, the insightface pack whose embeddings "
+            "it is asked for (for the starter models/starter/faces)."
+        )
+    if HEAD not in files["model"]:
+        raise UserError(
+            "settings.identity_guidance: it looks where the drawn head has its face, and this U-Net is shown none: leave it at 0."
+        )
 
 
 def takes_reference(options: Options, files: Mapping[str, Files]) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,21 +12,36 @@ from torch import Tensor
 from models.columns import Columns
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.names import SchedulerName
+from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, load_scheduler
+from models.diffusion.steering import Steering, steer
 from models.diffusion.unet import Control
 from models.padding import chunks, in_batches
 from models.seeds import generators
 from models.synthworld.shape.kernels import eagerly
 from models.visible.autoencoder import decode, encode, latent_space
-from models.visible.head import draw_heads, fold_heads, views_of
+from models.visible.head import draw_heads, find_faces, fold_heads, views_of
+from models.visible.likeness import likeness, open_recogniser
 from models.visible.model import condition, folder_of, load_visible
 from models.visible.normals import average_measures, draw_normals
 from models.visible.sd.adapters import Shown, adapt, shown
 from models.visible.sd.embeds_cache import EmbedsCache
-from models.visible.sd.settings import REFERENCE, Options, Settings
+from models.visible.sd.settings import FACES, REFERENCE, Options, Settings
 from models.visible.text import count_cut, prompts, tokenize
 from models.visible.text_branch import TextBranch
+
+
+class Heads(NamedTuple):
+    """The heads that pictures should show; None where nothing looks at them.
+
+    folded: float32 [B, 96, side, side], beside the latents. normals: [B, 3, S, S], for the ControlNet. points: float32
+    [B, 5, 2] px, where their faces lie.
+    """
+
+    folded: Tensor | None
+    normals: Tensor | None
+    points: np.ndarray | None
 
 
 class Stage:
@@ -52,6 +68,7 @@ class Stage:
         if options.compile:
             self.adapted.unet.compile(dynamic=False)  # the one that reads references changes what it attends to
         self.options = options
+        self.faces = open_recogniser(weights[FACES]) if FACES in weights else None
         self.schedulers: dict[str, Scheduler] = {}
         self.space = latent_space(folder_of(weights, "vae")) if options.latents else ""
         self.prompts, self.words = EmbedsCache(), EmbedsCache()
@@ -111,16 +128,17 @@ class Stage:
         poses: np.ndarray | None,
         count: int,
         side: int,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the heads float32 [B, 96, side, side] that the U-Net is shown beside the latents, and the normals
-        [B, 3, S, S] that the ControlNet is shown; None where there is no such input.
+        locate: bool,
+    ) -> "Heads":
+        """Return the heads that rows should show. locate: whether it is asked where their faces lie.
 
         Rows after the first `count` repeat the last of these, and so do their heads, which take long to draw.
         Drawn without compiled kernels: not every machine has built them, and the numbers must be the same on each.
         """
-        folded = normals = None
+        folded = normals = points = None
         if not self.parts.shows_head and self.parts.controlnet is None:
-            return folded, normals
+            return Heads(folded, normals, points)
+        size = side * self.parts.factor
         measures = average_measures()[None].repeat(count, axis=0)
         if self.parts.reader is not None:
             measures = self.parts.reader(embedding.numpy())[:count]  # of the whole batch: its size decides the last bit
@@ -130,11 +148,12 @@ class Stage:
             if self.parts.shows_head:
                 folded = fold_heads(draw_heads(measures, views, side)[repeated]).to(self.device)
             if self.parts.controlnet is not None:
-                size = side * self.parts.factor
                 normals = draw_normals(measures, views, size, self.parts.framing)[repeated].to(self.device)
-        return folded, normals
+            if locate:
+                points = find_faces(measures, views, size)[repeated]
+        return Heads(folded, normals, points)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: guidance by a recogniser takes its gradient
     def _pictures(
         self,
         captions: list[str],
@@ -150,7 +169,8 @@ class Stage:
         `side`, `count` of them wanted."""
         # What conditions the U-Net: the head in its pose, the prompt with the identity in it, and the identity itself.
         unet = self.parts.unet
-        head, normals = self._heads(captions, embedding, names, poses, count, side)
+        guided = self.faces is not None and settings.identity_guidance > 0
+        head, normals, points = self._heads(captions, embedding, names, poses, count, side, guided)
         embedding = F.normalize(embedding, dim=-1)
         prompt_embeds = self._encode_prompts(captions, embedding)
         embedding = embedding.to(self.device)
@@ -168,13 +188,22 @@ class Stage:
         if self.parts.controlnet is not None:
             control = Control(self.parts.controlnet, settings.control_strength, settings.control_interval)
         # Noise follows from the names of the rows alone: the same on any actor, in any batch.
-        guidance = Guidance(settings.guidance, settings.guidance_interval)
+        guidance, scheduler = (
+            Guidance(settings.guidance, settings.guidance_interval),
+            self._scheduler(settings.scheduler),
+        )
         with self.adapted.show(seen, cond) as denoising:
+            denoise = denoiser(denoising, cond, uncond, guidance, control)
+            # Each step's picture is moved towards the person, as the recogniser sees it where the drawn head has its face.
+            if self.faces is not None and points is not None:
+                steering = Steering(settings.identity_guidance, settings.identity_moves, settings.identity_interval)
+                goal = likeness(self.parts.vae, self.faces, embedding, points)
+                denoise = steer(denoise, goal, DiscreteProcess.of(scheduler), steering)
             latents = sample(
-                denoiser(denoising, cond, uncond, guidance, control),
+                denoise,
                 NamedNoise(names, "visible"),
                 (unet.config.out_channels, side, side),
-                self._scheduler(settings.scheduler),
+                scheduler,
                 settings.steps,
                 eta=settings.eta,
                 device=self.device,

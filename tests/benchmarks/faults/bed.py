@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,7 +148,9 @@ class Bed:
         log = self.folder / f"launch-{self.launches:03d}.log"
         environment = {**os.environ, "RAY_ADDRESS": self.cluster.address, SHIPPED: json.dumps({"runtime_env": {}})}
         with log.open("wb") as said:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
+            # A driver hears a hangup, whoever started the benchmark with nohup.
+            hear = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, preexec_fn=hear)
         self.drivers.append(process)
         return Launch(process, log)
 

@@ -15,7 +15,17 @@ from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.person import measure_person, person_from_measures, sample_person
 from models.synthworld.sampling.scene import Scene, View, pose_word
 from models.synthworld.shape.kernels import eagerly
-from models.visible.head import CHANNELS, FOLD, HeadReader, draw_heads, fold_heads, mirror_heads, view_of, views_of
+from models.visible.head import (
+    CHANNELS,
+    FOLD,
+    HeadReader,
+    draw_heads,
+    find_faces,
+    fold_heads,
+    mirror_heads,
+    view_of,
+    views_of,
+)
 
 
 @settings(max_examples=30)
@@ -75,6 +85,21 @@ def test_heads_lie_where_the_rendered_person_is() -> None:
     error = heads[0, ..., :3][person] / 127 - truth.normals[0].numpy()[person]
     assert np.median(np.abs(error)) < 0.02
     assert np.array_equal(heads[0, ..., 3] > 0, np.isin(truth.classes[0], (3, 4)))
+
+
+def test_points_lie_where_the_drawn_head_has_its_features() -> None:
+    view = View(yaw=20, pitch=-5, roll=6, shift_x=0.05, shift_y=-0.03)
+    measures = measure_person(sample_person(7))[None]
+    points, heads = find_faces(measures, [view], 128)[0], draw_heads(measures, [view], 32)[0]
+    rows, columns = np.nonzero(heads[..., 3])  # eyes, of the picture's left and right half of the face
+    eyes = [
+        np.array([columns[side].mean(), rows[side].mean()]) for side in (columns < points[2, 0], columns > points[2, 0])
+    ]
+    assert points[:2] == pytest.approx(np.array(eyes), abs=2.0)
+    rows, columns = np.nonzero(heads[..., 5])
+    assert points[3:].mean(axis=0) == pytest.approx(np.array([columns.mean(), rows.mean()]), abs=2.5)
+    double = find_faces(measures, [view], 256)[0]
+    assert double == pytest.approx(2 * points, abs=1e-3)
 
 
 def test_a_mirrored_head_is_the_mirrored_view() -> None:

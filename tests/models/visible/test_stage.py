@@ -13,6 +13,10 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.diffusion.guidance import Guidance
 from models.errors import EnvironmentFault, UserError
+from models.faces.align import align
+from models.faces.metrics import unit_vectors
+from models.faces.pack import embed, open_sessions
+from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import (
     COLOURS,
     LIGHTNESS,
@@ -23,12 +27,18 @@ from models.visible.autoencoder import (
     load_part,
     new_vae,
 )
+from models.visible.head import find_faces, views_of
 from models.visible.model import load_visible
 from models.visible.sd import stage as sd_stage
 from models.visible.sd.settings import Options, Settings, columns
 from models.visible.sd.stage import Stage
 from models.visible.tokenizer import corpus, new_tokenizer
+from models.weights.store import ROOT
 from tests.models.visible.tiny import new_unet, write_visible
+
+
+class Folder(dict):
+    json = dict.__getitem__
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +192,9 @@ def test_what_is_asked_for_reaches_the_sampler(stage, settings, solver, monkeypa
 
 def test_noise_of_every_step_is_the_rows_own(stage, monkeypatch):
     """LCM draws at each step: a row is the same alone and in a batch, and another name is another picture."""
-    monkeypatch.setattr(stage, "_heads", lambda captions, *_: (torch.zeros(len(captions), 96, 4, 4), None))
+    monkeypatch.setattr(
+        stage, "_heads", lambda captions, *_: sd_stage.Heads(torch.zeros(len(captions), 96, 4, 4), None, None)
+    )
     batch, settings = rows(3), Settings(steps=3, guidance=1.0, scheduler="lcm")
     whole = stage(batch, settings, 2)["visible"]
     assert np.array_equal(stage(cut(batch, [2, 0]), settings, 2)["visible"], whole[[2, 0]])
@@ -191,9 +203,6 @@ def test_noise_of_every_step_is_the_rows_own(stage, monkeypatch):
 
 @pytest.mark.parametrize("weights", ["scheduler", "model"])
 def test_steps_that_a_scheduler_does_not_take_are_refused_before_anything_loads(weights):
-    class Folder(dict):
-        json = dict.__getitem__
-
     files = {weights: Folder({"scheduler/scheduler_config.json": {"_class_name": "LCMScheduler"}})}
     for settings in (Settings(steps=51), Settings(steps=60, scheduler="tcd")):
         with pytest.raises(UserError, match=r"takes 1 to 50 steps, not"):
@@ -203,12 +212,39 @@ def test_steps_that_a_scheduler_does_not_take_are_refused_before_anything_loads(
         Settings(guidance_interval=(0.8, 0.2))
 
 
+def test_guidance_to_a_person_needs_a_recogniser_and_a_drawn_head():
+    asked, nothing, head = Settings(identity_guidance=0.02), Folder(), Folder({HEAD: {}})
+    with pytest.raises(UserError, match=r"identity_guidance: the part names no recogniser: add weights\.faces"):
+        columns(Options(), asked, {"model": head})
+    with pytest.raises(UserError, match="identity_guidance: it looks where the drawn head has its face"):
+        columns(Options(), asked, {"model": nothing, "faces": nothing})
+    assert columns(Options(), asked, {"model": head, "faces": nothing})
+
+
+def test_pictures_are_guided_to_the_person_by_the_recogniser():
+    """The starter in four steps: as onnxruntime's recogniser sees them, where the drawn heads have their faces."""
+    home = ROOT / "models" / "starter"
+    stage = Stage({"model": home / "visible", "faces": home / "faces"}, Options())
+    given, asked = rows(2), Settings(steps=4, identity_guidance=0.05, identity_interval=(0.5, 1))
+    plain, towards = (stage(given, settings, 2)["visible"] for settings in (Settings(steps=4), asked))
+    views = views_of([str(text) for text in given["caption"]], [str(name) for name in given["noise_id"]])
+    points = find_faces(stage.parts.reader(given["embedding"]), views, plain.shape[1])
+    session = open_sessions(home / "faces", threads=1)[1]
+    who = unit_vectors(given["embedding"])
+    before, after = ((unit_vectors(embed(session, align(one, points), 2)) * who).sum(1) for one in (plain, towards))
+    assert (after > before + 0.1).all()
+    # A row's neighbours do not count.
+    assert np.array_equal(stage(cut(given, [1]), asked, 2)["visible"][0], towards[1])
+
+
 def test_a_prompt_of_a_person_is_encoded_once(starter, stage, monkeypatch):
     """Three draws of one view, and one of another: two rows of prompts; a redraw has none, and all are as they were alone."""
     batch = rows(4)
     for name in ("caption", "embedding"):
         batch[name][1:3] = batch[name][0]
-    monkeypatch.setattr(Stage, "_heads", lambda self, captions, *_: (torch.zeros(len(captions), 96, 4, 4), None))
+    monkeypatch.setattr(
+        Stage, "_heads", lambda self, captions, *_: sd_stage.Heads(torch.zeros(len(captions), 96, 4, 4), None, None)
+    )
     fresh, encoded = load_stage(starter), []
     real = fresh.parts.text.forward
     monkeypatch.setattr(fresh.parts.text, "forward", lambda ids, *one: encoded.append(ids) or real(ids, *one))
@@ -228,7 +264,9 @@ def test_a_prompt_of_a_person_is_encoded_once(starter, stage, monkeypatch):
 @pytest.mark.parametrize("options", [{"decode_batch": 1}, {"decode_batch": 2}, {"channels_last": True}])
 def test_how_it_is_computed_changes_no_picture(starter, stage, options, monkeypatch):
     """Three rows in a batch of three, decoded one or two at a time, or in another order of memory: the same to a grey level."""
-    monkeypatch.setattr(Stage, "_heads", lambda self, captions, *_: (torch.zeros(len(captions), 96, 4, 4), None))
+    monkeypatch.setattr(
+        Stage, "_heads", lambda self, captions, *_: sd_stage.Heads(torch.zeros(len(captions), 96, 4, 4), None, None)
+    )
     decoded = []
     real = sd_stage.decode
     monkeypatch.setattr(sd_stage, "decode", lambda vae, few: decoded.append(len(few)) or real(vae, few))

@@ -1,4 +1,4 @@
-"""How like a person a translation is: of which crops, and where they lie."""
+"""How like a person a picture is: of which crops, and where they lie."""
 
 import cv2
 import numpy as np
@@ -8,8 +8,8 @@ import torch
 from models.faces.align import CROP, TEMPLATE, align, fit_similarities
 from models.faces.metrics import unit_vectors
 from models.faces.pack import embed, open_sessions
-from models.translation.identity import CROPS, likeness, open_visible, turn
 from models.visible.autoencoder import decode, new_vae
+from models.visible.likeness import CROPS, likeness, open_recogniser, turn
 from models.weights.store import ROOT
 
 FACES = ROOT / "models" / "starter" / "faces"
@@ -33,7 +33,7 @@ def test_likeness_is_the_mean_of_the_crops_by_onnxruntime() -> None:
     who = torch.nn.functional.normalize(torch.randn(2, 512), dim=1)
     who[1] = 0
     with torch.no_grad():
-        found = likeness(vae, open_visible(FACES), who, points)(latents)
+        found = likeness(vae, open_recogniser(FACES), who, points)(latents)
         pictures = decode(vae, latents).numpy()
     # The first two crops are as insightface aligns them.
     session = open_sessions(FACES, threads=1)[1]
