@@ -89,13 +89,13 @@ def reader(function: Callable[..., Any]) -> Any:
         given = Published(*(values.pop(name) for name in Published._fields))
         return function(*args, published=given, **values)
 
+    found: Any = rows_per_person("With --reader.")(command)
     kinds = {"reader": click.Choice(["", *(name for name in LAYOUTS if name != "plain")])}
-    command = rows_per_person("With --reader.")(command)
     for name in reversed(READER):
         metavar = "NAME|FILE" if name == "parser" else "NAME"
         option = click.option(f"--{name}", default="", metavar=metavar, type=kinds.get(name), help=READER[name])
-        command = option(command)
-    return command
+        found = option(found)
+    return found
 
 
 def gather_first(data: str, published: Published, out: Any) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from models.captions.grammar import write_caption
 from models.card import update_metrics
+from models.diffusion.guided import IdentityGuidance
 from models.errors import UserError
 from models.evaluation.faces import to_grey
 from models.faces.align import align
@@ -30,7 +31,7 @@ from models.synthworld.sampling import splits
 from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.synthworld.sampling.scene import attributes
 from models.visible import cache
-from models.visible.sd.settings import Options, Settings
+from models.visible.sd.settings import FACES, Options, Settings
 from models.visible.sd.stage import Stage
 from models.weights.store import SEAL, seal
 
@@ -133,25 +134,34 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument(
+        "--identity-guidance", type=float, default=0.0, help="towards the person, by the recogniser of --faces"
+    )
+    parser.add_argument("--identity-moves", type=int, default=2, help="at each step")
+    parser.add_argument("--identity-interval", type=float, nargs=2, default=(0.0, 1.0), help="shares of the steps")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
     try:
         # Pictures of the size that the U-Net was trained for.
-        stage = Stage({"model": given.visible}, Options(), threads=given.threads)
+        guided = {name: getattr(given, name) for name in IdentityGuidance.model_fields}
+        settings = Settings(steps=given.steps, guidance=given.guidance, **guided)
+        weights = {"model": given.visible, FACES: given.faces} if given.identity_guidance else {"model": given.visible}
+        stage = Stage(weights, Options(), threads=given.threads)
         side = stage.parts.unet.config.sample_size * stage.parts.factor
         shown = people(given.people, given.views, side, given.split)
-        settings = Settings(steps=given.steps, guidance=given.guidance)
         values = measure(stage, settings, given.faces, given.judge, shown)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     values |= {"steps": given.steps, "guidance": given.guidance}
+    if given.identity_guidance:
+        values |= {"identity_guidance": given.identity_guidance, "identity_moves": given.identity_moves}
     for name, value in values.items():
         print(f"{name:24} {value:.4g}")
     if given.split != "test":
         return
     # The card is part of the sealed folder.
-    update_metrics(given.visible, "judge", values)
+    update_metrics(given.visible, "judge, guided to the person" if given.identity_guidance else "judge", values)
     if (given.visible / SEAL).is_file():
         seal(given.visible)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.evaluation.lapig.recipe import Recipe
 from models.stages import import_settings, package_of
 from models.visible.head import FOLDED
-from models.visible.sd.stage import Stage
+from models.visible.sd.stage import Heads, Stage
 from models.weights.bundle import Bundle, Part, Weights, small_files
 
 FULL, UNET = "full", "U-Net"
@@ -90,5 +90,7 @@ class Headless(Stage):
         poses: np.ndarray | None,
         count: int,
         side: int,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        return torch.zeros(len(names), FOLDED, side, side, device=self.device), None
+        locate: bool,
+    ) -> Heads:
+        shown = super()._heads(captions, embedding, names, poses, count, side, locate)
+        return shown._replace(folded=torch.zeros(len(names), FOLDED, side, side, device=self.device))

@@ -183,7 +183,7 @@ def test_what_is_asked_for_reaches_the_sampler(stage, settings, solver, monkeypa
 
     monkeypatch.setattr(sd_stage, "sample", note)
     monkeypatch.setattr(sd_stage, "denoiser", lambda unet, cond, uncond, guidance, _: asked.update(guidance=guidance))
-    monkeypatch.setattr(stage, "_heads", lambda *_: (None, None))  # which takes long
+    monkeypatch.setattr(stage, "_heads", lambda *_: sd_stage.Heads(None, None, None))  # which takes long
     stage(rows(1), settings, 1)
     guidance = Guidance(settings.guidance, settings.guidance_interval)
     said = {"steps": settings.steps, "eta": settings.eta, "guidance": guidance, "solver": solver}
