@@ -18,7 +18,6 @@ import numpy as np
 
 from models.captions.grammar import write_caption
 from models.card import update_metrics
-from models.diffusion.guided import IdentityGuidance
 from models.errors import UserError
 from models.evaluation.faces import to_grey
 from models.faces.align import align
@@ -45,6 +44,8 @@ class People:
     captions: list[str]
 
 
+GUIDED = ("identity_guidance", "identity_moves", "identity_interval")
+"""Settings of guidance to the person."""
 BATCH = 8
 """Pictures of one forward pass, the starter's."""
 
@@ -143,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         # Pictures of the size that the U-Net was trained for.
-        guided = {name: getattr(given, name) for name in IdentityGuidance.model_fields}
+        guided = {name: getattr(given, name) for name in GUIDED}
         settings = Settings(steps=given.steps, guidance=given.guidance, **guided)
         weights = {"model": given.visible, FACES: given.faces} if given.identity_guidance else {"model": given.visible}
         stage = Stage(weights, Options(), threads=given.threads)

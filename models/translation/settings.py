@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.attributes import check_words
-from models.diffusion.guided import IdentityGuidance, Share
+from models.diffusion.guided import Interval, Length, Moves, Share
 from models.diffusion.names import STUDENT, SchedulerName, check_student
 from models.errors import UserError
 from models.ssm.config import AUTO, BlockConfig, KernelOption, ScanShape
@@ -29,8 +29,10 @@ class Options(BaseModel):
     """Which code scans (`models.ssm.kernels`); another than torch must be installed where the stage runs, and agree with it."""
 
 
-class Settings(IdentityGuidance):
-    """What a job or a request may choose; the person is whom the thermal face shows."""
+class Settings(BaseModel):
+    """What a job or a request may choose. Identity guidance is towards whom the thermal face shows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(8, ge=1, le=1000, description="of the diffusion sampler")
     scheduler: SchedulerName = Field(default="folder", description="`folder` is the one that the weights name")
@@ -42,6 +44,9 @@ class Settings(IdentityGuidance):
         allow_inf_nan=False,
         description="away from what is told no attributes, nor who is shown; 1 is none",
     )
+    identity_guidance: Length = 0.0
+    identity_moves: Moves = 2
+    identity_interval: Interval = (0.0, 1.0)
     attributes: dict[str, str] = Field(default={}, description="attribute -> its word, in every picture")
 
     @field_validator("attributes")

@@ -109,8 +109,7 @@ WORDS = {
 def test_a_wrong_request_is_refused_by_name_before_anything_heavy_is_imported(tmp_path: Path) -> None:
     content = yaml.safe_load((ROOT / "models" / "starter" / "bundle.yaml").read_text())
     for part in content["parts"].values():
-        named = part["weights"] if isinstance(part["weights"], dict) else {"model": part["weights"]}
-        part["weights"] = {name: f"{ROOT}/models/starter/{folder}" for name, folder in named.items()}
+        part["weights"] = f"{ROOT}/models/starter/{part['weights']}"
     del content["parts"]["thermal"]
     without = tmp_path / "without.yaml"
     without.write_text(yaml.safe_dump(content))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.diffusion.guided import IdentityGuidance, Share
+from models.diffusion.guided import Interval, Length, Moves, Share
 from models.diffusion.names import FILE, STUDENT, SchedulerName, check_student, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
@@ -68,8 +68,10 @@ class Options(BaseModel):
         return self.lora_file.get(name, "") if isinstance(self.lora_file, dict) else self.lora_file
 
 
-class Settings(IdentityGuidance):
-    """What a job or a request may choose; the person of identity guidance is the one whose embedding is asked for."""
+class Settings(BaseModel):
+    """What a job or a request may choose. Identity guidance is towards the person whose embedding is asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(default=20, ge=1, le=1000, description="of the diffusion sampler")
     guidance: float = Field(
@@ -94,6 +96,9 @@ class Settings(IdentityGuidance):
         description="of a text branch: 0 = off; none is 1 where there is one",
     )
     expression_scale: Share = Field(default=1.0, description="of the expression adapter, where the part has one")
+    identity_guidance: Length = 0.0
+    identity_moves: Moves = 2
+    identity_interval: Interval = (0.0, 1.0)
     size: int = 0
     """Side of the pictures in pixels, by the bundle; 0 is what the U-Net was trained for."""
 
