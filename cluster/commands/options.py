@@ -90,6 +90,7 @@ def reader(function: Callable[..., Any]) -> Any:
         return function(*args, published=given, **values)
 
     found: Any = rows_per_person("With --reader.")(command)
+    # Last first: the help lists the option that is put around the command last before the others.
     kinds = {"reader": click.Choice(["", *(name for name in LAYOUTS if name != "plain")])}
     for name in reversed(READER):
         metavar = "NAME|FILE" if name == "parser" else "NAME"

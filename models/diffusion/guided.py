@@ -9,7 +9,7 @@ Length = Annotated[
     Share,
     Field(
         description="how far each move takes the clean latents towards the person, by the gradient of the recogniser `faces` "
-        "(models.diffusion.steering): 0 is none, 0.03 keeps pictures free of patterns"
+        "(models.diffusion.steering): 0 is none; the larger, the sooner patterns are seen in faces"
     ),
 ]
 Moves = Annotated[int, Field(ge=1, le=20, description="moves at each step; each takes as long as a decoding and back")]

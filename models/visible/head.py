@@ -93,6 +93,7 @@ def draw_heads(measures: np.ndarray, views: Sequence[View], side: int) -> np.nda
 
 def find_faces(measures: np.ndarray, views: Sequence[View], size: int) -> np.ndarray:
     """Return the five points of the heads that `draw_heads` draws, in pictures of `size` px, float32 [B, 5, 2]."""
+    # Of the bare head, seen or not: a turned face has its far eye somewhere, too.
     scenes = [Scene(person_from_measures(values), view) for values, view in zip(measures, views, strict=True)]
     return five_points(locate_bare_faces(scenes, size).numpy())
 

@@ -40,10 +40,12 @@ def likeness(vae: Vae, recogniser: DifferentiableRecogniser, who: Tensor, points
 
     points: where their faces are, [B, 5, 2] px; a face that has none is looked for where a crop's template is.
     """
+    # Where each crop is cut does not change from step to step.
     usual = np.where(can_align(points)[:, None, None], points, TEMPLATE)
     matrices = torch.from_numpy(turn(fit_similarities(usual)).astype(np.float32)).to(who.device)
 
     def goal(latents: Tensor) -> Tensor:
+        # All crops in one pass of the recogniser, half of them as in a mirror.
         pictures = (decode_range(vae, latents) + 1) * 127.5
         crops = [align_pictures(pictures, one) for one in matrices]
         crops = [crop.flip(-1) if mirrored else crop for crop, (*_, mirrored) in zip(crops, CROPS, strict=True)]
@@ -60,6 +62,7 @@ def turn(matrices: np.ndarray) -> np.ndarray:
     for degrees, scale, shift, _ in CROPS:
         cosine, sine = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
         linear = np.array([[cosine, -sine], [sine, cosine]])
+        # The crop's middle stays where it is, but for the shift.
         moved = linear @ matrices
         moved[..., 2] += MIDDLE - linear @ MIDDLE + shift
         found.append(moved)

@@ -116,6 +116,7 @@ def _attributes(rows: Sequence[Table]) -> dict[str, Any] | None:
     """Return the attributes' table turned over: an attribute in every line, a way in every column; None without a figure.
     Attributes that nobody asked for, and ways that were asked for none, are left out."""
     names: Iterable[str] = [name for name in ATTRIBUTES if name not in UNREAD]
+    # Ways as columns, those with a figure; then attributes as lines, likewise.
     asked = [row for row in rows if _says(row)]
     lines = [[name, *(format_cell(row[name]) for row in asked)] for name in [*names, "mean", *UNREAD]]
     lines = [line for line in lines if any(line[1:])]
