@@ -10,6 +10,7 @@ import pytest
 
 from cluster import cli
 from models.weights.bundle import load_bundle
+from pipelines import generate
 from pipelines.captions.write import write_captions
 from pipelines.plan.extend import write_generate_plan
 from pipelines.plan.generate import GeneratePlan
@@ -94,8 +95,8 @@ def test_the_gate_holds_all_but_the_first_partitions(begun: GeneratePlan, monkey
 
 @pytest.fixture
 def words(tmp_path: Path, local_ray: Any) -> list[str]:
-    """A command of six partitions, of which those after the first two wait for the look."""
-    edits = ["captions=template", "identities.count=12", "views.per_identity=1", "partition_samples=2",
+    """A command of twelve partitions, of which those after the first two wait for the look."""
+    edits = ["captions=template", "identities.count=24", "views.per_identity=1", "partition_samples=2",
              "stop.look_first=true", "gates={attempts: 1}"]  # fmt: skip
     words = ["generate", "--bundle", "null", "--job", "pairs", "--out", str(tmp_path / "out")]
     return [*words, *(word for edit in edits for word in ("--set", edit))]
@@ -103,15 +104,16 @@ def words(tmp_path: Path, local_ray: Any) -> list[str]:
 
 @pytest.mark.slow
 def test_a_run_stops_at_its_ceiling_and_goes_on_beyond_it(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = Storage(tmp_path / "out")
     assert cli.main([*words, "--set", "stop.pairs=9"]) == 3
     assert "the ceiling stop.pairs=9 is reached" in capsys.readouterr().err
-    kept = list_finished(out)
-    assert 3 <= len(kept) < 6 and out.exists(PAGE) and not out.exists("manifest.json")
-    assert cli.main([*words, "--set", "stop.pairs=9"]) == 3, "at once, and again"
-    assert list_finished(out) == kept
+    # A task that was under way may still commit its partition, so what is there now is no exact number.
+    assert 3 <= len(list_finished(out)) < 12 and out.exists(PAGE) and not out.exists("manifest.json")
+    with monkeypatch.context() as patch:
+        patch.delattr(generate, "pairs")  # a graph that is built again fails with another code
+        assert cli.main([*words, "--set", "stop.pairs=9"]) == 3, "at once, and again"
     assert cli.main(words) == 0
-    assert len(list_finished(out)) == 6 and out.exists("manifest.json")
+    assert len(list_finished(out)) == 12 and out.exists("manifest.json")
     assert cli.main([*words, "--set", "stop.pairs=9"]) == 0, "a whole run has nothing to stop"
