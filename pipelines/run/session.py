@@ -20,6 +20,7 @@ from models.errors import EnvironmentFault, UserError
 from models.weights.store import ROOT
 from pipelines.config.profile import RayStart
 from pipelines.run.interrupts import has_abandoned_work
+from pipelines.run.stall import end_stopped_everywhere
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ def ray_session(start: RayStart) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the job has its own view
     try:
         yield
+        if address:  # a Ray of our own takes all of its processes with it
+            end_stopped_everywhere()
     finally:
         ended.set()
         if not has_abandoned_work():

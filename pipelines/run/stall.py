@@ -57,12 +57,15 @@ class Worker:
 
 
 def list_workers(job: str, node: str, raylet: psutil.Process) -> list[Worker]:
-    """Return the processes below `raylet`, of this machine, that work for the Ray job with the id `job`."""
+    """Return the processes below `raylet`, of this machine, that work for the Ray job with the id `job`.
+
+    One that is stopped may have work whatever its title says: it cannot change it.
+    """
     found = []
-    for process in raylet.children():
+    for process in _processes_of(job, raylet):
         with suppress(psutil.Error, OSError):
             title, born = (process.cmdline() or [""])[0], process.create_time()
-            if not WORK.match(title) or process.environ().get("RAY_JOB_ID") != job:
+            if not WORK.match(title) and process.status() != psutil.STATUS_STOPPED:
                 continue
             times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
             seconds = sum(one.user + one.system for one in times)
@@ -75,12 +78,32 @@ def end_workers(workers: Collection[Worker]) -> None:
     for worker in workers:
         with suppress(psutil.Error):
             process = psutil.Process(worker.pid)
-            if process.create_time() != worker.born:
-                continue
-            # The worker first, so that it cannot go on, or end well, on the loss of a child.
-            for one in (process, *process.children(recursive=True)):
-                with suppress(psutil.Error):
-                    one.kill()
+            if process.create_time() == worker.born:
+                _end_process(process)
+
+
+def end_stopped(job: str, raylet: psutil.Process) -> None:
+    """End the processes below `raylet`, of this machine, that Ray started for the job with the id `job` and that are stopped."""
+    for process in _processes_of(job, raylet):
+        with suppress(psutil.Error):
+            if process.status() == psutil.STATUS_STOPPED:
+                _end_process(process)
+
+
+def _processes_of(job: str, raylet: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for process in raylet.children():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get("RAY_JOB_ID") == job:
+                found.append(process)
+    return found
+
+
+def _end_process(process: psutil.Process) -> None:
+    # The worker first, so that it cannot go on, or end well, on the loss of a child.
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):
+            one.kill()
 
 
 def find_idle(before: Collection[Worker], now: Collection[Worker], seconds: float, start: float) -> list[Worker]:
@@ -200,14 +223,27 @@ def _tell(ended: Collection[Worker]) -> str:
 def look_everywhere() -> list[Worker]:
     """Return the processes that work for this driver, on all nodes that answer."""
     job = ray.get_runtime_context().get_job_id()
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    return [worker for told in _ask({node: (_look, job, node) for node in nodes}) for worker in told]
+    return [worker for told in _ask({node: (_look, job, node) for node in _list_nodes()}) for worker in told]
 
 
 def end_everywhere(workers: Collection[Worker]) -> None:
     """End processes on whatever nodes they are."""
     nodes = {worker.node for worker in workers}
     _ask({node: (_end, [worker for worker in workers if worker.node == node]) for node in nodes})
+
+
+def end_stopped_everywhere() -> None:
+    """End, on all nodes that answer, what is stopped of this driver's processes, which is about to leave.
+
+    When a job ends, Ray ends what has work or is an actor, and asks the others to leave: who is stopped does not hear that.
+    """
+    with suppress(Exception):  # of a Ray that is lost, which others tell
+        job = ray.get_runtime_context().get_job_id()
+        _ask(dict.fromkeys(_list_nodes(), (_end_stopped, job)), LEAVE_SECONDS)
+
+
+def _list_nodes() -> list[str]:
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
 
 
 def _look(job: str, node: str) -> list[Worker]:
@@ -219,16 +255,25 @@ def _end(workers: list[Worker]) -> None:
     end_workers(workers)
 
 
-def _ask(calls: dict[str, tuple[Any, ...]]) -> list[Any]:
+def _end_stopped(job: str) -> None:
+    raylet = psutil.Process().parent()
+    if raylet:
+        end_stopped(job, raylet)
+
+
+def _ask(calls: dict[str, tuple[Any, ...]], seconds: float = ANSWER_SECONDS) -> list[Any]:
     """Call on each node what stands with it, (function, arguments ...), and return the answers of those that gave one in time."""
     asked = []
     for node, (function, *arguments) in calls.items():
         there = NodeAffinitySchedulingStrategy(node, soft=False)
-        task = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        # In processes of their own: Ray might give it to an idle one that is stopped.
+        task = ray.remote(function).options(
+            num_cpus=0, max_retries=0, scheduling_strategy=there, runtime_env={"env_vars": {"THERMAPAIR_LOOKS": "1"}}
+        )
         asked.append(task.remote(*arguments))
     if not asked:
         return []
-    told, late = ray.wait(asked, num_returns=len(asked), timeout=ANSWER_SECONDS)
+    told, late = ray.wait(asked, num_returns=len(asked), timeout=seconds)
     answers = []
     for one in told:
         with suppress(Exception):  # of a node that has gone meanwhile

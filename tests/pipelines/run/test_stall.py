@@ -1,8 +1,10 @@
 """A run that stands still: its processes are told apart from outside, those that do nothing are ended, and at last it stops."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +17,12 @@ import psutil
 import pytest
 
 from models.errors import EnvironmentFault
+from models.weights.store import ROOT
 from pipelines.run.progress import State
-from pipelines.run.stall import StallWatch, Worker, end_workers, find_idle, list_workers
+from pipelines.run.stall import StallWatch, Worker, end_stopped, end_workers, find_idle, list_workers
 from pipelines.storage.commits import list_finished
 from pipelines.storage.uri import Storage
+from tests.benchmarks.faults.bed import SHIPPED
 from tests.benchmarks.faults.check import compare
 from tests.pipelines import small
 
@@ -72,6 +76,22 @@ def test_processes_that_do_nothing_are_told_from_those_that_compute_and_ended_wi
     assert stuck.wait(20) == -signal.SIGKILL
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
     assert [one.poll() for one in (busy, other, idle)] == [None] * 3
+
+
+def test_who_is_stopped_may_have_work_whatever_its_title_says_and_is_ended_when_the_job_leaves(start: Start) -> None:
+    stopped, other = start("ray::IDLE", "sleep 60 & wait"), start("ray::IDLE", "sleep 60", job="0b")
+    idle = start("ray::IDLE", "sleep 60")
+    wait_until(lambda: psutil.Process(stopped.pid).children())
+    (child,), raylet = psutil.Process(stopped.pid).children(), psutil.Process()
+    assert list_workers("0a", "node", raylet) == []
+    for one in (stopped, other):
+        os.kill(one.pid, signal.SIGSTOP)
+        wait_until(lambda one=one: psutil.Process(one.pid).status() == psutil.STATUS_STOPPED)
+    assert [worker.pid for worker in list_workers("0a", "node", raylet)] == [stopped.pid]
+    end_stopped("0a", raylet)
+    assert stopped.wait(20) == -signal.SIGKILL
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert [one.poll() for one in (other, idle)] == [None] * 2
 
 
 def test_an_actor_that_is_being_made_has_its_time_and_who_has_just_begun_did_something() -> None:
@@ -165,6 +185,37 @@ def test_a_run_ends_by_itself_though_an_actor_stands_still(local_ray: Any, tmp_p
     listener.join()
     assert process.returncode == 0 and not stopped.is_running(), said
     assert done < 7 and compare(out, whole) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_job_leaves_no_stopped_process_on_a_cluster_that_it_joined(local_ray: Any) -> None:
+    """An idle one, of which Ray would say that it has been asked to leave."""
+    command = [sys.executable, "-c", LEAVES, local_ray.get_runtime_context().gcs_address]
+    environment = {**os.environ, SHIPPED: json.dumps({"runtime_env": {}})}
+    pipe = subprocess.PIPE
+    driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
+    assert driver.stdout
+    worker = psutil.Process(int(driver.stdout.readline()))
+    worker.suspend()
+    try:
+        driver.communicate("go on")
+        assert driver.returncode == 0
+        wait_until(lambda: not worker.is_running())
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+
+
+LEAVES = """
+import os, sys, ray
+from pipelines.config.profile import RayStart
+from pipelines.run.session import ray_session
+
+with ray_session(RayStart(address=sys.argv[1])):
+    print(ray.get(ray.remote(lambda: os.getpid()).remote()), flush=True)
+    sys.stdin.read()
+"""
 
 
 def _workers_of(title: str) -> list[psutil.Process]:
