@@ -37,7 +37,7 @@ class Group(_Section):
 
     stages: list[str]
     actors: tuple[int, int] = (1, 1)
-    """Smallest and largest number of actors."""
+    """Smallest and largest number of actors. A pool grows while partitions wait, and gives none up while any are to come."""
     in_flight: int = Field(default=2, ge=2)
     """Partitions queued at one actor; with one alone a pool never grows."""
     cpus: float = Field(default=1, ge=0)

@@ -8,7 +8,7 @@ end that is the plan's or an error.
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import ray.data
@@ -186,13 +186,15 @@ def _drive(
 
 @contextmanager
 def data_context(profile: Profile) -> Iterator[None]:
-    """Set what Ray Data needs for blocks that stay whole; restored afterwards, for it is global."""
+    """Set what Ray Data needs for blocks that stay whole and pools that last; restored afterwards, for it is global."""
     context = ray.data.DataContext.get_current()
     wanted = {
         "target_max_block_size": None,
         "wait_for_min_actors_s": profile.start_seconds,
         "enable_progress_bars": False,
         "execution_no_progress_timeout_s": -1,  # one slow partition ends no run
+        # No pool gives up an actor, whose models took their time to load, because it has nothing to do for a moment.
+        "autoscaling_config": replace(context.autoscaling_config, actor_pool_util_downscaling_threshold=-1.0),
     }
     before = {name: getattr(context, name) for name in wanted}
     for name, value in wanted.items():
