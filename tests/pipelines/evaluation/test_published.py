@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pyarrow as pa
 import pytest
 
 from cluster import cli
@@ -14,18 +15,32 @@ from models.evaluation.tfake.recipe import Recipe
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from pipelines.evaluation.shards import field_rows
 from pipelines.gather import gather_set
+from pipelines.readers.world_layouts import finish_files, write_files
 from pipelines.rows.halves import Halves
 from pipelines.rows.shards import Shards
-from tests.pipelines import published
+from pipelines.storage.uri import Storage
+from tests.pipelines import published, worlds
+from tests.pipelines.evaluation.test_evaluate import TINY
 from tests.pipelines.published import View
 from tests.pipelines.readers import test_sets
 
+SMALLEST = (*TINY, "weights=[0.01]", "gaps=[1]", "steps=1", "landmark_steps=1")
 LISTS = ("--reader", "mcxface", "--protocol", "VIS-THERMAL-split1")
 
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> list[View]:
     return published.render_people(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def tfake(rendered: list[pa.Table], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """T-FAKE's layout with four pictures, warm and cold, in degrees."""
+    folder = tmp_path_factory.mktemp("tfake")
+    job = worlds.JOB.model_copy(update={"count": 8, "layout": "tfake"})
+    write_files(rendered[0], job, Storage(folder))
+    finish_files(job, Storage(folder))
+    return str(folder)
 
 
 def run(*words: str, sets: tuple[str, ...] = ()) -> int:
@@ -134,6 +149,17 @@ def test_pairs_of_a_set_are_read_by_judges(views: list[View], tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_degrees_of_a_set_are_read_by_region(tfake: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("evaluate", "lapig", "--data", tfake, "--reader", "tfake", "--parser", "starter")
+    assert run(*words, "--out", str(out), sets=("together=4",)) == 0
+    (row,) = tables(out)["tables"]["regions"]
+    assert {key.rpartition(", ")[2] for key in row if key != "row"} == {"warm", "cold"}
+    assert 25 < row["mean_skin, warm"]["value"] < 40
+    assert "The rows say no words: what" in (out / "tables.md").read_text()
+
+
+@pytest.mark.slow
 def test_translators_are_measured_on_cameras_that_stood_apart(views: list[View], tmp_path: Path) -> None:
     given = ("people=4", "together=2", "draws=1", "translate.settings.steps=1")
     # Everybody of Tufts is tested, by pictures of other moments than the one that knows them.
@@ -219,6 +245,26 @@ def test_a_landmarker_sees_predicted_thermal_pictures_of_parsed_ones(views: list
     sets = ("steps=1", "batch=4", "network.size=32", "network.width=0.25", "network.head=32", "thermal=0.5")
     assert run(*words, "--out", str(tmp_path / "a"), sets=sets) == 2
     assert run(*words, "--parser", "starter", "--out", str(tmp_path / "b"), sets=sets) == 0
+
+
+@pytest.mark.slow
+def test_frames_and_pairs_of_a_set_stand_for_field(views: list[View], tfake: str, tmp_path: Path) -> None:
+    """Grey frames of SF-TL54 are searched for their 54 points; a thermalizer is read on T-FAKE's pairs in degrees."""
+    data, out = str(published.write_sf_tl54(tmp_path / "faces", views)), tmp_path / "frames"
+    words = ("evaluate", "tfake", "--data", data, "--reader", "sf-tl54", "--parser", "starter", "--condition", "warm")
+    assert run(*words, "--tables", "landmarks", "--out", str(out), sets=SMALLEST) == 0
+    lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+    frames = [line["measures"]["frames"] for line in lines if line["table"] == "landmarks"]
+    # Test people alone, three pictures each; all errors are against points of theirs.
+    assert frames and all(sorted(set(one["identity"])) == ["102", "103"] for one in frames)
+    assert all(len(one["true"]) == 6 and np.isfinite(one["true"]).all() for one in frames)
+    assert all("field" not in line["measures"] for line in lines)
+    out = tmp_path / "pairs"
+    words = ("evaluate", "tfake", "--data", tfake, "--reader", "tfake", "--parser", "starter")
+    assert run(*words, "--tables", "baselines", "--out", str(out), sets=SMALLEST) == 0
+    lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+    (line,) = [line for line in lines if line["row"] == "all" and line["gap"] == 1]
+    assert all(0 < np.mean(one["mae"]) < 20 for one in line["measures"]["field"].values())
 
 
 def test_grey_frames_of_a_set_are_searched(tmp_path: Path) -> None:
