@@ -1,10 +1,11 @@
 """What FaceCLIP-SDXL is loaded with, what a job may choose of it, and which columns it takes."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.diffusion.guided import NoiseLevels, Share
 from models.diffusion.names import FILE, SchedulerName, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
@@ -28,8 +29,6 @@ NEGATIVE = (
 )
 """Not the authors' own text, which is longer and is not written down here."""
 NAMES = (FILE, f"scheduler/{FILE}")
-
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Options(BaseModel):
@@ -56,9 +55,7 @@ class Settings(BaseModel):
     guidance: float = Field(
         default=5.0, ge=0, le=50, allow_inf_nan=False, description="classifier-free guidance; up to 1: none"
     )
-    guidance_interval: tuple[Share, Share] = Field(
-        default=(0.0, 1.0), description="noise levels at which guidance acts: 0 = clear, 1 = noise"
-    )
+    guidance_interval: NoiseLevels = (0.0, 1.0)
     scheduler: SchedulerName = Field(default="folder", description="`folder` is the one that the weights name")
     eta: Share | None = Field(
         default=None, description="share of noise drawn anew at each step (ddim, tcd); none is the scheduler's own"

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from models.diffusion.guided import Interval, Length, Moves, Share
+from models.diffusion.guided import Interval, Length, Moves, NoiseLevels, Share, Shares
 from models.diffusion.names import FILE, STUDENT, SchedulerName, check_student, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
@@ -77,15 +77,13 @@ class Settings(BaseModel):
     guidance: float = Field(
         default=2.0, ge=0, le=50, allow_inf_nan=False, description="classifier-free guidance; up to 1: none"
     )
-    guidance_interval: tuple[Share, Share] = Field(
-        default=(0.0, 1.0), description="noise levels at which guidance acts: 0 = clear, 1 = noise"
-    )
+    guidance_interval: NoiseLevels = (0.0, 1.0)
     scheduler: SchedulerName = Field(default="folder", description="`folder` is the one that the weights name")
     eta: Share | None = Field(
         default=None, description="share of noise drawn anew at each step (ddim, tcd); none is the scheduler's own"
     )
     control_strength: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False, description="of the pose ControlNet")
-    control_interval: tuple[Share, Share] = Field(
+    control_interval: Shares = Field(
         default=(0.0, 1.0), description="share of the steps in which the ControlNet acts: 0 = first, 1 = last"
     )
     text_scale: float | None = Field(
@@ -106,14 +104,6 @@ class Settings(BaseModel):
     def scale_of_text(self) -> float:
         """What the output of a text branch is multiplied with."""
         return 1.0 if self.text_scale is None else self.text_scale
-
-    @model_validator(mode="after")
-    def _check_intervals(self) -> "Settings":
-        for name in ("guidance_interval", "control_interval"):
-            begin, end = getattr(self, name)
-            if begin > end:
-                raise ValueError(f"{name} ends before it begins: [{begin}, {end}]")
-        return self
 
 
 def columns(options: Options, settings: Settings, files: Mapping[str, Files]) -> Flow:

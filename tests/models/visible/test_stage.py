@@ -16,6 +16,7 @@ from models.errors import EnvironmentFault, UserError
 from models.faces.align import align
 from models.faces.metrics import unit_vectors
 from models.faces.pack import embed, open_sessions
+from models.translation import settings as translation
 from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import (
     COLOURS,
@@ -27,6 +28,7 @@ from models.visible.autoencoder import (
     load_part,
     new_vae,
 )
+from models.visible.faceclip import settings as faceclip
 from models.visible.head import find_faces, views_of
 from models.visible.model import load_visible
 from models.visible.sd import stage as sd_stage
@@ -208,8 +210,16 @@ def test_steps_that_a_scheduler_does_not_take_are_refused_before_anything_loads(
         with pytest.raises(UserError, match=r"takes 1 to 50 steps, not"):
             columns(Options(), settings, files)
     assert columns(Options(), Settings(steps=51, scheduler="euler"), files)
-    with pytest.raises(ValueError, match="ends before it begins"):
-        Settings(guidance_interval=(0.8, 0.2))
+
+
+@pytest.mark.parametrize("settings", [Settings, faceclip.Settings, translation.Settings])
+def test_an_interval_that_ends_before_it_begins_is_refused(settings):
+    names = [name for name in settings.model_fields if name.endswith("_interval")]
+    assert names
+    for name in names:
+        with pytest.raises(ValueError, match=r"ends before it begins: \[0\.8, 0\.2\]"):
+            settings(**{name: (0.8, 0.2)})
+        assert settings(**{name: (0.5, 0.5)})
 
 
 def test_guidance_to_a_person_needs_a_recogniser_and_a_drawn_head():
