@@ -66,12 +66,10 @@ def compare(bundle: str, actors: int, pairs: int, edits: list[str]) -> None:
                     sys.exit(code)
                 rates[kind] = steady_rate(out, actors)
             ratios.append(rates["ray"] / rates["bare"])
-            spent = ", ".join(
-                f"{kind} {ms:.0f}"
-                for kind, ms in processor_time(f"{folder}/ray", Path(folder, "ray.log"), actors).items()
-            )
+            spent = {kind: processor_time(f"{folder}/{kind}", Path(folder, f"{kind}.log"), actors) for kind in rates}
+            told = ", ".join(f"{kind} {ms:.0f}" for kind, ms in spent["ray"].items())
             print(f"{actors} actors: ray {rates['ray']:.2f}/s, bare {rates['bare']:.2f}/s, ratio {ratios[-1]:.3f}; "
-                  f"processor ms a sample: {spent}", flush=True)  # fmt: skip
+                  f"processor ms a sample: {told}; bare {sum(spent['bare'].values()):.0f}", flush=True)  # fmt: skip
     print(
         f"{actors} actors: ratio {statistics.median(ratios):.3f} (median of {pairs}; {min(ratios):.3f} to {max(ratios):.3f})"
     )
