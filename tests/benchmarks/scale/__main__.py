@@ -4,6 +4,8 @@
     python -m tests.benchmarks.scale resume --out FOLDER                    loses the last tenth of its records and goes on
     python -m tests.benchmarks.scale tell --out FOLDER --plot FILE          the figures again, and their plot
     python -m tests.benchmarks.scale end --out FOLDER                       how long listing, records, manifest and report take
+    python -m tests.benchmarks.scale extend --samples 48000 --out FOLDER    of a finished run, which has fewer: keeps the first?
+    python -m tests.benchmarks.scale s3 --samples 20000 --out FOLDER        on an S3 server of this machine: requests a partition
 
 A run that was stopped goes on by the same words, but its figures are then of the last process alone.
 """
@@ -15,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,17 +29,17 @@ from pipelines.run.clean import orphans
 from pipelines.status import read_ends
 from pipelines.storage.commits import MANIFEST, list_finished, read_commits, write_manifest
 from pipelines.storage.uri import Storage
+from tests.benchmarks.faults.__main__ import s3_server
 from tests.benchmarks.scale.figures import measure, plot
-from tests.benchmarks.scale.watch import command_of, run_watched
+from tests.benchmarks.scale.watch import null_command, run_watched
 
-VIEWS = 4
 FIRST_ROW = 60
 """Seconds within which a run that goes on has to have its first new row."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "resume", "tell", "end"])
+    parser.add_argument("what", choices=["run", "resume", "tell", "end", "extend", "s3"])
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--set", action="append", default=[], dest="edits", metavar="KEY=VALUE")
@@ -47,7 +50,7 @@ def main() -> None:
     if args.what == "run":
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
         log.unlink(missing_ok=True)
-        words = command(data, args.samples, args.edits)
+        words = null_command(str(data), args.samples, args.edits)
         (args.out / "command.json").write_text(json.dumps(words))
         if code := run_watched(words, log):
             sys.exit(code)
@@ -55,20 +58,14 @@ def main() -> None:
         print(json.dumps(resume(args.out), indent=1))
     elif args.what == "end":
         print(json.dumps(time_end(str(data)), indent=1))
+    elif args.what == "extend":
+        print(json.dumps(extend(data, args.samples, args.edits), indent=1))
+    elif args.what == "s3":
+        print(json.dumps(count_requests(args.samples, args.edits, log), indent=1))
     else:
         print(json.dumps(measure(str(data), log), indent=1))
         if args.plot:
             plot(str(data), log, args.plot)
-
-
-def command(out: Path, samples: int, edits: list[str]) -> list[str]:
-    """Return the words that make `samples` rows of the null bundle: the graph alone, distinct captions by the grammar."""
-    values = [
-        "visible.options.pictures=false", "captions=template", f"identities.count={samples // VIEWS}",
-        f"views.per_identity={VIEWS}", *edits,
-    ]  # fmt: skip
-    words = command_of("generate", "--bundle", "null", "--job", "pairs", "--out", str(out))
-    return [*words, *(word for value in values for word in ("--set", value))]
 
 
 def resume(folder: Path) -> dict[str, object]:
@@ -95,6 +92,31 @@ def resume(folder: Path) -> dict[str, object]:
         raise UserError(f"the first new row came after {first:.0f} s, and {FIRST_ROW} are allowed")
     return {"partitions_kept": len(before) - len(last), "made": len(new), "first_new_row_seconds": round(first, 1),
             "seconds": round(time.time() - began, 1)}  # fmt: skip
+
+
+def extend(data: Path, samples: int, edits: list[str]) -> dict[str, object]:
+    """Extend the finished run in `data` to more samples; raises where a shard or record of the first is another afterwards."""
+    out = Storage(data)
+    before = {name: _told(out, name) for name in out.list("data") + out.list("_commits")}
+    began = time.time()
+    subprocess.run(null_command(str(data), samples, edits), check=True)
+    after = out.list("data") + out.list("_commits")
+    assert all(_told(out, name) == told for name, told in before.items()), "something finished was written again"
+    records = read_commits(out).values()
+    return {"files_kept": len(before), "files_new": len(after) - len(before), "partitions": len(records),
+            "rows": sum(record.rows for record in records), "seconds": round(time.time() - began, 1)}  # fmt: skip
+
+
+def count_requests(samples: int, edits: list[str], log: Path) -> dict[str, object]:
+    """Make rows on an S3 server of this machine and return the requests that it had, by method, and a partition."""
+    with s3_server() as server:
+        uri, began = "s3://pairs/scale", time.time()
+        if code := run_watched(null_command(uri, samples, edits), log):
+            sys.exit(code)
+        seen = Counter(told.split()[0] for _, told in server.seen)
+        partitions = len(list_finished(Storage(uri)))
+    return {"samples": samples, "partitions": partitions, "seconds": round(time.time() - began, 1), "requests": dict(seen),
+            "a_partition": round(seen.total() / partitions, 2)}  # fmt: skip
 
 
 def _told(out: Storage, name: str) -> tuple[int, int]:

@@ -15,6 +15,8 @@ import psutil
 
 from models.weights.store import ROOT
 
+VIEWS = 4
+"""Of a person, in runs of the null bundle."""
 KINDS = ("driver", "workers", "ray")
 """The command's own process; actors and tasks; Ray's own processes (raylet, GCS, agents)."""
 
@@ -49,6 +51,16 @@ def work_a_unit() -> float:
 def command_of(*words: str) -> list[str]:
     """Return the words that run a command of ours in a process of its own."""
     return [sys.executable, "-m", "cluster", *words]
+
+
+def null_command(out: str, samples: int, edits: Sequence[str]) -> list[str]:
+    """Return the words that make `samples` rows of the null bundle in `out`, with distinct captions by the grammar."""
+    values = [
+        "visible.options.pictures=false", "captions=template", f"identities.count={samples // VIEWS}",
+        f"views.per_identity={VIEWS}", *edits,
+    ]  # fmt: skip
+    words = command_of("generate", "--bundle", "null", "--job", "pairs", "--out", out)
+    return [*words, *(word for value in values for word in ("--set", value))]
 
 
 def look(pid: int, spent: dict[str, dict[int, float]]) -> dict[str, Any]:
