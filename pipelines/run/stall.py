@@ -33,7 +33,7 @@ IDLE = 0.02
 """Share of a core that is next to nothing."""
 TICK = 1.0
 """Seconds between two looks at whether anything has come to its end, at most."""
-ANSWER_SECONDS, LEAVE_SECONDS = 60.0, 15.0
+ANSWER_SECONDS, LEAVE_SECONDS = 60.0, 30.0
 """How long nodes may take to answer, and a run that ends waits for them."""
 
 
