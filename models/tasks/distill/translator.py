@@ -6,6 +6,7 @@ python -m cluster train distill_translator --data URI --validation URI --out DIR
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from models.columns import Columns
 from models.diffusion.conditions import Conditions
 from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
-from models.diffusion.students import plain
+from models.diffusion.students import guided, plain
 from models.seeds import seed_of
 from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
 from models.tasks.translation import config as translation
@@ -28,11 +29,14 @@ from models.visible import cache
 from models.weights.networks import device_of
 
 COLUMNS = TRANSLATED_COLUMNS
-SUMMARY = """A student of {teacher}: it translates in {steps} steps as its teacher does in many (consistency distillation, arXiv
-2310.04378), and is told what its teacher is told."""
+SUMMARY = """A student of {teacher}: it translates in {steps} steps without guidance as its teacher does in many with guidance
+{guidance:g} (consistency distillation, arXiv 2310.04378), and is told what its teacher is told."""
 
 
 class Config(StudentConfig, translation.Config):
+    guidance: float = Field(
+        3.0, ge=1, description="of the teacher, away from what is told no attributes, nor who is shown"
+    )
     identity: float = Field(0.1, ge=0, description="weight of 1 - cosine of the student's jumps to the true picture")
     low_noise: float = Field(1.0, gt=0, le=1, description="largest share of noise of rows that are decoded")
 
@@ -66,13 +70,13 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     assert isinstance(model, Student)
     teacher, process = model.frozen()
     config = _complete(config)
-    # Teacher and student are told the same; neither is guided.
+    # Teacher and student are told the same; the teacher alone is guided.
     drawn = draw_rows(batch, config, process, batch["draw"])
-    told, rule, device = _told(teacher, drawn), Consistency(process, config.delta), device_of(model)
+    (told, untold), rule, device = _told(teacher, drawn), Consistency(process, config.delta), device_of(model)
     places = rule.positions(drawn.timesteps)
     weight = drawn.weight / drawn.weight.mean(dim=(1, 2, 3), keepdim=True)
     latents, noise = drawn.latents.to(device), drawn.noise.to(device)
-    unets = plain(model.unet, told), plain(teacher.unet, told)
+    unets = plain(model.unet, told), guided(teacher.unet, told, untold, config.guidance)
     errors, found = rule.errors(*unets, latents, noise, places, weight.to(device))
     total, metrics = errors.mean(), {"consistency": errors.mean().item()}
     # Whom the student's pictures show.
@@ -83,11 +87,13 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     return total, metrics
 
 
-def _told(teacher: Loaded, drawn: Drawn) -> Conditions:
+def _told(teacher: Loaded, drawn: Drawn) -> tuple[Conditions, Conditions]:
+    """Return what rows are told, and what the teacher is guided away from, as the stage has them."""
     device = device_of(teacher.unet)
     who = None if drawn.who is None else drawn.who.to(device)
-    told: Conditions = teacher.translator.guide(drawn.told.to(device), drawn.thermal.to(device), who)
-    return told.to(device)
+    told, thermal = drawn.told.to(device), drawn.thermal.to(device)
+    guide = teacher.translator.guide
+    return guide(told, thermal, who).to(device), guide(torch.zeros_like(told), thermal).to(device)
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
@@ -103,11 +109,14 @@ def _draw(model: Student[Loaded], decoded: Columns, config: Config) -> Draw:
     teacher, process = model.frozen()
     seeds = [seed_of("validation", number) for number in decoded["row"]]
     drawn = draw_rows(prepare_rows(decoded, config), config, process, seeds)
-    told = _told(teacher, drawn)
+    told, untold = _told(teacher, drawn)
 
     def draw(steps: int) -> Tensor:
-        denoise = denoiser(model.unet if steps else teacher.unet, told, told, Guidance(1.0))
-        return draw_latents(denoise, teacher, decoded["row"], "translate", drawn.latents.shape[1:], steps)
+        alone = denoiser(model.unet, told, told, Guidance(1.0))
+        towards = denoiser(teacher.unet, told, untold, Guidance(config.guidance))
+        return draw_latents(
+            alone if steps else towards, teacher, decoded["row"], "translate", drawn.latents.shape[1:], steps
+        )
 
     return draw
 

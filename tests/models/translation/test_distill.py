@@ -35,7 +35,9 @@ def test_a_student_learns_of_its_teacher_and_takes_its_own_steps_alone(tmp_path:
     assert errors[-1] < 0.9 * errors[0] and metrics.keys() == {"consistency", "cosine"}
     with torch.inference_mode():
         found = distill.validate(model, [rows()], config)
+        unguided = distill.validate(model, [rows()], config.model_copy(update={"guidance": 1.0}))
     assert found["score"] == -found["off_2"] and found["teacher_spread"] > 0
+    assert unguided["teacher_spread"] != found["teacher_spread"], "the teacher is guided, the student is not"
     # The part translates in its own steps, and in no others, and is told what its teacher was told.
     before = model.frozen()[0].unet
     distill.export(model, config, tmp_path / "student", Card(title="", task=""))
