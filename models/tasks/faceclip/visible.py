@@ -29,7 +29,7 @@ from models.tasks import Place, TrainConfig
 from models.tasks.faceclip.rows import COLUMNS as ROW_COLUMNS
 from models.tasks.faceclip.rows import other_views, prepare_rows, write_captions
 from models.visible import cache
-from models.visible.autoencoder import SHRINK
+from models.visible.autoencoder import SHRINK, load_part
 from models.visible.faceclip.encoder import FaceClip
 from models.visible.faceclip.faces import to_faces
 from models.visible.faceclip.files import HEADS, load_encoder
@@ -37,6 +37,9 @@ from models.visible.faceclip.tokenizer import add_prefix, tokenize
 from models.weights.networks import device_of
 
 COLUMNS = (*ROW_COLUMNS, "classes")
+ADDED = "add_embedding"
+FRESH = ("attn2.to_k", "attn2.to_v", ADDED)
+"""In the names of tensors that hang on what a U-Net is told."""
 SUMMARY = """Draws the person in a picture as a caption says, by FaceCLIP's embedding of both: a small U-Net of SDXL's form.
 The kind is faceclip-sdxl."""
 LIMITS = """It draws rendered people of the synthetic world, and understands the encoder beside it and no other; nothing in its
@@ -44,13 +47,13 @@ weights says which that is. Who is shown comes through 77 tokens alone."""
 
 
 class Shape(BaseModel):
-    """A small U-Net with the configuration keys of SDXL's."""
+    """A small U-Net with the configuration keys of SDXL's; the defaults are as wide as the starter's, which it may begin with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    widths: tuple[int, ...] = (48, 96, 128)
-    heads: tuple[int, ...] = (2, 3, 4)
-    blocks: tuple[int, ...] = (1, 1, 2)
+    widths: tuple[int, ...] = (80, 144)
+    heads: tuple[int, ...] = (2, 4)
+    blocks: tuple[int, ...] = (1, 1)
     """Transformer blocks of a level; the finest has none, as in SDXL."""
     layers: int = Field(1, ge=1)
     groups: int = 16
@@ -153,6 +156,41 @@ def new_unet(config: Config, encoder: FaceClip) -> UNet2DConditionModel:
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         unet.set_attn_processor(AttnProcessor())
     return unet
+
+
+def begin(model: nn.Module, folder: Path) -> None:
+    """Fill the U-Net from a part of this kind, or from a visible part of kind latent-diffusion that has its widths and heads.
+
+    Of the latter all is taken but what it was told and how: `FRESH` is silent at first, so that what it drew it still draws.
+    Raises UserError for a U-Net of another shape.
+    """
+    assert isinstance(model, Trained)
+    state, wanted = load_part(UNet2DConditionModel, folder / "unet").state_dict(), model.unet.state_dict()
+    taken = {name: _fit(state[name], value) for name, value in wanted.items() if name in state}
+    other = [name for name in wanted if taken.get(name) is None and not any(part in name for part in FRESH)]
+    if other:
+        raise UserError(
+            f"{folder} has a U-Net of another shape ({other[0]} does not fit): --set shape.widths, heads, blocks and layers "
+            "as in its unet/config.json."
+        )
+    for name, value in taken.items():
+        if value is not None:
+            wanted[name].copy_(value)
+        elif "to_v" in name:
+            wanted[name].zero_()
+    if not any(name.startswith(ADDED) for name in state):
+        nn.init.zeros_(model.unet.add_embedding.linear_2.weight)
+        nn.init.zeros_(model.unet.add_embedding.linear_2.bias)
+
+
+def _fit(value: Tensor, wanted: Tensor) -> Tensor | None:
+    """Return a tensor in the shape of `wanted`, None where it has another: 1 x 1 convolutions are linear layers, and of the
+    first convolution the channels of the latents are taken, which come first."""
+    if value.ndim == 4 and wanted.ndim == 4 and value.shape[1] > wanted.shape[1]:
+        value = value[:, : wanted.shape[1]]
+    if value.ndim == 4 and wanted.ndim == 2:
+        value = value.flatten(1)
+    return value if value.shape == wanted.shape else None
 
 
 def prepare(rows: Columns, config: Config) -> Columns:

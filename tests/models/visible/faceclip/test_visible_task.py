@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from models.card import Card
+from models.diffusion.unet import predict
 from models.errors import UserError
 from models.tasks.faceclip import visible
 from models.visible.autoencoder import new_vae, save_autoencoder
@@ -69,3 +71,43 @@ def test_silent_rows_are_told_neither_face_nor_text(config: visible.Config) -> N
     assert not told.has_face[[text == "" for text in told.texts]].any() and "" in told.texts
     with pytest.raises(UserError, match="--set encoder=DIR"):
         visible.build(config.model_copy(update={"encoder": ""}))
+
+
+def test_it_begins_with_what_a_visible_model_draws_or_with_a_part_of_its_kind(
+    config: visible.Config, tmp_path: Path
+) -> None:
+    """A visible model of the same widths, which is told in another way and shown a head beside the latents."""
+    torch.manual_seed(1)
+    model = visible.build(config)
+    assert isinstance(model, visible.Trained)
+    drawn = UNet2DConditionModel(
+        sample_size=4, in_channels=12 + 5, out_channels=12, layers_per_block=1, norm_num_groups=4,
+        block_out_channels=SHAPE.widths, attention_head_dim=SHAPE.heads, cross_attention_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        class_embed_type="projection", projection_class_embeddings_input_dim=6,
+    )  # fmt: skip
+    for block in (drawn.down_blocks[1], drawn.mid_block, drawn.up_blocks[0]):
+        for attention in block.attentions:
+            for layer in attention.transformer_blocks:
+                torch.nn.init.zeros_(layer.attn2.to_v.weight)  # told nothing
+    torch.nn.init.zeros_(drawn.class_embedding.linear_2.weight)
+    torch.nn.init.zeros_(drawn.class_embedding.linear_2.bias)
+    drawn.save_pretrained(str(tmp_path / "drawn" / "unet"))
+    visible.begin(model, tmp_path / "drawn")
+    noisy, times = torch.randn(2, 12, 4, 4), torch.tensor([300, 700])
+    told = model.condition(np.zeros((2, 112, 112, 3), np.uint8), ["a man", "a woman"], np.ones(2, bool), 4)
+    with torch.inference_mode():
+        wanted = drawn(torch.cat([noisy, torch.zeros(2, 5, 4, 4)], 1), times, torch.randn(2, 77, 8), torch.zeros(2, 6))
+        assert torch.allclose(predict(model.unet, noisy, times, told), wanted.sample, atol=1e-5)
+    # A part of its own kind is taken whole.
+    other = visible.build(config)
+    assert isinstance(other, visible.Trained)
+    torch.nn.init.normal_(other.unet.conv_out.weight)
+    other.unet.save_pretrained(str(tmp_path / "own" / "unet"))
+    visible.begin(model, tmp_path / "own")
+    assert all(torch.equal(value, other.unet.state_dict()[name]) for name, value in model.unet.state_dict().items())
+    narrow = visible.build(
+        config.model_copy(update={"shape": SHAPE.model_copy(update={"widths": (8, 12), "heads": (1, 1)})})
+    )
+    with pytest.raises(UserError, match="a U-Net of another shape"):
+        visible.begin(narrow, tmp_path / "own")
