@@ -26,7 +26,7 @@ from models.visible.faceclip.files import load_encoder
 from models.weights.networks import device_of
 
 COLUMNS = visible.COLUMNS
-prepare, validate, export = visible.prepare, visible.validate, visible.export
+begin, prepare, validate, export = visible.begin, visible.prepare, visible.validate, visible.export
 BATCH = 16
 """Pictures that are drawn together."""
 

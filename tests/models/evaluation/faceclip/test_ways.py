@@ -69,11 +69,18 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Callable[[Way], training.Trained]:
     return build
 
 
-def test_all_ways_have_one_unet_and_the_adapter_learns_beside_it(build: Callable[[Way], training.Trained]) -> None:
+def test_all_ways_have_one_unet_and_the_adapter_learns_beside_it(
+    build: Callable[[Way], training.Trained], tmp_path: Path
+) -> None:
     plain, adapter = build("text alone"), build("adapter")
     assert plain.state_dict().keys() == build("FaceCLIP").state_dict().keys()
     added = adapter.state_dict().keys() - plain.state_dict().keys()
     assert added and all(name.split(".")[0] in ("projection", "adapter") for name in added)
+    # All may begin with one U-Net, as their training does.
+    torch.nn.init.normal_(plain.unet.conv_out.weight)
+    plain.unet.save_pretrained(str(tmp_path / "unet"))
+    training.begin(adapter, tmp_path)
+    assert all(torch.equal(value, plain.unet.state_dict()[name]) for name, value in adapter.unet.state_dict().items())
     # A step's loss reaches the adapter.
     rng = np.random.default_rng(0)
     channels = adapter.unet.config.in_channels
