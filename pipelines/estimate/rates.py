@@ -23,7 +23,8 @@ class Rates:
 
     seconds: stage -> seconds of one worker, `write` among them. captions: seconds of one engine; 0 where the grammar writes.
     clock: `wall`, or `processor` where it is the processor's time. start: seconds until an actor is ready. pair_bytes: of a row.
-    accepted: share of samples. made_of: stage -> digest of its weights, options and settings.
+    accepted, redrawn: shares of samples, the latter of those that were drawn more than once. made_of: stage -> digest of its
+    weights, options and settings.
     """
 
     hardware: str
@@ -39,6 +40,7 @@ class Rates:
     start: float
     pair_bytes: float
     accepted: float
+    redrawn: float
     made_of: dict[str, str] = field(default_factory=dict)
 
 
@@ -79,6 +81,7 @@ def rates_of_run(out: Storage) -> Rates:
         start=first - max((one.began for one in launches if one.began <= first), default=first),
         pair_bytes=sum(c.bytes for c in commits) / max(pairs, 1),
         accepted=1 - sum(c.facts["rejected"] for c in commits) / samples,
+        redrawn=sum(c.facts["redrawn"] for c in commits) / samples,
         made_of=digests_of(plan.recipe.stages),
     )  # fmt: skip
 

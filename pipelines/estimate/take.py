@@ -119,7 +119,10 @@ def _check_rates(request: Request, rates: Rates) -> tuple[str, ...]:
             f"profile {request.profile.name} has GPUs, and the rates are of {rates.hardware}: run `thermapair bench stages` on "
             "a machine that has one."
         )
-    notes = [f"rates of {rates.hardware}, {rates.samples} samples at {rates.size} px by the {rates.clock}'s clock"]
+    notes = [
+        f"rates of {rates.hardware}, {rates.samples} samples at {rates.size} px by the {rates.clock}'s clock, "
+        f"{rates.redrawn:.0%} of them drawn again"
+    ]
     now = digests_of(stage_recipes(request.chain))
     if others := [stage for stage, digest in now.items() if rates.made_of.get(stage) != digest]:
         notes.append(f"measured with other weights or settings: {', '.join(others)}")

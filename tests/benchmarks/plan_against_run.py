@@ -15,7 +15,9 @@ import numpy as np
 
 from pipelines.config.request import load_request
 from pipelines.estimate.bench import measure
+from pipelines.estimate.rates import rates_of_run
 from pipelines.estimate.take import estimate
+from pipelines.storage.uri import Storage
 from tests.benchmarks.scale.figures import read_done, read_log
 from tests.benchmarks.scale.watch import command_of, run_watched
 
@@ -48,6 +50,7 @@ def main() -> None:
         words = command_of("generate", "--bundle", args.bundle, "--job", "pairs", "--out", out)
         assert run_watched([*words, *(word for edit in edits for word in ("--set", edit))], log) == 0
         seen, (ended, done) = read_log(log), read_done(out)
+        redrawn = rates_of_run(Storage(out)).redrawn
     # From the first partition to the last: before, workers load their models.
     first, last = (np.searchsorted(seen["time"], moment) for moment in (ended[0], ended[-1]))
     made = float(done[-1] - done[0])
@@ -58,6 +61,7 @@ def main() -> None:
                                          "ratio": round(measured / predicted, 3)},
         "samples_per_second": {"predicted": round(1 / max(told.pace.values()), 3),
                                "measured": round(made / (ended[-1] - ended[0]), 3)},
+        "drawn_again": {"predicted": round(rates.redrawn, 3), "measured": round(redrawn, 3)},
         "load_at_the_end": round(os.getloadavg()[0], 1),
     }, indent=1))  # fmt: skip
 

@@ -36,7 +36,7 @@ def rates(wanted: Request, **seconds: float) -> Rates:
     return Rates(
         hardware="8 x processor, 1 x GPU", cores=8, gpu=True, bundle="null", size=64, layers=2, samples=100,
         seconds={**dict.fromkeys((*STAGES, "write"), 1.0), **seconds}, captions=0.0, clock="wall", start=60.0, pair_bytes=1e6,
-        accepted=0.9, made_of=digests_of(stage_recipes(wanted.chain)),
+        accepted=0.9, redrawn=0.25, made_of=digests_of(stage_recipes(wanted.chain)),
     )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def test_the_slowest_pool_decides() -> None:
     assert found.bottleneck == "thermal + faces + gates + landmarks" and "twice the actors" in found.advice
     assert found.wall_hours == pytest.approx((60 + 1000 * 2) / 3600)
     assert found.gpu_hours == pytest.approx(4 * found.wall_hours) and found.cost == pytest.approx(12 * found.wall_hours)
+    assert "25% of them drawn again" in found.notes[0]
     assert found.storage_gb == pytest.approx(2000 * 0.9 * 1e-3, rel=0.01)
     # Fewer actors than the profile allows, a slow writer, and a language model.
     assert estimate(wanted, rates(wanted), most=1).pace["visible + parser"] == 2
