@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
@@ -28,8 +29,8 @@ KL = {
 }
 """The autoencoder of Stable Diffusion, 1.5 and XL."""
 
-Inputs = Callable[[int, int], dict[str, Tensor]]
-"""From rows and the side of their pictures in pixels to what a network is called with, float32 or int64."""
+Inputs = Callable[[int, int], dict[str, Any]]
+"""From rows and the side of their pictures in pixels to what a network is called with: tensors float32 or int64, or a dict of some."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def _noisy(width: int) -> Inputs:
     return inputs
 
 
-def _sdxl(rows: int, side: int) -> dict[str, Tensor]:
+def _sdxl(rows: int, side: int) -> dict[str, Any]:
     told = {"text_embeds": torch.randn(rows, 1280), "time_ids": torch.full((rows, 6), float(side))}
-    return _noisy(2048)(rows, side) | {"added_cond_kwargs": told}  # type: ignore[dict-item]
+    return _noisy(2048)(rows, side) | {"added_cond_kwargs": told}
 
 
 def _face(rows: int, side: int) -> dict[str, Tensor]:

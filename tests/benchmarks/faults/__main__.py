@@ -28,6 +28,7 @@ from pipelines.storage.uri import Storage
 from tests.benchmarks.faults.bed import JOB, Bed, marked
 from tests.benchmarks.faults.cases import CASES, Case, Scene, wait_and_do
 from tests.benchmarks.faults.check import compare, compare_said, make_reference
+from tests.benchmarks.s3 import s3_server
 from tests.pipelines.storage.faulty import Faulty
 
 
@@ -139,25 +140,6 @@ def output(folder: Path, case: Case) -> Iterator[str]:
     finally:
         if case.disk:
             subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-@contextmanager
-def s3_server() -> Iterator[Faulty]:
-    """Yield the misfortunes of an S3 server on this machine, with the bucket `pairs`, that all processes below find."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    boto3.client("s3").create_bucket(Bucket="pairs")
-    server._server.app = faulty = Faulty(server._server.app)
-    yield faulty
-    server.stop()
 
 
 def read_ledger(folder: Path) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from pipelines.run.clean import orphans
 from pipelines.status import read_ends
 from pipelines.storage.commits import MANIFEST, list_finished, read_commits, write_manifest
 from pipelines.storage.uri import Storage
-from tests.benchmarks.faults.__main__ import s3_server
+from tests.benchmarks.s3 import s3_server
 from tests.benchmarks.scale.figures import measure, plot
 from tests.benchmarks.scale.watch import null_command, run_watched
 
