@@ -30,7 +30,7 @@ KL = {
 """The autoencoder of Stable Diffusion, 1.5 and XL."""
 
 Inputs = Callable[[int, int], dict[str, Any]]
-"""From rows and the side of their pictures in pixels to what a network is called with: tensors float32 or int64, or a dict of some."""
+"""From rows and the side of their pictures in pixels to what a network is called with: tensors, or dicts of them."""
 
 
 @dataclass(frozen=True)
