@@ -20,7 +20,7 @@ class Recipe(PeopleRecipe):
     captions: int = Field(4, ge=2, description="true pictures of each, one more shows who is asked for")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="of the trainings")
     ways: tuple[Way, ...] = Field(WAYS, min_length=1, description="of telling the U-Net face and text")
-    steps: int = Field(1200, ge=1, description="of every training")
+    steps: int = Field(1200, ge=0, description="of every training; 0: the U-Net of `training.init` as it is")
     batch: int = Field(32, ge=1)
     training: dict[str, Any] = Field({}, description="further values of `train faceclip_visible`, the same for all")
     limit: int = Field(0, ge=0, description="rows that are trained on; 0: all that there are")
@@ -31,6 +31,8 @@ class Recipe(PeopleRecipe):
     def _check_people(self) -> "Recipe":
         for name in ("people", "retrieved"):
             self.check_lines(name)
+        if not self.steps and not self.training.get("init"):
+            raise ValueError("steps: 0 draws with a U-Net as it is; name its folder: --set training.init=DIR")
         if self.views >= self.captions:
             raise ValueError(
                 f"views: of {self.captions} captions {self.views} leave no true picture to be looked up among"

@@ -59,7 +59,8 @@ class Bench(Measuring[Cell]):
         self.recipe, self.inputs, self.bundle = recipe, inputs, bundle
         self.trainings = Trainings(recipe, inputs, stop)
         parts = {name: digests(bundle.part(name), bundle.folder) for name in ("visible", "faces")}
-        folders = [contents_digest(Path(path)) for path in inputs[:2]]
+        begun = self.trainings.settings.init
+        folders = [contents_digest(Path(path)) for path in (*inputs[:2], *([begun] if begun else []))]
         super().__init__(recipe, recipe.digest(*folders, self.trainings.data.digest, digest_of(parts)), out, stop)
         self.work /= self.digest
         self.true = lru_cache(4)(self._load_true)

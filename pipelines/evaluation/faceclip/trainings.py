@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from models.config import check
 from models.evaluation.faceclip import training
@@ -47,13 +48,17 @@ class Trainings:
     def _settings(self, way: str, seed: int) -> training.Config:
         """Return the config of a way's training."""
         recipe = self.recipe
-        values = {"steps": recipe.steps, "batch": recipe.batch, "encoder": self.inputs.encoder, "bf16": False}
+        values = {"steps": max(recipe.steps, 1), "batch": recipe.batch, "encoder": self.inputs.encoder, "bf16": False}
         given = {**values, **recipe.training, "way": way, "seed": seed}
         return check(training.Config, given, "evaluate faceclip: training")
 
     def run(self, way: str, seed: int, place: Path) -> dict[str, Any]:
         """Train a way's U-Net, from its last checkpoint where there is one, and keep its averaged weights in folder `place`."""
         config = self._settings(way, seed)
+        if not self.recipe.steps:
+            model = training.build(config)
+            training.begin(model, Path(config.init))
+            return _keep(model, place) | {"rows": 0, "seconds": 0.0}
         scratch = place.with_name(f"{place.name}.run")
         kept = sorted(scratch.glob("step-*/state.json"))
 
@@ -64,14 +69,9 @@ class Trainings:
 
         hooks = Hooks(scratch, save, lambda line: log.info("%s: %s", way, _say(line)), stop=self.stop, log_every=50)
         result = train(TASK, config, self._rows, None, hooks, resume=kept[-1].parent if kept else None)
-        # Under its name once it is whole.
-        half = place.with_name(f"{place.name}.half")
-        half.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in result.model.state_dict().items()}, half / WEIGHTS)
-        half.rename(place)
+        facts = _keep(result.model, place)
         shutil.rmtree(scratch, ignore_errors=True)
-        parameters = sum(one.numel() for one in result.model.parameters())
-        return {"parameters": parameters, "rows": config.steps * config.batch, "seconds": round(result.seconds, 1)}
+        return facts | {"rows": config.steps * config.batch, "seconds": round(result.seconds, 1)}
 
     @cached_property
     def _rows(self) -> Shards:
@@ -97,6 +97,15 @@ class Trainings:
         """Return what a way's U-Net, kept in `place`, draws of crops uint8 [N, 112, 112, 3] and captions: uint8 [N, S, S, 3]."""
         model, config, recipe = self._trained(way, seed, place), self._settings(way, seed), self.recipe
         return training.draw_pictures(model, config, crops, captions, names, recipe.sampling_steps, recipe.guidance)
+
+
+def _keep(model: nn.Module, place: Path) -> dict[str, Any]:
+    """Write weights to the folder `place`, under its name once it is whole, and return the number of parameters."""
+    half = place.with_name(f"{place.name}.half")
+    half.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, half / WEIGHTS)
+    half.rename(place)
+    return {"parameters": sum(one.numel() for one in model.parameters())}
 
 
 def _say(line: dict[str, float]) -> str:

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cluster import cli
 from models.card import Card
+from models.config import check, parse_yaml
+from models.evaluation.faceclip import training
 from models.tasks.faceclip import align
 from models.visible.faceclip.clip import Clip
 from models.visible.faceclip.config import VitConfig
@@ -69,6 +72,16 @@ def test_a_small_run_is_measured_and_goes_on(trained: tuple[str, str], tiny_worl
     (own,), (other,) = ((out / "work").rglob(f"pictures-{way}-0-0.npz") for way in ("FaceCLIP", "adapter"))
     assert not np.allclose(np.load(own)["features"], np.load(other)["features"])
     assert [row["row"] for row in found["embedding"]][:3] == ["r1_face", "r1_text", "r1_joint"]
+    # A U-Net that is there already is read as it is.
+    config = check(training.Config, {"encoder": encoder, "size": 32, "shape": parse_yaml(SHAPE)}, "training")
+    model = training.build(config)
+    assert isinstance(model, training.Trained)
+    model.unet.save_pretrained(str(tmp_path / "part" / "unet"))
+    given = f"training={{size: 32, shape: {SHAPE}, init: {tmp_path / 'part'}}}"
+    more = [word for edit in (*TINY[:-2], "ways=[FaceCLIP]", "steps=0", given) for word in ("--set", edit)]
+    assert cli.main([*command[:-1], str(tmp_path / "as-it-is"), *more]) == 0
+    (kept,) = (tmp_path / "as-it-is" / "work").rglob("model.safetensors")
+    assert all(torch.equal(value, load_file(kept)[name]) for name, value in model.state_dict().items())
     # What is there is not measured again.
     before = (out / "ledger.jsonl").read_text()
     assert cli.main([*command, *edits]) == 0
