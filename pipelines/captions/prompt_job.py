@@ -69,7 +69,7 @@ def _read_again(out: Storage, prompt: str) -> Reading | None:
         reading = Reading.model_validate(kept["reading"])
         return reading if kept["prompt"] == prompt else None
     except (ValueError, KeyError, TypeError):
-        raise EnvironmentFault(f"{out.path(FILE)} is damaged. Choose another --out.") from None
+        raise EnvironmentFault(f"{out.shown(FILE)} is damaged. Choose another --out.") from None
 
 
 def _read_prompt(request: Request) -> Reading:

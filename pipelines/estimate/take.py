@@ -14,12 +14,15 @@ from pipelines.config.recipe import stage_recipes
 from pipelines.config.request import Request
 from pipelines.estimate.rates import Rates, digests_of
 from pipelines.plan.people.source import people_of
+from pipelines.report.write import SHARDS_READ, SHARDS_SHOWN
 
 WRITE, CAPTIONS, CORES = "write", "captions", "cores"
 PLAN_BYTES = 2600
 """Of a person in the plan: an embedding of 512 numbers and a few words; of a sample 200 more, its caption among them."""
 REQUESTS = 14
 """Of a partition on object storage, at most: its plan and captions read, two shards and a record written."""
+REPORT_REQUESTS = 8
+"""Of a shard that the report at the end reads, at most."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def estimate(request: Request, rates: Rates | None = None, most: int | None = No
     whole = identities_per_partition(job, bundle, request.chain) * each
     partitions = -(-samples // whole)
     store = BLOCKS * min(whole, samples) * sample_bytes(job, bundle, request.chain) // 2**20
-    plain = Estimate(samples, samples * len(job.layers), partitions, store, partitions * REQUESTS)
+    requests = partitions * REQUESTS + REPORT_REQUESTS * (min(partitions, SHARDS_READ) + min(partitions, SHARDS_SHOWN))
+    plain = Estimate(samples, samples * len(job.layers), partitions, store, requests)
     if rates is None:
         note = "no rates: time and storage come with --rates, a file of `thermapair bench stages` or an output"
         return Estimate(**{**asdict(plain), "notes": (note,)})

@@ -171,7 +171,7 @@ def _copy(plan: MergePlan, place: int) -> dict[str, Any]:
     source, began = plan.sources[place], time.monotonic()
     content = source.out.read(source.record.file)
     if hashlib.sha256(content).hexdigest() != source.record.digest:
-        raise EnvironmentFault(f"{source.out.path(source.record.file)} is damaged{remake_advice(source.partition)}")
+        raise EnvironmentFault(f"{source.out.shown(source.record.file)} is damaged{remake_advice(source.partition)}")
     name = f"data/part-{place:05d}-{source.record.digest[:12]}.parquet"
     plan.out.write(name, content)
     facts = {"source": source.out.uri, "partition": source.partition, "ended": time.time()}

@@ -132,7 +132,7 @@ class CaptionedPlan(ChainPlan[GenerateJob]):
                     notes[int(name[-10:-5])] = float(note["seconds"]), float(note["ended"])
                 except (ValueError, TypeError, KeyError):
                     raise EnvironmentFault(
-                        f"{self.out.path(name)} is damaged. Delete it and run the same command again: it only says how long "
+                        f"{self.out.shown(name)} is damaged. Delete it and run the same command again: it only says how long "
                         "captions took."
                     ) from None
         return notes

@@ -80,7 +80,7 @@ def read_run(out: Storage) -> dict[str, Any]:
 
 def _damaged_run(out: Storage) -> EnvironmentFault:
     return EnvironmentFault(
-        f"{out.path(RUN)} is damaged: without it nothing tells what this output is. Restore it from a copy, or make "
+        f"{out.shown(RUN)} is damaged: without it nothing tells what this output is. Restore it from a copy, or make "
         "the output anew in another --out."
     )
 

@@ -217,7 +217,7 @@ def read_pieces(out: Storage) -> Pieces:
             found.append(_piece(parse_json(out.read(name))))
         except (ValueError, TypeError, KeyError) as error:
             raise EnvironmentFault(
-                f"{out.path(name)}: a piece of the plan is damaged or missing ({error}). Restore it from a copy, or make the "
+                f"{out.shown(name)}: a piece of the plan is damaged or missing ({error}). Restore it from a copy, or make the "
                 "output anew in another --out."
             ) from None
     pieces = Pieces(out, found)
@@ -242,7 +242,7 @@ def check_planned(done: Collection[int], pieces: Pieces) -> None:
     """Raise an EnvironmentFault where partitions are finished that no piece plans."""
     if done and max(done) >= pieces.partitions:
         raise EnvironmentFault(
-            f"{pieces.out.path(FOLDER)}: partition {max(done)} is finished, and the pieces of the plan end before "
+            f"{pieces.out.shown(FOLDER)}: partition {max(done)} is finished, and the pieces of the plan end before "
             f"{pieces.partitions}: the last one is missing. Restore it from a copy, or make the output anew in another --out."
         )
 

@@ -96,6 +96,6 @@ def read_world(out: Storage) -> tuple[WorldJob, str] | None:
         pass
     except (ValueError, TypeError, KeyError):
         raise EnvironmentFault(
-            f"{out.path(MANIFEST)} is damaged. Delete it and run the same command again: it is written anew."
+            f"{out.shown(MANIFEST)} is damaged. Delete it and run the same command again: it is written anew."
         ) from None
     return WorldJob.model_validate(job), str(run["digest"])

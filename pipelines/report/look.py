@@ -33,7 +33,7 @@ def look_beside(plan: GeneratePlan, stopped: threading.Event) -> None:
             return
     if not plan.out.exists(PAGE):
         write_pages(plan, read_commits(plan.out), PAGE, SHEET)
-        print(f"a first look at {plan.out.path(PAGE)}", flush=True)
+        print(f"a first look at {plan.out.shown(PAGE)}", flush=True)
 
 
 class LookGate:

@@ -90,7 +90,7 @@ def summarise(plan: GeneratePlan, records: Mapping[int, Commit], page: str = PAG
     samples, rejected = (sum(c.facts[name] for c in commits) for name in ("samples", "rejected"))
     return Report(
         out=plan.out.uri,
-        page=plan.out.path(page),
+        page=plan.out.shown(page),
         job=plan.job.name,
         bundle=plan.bundle.name,
         digest=plan.digest,

@@ -77,7 +77,7 @@ class Selection:
                 try:
                     table = self._read(storage, commit, sizes)
                 except (pa.ArrowException, OSError, ValueError) as error:
-                    self.skip(f"shard {storage.path(commit.file)}: {error}{remake_advice(partition)}")
+                    self.skip(f"shard {storage.shown(commit.file)}: {error}{remake_advice(partition)}")
                     continue
                 table, read = self._choose(table, seen[source]), read + 1
                 facts.update(f"{partition} {commit.rows} {commit.digest}\n".encode())
@@ -114,7 +114,7 @@ class Selection:
         if missing:
             there = ", ".join(parquet.schema_arrow.names)
             raise UserError(
-                f"{self._name_reader(missing)}, which {storage.uri} has not: {storage.path(commit.file)} has {there}"
+                f"{self._name_reader(missing)}, which {storage.uri} has not: {storage.shown(commit.file)} has {there}"
             )
         # As many rows as were committed, their pictures as large as those of all other shards.
         wanted = (*self.columns, *(name for name in CHOOSING_COLUMNS if name not in self.columns))

@@ -22,7 +22,7 @@ def run(out: str, *, dry_run: bool = False) -> list[str]:
         commits = read_commits(storage)
         found = orphans(storage, commits) if dry_run else remove_orphans(storage, commits)
     for name in found:
-        print(f"{'would remove' if dry_run else 'removed'} {storage.path(name)}")
+        print(f"{'would remove' if dry_run else 'removed'} {storage.shown(name)}")
     print(f"{len(found)} orphans, {len(commits)} finished partitions kept")
     return found
 

@@ -33,7 +33,7 @@ def _read_launch(out: Storage, name: str) -> Launch:
         return Launch(timegm(time.strptime(content["time"], TIME)), profile, hardware)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise EnvironmentFault(
-            f"{out.path(name)} is damaged. Delete it: hours and cost of the run are then counted without this launch, and "
+            f"{out.shown(name)} is damaged. Delete it: hours and cost of the run are then counted without this launch, and "
             "nothing else changes."
         ) from None
 

@@ -73,7 +73,7 @@ def read_shard(out: Storage, partition: int, name: str, **options: Any) -> pa.Ta
     except (pa.ArrowException, OSError) as error:
         if remote(error):
             raise fault(error, out.path(name), "read") from error
-        raise EnvironmentFault(f"{out.path(name)} is missing or damaged{remake_advice(partition)}.") from error
+        raise EnvironmentFault(f"{out.shown(name)} is missing or damaged{remake_advice(partition)}.") from error
 
 
 def list_finished(out: Storage) -> set[int]:
@@ -124,7 +124,7 @@ def _read(out: Storage, name: str) -> tuple[int, Commit]:
         return content.pop("partition"), Commit(**content)
     except (ValueError, TypeError, KeyError):
         raise EnvironmentFault(
-            f"{out.path(name)} is damaged. Delete it and run again: its partition is made anew."
+            f"{out.shown(name)} is damaged. Delete it and run again: its partition is made anew."
         ) from None
 
 

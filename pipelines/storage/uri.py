@@ -78,6 +78,10 @@ class Storage:
         """Return the path of `name` on both file systems."""
         return f"{self._filesystems[2]}/{name}" if name else self._filesystems[2]
 
+    def shown(self, name: str = "") -> str:
+        """Return `name` as a person would give it: a path of this machine, or a URI."""
+        return self.path(name) if self.local else f"{self.uri.partition('://')[0]}://{self.path(name)}"
+
     def read(self, name: str) -> bytes:
         """Return the content of `name`; FileNotFoundError when it is not there."""
         path = self.path(name)

@@ -31,7 +31,7 @@ class Checkpoints:
             return {}
         except ValueError:
             raise EnvironmentFault(
-                f"{self.out.path(POINTER)} is damaged: repair it, or start over with --fresh"
+                f"{self.out.shown(POINTER)} is damaged: repair it, or start over with --fresh"
             ) from None
 
     def save(self, folder: Path, step: int, score: float | None) -> None:

@@ -43,7 +43,12 @@ def rates(wanted: Request, **seconds: float) -> Rates:
 def test_the_slowest_pool_decides() -> None:
     wanted = request()
     found = estimate(wanted, rates(wanted))
-    assert (found.samples, found.pairs, found.partitions, found.requests) == (1000, 2000, 125, 125 * REQUESTS)
+    assert (found.samples, found.pairs, found.partitions, found.requests) == (
+        1000,
+        2000,
+        125,
+        125 * REQUESTS + 8 * (125 + 32),
+    )
     assert found.pace == {"visible + parser": 2 / 4, "thermal + faces + gates + landmarks": 4 / 2, "write": 1 / 2}
     assert found.bottleneck == "thermal + faces + gates + landmarks" and "twice the actors" in found.advice
     assert found.wall_hours == pytest.approx((60 + 1000 * 2) / 3600)

@@ -77,11 +77,11 @@ def _read_table(images: Storage, name: str, job: GatherJob) -> Iterator[Item]:
         identifier = next((column for column in columns if column.lower() == "id"), None)
         slots = sorted({int(found[2]) for column in columns if (found := POINT.fullmatch(column))})
         if identifier is None or len(slots) < PROFILE:
-            raise UserError(f"{images.path(name)}: it needs the columns ID, x0, y0 and so on; it has {columns[:8]}")
+            raise UserError(f"{images.shown(name)}: it needs the columns ID, x0, y0 and so on; it has {columns[:8]}")
         for row in lines:
             yield _read_line(row, identifier, slots, name, job)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{images.path(name)} is no table of text: {error}") from None
+        raise UserError(f"{images.shown(name)} is no table of text: {error}") from None
 
 
 def _read_line(row: dict[str, str | None], identifier: str, slots: list[int], table: str, job: GatherJob) -> Item:

@@ -92,11 +92,11 @@ def convert(job: GatherJob, files: dict[str, int], out: Storage | None) -> None:
         return
     images = Storage(job.images)
     if out is None:
-        raise UserError(f"{images.path(PICKLE)} must be converted once: `thermapair gather` does it")
+        raise UserError(f"{images.shown(PICKLE)} must be converted once: `thermapair gather` does it")
     if out.exists(CONVERTED):
         return
     if files[PICKLE] > MAX_BYTES:
-        raise UserError(f"{images.path(PICKLE)} has {files[PICKLE]} bytes; the limit is {MAX_BYTES}")
+        raise UserError(f"{images.shown(PICKLE)} has {files[PICKLE]} bytes; the limit is {MAX_BYTES}")
     with images.fsspec.open(images.path(PICKLE), "rb") as file:
         found = arrays(file, images.path(PICKLE))
     out.write(CONVERTED, npz_of(found))

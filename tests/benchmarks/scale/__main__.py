@@ -113,10 +113,16 @@ def count_requests(samples: int, edits: list[str], log: Path) -> dict[str, objec
         uri, began = "s3://pairs/scale", time.time()
         if code := run_watched(null_command(uri, samples, edits), log):
             sys.exit(code)
-        seen = Counter(told.split()[0] for _, told in server.seen)
+        seen, places = Counter[str](), Counter[str]()
+        for _, told in server.seen:
+            method, path = told.split(" ", 1)
+            seen[method] += 1
+            places[f"{method} {'/'.join(path.split('/')[3:4]) or 'listing'}"] += 1
         partitions = len(list_finished(Storage(uri)))
-    return {"samples": samples, "partitions": partitions, "seconds": round(time.time() - began, 1), "requests": dict(seen),
-            "a_partition": round(seen.total() / partitions, 2)}  # fmt: skip
+    return {
+        "samples": samples, "partitions": partitions, "seconds": round(time.time() - began, 1), "requests": dict(seen),
+        "places": dict(places.most_common()), "a_partition": round(seen.total() / partitions, 2),
+    }  # fmt: skip
 
 
 def _told(out: Storage, name: str) -> tuple[int, int]:

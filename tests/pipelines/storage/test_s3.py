@@ -181,6 +181,13 @@ def test_requests_of_a_partition_are_few_and_do_not_grow(s3: str, faulty: Faulty
     assert counts[32, False]["PUT"] == 2, "a shard and a record"
 
 
+def test_names_are_told_as_they_would_be_given(s3: str, tmp_path: Path) -> None:
+    there = Storage(f"{s3}/told")
+    assert there.shown("report/index.html") == f"{there.uri}/report/index.html" and there.shown() == there.uri
+    assert there.uri.startswith("s3://")
+    assert Storage(tmp_path.as_uri()).shown("a.txt") == str(tmp_path / "a.txt")
+
+
 def test_people_come_from_s3(bundle: Bundle, s3: str, faulty: Faulty) -> None:
     people = next(people_of(small.job().identities, bundle, seed=1).blocks(0, 6))
     there = Storage(f"{s3}/people")
