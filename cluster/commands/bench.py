@@ -54,6 +54,7 @@ def networks(only: tuple[str, ...], side: int | None, batch: int | None, count: 
     from models.published import shapes, speed
     from pipelines.run.provenance import hardware
 
+    # Which networks, and pictures of what size: a processor could not hold or would not end the published ones.
     names = only or tuple(name for name in shapes.NETWORKS if count or name not in shapes.LARGE)
     if unknown := [name for name in names if name not in shapes.NETWORKS]:
         raise UserError(f"--only {unknown[0]}: there are {', '.join(shapes.NETWORKS)}.")
@@ -61,6 +62,7 @@ def networks(only: tuple[str, ...], side: int | None, batch: int | None, count: 
     side = side or (512 if gpu or count else 64)
     if side % 32:
         raise UserError(f"--side {side}: it must be a multiple of 32.")
+    # Counted alone, or run as well; each is told as soon as it is known, for the largest take minutes.
     if count:
         for name in names:
             parameters, flop = speed.count(shapes.NETWORKS[name], side)

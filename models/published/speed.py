@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.errors import EnvironmentFault
 from models.published.shapes import Network
 
 GAIN = 1.05
@@ -93,9 +94,10 @@ def _measure(
     dtype: torch.dtype,
     top: float,
 ) -> Speed:
+    # What it is, counted, and the network itself.
     parameters, flop = count(network, side)
     with device:
-        module = network.build().eval().to(dtype)
+        module = nn.Module.to(network.build().eval(), dtype)  # diffusers' own `to` warns of a cast, whatever it is
     # Twice as many rows as long as that pays and fits.
     rows, rate, used = 1, 0.0, None
     for tried in (2**k for k in range(int(math.log2(most)) + 1)):
@@ -105,6 +107,9 @@ def _measure(
                 rows, rate, used = tried, tried / found, memory
                 continue
         break
+    if not rate:
+        raise EnvironmentFault(f"{name}: one row of {side} px does not fit the GPU's memory; try a smaller --side.")
+    # How many processes at that batch a GPU holds: each has a context of its own beside its tensors.
     whole = torch.cuda.get_device_properties(device).total_memory / 2**20 if used is not None else 0
     return Speed(
         name, str(dtype).removeprefix("torch."), parameters, flop / 1e12, rows, rate, flop * rate / 1e12, flop * rate / top,

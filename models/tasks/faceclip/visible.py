@@ -165,6 +165,7 @@ def begin(model: nn.Module, folder: Path) -> None:
     Raises UserError for a U-Net of another shape.
     """
     assert isinstance(model, Trained)
+    # What both have, in the shapes that are wanted.
     state, wanted = load_part(UNet2DConditionModel, folder / "unet").state_dict(), model.unet.state_dict()
     taken = {name: _fit(state[name], value) for name, value in wanted.items() if name in state}
     other = [name for name in wanted if taken.get(name) is None and not any(part in name for part in FRESH)]
@@ -173,6 +174,7 @@ def begin(model: nn.Module, folder: Path) -> None:
             f"{folder} has a U-Net of another shape ({other[0]} does not fit): --set shape.widths, heads, blocks and layers "
             "as in its unet/config.json."
         )
+    # Values of the new condition are silent, for random ones would be noise in what it draws; their gradients are not zero.
     for name, value in taken.items():
         if value is not None:
             wanted[name].copy_(value)
