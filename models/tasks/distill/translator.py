@@ -18,11 +18,12 @@ from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.students import guided, plain
 from models.seeds import seed_of
 from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
+from models.tasks.identity import cosine_to_truth, decode_clean, recogniser_of
 from models.tasks.translation import config as translation
 from models.tasks.translation.rows import Drawn, draw_rows
 from models.tasks.translation.rows import prepare as prepare_rows
 from models.tasks.translation.task import COLUMNS as TRANSLATED_COLUMNS
-from models.tasks.translation.task import LIMITS, cosine_to_truth, decode_clean
+from models.tasks.translation.task import LIMITS
 from models.translation.network import Loaded, Translator, load_translator, read_config, save_translator
 from models.translation.settings import ATTRIBUTES, AUTOENCODER, LANDMARKS, RECOGNISER, VAE
 from models.visible import cache
@@ -82,7 +83,8 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     # Whom the student's pictures show.
     if config.identity and config.looked_at:
         chosen = places.argsort(descending=True)[: config.looked_at].cpu()
-        cosine = cosine_to_truth(decode_clean(found[chosen.to(device)], config), drawn, chosen, config)
+        pictures, recogniser = decode_clean(found[chosen.to(device)], config.vae), recogniser_of(config.faces)
+        cosine = cosine_to_truth(pictures, drawn.latents[chosen], drawn.align[chosen], recogniser, config.vae)
         total, metrics["cosine"] = total + config.identity * (1 - cosine).mean(), cosine.mean().item()
     return total, metrics
 

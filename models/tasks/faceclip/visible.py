@@ -24,10 +24,12 @@ from models.diffusion.process import DiscreteProcess, logit_normal_times, row_er
 from models.diffusion.schedulers import new_scheduler
 from models.diffusion.unet import predict
 from models.errors import UserError
+from models.faces.align import fit_similarities, five_points
 from models.seeds import seed_of
 from models.tasks import Place, TrainConfig
 from models.tasks.faceclip.rows import COLUMNS as ROW_COLUMNS
 from models.tasks.faceclip.rows import other_views, prepare_rows, write_captions
+from models.tasks.identity import cosine_to_truth, decode_clean, readable_rows, recogniser_of
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, load_part
 from models.visible.faceclip.encoder import FaceClip
@@ -78,6 +80,10 @@ class Config(TrainConfig):
     drop: float = Field(0.1, ge=0, lt=1, description="share of rows that are told neither face nor text")
     drop_face: float = Field(0.05, ge=0, lt=1, description="share of rows that are told the text alone")
     drop_attribute: float = Field(0.1, ge=0, lt=1, description="chance of each attribute to go unsaid in a caption")
+    identity: float = Field(0.0, ge=0, description="weight of 1 - cosine of the clean prediction to the true picture")
+    faces: Place = Field("models/starter/faces", description="insightface pack whose recogniser reads both")
+    looked_at: int = Field(4, ge=1, description="rows of a step that are decoded and read")
+    low_noise: float = Field(0.8, gt=0, le=1, description="largest share of noise of rows that are read")
 
 
 class Trained(nn.Module):
@@ -121,7 +127,8 @@ def sizes_of(side: int, rows: int, device: torch.device) -> Tensor:
 
 def weights(config: Config) -> list[Path]:
     """Return the folders that the U-Net is trained beside."""
-    return [Path(config.encoder), cache.from_root(config.vae)]
+    read = [cache.from_root(config.faces)] if config.identity else []
+    return [Path(config.encoder), cache.from_root(config.vae), *read]
 
 
 def build(config: Config) -> nn.Module:
@@ -196,11 +203,13 @@ def _fit(value: Tensor, wanted: Tensor) -> Tensor | None:
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
-    """Return latents of the picture, weights of their cells, the face of another view, and attributes."""
+    """Return latents of the picture, how it is aligned for a recogniser, weights of the latents' cells, the face of another view,
+    and attributes."""
     given = prepare_rows(rows)
     latents = cache.encode_latents(rows["visible"], config.vae)
     return {
         "latents": latents,
+        "align": fit_similarities(five_points(rows["landmarks_70"])).astype(np.float32),
         "weight": cache.face_weight(rows["classes"], latents.shape[-1], config.face),
         "crop": given["crop"][other_views(given["person"], given["view"])],
         "attributes": given["attributes"],
@@ -208,10 +217,24 @@ def prepare(rows: Columns, config: Config) -> Columns:
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the weighted mean squared error of the predicted velocity."""
+    """Return the weighted mean squared error of the predicted velocity, plus `identity` x (1 - cosine) of some rows.
+
+    Logged: `cosine` of whom the rows' clean predictions show to whom their pictures show.
+    """
     assert isinstance(model, Trained)
-    errors = _errors(model, batch, _draw(batch, batch["draw"], config))
-    return errors.mean(), {}
+    drawn, process = _draw(batch, batch["draw"], config), DiscreteProcess.of(new_scheduler())
+    errors, clean = _errors(model, batch, drawn)
+    if not config.identity:
+        return errors.mean(), {}
+    # Whom is shown can be learnt of rows that were told; those of most noise say least of it themselves.
+    told = torch.from_numpy(np.flatnonzero(drawn.has_face))
+    chosen = told[readable_rows(process, drawn.timesteps[told], config.low_noise, config.looked_at)]
+    if not len(chosen):
+        return errors.mean(), {}
+    pictures = decode_clean(clean[chosen.to(clean.device)], config.vae)
+    true, align = (torch.from_numpy(batch[name])[chosen].float() for name in ("latents", "align"))
+    cosine = cosine_to_truth(pictures, true, align, recogniser_of(config.faces), config.vae)
+    return errors.mean() + config.identity * (1 - cosine).mean(), {"cosine": cosine.mean().item()}
 
 
 def _draw(batch: Columns, seeds: np.ndarray, config: Config) -> Drawn:
@@ -226,8 +249,11 @@ def _draw(batch: Columns, seeds: np.ndarray, config: Config) -> Drawn:
     return Drawn(texts, has_face, timesteps, torch.from_numpy(noise))
 
 
-def _errors(model: Trained, batch: Columns, drawn: Drawn, faces: np.ndarray | None = None) -> Tensor:
-    """Return the weighted squared error of what the U-Net predicts per row, float32 [B]. faces: other crops than the rows'."""
+def _errors(model: Trained, batch: Columns, drawn: Drawn, faces: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+    """Return the weighted squared error of what the U-Net predicts per row, float32 [B], and the clean latents that it predicts.
+
+    faces: other crops than the rows'.
+    """
     device, process = device_of(model), DiscreteProcess.of(new_scheduler())
     latents = torch.from_numpy(batch["latents"]).float()
     noisy = process.add_noise(latents, drawn.noise, drawn.timesteps)
@@ -236,8 +262,10 @@ def _errors(model: Trained, batch: Columns, drawn: Drawn, faces: np.ndarray | No
     # What the frozen encoder says; rows without a face show zeros.
     crops = (batch["crop"] if faces is None else faces) * drawn.has_face[:, None, None, None].astype(np.uint8)
     conditions = model.condition(crops, drawn.texts, drawn.has_face, latents.shape[-1])
-    prediction = predict(model.unet, noisy.to(device), drawn.timesteps.to(device), conditions)
-    return row_errors(prediction, target.to(device), weight.to(device))
+    noisy, timesteps = noisy.to(device), drawn.timesteps.to(device)
+    prediction = predict(model.unet, noisy, timesteps, conditions)
+    errors = row_errors(prediction, target.to(device), weight.to(device))
+    return errors, process.clean(prediction.float(), noisy, timesteps)
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
@@ -251,10 +279,10 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
         seeds = np.array([seed_of("validation", int(number)) for number in decoded["row"]])
         drawn = _draw(batch, seeds, config.model_copy(update={"drop": 0.0, "drop_face": 0.0}))
         half = len(seeds) // 2
-        errors["own"].append(_errors(model, batch, drawn))
-        errors["face"].append(_errors(model, batch, drawn, np.roll(batch["crop"], half, axis=0)))
+        errors["own"].append(_errors(model, batch, drawn)[0])
+        errors["face"].append(_errors(model, batch, drawn, np.roll(batch["crop"], half, axis=0))[0])
         swapped = drawn.texts[half:] + drawn.texts[:half]
-        errors["text"].append(_errors(model, batch, drawn._replace(texts=swapped)))
+        errors["text"].append(_errors(model, batch, drawn._replace(texts=swapped))[0])
     # How much worse the other two are.
     mean = {name: torch.cat(found).mean().item() for name, found in errors.items()}
     gains = {"identity_gain": mean["face"] / mean["own"] - 1, "text_gain": mean["text"] / mean["own"] - 1}

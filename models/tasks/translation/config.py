@@ -5,8 +5,7 @@ from functools import lru_cache
 from pydantic import Field
 
 from models.errors import UserError
-from models.faces.gradient.differentiable import DifferentiableRecogniser
-from models.faces.pack import Session, open_sessions, recogniser_file
+from models.faces.pack import Session, open_sessions
 from models.tasks import Place, TrainConfig
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
 from models.translation.attributes import AttributeClassifier, load_classifier
@@ -79,14 +78,6 @@ def classifier_of(folder: str) -> AttributeClassifier:
     if found.config.modality != "visible":
         raise UserError(f"{folder} reads attributes from thermal pictures: name one that was trained on visible ones")
     return found
-
-
-@lru_cache(maxsize=1)
-def recogniser_of(folder: str) -> DifferentiableRecogniser:
-    path = recogniser_file(cache.from_root(folder))
-    if path is None:
-        raise UserError(f"{folder} holds no recogniser to keep the identity by: name an insightface pack as faces.")
-    return DifferentiableRecogniser(path)
 
 
 @lru_cache(maxsize=2)

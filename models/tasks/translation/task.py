@@ -12,21 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from models.card import Card
 from models.columns import Columns
 from models.diffusion.guidance import Guidance, denoiser
-from models.diffusion.process import DiscreteProcess, levels, row_errors
+from models.diffusion.process import DiscreteProcess, row_errors
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import new_scheduler
 from models.diffusion.unet import predict
 from models.errors import UserError
-from models.faces.gradient.differentiable import align_pictures
 from models.seeds import seed_of
-from models.tasks.translation.config import Config, autoencoder_of, classifier_of, recogniser_of
+from models.tasks.identity import cosine_to_truth, decode_clean, readable_rows, recogniser_of
+from models.tasks.translation.config import Config, autoencoder_of, classifier_of
 from models.tasks.translation.rows import Drawn, draw_rows, prepare, to_degrees
 from models.translation.attributes import encode_words, entropy, label_words
 from models.translation.network import (
@@ -40,7 +39,7 @@ from models.translation.network import (
 from models.translation.settings import ATTRIBUTES, LANDMARKS, RECOGNISER, VAE
 from models.translation.transfer import begin_with_visible
 from models.visible import cache
-from models.visible.autoencoder import decode, decode_range
+from models.visible.autoencoder import decode
 from models.visible.critic import Critic, adversarial_losses
 from models.weights.networks import device_of
 
@@ -125,11 +124,8 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
     metrics = {"noisy": errors[noisy].mean().item()} if noisy.any() else {}
     metrics |= {"clear": errors[~noisy].mean().item()} if (~noisy).any() else {}
     total = errors.mean()
-    # What is predicted at the most noise that still lets it be read: with more, the clean prediction is a mean of pictures;
-    # with little, the noisy latents themselves show who it is, and nothing is learnt of the thermal ones.
-    noise = levels(process.scheduler, drawn.timesteps, torch.zeros(len(clean), 1))[1].flatten()
-    chosen = noise.argsort(descending=True)
-    chosen = chosen[noise[chosen] <= config.low_noise][: config.looked_at]
+    # What is predicted at the most noise that still lets it be read.
+    chosen = readable_rows(process, drawn.timesteps, config.low_noise, config.looked_at)
     if len(chosen) and (config.identity or config.adversarial or (config.attributes and config.consistency)):
         seen, found = look_at(model, clean[chosen.to(clean.device)], drawn, chosen, config, step)
         total, metrics = total + seen, metrics | found
@@ -140,7 +136,7 @@ def look_at(
     model: Trainee, clean: Tensor, drawn: Drawn, chosen: Tensor, config: Config, step: int
 ) -> tuple[Tensor, dict[str, float]]:
     """Return what is said of the `chosen` rows' predicted pictures, and what to log of it. clean: their latents."""
-    pictures = decode_clean(clean, config)
+    pictures = decode_clean(clean, config.vae)
     total, metrics = pictures.new_zeros(()), dict[str, float]()
     # The words that a classifier reads in them.
     if config.attributes and config.consistency:
@@ -148,12 +144,13 @@ def look_at(
         total, metrics["attributes"] = total + config.consistency * wrong, wrong.item()
     # Who a recogniser says they show.
     if config.identity:
-        cosine = cosine_to_truth(pictures, drawn, chosen, config)
+        true, align = drawn.latents[chosen], drawn.align[chosen]
+        cosine = cosine_to_truth(pictures, true, align, recogniser_of(config.faces), config.vae)
         total, metrics["cosine"] = total + config.identity * (1 - cosine).mean(), cosine.mean().item()
     # Whether a critic takes their patches for those of true pictures, both from the decoder. It learns from the first step on.
     if model.critic is not None:
         with torch.no_grad():
-            true = decode_clean(drawn.latents[chosen].to(pictures.device), config)
+            true = decode_clean(drawn.latents[chosen].to(pictures.device), config.vae)
         maker, judged = adversarial_losses(model.critic, pictures, true)
         total = total + config.adversarial * (step >= config.adversarial_from) * maker + judged
         metrics["critic"] = judged.item()
@@ -173,28 +170,11 @@ def prediction_error(model: Translator, process: DiscreteProcess, drawn: Drawn) 
     return row_errors(prediction, target, weight), process.clean(prediction.float(), noisy, timesteps)
 
 
-def decode_clean(latents: Tensor, config: Config) -> Tensor:
-    """Return pictures float32 [B, 3, S, S] in [-1, 1] of latents, with their gradient."""
-    return decode_range(cache.autoencoder(config.vae).to(latents.device), latents)
-
-
 def _misread(pictures: Tensor, words: Sequence[dict[str, str]], config: Config) -> Tensor:
     """Return the cross-entropy of the rows' words as the visible classifier reads them, mean over rows and attributes."""
     classifier = classifier_of(config.attributes).to(pictures.device)
     labels = torch.from_numpy(label_words(words, classifier.config.words)).to(pictures.device)
     return torch.stack(list(entropy(classifier(pictures), labels).values())).mean()
-
-
-def cosine_to_truth(pictures: Tensor, drawn: Drawn, chosen: Tensor, config: Config) -> Tensor:
-    """Return the cosine of whom pictures show to whom the true ones show, after both have been through the autoencoder, [B]."""
-    recogniser = recogniser_of(config.faces)
-    with torch.no_grad():
-        true = decode_clean(drawn.latents[chosen].to(pictures.device), config)
-    both = (torch.cat([pictures, true]) + 1) * 127.5
-    matrices = drawn.align[chosen].to(pictures).repeat(2, 1, 1)
-    found = F.normalize(recogniser(align_pictures(both, matrices)), dim=1)
-    ours, theirs = found.chunk(2)
-    return (ours * theirs.detach()).sum(dim=1)
 
 
 def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[str, float]:
