@@ -63,6 +63,27 @@ def test_it_learns_from_the_face_of_another_view_and_is_drawn_with(
     assert stage(words, Settings(steps=1), 1)["visible"].shape == (1, 32, 32, 3)
 
 
+def test_whom_its_pictures_show_is_learnt_of_rows_that_are_told_a_face(config: visible.Config) -> None:
+    """The term is what is added to the error, by its weight, and reaches the U-Net."""
+    torch.manual_seed(3)
+    model, given = visible.build(config), rows()
+    assert isinstance(model, visible.Trained)
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+    batch = {**visible.prepare(given, config), "draw": given["draw"]}
+    plain, nothing = visible.loss(model, batch, config, 0)
+    read = config.model_copy(update={"identity": 2.0, "looked_at": 2, "low_noise": 1.0})
+    value, found = visible.loss(model, batch, read, 0)
+    assert nothing == {} and value.item() == pytest.approx(plain.item() + 2 * (1 - found["cosine"]), rel=1e-5)
+    of_error, of_both = (
+        torch.autograd.grad(loss, model.unet.conv_out.weight, retain_graph=True)[0] for loss in (plain, value)
+    )
+    assert not torch.allclose(of_error, of_both, rtol=1e-3)
+    # Nobody is asked for where no face is told, or where all rows are too noisy to be read.
+    for unread in ({"drop": 0.0, "drop_face": 0.999}, {"low_noise": 1e-6}):
+        assert visible.loss(model, batch, read.model_copy(update=unread), 0)[1] == {}
+    assert len(visible.weights(read)) == len(visible.weights(config)) + 1
+
+
 def test_silent_rows_are_told_neither_face_nor_text(config: visible.Config) -> None:
     batch, seeds = visible.prepare(rows(), config), np.arange(6) + 5
     said = visible._draw(batch, seeds, config.model_copy(update={"drop": 0.0, "drop_face": 0.0}))
