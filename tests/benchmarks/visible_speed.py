@@ -1,7 +1,8 @@
 """Where a picture's time goes: the starter's visible stage by its parts, `python -m tests.benchmarks.visible_speed`.
 
-One process, one thread, the same rows for every line: a line is a number of steps, a guidance and a scheduler. Processor time
-is what an otherwise idle core would take. Shares are of the line's own time; the U-Net's is what the others leave.
+One process, one thread, the same rows for every line: a line is a number of steps, a guidance, a scheduler and a dtype. Processor
+time is what an otherwise idle core would take. Shares are of the line's own time; the U-Net's is what the others leave. `off` is
+the mean difference of pictures from those of the first dtype, in grey levels.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from models.visible.sd import stage as sd_stage
 from models.visible.sd.settings import Options, Settings
 from models.visible.sd.stage import Stage
 from models.weights.bundle import fetch, load_bundle
+from models.weights.networks import DTYPES
 
 LINES = (
     Settings(steps=16, guidance=2.0),
@@ -75,26 +77,34 @@ def main() -> None:
     """Time every line and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--dtypes", nargs="+", choices=sorted(DTYPES), default=["float32"], help="of the U-Net")
     given = parser.parse_args()
     bundle = load_bundle("starter")
-    part, rows, clock = bundle.part("visible"), draw_rows(given.rows), Clock()
-    stage = Stage(fetch(part, bundle.folder), Options(), dtype=part.dtype, threads=1)
-    watch(stage, clock)
-    torch.set_num_threads(1)
-    stage(draw_rows(part.batch), Settings(steps=1), part.batch)  # kernels are chosen once
-    # One line after the other; the first is what the others are compared with.
-    print("steps guidance scheduler  pictures/s  times  " + "  ".join(f"{name:>8}" for name in PARTS))
-    first = 0.0
-    for settings in LINES:
-        clock.seconds.clear()
-        began = time.process_time()
-        stage(rows, settings, part.batch)
-        whole = time.process_time() - began
-        first = first or whole
-        clock.seconds["U-Net"] = whole - clock.seconds.total()
-        shares = "  ".join(f"{100 * clock.seconds[name] / whole:6.1f} %" for name in PARTS)
-        asked = f"{settings.steps:5} {settings.guidance:8g} {settings.scheduler:9}"
-        print(f"{asked}  {given.rows / whole:10.2f}  {first / whole:5.2f}  {shares}")
+    part, rows = bundle.part("visible"), draw_rows(given.rows)
+    decoding, tokenizing = sd_stage.decode, sd_stage.tokenize
+    # One line after the other; the first is what the others are compared with, and a line of the first dtype its pictures.
+    print("steps guidance scheduler dtype     pictures/s  times  " + "  ".join(f"{name:>8}" for name in PARTS) + "   off")
+    first, drawn = 0.0, list[np.ndarray]()
+    for dtype in given.dtypes:
+        clock = Clock()
+        stage = Stage(fetch(part, bundle.folder), Options(), dtype=dtype, threads=1)
+        sd_stage.decode, sd_stage.tokenize = decoding, tokenizing
+        watch(stage, clock)
+        torch.set_num_threads(1)
+        stage(draw_rows(part.batch), Settings(steps=1), part.batch)  # kernels are chosen once
+        for line, settings in enumerate(LINES):
+            clock.seconds.clear()
+            began = time.process_time()
+            pictures = stage(rows, settings, part.batch)["visible"].astype(np.float32)
+            whole = time.process_time() - began
+            first = first or whole
+            clock.seconds["U-Net"] = whole - clock.seconds.total()
+            if len(drawn) == line:
+                drawn.append(pictures)
+            shares = "  ".join(f"{100 * clock.seconds[name] / whole:6.1f} %" for name in PARTS)
+            asked = f"{settings.steps:5} {settings.guidance:8g} {settings.scheduler:9} {dtype:9}"
+            off = np.abs(pictures - drawn[line]).mean()
+            print(f"{asked} {given.rows / whole:10.2f}  {first / whole:5.2f}  {shares}  {off:4.2f}", flush=True)
 
 
 if __name__ == "__main__":
