@@ -83,7 +83,9 @@ def main() -> None:
     part, rows = bundle.part("visible"), draw_rows(given.rows)
     decoding, tokenizing = sd_stage.decode, sd_stage.tokenize
     # One line after the other; the first is what the others are compared with, and a line of the first dtype its pictures.
-    print("steps guidance scheduler dtype     pictures/s  times  " + "  ".join(f"{name:>8}" for name in PARTS) + "   off")
+    print(
+        "steps guidance scheduler dtype     pictures/s  times  " + "  ".join(f"{name:>8}" for name in PARTS) + "   off"
+    )
     first, drawn = 0.0, list[np.ndarray]()
     for dtype in given.dtypes:
         clock = Clock()
