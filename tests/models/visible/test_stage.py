@@ -247,6 +247,14 @@ def test_pictures_are_guided_to_the_person_by_the_recogniser():
     assert np.array_equal(stage(cut(given, [1]), asked, 2)["visible"][0], towards[1])
 
 
+def test_a_u_net_in_bfloat16_draws_the_same_pictures(starter, stage):
+    """To a few grey levels, and not to the bit: it is the U-Net's own arithmetic that is coarse."""
+    half = load_stage(starter, "bfloat16")
+    assert half.parts.unet.dtype == torch.bfloat16
+    found, wanted = (one(rows(2), THREE, 2)["visible"].astype(float) for one in (half, stage))
+    assert 0 < np.abs(found - wanted).mean() < 0.1 * wanted.std()
+
+
 def test_a_prompt_of_a_person_is_encoded_once(starter, stage, monkeypatch):
     """Three draws of one view, and one of another: two rows of prompts; a redraw has none, and all are as they were alone."""
     batch = rows(4)
