@@ -109,6 +109,8 @@ def lapig(
     from pipelines.evaluation.lapig import bench, given
     from pipelines.evaluation.sources import test_split
 
+    if tables and data:
+        raise click.UsageError("--tables chooses among what is made; of --data all is read that can be: leave one out")
     if rows := options.gather_first(data, published, out):
         split = test_split(rows, published.reader) if published.reader else None
         given.run(out, rows, bundle, overrides, threads, split)

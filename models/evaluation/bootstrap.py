@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
 def interval(
     statistic: Callable[..., np.ndarray], samples: Sequence[np.ndarray], *, draws: int = DRAWS, seed: int = 0
 ) -> Estimate:
-    """Return `statistic(*samples)` and its percentile interval.
+    """Return `statistic(*samples)` and its percentile interval; of one person there is none (NaN).
 
     samples: float [seeds, people] each, of the same people in the same order; those of one seed go with every draw of
     seeds. People and seeds are drawn with replacement, each of them for all samples together, so that what is paired
@@ -37,7 +37,8 @@ def interval(
     which = rng.integers(seeds, size=(draws, seeds, 1))
     values = statistic(*(sample[which if len(sample) > 1 else 0, who] for sample in samples))
     known = values[np.isfinite(values)]
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if known.size else (np.nan, np.nan)
+    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    low, high = np.quantile(known, ends) if known.size and count > 1 else (np.nan, np.nan)
     return Estimate(float(statistic(*samples)), float(low), float(high))
 
 

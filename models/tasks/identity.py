@@ -49,6 +49,6 @@ def cosine_to_truth(
     with torch.no_grad():
         decoded = decode_clean(true.to(pictures.device), vae)
     both = (torch.cat([pictures, decoded]) + 1) * 127.5
-    found = F.normalize(recogniser(align_pictures(both, matrices.to(pictures).repeat(2, 1, 1))), dim=1)
+    found = F.normalize(recogniser(align_pictures(both, matrices.to(both.device).repeat(2, 1, 1))).float(), dim=1)
     ours, theirs = found.chunk(2)
     return (ours * theirs.detach()).sum(dim=1)

@@ -88,8 +88,8 @@ class Measuring(ABC, Generic[C]):
     # What follows from it
 
     def lines(self) -> list[Line]:
-        """Return the finished lines of this recipe."""
-        return self.ledger.lines(self.digest)
+        """Return the finished lines of this recipe, the last of a cell: what is kept beside a line may be gone and made again."""
+        return list({cell_of(line, self.cell): line for line in self.ledger.lines(self.digest)}.values())
 
     def missing(self, chosen: Sequence[str] = ()) -> list[C]:
         """Return the cells that the ledger lacks, or of which what was kept is gone, in order and each once."""

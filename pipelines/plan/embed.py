@@ -67,6 +67,9 @@ class EmbedJob(BaseModel):
                 raise ValueError(f"{name} cuts out a visible face: leave it out for thermal pictures")
         if self.modality == "visible" and self.unit is not None:
             raise ValueError("unit is of thermal pictures: add --modality thermal")
+        for name in ("consent", "licence"):
+            if getattr(self, name) and not self.crop:
+                raise ValueError(f"{name} is written beside the crops of faces, and none are asked for: add --crop")
         return self
 
     @property

@@ -238,5 +238,10 @@ def test_a_crop_is_written_with_consent_and_licence_where_it_is_asked_for(tmp_pa
     assert face["crop"] == encode_jpeg(cut) and decode(face["crop"]).shape == (448, 448, 3)
     assert (face["consent"], face["licence"]) == ("study 7", "cc-by-4.0")
     assert none["crop"] is none["consent"] is none["licence"] is None
+    for told in ({"consent": "study 7"}, {"licence": "cc-by-4.0"}):
+        with pytest.raises(
+            ValueError, match="is written beside the crops of faces, and none are asked for: add --crop"
+        ):
+            EmbedJob(images="x", **told)
     # What is kept is part of what the run is told by; what is not asked for is not.
     assert EmbedJob(images="x").kept == {} and job.kept == {"crop": True, "consent": "study 7", "licence": "cc-by-4.0"}

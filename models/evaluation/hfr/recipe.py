@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from models.config import check
+from models.evaluation.recipe import check_training
 from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS, SourcesRecipe
 from models.tasks.hfr.task import Config
 
@@ -54,7 +54,7 @@ class Recipe(SourcesRecipe):
     def config(self, seed: int) -> Config:
         """Return the config of a training. Raises UserError for wrong values."""
         own = {"steps": self.steps, "batch": self.batch, "lr": self.lr, "recogniser": self.recogniser, "seed": seed}
-        return check(Config, {**self.training, **own}, "evaluate hfr: training")
+        return check_training(Config, self.training, own, "hfr")
 
     def cells(self, tables: Sequence[str], there: Container[str]) -> Iterator[Cell]:
         """Yield the cells of tables in order, of the sources that are there."""

@@ -97,15 +97,18 @@ KNOWN = {*_PLAIN, "Constant", "Cast", "Conv", "BatchNormalization", "Flatten", "
 def align_pictures(pictures: Tensor, matrices: Tensor) -> Tensor:
     """Return aligned crops float32 [B, 3, 112, 112] of pictures [B, 3, S, S] by similarities [B, 2, 3], with gradient.
 
-    matrices: of `models.faces.align.fit_similarities`, from the picture to the crop in OpenCV's pixels. Black outside.
+    matrices: of `models.faces.align.fit_similarities`, from the picture to the crop in OpenCV's pixels. Black outside. Computed
+    in float32 within autocast, too: in bfloat16 a place in the picture is a pixel or more off.
     """
-    side, count = pictures.shape[-1], len(matrices)
-    whole = torch.eye(3).repeat(count, 1, 1).to(matrices)
-    whole[:, :2] = matrices
-    back = torch.linalg.inv(whole)[:, :2]
-    # Where each pixel of the crop comes from, in pixels whose centres are whole numbers.
-    axis = torch.arange(CROP, dtype=matrices.dtype, device=matrices.device)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    places = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ back.transpose(1, 2)[:, None]
-    grid = (2 * places + 1) / side - 1
-    return F.grid_sample(pictures, grid.to(pictures), mode="bilinear", padding_mode="zeros", align_corners=False)
+    with torch.autocast(pictures.device.type, enabled=False):
+        pictures, matrices = pictures.float(), matrices.float()
+        side, count = pictures.shape[-1], len(matrices)
+        whole = torch.eye(3).repeat(count, 1, 1).to(matrices)
+        whole[:, :2] = matrices
+        back = torch.linalg.inv(whole)[:, :2]
+        # Where each pixel of the crop comes from, in pixels whose centres are whole numbers.
+        axis = torch.arange(CROP, dtype=matrices.dtype, device=matrices.device)
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        places = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ back.transpose(1, 2)[:, None]
+        grid = (2 * places + 1) / side - 1
+        return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

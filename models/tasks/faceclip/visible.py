@@ -135,6 +135,8 @@ def build(config: Config) -> nn.Module:
     """Return a fresh U-Net for the encoder's embeddings. Raises UserError where no encoder is named."""
     if not config.encoder:
         raise UserError("faceclip_visible draws from embeddings: --set encoder=DIR, what `train faceclip` wrote")
+    if config.identity:
+        recogniser_of(config.faces)  # refused before anything is prepared
     encoder = load_encoder(Path(config.encoder))
     return Trained(new_unet(config, encoder), encoder)
 

@@ -36,6 +36,7 @@ from pipelines.evaluation.faceclip.beside import ArcFace, clip_scores
 from pipelines.evaluation.faceclip.pages import render_tables
 from pipelines.evaluation.faceclip.trainings import Inputs, Trainings
 from pipelines.evaluation.lapig.people import load_true
+from pipelines.evaluation.ledger import Line, cell_of
 from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, keep, load_recipe, measure_all
 
 UNSEEN = [place for place, name in enumerate(ATTRIBUTES) if name in UNREAD]
@@ -183,12 +184,11 @@ class Bench(Measuring[Cell]):
             "reference": (seen.judge * reference).sum(axis=1),
             "other_view": (seen.judge * target).sum(axis=1),
             "copy_paste": copy_paste(seen.judge, target, reference),
-            "rank1": self._ranks(seen.judge, rows["person"]),
             "words": right,
             "clip": clip_scores(self.clip, pictures, [str(text) for text in rows["caption"]]),
             "face_found": np.isfinite(seen.own[:, 0]).astype(float),
         }
-        keep(self.place(cell), features=seen.features)
+        keep(self.place(cell), features=seen.features, judge=seen.judge, **self._others(cell))
         lists = {name: [round(float(value), 4) for value in values] for name, values in figures.items()}
         return {
             "person": rows["person"].tolist(),
@@ -202,18 +202,30 @@ class Bench(Measuring[Cell]):
         places = np.arange(self.recipe.together * self.recipe.captions)
         return places[places % self.recipe.captions < self.recipe.views]
 
-    @cached_property
-    def gallery(self) -> np.ndarray:
-        """Whom pictures are looked up among, by the judge: true pictures that nobody asks for, their mean, [people, 512]."""
-        vectors = []
-        for part in range(self.recipe.people // self.recipe.together):
-            _, true = self.seen_true(part)
-            each = true.judge.reshape(self.recipe.together, self.recipe.captions, -1)[:, self.recipe.views :]
-            vectors.append(unit_vectors(np.nan_to_num(each).sum(axis=1)))
-        return np.concatenate(vectors)
+    def _others(self, cell: Cell) -> dict[str, np.ndarray]:
+        """Return, with the true pictures, whom pictures of a part are looked up among, by the judge: `gallery`, the mean of true
+        pictures that nobody asks for, float [people, 512]."""
+        if cell.row != TRUE:
+            return {}
+        _, true = self.seen_true(cell.part)
+        each = true.judge.reshape(self.recipe.together, self.recipe.captions, -1)[:, self.recipe.views :]
+        return {"gallery": unit_vectors(np.nan_to_num(each).sum(axis=1))}
 
-    def _ranks(self, probes: np.ndarray, person: np.ndarray) -> np.ndarray:
-        return ranks(probes, person, self.gallery, (len(self.gallery),))[len(self.gallery)]
+    def _with_ranks(self, lines: Sequence[Line]) -> list[Line]:
+        """Return lines with `rank1` of their pictures among all people that there are by now, however many there were before."""
+        parts = range(self.recipe.people // self.recipe.together)
+        paths = [self.place(Cell("pictures", TRUE, 0, part)) for part in parts]
+        if not all(path.is_file() for path in paths):
+            return list(lines)
+        gallery = np.concatenate([np.load(path)["gallery"] for path in paths])
+
+        def rank(line: Line) -> Line:
+            judge = np.load(self.place(cell_of(line, Cell)))["judge"]
+            measures = line["measures"]
+            found = ranks(judge, np.array(measures["person"]), gallery, (len(gallery),))[len(gallery)]
+            return line | {"measures": measures | {"rank1": found.tolist()}}
+
+        return [rank(line) if line["table"] == "pictures" else line for line in lines]
 
     def _pictures(self, cell: Cell, asked: np.ndarray) -> np.ndarray:
         """Return the pictures of a row, uint8 [N, S, S, 3]."""
@@ -234,7 +246,9 @@ class Bench(Measuring[Cell]):
     def tables(self) -> dict[str, Any]:
         """Return every table that the ledger allows."""
         lines = [line for line in self.lines() if line["part"] * self.recipe.together < self.recipe.people]
-        return faceclip_tables.tables(lines, *self._embedding()) | {"distribution": self._distribution()}
+        return faceclip_tables.tables(self._with_ranks(lines), *self._embedding()) | {
+            "distribution": self._distribution()
+        }
 
     def render(self, found: dict[str, Any], facts: dict[str, Any]) -> str:
         """Return the tables as Markdown."""
@@ -248,7 +262,7 @@ class Bench(Measuring[Cell]):
         """Return the Frechet distance of each row's pictures from the true ones of the same captions, of the first seed."""
         places = {name: list[Path]() for name in (TRUE, KNOWN, *WAYS, ARCFACE)}
         for cell in self.cells(("pictures",)):
-            if cell.table == "pictures" and cell.seed in (0, self.recipe.seeds[0]):
+            if cell.table == "pictures" and cell.seed == (self.recipe.seeds[0] if cell.row in WAYS else 0):
                 places[cell.row].append(self.place(cell))
         kept = {row: paths for row, paths in places.items() if paths and all(path.is_file() for path in paths)}
         features = {row: np.concatenate([np.load(path)["features"] for path in paths]) for row, paths in kept.items()}

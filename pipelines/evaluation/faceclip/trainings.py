@@ -10,9 +10,9 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.config import check
 from models.evaluation.faceclip import training
 from models.evaluation.faceclip.recipe import Recipe
+from models.evaluation.recipe import check_training
 from models.tasks import Task
 from models.training.loop import Hooks, train
 from pipelines.evaluation.measuring import Stop
@@ -48,9 +48,14 @@ class Trainings:
     def _settings(self, way: str, seed: int) -> training.Config:
         """Return the config of a way's training."""
         recipe = self.recipe
-        values = {"steps": max(recipe.steps, 1), "batch": recipe.batch, "encoder": self.inputs.encoder, "bf16": False}
-        given = {**values, **recipe.training, "way": way, "seed": seed}
-        return check(training.Config, given, "evaluate faceclip: training")
+        own = {
+            "steps": max(recipe.steps, 1),
+            "batch": recipe.batch,
+            "encoder": self.inputs.encoder,
+            "way": way,
+            "seed": seed,
+        }
+        return check_training(training.Config, {"bf16": False, **recipe.training}, own, "faceclip")
 
     def run(self, way: str, seed: int, place: Path) -> dict[str, Any]:
         """Train a way's U-Net, from its last checkpoint where there is one, and keep its averaged weights in folder `place`."""

@@ -17,10 +17,12 @@ from models.evaluation.landmarking.tables import tables
 from models.evaluation.landmarking.training import COLUMNS, TESTED, config_of, fit, look, prepare
 from models.evaluation.sources import AUGMENTED, GENERATED, LAB, RENDERS, rows_of
 from models.landmarks.network import Landmarker
+from models.tasks.landmarker import is_annotated
 from pipelines.evaluation.bundle import batches
 from pipelines.evaluation.landmarking.pages import render_tables
 from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, load_recipe, measure_all, scratch_hooks
-from pipelines.evaluation.sources import Inputs, Sources, read_rows
+from pipelines.evaluation.sources import Inputs, Sources, Stored, read_rows
+from pipelines.rows.shards import Shards
 
 FIELDS = {LAB: "data", GENERATED: "generated", RENDERS: "renders"}
 """Source -> field of `Inputs`."""
@@ -38,6 +40,9 @@ class Bench(Measuring[Cell]):
         )
         if not self.sources.training:
             raise UserError("nothing to train on: name lab frames by --data, or pictures by --generated or --renders")
+        for rows in self.sources.tests.values():
+            if (people := len(np.unique(_annotated(rows)))) < 2:
+                raise UserError(f"{rows.uri}: of {people} people points are known, and two at least are needed to test")
         self.there = {*self.sources.training, *([AUGMENTED] if GENERATED in self.sources.training else [])}
         self.known = [rows.digest for rows in self.sources.tests.values()]
         super().__init__(recipe, recipe.digest(*self.known), out, stop)
@@ -93,12 +98,17 @@ class Bench(Measuring[Cell]):
         return render_tables(found, facts)
 
     def about(self) -> dict[str, Any]:
-        """Return where the rows are, how many pictures of how many people are tested, and what was trained on."""
-        tests = {
-            name: {"pictures": len(rows), "people": len(np.unique(rows.values("identity_id").astype(str)))}
-            for name, rows in self.sources.tests.items()
-        }
+        """Return where the rows are, how many pictures with known points, and people, are tested, and what was trained on."""
+        shown = {name: _annotated(rows) for name, rows in self.sources.tests.items()}
+        tests = {name: {"pictures": len(who), "people": len(np.unique(who))} for name, who in shown.items()}
         return {"inputs": self.inputs._asdict(), "tests": tests, "sources": sorted({c.source for c in self.cells(())})}
+
+
+def _annotated(rows: Stored) -> np.ndarray:
+    """Return whom the rows show whose points are known, names [N]."""
+    assert isinstance(rows, Shards)
+    points = rows.lists("landmarks_70").reshape(len(rows), 70, 2)
+    return rows.values("identity_id").astype(str)[is_annotated(points)]
 
 
 def _is_of(line: dict[str, Any], cell: Cell) -> bool:

@@ -264,8 +264,8 @@ class Bench(Measuring[Cell]):
         return render_tables(found, facts)
 
     def about(self) -> dict[str, Any]:
-        """Return the name of the bundle."""
-        return {"bundle": self.bundle.name}
+        """Return the name of the bundle, which makes the pairs."""
+        return {"bundle": self.bundle.name, "data": ""}
 
     def _distribution(self) -> list[dict[str, Any]]:
         """Return the Frechet distance of each row's pictures from the true pairs of the same people and views, by modality."""

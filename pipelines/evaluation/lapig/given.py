@@ -75,7 +75,7 @@ class Given(Measuring[Cell]):
     def __init__(
         self, recipe: GivenRecipe, bundle: Bundle, data: str, out: Path, threads: int, split: str | None = None
     ) -> None:
-        self.recipe, self.bundle = recipe, bundle
+        self.recipe, self.bundle, self.split = recipe, bundle, split
         self.rows = Shards(data, (*NEEDED, *USED), optional=USED, split=split, memory=0, limit=2 * recipe.limit)
         names = Shards(data, ("sample_id", "condition"), optional=("condition",), split=split, limit=2 * recipe.limit)
         self.samples = find_samples(names, recipe.limit)
@@ -116,8 +116,11 @@ class Given(Measuring[Cell]):
         return render_tables(found, facts)
 
     def about(self) -> dict[str, Any]:
-        """Return the name of the bundle."""
-        return {"bundle": self.bundle.name}
+        """Return where the pairs are, how many of how many people are read, and by whose detector and landmarker."""
+        read = np.concatenate(self.samples)
+        people = np.unique(self.rows.values("identity_id")[read].astype(str))
+        facts = {"data": self.rows.uri, "read_split": self.split, "pictures": len(self.samples), "shown": len(people)}
+        return {"bundle": self.bundle.name, **facts}
 
 
 def find_samples(rows: Shards, limit: int) -> list[np.ndarray]:

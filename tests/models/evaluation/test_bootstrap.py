@@ -55,3 +55,8 @@ def test_samples_of_other_people_are_refused() -> None:
         interval(difference, [np.zeros((1, 3)), np.zeros((1, 4))])
     with pytest.raises(ValueError, match="share people and seeds"):
         interval(difference, [np.zeros((2, 3)), np.zeros((3, 3))])
+
+
+def test_one_person_has_no_interval() -> None:
+    alone = interval(mean, [np.array([[0.6]])])
+    assert alone.value == 0.6 and np.isnan(alone.low) and np.isnan(alone.high)

@@ -52,6 +52,12 @@ def test_crops_are_opencvs() -> None:
     theirs = align(picture, points).astype(float)
     matrices = torch.from_numpy(fit_similarities(points)).float()
     ours = align_pictures(torch.from_numpy(picture).permute(0, 3, 1, 2).float(), matrices).permute(0, 2, 3, 1).numpy()
+    # In a training's bfloat16 they are cut from the same places.
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(
+            align_pictures(torch.from_numpy(picture).permute(0, 3, 1, 2).float(), matrices).permute(0, 2, 3, 1).numpy(),
+            ours,
+        )
     # OpenCV interpolates in steps of 1/32 pixel.
     assert np.abs(ours - theirs).mean() < 0.7
     assert np.abs(ours - theirs)[:, 20:90, 20:90].max() < 5

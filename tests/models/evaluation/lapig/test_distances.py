@@ -7,6 +7,7 @@ from models.evaluation.lapig.distances import (
     count_unique,
     effective_rank,
     frechet_distance,
+    frechet_interval,
     nearest_angles,
     ranks,
 )
@@ -46,3 +47,16 @@ def test_a_gallery_holds_the_person_and_as_many_others_as_it_says() -> None:
     found = ranks(probes, np.array([0, 1, 2]), gallery, (2, 4))
     # Person 0 is nearer to person 2, who is in the larger gallery alone; no face is nobody's.
     assert found[2].tolist() == [1, 1, 0] and found[4].tolist() == [0, 1, 0]
+
+
+def test_the_interval_of_a_distance_holds_it_and_narrows_with_people() -> None:
+    """Of few people in many dimensions, where drawing people twice makes the distance itself larger."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(400, 1, 64))
+    own = true + rng.normal(size=true.shape) + 0.2
+    widths = []
+    for people in (50, 400):
+        found = frechet_interval(own[:people], true[:people], draws=100)
+        assert found["low"] < found["value"] < found["high"]
+        widths.append((found["high"] - found["low"]) / found["value"])
+    assert widths[1] < 0.7 * widths[0]

@@ -1,6 +1,7 @@
 """`thermapair evaluate faceclip`: a small run with real trainings, which goes on and says on its page what was measured."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,18 @@ def test_a_small_run_is_measured_and_goes_on(trained: tuple[str, str], tiny_worl
     before = (out / "ledger.jsonl").read_text()
     assert cli.main([*command, *edits]) == 0
     assert (out / "ledger.jsonl").read_text() == before
+    # Whoever was there before is looked up among those who were added, too; the second seed's rows stand beside the baselines.
+    one = [word for edit in (*TINY[:-2], "ways=[FaceCLIP]", "steps=0", given) for word in ("--set", edit)]
+    grown, whole = tmp_path / "as-it-is", tmp_path / "at-once"
+    wider = ["--set", "people=4", "--set", "retrieved=4", "--tables", "pictures", "--set", "seeds=[1,0]"]
+    assert cli.main([*command[:-1], str(grown), *one, *wider]) == 0
+    assert cli.main([*command[:-1], str(whole), *one, *wider]) == 0
+    of_both = [json.loads((place / "tables.json").read_text())["tables"] for place in (grown, whole)]
+    assert of_both[0]["pictures"] == of_both[1]["pictures"] and len(of_both[0]["distribution"]) == 3
+    # What is made again of a cell takes the place of its line.
+    for place in (grown / "work").rglob("trainings-FaceCLIP-0-0"):
+        shutil.rmtree(place)
+    assert cli.main([*command[:-1], str(grown), *one, *wider]) == 0
+    again = json.loads((grown / "tables.json").read_text())["tables"]
+    assert again["trainings"] == of_both[0]["trainings"] and again["pictures"] == of_both[0]["pictures"]
+    assert "None was trained here" in (grown / "tables.md").read_text()

@@ -22,7 +22,16 @@ def halves(rendered: list[pa.Table], tmp_path: Path) -> tuple[str, str]:
     return first, second
 
 
-def test_what_cannot_be_measured_is_said_before_anything_is_trained(halves: tuple[str, str], tmp_path: Path) -> None:
+def without_points(block: pa.Table) -> pa.Table:
+    """Return rows as gathered of a set that has no landmarks."""
+    place, column = block.schema.get_field_index("landmarks_70"), block.column("landmarks_70")
+    nothing = pa.array([[float("nan")] * len(row) for row in column.to_pylist()], column.type)
+    return block.set_column(place, block.schema.field(place), nothing)
+
+
+def test_what_cannot_be_measured_is_said_before_anything_is_trained(
+    rendered: list[pa.Table], halves: tuple[str, str], tmp_path: Path
+) -> None:
     data, test = halves
     with pytest.raises(UserError, match="nobody to test"):
         bench.run(tmp_path / "out", Inputs(generated=data))
@@ -30,6 +39,9 @@ def test_what_cannot_be_measured_is_said_before_anything_is_trained(halves: tupl
         bench.run(tmp_path / "out", Inputs(test=test))
     with pytest.raises(UserError, match="whoever is trained on tests nothing"):
         bench.run(tmp_path / "out", Inputs(data=data, test=data))
+    unread = worlds.write(tmp_path / "unread", [without_points(rendered[1])])
+    with pytest.raises(UserError, match=r"unread: of 0 people points are known, and two at least are needed"):
+        bench.run(tmp_path / "out", Inputs(generated=data, test=unread))
     with pytest.raises(UserError, match="500 pairs are asked for, and there are 8 pairs of 2 people"):
         bench.run(tmp_path / "out", Inputs(data=data, test=test), ["frames=[500]", "pairs=[0]"], ["grid"])
 

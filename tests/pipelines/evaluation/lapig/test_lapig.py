@@ -21,7 +21,9 @@ from pipelines.evaluation.measuring import keep, load_recipe
 from tests.models.thermal.latent.tiny import write_part
 
 TINY = ["people=2", "gallery=3", "together=2", "known=1", "fitted=2", "visible.settings.steps=1"]
-FACTS = {"command": "thermapair evaluate lapig", "digest": "0", "bundle": "starter", "commits": ["c"], "hardware": {}}
+FACTS = {
+    "command": "thermapair evaluate lapig", "digest": "0", "bundle": "starter", "data": "", "commits": ["c"], "hardware": {},
+}  # fmt: skip
 
 
 def line(row: str, part: int, **measures: object) -> dict:
@@ -125,7 +127,8 @@ def test_pairs_that_are_there_are_compared_over_all_parts(tmp_path: Path) -> Non
 
 
 def test_what_rows_do_not_say_is_one_line_and_no_empty_cells() -> None:
-    names, facts = list(ATTRIBUTES), FACTS | {"recipe": GivenRecipe().model_dump(mode="json")}
+    read = {"data": "sets/own", "read_split": "test", "pictures": 2, "shown": 2}
+    names, facts = list(ATTRIBUTES), FACTS | {"recipe": GivenRecipe().model_dump(mode="json")} | read
     empty = {"distribution": [], "people": []}
     # A published set says nothing of anybody's looks; of its grey pictures no degrees are known.
     nothing = [[-1] * len(names)] * 2
@@ -133,6 +136,10 @@ def test_what_rows_do_not_say_is_one_line_and_no_empty_cells() -> None:
         tables([line("given", 0, face_found=[1.0, 1.0], asked_words=nothing, found_words=nothing)], (1,)) | empty, facts
     )
     assert "The rows say no words, no poses, no degrees with classes: what is read beside these is left out." in page
+    assert (
+        page.lstrip().startswith("# Pairs at `sets/own`, read by judges")
+        and "2 pictures of 2 people, the split `test`" in page
+    )
     assert "Words that are there" not in page and "|  |" not in page and "nan" not in page
     # Somebody's set says whether glasses are worn, and has poses.
     asked = [[0 if name == "glasses" else -1 for name in names]] * 2
