@@ -35,6 +35,8 @@ def test_what_cannot_be_measured_is_said_before_anything_is_trained(
         bench.run(out, Inputs(data=data))
     with pytest.raises(UserError, match="give an ONNX file"):
         bench.run(out, Inputs(data=data, test=test), ["recogniser=models/starter/thermal/unet.safetensors"])
+    with pytest.raises(UserError, match=r"training\.steps is the recipe's own, the same for all rows"):
+        bench.run(out, Inputs(data=data, test=test), ["training={steps: 5, keep: 2}"])
     with pytest.raises(UserError, match="no table 'grids'; known: grid, sources, identities"):
         bench.run(out, Inputs(data=data, test=test), [], ["grids"])
     with pytest.raises(UserError, match="10 people are asked for, and there are 2"):

@@ -39,6 +39,12 @@ def test_wrong_values_and_tables_are_named(tmp_path: Path) -> None:
         bench.run(tmp_path, "starter", [], ["pear"])
 
 
+def test_tables_are_chosen_of_what_is_made_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "lapig", "--data", str(tmp_path), "--tables", "degrees", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    assert "of --data all is read that can be" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_rows_are_those_that_the_bundle_can_be_without() -> None:
     recipe = Recipe()
     assert list(ways(load_bundle("starter"), recipe)) == ["full", "no caption", "no head"]
