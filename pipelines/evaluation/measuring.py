@@ -21,7 +21,9 @@ from pydantic import BaseModel
 
 from models.config import apply_edit, check
 from models.errors import UserError
+from models.stages import STAGES
 from models.training.loop import Hooks
+from models.weights.bundle import Bundle
 from pipelines.evaluation.ledger import Ledger, Line, cell_of
 from pipelines.run.interrupts import Signals
 from pipelines.run.provenance import commit_of, hardware
@@ -173,9 +175,21 @@ def load_recipe(recipe: type[R], overrides: Sequence[str], name: str) -> R:
 
 
 def sort_edits(recipe: type[BaseModel], overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the edits of the recipe and those of the bundle (`thermal.weights=...`, or `bundle.thermal...`)."""
+    """Return the edits of the recipe and those of the bundle (`thermal.weights=...`, or `bundle.thermal...`).
+
+    Raises UserError for one that is neither.
+    """
     own = [edit for edit in overrides if edit.partition("=")[0].strip() in recipe.model_fields]
-    return own, [edit.removeprefix("bundle.") for edit in overrides if edit not in own]
+    others = [edit.strip().removeprefix("bundle.") for edit in overrides if edit not in own]
+    # Of a bundle are its own fields, stages whose part is chosen, parts that are given whole, and what lies within a part.
+    for edit in others:
+        key, _, text = edit.partition("=")
+        known = {*Bundle.model_fields, *STAGES}
+        if key.strip() not in known and "." not in key and not text.strip().startswith("{"):
+            raise UserError(
+                f"--set {edit}: the recipe has no {key.strip()}, nor has a bundle; it has {', '.join(recipe.model_fields)}"
+            )
+    return own, others
 
 
 def choose_tables(chosen: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -37,6 +37,8 @@ from pipelines.evaluation.measuring import Measuring, keep, load_recipe, measure
 from pipelines.rows.shards import Shards
 
 GIVEN = "given"
+LAYERS = 16
+"""Rows of a sample at most: conditions and draws."""
 NEEDED = ("identity_id", "sample_id", "visible")
 USED = ("thermal", "condition", "classes", "embedding", "attributes", "pose", "pose_asked")
 """What is read where rows have it."""
@@ -76,9 +78,10 @@ class Given(Measuring[Cell]):
         self, recipe: GivenRecipe, bundle: Bundle, data: str, out: Path, threads: int, split: str | None = None
     ) -> None:
         self.recipe, self.bundle, self.split = recipe, bundle, split
-        self.rows = Shards(data, (*NEEDED, *USED), optional=USED, split=split, memory=0, limit=2 * recipe.limit)
-        names = Shards(data, ("sample_id", "condition"), optional=("condition",), split=split, limit=2 * recipe.limit)
+        names = Shards(data, ("sample_id",), split=split, limit=LAYERS * recipe.limit)
         self.samples = find_samples(names, recipe.limit)
+        last = int(self.samples[-1][-1]) + 1
+        self.rows = Shards(data, (*NEEDED, *USED), optional=USED, split=split, memory=0, limit=last)
         faces, landmarks = load_readers(bundle, threads)
         judges = load_judges(cache.from_root(recipe.judge))
         self.readers = Readers(judges, space_of(recipe.judge), faces, landmarks)

@@ -17,7 +17,7 @@ from models.weights.bundle import load_bundle
 from models.weights.store import seal
 from pipelines.evaluation.lapig import bench, given
 from pipelines.evaluation.lapig.pages import render_tables
-from pipelines.evaluation.measuring import keep, load_recipe
+from pipelines.evaluation.measuring import keep, load_recipe, sort_edits
 from tests.models.thermal.latent.tiny import write_part
 
 TINY = ["people=2", "gallery=3", "together=2", "known=1", "fitted=2", "visible.settings.steps=1"]
@@ -37,6 +37,15 @@ def test_wrong_values_and_tables_are_named(tmp_path: Path) -> None:
         load_recipe(Recipe, ["people=25"], "lapig")
     with pytest.raises(UserError, match="no table 'pear'; known: pairs, degrees, people"):
         bench.run(tmp_path, "starter", [], ["pear"])
+
+
+def test_an_edit_of_neither_recipe_nor_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--set poeple=3: the recipe has no poeple, nor has a bundle; it has .*people"):
+        bench.run(tmp_path / "out", overrides=["poeple=3"])
+    own, others = sort_edits(
+        Recipe, ["people=20", "thermal.weights=out/x", "faces=faces_thermal", "size=64", "new={kind: unet}"]
+    )
+    assert own == ["people=20"] and len(others) == 4
 
 
 def test_tables_are_chosen_of_what_is_made_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
