@@ -68,8 +68,9 @@ def _lists(job: GatherJob, files: dict[str, int]) -> list[str]:
         )
     chosen = job.protocol or (protocols[0] if len(protocols) == 1 else "")
     if chosen not in protocols:
+        which = f"{job.images} has no protocol {chosen}; it" if chosen else job.images
         raise ChooseProtocol(
-            f"{job.images} has the protocols {', '.join(protocols)}: --protocol NAME chooses one (gather: --set protocol=NAME)"
+            f"{which} has the protocols {', '.join(protocols)}: --protocol NAME chooses one (gather: --set protocol=NAME)"
         )
     order = list(LISTS)
     own = [name for name in found if PurePath(name).parent.parent.name == chosen]
@@ -119,6 +120,8 @@ def _item(
         reason = f"no picture: {path} of {table} is not there"
     elif len(ends) > 1:
         reason = f"duplicated: {path} of {table} is {' and '.join(sorted(ends)[:2])}"
+    elif not person.strip():
+        reason = f"no person: a line of {table} says nobody for {path}"
     elif not modality:
         reason = f"modality: {tokens[0] if tokens else 'nothing'} of {path} is neither visible nor thermal"
     item = Item(

@@ -334,6 +334,8 @@ def test_lists_of_several_protocols_are_to_be_named(tmp_path: Path) -> None:
     folder = mcxface(tmp_path / "mcx")
     with pytest.raises(UserError, match="has the protocols VIS-NIR-split1, VIS-THERMAL-split1: --protocol NAME"):
         check_data(str(folder))
+    with pytest.raises(UserError, match="has no protocol VIS; it has the protocols VIS-NIR-split1"):
+        check_data(str(folder), protocol="VIS")
     with pytest.raises(UserError, match="It looks like: mcxface"):
         check_data(str(folder), "tufts")
     said = str(check_data(str(folder), protocol="VIS-THERMAL-split1"))
@@ -360,6 +362,10 @@ def test_lists_of_several_protocols_are_to_be_named(tmp_path: Path) -> None:
     assert "5 not: no picture (first: validation/probe/thermal/gone" in str(summary)
     told = pq.read_table(tmp_path / "set" / "rejects").to_pylist()
     assert f"each by its name and reason: {tmp_path / 'set'}/rejects" in str(summary) and len(told) == 6
+    # A line that says nobody is of nobody.
+    text(lists.parents[1] / "eval" / "for_probes.csv", "PATH,REFERENCE_ID\nthermal/c_1.jpg,\n")
+    nobody = str(check_data(str(folder), protocol="VIS-THERMAL-split1"))
+    assert "1 no person (first: " in nobody and "says nobody for thermal/c_1.jpg" in nobody
 
 
 def test_half_a_set_is_known_for_what_it_is(tmp_path: Path) -> None:
