@@ -213,12 +213,14 @@ class Bench(Measuring[Cell]):
 
     def _with_ranks(self, lines: Sequence[Line]) -> list[Line]:
         """Return lines with `rank1` of their pictures among all people that there are by now, however many there were before."""
+        # Everybody by true pictures that nobody asked for; not before the last part has them.
         parts = range(self.recipe.people // self.recipe.together)
         paths = [self.place(Cell("pictures", TRUE, 0, part)) for part in parts]
         if not all(path.is_file() for path in paths):
             return list(lines)
         gallery = np.concatenate([np.load(path)["gallery"] for path in paths])
 
+        # Each picture among them, by what the judge saw of it.
         def rank(line: Line) -> Line:
             judge = np.load(self.place(cell_of(line, Cell)))["judge"]
             measures = line["measures"]
