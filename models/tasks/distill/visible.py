@@ -24,12 +24,11 @@ from models.diffusion.conditions import Conditions
 from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.students import guided, plain
-from models.errors import UserError
 from models.faces.align import fit_similarities, five_points
 from models.faces.gradient.differentiable import DifferentiableRecogniser, align_pictures
-from models.faces.pack import recogniser_file
 from models.tasks import Place, visible
 from models.tasks.distill.student import Draw, Read, Student, StudentConfig, compare, draw_latents, finish_export
+from models.tasks.identity import recogniser_of
 from models.visible import cache
 from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import decode_range
@@ -68,12 +67,7 @@ def weights(config: Config) -> list[Path]:
 def build(config: Config) -> nn.Module:
     """Return a student that draws as its teacher does."""
     teacher = load_visible({"model": cache.from_root(config.teacher)})
-    recogniser = recogniser_file(cache.from_root(config.faces))
-    if recogniser is None:
-        raise UserError(
-            f"{config.faces} holds no recogniser to keep the identity by: name an insightface pack as faces."
-        )
-    return IdentityStudent(teacher, DifferentiableRecogniser(recogniser))
+    return IdentityStudent(teacher, recogniser_of(config.faces))
 
 
 def _vae(config: Config) -> str:

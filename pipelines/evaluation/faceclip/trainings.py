@@ -60,10 +60,12 @@ class Trainings:
     def run(self, way: str, seed: int, place: Path) -> dict[str, Any]:
         """Train a way's U-Net, from its last checkpoint where there is one, and keep its averaged weights in folder `place`."""
         config = self._settings(way, seed)
+        # A U-Net that is there already is kept as it is.
         if not self.recipe.steps:
             model = training.build(config)
             training.begin(model, Path(config.init))
             return _keep(model, place) | {"rows": 0, "seconds": 0.0}
+        # Else it learns, from where a killed run left it; of its checkpoints the last is enough.
         scratch = place.with_name(f"{place.name}.run")
         kept = sorted(scratch.glob("step-*/state.json"))
 
@@ -74,6 +76,7 @@ class Trainings:
 
         hooks = Hooks(scratch, save, lambda line: log.info("%s: %s", way, _say(line)), stop=self.stop, log_every=50)
         result = train(TASK, config, self._rows, None, hooks, resume=kept[-1].parent if kept else None)
+        # The averaged weights stay, and nothing else.
         facts = _keep(result.model, place)
         shutil.rmtree(scratch, ignore_errors=True)
         return facts | {"rows": config.steps * config.batch, "seconds": round(result.seconds, 1)}

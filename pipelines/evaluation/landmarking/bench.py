@@ -40,6 +40,7 @@ class Bench(Measuring[Cell]):
         )
         if not self.sources.training:
             raise UserError("nothing to train on: name lab frames by --data, or pictures by --generated or --renders")
+        # Rows without points would be left out one by one, and the tables be of nobody.
         for rows in self.sources.tests.values():
             if (people := len(np.unique(_annotated(rows)))) < 2:
                 raise UserError(f"{rows.uri}: of {people} people points are known, and two at least are needed to test")
@@ -71,6 +72,7 @@ class Bench(Measuring[Cell]):
             shards = self.sources.training[source]
             return read_rows(shards, rows, lambda one: prepare(augment_rows(one) if augmented else one, config))
 
+        # Lab frames and pictures apart: each has its share of a batch, however many there are.
         parts = [read(LAB, cell.frames)] if cell.frames else []
         if cell.pairs:
             parts.append(read(rows_of(cell.source), cell.pairs, augmented=cell.source == AUGMENTED))

@@ -78,6 +78,7 @@ class Given(Measuring[Cell]):
         self, recipe: GivenRecipe, bundle: Bundle, data: str, out: Path, threads: int, split: str | None = None
     ) -> None:
         self.recipe, self.bundle, self.split = recipe, bundle, split
+        # Which rows are of which sample is known before any picture is decoded.
         names = Shards(data, ("sample_id",), split=split, limit=LAYERS * recipe.limit)
         self.samples = find_samples(names, recipe.limit)
         last = int(self.samples[-1][-1]) + 1
@@ -176,6 +177,7 @@ def _read_thermal(
     figures: dict[str, Any] = pair_figures(readers, first["visible"], celsius[:, None], boxes)
     if celsius.dtype.kind != "f" or "classes" not in first:
         return figures
+    # The mean of each region by condition: a sample without that condition has none.
     owner = np.searchsorted(starts, np.arange(len(rows["thermal"])), side="right") - 1
     for condition in np.unique(rows["condition"]) if "condition" in rows else ():
         mine = rows["condition"] == condition
@@ -195,6 +197,7 @@ def collect_tables(lines: Sequence[dict[str, Any]], work: Path) -> dict[str, Any
     for line in lines:
         for name in names:
             measures[name] += line["measures"].get(name) or [float("nan")] * len(line["measures"]["person"])
+    # What compares pictures: who is nearest to whom, among all people that were read.
     seen = {name: np.concatenate([one[name] for one in kept]) for name in kept[0]}
     _, measures["person"] = np.unique(measures["person"], return_inverse=True)
     count = int(measures["person"].max()) + 1

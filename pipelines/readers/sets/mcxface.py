@@ -112,9 +112,11 @@ def _item(
         for name in pictures.get(stem.name.lower(), [])
         if f"/{PurePath(name).with_suffix('')}".lower().endswith(f"/{stem}".lower())
     ]
+    # Which camera: as the list says, else as the nearest folder or the name does.
     words = [facts.get("modality", ""), *reversed(stem.parts)]
     tokens = [token for word in words for token in re.split(r"[^a-z]+", word.lower()) if token in MODALITIES]
     modality = MODALITIES[tokens[0]] if tokens else None
+    # Why a line gives no row; the first of its faults is enough.
     reason = ""
     if not ends:
         reason = f"no picture: {path} of {table} is not there"

@@ -1,10 +1,12 @@
 """Whom a clean prediction shows, as a term of a loss: which rows are read, and what the cosine is of."""
 
 import numpy as np
+import pytest
 import torch
 
 from models.diffusion.process import DiscreteProcess
 from models.diffusion.schedulers import new_scheduler
+from models.errors import UserError
 from models.faces.align import TEMPLATE, fit_similarities
 from models.tasks.identity import cosine_to_truth, decode_clean, readable_rows, recogniser_of
 from models.visible import cache
@@ -20,6 +22,11 @@ def test_rows_of_most_readable_noise_are_read() -> None:
     most = float(sigma[3]) + 1e-4
     assert readable_rows(process, steps, most, 2).tolist() == [3, 4]
     assert readable_rows(process, steps, 1e-6, 2).tolist() == []
+
+
+def test_a_folder_without_a_recogniser_is_refused() -> None:
+    with pytest.raises(UserError, match="starter/parser holds no recogniser to keep the identity by"):
+        recogniser_of("models/starter/parser")
 
 
 def test_a_person_is_like_the_own_picture_and_unlike_another() -> None:

@@ -82,6 +82,8 @@ def test_whom_its_pictures_show_is_learnt_of_rows_that_are_told_a_face(config: v
     for unread in ({"drop": 0.0, "drop_face": 0.999}, {"low_noise": 1e-6}):
         assert visible.loss(model, batch, read.model_copy(update=unread), 0)[1] == {}
     assert len(visible.weights(read)) == len(visible.weights(config)) + 1
+    with pytest.raises(UserError, match="holds no recogniser"):
+        visible.build(read.model_copy(update={"faces": config.vae}))
 
 
 def test_silent_rows_are_told_neither_face_nor_text(config: visible.Config) -> None:
