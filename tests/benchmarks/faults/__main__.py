@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.storage.uri import Storage
-from tests.benchmarks.faults.bed import JOB, Bed, marked
+from tests.benchmarks.faults.bed import JOB, Bed, remaining
 from tests.benchmarks.faults.cases import CASES, Case, Scene, wait_and_do
 from tests.benchmarks.faults.check import compare, compare_said, make_reference
 from tests.benchmarks.s3 import s3_server
@@ -66,7 +66,7 @@ def run(folder: Path, cases: list[tuple[int, str]]) -> None:
             with (folder / "ledger.jsonl").open("a") as ledger:
                 ledger.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
-    if left := [" ".join(process.cmdline())[:80] for process in marked()]:
+    if left := remaining():
         raise AssertionError(f"processes are left: {left}")
 
 

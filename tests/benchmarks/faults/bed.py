@@ -203,6 +203,24 @@ def wait_for(out: Storage, commits: int, launch: Launch, seconds: float = 300) -
     return done
 
 
+def remaining(seconds: float = 60) -> list[str]:
+    """Return the commands of what is left below this process after a cluster's end, given so long to go.
+
+    Ray's agents of a node that was ended at once see for themselves, by and by, that it is gone.
+    """
+    until = time.monotonic() + seconds
+    while (left := list(marked())) and time.monotonic() < until:
+        time.sleep(0.5)
+    return [_command(process) for process in left]
+
+
+def _command(process: psutil.Process) -> str:
+    """Return the start of a process's command, or its number where it has gone by now."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())[:80]
+    return str(process.pid)
+
+
 def marked() -> Iterator[psutil.Process]:
     """Yield the processes of this machine, but this one, that were started below it, however they came to be."""
     word = f"{MARK}={os.getpid()}".encode()

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.storage.commits import list_finished, read_commits
 from pipelines.storage.uri import Storage
-from tests.benchmarks.faults.bed import JOB, Bed, marked, wait_for
+from tests.benchmarks.faults.bed import JOB, Bed, remaining, wait_for
 from tests.benchmarks.faults.check import compare, make_reference
 from tests.pipelines import small
 
@@ -43,7 +43,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     with Bed(tmp_path_factory.mktemp("bed"), nodes=0) as bed:
         bed.add_node(labels={})
         yield bed
-    left = [process.cmdline() for process in marked()]
+    left = remaining()
     os.environ.clear()
     os.environ.update(before)
     assert not left
