@@ -1,5 +1,6 @@
 """How like a person the picture of latents is, by a recogniser and with its gradient: what identity guidance climbs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from models.faces.align import CROP, TEMPLATE, fit_similarities
 from models.faces.gradient.differentiable import DifferentiableRecogniser, align_pictures
 from models.faces.pack import recogniser_file
 from models.landmarks.found import can_align
-from models.visible.autoencoder import Vae, decode_range
+from models.visible.autoencoder import Vae, decode, decode_range
 
+Find = Callable[[np.ndarray], np.ndarray]
+"""Pictures uint8 [B, S, S, 3] -> the points of the face in each, float32 [B, 5, 2] px, NaN where there is none."""
 MIDDLE = np.array([CROP / 2, CROP / 2])
 CROPS = (
     (0.0, 1.0, (0.0, 0.0), False),
@@ -51,6 +54,25 @@ def likeness(vae: Vae, recogniser: DifferentiableRecogniser, who: Tensor, points
         crops = [crop.flip(-1) if mirrored else crop for crop, (*_, mirrored) in zip(crops, CROPS, strict=True)]
         found = F.normalize(recogniser(torch.cat(crops)), dim=1).unflatten(0, (len(CROPS), -1))
         return (found * who).sum(dim=2).mean(dim=0)
+
+    return goal
+
+
+def likeness_where_found(vae: Vae, recogniser: DifferentiableRecogniser, who: Tensor, find: Find) -> Goal:
+    """Return the `likeness` of pictures of which nobody knows where their faces are.
+
+    They are looked for in what the latents show, until one was found; a row is 0 before, as where `who` is zero.
+    """
+    points = np.full((len(who), 5, 2), np.nan, np.float32)
+    someone = who.cpu().numpy().any(axis=1)
+
+    def goal(latents: Tensor) -> Tensor:
+        # The whole batch is decoded, so that a row's neighbours never change where its face is seen.
+        if (missing := someone & ~can_align(points)).any():
+            pictures = decode(vae, latents.detach()).cpu().numpy()
+            points[missing] = find(pictures)[missing]
+        there = torch.from_numpy(can_align(points)).to(who)
+        return likeness(vae, recogniser, who * there[:, None], points)(latents)
 
     return goal
 

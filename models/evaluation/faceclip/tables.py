@@ -12,10 +12,10 @@ from models.evaluation.lapig.tables import RowFigures, by_person, collect, list_
 Line = dict[str, Any]
 Table = dict[str, Any]
 TABLES = ("embedding", "pictures")
-TRUE, KNOWN, ARCFACE = "true picture", "known picture", "ArcFace"
+TRUE, KNOWN, BUNDLE = "true picture", "known picture", "bundle's part"
 """Baselines: what a perfect generator draws, a copy of the picture that showed who is asked for; and the bundle's own visible
-part, by the recogniser's embedding and a drawn head."""
-ROWS = (TRUE, KNOWN, *WAYS, ARCFACE)
+part, asked as a job asks it."""
+ROWS = (TRUE, KNOWN, *WAYS, BUNDLE)
 FIGURES = ("reference", "other_view", "copy_paste", "rank1", "words", "clip", "face_found")
 COMPARED = ("reference", "other_view", "words", "clip")
 """Figures of which the first way's lead over every other row is a table of its own."""

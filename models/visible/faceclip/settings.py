@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.diffusion.guided import NoiseLevels, Share
+from models.diffusion.guided import Interval, Length, Moves, NoiseLevels, Share
 from models.diffusion.names import FILE, SchedulerName, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
@@ -66,6 +66,10 @@ class Settings(BaseModel):
         "embedding; without it they are drawn of the caption alone",
     )
     negative: str = Field(default=NEGATIVE, description="text that guidance leads away from, beside no face")
+    identity_guidance: Length = 0.0
+    identity_moves: Moves = 2
+    identity_interval: Interval = (0.25, 1.0)
+    """What is predicted of the noisiest latents shows no face that could be moved."""
     size: int = 0
     """Side of the pictures in pixels, by the bundle; 0 is what the U-Net was trained for."""
 

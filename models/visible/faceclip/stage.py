@@ -1,11 +1,13 @@
 """The visible stage by FaceCLIP-SDXL: a caption and a picture of the person, as one embedding, become a picture."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
@@ -13,18 +15,30 @@ from models.columns import Columns
 from models.diffusion.conditions import Conditions
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.lora import fuse_lora, read_lora
+from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
+from models.diffusion.steering import Goal, Steering, steer
 from models.errors import BadRows, EnvironmentFault
+from models.faces.gradient.differentiable import DifferentiableRecogniser
 from models.faces.pack import Pack
 from models.faces.settings import Options as FacesOptions
 from models.padding import chunks, in_batches
 from models.visible.autoencoder import decode, load_autoencoder, load_part
 from models.visible.faceclip.config import CROP_SIDE
-from models.visible.faceclip.faces import BadFace, check_colour, cut_face, no_face, to_faces
+from models.visible.faceclip.faces import (
+    BadFace,
+    check_colour,
+    cut_face,
+    no_face,
+    recogniser_crops,
+    surest_points,
+    to_faces,
+)
 from models.visible.faceclip.files import load_encoder
 from models.visible.faceclip.settings import CROP, LORA, REFERENCE, Options, Settings
 from models.visible.faceclip.tokenizer import add_prefix, count_cut, tokenize
+from models.visible.likeness import likeness_where_found, open_recogniser
 from models.visible.model import folder_of
 
 
@@ -58,7 +72,8 @@ class Stage:
         # SDXL's autoencoder overflows in float16.
         self.vae = load_autoencoder(folder_of(weights, "vae"), "float32" if dtype == "float16" else dtype)
         self.vae.to(self.device).eval()
-        self.pack = Pack(weights["faces"], threads=threads)
+        self.faces = weights["faces"]
+        self.pack = Pack(self.faces, threads=threads)
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self._check(weights)
 
@@ -135,7 +150,7 @@ class Stage:
         except BadFace as error:
             return error
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: guidance by a recogniser takes its gradient
     def _draw(
         self,
         texts: list[str],
@@ -153,22 +168,41 @@ class Stage:
         nobody = torch.zeros(1, dtype=torch.bool, device=self.device)
         away = self.encoder(no_face(1, self.device), negative, nobody)
         avoided = Embedded(*(each.expand(len(names), *each.shape[1:]) for each in away))
+        scheduler = load_scheduler(self.scheduler, settings.scheduler)
+        denoise = denoiser(
+            self.unet,
+            self._conditions(given, side),
+            self._conditions(avoided, side),
+            Guidance(settings.guidance, settings.guidance_interval),
+        )
+        if settings.identity_guidance:
+            steering = Steering(settings.identity_guidance, settings.identity_moves, settings.identity_interval)
+            denoise = steer(denoise, self._likeness(crops, has_face), DiscreteProcess.of(scheduler), steering)
         latents = sample(
-            denoiser(
-                self.unet,
-                self._conditions(given, side),
-                self._conditions(avoided, side),
-                Guidance(settings.guidance, settings.guidance_interval),
-            ),
+            denoise,
             NamedNoise(names, "visible"),
             (self.unet.config.out_channels, side, side),
-            load_scheduler(self.scheduler, settings.scheduler),
+            scheduler,
             settings.steps,
             eta=settings.eta,
             device=self.device,
         )
         at_once = self.options.decode_batch or len(latents)
         return in_batches(lambda few: decode(self.vae, few), latents, at_once).cpu().numpy()
+
+    def _likeness(self, crops: np.ndarray, has_face: np.ndarray) -> Goal:
+        """Return how like the faces of crops the pictures of latents are, by the pack, where it finds one."""
+        embeddings = self.pack.embed(recogniser_crops(crops), len(crops)) * has_face[:, None]
+        who = F.normalize(torch.from_numpy(embeddings), dim=1).to(self.device)
+
+        def find(pictures: np.ndarray) -> np.ndarray:
+            return surest_points(self.pack.find(list(pictures), FacesOptions().sizes, len(pictures)))
+
+        return likeness_where_found(self.vae, self._recogniser, who, find)
+
+    @cached_property
+    def _recogniser(self) -> DifferentiableRecogniser:
+        return open_recogniser(self.faces)
 
     def _conditions(self, embedded: Embedded, side: int) -> Conditions:
         """Return what the U-Net is given: embeddings, and SDXL's sizes of a picture that is neither cut nor resized."""

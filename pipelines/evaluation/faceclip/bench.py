@@ -15,7 +15,7 @@ from models.attributes import ATTRIBUTES
 from models.config import digest_of
 from models.evaluation.faceclip import tables as faceclip_tables
 from models.evaluation.faceclip.recipe import Recipe
-from models.evaluation.faceclip.tables import ARCFACE, KNOWN, TABLES, TRUE
+from models.evaluation.faceclip.tables import BUNDLE, KNOWN, TABLES, TRUE
 from models.evaluation.faceclip.ways import WAYS
 from models.evaluation.judges import load_judges
 from models.evaluation.lapig.distances import by_people, copy_paste, frechet_interval, ranks
@@ -32,12 +32,12 @@ from models.visible.faceclip.files import load_clip
 from models.weights.bundle import Bundle, digests, load_bundle
 from models.weights.store import contents_digest
 from pipelines.config.chain import faces_link
-from pipelines.evaluation.faceclip.beside import ArcFace, clip_scores
+from pipelines.evaluation.faceclip.beside import BundlePart, clip_scores
 from pipelines.evaluation.faceclip.pages import render_tables
 from pipelines.evaluation.faceclip.trainings import Inputs, Trainings
 from pipelines.evaluation.lapig.people import load_true
 from pipelines.evaluation.ledger import Line, cell_of
-from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, keep, load_recipe, measure_all
+from pipelines.evaluation.measuring import Measuring, Stop, choose_tables, keep, load_recipe, measure_all, sort_edits
 
 UNSEEN = [place for place, name in enumerate(ATTRIBUTES) if name in UNREAD]
 
@@ -60,9 +60,12 @@ class Bench(Measuring[Cell]):
         self.recipe, self.inputs, self.bundle = recipe, inputs, bundle
         self.trainings = Trainings(recipe, inputs, stop)
         parts = {name: digests(bundle.part(name), bundle.folder) for name in ("visible", "faces")}
+        chosen = bundle.part("visible").model_dump(mode="json")
         begun = self.trainings.settings.init
         folders = [contents_digest(Path(path)) for path in (*inputs[:2], *([begun] if begun else []))]
-        super().__init__(recipe, recipe.digest(*folders, self.trainings.data.digest, digest_of(parts)), out, stop)
+        super().__init__(
+            recipe, recipe.digest(*folders, self.trainings.data.digest, digest_of(parts, chosen)), out, stop
+        )
         self.work /= self.digest
         self.true = lru_cache(4)(self._load_true)
         self.seen_true = lru_cache(4)(self._see_true)
@@ -76,7 +79,7 @@ class Bench(Measuring[Cell]):
             yield from (Cell("embedding", "all", 0, part) for part in range(recipe.retrieved // recipe.together))
         if "pictures" in chosen:
             parts = range(recipe.people // recipe.together)
-            yield from (Cell("pictures", row, 0, part) for row in (TRUE, KNOWN, ARCFACE) for part in parts)
+            yield from (Cell("pictures", row, 0, part) for row in (TRUE, KNOWN, BUNDLE) for part in parts)
             for seed in recipe.seeds:
                 for way in recipe.ways:
                     yield Cell("trainings", way, seed, 0)
@@ -154,9 +157,9 @@ class Bench(Measuring[Cell]):
         return load_clip(Path(self.inputs.towers))
 
     @cached_property
-    def arcface(self) -> ArcFace:
-        """The bundle's own way of telling a face."""
-        return ArcFace(self.bundle)
+    def part(self) -> BundlePart:
+        """The bundle's own way of drawing a face."""
+        return BundlePart(self.bundle)
 
     @cached_property
     def readers(self) -> Readers:
@@ -239,10 +242,11 @@ class Bench(Measuring[Cell]):
         # Drawn: the same captions and noise in every way.
         captions = [str(text) for text in true.rows["caption"][asked]]
         names = [f"evaluate/{person}/{place}" for person, place in zip(true.rows["person"][asked], asked, strict=True)]
-        if cell.row == ARCFACE:
+        crops = self._crops(cell.part)[owner]
+        if cell.row == BUNDLE:
             known, _ = self.seen_true(cell.part)
-            return self.arcface.draw(np.nan_to_num(known.own[owner]), captions, names)
-        place, crops = self.place(cell._replace(table="trainings", part=0)), self._crops(cell.part)[owner]
+            return self.part.draw(np.nan_to_num(known.own[owner]), crops, captions, names)
+        place = self.place(cell._replace(table="trainings", part=0))
         return self.trainings.draw(cell.row, cell.seed, place, crops, captions, names)
 
     def tables(self) -> dict[str, Any]:
@@ -257,12 +261,14 @@ class Bench(Measuring[Cell]):
         return render_tables(found, facts)
 
     def about(self) -> dict[str, Any]:
-        """Return the name of the bundle and the number of rows that are trained on."""
-        return {"bundle": self.bundle.name, "rows": len(self.trainings.data)}
+        """Return the name of the bundle, what its visible part is, and the number of rows that are trained on."""
+        part = self.bundle.part("visible")
+        settings = ", ".join(f"{name} {value}" for name, value in part.settings.items())
+        return {"bundle": self.bundle.name, "kind": part.kind, "settings": settings, "rows": len(self.trainings.data)}
 
     def _distribution(self) -> list[dict[str, Any]]:
         """Return the Frechet distance of each row's pictures from the true ones of the same captions, of the first seed."""
-        places = {name: list[Path]() for name in (TRUE, KNOWN, *WAYS, ARCFACE)}
+        places = {name: list[Path]() for name in (TRUE, KNOWN, *WAYS, BUNDLE)}
         for cell in self.cells(("pictures",)):
             if cell.table == "pictures" and cell.seed == (self.recipe.seeds[0] if cell.row in WAYS else 0):
                 places[cell.row].append(self.place(cell))
@@ -292,6 +298,7 @@ def run(
     threads: int = 1,
 ) -> dict[str, Any]:
     """Measure what is missing of the tables `chosen` (all by default) and write them all; returns the tables."""
-    recipe, names = load_recipe(Recipe, overrides, "faceclip"), choose_tables(chosen, TABLES)
+    own, edits = sort_edits(Recipe, overrides)
+    recipe, names = load_recipe(Recipe, own, "faceclip"), choose_tables(chosen, TABLES)
     inputs = Inputs(encoder, towers, data)
-    return measure_all(out, lambda stop: Bench(recipe, inputs, load_bundle(bundle), out, stop), names, threads)
+    return measure_all(out, lambda stop: Bench(recipe, inputs, load_bundle(bundle, edits), out, stop), names, threads)

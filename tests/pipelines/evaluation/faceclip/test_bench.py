@@ -63,7 +63,7 @@ def test_a_small_run_is_measured_and_goes_on(trained: tuple[str, str], tiny_worl
     assert cli.main([*command, *edits]) == 0
     found = json.loads((out / "tables.json").read_text())["tables"]
     rows = {row["row"]: row for row in found["pictures"]}
-    assert set(rows) == {"true picture", "known picture", "FaceCLIP", "adapter", "ArcFace"}
+    assert set(rows) == {"true picture", "known picture", "FaceCLIP", "adapter", "bundle's part"}
     # The true picture is itself; the known one is the reference.
     assert rows["true picture"]["other_view"]["value"] == pytest.approx(1, abs=1e-3)
     assert rows["known picture"]["reference"]["value"] == pytest.approx(1, abs=1e-3)
