@@ -179,7 +179,7 @@ def sort_edits(recipe: type[BaseModel], overrides: Sequence[str]) -> tuple[list[
 
     Raises UserError for one that is neither.
     """
-    own = [edit for edit in overrides if edit.partition("=")[0].strip() in recipe.model_fields]
+    own = [edit for edit in overrides if edit.partition("=")[0].partition(".")[0].strip() in recipe.model_fields]
     others = [edit.strip().removeprefix("bundle.") for edit in overrides if edit not in own]
     # Of a bundle are its own fields, stages whose part is chosen, parts that are given whole, and what lies within a part.
     for edit in others:

@@ -9,7 +9,7 @@ from models.faces.align import CROP, TEMPLATE, align, fit_similarities
 from models.faces.metrics import unit_vectors
 from models.faces.pack import embed, open_sessions
 from models.visible.autoencoder import decode, new_vae
-from models.visible.likeness import CROPS, likeness, open_recogniser, turn
+from models.visible.likeness import CROPS, likeness, likeness_where_found, open_recogniser, turn
 from models.weights.store import ROOT
 
 FACES = ROOT / "models" / "starter" / "faces"
@@ -46,3 +46,33 @@ def test_likeness_is_the_mean_of_the_crops_by_onnxruntime() -> None:
     sides += [unit_vectors(embed(session, one[None], 1)) @ who[0].numpy() for one in moved]
     assert found[0].item() == pytest.approx(float(np.mean(sides)), abs=0.01)
     assert found[1] == 0
+
+
+def test_faces_are_looked_for_until_they_are_found() -> None:
+    torch.manual_seed(0)
+    vae, latents = new_vae(8, (1, 1, 1, 1)), torch.randn(3, 12, 16, 16)
+    who = torch.nn.functional.normalize(torch.randn(3, 512), dim=1)
+    who[2] = 0  # of nobody nothing is looked for
+    there, asked = np.stack([TEMPLATE] * 3).astype(np.float32), []
+
+    def find(pictures: np.ndarray) -> np.ndarray:
+        """The second face is seen at the second look alone, the first somewhere else by then."""
+        asked.append(pictures)
+        points = there.copy()
+        points[len(asked) % 2] += np.nan if len(asked) == 1 else 20
+        return points
+
+    recogniser = open_recogniser(FACES)
+    goal = likeness_where_found(vae, recogniser, who, find)
+    with torch.no_grad():
+        wanted = likeness(vae, recogniser, who, there)(latents)
+        first, second, third = (goal(latents) for _ in range(3))
+    assert len(asked) == 2 and np.array_equal(asked[0], decode(vae, latents).numpy())
+    assert first.tolist() == [wanted[0].item(), 0, 0]
+    assert torch.equal(second, wanted) and torch.equal(third, wanted)
+    # Its gradient moves those alone who were found.
+    for seen in (False, True):
+        asked.clear()
+        goal = likeness_where_found(vae, recogniser, who, (lambda _: there) if seen else find)
+        (slope,) = torch.autograd.grad(goal(latents.requires_grad_(True)).sum(), latents)
+        assert slope.flatten(1).any(dim=1).tolist() == [True, seen, False]

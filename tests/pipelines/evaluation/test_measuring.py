@@ -104,6 +104,7 @@ def test_edits_and_tables_are_told_apart() -> None:
         ["rows=2"],
         ["size=64", "thermal.weights=x"],
     )
+    assert sort_edits(Recipe, ["rows.within=2"]) == (["rows.within=2"], [])  # a value within one of the recipe's
     assert load_recipe(Recipe, ["rows=2"], "squares") == Recipe(rows=2)
     with pytest.raises(UserError, match="evaluate squares"):
         load_recipe(Recipe, ["rows=many"], "squares")
