@@ -127,6 +127,8 @@ class Task(Protocol):
         Columns that `validate` needs, if not `COLUMNS`.
     `VALIDATION_OPTIONAL`
         Those of them that it does without where not every row has a value.
+    `FOUND`
+        Columns of points that it looks for itself in rows that have none: they come as NaN.
     `takes_grey(config) -> bool`
         Whether rows whose visible picture is the thermal one in grey may be trained on. Without it they are left out.
     `TAKES_HALVES`

@@ -15,6 +15,8 @@ SEEN = ("identity_id", "view", "visible", "landmarks_70", "name", "attributes")
 FELT = ("identity_id", "visible", "thermal", "landmarks_70", "name", "attributes")
 """Columns of visible and of thermal rows; `visible` of these is the thermal picture in grey."""
 OPTIONAL = ("name", "attributes")
+FOUND = ("landmarks_70",)
+"""Columns of points that whoever reads pairs of people looks for where rows have none."""
 MODEL, PROBE = "model", "probe"
 """What lists of a protocol say of a row (`role` of its attributes): it enrols a person, or asks who is shown."""
 
@@ -54,7 +56,7 @@ class Halves:
         **how: Any,
     ) -> None:
         self.uri, self._prepare = uri, prepare
-        how |= {"memory": 0, "optional": OPTIONAL}
+        how |= {"memory": 0, "optional": OPTIONAL, "found": FOUND}
         self.seen, self.felt = Shards(uri, SEEN, colour=True, **how), Shards(uri, FELT, **how)
         self.digest = digest_of(self.seen.digest, self.felt.digest, "by moment")
         # Each thermal picture beside one of its person's visible ones.
@@ -165,7 +167,7 @@ def open_pairs(uri: str, columns: tuple[str, ...], *, colour: bool, **how: Any) 
     Raises a UserError where there are neither.
     """
     try:
-        return Shards(uri, columns, colour=colour, **how)
+        return Shards(uri, columns, colour=colour, found=FOUND, **how)
     except UserError as error:
         try:
             return Halves(uri, **how)

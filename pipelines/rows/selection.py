@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ class Selection:
         columns: Sequence[str],
         *,
         optional: Sequence[str] = (),
+        found: Sequence[str] = (),
         split: str | None = None,
         colour: bool = False,
         reader: str = "",
@@ -50,7 +52,7 @@ class Selection:
     ) -> None:
         self.uri, self.columns, self.digest = uri, tuple(columns), ""
         self.skipped = list[str]()
-        self._optional, self._split, self._colour = set(optional), split, colour
+        self._optional, self._found, self._split, self._colour = set(optional), found, split, colour
         self._reader, self._option = reader, option
         # Rows that differ in their layer alone are the same where no column of a layer is asked for.
         self._once = not any(name in COLUMNS and COLUMNS[name].per == "layer" for name in columns)
@@ -110,7 +112,7 @@ class Selection:
             raise ValueError(f"damaged: its {len(content)} bytes are not those that were committed")
         parquet = pq.ParquetFile(pa.BufferReader(content))
         have = set(parquet.schema_arrow.names)
-        missing = sorted(set(self.columns) - have - self._optional)
+        missing = sorted(set(self.columns) - have - self._optional - set(self._found))
         if missing:
             there = ", ".join(parquet.schema_arrow.names)
             raise UserError(
@@ -134,6 +136,8 @@ class Selection:
 
         seen: samples that the data set has brought so far, extended here.
         """
+        for name in self._found:
+            table = _fill_with_nan(table, name)
         keep = np.ones(len(table), bool)
         # People of the wanted split.
         if self._split is not None:
@@ -199,6 +203,20 @@ def _why(name: str) -> str:
     if name == "visible_kind":
         return "show the thermal picture in grey, or no colours otherwise"
     return f"have no {name}"
+
+
+def _fill_with_nan(table: pa.Table, name: str) -> pa.Table:
+    """Return `table` with a column of lists of one length that has a value in every row: NaN where there was none."""
+    shape = (len(table), math.prod(map(int, COLUMNS[name].shape)))
+    values = np.full(shape, np.nan, np.float32)
+    if name in table.column_names:
+        column = table.column(name).combine_chunks()
+        if not column.null_count:
+            return table
+        values[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, shape[1])
+        table = table.drop_columns(name)
+    lists = pa.ListArray.from_arrays(np.arange(len(table) + 1, dtype=np.int32) * shape[1], values.reshape(-1))
+    return table.append_column(name, lists)
 
 
 def _is_whole(tables: list[pa.Table], name: str) -> bool:

@@ -45,7 +45,8 @@ class Shards:
 
     Which rows: those of `split` (None: all); of rows that share a sample the first alone, unless a column that is asked for
     differs from layer to layer; with `colour`, none whose visible picture is the thermal one in grey; none without a value
-    in a column of `columns`, those of `optional` excepted, which are left out where not every row has a value.
+    in a column of `columns`, those of `optional` excepted, which are left out where not every row has a value, and those of
+    `found`, points that the reader looks for itself, which are NaN there.
     prepare: applied to decoded rows, once when they are kept (see `models/tasks`). memory: bytes that decoded rows may take.
     limit: at most so many rows. reader: who asks ("task parser") and option: what chooses the split, both for messages.
     A shard that cannot be read, and a row that cannot be decoded, are named in `skipped` and survived: the shard's rows are
@@ -59,6 +60,7 @@ class Shards:
         columns: Sequence[str],
         *,
         optional: Sequence[str] = (),
+        found: Sequence[str] = (),
         split: str | None = None,
         colour: bool = False,
         prepare: Callable[[Columns], Columns] | None = None,
@@ -70,7 +72,8 @@ class Shards:
     ):
         self.uri, self._prepare = uri, prepare
         # The encoded rows, mapped from disk.
-        selection = Selection(uri, columns, optional=optional, split=split, colour=colour, reader=reader, option=option)
+        chosen: dict[str, Any] = {"optional": optional, "found": found, "split": split, "colour": colour}
+        selection = Selection(uri, columns, reader=reader, option=option, **chosen)
         self._shards = selection.read(limit)
         self.columns, self.digest = selection.columns, selection.digest
         self.skipped, self._skip = selection.skipped, selection.skip

@@ -115,7 +115,9 @@ def _check_first(rows: Shards | Halves, check_row: Callable[..., None] | None, c
 
 def _open_rows(task: Task, uri: str, columns: tuple[str, ...], **how: Any) -> Shards | Halves:
     """Return the rows at `uri`, halves joined where the task takes them."""
-    return open_pairs(uri, columns, **how) if getattr(task, "TAKES_HALVES", False) else Shards(uri, columns, **how)
+    if getattr(task, "TAKES_HALVES", False):
+        return open_pairs(uri, columns, **how)
+    return Shards(uri, columns, found=getattr(task, "FOUND", ()), **how)
 
 
 def _committed_rows(uris: str) -> list[list[Any]]:

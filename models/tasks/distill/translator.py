@@ -30,6 +30,7 @@ from models.visible import cache
 from models.weights.networks import device_of
 
 COLUMNS = TRANSLATED_COLUMNS
+FOUND = ("landmarks_70",)
 SUMMARY = """A student of {teacher}: it translates in {steps} steps without guidance as its teacher does in many with guidance
 {guidance:g} (consistency distillation, arXiv 2310.04378), and is told what its teacher is told."""
 

@@ -44,6 +44,7 @@ from models.visible.critic import Critic, adversarial_losses
 from models.weights.networks import device_of
 
 COLUMNS = ("visible", "classes", "thermal", "attributes", "landmarks_70")
+FOUND = ("landmarks_70",)
 STAGE = "translate"
 SUMMARY = """Turns a thermal face into a visible one, a draw at a time: latent diffusion beside the thermal latents, told
 attributes, with {mixing} in the place of self-attention. An interpretation of arXiv 2512.21032, whose internals are not

@@ -67,6 +67,30 @@ def small_shards(folder: Path, partitions: int = 4, rows: int = 5) -> Storage:
     return storage
 
 
+@pytest.mark.parametrize("fixed", [True, False], ids=["lists of one length", "lists"])
+def test_points_that_the_reader_looks_for_are_nan_where_there_are_none(tmp_path: Path, fixed: bool) -> None:
+    """Empty in some rows of a shard, in all, and a column that is not there; what is there stays."""
+    storage, kind = Storage(tmp_path), pa.list_(pa.float32(), 140 if fixed else -1)
+    given: list[list[float | None] | None] = [[1.0, None, 3.0], [None, None, None], None]
+    for part, shard in enumerate(given):
+        table = pa.table({"view": pa.array(range(3), pa.int64())})
+        if shard is not None:
+            lists = pa.array([None if n is None else np.full(140, n, np.float32) for n in shard], kind)
+            table = table.append_column("landmarks_70", lists)
+        name, digest = write_shard(storage, "data", part, encode_parquet(table))
+        commit(storage, part, Commit(name, 3, digest))
+    shards = Shards(storage.uri, ("view", "landmarks_70"), found=("landmarks_70",))
+    assert shards.values("view").tolist() == [0, 1, 2] * 3
+    wanted = np.array([1.0, np.nan, 3.0, *[np.nan] * 6])
+    np.testing.assert_array_equal(
+        shards.rows(np.arange(9))["landmarks_70"], np.broadcast_to(wanted[:, None, None], (9, 70, 2))
+    )
+    np.testing.assert_array_equal(shards.lists("landmarks_70"), np.broadcast_to(wanted[:, None], (9, 140)))
+    # Of whoever does not look for them only those two rows are.
+    with pytest.raises(UserError, match="landmarks_70"):
+        Shards(storage.uri, ("view", "landmarks_70"))
+
+
 @pytest.mark.parametrize("memory", [2**30, 0], ids=["kept", "on demand"])
 def test_rows_come_decoded_in_the_order_asked(tmp_path: Path, memory: int) -> None:
     shards = Shards(small_shards(tmp_path).uri, COLUMNS, memory=memory)
