@@ -14,6 +14,7 @@ import yaml
 
 from models.errors import UserError
 from models.radiometry import is_inverted
+from models.tasks.hfr import task as hfr
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config import translate as config
 from pipelines.config.request import load_translate
@@ -22,6 +23,7 @@ from pipelines.pictures.codecs import decode, encode_png_rgb
 from pipelines.plan.translate import TranslatePlan, read_translate_plan, row_of, write_translate_plan
 from pipelines.report.sheet import TILE
 from pipelines.report.translations import EDGE, HEAD, LINE
+from pipelines.rows.halves import open_pairs
 from pipelines.rows.ids import draw_id, page_id
 from pipelines.run.driver import end_run
 from pipelines.run.photographs import Summary
@@ -204,6 +206,9 @@ def test_rows_of_ours_are_translated_by_person(
     assert plan.recipe.source["person"] == "column:identity_id"
     assert {row["identity_id"] for row in rows(tmp_path / "again")} == {"a.png", "b/grey.png"}
     assert all(plan.find_truth(row) is None for row in plan.sample_table(0).to_pylist())  # what was made is no truth
+    # Networks that compare people take the pairs, and look for the faces themselves: no stage has.
+    pairs = open_pairs(str(tmp_path / "out"), hfr.COLUMNS, colour=False, memory=0)
+    assert len(pairs) == 2 and np.isnan(pairs.lists("landmarks_70")).all()
 
 
 def test_the_visible_picture_beside_a_thermal_one_is_the_truth(bundle: Bundle, tmp_path: Path) -> None:
