@@ -12,7 +12,8 @@ from models.diffusion.steering import Goal
 from models.errors import EnvironmentFault
 from models.faces.align import CROP, TEMPLATE, fit_similarities
 from models.faces.gradient.differentiable import DifferentiableRecogniser, align_pictures
-from models.faces.pack import recogniser_file
+from models.faces.pack import Pack, recogniser_file
+from models.faces.settings import Options as FacesOptions
 from models.landmarks.found import can_align
 from models.visible.autoencoder import Vae, decode, decode_range
 
@@ -75,6 +76,19 @@ def likeness_where_found(vae: Vae, recogniser: DifferentiableRecogniser, who: Te
         return likeness(vae, recogniser, who * there[:, None], points)(latents)
 
     return goal
+
+
+def finder(pack: Pack) -> Find:
+    """Return what finds the surest face of each picture, by the detector of a pack."""
+
+    def find(pictures: np.ndarray) -> np.ndarray:
+        points = np.full((len(pictures), 5, 2), np.nan, np.float32)
+        for row, faces in enumerate(pack.find(list(pictures), FacesOptions().sizes, len(pictures))):
+            if len(faces.scores):
+                points[row] = faces.points[int(np.argmax(faces.scores))]
+        return points
+
+    return find
 
 
 def turn(matrices: np.ndarray) -> np.ndarray:

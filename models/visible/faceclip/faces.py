@@ -44,15 +44,6 @@ def recogniser_crops(crops: np.ndarray) -> np.ndarray:
     return np.round(cells.mean(axis=(2, 4))).astype(np.uint8)
 
 
-def surest_points(found: Sequence[Detections]) -> np.ndarray:
-    """Return the five points of the surest face of each picture, float32 [B, 5, 2] px, NaN where there is none."""
-    points = np.full((len(found), 5, 2), np.nan, np.float32)
-    for row, faces in enumerate(found):
-        if len(faces.scores):
-            points[row] = faces.points[int(np.argmax(faces.scores))]
-    return points
-
-
 def check_colour(picture: np.ndarray) -> None:
     """Raise BadFace for a picture that is no RGB or grey everywhere: the face ViT knows photographs in colour alone."""
     if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:

@@ -26,19 +26,11 @@ from models.faces.settings import Options as FacesOptions
 from models.padding import chunks, in_batches
 from models.visible.autoencoder import decode, load_autoencoder, load_part
 from models.visible.faceclip.config import CROP_SIDE
-from models.visible.faceclip.faces import (
-    BadFace,
-    check_colour,
-    cut_face,
-    no_face,
-    recogniser_crops,
-    surest_points,
-    to_faces,
-)
+from models.visible.faceclip.faces import BadFace, check_colour, cut_face, no_face, recogniser_crops, to_faces
 from models.visible.faceclip.files import load_encoder
 from models.visible.faceclip.settings import CROP, LORA, REFERENCE, Options, Settings
 from models.visible.faceclip.tokenizer import add_prefix, count_cut, tokenize
-from models.visible.likeness import likeness_where_found, open_recogniser
+from models.visible.likeness import finder, likeness_where_found, open_recogniser
 from models.visible.model import folder_of
 
 
@@ -194,11 +186,7 @@ class Stage:
         """Return how like the faces of crops the pictures of latents are, by the pack, where it finds one."""
         embeddings = self.pack.embed(recogniser_crops(crops), len(crops)) * has_face[:, None]
         who = F.normalize(torch.from_numpy(embeddings), dim=1).to(self.device)
-
-        def find(pictures: np.ndarray) -> np.ndarray:
-            return surest_points(self.pack.find(list(pictures), FacesOptions().sizes, len(pictures)))
-
-        return likeness_where_found(self.vae, self._recogniser, who, find)
+        return likeness_where_found(self.vae, self._recogniser, who, finder(self.pack))
 
     @cached_property
     def _recogniser(self) -> DifferentiableRecogniser:

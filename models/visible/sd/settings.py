@@ -140,10 +140,6 @@ def _check_guided(files: Mapping[str, Files]) -> None:
             "settings.identity_guidance: the part names no recogniser: add weights.faces, the insightface pack whose embeddings "
             "it is asked for (for the starter models/starter/faces)."
         )
-    if HEAD not in files["model"]:
-        raise UserError(
-            "settings.identity_guidance: it looks where the drawn head has its face, and this U-Net is shown none: leave it at 0."
-        )
 
 
 def takes_reference(options: Options, files: Mapping[str, Files]) -> bool:

@@ -15,14 +15,15 @@ from models.diffusion.names import SchedulerName
 from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, load_scheduler
-from models.diffusion.steering import Steering, steer
+from models.diffusion.steering import Goal, Steering, steer
 from models.diffusion.unet import Control
+from models.faces.pack import Pack
 from models.padding import chunks, in_batches
 from models.seeds import generators
 from models.synthworld.shape.kernels import eagerly
 from models.visible.autoencoder import decode, encode, latent_space
 from models.visible.head import draw_heads, find_faces, fold_heads, views_of
-from models.visible.likeness import likeness, open_recogniser
+from models.visible.likeness import finder, likeness, likeness_where_found, open_recogniser
 from models.visible.model import condition, folder_of, load_visible
 from models.visible.normals import average_measures, draw_normals
 from models.visible.sd.adapters import Shown, adapt, shown
@@ -69,6 +70,7 @@ class Stage:
             self.adapted.unet.compile(dynamic=False)  # the one that reads references changes what it attends to
         self.options = options
         self.faces = open_recogniser(weights[FACES]) if FACES in weights else None
+        self.find = finder(Pack(weights[FACES], threads=threads)) if self.faces and not self.parts.shows_head else None
         self.schedulers: dict[str, Scheduler] = {}
         self.space = latent_space(folder_of(weights, "vae")) if options.latents else ""
         self.prompts, self.words = EmbedsCache(), EmbedsCache()
@@ -194,10 +196,10 @@ class Stage:
         )
         with self.adapted.show(seen, cond) as denoising:
             denoise = denoiser(denoising, cond, uncond, guidance, control)
-            # Each step's picture is moved towards the person, as the recogniser sees it where the drawn head has its face.
-            if self.faces is not None and points is not None:
+            # Each step's picture is moved towards the person.
+            if guided:
                 steering = Steering(settings.identity_guidance, settings.identity_moves, settings.identity_interval)
-                goal = likeness(self.parts.vae, self.faces, embedding, points)
+                goal = self._likeness(embedding, points)
                 denoise = steer(denoise, goal, DiscreteProcess.of(scheduler), steering)
             latents = sample(
                 denoise,
@@ -210,6 +212,15 @@ class Stage:
             )
         at_once = self.options.decode_batch or len(latents)
         return in_batches(lambda few: decode(self.parts.vae, few), latents, at_once).cpu(), latents.float().cpu()
+
+    def _likeness(self, embedding: Tensor, points: np.ndarray | None) -> Goal:
+        """Return how like the people the pictures of latents are, as the recogniser sees them where the drawn heads have their
+        faces (`points`), or where the detector finds them."""
+        assert self.faces is not None
+        if points is not None:
+            return likeness(self.parts.vae, self.faces, embedding, points)
+        assert self.find is not None
+        return likeness_where_found(self.parts.vae, self.faces, embedding, self.find)
 
     def _encode_prompts(self, captions: list[str], embedding: Tensor) -> Tensor:
         """Return the prompts' embeddings [B, T, hidden], each person's and caption's encoded once. embedding: unit, [B, 512]."""

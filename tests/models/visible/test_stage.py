@@ -13,11 +13,10 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.diffusion.guidance import Guidance
 from models.errors import EnvironmentFault, UserError
-from models.faces.align import align
+from models.faces.align import CROP, TEMPLATE, align
 from models.faces.metrics import unit_vectors
 from models.faces.pack import embed, open_sessions
 from models.translation import settings as translation
-from models.visible.angles import FILE as HEAD
 from models.visible.autoencoder import (
     COLOURS,
     LIGHTNESS,
@@ -222,13 +221,23 @@ def test_an_interval_that_ends_before_it_begins_is_refused(settings):
         assert settings(**{name: (0.5, 0.5)})
 
 
-def test_guidance_to_a_person_needs_a_recogniser_and_a_drawn_head():
-    asked, nothing, head = Settings(identity_guidance=0.02), Folder(), Folder({HEAD: {}})
+def test_guidance_to_a_person_needs_a_recogniser():
+    asked, folder = Settings(identity_guidance=0.02), Folder()
     with pytest.raises(UserError, match=r"identity_guidance: the part names no recogniser: add weights\.faces"):
-        columns(Options(), asked, {"model": head})
-    with pytest.raises(UserError, match="identity_guidance: it looks where the drawn head has its face"):
-        columns(Options(), asked, {"model": nothing, "faces": nothing})
-    assert columns(Options(), asked, {"model": head, "faces": nothing})
+        columns(Options(), asked, {"model": folder})
+    assert columns(Options(), asked, {"model": folder, "faces": folder})
+
+
+def test_where_no_head_is_drawn_the_detector_says_where_the_face_is(published, monkeypatch):
+    """Arc2Face's layout: a picture in which no face is found is not moved."""
+    base = published[0] / "stable-diffusion"
+    where = {"model": published[0], "vae": base / "vae", "tokenizer": base, "scheduler": base}
+    stage = load_stage({**where, "faces": ROOT / "models" / "starter" / "faces"}, captions=False)
+    assert np.isnan(stage.find(np.zeros((2, 32, 32, 3), np.uint8))).all()
+    found = np.stack([TEMPLATE * (32 / CROP), np.full((5, 2), np.nan)]).astype(np.float32)
+    monkeypatch.setattr(stage, "find", lambda pictures: found)
+    plain, towards = (stage(rows(2), Settings(steps=2, identity_guidance=each), 2)["visible"] for each in (0, 0.05))
+    assert not np.array_equal(towards[0], plain[0]) and np.array_equal(towards[1], plain[1])
 
 
 def test_pictures_are_guided_to_the_person_by_the_recogniser():
