@@ -12,7 +12,7 @@ from models.evaluation.lapig.tables import RowFigures, by_person, collect, list_
 Line = dict[str, Any]
 Table = dict[str, Any]
 TABLES = ("embedding", "pictures")
-TRUE, KNOWN, BUNDLE = "true picture", "known picture", "bundle's part"
+TRUE, KNOWN, BUNDLE = "true picture", "known picture", "part of the bundle"
 """Baselines: what a perfect generator draws, a copy of the picture that showed who is asked for; and the bundle's own visible
 part, asked as a job asks it."""
 ROWS = (TRUE, KNOWN, *WAYS, BUNDLE)

@@ -63,7 +63,7 @@ def test_a_small_run_is_measured_and_goes_on(trained: tuple[str, str], tiny_worl
     assert cli.main([*command, *edits]) == 0
     found = json.loads((out / "tables.json").read_text())["tables"]
     rows = {row["row"]: row for row in found["pictures"]}
-    assert set(rows) == {"true picture", "known picture", "FaceCLIP", "adapter", "bundle's part"}
+    assert set(rows) == {"true picture", "known picture", "FaceCLIP", "adapter", "part of the bundle"}
     # The true picture is itself; the known one is the reference.
     assert rows["true picture"]["other_view"]["value"] == pytest.approx(1, abs=1e-3)
     assert rows["known picture"]["reference"]["value"] == pytest.approx(1, abs=1e-3)
@@ -83,6 +83,18 @@ def test_a_small_run_is_measured_and_goes_on(trained: tuple[str, str], tiny_worl
     assert cli.main([*command[:-1], str(tmp_path / "as-it-is"), *more]) == 0
     (kept,) = (tmp_path / "as-it-is" / "work").rglob("model.safetensors")
     assert all(torch.equal(value, load_file(kept)[name]) for name, value in model.state_dict().items())
+    # Another bundle's part is drawn by what it reads: the face itself, without a portrait of who comes with a picture.
+    fast = ["--bundle", "faceclip", "--tables", "pictures", "--set", "visible.settings.steps=1"]
+    assert cli.main([*command[:-1], str(tmp_path / "other"), *more, *fast]) == 0
+    page = (tmp_path / "other" / "tables.md").read_text()
+    assert (
+        "`part of the bundle`: the visible part of bundle `faceclip` (faceclip-sdxl; portrait True, steps 1, guidance 3.0"
+        in page
+    )
+    (own,), (other,) = (
+        (tmp_path / name / "work").rglob("pictures-part_of_the_bundle-0-0.npz") for name in ("as-it-is", "other")
+    )
+    assert not np.allclose(np.load(own)["features"], np.load(other)["features"])
     # What is there is not measured again.
     before = (out / "ledger.jsonl").read_text()
     assert cli.main([*command, *edits]) == 0

@@ -63,7 +63,7 @@ def test_leads_are_paired_over_the_same_people() -> None:
 def test_the_page_has_what_was_measured_and_says_what_was_not() -> None:
     facts = {
         "command": "thermapair evaluate faceclip", "digest": "abc", "commits": ["c"], "hardware": "one core", "rows": 64,
-        "bundle": "starter", "recipe": Recipe().model_dump(mode="json"),
+        "bundle": "starter", "kind": "latent-diffusion", "settings": "guidance 2.0", "recipe": Recipe().model_dump(mode="json"),
     }  # fmt: skip
     page = render_tables(made(), facts)
     assert "| adapter | 0.425 [" in page
