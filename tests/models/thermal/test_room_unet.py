@@ -100,6 +100,7 @@ def test_a_share_of_the_rows_is_shown_what_a_job_would_know_of_classes() -> None
     assert torch.equal(drawn.weight, other.weight)
 
 
+@pytest.mark.slow
 def test_it_learns_the_room_and_its_part_begins_another(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = task.build(CONFIG)

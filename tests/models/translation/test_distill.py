@@ -16,6 +16,7 @@ from tests.models.translation.test_translation import rows as probes
 from tests.models.translation.tiny import SHAPE, write_part
 
 
+@pytest.mark.slow
 def test_a_student_learns_of_its_teacher_and_takes_its_own_steps_alone(tmp_path: Path) -> None:
     faces = ROOT / "models/starter/faces"
     landmarks = ROOT / "models/starter/landmarks"

@@ -109,6 +109,7 @@ def test_a_share_is_seen_as_grey_levels(config: translator.Config) -> None:
     assert not torch.allclose(plain.thermal, other.thermal, atol=0.1)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_part_loads_again(config: translator.Config, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = translator.build(config)

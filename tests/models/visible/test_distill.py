@@ -63,6 +63,7 @@ def batch(config: distill.Config) -> dict[str, np.ndarray]:
     return rows() | distill.prepare(rows(), config)
 
 
+@pytest.mark.slow
 def test_the_student_learns_of_its_teacher_and_the_teacher_of_nobody(
     config: distill.Config, batch: dict[str, np.ndarray], tmp_path: Path
 ) -> None:

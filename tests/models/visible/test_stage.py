@@ -240,6 +240,7 @@ def test_where_no_head_is_drawn_the_detector_says_where_the_face_is(published, m
     assert not np.array_equal(towards[0], plain[0]) and np.array_equal(towards[1], plain[1])
 
 
+@pytest.mark.slow
 def test_pictures_are_guided_to_the_person_by_the_recogniser():
     """The starter in four steps: as onnxruntime's recogniser sees them, where the drawn heads have their faces."""
     home = ROOT / "models" / "starter"

@@ -21,6 +21,7 @@ from tests.models.thermal.latent.test_training import rows
 __all__ = ["small"]
 
 
+@pytest.mark.slow
 def test_a_thermal_student_learns_of_its_teacher(small: thermal_ldm.Config, tmp_path: Path) -> None:
     torch.manual_seed(0)
     teacher = thermal_ldm.build(small)

@@ -129,6 +129,7 @@ def test_rooms_are_told_whole_in_part_by_word_or_not_at_all(config: thermal_ldm.
     assert all(math.isnan(room.sun_wm2) and math.isnan(room.wind_ms) for room in drawn)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_part_loads_again(config: thermal_ldm.Config, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = thermal_ldm.build(config)

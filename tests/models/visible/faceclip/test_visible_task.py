@@ -38,6 +38,7 @@ def rows() -> dict[str, np.ndarray]:
     return {**rows_of_people(), "classes": np.zeros((6, 32, 32), np.uint8)}
 
 
+@pytest.mark.slow
 def test_it_learns_from_the_face_of_another_view_and_is_drawn_with(
     config: visible.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ def test_it_learns_from_the_face_of_another_view_and_is_drawn_with(
     assert stage(words, Settings(steps=1), 1)["visible"].shape == (1, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_whom_its_pictures_show_is_learnt_of_rows_that_are_told_a_face(config: visible.Config) -> None:
     """The term is what is added to the error, by its weight, and reaches the U-Net."""
     torch.manual_seed(3)
