@@ -153,6 +153,7 @@ class Stage:
         settings: Settings,
     ) -> np.ndarray:
         """Return pictures uint8 [B, S, S, 3] for exactly one compute batch of latents of `side`."""
+        # Towards the text and the face as one embedding.
         there = torch.from_numpy(has_face).to(self.device)
         given = Embedded(*self.encoder(to_faces(crops, self.device), tokenize(texts).to(self.device), there))
         # Away from a text without a face: it passes the encoder, too, and is not zeros.
@@ -167,9 +168,11 @@ class Stage:
             self._conditions(avoided, side),
             Guidance(settings.guidance, settings.guidance_interval),
         )
-        if settings.identity_guidance:
+        # Each step's picture is moved towards the person, where a face was shown.
+        if settings.identity_guidance and has_face.any():
             steering = Steering(settings.identity_guidance, settings.identity_moves, settings.identity_interval)
             denoise = steer(denoise, self._likeness(crops, has_face), DiscreteProcess.of(scheduler), steering)
+        # Noise follows from the names of the rows alone.
         latents = sample(
             denoise,
             NamedNoise(names, "visible"),
