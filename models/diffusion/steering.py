@@ -43,7 +43,10 @@ def steer(denoise: Denoise, goal: Goal, process: Process, steering: Steering) ->
             return prediction
         noisy, timesteps = model_input.float(), step.timestep.expand(len(model_input))
         clean = process.clean(prediction.float(), noisy, timesteps)
-        return process.predict(climb(clean, goal, steering), noisy, timesteps)
+        better = climb(clean, goal, steering)
+        # Of a row that is not moved the prediction stays as it was, to the bit: its neighbours do not count.
+        moved = (better != clean).flatten(1).any(dim=1)[:, None, None, None]
+        return torch.where(moved, process.predict(better, noisy, timesteps), prediction.float())
 
     return steered
 

@@ -131,6 +131,8 @@ class Task(Protocol):
         Columns of points that it looks for itself in rows that have none: they come as NaN.
     `takes_grey(config) -> bool`
         Whether rows whose visible picture is the thermal one in grey may be trained on. Without it they are left out.
+    `TAKES_TRANSLATED`
+        True where rows are trained on, too, whose visible picture a translator made of the thermal one.
     `TAKES_HALVES`
         True where rows of cameras that stood apart are pairs of a person, too (see `pipelines.rows.halves`).
     `pictures(model: nn.Module, rows: Columns, config) -> np.ndarray`

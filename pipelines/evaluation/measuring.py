@@ -179,7 +179,11 @@ def sort_edits(recipe: type[BaseModel], overrides: Sequence[str]) -> tuple[list[
 
     Raises UserError for one that is neither.
     """
-    own = [edit for edit in overrides if edit.partition("=")[0].partition(".")[0].strip() in recipe.model_fields]
+    # A value within one of the recipe's is the recipe's, unless a stage has that name.
+    keys = {edit: edit.partition("=")[0].strip() for edit in overrides}
+    heads = {edit: key.partition(".")[0] for edit, key in keys.items()}
+    fields = recipe.model_fields
+    own = [each for each in overrides if keys[each] in fields or (heads[each] in fields and heads[each] not in STAGES)]
     others = [edit.strip().removeprefix("bundle.") for edit in overrides if edit not in own]
     # Of a bundle are its own fields, stages whose part is chosen, parts that are given whole, and what lies within a part.
     for edit in others:

@@ -56,15 +56,19 @@ class Sources:
                 "nobody to test: name rows of test people by --test, or a data set with a test split by --data"
             )
 
-        def open_rows(uri: str, wanted: Sequence[str], split: str | None, colour: bool, most: int | None) -> Stored:
-            how: dict[str, Any] = {"split": split, "memory": 0, "limit": most, "reader": reader}
+        def open_rows(
+            uri: str, wanted: Sequence[str], split: str | None, colour: bool, most: int | None, **how: Any
+        ) -> Stored:
+            how |= {"split": split, "memory": 0, "limit": most, "reader": reader}
             if apart:
                 return open_pairs(uri, tuple(wanted), colour=colour, **how)
             return Shards(uri, wanted, optional=optional, colour=colour, **how)
 
         own = None if inputs.test else "train"
         self.training: dict[str, Stored] = {
-            source: open_rows(uri, columns, own if field == "data" else None, field != "translated", limit)
+            source: open_rows(
+                uri, columns, own if field == "data" else None, True, limit, translated=field == "translated"
+            )
             for source, field in names.items()
             if (uri := getattr(inputs, field))
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.columns import COLUMNS
@@ -27,8 +28,10 @@ CHOOSING_COLUMNS = ("split", "sample_id", "visible_kind", "size")
 APART = (
     "Halves that were taken apart are no pairs: `train hfr`, `evaluate hfr` and `evaluate translation` alone read them."
 )
-COLOUR = "rgb"
-"""The one `visible_kind` that networks of colours are trained on."""
+COLOUR, TRANSLATED = "rgb", "translated"
+"""The one `visible_kind` that networks of colours are trained on, and that of pictures that a translator made of thermal ones."""
+KINDS = {"thermal": "the thermal picture in grey", TRANSLATED: "what a translator made of the thermal one"}
+"""What visible pictures of other kinds are."""
 
 
 class Selection:
@@ -47,17 +50,20 @@ class Selection:
         found: Sequence[str] = (),
         split: str | None = None,
         colour: bool = False,
+        translated: bool = False,
         reader: str = "",
         option: str = "another split:",
     ) -> None:
         self.uri, self.columns, self.digest = uri, tuple(columns), ""
         self.skipped = list[str]()
-        self._optional, self._found, self._split, self._colour = set(optional), found, split, colour
+        self._optional, self._found, self._split = set(optional), found, split
+        self._colour, self._translated = colour, translated
         self._reader, self._option = reader, option
         # Rows that differ in their layer alone are the same where no column of a layer is asked for.
         self._once = not any(name in COLUMNS and COLUMNS[name].per == "layer" for name in columns)
         # Rows that a column costs, and rows of each split, for messages.
-        self._left_out, self._splits = Counter[str](), Counter[str]()
+        self._left_out, self._splits, self._kinds = Counter[str](), Counter[str](), Counter[str]()
+        self._filled = set[str]()
 
     def read(self, limit: int | None = None) -> list[pa.Table]:
         """Return the rows that are wanted of every shard, encoded, in order; no further shard once there are `limit` rows.
@@ -91,6 +97,8 @@ class Selection:
             raise UserError(f"no shard of {self.uri} can be read; first: {self.skipped[0]}")
         # What was read decides the digest, and which optional columns there are.
         self._refuse_nothing(tables)
+        if self._filled or self._translated:
+            facts.update(f"{sorted(self._filled)} {self._translated}\n".encode())
         self.digest = facts.hexdigest()[:16]
         self.columns = tuple(name for name in self.columns if name not in self._optional or _is_whole(tables, name))
         return tables
@@ -137,7 +145,10 @@ class Selection:
         seen: samples that the data set has brought so far, extended here.
         """
         for name in self._found:
-            table = _fill_with_nan(table, name)
+            filled = _fill_with_nan(table, name)
+            if filled is not table:
+                self._filled.add(name)
+            table = filled
         keep = np.ones(len(table), bool)
         # People of the wanted split.
         if self._split is not None:
@@ -146,7 +157,10 @@ class Selection:
             keep &= splits == self._split
         # Pictures in colour, and a value in every column.
         if self._colour and "visible_kind" in table.column_names:
-            keep &= self._count_left(keep, _texts(table, "visible_kind") == COLOUR, "visible_kind")
+            kinds = _texts(table, "visible_kind")
+            taken = np.isin(kinds.astype(str), [COLOUR, *([TRANSLATED] if self._translated else [])])
+            self._kinds.update(kinds[keep & ~taken].tolist())
+            keep &= self._count_left(keep, taken, "visible_kind")
         for name in self.columns:
             if name not in self._optional and table.column(name).null_count:
                 keep &= self._count_left(keep, table.column(name).is_valid().to_numpy(), name)
@@ -170,7 +184,7 @@ class Selection:
         # Whatever is left out is said.
         left = {name: count for name, count in self._left_out.items() if count}
         for name, count in left.items():
-            log.info("%s: %d rows are left out: they %s", self.uri, count, _why(name))
+            log.info("%s: %d rows are left out: they %s", self.uri, count, self._why(name))
         if tables:
             return
         # Nothing is left: because of the split, of grey pictures, of a column that is empty in all rows, or of several reasons.
@@ -184,25 +198,25 @@ class Selection:
             apart = "thermal" in left and not left.keys().isdisjoint(("visible", "visible_kind"))
             raise UserError(
                 f"{self._reader or 'this'} takes rows with all that it reads, and {self.uri} has none: "
-                + ", ".join(f"{count} {_why(name)}" for name, count in left.items())
+                + ", ".join(f"{count} {self._why(name)}" for name, count in left.items())
                 + (f". {APART}" if apart else "")
             )
         (name,) = left
         if name == "visible_kind":
             raise UserError(
-                f"{self._reader or 'this'} takes colours, and {self.uri} has none: its visible pictures are thermal"
+                f"{self._reader or 'this'} takes pictures of a camera for visible light, and {self.uri} has none: all "
+                f"{self._why(name)}"
             )
         raise UserError(f"{self._name_reader([name])}, which {self.uri} has not: column {name} is empty in all rows")
 
+    def _why(self, name: str) -> str:
+        """Return why rows are left out that column `name` costs."""
+        if name == "visible_kind":
+            return "show " + " or ".join(KINDS.get(kind, "no colours") for kind in sorted(self._kinds))
+        return f"have no {name}"
+
     def _name_reader(self, names: Sequence[str]) -> str:
         return f"{self._reader + ' reads' if self._reader else 'asked for'} {', '.join(names)}"
-
-
-def _why(name: str) -> str:
-    """Return why rows are left out that column `name` costs."""
-    if name == "visible_kind":
-        return "show the thermal picture in grey, or no colours otherwise"
-    return f"have no {name}"
 
 
 def _fill_with_nan(table: pa.Table, name: str) -> pa.Table:
@@ -210,10 +224,14 @@ def _fill_with_nan(table: pa.Table, name: str) -> pa.Table:
     shape = (len(table), math.prod(map(int, COLUMNS[name].shape)))
     values = np.full(shape, np.nan, np.float32)
     if name in table.column_names:
-        column = table.column(name).combine_chunks()
-        if not column.null_count:
-            return table
-        values[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, shape[1])
+        column = table.column(name)
+        if not pa.types.is_null(column.type):
+            # Of another number of values, none among them, there are no points either.
+            whole = pc.equal(pc.list_value_length(column), shape[1]).fill_null(False)
+            if pc.all(whole).as_py():
+                return table
+            there = column.filter(whole).combine_chunks().flatten()
+            values[whole.to_numpy()] = there.to_numpy(zero_copy_only=False).reshape(-1, shape[1])
         table = table.drop_columns(name)
     lists = pa.ListArray.from_arrays(np.arange(len(table) + 1, dtype=np.int32) * shape[1], values.reshape(-1))
     return table.append_column(name, lists)

@@ -44,9 +44,10 @@ class Shards:
     uint8), points float32 [B, N, 2] px, other lists as [B, n], text as objects.
 
     Which rows: those of `split` (None: all); of rows that share a sample the first alone, unless a column that is asked for
-    differs from layer to layer; with `colour`, none whose visible picture is the thermal one in grey; none without a value
-    in a column of `columns`, those of `optional` excepted, which are left out where not every row has a value, and those of
-    `found`, points that the reader looks for itself, which are NaN there.
+    differs from layer to layer; with `colour`, none whose visible picture is the thermal one in grey, nor (without
+    `translated`) what a translator made of it; none without a value in a column of `columns`, those of `optional` excepted,
+    which are left out where not every row has a value, and those of `found`, points that the reader looks for itself, which
+    are NaN there.
     prepare: applied to decoded rows, once when they are kept (see `models/tasks`). memory: bytes that decoded rows may take.
     limit: at most so many rows. reader: who asks ("task parser") and option: what chooses the split, both for messages.
     A shard that cannot be read, and a row that cannot be decoded, are named in `skipped` and survived: the shard's rows are
@@ -63,6 +64,7 @@ class Shards:
         found: Sequence[str] = (),
         split: str | None = None,
         colour: bool = False,
+        translated: bool = False,
         prepare: Callable[[Columns], Columns] | None = None,
         memory: int = 6 * 2**30,
         threads: int = 2,
@@ -72,7 +74,13 @@ class Shards:
     ):
         self.uri, self._prepare = uri, prepare
         # The encoded rows, mapped from disk.
-        chosen: dict[str, Any] = {"optional": optional, "found": found, "split": split, "colour": colour}
+        chosen: dict[str, Any] = {
+            "optional": optional,
+            "found": found,
+            "split": split,
+            "colour": colour,
+            "translated": translated,
+        }
         selection = Selection(uri, columns, reader=reader, option=option, **chosen)
         self._shards = selection.read(limit)
         self.columns, self.digest = selection.columns, selection.digest

@@ -69,6 +69,7 @@ class TrainJob(BaseModel):
         """Return the rows that are trained on; `how` they are kept is for `Shards`. Raises UserError where there are none."""
         task, config = self.load_task()
         options = self._row_options(task, config, self.split, "--split")
+        options["translated"] = getattr(task, "TAKES_TRANSLATED", False)
         return _open_rows(task, self.data, columns_of(task, config), **options, **how)
 
     def validation_rows(self, **how: Any) -> Shards | Halves:

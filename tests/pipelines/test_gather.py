@@ -176,7 +176,10 @@ def test_grey_pictures_train_a_landmarker_of_ones_own_alone(folders: dict[str, P
     )
     assert len(own.data_rows()) == COUNT
     for job in (mixed, TrainJob(task="parser", data=data, split="all")):
-        with pytest.raises(UserError, match=f"task {job.task} takes colours, and .* has none"):
+        with pytest.raises(
+            UserError,
+            match=f"task {job.task} takes pictures of a camera for visible light, and .* has none: all show the thermal",
+        ):
             job.check_rows()
 
 

@@ -207,7 +207,7 @@ def test_rows_of_ours_are_translated_by_person(
     assert {row["identity_id"] for row in rows(tmp_path / "again")} == {"a.png", "b/grey.png"}
     assert all(plan.find_truth(row) is None for row in plan.sample_table(0).to_pylist())  # what was made is no truth
     # Networks that compare people take the pairs, and look for the faces themselves: no stage has.
-    pairs = open_pairs(str(tmp_path / "out"), hfr.COLUMNS, colour=False, memory=0)
+    pairs = open_pairs(str(tmp_path / "out"), hfr.COLUMNS, colour=True, translated=True, memory=0)
     assert len(pairs) == 2 and np.isnan(pairs.lists("landmarks_70")).all()
 
 

@@ -39,7 +39,7 @@ Recogniser = TrainableRecogniser | TorchRecogniser
 POINTS = {"visible": "points", "thermal": "thermal_points"}
 """Of each half of prepared rows."""
 COLUMNS = ("identity_id", "view", "visible", "thermal", "thermal_kind", "landmarks_70")
-TAKES_HALVES = True
+TAKES_HALVES = TAKES_TRANSLATED = True
 SUMMARY = """Embeds thermal faces into the space of the recogniser that it was adapted from: a thermal probe is looked up in a
 gallery of visible faces. Input: the aligned thermal crop in grey, stretched over human temperatures, in three channels."""
 LIMITS = {

@@ -1,6 +1,7 @@
 """The visible stage: a caption, an ArcFace embedding and a name for the noise become a picture."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +18,14 @@ from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.diffusion.steering import Goal, Steering, steer
 from models.diffusion.unet import Control
+from models.errors import EnvironmentFault
 from models.faces.pack import Pack
 from models.padding import chunks, in_batches
 from models.seeds import generators
 from models.synthworld.shape.kernels import eagerly
 from models.visible.autoencoder import decode, encode, latent_space
 from models.visible.head import draw_heads, find_faces, fold_heads, views_of
-from models.visible.likeness import finder, likeness, likeness_where_found, open_recogniser
+from models.visible.likeness import Find, finder, likeness, likeness_where_found, open_recogniser
 from models.visible.model import condition, folder_of, load_visible
 from models.visible.normals import average_measures, draw_normals
 from models.visible.sd.adapters import Shown, adapt, shown
@@ -70,7 +72,7 @@ class Stage:
             self.adapted.unet.compile(dynamic=False)  # the one that reads references changes what it attends to
         self.options = options
         self.faces = open_recogniser(weights[FACES]) if FACES in weights else None
-        self.find = finder(Pack(weights[FACES], threads=threads)) if self.faces and not self.parts.shows_head else None
+        self.pack, self.threads = weights.get(FACES), threads
         self.schedulers: dict[str, Scheduler] = {}
         self.space = latent_space(folder_of(weights, "vae")) if options.latents else ""
         self.prompts, self.words = EmbedsCache(), EmbedsCache()
@@ -219,8 +221,18 @@ class Stage:
         assert self.faces is not None
         if points is not None:
             return likeness(self.parts.vae, self.faces, embedding, points)
-        assert self.find is not None
         return likeness_where_found(self.parts.vae, self.faces, embedding, self.find)
+
+    @cached_property
+    def find(self) -> Find:
+        """What finds the faces where no head is drawn: the detector of the pack. Raises EnvironmentFault where it has none."""
+        assert self.pack is not None
+        try:
+            return finder(Pack(self.pack, threads=self.threads))
+        except EnvironmentFault as error:
+            raise EnvironmentFault(
+                f"identity_guidance: this U-Net is shown no head, so a detector says where the face is. {error}"
+            ) from error
 
     def _encode_prompts(self, captions: list[str], embedding: Tensor) -> Tensor:
         """Return the prompts' embeddings [B, T, hidden], each person's and caption's encoded once. embedding: unit, [B, 512]."""

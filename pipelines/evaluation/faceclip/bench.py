@@ -3,6 +3,7 @@
 out/ledger.jsonl  tables.json  tables.md, and a folder `work` of what can be made again: renders, weights, features of pictures
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -32,7 +33,7 @@ from models.visible.faceclip.files import load_clip
 from models.weights.bundle import Bundle, digests, load_bundle
 from models.weights.store import contents_digest
 from pipelines.config.chain import faces_link
-from pipelines.evaluation.faceclip.beside import BundlePart, clip_scores
+from pipelines.evaluation.faceclip.beside import BundlePart, clip_scores, without_portraits
 from pipelines.evaluation.faceclip.pages import render_tables
 from pipelines.evaluation.faceclip.trainings import Inputs, Trainings
 from pipelines.evaluation.lapig.people import load_true
@@ -60,7 +61,7 @@ class Bench(Measuring[Cell]):
         self.recipe, self.inputs, self.bundle = recipe, inputs, bundle
         self.trainings = Trainings(recipe, inputs, stop)
         parts = {name: digests(bundle.part(name), bundle.folder) for name in ("visible", "faces")}
-        chosen = bundle.part("visible").model_dump(mode="json")
+        chosen = {name: bundle.part(name).model_dump(mode="json") for name in parts} | {"size": bundle.size}
         begun = self.trainings.settings.init
         folders = [contents_digest(Path(path)) for path in (*inputs[:2], *([begun] if begun else []))]
         super().__init__(
@@ -262,8 +263,8 @@ class Bench(Measuring[Cell]):
 
     def about(self) -> dict[str, Any]:
         """Return the name of the bundle, what its visible part is, and the number of rows that are trained on."""
-        part = self.bundle.part("visible")
-        settings = ", ".join(f"{name} {value}" for name, value in part.settings.items())
+        part = without_portraits(self.bundle).part("visible")
+        settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in part.settings.items())
         return {"bundle": self.bundle.name, "kind": part.kind, "settings": settings, "rows": len(self.trainings.data)}
 
     def _distribution(self) -> list[dict[str, Any]]:

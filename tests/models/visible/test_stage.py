@@ -228,12 +228,20 @@ def test_guidance_to_a_person_needs_a_recogniser():
     assert columns(Options(), asked, {"model": folder, "faces": folder})
 
 
-def test_where_no_head_is_drawn_the_detector_says_where_the_face_is(published, monkeypatch):
+def test_where_no_head_is_drawn_the_detector_says_where_the_face_is(published, tmp_path, monkeypatch):
     """Arc2Face's layout: a picture in which no face is found is not moved."""
     base = published[0] / "stable-diffusion"
     where = {"model": published[0], "vae": base / "vae", "tokenizer": base, "scheduler": base}
     stage = load_stage({**where, "faces": ROOT / "models" / "starter" / "faces"}, captions=False)
     assert np.isnan(stage.find(np.zeros((2, 32, 32, 3), np.uint8))).all()
+    # A pack that has none is asked for it by guidance alone.
+    shutil.copy(ROOT / "models" / "starter" / "faces" / "arcface_starter.onnx", tmp_path)
+    without = load_stage({**where, "faces": tmp_path}, captions=False)
+    assert without(rows(1), Settings(steps=1), 1)["visible"].any()
+    with pytest.raises(
+        EnvironmentFault, match=r"identity_guidance: this U-Net is shown no head, so a detector .* SCRFD"
+    ):
+        without(rows(1), Settings(steps=1, identity_guidance=0.05), 1)
     found = np.stack([TEMPLATE * (32 / CROP), np.full((5, 2), np.nan)]).astype(np.float32)
     monkeypatch.setattr(stage, "find", lambda pictures: found)
     plain, towards = (stage(rows(2), Settings(steps=2, identity_guidance=each), 2)["visible"] for each in (0, 0.05))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from models.errors import Interrupted, UserError
 from pipelines.evaluation.ledger import Ledger
@@ -104,7 +104,9 @@ def test_edits_and_tables_are_told_apart() -> None:
         ["rows=2"],
         ["size=64", "thermal.weights=x"],
     )
-    assert sort_edits(Recipe, ["rows.within=2"]) == (["rows.within=2"], [])  # a value within one of the recipe's
+    # A value within one of the recipe's, and a stage whose name the recipe has, too.
+    edits = ["rows.within=2", "faces=a", "faces.weights=b"]
+    assert sort_edits(create_model("Named", __base__=Recipe, faces=(str, "")), edits) == (edits[:2], edits[2:])
     assert load_recipe(Recipe, ["rows=2"], "squares") == Recipe(rows=2)
     with pytest.raises(UserError, match="evaluate squares"):
         load_recipe(Recipe, ["rows=many"], "squares")

@@ -86,9 +86,23 @@ def test_points_that_the_reader_looks_for_are_nan_where_there_are_none(tmp_path:
         shards.rows(np.arange(9))["landmarks_70"], np.broadcast_to(wanted[:, None, None], (9, 70, 2))
     )
     np.testing.assert_array_equal(shards.lists("landmarks_70"), np.broadcast_to(wanted[:, None], (9, 140)))
-    # Of whoever does not look for them only those two rows are.
+    # Whoever does not look for them is told.
     with pytest.raises(UserError, match="landmarks_70"):
         Shards(storage.uri, ("view", "landmarks_70"))
+
+
+def test_lists_of_another_length_are_no_points_and_the_rows_that_come_decide_the_digest(tmp_path: Path) -> None:
+    storage, whole = Storage(tmp_path), [1.0] * 140
+    cells: list[list[Any]] = [[whole, [], [None, *whole[1:]], None], [None] * 4]
+    for part, kind in enumerate((pa.list_(pa.float32()), pa.null())):
+        table = pa.table({"view": pa.array(range(4), pa.int64()), "landmarks_70": pa.array(cells[part], kind)})
+        name, digest = write_shard(storage, "data", part, encode_parquet(table))
+        commit(storage, part, Commit(name, 4, digest))
+    wanted = ("view", "landmarks_70")
+    shards, given = Shards(storage.uri, wanted, found=wanted[1:]), Shards(storage.uri, wanted, limit=1)
+    assert np.isfinite(shards.lists("landmarks_70")).sum(axis=1).tolist() == [140, 0, 139, *[0] * 5]
+    assert shards.digest != Shards(storage.uri, wanted, memory=0).digest and len(given) == 1
+    assert Shards(storage.uri, wanted[:1], found=()).digest == Shards(storage.uri, wanted[:1]).digest
 
 
 @pytest.mark.parametrize("memory", [2**30, 0], ids=["kept", "on demand"])
@@ -241,8 +255,22 @@ def test_thermal_pictures_in_grey_teach_no_network_of_colours(tmp_path: Path, ca
         assert {person for person, _ in read(uri, "world_identity", "condition", colour=True)} == {4, 5}
     assert "16 rows are left out: they show the thermal picture in grey" in caplog.text
     assert len(read(uri, "world_identity", "condition")) == 24
-    with pytest.raises(UserError, match="task vae takes colours, and .* has none"):
+    with pytest.raises(
+        UserError, match="task vae takes pictures of a camera for visible light, and .* has none: all show the thermal"
+    ):
         Shards(uri, ("view",), colour=True, split="test", reader="task vae")
+    made_rows = [row | {"visible_kind": "translated"} for row in rows[:8]]
+    made = write_rows(tmp_path / "made", made_rows + rows[8:])
+    assert {person for person, _ in read(made, "world_identity", "condition", colour=True, translated=True)} == {
+        0,
+        1,
+        4,
+        5,
+    }
+    with pytest.raises(
+        UserError, match="has none: all show the thermal picture in grey or what a translator made of the"
+    ):
+        Shards(write_rows(tmp_path / "none", [*made_rows, *rows[8:16]]), ("view",), colour=True, reader="task vae")
     kinds = {0: "nir", 1: "", 2: None, 3: "grey", 4: "RGB"}
     odd = write_rows(
         tmp_path / "odd", [row | {"visible_kind": kinds.get(row["world_identity"], "rgb")} for row in rows]
