@@ -56,6 +56,7 @@ class Sources:
                 "nobody to test: name rows of test people by --test, or a data set with a test split by --data"
             )
 
+        # Pairs of people, where no pixel need join the halves, or rows as they are.
         def open_rows(
             uri: str, wanted: Sequence[str], split: str | None, colour: bool, most: int | None, **how: Any
         ) -> Stored:
@@ -64,6 +65,7 @@ class Sources:
                 return open_pairs(uri, tuple(wanted), colour=colour, **how)
             return Shards(uri, wanted, optional=optional, colour=colour, **how)
 
+        # Who is trained on: of a set that is tested, too, its training people; translations from their own source alone.
         own = None if inputs.test else "train"
         self.training: dict[str, Stored] = {
             source: open_rows(
@@ -72,6 +74,7 @@ class Sources:
             for source, field in names.items()
             if (uri := getattr(inputs, field))
         }
+        # Who is tested, always by pictures of a camera.
         wanted, most = tested or columns, tests or limit
         colour = "visible" in wanted
         split = None if inputs.test else inputs.tested

@@ -56,6 +56,7 @@ class Halves:
         **how: Any,
     ) -> None:
         self.uri, self._prepare = uri, prepare
+        # Rows of each camera on its own; whoever compares people finds the faces of those without points.
         how |= {"memory": 0, "optional": OPTIONAL, "found": FOUND}
         self.seen, self.felt = Shards(uri, SEEN, colour=True, **how), Shards(uri, FELT, **how)
         self.digest = digest_of(self.seen.digest, self.felt.digest, "by moment")
@@ -71,6 +72,7 @@ class Halves:
         if not pairs:
             raise NobodyHasBoth(f"{uri}: nobody has a visible and a thermal picture")
         person, self._first, self._second, view = (np.array(values) for values in zip(*pairs, strict=True))
+        # What is known of a pair without decoding a picture.
         said = _texts(self.felt, "attributes", "{}")[self._second]
         self._values = {"identity_id": person.astype(object), "view": view, "attributes": said}
         self.models = np.flatnonzero(visible != "") if MODEL in _roles(self.seen) else None

@@ -97,6 +97,7 @@ class Selection:
             raise UserError(f"no shard of {self.uri} can be read; first: {self.skipped[0]}")
         # What was read decides the digest, and which optional columns there are.
         self._refuse_nothing(tables)
+        # Rows that come because somebody looks for their points, or takes translations, are other data than without them.
         if self._filled or self._translated:
             facts.update(f"{sorted(self._filled)} {self._translated}\n".encode())
         self.digest = facts.hexdigest()[:16]

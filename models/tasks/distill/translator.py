@@ -22,15 +22,14 @@ from models.tasks.identity import cosine_to_truth, decode_clean, recogniser_of
 from models.tasks.translation import config as translation
 from models.tasks.translation.rows import Drawn, draw_rows
 from models.tasks.translation.rows import prepare as prepare_rows
-from models.tasks.translation.task import COLUMNS as TRANSLATED_COLUMNS
-from models.tasks.translation.task import LIMITS
+from models.tasks.translation.task import COLUMNS, FOUND, LIMITS
 from models.translation.network import Loaded, Translator, load_translator, read_config, save_translator
 from models.translation.settings import ATTRIBUTES, AUTOENCODER, LANDMARKS, RECOGNISER, VAE
 from models.visible import cache
 from models.weights.networks import device_of
 
-COLUMNS = TRANSLATED_COLUMNS
-FOUND = ("landmarks_70",)
+# Its rows are its teacher's; what a task offers is found by name.
+__all__ = ["COLUMNS", "FOUND", "Config", "build", "export", "loss", "prepare", "validate", "weights"]
 SUMMARY = """A student of {teacher}: it translates in {steps} steps without guidance as its teacher does in many with guidance
 {guidance:g} (consistency distillation, arXiv 2310.04378), and is told what its teacher is told."""
 
