@@ -1,8 +1,13 @@
 """The shape of a small U-Net that is trained from nothing, and such a U-Net."""
 
+from collections.abc import Mapping
+
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
+
+INPUT = "conv_in.weight"
 
 
 class UNetShape(BaseModel):
@@ -39,3 +44,12 @@ def new_unet(shape: UNetShape, side: int, channels: int, beside: int, told: int)
     )
     nn.init.zeros_(unet.conv_out.weight)  # the first prediction is zero, so early steps do not fight a random output
     return unet
+
+
+def widen_input(state: Mapping[str, Tensor], unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """Return the tensors of a U-Net that is shown less than `unet` with zero weights for what its input lacks at the end, so
+    that it makes what it made."""
+    kernel, wanted = state[INPUT], unet.state_dict()[INPUT]
+    fits = kernel.shape[0] == wanted.shape[0] and kernel.shape[1] < wanted.shape[1]
+    missing = wanted.shape[1] - kernel.shape[1] if fits else 0
+    return {**state, INPUT: F.pad(kernel, (0, 0, 0, 0, 0, missing))}

@@ -5,7 +5,8 @@ python -m cluster train thermal_ldm --data URI --validation URI --out DIR --set 
 What is told of the room is drawn anew at every visit of a row: its numbers, a part of them, its word, or nothing. So one
 network knows the room's mean given its temperature, and the spread over what rooms could be where nobody says.
 `--set text=models/starter/visible` makes the caption a condition, too: written from a row's attributes, and left out of
-`drop_caption` of the rows.
+`drop_caption` of the rows. `--set guess=models/starter-rooms` shows a thermalizer's first guess beside the picture
+(`models.thermal.latent.guess`), made at every visit for the room that is told.
 """
 
 import json
@@ -29,6 +30,7 @@ from models.classes import BACKGROUND, FACE, MIRRORED
 from models.columns import Columns
 from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
 from models.diffusion.schedulers import new_scheduler
+from models.diffusion.shape import widen_input
 from models.diffusion.unet import predict
 from models.errors import UserError
 from models.padding import in_batches
@@ -38,20 +40,20 @@ from models.tasks.rooms import RoomConfig, draw_room, parse_rows, word_numbers
 from models.temperature import fill
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
 from models.thermal.latent.captions import CaptionReader, load_captions
+from models.thermal.latent.cells import class_shares, patch
+from models.thermal.latent.guess import NO_CLASS, FirstGuess, load_guess
 from models.thermal.latent.network import (
     LatentConfig,
     ShapeConfig,
-    class_shares,
     condition,
     new_latent_unet,
-    patch,
     read_config,
     save_latent,
 )
 from models.thermal.rooms import Room
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, load_part
-from models.weights.networks import load_strictly
+from models.weights.networks import accelerator, load_strictly
 
 STAGE = "thermal"
 COLUMNS = ("visible", "classes", "thermal", "valid", "condition", "domain", "ambient_c", "sun_wm2", "wind_ms")
@@ -79,6 +81,9 @@ class Config(RoomConfig):
         0.3, ge=0, le=1, description="share of rows without their caption, where it is a condition"
     )
     drop_attribute: float = Field(0.1, ge=0, le=1, description="chance of each attribute to go unsaid in a caption")
+    guess: Place = Field(
+        "", description="folder of a thermalizer of rooms whose first guess the U-Net is shown; empty: none"
+    )
     shape: ShapeConfig = ShapeConfig()
     latent: LatentConfig = LatentConfig()
     face: float = Field(4.0, gt=0, description="weight of the face's cells; the rest of the person has 1")
@@ -89,11 +94,12 @@ class Config(RoomConfig):
 
 
 class Trainee(nn.Module):
-    """The U-Net that learns; the autoencoders are looked up (`models.visible.cache`, `_autoencoder`), and never learn here."""
+    """The U-Net that learns, and what it is told; the autoencoders are looked up (`models.visible.cache`, `_autoencoder`), and
+    never learn here."""
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: UNet2DConditionModel, told: LatentConfig) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet, self.told = unet, told
 
 
 @lru_cache(maxsize=1)
@@ -104,6 +110,20 @@ def _autoencoder(folder: str) -> ThermalAutoencoder:
 @lru_cache(maxsize=1)
 def _words(folder: str) -> CaptionReader:
     return load_captions(cache.from_root(folder))
+
+
+@lru_cache(maxsize=1)
+def _guesser(folder: str, autoencoder: str, words: tuple[str, ...]) -> FirstGuess:
+    encoder = _autoencoder(autoencoder)
+    guess = load_guess(cache.from_root(folder), encoder, SHRINK // encoder.config.factor, words)
+    for network in guess.networks():
+        network.to(accelerator())
+    return guess
+
+
+def _told(config: Config) -> LatentConfig:
+    """Return what the U-Net is told, captions and first guess as the folders of the configuration say."""
+    return config.latent.model_copy(update={"captions": bool(config.text), "guess": bool(config.guess)})
 
 
 def columns(config: Config) -> tuple[str, ...]:
@@ -117,7 +137,8 @@ def weights(config: Config) -> list[Path]:
         raise UserError(
             "thermal_ldm needs an autoencoder of temperatures: train thermal_vae, then --set autoencoder=DIR"
         )
-    return [cache.from_root(folder) for folder in (config.vae, config.autoencoder, config.text) if folder]
+    folders = (config.vae, config.autoencoder, config.text, config.guess)
+    return [cache.from_root(folder) for folder in folders if folder]
 
 
 def build(config: Config) -> nn.Module:
@@ -127,23 +148,30 @@ def build(config: Config) -> nn.Module:
     side = config.size // SHRINK
     # Cross-attention is as wide as what reads captions.
     shape = config.shape.model_copy(update={"hidden": _words(config.text).width}) if config.text else config.shape
-    unet = new_latent_unet(shape, made, cache.autoencoder(config.vae).config.latent_channels, side, config.latent)
+    told = _told(config)
+    unet = new_latent_unet(shape, made, cache.autoencoder(config.vae).config.latent_channels, side, told)
     if not torch.cuda.is_available():  # on CPUs the backward pass of fused attention costs three times the plain one
         unet.set_attn_processor(AttnProcessor())
-    return Trainee(unet)
+    return Trainee(unet, told)
 
 
 def begin(model: nn.Module, folder: Path) -> None:
-    """Fill `model` from the folder of a thermal latent diffusion of the same shape."""
+    """Fill `model` from the folder of a thermal latent diffusion of the same shape. From one that is shown no first guess it
+    begins with zero weights for it, so that it draws what the part drew.
+    """
     assert isinstance(model, Trainee)
-    read_config(folder)
+    theirs = read_config(folder)
+    if theirs.classes != model.told.classes or theirs.guess > model.told.guess:
+        shown = ("classes " if theirs.classes else "no classes ") + ("and a first guess" if theirs.guess else "")
+        raise UserError(f"{folder} is shown {shown}: set latent.classes and guess alike, and train on from it.")
     part = load_part(UNet2DConditionModel, folder / "unet")
-    load_strictly(model.unet, part.state_dict(), folder / "unet")
+    load_strictly(model.unet, widen_input(part.state_dict(), model.unet), folder / "unet")
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
-    """Return what `loss` needs of decoded rows, some 40 kB each: latents of both modalities and of their mirror images, shares of
-    the true and of the parser's classes, cell weights, the room's numbers and the number of its word (-1 for none)."""
+    """Return what `loss` needs of decoded rows, some 40 kB each (120 with a first guess, which needs the pictures): latents of
+    both modalities and of their mirror images, shares of the true and of the parser's classes, cell weights, the room's
+    numbers and the number of its word (-1 for none)."""
     # Temperatures known everywhere, encoded at the size of visible latents.
     side = config.size // SHRINK
     autoencoder = _autoencoder(config.autoencoder)
@@ -155,17 +183,20 @@ def prepare(rows: Columns, config: Config) -> Columns:
             return patch(in_batches(autoencoder.encode, pictures, cache.BATCH), cells).half().numpy()
 
     # Both modalities, what stands where by the true and the parser's classes, and what the room was.
+    parsed = parse_rows(rows, config)
+    pictures = {"picture": rows["visible"], "classes": rows["classes"], "parsed_classes": parsed}
     return {
         "visible": cache.encode_latents(rows["visible"], config.vae),
         "visible_mirrored": cache.encode_latents(rows["visible"][:, :, ::-1], config.vae),
         "thermal": encode(celsius),
         "thermal_mirrored": encode(celsius.flip(2)),
         "shares": class_shares(rows["classes"], side).astype(np.float16),
-        "parsed": class_shares(parse_rows(rows, config), side).astype(np.float16),
+        "parsed": class_shares(parsed, side).astype(np.float16),
         "weight": _cell_weights(rows, side, config),
         "room": np.stack([np.asarray(rows[name], np.float32) for name in ("ambient_c", "sun_wm2", "wind_ms")], axis=1),
         "word": word_numbers(rows, config.latent.conditions, config.unnamed),
         **({"attributes": rows["attributes"]} if config.text else {}),
+        **(pictures if config.guess else {}),
     }
 
 
@@ -192,6 +223,7 @@ class Drawn:
     noise: Tensor
     captions: tuple[str, ...] = ()
     """Empty where they are no condition; a row that is told none has an empty one."""
+    guess: Tensor | None = None
 
 
 def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: Iterable[int]) -> Drawn:
@@ -221,7 +253,23 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     return Drawn(
         choose("thermal"), choose("visible"), torch.from_numpy(shares) if config.latent.classes else None,
         torch.from_numpy(weight)[:, None], rooms, timesteps, torch.from_numpy(noise), captions,
+        guess_rows(batch, rooms, mirrored, shown, parsed, config) if config.guess else None,
     )  # fmt: skip
+
+
+def guess_rows(
+    batch: Columns, rooms: list[Room], mirrored: np.ndarray, shown: np.ndarray, parsed: np.ndarray, config: Config
+) -> Tensor:
+    """Return the first guess of rows [B, C, h, w] in the rooms and by the classes that are told of them.
+
+    mirrored, shown, parsed: bool [B], rows seen in a mirror, rows whose classes are shown, and rows whose are the parser's.
+    """
+    flip, classes = mirrored[:, None, None], np.where(parsed[:, None, None], batch["parsed_classes"], batch["classes"])
+    sides = np.array([*MIRRORED, *range(len(MIRRORED), 256)], np.uint8)
+    classes = np.where(flip, sides[classes[:, :, ::-1]], classes)
+    classes = np.where(shown[:, None, None], classes, NO_CLASS).astype(np.uint8)
+    pictures = np.where(flip[..., None], batch["picture"][:, :, ::-1], batch["picture"])
+    return _guesser(config.guess, config.autoencoder, config.latent.conditions)(pictures, classes, rooms)
 
 
 def draw_captions(
@@ -262,7 +310,9 @@ def prediction_error(unet: UNet2DConditionModel, process: DiscreteProcess, drawn
     noisy = process.add_noise(drawn.latents, drawn.noise, drawn.timesteps).to(device)
     target = process.target(drawn.latents, drawn.noise, drawn.timesteps).to(device)
     words = _words(config.text).encode(drawn.captions) if config.text else None
-    told = condition(unet, drawn.rooms, config.latent.conditions, drawn.visible, drawn.shares, words).to(device)
+    told = condition(unet, drawn.rooms, config.latent.conditions, drawn.visible, drawn.shares, words, drawn.guess).to(
+        device
+    )
     prediction = predict(unet, noisy, drawn.timesteps.to(device), told)
     weight = (drawn.weight / drawn.weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)).to(device)
     return row_errors(prediction, target, weight)
@@ -294,8 +344,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write the folder of the part (`models.thermal.latent.network`) and the card."""
     assert isinstance(model, Trainee)
     autoencoder = load_autoencoder(cache.from_root(config.autoencoder))
-    told = config.latent.model_copy(update={"captions": bool(config.text)})
-    text = cache.from_root(config.text) if config.text else None
-    save_latent(model.unet, autoencoder, cache.from_root(config.vae), told, folder, text)
+    text, guess = (cache.from_root(place) if place else None for place in (config.text, config.guess))
+    save_latent(model.unet, autoencoder, cache.from_root(config.vae), _told(config), folder, text, guess)
     facts: dict[str, Any] = {"title": "Thermal latent diffusion", "summary": SUMMARY, "limits": LIMITS}
     card.model_copy(update=facts).write(folder)

@@ -25,6 +25,7 @@ from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
 from models.diffusion.sample import NamedNoise, sample
 from models.diffusion.schedulers import Scheduler, new_scheduler
+from models.diffusion.shape import widen_input
 from models.diffusion.unet import predict
 from models.seeds import seed_of
 from models.synthworld.sampling.domain import load_domain, sample_scene
@@ -350,13 +351,7 @@ def begin(model: nn.Module, folder: Path) -> None:
     """
     assert isinstance(model, VisibleModel)
     part = load_visible({"model": folder})
-    wanted, state = model.unet.state_dict(), dict(part.unet.state_dict())
-    # A first convolution with fewer input channels is widened by zeros.
-    kernel = state["conv_in.weight"]
-    if kernel.shape[1] < wanted["conv_in.weight"].shape[1] and kernel.shape[0] == wanted["conv_in.weight"].shape[0]:
-        state["conv_in.weight"] = torch.zeros_like(wanted["conv_in.weight"])
-        state["conv_in.weight"][:, : kernel.shape[1]] = kernel
-    load_strictly(model.unet, state, folder / "unet")
+    load_strictly(model.unet, widen_input(part.unet.state_dict(), model.unet), folder / "unet")
     load_strictly(model.text, part.text.state_dict(), folder / "encoder")
     # The encoder's vectors are of the part's own tokens: another tokenizer would number them otherwise.
     model.tokenizer, model.text.id_token = part.tokenizer, part.text.id_token

@@ -39,7 +39,7 @@ from models.faces.gradient.differentiable import DifferentiableRecogniser
 from models.landmarks.thermal_faces import ThermalFaces
 from models.ssm.config import BlockConfig
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
-from models.thermal.latent.network import patch
+from models.thermal.latent.cells import patch
 from models.translation.attributes import AttributeClassifier, load_classifier
 from models.translation.settings import ATTRIBUTES, AUTOENCODER, FACES, FILE, LANDMARKS, RECOGNISER, VAE
 from models.visible.autoencoder import SHRINK, Vae

@@ -8,11 +8,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from models.diffusion.shape import INPUT
 from models.errors import EnvironmentFault
 from models.ssm.block import SelfMixer
 
 UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
-INPUT = "conv_in.weight"
 
 
 def begin_with_visible(unet: UNet2DConditionModel, folder: Path) -> int:

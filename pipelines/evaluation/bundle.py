@@ -65,9 +65,9 @@ def _predictor(bundle: Bundle, told: Told, draws: int) -> Predict:
 
     def predict(rows: Columns) -> np.ndarray:
         # The same rows in as many draws; noise follows from the pair and the number of the draw.
-        visible, shares = stage.visible_latents(rows, BATCH), stage.class_shares(rows)
+        seen = stage.see(rows, settings, BATCH)
         rooms, names = tell_rooms(rows, told), [f"measured {pair}" for pair in rows["pair_id"]]
-        made = [stage.draw(rooms, visible, shares, names, f"draw {k}", settings, BATCH) for k in range(draws)]
+        made = [stage.draw(rooms, seen, names, f"draw {k}", settings, BATCH) for k in range(draws)]
         return torch.stack(made).cpu().numpy()
 
     return predict

@@ -18,8 +18,9 @@ from models.diffusion.students import plain
 from models.seeds import seed_of
 from models.tasks import Place, thermal_ldm
 from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
-from models.thermal.latent.network import Loaded, condition, load_latent, save_latent, unpatch
-from models.thermal.latent.settings import AUTOENCODER, VAE
+from models.thermal.latent.cells import unpatch
+from models.thermal.latent.network import Loaded, condition, load_latent, save_latent
+from models.thermal.latent.settings import AUTOENCODER, GUESS, VAE
 from models.visible import cache
 from models.weights.networks import device_of
 
@@ -45,11 +46,13 @@ def build(config: Config) -> nn.Module:
 
 def _complete(config: Config) -> Config:
     """Return the configuration with the teacher's autoencoders and what its rows were told."""
+    latent = thermal_ldm.read_config(cache.from_root(config.teacher))
     own = {
         VAE: config.vae or f"{config.teacher}/{VAE}",
         AUTOENCODER: config.autoencoder or f"{config.teacher}/{AUTOENCODER}",
+        GUESS: f"{config.teacher}/{GUESS}" if latent.guess else "",
     }
-    return config.model_copy(update=own | {"latent": thermal_ldm.read_config(cache.from_root(config.teacher))})
+    return config.model_copy(update=own | {"latent": latent})
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
@@ -81,7 +84,8 @@ def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[T
 
 
 def _told(teacher: Loaded, drawn: thermal_ldm.Drawn) -> Conditions:
-    told = condition(teacher.unet, drawn.rooms, teacher.config.conditions, drawn.visible, drawn.shares)
+    words = teacher.config.conditions
+    told = condition(teacher.unet, drawn.rooms, words, drawn.visible, drawn.shares, guess=drawn.guess)
     return told.to(teacher.unet.device)
 
 
@@ -119,6 +123,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     teacher, _ = model.frozen()
     whole = _complete(config)
     silent = teacher.config.model_copy(update={"captions": False})  # a student learns of pictures and rooms alone
-    save_latent(model.unet, teacher.autoencoder, cache.from_root(whole.vae), silent, folder)
+    guess = cache.from_root(whole.guess) if whole.guess else None
+    save_latent(model.unet, teacher.autoencoder, cache.from_root(whole.vae), silent, folder, guess=guess)
     facts = {"title": "Thermal latent diffusion in few steps", "summary": SUMMARY, "limits": thermal_ldm.LIMITS}
     finish_export(teacher, config, folder, card, facts)

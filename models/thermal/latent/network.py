@@ -5,6 +5,7 @@
     vae/          of visible pictures, whose latents the U-Net is shown
     scheduler/    diffusers
     text/         what reads captions (`models.thermal.latent.captions`), where they are a condition
+    guess/        a thermalizer of rooms that makes the first guess (`models.thermal.latent.guess`), where one is shown
     thermal.json  what the conditions are (`LatentConfig`)
 
 DiffTV (ACM MM 2024) shows its U-Net the other modality by concatenation, too; LaPIG's own layout is not published. The
@@ -16,9 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from pydantic import Field
 from torch import Tensor, nn
@@ -31,7 +30,8 @@ from models.diffusion.shape import UNetShape, new_unet
 from models.errors import EnvironmentFault
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.captions import CaptionReader, copy_captions, load_captions
-from models.thermal.latent.settings import AUTOENCODER, FILE, TEXT, VAE
+from models.thermal.latent.guess import FirstGuess, load_guess
+from models.thermal.latent.settings import AUTOENCODER, FILE, GUESS, TEXT, VAE
 from models.thermal.rooms import NUMBERS, Room, RoomRange, room_vectors
 from models.visible.autoencoder import SHRINK, Vae, load_part
 from models.visible.autoencoder import load_autoencoder as load_vae
@@ -42,6 +42,8 @@ class LatentConfig(RoomRange):
 
     classes: bool = True
     captions: bool = False
+    guess: bool = False
+    """Shown the first guess of a thermalizer of rooms (`models.thermal.latent.guess`)."""
 
 
 class ShapeConfig(UNetShape):
@@ -56,29 +58,14 @@ class ShapeConfig(UNetShape):
 def new_latent_unet(
     shape: ShapeConfig, thermal: int, visible: int, side: int, config: LatentConfig
 ) -> UNet2DConditionModel:
-    """Return a fresh U-Net for `thermal` channels that are made, beside `visible` channels and classes that are shown."""
-    beside = visible + (len(CLASSES) if config.classes else 0)
+    """Return a fresh U-Net for `thermal` channels that are made, beside `visible` ones and what else `config` has it shown."""
+    beside = shown_channels(thermal, visible, config)
     return new_unet(shape, side, thermal, beside, told=NUMBERS + len(config.conditions))
 
 
-def patch(latents: Tensor, cells: int) -> Tensor:
-    """Return latents [B, C, h, w] with `cells` x `cells` of them in one: [B, C cells^2, h / cells, w / cells]."""
-    return F.pixel_unshuffle(latents, cells)
-
-
-def unpatch(latents: Tensor, cells: int) -> Tensor:
-    """Return what `patch` had."""
-    return F.pixel_shuffle(latents, cells)
-
-
-def class_shares(classes: np.ndarray, side: int) -> np.ndarray:
-    """Return the share of each class in every visible cell, float32 [B, 19, side, side], of uint8 [B, S, S].
-
-    Pixels without a class (255) count for none, so that rows without a mask are all zeros.
-    """
-    count, cell = len(classes), classes.shape[1] // side
-    cells = np.asarray(classes).reshape(count, side, cell, side, cell)
-    return np.stack([(cells == k).mean(axis=(2, 4), dtype=np.float32) for k in range(len(CLASSES))], axis=1)
+def shown_channels(thermal: int, visible: int, config: LatentConfig) -> int:
+    """Return how many channels a U-Net is shown beside the `thermal` ones that it makes: `condition`'s, in its order."""
+    return visible + (len(CLASSES) if config.classes else 0) + (thermal if config.guess else 0)
 
 
 def condition(
@@ -88,15 +75,16 @@ def condition(
     visible: Tensor,
     shares: Tensor | None,
     prompt_embeds: Tensor | None = None,
+    guess: Tensor | None = None,
 ) -> Conditions:
     """Return what the U-Net is told: rooms beside the time step, visible latents [B, C, h, w] and class shares beside its own.
 
     shares: [B, 19, h, w], or None for a U-Net that is shown no classes. prompt_embeds: [B, T, hidden] of captions;
-    zeros, however many, are no caption.
+    zeros, however many, are no caption. guess: latents of the first guess, for a U-Net that is shown one.
     """
     if prompt_embeds is None:
         prompt_embeds = torch.zeros(len(rooms), 1, unet.config.cross_attention_dim)
-    beside = visible if shares is None else torch.cat([visible, shares], dim=1)
+    beside = torch.cat([values for values in (visible, shares, guess) if values is not None], dim=1)
     return Conditions(prompt_embeds, torch.from_numpy(room_vectors(rooms, words)), beside=beside)
 
 
@@ -111,6 +99,7 @@ class Loaded:
     config: LatentConfig
     words: CaptionReader | None = None
     """What reads captions; None where they are no condition."""
+    guess: FirstGuess | None = None
 
     @property
     def cells(self) -> int:
@@ -119,7 +108,8 @@ class Loaded:
 
     def networks(self) -> tuple[nn.Module, ...]:
         """Return all that runs on the stage's device."""
-        return self.unet, self.autoencoder, self.vae, *((self.words.text,) if self.words else ())
+        beside = (*((self.words.text,) if self.words else ()), *(self.guess.networks() if self.guess else ()))
+        return self.unet, self.autoencoder, self.vae, *beside
 
 
 def save_latent(
@@ -129,13 +119,16 @@ def save_latent(
     config: LatentConfig,
     folder: Path,
     text: Path | None = None,
+    guess: Path | None = None,
 ) -> None:
     """Write the folder: the U-Net in float16, the thermal autoencoder in float32, the visible one copied with its card, and
-    likewise what reads captions (`text`)."""
+    likewise what reads captions (`text`) and what makes the first guess."""
     unet.half().save_pretrained(str(folder / "unet"))
     save_autoencoder(autoencoder, folder / AUTOENCODER)
     new_scheduler().save_pretrained(str(folder / "scheduler"))
-    shutil.copytree(vae, folder / VAE, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
+    for source, name in ((vae, VAE), (guess, GUESS)):
+        if source is not None:
+            shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("files.json"))
     if text is not None:
         copy_captions(text, folder / TEXT)
     (folder / FILE).write_text(config.model_dump_json(indent=1) + "\n")
@@ -144,19 +137,24 @@ def save_latent(
 def load_latent(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
     """Return the networks of a part, frozen; the U-Net in `dtype`, the thermal autoencoder in float32.
 
-    weights: `model`, the folder above, and maybe `unet`, `autoencoder`, `vae` and `text` in place of the folders of these names.
+    weights: `model`, the folder above, and maybe `unet`, `autoencoder`, `vae`, `text` and `guess` in place of the folders of
+    these names.
     Raises EnvironmentFault where something is missing, damaged, or does not fit the rest.
     """
     home = weights["model"]
     config = read_config(home)
     load_scheduler(home / "scheduler")
+    autoencoder = load_autoencoder(weights.get(AUTOENCODER, home / AUTOENCODER))
+    cells = SHRINK // autoencoder.config.factor
+    guessing = weights.get(GUESS, home / GUESS)
     loaded = Loaded(
         unet=load_part(UNet2DConditionModel, weights.get("unet", home / "unet"), dtype),
-        autoencoder=load_autoencoder(weights.get(AUTOENCODER, home / AUTOENCODER)),
+        autoencoder=autoencoder,
         vae=load_vae(weights.get(VAE, home / VAE)),
         scheduler=home / "scheduler",
         config=config,
         words=load_captions(weights.get(TEXT, home / TEXT)) if config.captions else None,
+        guess=load_guess(guessing, autoencoder, cells, config.conditions) if config.guess else None,
     )
     # What reads captions must be as wide as what the U-Net attends to.
     attended = loaded.unet.config.cross_attention_dim
@@ -167,12 +165,12 @@ def load_latent(weights: Mapping[str, Path], dtype: str = "float32") -> Loaded:
         )
     # The latents of both autoencoders must be those that the U-Net takes.
     made = loaded.autoencoder.config.channels * loaded.cells**2
-    shown = loaded.vae.config.latent_channels + (len(CLASSES) if config.classes else 0)
+    shown = shown_channels(made, loaded.vae.config.latent_channels, config)
     takes, gives = loaded.unet.config.in_channels, loaded.unet.config.out_channels
     if (takes, gives) != (made + shown, made):
         raise EnvironmentFault(
-            f"{home}: the U-Net takes {takes} channels and gives {gives}, the autoencoders and classes make {made + shown} "
-            f"and {made}. They are of different trainings: fetch the part again."
+            f"{home}: the U-Net takes {takes} channels and gives {gives}, the autoencoders, classes and guess make "
+            f"{made + shown} and {made}. They are of different trainings: fetch the part again."
         )
     for network in loaded.networks():
         network.requires_grad_(False)

@@ -9,8 +9,8 @@ from models.diffusion.names import STUDENT, SchedulerName, check_student
 from models.stages import Files, Flow
 from models.thermal.rooms import UNKNOWN, RoomSettings, check_layers
 
-AUTOENCODER, VAE, TEXT = "autoencoder", "vae", "text"
-WEIGHTS = {"model": True, "unet": False, AUTOENCODER: False, VAE: False, TEXT: False}
+AUTOENCODER, VAE, TEXT, GUESS = "autoencoder", "vae", "text", "guess"
+WEIGHTS = {"model": True, "unet": False, AUTOENCODER: False, VAE: False, TEXT: False, GUESS: False}
 """model: a folder with all (`models.thermal.latent.network`); the others take the place of its folders of their names."""
 FILE = "thermal.json"
 

@@ -1,6 +1,7 @@
 """Thermal latent diffusion as a stage: visible pictures in, 16-bit centikelvin out, a draw of the room's for each layer."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from models.classes import BACKGROUND, CLASSES
 from models.columns import Columns
+from models.diffusion.conditions import Conditions
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.names import SchedulerName
 from models.diffusion.sample import NamedNoise, sample
@@ -16,11 +18,28 @@ from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.errors import UserError
 from models.padding import chunks, in_batches
 from models.temperature import to_centikelvin
-from models.thermal.latent.network import Loaded, class_shares, condition, load_latent, unpatch
+from models.thermal.latent.cells import class_shares, unpatch
+from models.thermal.latent.network import Loaded, condition, load_latent
 from models.thermal.latent.settings import VAE, Options, Settings
 from models.thermal.rooms import Room
 from models.visible.autoencoder import SHRINK, encode, latent_space
 from models.weights.networks import accelerator
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of rows, whatever their room; rows first in all.
+
+    visible: scaled latents float32 [B, C, S/8, S/8]. shares: of classes, float32 [B, 19, S/8, S/8]; None for a U-Net that is
+    shown none. words: what is read of captions, float32 [B, T, hidden]; None where they are no condition. pictures, classes:
+    uint8 [B, S, S, 3] and [B, S, S], for the first guess; None where none is shown, or nothing is known.
+    """
+
+    visible: Tensor
+    shares: Tensor | None = None
+    words: Tensor | None = None
+    pictures: np.ndarray | None = None
+    classes: np.ndarray | None = None
 
 
 class Stage:
@@ -45,12 +64,9 @@ class Stage:
     @torch.inference_mode()
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
         """Return `thermal`, `thermal_clipped` and `beyond_rooms`."""
-        visible, shares = self.visible_latents(rows, batch), self.class_shares(rows)
-        names = [str(name) for name in rows["noise_id"]]
-        words = self.prompt_embeds(rows, settings, batch)
-
+        seen, names = self.see(rows, settings, batch), [str(name) for name in rows["noise_id"]]
         layers = [
-            self.draw([settings.room(layer)] * len(names), visible, shares, names, layer.name, settings, batch, words)
+            self.draw([settings.room(layer)] * len(names), seen, names, layer.name, settings, batch)
             for layer in settings.layers
         ]
         celsius = torch.stack(layers, dim=1).cpu().numpy()
@@ -61,7 +77,18 @@ class Stage:
             "beyond_rooms": np.tile(np.array(beyond, bool), (len(names), 1)),
         }
 
-    def visible_latents(self, rows: Columns, batch: int) -> Tensor:
+    def see(self, rows: Columns, settings: Settings, batch: int) -> Seen:
+        """Return what the weights read of rows of `visible` and what else is there."""
+        guessed = self.parts.guess is not None
+        return Seen(
+            self._visible_latents(rows, batch),
+            self._class_shares(rows),
+            self._prompt_embeds(rows, settings, batch),
+            np.asarray(rows["visible"]) if guessed else None,
+            np.asarray(rows["classes"]) if guessed and "classes" in rows else None,
+        )
+
+    def _visible_latents(self, rows: Columns, batch: int) -> Tensor:
         """Return scaled latents of the visible pictures, float32 [B, C, S/8, S/8]: those that came, or encoded ones."""
         if "latents" in rows:
             if foreign := next((str(space) for space in rows["latent_space"] if str(space) != self.space), None):
@@ -73,7 +100,7 @@ class Stage:
         pictures = torch.from_numpy(np.ascontiguousarray(rows["visible"]))
         return in_batches(lambda few: encode(self.parts.vae, few.to(self.device)).cpu(), pictures, batch)
 
-    def class_shares(self, rows: Columns) -> Tensor | None:
+    def _class_shares(self, rows: Columns) -> Tensor | None:
         """Return class shares float32 [B, 19, S/8, S/8], zeros without masks; None for a U-Net that is shown none."""
         if not self.parts.config.classes:
             return None
@@ -82,7 +109,7 @@ class Stage:
             return torch.zeros(len(rows["visible"]), len(CLASSES), side, side)
         return torch.from_numpy(class_shares(rows["classes"], side))
 
-    def prompt_embeds(self, rows: Columns, settings: Settings, batch: int) -> Tensor | None:
+    def _prompt_embeds(self, rows: Columns, settings: Settings, batch: int) -> Tensor | None:
         """Return what is read of the rows' captions float32 [B, T, hidden]; None where they are no condition, or not there."""
         reader = self.parts.words
         if reader is None or not settings.captions or "caption" not in rows:
@@ -97,34 +124,25 @@ class Stage:
     def draw(
         self,
         rooms: Sequence[Room],
-        visible: Tensor,
-        shares: Tensor | None,
+        seen: Seen,
         names: Sequence[str],
         layer: str,
         settings: Settings,
         batch: int,
-        words: Tensor | None = None,
     ) -> Tensor:
         """Return a draw of every row in its room, degrees Celsius float32 [B, S, S], computed in full batches.
 
-        names, layer: what the noise follows from. words: what is read of captions [B, T, hidden].
+        names, layer: what the noise follows from.
         """
         unet, made = self.parts.unet, []
         for chunk, missing in chunks(len(names), batch):
             # The last batch repeats its last row until it is full.
             rows = torch.arange(chunk.start, chunk.stop + missing).clamp(max=chunk.stop - 1)
-            told = condition(
-                unet,
-                [rooms[row] for row in rows],
-                self.parts.config.conditions,
-                visible[rows],
-                None if shares is None else shares[rows],
-                None if words is None else words[rows],
-            )
+            told = self._tell([rooms[row] for row in rows], seen, rows)
             latents = sample(
                 denoiser(unet, told, told, Guidance(1.0)),
                 NamedNoise([names[row] for row in rows], "thermal", layer),
-                (unet.config.out_channels, *visible.shape[2:]),
+                (unet.config.out_channels, *seen.visible.shape[2:]),
                 self._scheduler(settings.scheduler),
                 settings.steps,
                 eta=settings.eta,
@@ -133,6 +151,15 @@ class Stage:
             celsius = self.parts.autoencoder.decode(unpatch(latents, self.parts.cells))
             made.append(celsius[: len(celsius) - missing])
         return torch.cat(made)
+
+    def _tell(self, rooms: Sequence[Room], seen: Seen, rows: Tensor) -> Conditions:
+        """Return what the U-Net is told of `rows` in their rooms, the first guess among it where the weights have one."""
+        guess = None
+        if self.parts.guess is not None and seen.pictures is not None:
+            known = None if seen.classes is None else seen.classes[rows.numpy()]
+            guess = self.parts.guess(seen.pictures[rows.numpy()], known, rooms)
+        shares, words = (None if values is None else values[rows] for values in (seen.shares, seen.words))
+        return condition(self.parts.unet, rooms, self.parts.config.conditions, seen.visible[rows], shares, words, guess)
 
     def _clipped(self, celsius: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
         """Return the share of the person beyond the temperatures of training, float32 [B, C]."""

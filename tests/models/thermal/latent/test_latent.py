@@ -9,12 +9,8 @@ import torch
 from models.errors import EnvironmentFault, UserError
 from models.layers import Layer
 from models.thermal.latent.autoencoder import AutoencoderConfig, load_autoencoder, new_autoencoder, save_autoencoder
-from models.thermal.latent.network import (
-    LatentConfig,
-    class_shares,
-    patch,
-    unpatch,
-)
+from models.thermal.latent.cells import class_shares, patch, unpatch
+from models.thermal.latent.network import LatentConfig
 from models.thermal.latent.settings import Options, Settings, columns
 from models.thermal.latent.stage import Stage
 from models.thermal.rooms import Room, room_vectors
@@ -160,7 +156,7 @@ def test_what_it_does_not_know_is_refused_before_it_runs(part: Path) -> None:
 def test_parts_of_different_trainings_are_refused(part: Path, tmp_path: Path) -> None:
     save_autoencoder(new_autoencoder(AutoencoderConfig(factor=8, channels=4, width=8)), tmp_path)
     with pytest.raises(
-        EnvironmentFault, match="takes 47 channels and gives 16, the autoencoders and classes make 35 and 4"
+        EnvironmentFault, match="takes 47 channels and gives 16, the autoencoders, classes and guess make 35 and 4"
     ):
         Stage({"model": part, "autoencoder": tmp_path}, Options())
     (tmp_path / "thermal.json").write_text('{"low": 20}')
