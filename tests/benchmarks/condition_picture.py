@@ -24,7 +24,10 @@ TOLERANCE = 3
 def read_picture(path: Path, crop: list[int] | None) -> np.ndarray:
     """Return the picture uint8 [SIZE, SIZE, 3]."""
     picture = Image.open(path).convert("RGB")
-    return np.asarray((picture.crop(tuple(crop)) if crop else picture).resize((SIZE, SIZE), Image.Resampling.BOX))
+    if crop:
+        left, top, right, bottom = crop
+        picture = picture.crop((left, top, right, bottom))
+    return np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BOX))
 
 
 def draw(yaw: float, pitch: float) -> np.ndarray:

@@ -113,11 +113,11 @@ def main() -> None:
     parser.add_argument("--find", type=Path, metavar="DIR", help="only: a landmarker's folder, timed over a frame")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    height, width = args.frame
     if args.find:
-        time_find(args.find, *args.frame, args.repeats)
+        time_find(args.find, height, width, args.repeats)
         return
     model = random_landmarker(args.standard, args.width)
-    height, width = args.frame
     image = paint_texture(max(height, width), np.random.default_rng(1))[:height, :width, 0].copy()
     values = unit_values(image)
     count = len(cut_windows(values, 224, Search())[1])

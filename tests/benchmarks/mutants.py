@@ -189,10 +189,10 @@ def _faults(node: Any) -> Iterator[Callable[[], None]]:
             yield change("operand", ast.UnaryOp(ast.Not(), node.operand))
         case ast.Constant(value=bool()):
             yield change("value", not node.value)
-        case ast.Constant(value=int() | float()):
-            yield change("value", node.value + 1 if isinstance(node.value, int) or not node.value else node.value * 2)
-        case ast.Call(func=ast.Name()) if node.func.id in NAMES:
-            yield change("id", NAMES[node.func.id], node.func)
+        case ast.Constant(value=int() | float() as number):
+            yield change("value", number + 1 if isinstance(number, int) or not number else number * 2)
+        case ast.Call(func=ast.Name() as called) if called.id in NAMES:
+            yield change("id", NAMES[called.id], called)
         case ast.IfExp():
             yield lambda: node.__dict__.update(body=node.orelse, orelse=node.body)
         case ast.If(orelse=[], body=[*_, ast.Return() | ast.Raise() | ast.Continue() | ast.Break()]):

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ def crowd(count: str, angle: str) -> dict[str, Any]:
     from pipelines.plan.people.identities import Reference
     from pipelines.plan.people.sampling import choose_candidates
 
-    reference, begin, told = Reference.of(load_bundle("starter")), time.perf_counter(), {}
+    reference, begin = Reference.of(load_bundle("starter")), time.perf_counter()
+    told: dict[str, object]
     try:
         told = {"candidates": int(choose_candidates(reference, int(count), float(angle), seed=0)[-1]) + 1}
     except UserError as error:
@@ -133,7 +135,7 @@ def peak_mb() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-CASES = {"write": plan, "resume": plan, "crowd": crowd, "keys": keys}
+CASES: dict[str, Callable[..., dict[str, Any]]] = {"write": plan, "resume": plan, "crowd": crowd, "keys": keys}
 
 if __name__ == "__main__":
     main()

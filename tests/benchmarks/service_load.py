@@ -112,9 +112,9 @@ class BareLoop:
         return made, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def processor_seconds() -> Counter[str]:
-    """Return what the processes that this one started have used of the processors, by their name."""
-    parents, seconds = dict[int, int](), dict[int, tuple[str, float]]()
+def processor_ticks() -> Counter[str]:
+    """Return the clock ticks that the processes that this one started have used of the processors, by their name."""
+    parents, ticks = dict[int, int](), dict[int, tuple[str, int]]()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
@@ -123,9 +123,9 @@ def processor_seconds() -> Counter[str]:
             continue
         name = words[0].rpartition("/")[2].partition(".")[0] if words else ""  # without the method that Ray appends
         parents[int(entry.name)] = int(fields[1])
-        seconds[int(entry.name)] = (name, (int(fields[11]) + int(fields[12])) / TICKS)
+        ticks[int(entry.name)] = (name, int(fields[11]) + int(fields[12]))
     found = Counter[str]()
-    for number, (name, spent) in seconds.items():
+    for number, (name, spent) in ticks.items():
         parent = parents.get(number)
         while parent in parents and parent != os.getpid():
             parent = parents.get(parent)
@@ -174,16 +174,16 @@ def measure(endpoint: str, settings: Settings, port: int, args: argparse.Namespa
     bare, loads, spent = list[float](), list[Load](), Counter[str]()
     for _ in range(args.rounds):
         bare.append(loop.rate(args.seconds))
-        before = processor_seconds()
+        before = processor_ticks()
         loads.append(asyncio.run(ask_in_turn(port, path, bodies, args.callers, args.seconds)))
-        spent += processor_seconds() - before
-        spent["callers"] += loads[-1].client
+        spent += processor_ticks() - before
+        spent["callers"] += round(loads[-1].client * TICKS)
     ratios = [load.rate / rate for load, rate in zip(loads, bare, strict=True)]
     print(f"{endpoint}: loop {', '.join(f'{rate:.1f}' for rate in bare)}/s; {args.callers} callers:")
     for load, ratio in zip(loads, ratios, strict=True):
         print(f"  {load}; {ratio:.2f} of the loop")
     count = sum(len(found) for load in loads for found in load.answers.values())
-    shares = [f"{name} {seconds / count * 1000:.2f}" for name, seconds in spent.most_common(8)]
+    shares = [f"{name} {ticks / TICKS / count * 1000:.2f}" for name, ticks in spent.most_common(8)]
     print(f"  {statistics.median(ratios):.2f} of the loop; processor ms of a request: {', '.join(shares)}", flush=True)
     if args.overload:
         measure_overload(port, path, bodies, statistics.median(load.rate for load in loads), args.rounds * args.seconds)
@@ -193,9 +193,9 @@ def measure(endpoint: str, settings: Settings, port: int, args: argparse.Namespa
 def measure_overload(port: int, path: str, bodies: Bodies, capacity: float, seconds: float) -> None:
     """Print what a path that answers `capacity` requests a second does at four times that, and after callers have left."""
     for heed in (False, True):
-        before = processor_seconds()
+        before = processor_ticks()
         over = asyncio.run(ask_at_rate(port, path, bodies, OVERLOAD * capacity, seconds, heed=heed))
-        spent = sum((processor_seconds() - before).values())
+        spent = sum((processor_ticks() - before).values()) / TICKS
         # What waits has to gather first; then what is answered counts.
         kept, share = over.rate_after(seconds / 3) / capacity, over.client / (over.client + spent)
         print(f"  at {OVERLOAD} times that, Retry-After {'heeded' if heed else 'ignored'}: {over}")

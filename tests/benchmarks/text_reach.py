@@ -98,7 +98,7 @@ def read_pixels(picture: np.ndarray, classes: np.ndarray) -> dict[str, str]:
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
     """Return how far two linear colours are apart: the angle between them, and a third of the log of their lengths' ratio."""
-    lengths = np.linalg.norm(one), np.linalg.norm(other)
+    lengths = float(np.linalg.norm(one)), float(np.linalg.norm(other))
     cosine = float(one @ other / max(lengths[0] * lengths[1], 1e-9))
     ratio = abs(float(np.log(max(lengths[0], 1e-4) / lengths[1])))
     return float(np.arccos(np.clip(cosine, -1, 1))) + ratio / 3

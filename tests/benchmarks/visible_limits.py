@@ -110,37 +110,46 @@ def tell(stage: Stage, asked: Asked) -> Told:
         embedding = torch.from_numpy(asked.embedding[rows])
         names = [f"limits/{row}" for row in rows]
         side = asked.second.shape[1] // stage.parts.factor
-        head, _ = stage._heads(captions, embedding, names, asked.poses[rows], len(rows), side)
+        heads = stage._heads(captions, embedding, names, asked.poses[rows], len(rows), side, locate=False)
         text = stage.parts.text(tokenize(stage.parts.tokenizer, prompts(captions)), embedding)
-        told.append((rows, condition(stage.parts.unet, text, embedding, head)))
+        told.append((rows, condition(stage.parts.unet, text, embedding, heads.folded)))
     return told
 
 
-def sample(stage: Stage, asked: Asked) -> np.ndarray:
-    """Return what a job makes of them, uint8 [N, S, S, 3]."""
+def sample(stage: Stage, asked: Asked, settings: Settings, chosen: slice = slice(None)) -> np.ndarray:
+    """Return what a job makes of the `chosen` ones of them, uint8 [N, S, S, 3]."""
     rows = {
         "caption": np.array(asked.captions, object),
         "embedding": asked.embedding,
         "noise_id": np.array([f"limits/{row}" for row in range(len(asked.captions))], object),
         "pose_asked": asked.poses,
     }
-    return stage(rows, Settings(steps=16, guidance=2.0), BATCH)["visible"]
+    return stage({name: values[chosen] for name, values in rows.items()}, settings, BATCH)["visible"]
+
+
+def look_up(asked: Asked, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether the judge names the right one, and its cosine to the true view, each [N], aligned on the true points."""
+    folder = str(JUDGE.absolute())
+    gallery, probes, true = (
+        cache.embed_pictures(shown, points, folder)
+        for shown, points in (
+            (asked.first, asked.points[0]),
+            (pictures, asked.points[1]),
+            (asked.second, asked.points[1]),
+        )
+    )
+    hits = ranks(probes, np.arange(len(probes)), gallery, (100,))[100]
+    return hits, (probes * true).sum(axis=1)
 
 
 def judge(asked: Asked, pictures: np.ndarray) -> dict[str, float]:
-    """Return rank-1 and cosine by the judge, aligned on the true points, and how sharp pictures are, beside the true ones."""
-    folder = str(JUDGE.absolute())
-    gallery, probes = (
-        cache.embed_pictures(shown, points, folder)
-        for shown, points in ((asked.first, asked.points[0]), (pictures, asked.points[1]))
-    )
-    true = cache.embed_pictures(asked.second, asked.points[1], folder)
-    hits = ranks(probes, np.arange(len(probes)), gallery, (100,))[100]
+    """Return rank-1 and cosine by the judge, and how sharp pictures are, beside the true ones."""
+    hits, cosines = look_up(asked, pictures)
     power = [radial_power(shown.mean(axis=3), asked.kept) for shown in (pictures, asked.second)]
     fine = slice(2 * len(power[0]) // 3, None)
     return {
         "rank1": float(hits.mean()),
-        "cosine to the true view": float((probes * true).sum(axis=1).mean()),
+        "cosine to the true view": float(cosines.mean()),
         "sharp": float(power[0][fine].mean() / power[1][fine].mean()),
     }
 
@@ -166,7 +175,7 @@ def main() -> None:
         others = {} if trained is None else {"error, trained on": denoise_once(stage, trained, told_trained, time)[1]}
         show(f"one step, {time:g}", judge(asked, made) | {"error": error} | others)
     if not given.no_sampling:
-        show("sampled", judge(asked, sample(stage, asked)))
+        show("sampled", judge(asked, sample(stage, asked, Settings(steps=16, guidance=2.0))))
     # What the cards say of the trainings: errors on validation people at the end, and how long they learned.
     for name in ("visible", "visible/vae"):
         card = Card.read(STARTER / name)

@@ -8,7 +8,7 @@ the mean difference of pictures from those of the first dtype, in grey levels.
 import argparse
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +39,7 @@ class Clock:
     """Processor seconds by part, of functions that it stands before."""
 
     def __init__(self) -> None:
-        self.seconds = Counter[str]()
+        self.seconds: dict[str, float] = defaultdict(float)
 
     def time(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function`, whose time counts as `part`'s."""
@@ -100,7 +100,7 @@ def main() -> None:
             pictures = stage(rows, settings, part.batch)["visible"].astype(np.float32)
             whole = time.process_time() - began
             first = first or whole
-            clock.seconds["U-Net"] = whole - clock.seconds.total()
+            clock.seconds["U-Net"] = whole - sum(clock.seconds.values())
             if len(drawn) == line:
                 drawn.append(pictures)
             shares = "  ".join(f"{100 * clock.seconds[name] / whole:6.1f} %" for name in PARTS)

@@ -96,7 +96,7 @@ def lose_node(scene: Scene) -> str:
 
 def drain_node(scene: Scene) -> str:
     """As a cloud takes a spot instance back: the node is told, and gone some seconds later; another may come."""
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, without stubs
     from ray.core.generated import autoscaler_pb2
 
     node, seconds = scene.random.choice(scene.bed.workers()), scene.random.choice([2, 5, 10])

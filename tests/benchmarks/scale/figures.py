@@ -71,7 +71,7 @@ def unit_of(seen: dict[str, np.ndarray], ended: np.ndarray, done: np.ndarray, st
 
 def spent(seen: dict[str, np.ndarray], ended: np.ndarray, done: np.ndarray, start: float, stop: float) -> float:
     """Return milliseconds of processors per sample between two shares of all samples, of processes that lived through both."""
-    total = sum(seen[name] for name in ("cpu_driver", "cpu_workers", "cpu_ray"))
+    total = seen["cpu_driver"] + seen["cpu_workers"] + seen["cpu_ray"]
     at = np.interp(seen["time"], ended, done)
     first, last = np.searchsorted(at, start * done[-1]), min(np.searchsorted(at, stop * done[-1]), len(at) - 1)
     return float(1000 * (total[last] - total[first]) / max(at[last] - at[first], 1))

@@ -51,14 +51,14 @@ def core(tokens: int, gradient: bool, kernel: KernelName) -> dict[str, Call]:
         return run(heads, F.softplus(steps - 3), -rate.exp(), B[:, :, None], C[:, :, None], skip)
 
     query, key, value = (leaf(1, HEADS, tokens, WIDTH // HEADS) for _ in range(3))
-    inside = tuple(leaf(tokens // 64, HEADS, 64, WIDTH // HEADS) for _ in range(3))
+    asking, asked, found = (leaf(tokens // 64, HEADS, 64, WIDTH // HEADS) for _ in range(3))
     rows: dict[str, Call] = {
         "Mamba-1, token by token": partial(one, reference.selective_scan),
         "Mamba-1, chunked": partial(one, scan.selective_scan),
         "SSD (Mamba-2), token by token": partial(two, reference.ssd),
         "SSD": partial(two, scan.ssd),
         SDPA: partial(F.scaled_dot_product_attention, query, key, value),
-        "attention in windows of 8 x 8": partial(F.scaled_dot_product_attention, *inside),
+        "attention in windows of 8 x 8": partial(F.scaled_dot_product_attention, asking, asked, found),
     }
     if kernel != "torch" and not (gradient and kernel == "vllm"):
         rows["SSD, kernel"] = partial(two, partial(kernels.run_ssd, kernel))
