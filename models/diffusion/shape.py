@@ -46,10 +46,9 @@ def new_unet(shape: UNetShape, side: int, channels: int, beside: int, told: int)
     return unet
 
 
-def widen_input(state: Mapping[str, Tensor], unet: UNet2DConditionModel) -> dict[str, Tensor]:
-    """Return the tensors of a U-Net that is shown less than `unet` with zero weights for what its input lacks at the end, so
-    that it makes what it made."""
-    kernel, wanted = state[INPUT], unet.state_dict()[INPUT]
-    fits = kernel.shape[0] == wanted.shape[0] and kernel.shape[1] < wanted.shape[1]
-    missing = wanted.shape[1] - kernel.shape[1] if fits else 0
-    return {**state, INPUT: F.pad(kernel, (0, 0, 0, 0, 0, missing))}
+def widen_input(state: Mapping[str, Tensor], unet: UNet2DConditionModel, channels: int) -> dict[str, Tensor]:
+    """Return the tensors of a U-Net with zero weights for the last `channels` of its input, which `unet` is shown and it is
+    not, so that it makes what it made; as they are, where another number is missing."""
+    kernel = state[INPUT]
+    missing = unet.config.in_channels - kernel.shape[1]
+    return {**state, INPUT: F.pad(kernel, (0, 0, 0, 0, 0, channels if missing == channels else 0))}

@@ -24,10 +24,12 @@ def evaluate_thermalizer(
     `mae` between the table of class and condition (0) and the oracle that knows every region's true mean (1);
     `skill_offset` does so after each picture's mean error is removed; `skill_room` takes the better of two regressions on
     the room's numbers for the table, where the rows know them. Rows that also hold `seen_classes` are predicted once more
-    with these as the thermalizer's input: `parsed_*`.
+    with these as the thermalizer's input: `parsed_*`. `skill_room_parsed` is then beside the same regressions, fitted to and
+    read at classes that are seen, too.
     """
     baselines = Baselines(training())
     rooms: RoomBaselines | None = None
+    seen_rooms: RoomBaselines | None = None
     names: tuple[str, ...] = Baselines.NAMES
     errors: dict[str, Errors] = {}
     draws = DrawErrors()
@@ -41,6 +43,10 @@ def evaluate_thermalizer(
         if "seen_classes" in rows:
             again = predict({**rows, "classes": rows["seen_classes"]})
             errors.setdefault("parsed", Errors()).add(rows, again.mean(axis=0))
+            if rooms is not None:
+                seen_rooms = seen_rooms or RoomBaselines(training(), "seen_classes")
+                for name in RoomBaselines.NAMES:
+                    errors.setdefault(f"parsed_{name}", Errors()).add(rows, seen_rooms.predict(name, rows))
         for name in names:
             source = rooms if name in RoomBaselines.NAMES and rooms is not None else baselines
             errors.setdefault(name, Errors()).add(rows, source.predict(name, rows))
@@ -52,6 +58,9 @@ def evaluate_thermalizer(
     if rooms is not None:
         table = min(found[name]["mae"] for name in RoomBaselines.NAMES)
         metrics["skill_room"] = skill(metrics["mae"], table, found["oracle"]["mae"])
-    for name in (*(["parsed"] if "parsed" in found else []), *names):
+    if seen_rooms is not None:
+        table = min(found[f"parsed_{name}"]["mae"] for name in RoomBaselines.NAMES)
+        metrics["skill_room_parsed"] = skill(found["parsed"]["mae"], table, found["oracle"]["mae"])
+    for name in (*(name for name in found if name.startswith("parsed")), *names):
         metrics |= {f"{name}_mae": found[name]["mae"], f"{name}_mae_offset": found[name]["mae_offset"]}
     return metrics | draws.summary()

@@ -114,7 +114,9 @@ def _words(folder: str) -> CaptionReader:
 
 @lru_cache(maxsize=1)
 def _guesser(folder: str, autoencoder: str, words: tuple[str, ...]) -> FirstGuess:
-    encoder = _autoencoder(autoencoder)
+    encoder = load_autoencoder(cache.from_root(autoencoder)).requires_grad_(
+        False
+    )  # its own, for it moves to the device
     guess = load_guess(cache.from_root(folder), encoder, SHRINK // encoder.config.factor, words)
     for network in guess.networks():
         network.to(accelerator())
@@ -164,8 +166,10 @@ def begin(model: nn.Module, folder: Path) -> None:
     if theirs.classes != model.told.classes or theirs.guess > model.told.guess:
         shown = ("classes " if theirs.classes else "no classes ") + ("and a first guess" if theirs.guess else "")
         raise UserError(f"{folder} is shown {shown}: set latent.classes and guess alike, and train on from it.")
-    part = load_part(UNet2DConditionModel, folder / "unet")
-    load_strictly(model.unet, widen_input(part.state_dict(), model.unet), folder / "unet")
+    state = load_part(UNet2DConditionModel, folder / "unet").state_dict()
+    if model.told.guess and not theirs.guess:
+        state = widen_input(state, model.unet, model.unet.config.out_channels)
+    load_strictly(model.unet, state, folder / "unet")
 
 
 def prepare(rows: Columns, config: Config) -> Columns:

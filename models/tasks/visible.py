@@ -32,7 +32,7 @@ from models.synthworld.sampling.domain import load_domain, sample_scene
 from models.tasks import Place, TrainConfig
 from models.visible import cache
 from models.visible.autoencoder import SHRINK, Vae, decode
-from models.visible.head import REFERENCE, HeadReader, draw_heads, fold_heads, mirror_heads
+from models.visible.head import FOLDED, REFERENCE, HeadReader, draw_heads, fold_heads, mirror_heads
 from models.visible.model import (
     VisibleConfig,
     VisibleModel,
@@ -351,7 +351,7 @@ def begin(model: nn.Module, folder: Path) -> None:
     """
     assert isinstance(model, VisibleModel)
     part = load_visible({"model": folder})
-    load_strictly(model.unet, widen_input(part.unet.state_dict(), model.unet), folder / "unet")
+    load_strictly(model.unet, widen_input(part.unet.state_dict(), model.unet, FOLDED), folder / "unet")
     load_strictly(model.text, part.text.state_dict(), folder / "encoder")
     # The encoder's vectors are of the part's own tokens: another tokenizer would number them otherwise.
     model.tokenizer, model.text.id_token = part.tokenizer, part.text.id_token

@@ -111,11 +111,13 @@ class RoomBaselines:
     """Per class, or class and condition, linear in what is known of the room, fitted to training rows that know it.
 
     Features: 1, air, its square, sun, and the root of wind. A row whose numbers are not known has none of these predictions.
+    classes: the column that says what a pixel is; whatever it says, pixels that count are those of `person`.
     """
 
     NAMES = ("class_room", "class_condition_room")
 
-    def __init__(self, training: Iterable[Columns]) -> None:
+    def __init__(self, training: Iterable[Columns], classes: str = "classes") -> None:
+        self._classes = classes
         gram: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros((5, 5)))
         cross: dict[tuple[int, str], np.ndarray] = defaultdict(lambda: np.zeros(5))
         # A picture's pixels of one class share their features: their count and their sum are all that is needed.
@@ -123,8 +125,8 @@ class RoomBaselines:
             features, keep = room_features(rows), person(rows)
             for k in np.flatnonzero(np.isfinite(features).all(axis=1)):
                 x = features[k]
-                classes, values = rows["classes"][k][keep[k]], rows["thermal"][k][keep[k]].astype(np.float64)
-                counts, sums = np.bincount(classes, minlength=256), np.bincount(classes, values, minlength=256)
+                known, values = rows[classes][k][keep[k]], rows["thermal"][k][keep[k]].astype(np.float64)
+                counts, sums = np.bincount(known, minlength=256), np.bincount(known, values, minlength=256)
                 for number in np.flatnonzero(counts):
                     for condition in ("", str(rows["condition"][k])):
                         gram[int(number), condition] += counts[number] * np.outer(x, x)
@@ -136,13 +138,14 @@ class RoomBaselines:
 
     def predict(self, name: str, rows: Columns) -> np.ndarray:
         """Return the temperatures that baseline `name` gives for `rows`, degrees Celsius float [B, H, W], NaN for none."""
-        celsius = np.full(rows["classes"].shape, np.nan)
+        classes = rows[self._classes]
+        celsius = np.full(classes.shape, np.nan)
         features = room_features(rows)
         for index, condition in enumerate(rows["condition"]):
-            for k in np.unique(rows["classes"][index]):
+            for k in np.unique(classes[index]):
                 key = (int(k), str(condition) if name == "class_condition_room" else "")
                 if key in self._weights:
-                    celsius[index][rows["classes"][index] == k] = features[index] @ self._weights[key]
+                    celsius[index][classes[index] == k] = features[index] @ self._weights[key]
         return celsius
 
 

@@ -1,5 +1,6 @@
 """What the models of a bundle do on shards of the world: read, printed, and written to their cards on request."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -7,28 +8,32 @@ from typing import Literal
 import numpy as np
 import torch
 
+from models.captions.grammar import write_caption
 from models.card import update_metrics
 from models.columns import Columns
 from models.evaluation.thermalizer import Predict, evaluate_thermalizer
 from models.parser.stage import Stage
+from models.seeds import seed_of
 from models.stages import NoOptions
 from models.tasks import parser as parser_task
 from models.tasks import thermalizer as thermalizer_task
 from models.thermal.latent.settings import Options as LatentOptions
 from models.thermal.latent.settings import Settings as LatentSettings
+from models.thermal.latent.settings import columns as latent_columns
 from models.thermal.latent.stage import Stage as LatentStage
 from models.thermal.room_unet.stage import Stage as RoomStage
 from models.thermal.rooms import Room
 from models.thermal.unet.network import load_thermalizer
 from models.training.loop import Source
 from models.weights.bundle import Bundle
-from models.weights.store import seal
+from models.weights.store import SmallFiles, seal
 from pipelines.rows.schema import ROOM
 from pipelines.rows.shards import Shards
 
 BATCH = 64
 Told = Literal["condition", "room", "air", "nothing"]
-COLUMNS = (*thermalizer_task.COLUMNS, "pair_id", *ROOM)
+OPTIONAL = (*ROOM, "attributes")
+COLUMNS = (*thermalizer_task.COLUMNS, "pair_id", *OPTIONAL)
 
 
 def measure_thermalizer(
@@ -37,15 +42,16 @@ def measure_thermalizer(
     """Return the errors of `models.evaluation.thermalizer` on the rows at `test`; baselines are fitted to those at `training`.
 
     `parsed_*` are the thermalizer's when it sees the classes of the bundle's parser, as it does in a job. told: what a kind
-    that takes rooms is told of each row; draws: of a kind that draws.
+    that takes rooms is told of each row; draws: of a kind that draws. Captions, for weights that read them, are written from
+    the rows' attributes.
     """
     folder, parser = bundle.main("thermal"), _load_parser(bundle)
-    fitted, unseen = (Shards(uri, COLUMNS, optional=ROOM) for uri in (training, test))
+    fitted, unseen = (Shards(uri, COLUMNS, optional=OPTIONAL) for uri in (training, test))
 
-    def parse() -> Iterator[Columns]:
-        return ({**rows, "seen_classes": parser(rows, NoOptions(), BATCH)["classes"]} for rows in batches(unseen))
+    def parse(shards: Shards) -> Iterator[Columns]:
+        return ({**rows, "seen_classes": parser(rows, NoOptions(), BATCH)["classes"]} for rows in batches(shards))
 
-    metrics = evaluate_thermalizer(_predictor(bundle, told, draws), lambda: batches(fitted), parse)
+    metrics = evaluate_thermalizer(_predictor(bundle, told, draws), lambda: parse(fitted), lambda: parse(unseen))
     if card:
         write_card(folder, f"{test}, {len(unseen)} pictures, told {told}", metrics)
     return metrics
@@ -61,16 +67,31 @@ def _predictor(bundle: Bundle, told: Told, draws: int) -> Predict:
         regression = RoomStage(bundle.fetch("thermal"), NoOptions(), dtype=part.dtype)
         return lambda rows: regression.predict(rows, tell_rooms(rows, told), BATCH)[None]
     settings = LatentSettings(**part.settings)
+    latent_columns(
+        LatentOptions(), settings, {"model": SmallFiles(bundle.main("thermal"))}
+    )  # a student has its own steps
     stage = LatentStage(bundle.fetch("thermal"), LatentOptions(), dtype=part.dtype)
 
     def predict(rows: Columns) -> np.ndarray:
         # The same rows in as many draws; noise follows from the pair and the number of the draw.
-        seen = stage.see(rows, settings, BATCH)
+        seen = stage.see(_with_captions(rows), settings, BATCH)
         rooms, names = tell_rooms(rows, told), [f"measured {pair}" for pair in rows["pair_id"]]
-        made = [stage.draw(rooms, seen, names, f"draw {k}", settings, BATCH) for k in range(draws)]
+        guess = stage.guess(rooms, seen, BATCH)
+        made = [stage.draw(rooms, seen, guess, names, f"draw {k}", settings, BATCH) for k in range(draws)]
         return torch.stack(made).cpu().numpy()
 
     return predict
+
+
+def _with_captions(rows: Columns) -> Columns:
+    """Return rows with a caption that says all of their attributes, as far as they have any."""
+    if "attributes" not in rows:
+        return rows
+    words = (json.loads(str(text)) for text in rows["attributes"])
+    captions = [
+        write_caption(said, seed_of("measured", pair)) for said, pair in zip(words, rows["pair_id"], strict=True)
+    ]
+    return {**rows, "caption": np.array(captions, object)}
 
 
 def tell_rooms(rows: Columns, told: Told) -> list[Room]:

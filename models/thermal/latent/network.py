@@ -101,6 +101,10 @@ class Loaded:
     """What reads captions; None where they are no condition."""
     guess: FirstGuess | None = None
 
+    def is_beyond(self, room: Room) -> bool:
+        """Whether what is known of `room` lies outside of what these weights, or those of the first guess, learned from."""
+        return self.config.is_beyond(room) or (self.guess is not None and self.guess.regression.config.is_beyond(room))
+
     @property
     def cells(self) -> int:
         """Return how many thermal cells lie along the side of a visible one."""

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from models.classes import BACKGROUND, CLASSES
 from models.columns import Columns
-from models.diffusion.conditions import Conditions
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.names import SchedulerName
 from models.diffusion.sample import NamedNoise, sample
@@ -65,12 +64,15 @@ class Stage:
     def __call__(self, rows: Columns, settings: Settings, batch: int) -> Columns:
         """Return `thermal`, `thermal_clipped` and `beyond_rooms`."""
         seen, names = self.see(rows, settings, batch), [str(name) for name in rows["noise_id"]]
-        layers = [
-            self.draw([settings.room(layer)] * len(names), seen, names, layer.name, settings, batch)
-            for layer in settings.layers
-        ]
+        layers, guesses = list[Tensor](), dict[str, Tensor | None]()
+        for layer in settings.layers:
+            rooms = [settings.room(layer)] * len(names)
+            # All draws of a room follow from one guess.
+            if layer.condition not in guesses:
+                guesses[layer.condition] = self.guess(rooms, seen, batch)
+            layers.append(self.draw(rooms, seen, guesses[layer.condition], names, layer.name, settings, batch))
         celsius = torch.stack(layers, dim=1).cpu().numpy()
-        beyond = [self.parts.config.is_beyond(settings.room(layer)) for layer in settings.layers]
+        beyond = [self.parts.is_beyond(settings.room(layer)) for layer in settings.layers]
         return {
             "thermal": to_centikelvin(celsius),
             "thermal_clipped": self._clipped(celsius, rows.get("classes")),
@@ -121,10 +123,24 @@ class Stage:
             made.append(reader.encode([*own, *[own[-1]] * missing])[: len(own)])
         return torch.cat(made)
 
+    def guess(self, rooms: Sequence[Room], seen: Seen, batch: int) -> Tensor | None:
+        """Return the first guess of every row in its room, latents float32 [B, C, S/8, S/8], computed in full batches; None
+        where the weights are shown none."""
+        if self.parts.guess is None or seen.pictures is None:
+            return None
+        made = []
+        for chunk, missing in chunks(len(rooms), batch):
+            few = np.arange(chunk.start, chunk.stop + missing).clip(max=chunk.stop - 1)
+            classes = None if seen.classes is None else seen.classes[few]
+            guess = self.parts.guess(seen.pictures[few], classes, [rooms[row] for row in few])
+            made.append(guess[: len(guess) - missing])
+        return torch.cat(made)
+
     def draw(
         self,
         rooms: Sequence[Room],
         seen: Seen,
+        guess: Tensor | None,
         names: Sequence[str],
         layer: str,
         settings: Settings,
@@ -132,13 +148,17 @@ class Stage:
     ) -> Tensor:
         """Return a draw of every row in its room, degrees Celsius float32 [B, S, S], computed in full batches.
 
-        names, layer: what the noise follows from.
+        guess: what `guess` says of these rooms. names, layer: what the noise follows from.
         """
         unet, made = self.parts.unet, []
         for chunk, missing in chunks(len(names), batch):
             # The last batch repeats its last row until it is full.
             rows = torch.arange(chunk.start, chunk.stop + missing).clamp(max=chunk.stop - 1)
-            told = self._tell([rooms[row] for row in rows], seen, rows)
+            shares, words, guessed = (
+                None if values is None else values[rows] for values in (seen.shares, seen.words, guess)
+            )
+            told_rooms, told_words = [rooms[row] for row in rows], self.parts.config.conditions
+            told = condition(unet, told_rooms, told_words, seen.visible[rows], shares, words, guessed)
             latents = sample(
                 denoiser(unet, told, told, Guidance(1.0)),
                 NamedNoise([names[row] for row in rows], "thermal", layer),
@@ -151,15 +171,6 @@ class Stage:
             celsius = self.parts.autoencoder.decode(unpatch(latents, self.parts.cells))
             made.append(celsius[: len(celsius) - missing])
         return torch.cat(made)
-
-    def _tell(self, rooms: Sequence[Room], seen: Seen, rows: Tensor) -> Conditions:
-        """Return what the U-Net is told of `rows` in their rooms, the first guess among it where the weights have one."""
-        guess = None
-        if self.parts.guess is not None and seen.pictures is not None:
-            known = None if seen.classes is None else seen.classes[rows.numpy()]
-            guess = self.parts.guess(seen.pictures[rows.numpy()], known, rooms)
-        shares, words = (None if values is None else values[rows] for values in (seen.shares, seen.words))
-        return condition(self.parts.unet, rooms, self.parts.config.conditions, seen.visible[rows], shares, words, guess)
 
     def _clipped(self, celsius: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
         """Return the share of the person beyond the temperatures of training, float32 [B, C]."""

@@ -156,3 +156,20 @@ def test_room_baselines_are_least_squares_per_class() -> None:
     # Nothing is said of a room that is not known.
     lost = {**known, "wind_ms": np.full(24, np.nan)}
     assert np.isnan(fitted.predict("class_room", lost)).all()
+
+
+def test_room_baselines_of_seen_classes_count_the_pixels_of_the_true_person() -> None:
+    known, rng = rows(24), np.random.default_rng(3)
+    known |= {
+        "ambient_c": rng.uniform(-5, 35, 24),
+        "sun_wm2": rng.uniform(0, 800, 24),
+        "wind_ms": rng.uniform(0, 5, 24),
+    }
+    # What is seen is one class everywhere, background that is person among it: one regression over the whole person.
+    known["seen_classes"] = np.zeros_like(known["classes"])
+    fitted = RoomBaselines([known], "seen_classes")
+    features, keep = room_features(known), person(known)
+    x = np.concatenate([features[k][None].repeat(keep[k].sum(), 0) for k in range(24)])
+    y = np.concatenate([known["thermal"][k][keep[k]] for k in range(24)])
+    wanted = features @ np.linalg.lstsq(x, y, rcond=None)[0]
+    assert np.allclose(fitted.predict("class_room", known), wanted[:, None, None], atol=0.02)

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from models.card import Card
 from models.diffusion.process import DiscreteProcess
 from models.diffusion.schedulers import new_scheduler
+from models.diffusion.shape import widen_input
 from models.errors import EnvironmentFault, UserError
 from models.layers import Layer
 from models.tasks import thermal_ldm
 from models.tasks.distill import thermal as distill
-from models.thermal.latent.network import LatentConfig, load_latent
+from models.thermal.latent.network import LatentConfig, load_latent, new_latent_unet
 from models.thermal.latent.settings import Options, Settings
 from models.thermal.latent.stage import Stage
 from models.thermal.room_unet.network import RoomUNetConfig, load_room_unet, new_room_unet, save_room_unet
@@ -23,6 +24,7 @@ from models.unet import UNetConfig
 from tests.models.diffusion.tiny import wake
 from tests.models.thermal.latent.test_training import config as plain
 from tests.models.thermal.latent.test_training import mirror, rows
+from tests.models.thermal.latent.tiny import SHAPE
 
 __all__ = ["plain"]
 
@@ -159,3 +161,34 @@ def test_a_student_is_shown_its_teachers_guess(part: Path, config: thermal_ldm.C
     assert np.isfinite(distill.loss(model, batch, told, 0)[0].item())
     distill.export(model, told, tmp_path / "student", Card(title="", task=""))
     assert load_latent({"model": tmp_path / "student"}).guess is not None
+
+
+def test_all_draws_of_a_room_follow_from_one_guess(part: Path) -> None:
+    stage, asked = Stage({"model": part}, Options()), list[int]()
+    stage.parts.guess.regression.register_forward_hook(lambda *call: asked.append(len(call[1][0])))
+    layers = (*(Layer("22", draw) for draw in range(3)), Layer("warm"))
+    stage(shown(), Settings(steps=1, layers=layers), 2)
+    assert asked == [2, 2] * 2  # three rows in batches of two, of two rooms
+
+
+def test_a_room_beyond_those_of_the_guess_is_marked(part: Path, tmp_path: Path) -> None:
+    narrow = write_regression(tmp_path / "narrow", ambient_c=(15, 25))
+    given, settings = shown(1), Settings(steps=1, layers=(Layer("22"), Layer("-5")))
+    for weights, marks in (({}, [False, False]), ({"guess": narrow}, [False, True])):
+        made = Stage({"model": part, **weights}, Options())(given, settings, 1)
+        assert made["beyond_rooms"].tolist() == [marks]
+
+
+def test_what_prepares_rows_is_not_moved_to_where_guesses_are_made(config: thermal_ldm.Config) -> None:
+    made = thermal_ldm._guesser(config.guess, config.autoencoder, config.latent.conditions)
+    assert made.autoencoder is not thermal_ldm._autoencoder(config.autoencoder)
+
+
+def test_input_is_widened_by_as_many_channels_as_are_told_or_by_none() -> None:
+    narrow, wide = (new_latent_unet(SHAPE, 16, visible, 4, LatentConfig()) for visible in (4, 20))
+    state = narrow.state_dict()
+    kernel = widen_input(state, wide, 16)["conv_in.weight"]
+    assert torch.equal(kernel[:, :39], state["conv_in.weight"]) and not kernel[:, 39:].any()
+    assert kernel.shape == wide.state_dict()["conv_in.weight"].shape
+    # Another number is missing: kernels would land on what they never saw, so nothing is changed and loading refuses it.
+    assert torch.equal(widen_input(state, wide, 12)["conv_in.weight"], state["conv_in.weight"])
