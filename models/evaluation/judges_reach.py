@@ -3,7 +3,7 @@
 Every figure comes with a 95 % interval over people, as `NAME`, `NAME_low`, `NAME_high`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -146,14 +146,31 @@ def estimate_ratio(above: np.ndarray, below: np.ndarray) -> Estimate:
 
     A column whose `below` adds up to 0 is left out.
     """
+    return interval(mean_of_ratios([above.shape[1]]), columns_of([(above, below)]))
+
+
+def mean_of_ratios(sizes: Sequence[int]) -> Callable[..., np.ndarray]:
+    """Return the statistic of `columns_of` groups of as many columns each: the mean over groups of their mean ratio.
+
+    A column whose `below` adds up to 0 is left out, and so is a group of such columns alone.
+    """
+    group = np.repeat(np.arange(len(sizes)), sizes)
 
     def statistic(*drawn: np.ndarray) -> np.ndarray:
         tops, bottoms = np.split(np.stack([values.sum(axis=(-2, -1)) for values in drawn]), 2)
         known = bottoms > 0
         ratios = np.divide(tops, bottoms, out=np.zeros(tops.shape), where=known)
-        return ratios.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        # Of a group's columns, then of groups.
+        counts = np.stack([known[group == k].sum(axis=0) for k in range(len(sizes))])
+        means = np.stack([ratios[group == k].sum(axis=0) for k in range(len(sizes))]) / np.maximum(counts, 1)
+        return means.sum(axis=0) / np.maximum((counts > 0).sum(axis=0), 1)
 
-    return interval(statistic, [column[None] for values in (above, below) for column in values.T])
+    return statistic
+
+
+def columns_of(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """Return samples [1, people] for `mean_of_ratios` of (above, below) [people, n]: all above, then all below."""
+    return [column[None] for side in zip(*groups, strict=True) for values in side for column in values.T]
 
 
 def sum_by_person(values: np.ndarray, who: np.ndarray) -> np.ndarray:

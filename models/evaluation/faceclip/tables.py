@@ -7,7 +7,8 @@ import numpy as np
 
 from models.evaluation.bootstrap import difference, interval, mean
 from models.evaluation.faceclip.ways import WAYS
-from models.evaluation.lapig.tables import RowFigures, by_person, collect, list_estimates, share_words
+from models.evaluation.judges_reach import by_person, columns_of, mean_of_ratios
+from models.evaluation.lapig.tables import UNREAD, RowFigures, collect, count_words, list_estimates, share_words
 
 Line = dict[str, Any]
 Table = dict[str, Any]
@@ -17,8 +18,8 @@ TRUE, KNOWN, BUNDLE = "true picture", "known picture", "part of the bundle"
 part, asked as a job asks it."""
 ROWS = (TRUE, KNOWN, *WAYS, BUNDLE)
 FIGURES = ("reference", "other_view", "copy_paste", "rank1", "words", "clip", "face_found")
-COMPARED = ("reference", "other_view", "words", "clip")
-"""Figures of which the first way's lead over every other row is a table of its own."""
+COMPARED = ("reference", "other_view", "clip")
+"""Figures of which the first way's lead over every other row is a table of its own, beside the balanced share of words."""
 
 
 def tables(lines: Sequence[Line], embedding: Mapping[str, np.ndarray], person: np.ndarray) -> dict[str, Any]:
@@ -29,14 +30,16 @@ def tables(lines: Sequence[Line], embedding: Mapping[str, np.ndarray], person: n
     rows = collect([line for line in lines if line["row"] in ROWS], "pictures")
     ordered = {name: rows[name] for name in ROWS if name in rows}
     costs = [line for line in lines if line["table"] == "trainings"]
+    attributes = share_words(ordered)
+    balanced = {entry["row"]: {"balanced": entry["mean"]} for entry in attributes}
     return {
         "embedding": [
             {"row": name, "value": interval(mean, [by_person(values, person)[None]])._asdict(), "pictures": len(values)}
             for name, values in embedding.items()
         ],
-        "pictures": list_estimates(ordered, FIGURES),
+        "pictures": [entry | balanced.get(entry["row"], {}) for entry in list_estimates(ordered, FIGURES)],
         "leads": _leads(ordered),
-        "attributes": share_words(ordered),
+        "attributes": attributes,
         "trainings": [{"row": line["row"], "seed": line["seed"], **line["measures"]} for line in costs],
     }
 
@@ -54,5 +57,20 @@ def _leads(rows: Mapping[str, RowFigures]) -> list[Table]:
             if own is not None and other is not None:
                 both = by_person(own, first.person), by_person(other, found.person)
                 entry[figure] = interval(difference, [values[None] for values in both])._asdict()
-        entries.append(entry)
+        entries.append(entry | _lead_in_words(first, found))
     return entries
+
+
+def _lead_in_words(first: RowFigures, found: RowFigures) -> dict[str, Any]:
+    """Return by how much larger the balanced share of words of the first row is, over the attributes that the judge reads."""
+    sides = [[sums for name, sums in count_words(row).items() if name not in UNREAD] for row in (first, found)]
+    if not all(sides):
+        return {}
+    share = mean_of_ratios([above.shape[1] for above, _ in sides[0]])
+    columns = [columns_of(side) for side in sides]
+
+    def lead(*drawn: np.ndarray) -> np.ndarray:
+        own, other = share(*drawn[: len(columns[0])]), share(*drawn[len(columns[0]) :])
+        return own - other
+
+    return {"balanced": interval(lead, [*columns[0], *columns[1]])._asdict()}

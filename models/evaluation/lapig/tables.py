@@ -7,7 +7,7 @@ import numpy as np
 
 from models.attributes import ATTRIBUTES
 from models.evaluation.bootstrap import interval, mean
-from models.evaluation.judges_reach import by_person, estimate_ratio, sum_by_person
+from models.evaluation.judges_reach import by_person, columns_of, estimate_ratio, mean_of_ratios, sum_by_person
 from models.thermal.baselines import skill
 
 Line = dict[str, Any]
@@ -104,24 +104,32 @@ def share_words(rows: dict[str, RowFigures]) -> list[Table]:
     """Return the share of asked words that the judge finds, balanced over an attribute's words, and the mean over attributes."""
     entries = []
     for name, found in rows.items():
-        asked, seen = found.figure("asked_words"), found.figure("found_words")
-        if asked is None or seen is None:
-            continue
-        entry: Table = {"row": name}
-        columns = []
-        for place, (attribute, (_, _, words)) in enumerate(ATTRIBUTES.items()):
-            truth = asked[:, place, None] == np.arange(len(words))  # nothing where no word was asked for (-1)
-            right = truth & (asked[:, place] == seen[:, place])[:, None]
-            sums = [sum_by_person(values, found.person) for values in (right, truth)]
-            entry[attribute] = estimate_ratio(*sums)._asdict() if truth.any() else None
-            columns += [] if attribute in UNREAD or not truth.any() else [entry[attribute]["value"]]
-        entry["mean"] = {
-            "value": float(np.mean(columns)) if columns else float("nan"),
-            "low": float("nan"),
-            "high": float("nan"),
-        }
-        entries.append(entry)
+        if counts := count_words(found):
+            shares = {attribute: estimate_ratio(*sums)._asdict() for attribute, sums in counts.items()}
+            read = [sums for attribute, sums in counts.items() if attribute not in UNREAD]
+            entries.append({"row": name, **dict.fromkeys(ATTRIBUTES), **shares, "mean": _estimate_mean(read)})
     return entries
+
+
+def count_words(found: RowFigures) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return, for each attribute that was asked for, how often each word was found and asked, float [people, words] each."""
+    asked, seen = found.figure("asked_words"), found.figure("found_words")
+    if asked is None or seen is None:
+        return {}
+    counts = {}
+    for place, (attribute, (_, _, words)) in enumerate(ATTRIBUTES.items()):
+        truth = asked[:, place, None] == np.arange(len(words))  # nothing where no word was asked for (-1)
+        right = truth & (asked[:, place] == seen[:, place])[:, None]
+        if truth.any():
+            counts[attribute] = sum_by_person(right, found.person), sum_by_person(truth, found.person)
+    return counts
+
+
+def _estimate_mean(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float] | None:
+    """Return the mean over attributes of their balanced share, of counts as `count_words` has them; None of no attribute."""
+    if not groups:
+        return None
+    return interval(mean_of_ratios([above.shape[1] for above, _ in groups]), columns_of(groups))._asdict()
 
 
 def _degrees(rows: dict[str, RowFigures]) -> list[Table]:

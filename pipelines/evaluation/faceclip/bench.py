@@ -25,7 +25,8 @@ from models.evaluation.lapig.read import Readers, Seen, look_at
 from models.evaluation.lapig.tables import UNREAD
 from models.faces.metrics import unit_vectors
 from models.judges.attributes import label
-from models.tasks.faceclip import align
+from models.tasks.faceclip.aligned import AlignedEncoder, load_trained
+from models.tasks.faceclip.asking import ask, find_pictures
 from models.tasks.faceclip.rows import prepare_rows
 from models.visible import cache
 from models.visible.faceclip.clip import Clip
@@ -123,9 +124,9 @@ class Bench(Measuring[Cell]):
     # The embedding
 
     @cached_property
-    def aligned(self) -> align.Trained:
+    def aligned(self) -> AlignedEncoder:
         """The encoder with the heads of its alignment, and the towers."""
-        return align.load_trained(Path(self.inputs.encoder), Path(self.inputs.towers))
+        return load_trained(Path(self.inputs.encoder), Path(self.inputs.towers))
 
     def _find(self, cell: Cell) -> dict[str, Any]:
         """Keep the vectors of a part's true pictures and of what asks for them; return what the conflict test chooses."""
@@ -133,9 +134,8 @@ class Bench(Measuring[Cell]):
         count = len(rows["person"])
         data = prepare_rows({**rows, "world_identity": rows["person"], "view": np.arange(count)})
         crops, captions = np.repeat(self._crops(cell.part), each, axis=0), [str(text) for text in rows["caption"]]
-        config = align.Config(towers=self.inputs.towers, encoder=self.inputs.encoder)
         with torch.inference_mode():
-            vectors, chosen = align.ask(self.aligned, data, crops, captions, config)
+            vectors, chosen = ask(self.aligned, data, crops, captions)
         keep(self.place(cell), person=rows["person"], **vectors, **chosen)
         return {name: round(float(values.mean()), 4) for name, values in chosen.items()}
 
@@ -148,7 +148,7 @@ class Bench(Measuring[Cell]):
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         person = found.pop("person")
         chosen = {name: values for name, values in found.items() if name.startswith("conflict_")}
-        return align.find_pictures(found) | chosen, person
+        return find_pictures(found) | chosen, person
 
     # Pictures
 

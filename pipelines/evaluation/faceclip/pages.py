@@ -16,14 +16,16 @@ NAMES = {
     "other_view": "cosine to another picture",
     "copy_paste": "copy-paste",
     "rank1": "rank-1",
-    "words": "words that are there",
+    "balanced": "words that are there",
+    "words": "the same, of all asked words",
     "clip": "CLIP's cosine to the caption",
     "face_found": "face found",
 }
 ASKED = {
     "r1_face": "R@1, by the face alone",
     "r1_text": "R@1, by the text alone",
-    "r1_joint": "R@1, by both",
+    "r1_sum": "R@1, by the sum of both",
+    "r1_joint": "R@1, by the embedding of both",
     "conflict_face": "conflict, face alone",
     "conflict_text": "conflict, text alone",
     "conflict_sum": "conflict, sum of both",
@@ -40,7 +42,7 @@ def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
         absent=[row for row in WHY if row not in rows],
         embedding=[[ASKED[row["row"]], row["pictures"], format_cell(row["value"])] for row in found["embedding"]],
         pictures=tabulate(found["pictures"], NAMES),
-        leads=tabulate(found["leads"], {name: NAMES[name] for name in NAMES if name != "copy_paste"}),
+        leads=tabulate(found["leads"], {name: NAMES[name] for name in ("reference", "other_view", "balanced", "clip")}),
         attributes=_by_attribute(found["attributes"]),
         distribution=tabulate(found["distribution"], {"value": "FID-world"}),
         trainings=[

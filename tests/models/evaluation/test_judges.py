@@ -11,7 +11,7 @@ from models.classes import CLASSES
 from models.columns import Columns
 from models.evaluation.bootstrap import DRAWS
 from models.evaluation.judges import FOLDERS, Poses, list_judges, load_judges
-from models.evaluation.judges_reach import estimate_ratio, measure_judges, sum_by_person
+from models.evaluation.judges_reach import columns_of, estimate_ratio, mean_of_ratios, measure_judges, sum_by_person
 from models.weights.store import ROOT, verify
 
 KEY = {
@@ -122,3 +122,14 @@ def test_the_judges_that_are_kept_are_whole_and_small_and_say_what_they_reach() 
     assert judges.judge_attributes(pictures)["glasses"].shape == (2, 3)
     assert judges.judge_pose(pictures).degrees.shape == (2, 3)
     assert judges.judge_parser(pictures).shape == (2, 64, 64)
+
+
+def test_a_mean_over_groups_counts_each_group_once_and_leaves_out_what_was_never_asked() -> None:
+    rng = np.random.default_rng(0)
+    two, one = rng.integers(1, 9, (12, 2)).astype(float), rng.integers(1, 9, (12, 1)).astype(float)
+    groups = [(two / 2, two + [[0.0, 3.0]]), (one / 4, one), (one, np.zeros_like(one))]
+    found = mean_of_ratios([2, 1, 1])(*columns_of(groups))
+    shares = (two / 2).sum(0) / (two + [[0.0, 3.0]]).sum(0)
+    assert found == pytest.approx((shares.mean() + 0.25) / 2)
+    # One group is `estimate_ratio`.
+    assert estimate_ratio(*groups[0]).value == pytest.approx(shares.mean())

@@ -15,7 +15,9 @@ from models.faces.align import align as crop
 from models.faces.align import five_points
 from models.faces.pack import Pack
 from models.tasks.faceclip import align, clip, face
-from models.tasks.faceclip.rows import other_views
+from models.tasks.faceclip.aligned import AlignedEncoder
+from models.tasks.faceclip.asking import ask, find_pictures
+from models.tasks.faceclip.rows import other_views, write_captions
 from models.visible.faceclip.alignment import TRAINED, contrast, pair_rows
 from models.visible.faceclip.clip import Clip, ClipConfig
 from models.visible.faceclip.config import FuserConfig, TextConfig, VitConfig
@@ -109,9 +111,9 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> align.Config:
 
 
 @pytest.fixture(scope="module")
-def model(begun: align.Config) -> align.Trained:
+def model(begun: align.Config) -> AlignedEncoder:
     built = align.build(begun)
-    assert isinstance(built, align.Trained)
+    assert isinstance(built, AlignedEncoder)
     # Fresh samplers look at no query, and no gradient passes them.
     for branch, _ in built.branches():
         disturb(branch.fuser)
@@ -123,7 +125,7 @@ def prepared(config: align.Config) -> Columns:
     return {**align.prepare(given, config), "draw": given["draw"], "row": given["row"]}
 
 
-def test_it_begins_with_the_towers_that_were_trained(begun: align.Config, model: align.Trained) -> None:
+def test_it_begins_with_the_towers_that_were_trained(begun: align.Config, model: AlignedEncoder) -> None:
     own = model.clip().l.state_dict()
     state = model.encoder.face_clip_l.state_dict()
     assert all(torch.equal(state[key], value) for key, value in own.items() if "logit" not in key)
@@ -136,7 +138,7 @@ def test_it_begins_with_the_towers_that_were_trained(begun: align.Config, model:
 
 @pytest.mark.parametrize(("kind", "target"), [("sigmoid", "caption"), ("softmax", "prefixed")])
 def test_only_the_fusion_and_its_projections_learn(
-    begun: align.Config, model: align.Trained, kind: str, target: str
+    begun: align.Config, model: AlignedEncoder, kind: str, target: str
 ) -> None:
     config = begun.model_copy(update={"loss": kind, "text_target": target})
     model.train().zero_grad()
@@ -154,7 +156,7 @@ def test_only_the_fusion_and_its_projections_learn(
         assert not any(name.startswith(f"{branch}fuser.encoder.layers.1.") for name in learning)
 
 
-def test_what_is_measured(begun: align.Config, model: align.Trained) -> None:
+def test_what_is_measured(begun: align.Config, model: AlignedEncoder) -> None:
     with torch.inference_mode():
         found = align.validate(model.eval(), [rows()], begun)
     assert found["pictures"] == 6 and found["score"] == found["r1_joint"]
@@ -164,7 +166,35 @@ def test_what_is_measured(begun: align.Config, model: align.Trained) -> None:
     assert all(0 <= value <= 1 for name, value in found.items() if name != "pictures")
 
 
-def test_the_encoder_is_written_with_its_heads(begun: align.Config, model: align.Trained, tmp_path: Path) -> None:
+def test_a_face_alone_and_a_text_alone_are_read_by_the_head_that_learned_of_them(
+    begun: align.Config, model: AlignedEncoder
+) -> None:
+    data = prepared(begun)
+    captions = write_captions(data["attributes"], data["row"], 0.0)
+    with torch.inference_mode():
+        vectors, _ = ask(model.eval(), data, data["crop"], captions)
+    cut = 2 * 12  # vectors of identities of both branches, then those of texts and pictures
+    assert not vectors["face"][:, cut:].any() and not vectors["text"][:, :cut].any()
+    assert vectors["face"][:, :cut].any() and vectors["text"][:, cut:].any() and vectors["joint"].all()
+    # Their sum is a row of its own: found by either, or by both at once.
+    near = {name: vectors[name] @ vectors["image"].T for name in ("face", "text")}
+    found = find_pictures(vectors)
+    assert np.array_equal(found["r1_sum"], recall_at_one(near["face"] + near["text"]))
+
+
+def test_an_encoder_is_not_aligned_to_the_towers_of_another(
+    begun: align.Config, model: AlignedEncoder, tmp_path: Path
+) -> None:
+    align.export(model, begun, tmp_path / "encoder", Card(title="", task="faceclip"))
+    torch.manual_seed(1)
+    save_clip(Clip(TOWERS), tmp_path)
+    with pytest.raises(UserError, match="has other text towers than"):
+        align.build(align.Config(towers=str(tmp_path), encoder=str(tmp_path / "encoder"), fuser=FUSER))
+    on = align.Config(towers=begun.towers, encoder=str(tmp_path / "encoder"), fuser=FUSER)
+    assert isinstance(align.build(on), AlignedEncoder)
+
+
+def test_the_encoder_is_written_with_its_heads(begun: align.Config, model: AlignedEncoder, tmp_path: Path) -> None:
     align.export(model, begun, tmp_path, Card(title="", task="faceclip"))
     found = load_encoder(tmp_path)
     assert found.config == model.encoder.config and found.shares_face_encoder and (tmp_path / HEADS).is_file()

@@ -68,7 +68,7 @@ def test_the_page_has_what_was_measured_and_says_what_was_not() -> None:
     page = render_tables(made(), facts)
     assert "| adapter | 0.425 [" in page
     assert "Not measured yet: no fuser, no id token, L alone." in page
-    assert "| R@1, by both | 4 | 0.500 [0.000, 1.000] |" in page and "## Distribution" not in page
+    assert "| R@1, by the embedding of both | 4 | 0.500 [0.000, 1.000] |" in page and "## Distribution" not in page
     assert "| adapter | 0 | 7 | 64 | 3 |" in page
     empty = tables([], {}, np.zeros(0, int)) | {"distribution": []}
     assert "## " not in render_tables(empty, facts)
