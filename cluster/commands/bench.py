@@ -40,7 +40,7 @@ def stages(bundle: str, profile: str, job: str, overrides: tuple[str, ...], samp
 )
 @click.option("--side", type=click.IntRange(min=32), help="Of pictures, in pixels.  [default: 512; 64 without a GPU]")
 @click.option("--batch", type=click.IntRange(min=1), help="Largest tried.  [default: 64; 4 without a GPU]")
-@click.option("--count", is_flag=True, help="Only count parameters and operations; nothing is computed.")
+@click.option("--count", is_flag=True, help="Only count parameters, operations and memory; nothing is computed.")
 @click.option("--out", metavar="FILE", help="Write the figures to a JSON file, too.")
 def networks(only: tuple[str, ...], side: int | None, batch: int | None, count: bool, out: str | None) -> None:
     """Run networks of published shapes with random weights: rows a second, share of the device's peak, memory, best batch."""
@@ -65,8 +65,11 @@ def networks(only: tuple[str, ...], side: int | None, batch: int | None, count: 
     # Counted alone, or run as well; each is told as soon as it is known, for the largest take minutes.
     if count:
         for name in names:
-            parameters, flop = speed.count(shapes.NETWORKS[name], side)
-            click.echo(f"{name:20} {parameters / 1e9:7.3f} G parameters {flop / 1e12:9.3f} TFLOP a row of {side} px")
+            (parameters, flop), (weights, row) = (f(shapes.NETWORKS[name], side) for f in (speed.count, speed.held))
+            click.echo(
+                f"{name:20} {parameters / 1e9:7.3f} G parameters {weights / 1e9:7.2f} GB {flop / 1e12:9.3f} TFLOP "
+                f"and {row / 1e9:7.3f} GB a row of {side} px"
+            )
         return
     click.echo(
         f"{hardware()}; pictures of {side} px" + ("" if gpu else "; no GPU here: these are figures of a processor")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -59,6 +60,23 @@ def count(network: Network, side: int) -> tuple[int, float]:
         with FlopCounterMode(display=False) as counter:
             module(**network.inputs(1, side))
     return sum(one.numel() for one in module.parameters()), float(counter.get_total_flops())
+
+
+def held(network: Network, side: int) -> tuple[int, int]:
+    """Return the bytes of a network's weights, and the most that one row of pictures of `side` px holds beside them, in the
+    type that it computes in on a GPU. By the sizes of tensors that are never made; attention keeps no scores, as on a GPU."""
+    dtype = torch.bfloat16 if network.half else torch.float32
+    with torch.device("meta"):
+        module = nn.Module.to(network.build().eval(), dtype)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        module = module.to_empty(device="cpu")
+        tracker = MemTracker()
+        tracker.track_external(module)
+        with tracker:
+            module(**_move(network.inputs(1, side), torch.device("cpu"), dtype))
+        (parts,) = tracker.get_tracker_snapshot("peak").values()
+    weights = sum(value for kind, value in parts.items() if str(kind).endswith(("PARAM", "BUFFER")))
+    return weights, parts["Total"] - weights
 
 
 def measure(networks: Mapping[str, Network], side: int, most: int, seconds: float = 1.0) -> Iterator[Speed]:

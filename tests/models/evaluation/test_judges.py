@@ -127,9 +127,10 @@ def test_the_judges_that_are_kept_are_whole_and_small_and_say_what_they_reach() 
 def test_a_mean_over_groups_counts_each_group_once_and_leaves_out_what_was_never_asked() -> None:
     rng = np.random.default_rng(0)
     two, one = rng.integers(1, 9, (12, 2)).astype(float), rng.integers(1, 9, (12, 1)).astype(float)
-    groups = [(two / 2, two + [[0.0, 3.0]]), (one / 4, one), (one, np.zeros_like(one))]
+    more = two + np.array([0.0, 3.0])
+    groups = [(two / 2, more), (one / 4, one), (one, np.zeros_like(one))]
     found = mean_of_ratios([2, 1, 1])(*columns_of(groups))
-    shares = (two / 2).sum(0) / (two + [[0.0, 3.0]]).sum(0)
+    shares = (two / 2).sum(0) / more.sum(0)
     assert found == pytest.approx((shares.mean() + 0.25) / 2)
     # One group is `estimate_ratio`.
     assert estimate_ratio(*groups[0]).value == pytest.approx(shares.mean())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cluster import cli
 from models.published.shapes import NETWORKS, Network
-from models.published.speed import count, measure
+from models.published.speed import count, held, measure
 
 
 def count_convolutions(network: Network, side: int) -> int:
@@ -40,6 +40,26 @@ def test_operations_of_attention_are_counted() -> None:
 
     attention = Network(Attention, lambda rows, side: {"x": torch.randn(rows, 2, side, 8)}, True, {})
     assert count(attention, 32) == (0, 2 * 2 * 2 * 32 * 32 * 8)
+
+
+@pytest.mark.parametrize(("half", "size"), [(True, 2), (False, 4)])
+def test_memory_is_that_of_what_is_alive_at_once(half: bool, size: int) -> None:
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in ((2, 32), (32, 16), (16, 2)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    chain = Network(Chain, lambda rows, side: {"x": torch.randn(rows, 2, side, side)}, half, {})
+    weights, row = held(chain, 64)
+    assert weights == (64 + 512 + 32) * size
+    # What is given, and never more than two layers' results at once: 32 and 16 channels (the tracker counts in blocks of 512).
+    wanted = (2 + 32 + 16) * 64 * 64 * size
+    assert wanted <= row <= wanted + 4096
 
 
 def test_published_shapes_have_the_published_sizes() -> None:
