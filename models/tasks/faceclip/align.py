@@ -8,6 +8,7 @@ encoder (`encoder`) whose text towers `towers` has, too.
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.card import Card
+from models.card import Card, history
 from models.columns import Columns
 from models.errors import UserError
 from models.tasks import Place, TrainConfig
@@ -177,5 +178,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     save_encoder(to_half(model.encoder.state_dict()), model.encoder.config, folder)
     heads = {f"{name}.{key}": value for name in "lg" for key, value in getattr(model, name).state_dict().items()}
     save_file(to_half(heads), str(folder / HEADS))
-    facts = {"title": "FaceCLIP's encoder, small", "summary": SUMMARY, "limits": LIMITS}
+    before = [line for place in (config.face, config.towers, config.encoder) if place for line in history(Path(place))]
+    facts: dict[str, Any] = {"title": "FaceCLIP's encoder, small", "summary": SUMMARY, "limits": LIMITS}
+    facts["history"] = list(dict.fromkeys([*card.history, *before]))
     card.model_copy(update=facts).write(folder)

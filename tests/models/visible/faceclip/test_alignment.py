@@ -1,6 +1,7 @@
 """FaceCLIP's alignment: the losses by their formulas, what learns, and what is measured."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +196,13 @@ def test_an_encoder_is_not_aligned_to_the_towers_of_another(
 
 
 def test_the_encoder_is_written_with_its_heads(begun: align.Config, model: AlignedEncoder, tmp_path: Path) -> None:
-    align.export(model, begun, tmp_path, Card(title="", task="faceclip"))
+    towers = tmp_path / "towers"
+    shutil.copytree(begun.towers, towers)
+    Card(title="", task="faceclip_clip", steps=7, command="thermapair train faceclip_clip").write(towers)
+    told = begun.model_copy(update={"towers": str(towers)})
+    align.export(model, told, tmp_path, Card(title="", task="faceclip"))
+    # The card says what made the frozen parts, too.
+    assert Card.read(tmp_path).history == ["7 steps, 0 min: thermapair train faceclip_clip"]
     found = load_encoder(tmp_path)
     assert found.config == model.encoder.config and found.shares_face_encoder and (tmp_path / HEADS).is_file()
     state = model.encoder.state_dict()
