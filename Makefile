@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 demo: install
-	$(VENV)/bin/thermapair generate --bundle starter --profile laptop --job demo --out $(OUT)
+	$(VENV)/bin/thermapair generate --bundle student --profile laptop --job demo --out $(OUT)
 
 # Each file whole in one of two processes; folders with long files first, so that both end at about the same time.
 LONG := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderKL, AutoencoderTiny, ConfigMixin
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
@@ -239,4 +239,8 @@ def load_part(kind: Any, folder: Path, dtype: str = "float32") -> Any:
     if report["missing_keys"]:  # both libraries fill what is missing with random numbers, and only warn
         missing = ", ".join(sorted(report["missing_keys"])[:5])
         raise fault(f"{folder} lacks {len(report['missing_keys'])} weights ({missing}). Fetch the bundle again.")
+    if isinstance(network, ConfigMixin):
+        network.register_to_config(
+            _name_or_path=""
+        )  # it is where the weights lay, and would be saved with what they become
     return network.eval()

@@ -23,14 +23,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from models.attributes import ATTRIBUTES
 from models.captions.grammar import write_caption
 from models.card import Card
 from models.columns import Columns
 from models.diffusion.conditions import Conditions
 from models.diffusion.process import DiscreteProcess
 from models.diffusion.unet import predict
+from models.evaluation.judges import load_judges
 from models.evaluation.lapig.distances import ranks
+from models.evaluation.lapig.tables import UNREAD
 from models.evaluation.spectra import radial_power
+from models.judges.attributes import label
 from models.seeds import generator
 from models.visible import cache
 from models.visible.autoencoder import decode, encode
@@ -51,7 +55,8 @@ Told = list[tuple[np.ndarray, Conditions]]
 @dataclass(frozen=True)
 class Asked:
     """N people: first and second views uint8 [N, S, S, 3], their points [N, 70, 2], and what is asked: embedding float32
-    [N, 512], captions, poses [N, 3]; kept: bool [N, S, S], the person's pixels in the second view."""
+    [N, 512], captions, poses [N, 3]; kept: bool [N, S, S], the person's pixels in the second view; words: int [N, 15], what is
+    asked of each attribute."""
 
     first: np.ndarray
     second: np.ndarray
@@ -60,6 +65,7 @@ class Asked:
     captions: list[str]
     poses: np.ndarray
     kept: np.ndarray
+    words: np.ndarray
 
 
 def ask(data: str, count: int) -> Asked:
@@ -79,7 +85,7 @@ def ask(data: str, count: int) -> Asked:
     captions = [write_caption(json.loads(str(text)), seed=k) for k, text in enumerate(rows["attributes"][two])]
     return Asked(
         rows["visible"][one], rows["visible"][two], (points[one], points[two]), own, captions,
-        rows["pose"][two].astype(np.float32), rows["classes"][two] > 0,
+        rows["pose"][two].astype(np.float32), rows["classes"][two] > 0, label(rows["attributes"][two]),
     )  # fmt: skip
 
 
@@ -143,13 +149,18 @@ def look_up(asked: Asked, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def judge(asked: Asked, pictures: np.ndarray) -> dict[str, float]:
-    """Return rank-1 and cosine by the judge, and how sharp pictures are, beside the true ones."""
+    """Return rank-1, cosine and the share of asked words that are there by the judges, and how sharp pictures are, beside the
+    true ones."""
     hits, cosines = look_up(asked, pictures)
     power = [radial_power(shown.mean(axis=3), asked.kept) for shown in (pictures, asked.second)]
     fine = slice(2 * len(power[0]) // 3, None)
+    found = load_judges(JUDGE).judge_attributes(pictures)
+    seen = np.stack([found[name].argmax(axis=1) for name in ATTRIBUTES], axis=1)
+    read = [place for place, name in enumerate(ATTRIBUTES) if name not in UNREAD]
     return {
         "rank1": float(hits.mean()),
         "cosine to the true view": float(cosines.mean()),
+        "words": float((seen == asked.words)[:, read].mean()),
         "sharp": float(power[0][fine].mean() / power[1][fine].mean()),
     }
 
