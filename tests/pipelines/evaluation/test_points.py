@@ -19,8 +19,8 @@ def write(world: str, folder: Path, shift: float = 0.0, leave_out: int = 0, stan
     rows = shards.rows(np.arange(len(shards)))
     folder.mkdir()
     truth = five_points(rows["landmarks_70"]) if standard == 5 else np.asarray(rows["landmarks_70"])[:, :standard]
-    for name, points in list(zip(rows["pair_id"], truth, strict=True))[leave_out:]:
-        (folder / f"{name}.pts").write_text(pts_text(points + np.array([shift, 0], np.float32)))
+    for name, own in list(zip(rows["pair_id"], truth, strict=True))[leave_out:]:
+        (folder / f"{name}.pts").write_text(pts_text(own + np.array([shift, 0], np.float32)))
     return truth
 
 
