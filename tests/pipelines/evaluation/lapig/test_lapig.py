@@ -13,11 +13,13 @@ from models.errors import EnvironmentFault, UserError
 from models.evaluation.lapig.recipe import GivenRecipe, Recipe
 from models.evaluation.lapig.tables import tables
 from models.evaluation.lapig.ways import ways
+from models.faces.metrics import unit_vectors
 from models.temperature import to_centikelvin
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import ROOT, seal
 from pipelines.evaluation.lapig import bench, given
 from pipelines.evaluation.lapig.pages import render_tables
+from pipelines.evaluation.lapig.sampled import compare_people
 from pipelines.evaluation.measuring import keep, load_recipe, sort_edits
 from tests.models.thermal.latent.tiny import write_part
 
@@ -169,6 +171,28 @@ def test_thermal_halves_of_one_picture_are_compared_and_no_others(tmp_path: Path
         assert found._apart(bench.Cell("pairs", row, 0), chained + 0.05) == {"apart": [0.05, 0.05]}
     for row in ("full", "no caption", "no head"):
         assert found._apart(bench.Cell("pairs", row, 0), chained) == {}
+
+
+def test_likeness_to_the_trained_on_is_read_beside_that_of_strangers() -> None:
+    rng, recipe = np.random.default_rng(0), Recipe(far=0.01, trained=30)
+    known, training = (unit_vectors(rng.normal(size=(count, 8))) for count in (200, 30))
+    # Half of the people who are made are copies of somebody trained on.
+    made = np.stack([np.concatenate([training[:10], known[:10]])] * 2, axis=1)
+    (row,) = compare_people({"as drawn": (made[:, 0], made)}, known, training, recipe)
+    near = ((known @ training.T).max(axis=1) > row["threshold"]).mean()
+    assert row["strangers"]["value"] == near and 0.1 < near < 0.4 and row["leaked"]["value"] >= 0.5
+    facts = FACTS | {"recipe": recipe.model_dump(mode="json")}
+    empty = {"distribution": [], "identity": []}
+    page = render_tables({"people": [row]} | empty, facts)
+    assert f"a share of {near:.3f} [" in page and "nearest of the 30 people trained" in page
+    # Without people of training there is nobody to be alike to.
+    (alone,) = compare_people({"as drawn": (made[:, 0], made)}, known, training[:0], recipe)
+    page = render_tables({"people": [alone]} | empty, facts)
+    assert (
+        "whom no model learned from" not in page
+        and "asked for.\n\n\n| row" not in page
+        and "asked for.\n\n| row" in page
+    )
 
 
 def test_pairs_that_are_there_are_compared_over_all_parts(tmp_path: Path) -> None:
