@@ -146,6 +146,7 @@ COLUMNS: dict[str, Column] = {
     "latent_space": Column("text", "digest of the autoencoder that `latents` are of"),
     "noise_id": Column("text", "what the noise of this attempt is drawn from"),
     "caption_cut": Column("int32", "tokens at the caption's end that no text encoder read"),
+    "call": Column("int32", "which request a row is of, where several share a batch of the service"),
     "partition": Column("int32", "unit of commit, retry and loss"),
     "final": Column("bool", "false for failed attempts, which are kept beside the last"),
     "reached": Column("uint64", "bit per column of the chain: whether the row has it"),

@@ -67,11 +67,15 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Flow:
-    """What a stage does with columns: those it needs, those it looks at where they are there, those it writes."""
+    """What a stage does with columns: those it needs, those it looks at where they are there, those it writes.
+
+    compares: of those it needs, the ones by which it compares rows with each other, see `Comparing`; none for most stages.
+    """
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     reads_if_there: tuple[str, ...] = ()
+    compares: tuple[str, ...] = ()
 
 
 class NoOptions(BaseModel):
@@ -107,6 +111,15 @@ class Stage(Protocol):
         """Return what `rows` become: `sample_id`, the columns that the stage reads, and of those that it looks at where they
         are there, those that are. batch: rows of one forward pass; shorter ones are padded to it, so that neighbours never
         change a row."""
+
+
+class Comparing(Stage, Protocol):
+    """A stage whose flow has `compares`. A batch of rows holds a part of a person's alone, so what all of them decide is a step
+    of its own."""
+
+    def compare(self, rows: Columns, settings: Any) -> Columns:
+        """Return the columns it writes of `rows` once more, after all batches: the rows of one partition, or of one request, that
+        none has rejected, what was accepted at an earlier attempt first. rows: `compares`, and what was written of them."""
 
 
 def package_of(stage: str, kind: str, where: str) -> str:

@@ -12,6 +12,8 @@ SchedulerName = Literal["folder", "dpm++2m", "euler", "ddim", "unipc", "lcm", "t
 FILE = "scheduler_config.json"
 STUDENT = "student.json"
 """Beside the weights of a student of few steps (`models.diffusion.students`)."""
+OF_STUDENT: tuple[SchedulerName, ...] = ("folder", "lcm")
+"""Schedulers that lead a student where it learned to jump: the one in its folder is LCM."""
 MOST_STEPS = 1000
 """Time steps of training; no sampler has more."""
 
@@ -74,8 +76,11 @@ def steps_of(name: SchedulerName, config: Mapping[str, Any]) -> tuple[int, int]:
     return OF_KIND.get(kind, (1, MOST_STEPS))
 
 
-def check_student(settings_steps: int, guidance: float, student: Mapping[str, Any]) -> None:
-    """Raise a UserError for steps or guidance that a student was not trained for. student: what its `student.json` says."""
+def check_student(
+    settings_steps: int, guidance: float, student: Mapping[str, Any], scheduler: SchedulerName = "folder"
+) -> None:
+    """Raise a UserError for steps, guidance or a scheduler that a student was not trained for. student: what its `student.json`
+    says."""
     known = [int(steps) for steps in student["steps"]]
     if settings_steps not in known:
         said = ", ".join(map(str, known))
@@ -85,4 +90,8 @@ def check_student(settings_steps: int, guidance: float, student: Mapping[str, An
     if guidance > 1:
         raise UserError(
             f"these weights are a student, which has its teacher's guidance in it: set guidance to 1, not {guidance:g}."
+        )
+    if scheduler not in OF_STUDENT:
+        raise UserError(
+            f"these weights are a student, which jumps as LCM does: set scheduler to {' or '.join(OF_STUDENT)}, not {scheduler}."
         )

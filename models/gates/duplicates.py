@@ -20,18 +20,18 @@ def difference_hash(pictures: np.ndarray) -> np.ndarray:
     return (small[:, :, 1:] > small[:, :, :-1]).reshape(len(pictures), -1)
 
 
-def find_duplicates(hashes: np.ndarray, people: np.ndarray, least: float) -> dict[int, float]:
-    """Return row -> the share of bits in which it differs from the most alike one before it, where that is less than `least`.
+def least_differences(hashes: np.ndarray, people: np.ndarray, least: float) -> np.ndarray:
+    """Return the share of bits in which each row differs from the most alike one of its person before it, float64 [N], NaN where
+    there is none; a duplicate is a row below `least`.
 
     hashes: bool [N, B] in the order in which pictures were accepted; people: whose, [N]. Who is a duplicate of a picture that is
     one itself is compared with those that stay.
     """
-    found, kept = dict[int, float](), dict[object, list[int]]()
+    found, kept = np.full(len(hashes), np.nan), dict[object, list[int]]()
     for row, person in enumerate(people):
         before = kept.setdefault(person, [])
-        share = float((hashes[before] != hashes[row]).mean(axis=1).min()) if before else 1.0
-        if share < least:
-            found[row] = share
-        else:
+        if before:
+            found[row] = (hashes[before] != hashes[row]).mean(axis=1).min()
+        if not found[row] < least:
             before.append(row)
     return found

@@ -64,13 +64,16 @@ class Settings(Gates):
 
 def columns(options: NoOptions, settings: Settings, files: Mapping[str, Files]) -> Flow:
     """Return what is measured: the face always, its area and temperature where there are classes and degrees; the pose and
-    the parts of the face where a gate asks for them, and how far the halves of a pair are apart."""
+    the parts of the face where a gate asks for them, how far the halves of a pair are apart, and the pictures of a person from
+    each other."""
     pose = ("pose", "pose_asked") if settings.pose is not None else ()
     parts = ("classes", "thermal") if settings.regions is not None else ()
     halves = ("apart_70",) if settings.agreement is not None else ()
+    alike = ("visible", "identity_id") if settings.duplicates is not None else ()
     seen = [name for name in ("classes", "thermal", "thermal_clipped") if name not in parts]
     return Flow(
-        reads=("embedding", "found_embedding", "faces", "detection_score", *pose, *parts, *halves),
+        reads=("embedding", "found_embedding", "faces", "detection_score", *pose, *parts, *halves, *alike),
         reads_if_there=tuple(seen),
         writes=("scores", "reject"),
+        compares=alike,
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from models.classes import CLASSES, FACE
 from models.columns import Columns
+from models.gates.duplicates import difference_hash, least_differences
 from models.gates.settings import Gates, Settings
 from models.layers import Layer
 from models.stages import NoOptions
@@ -115,7 +116,7 @@ def reject_reason(values: dict[str, float], gates: Gates) -> str:
 
 
 class Stage:
-    """Write `scores` (JSON), and `reject` for rows that fail."""
+    """Write `scores` (JSON), and `reject` for rows that fail; then compare the rows of a person with each other."""
 
     def __init__(
         self, weights: Mapping[str, Path], options: NoOptions, *, dtype: str = "float32", threads: int = 1
@@ -127,6 +128,20 @@ class Stage:
             "scores": np.array([json.dumps(values) for values in scores], object),
             "reject": np.array([reject_reason(values, settings) for values in scores], object),
         }
+
+    def compare(self, rows: Columns, settings: Settings) -> Columns:
+        """Add `difference` to the scores of rows that have one of their person before them, and reject near-duplicates."""
+        scores, reject, least = rows["scores"].copy(), rows["reject"].copy(), settings.duplicates
+        # Rows may have pictures without pixels (the null bundle's).
+        if least is None or not rows["visible"].size:
+            return {"scores": scores, "reject": reject}
+        shares = least_differences(difference_hash(rows["visible"]), rows["identity_id"], least)
+        for row in np.flatnonzero(np.isfinite(shares)):
+            share = float(shares[row])
+            scores[row] = json.dumps(json.loads(scores[row]) | {"difference": round(share, 4)})
+            if share < least:
+                reject[row] = f"near-duplicate within the person: {share:.3f}, at least {least:g} wanted"
+        return {"scores": scores, "reject": reject}
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

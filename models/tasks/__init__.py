@@ -66,7 +66,20 @@ Place = Annotated[str, _Path()]
 """A file or folder that a config names: a relative one is of the working directory, a default of the repository."""
 
 
-class TrainConfig(BaseModel):
+class Placed(BaseModel):
+    """A config with a `Place`: every one is made absolute that is not the field's default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _make_absolute(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        places = {name: field.default for name, field in cls.model_fields.items() if _Path() in field.metadata}
+        named = {n: v for n, v in values.items() if n in places and isinstance(v, str) and v != places[n]}
+        return values | {name: absolute(value) for name, value in named.items()}
+
+
+class TrainConfig(Placed):
     """The hyper-parameters that the loop reads. A task's `Config` extends it with its own and may change the defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -90,16 +103,6 @@ class TrainConfig(BaseModel):
     init: Place = Field(
         "", description="checkpoint, part of a bundle or safetensors file to start from; names must match"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _make_absolute(cls, values: Any) -> Any:
-        """Make every `Place` absolute that is not the field's default."""
-        if not isinstance(values, dict):
-            return values
-        places = {name: field.default for name, field in cls.model_fields.items() if _Path() in field.metadata}
-        named = {n: v for n, v in values.items() if n in places and isinstance(v, str) and v != places[n]}
-        return values | {name: absolute(value) for name, value in named.items()}
 
 
 @dataclass(frozen=True)

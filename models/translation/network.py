@@ -252,14 +252,18 @@ class Loaded:
 
 
 def save_translator(
-    model: Translator, autoencoder: ThermalAutoencoder, copied: Mapping[str, Path], folder: Path
+    model: Translator,
+    autoencoder: ThermalAutoencoder,
+    copied: Mapping[str, Path],
+    folder: Path,
+    unet: UNet2DConditionModel | None = None,
 ) -> None:
     """Write the folder: U-Net and guide in float16, the thermal autoencoder in float32. copied: name of a folder in it -> the
-    folder that is copied there with its card."""
-    unet = folder / "unet"
-    unet.mkdir(parents=True, exist_ok=True)
-    (unet / "config.json").write_text(json.dumps(dict(model.unet.config), indent=2, default=list) + "\n")
-    save_file({k: v.half().contiguous() for k, v in model.unet.state_dict().items()}, str(unet / UNET))
+    folder that is copied there with its card. unet: in the place of the model's own."""
+    unet, place = unet or model.unet, folder / "unet"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.json").write_text(json.dumps(dict(unet.config), indent=2, default=list) + "\n")
+    save_file({k: v.half().contiguous() for k, v in unet.state_dict().items()}, str(place / UNET))
     save_file({k: v.half().contiguous() for k, v in model.guide.state_dict().items()}, str(folder / GUIDE))
     save_autoencoder(autoencoder, folder / AUTOENCODER)
     new_scheduler().save_pretrained(str(folder / "scheduler"))

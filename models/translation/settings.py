@@ -73,7 +73,7 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     """Return what the stage reads and writes. Raises a UserError for an attribute that these weights are not
     told, and for steps that a student was not trained for."""
     if STUDENT in files["model"]:
-        check_student(settings.steps, settings.guidance, files["model"].json(STUDENT))
+        check_student(settings.steps, settings.guidance, files["model"].json(STUDENT), settings.scheduler)
     config = files["model"].json(FILE)
     if settings.identity_guidance:
         if not config.get("identity"):

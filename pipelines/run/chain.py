@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 
 from models.columns import COLUMNS, Columns
 from models.errors import UserError
-from models.gates.duplicates import difference_hash, find_duplicates
-from models.stages import Stage
+from models.stages import Comparing, Stage
 from models.stopping import check_wanted
 from pipelines.config.chain import ChainSpec, Link
 from pipelines.rows.ids import noise_id
@@ -103,8 +103,8 @@ class Chain:
             open_ = np.flatnonzero((state.rows["reject"] == "") & state.final)
             for link, stage in zip(self.links, self.stages):
                 open_ = self._run(link, stage, state, open_)
-                if link.stage == "gates":
-                    open_ = self._reject_duplicates(link, state, open_)
+                if link.flow.compares:
+                    open_ = self._compare(link, cast(Comparing, stage), state, open_)
         return stack_rows([state.block(), *failed])
 
     def cut(self, block: Columns) -> Columns:
@@ -152,20 +152,20 @@ class Chain:
         place = self.place[link.stage]
         state.shrunk[rows, place] = state.shrunk[owners, place]
 
-    def _reject_duplicates(self, link: Link, state: State, open_: np.ndarray) -> np.ndarray:
-        """Reject rows whose picture is nearly another of the person's, where a gate asks for it; returns the rows still open.
+    def _compare(self, link: Link, stage: Comparing, state: State, open_: np.ndarray) -> np.ndarray:
+        """Have a stage compare the open rows with each other, in place; returns the rows still open.
 
         A partition holds whole people, and what was accepted at an earlier attempt comes first, so its size and its resumption
-        change nothing.
+        change nothing. Rows of several requests that share a batch are compared within their own.
         """
-        least, rows = getattr(link.settings, "duplicates", None), state.rows
-        if least is None or not len(open_) or "identity_id" not in rows or not rows["visible"][open_].size:
-            return open_
-        ordered = open_[np.argsort(rows["attempt"][open_], kind="stable")]
-        for place, share in find_duplicates(
-            difference_hash(rows["visible"][ordered]), rows["identity_id"][ordered], least
-        ).items():
-            rows["reject"][ordered[place]] = f"near-duplicate within the person: {share:.3f}, at least {least:g} wanted"
+        rows, place, began = state.rows, self.place[link.stage], time.perf_counter()
+        owners = rows["call"][open_] if "call" in rows else np.zeros(len(open_), int)
+        for owner in np.unique(owners):
+            mine = open_[owners == owner]
+            ordered = mine[np.argsort(rows["attempt"][mine], kind="stable")]
+            given = {name: rows[name][ordered] for name in (*link.flow.compares, *link.flow.writes)}
+            put(rows, ordered, check_result(stage.compare(given, link.settings), len(ordered), link))
+        state.seconds[place] += time.perf_counter() - began
         return open_[rows["reject"][open_] == ""]
 
     def _batch(self, link: Link, stage: Stage, state: State, chosen: np.ndarray, size: int) -> None:

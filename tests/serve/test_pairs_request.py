@@ -286,6 +286,20 @@ def test_rows_of_requests_that_share_a_batch_go_back_to_their_own(null: Service)
     assert any(len(columns["final"]) > 2 for columns in alone)  # some were drawn again
 
 
+def test_near_duplicates_are_looked_for_within_a_request_alone(null: Service) -> None:
+    """Two callers who ask for the same, in one batch, are answered as if each had been alone."""
+    gates = {"attempts": 2, "identity": -1, "detection": 0, "face_area": (0, 1), "clipped": 1, "duplicates": 0.02}
+    request, made = asked(null, seed=1, views=2, conditions=["warm"], gates=gates)
+    person = rows.person_of(request, None, null.reference)
+    table = rows.sample_table(request, made, person)
+    columns = rows.sample_columns(table, person, ["words"] * 2, ["template"] * 2, null.bundle.size)
+    group = StageDeployment(null.chain, threads=1, most=64, wait=0.01, max_pixels=10**6)
+    call = Call(made.chain, made.chain.stages, made.attempts, columns)
+    for answer in group.run_chain([call, call]):
+        assert list(answer["reject"]) == ["", ""] and list(answer["attempt"]) == [0, 0]
+        assert [("difference" in json.loads(text)) for text in answer["scores"]] == [False, True]
+
+
 def test_a_picture_or_an_expression_needs_its_adapter(quiet: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     for fields in ({"reference": "AAAA"}, {"crop": "AAAA"}, {"smirk": [0.0] * 55}):
         with pytest.raises(ProblemError, match=f"{next(iter(fields))}: the visible part of this bundle has no adapter"):

@@ -1,7 +1,6 @@
 """The rows of the tables: the bundle as it is, and with one thing taken away or put in another's place."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from models.evaluation.lapig.recipe import Recipe
 from models.stages import import_settings, package_of
+from models.visible.cache import from_root
 from models.visible.head import FOLDED
 from models.visible.sd.stage import Heads, Stage
 from models.weights.bundle import Bundle, Part, Weights, small_files
@@ -48,7 +48,7 @@ def ways(bundle: Bundle, recipe: Recipe) -> dict[str, Way]:
         found.append(Way("no text branch", replace_part(bundle, "visible", weights=rest)))
     # The thermal half: a U-Net in the place of the diffusion, and a diffusion that is given pictures, not latents.
     if thermal.kind == LATENT:
-        weights = {"model": Weights(uri=str(Path(recipe.unet).absolute()))}
+        weights = {"model": Weights(uri=str(from_root(recipe.unet)))}
         unet = Part(stage="thermal", kind="unet", weights=weights, licence="apache-2.0", batch=thermal.batch)
         found.append(Way(UNET, put_part(bundle, "thermal", unet)))
         if visible.options.get("latents") and thermal.options.get("latents", True):

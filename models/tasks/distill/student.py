@@ -4,26 +4,45 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from models.card import Card
+from models.diffusion.names import PRESETS
 from models.diffusion.process import DiscreteProcess
 from models.diffusion.sample import Denoise, NamedNoise, sample
 from models.diffusion.schedulers import load_scheduler
 from models.diffusion.students import save_student
 from models.errors import UserError
 from models.tasks import Place
+from models.visible.autoencoder import latent_space
+from models.visible.cache import from_root
 from models.weights.networks import device_of
 
 TEACHER_STEPS = 16
 """Of the draws that a student's are compared with."""
+VISIBLE, THERMAL, TRANSLATOR = (
+    f"a {stage} part of kind latent-diffusion" for stage in ("visible", "thermal", "translate")
+)
+"""What a teacher is."""
+MARKS: dict[str, tuple[str, ...]] = {
+    TRANSLATOR: ("translation.json",),
+    THERMAL: ("thermal.json", "unet"),
+    "a thermal part of kind room-unet": ("thermal.json", "unet.safetensors"),
+    "a thermal part of kind unet": ("thermal.json",),
+    VISIBLE: ("encoder", "tokenizer", "scheduler"),
+    "a visible part of kind faceclip-sdxl": ("unet", "vae", "scheduler"),
+}
+"""What a folder is -> files and folders that tell it, the first that has all of its own."""
+
+
+FewSteps = Annotated[int, Field(ge=PRESETS["lcm"].steps[0], le=PRESETS["lcm"].steps[1])]
 
 
 class StudentConfig(BaseModel):
@@ -37,13 +56,42 @@ class StudentConfig(BaseModel):
     time: float = Field(1.0, description="mean of the logit-normal time: jumps from noise decide what a picture shows")
     teacher: Place = Field("", description="folder of the part that is distilled")
     vae: Place = Field("", description="folder of the visible autoencoder; by default the teacher's")
-    sampled: tuple[int, ...] = Field((1, 2, 4), description="numbers of steps that the student may be asked for")
+    sampled: tuple[FewSteps, ...] = Field(
+        (1, 2, 4), min_length=1, description="numbers of steps that the student may be asked for"
+    )
     delta: float = Field(0.02, gt=0, description="width at which the error turns from square to linear")
 
+    DECIDED: ClassVar[tuple[str, ...]] = ()
+    """Fields of the teacher's own training that the teacher has decided on, or that its student does not learn by."""
+
+    @model_validator(mode="after")
+    def _leave_to_teacher(self) -> Self:
+        fields = type(self).model_fields
+        set_ = [name for name in self.DECIDED if getattr(self, name) != fields[name].get_default()]
+        if set_:
+            raise ValueError(f"{', '.join(set_)}: a student has what its teacher has. Leave it out.")
+        return self
+
     def check_teacher(self, task: str, kind: str) -> None:
-        """Raise UserError where no teacher is named. kind: what the teacher has to be."""
+        """Raise UserError where no teacher is named, or another than of `kind`, or a visible autoencoder of other latents."""
         if not self.teacher:
             raise UserError(f"{task} needs a teacher: --set teacher=DIR, {kind}")
+        folder = from_root(self.teacher)
+        if (found := describe_part(folder)) != kind:
+            raise UserError(f"teacher: {folder} is {found}, and {task} needs {kind}: --set teacher=DIR")
+        own = folder / "vae"
+        if self.vae and own.is_dir() and latent_space(from_root(self.vae)) != latent_space(own):
+            raise UserError(f"vae: {self.vae} makes other latents than the teacher learned from, {own}. Leave it out.")
+
+
+def describe_part(folder: Path) -> str:
+    """Return what a folder is, in words: a part of some kind, or none that a student could learn from."""
+    if not folder.is_dir():
+        return "no folder"
+    marks = MARKS.items()
+    return next(
+        (what for what, names in marks if all((folder / name).exists() for name in names)), "no diffusion model"
+    )
 
 
 class Teacher(Protocol):

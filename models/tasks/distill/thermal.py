@@ -5,8 +5,8 @@ python -m cluster train distill_thermal --data URI --validation URI --out DIR --
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from models.card import Card
@@ -16,10 +16,10 @@ from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.students import plain
 from models.seeds import seed_of
-from models.tasks import Place, thermal_ldm
-from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
+from models.tasks import thermal_ldm
+from models.tasks.distill.student import THERMAL, Draw, Student, StudentConfig, compare, draw_latents, finish_export
 from models.thermal.latent.cells import unpatch
-from models.thermal.latent.network import Loaded, condition, load_latent, save_latent
+from models.thermal.latent.network import LatentConfig, Loaded, condition, load_latent, read_config, save_latent
 from models.thermal.latent.settings import AUTOENCODER, GUESS, VAE
 from models.visible import cache
 from models.weights.networks import device_of
@@ -30,13 +30,13 @@ SUMMARY = """A student of {teacher}: it draws in {steps} steps what its teacher 
 
 
 class Config(StudentConfig, thermal_ldm.Config):
-    autoencoder: Place = Field("", description="folder of the thermal autoencoder; by default the teacher's")
+    DECIDED: ClassVar = ("autoencoder", "text", "guess", "shape", "latent")
 
 
 def weights(config: Config) -> list[Path]:
-    """Return the folder that the student is trained beside. Raises UserError where none is named."""
-    config.check_teacher("distill_thermal", "a part of kind latent-diffusion")
-    return [cache.from_root(config.teacher)]
+    """Return the folders that the student is trained beside. Raises UserError where no teacher is named, or a wrong one."""
+    config.check_teacher("distill_thermal", THERMAL)
+    return [cache.from_root(path) for path in (config.teacher, config.vae) if path]
 
 
 def build(config: Config) -> nn.Module:
@@ -44,12 +44,11 @@ def build(config: Config) -> nn.Module:
     return Student(load_latent({"model": cache.from_root(config.teacher)}))
 
 
-def _complete(config: Config) -> Config:
-    """Return the configuration with the teacher's autoencoders and what its rows were told."""
-    latent = thermal_ldm.read_config(cache.from_root(config.teacher))
+def _complete(config: Config, latent: LatentConfig) -> Config:
+    """Return the configuration with the teacher's autoencoders and what its rows were told, `latent`."""
     own = {
         VAE: config.vae or f"{config.teacher}/{VAE}",
-        AUTOENCODER: config.autoencoder or f"{config.teacher}/{AUTOENCODER}",
+        AUTOENCODER: f"{config.teacher}/{AUTOENCODER}",
         GUESS: f"{config.teacher}/{GUESS}" if latent.guess else "",
     }
     return config.model_copy(update=own | {"latent": latent})
@@ -57,14 +56,14 @@ def _complete(config: Config) -> Config:
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs of decoded rows; see `thermal_ldm.prepare`."""
-    return thermal_ldm.prepare(rows, _complete(config))
+    return thermal_ldm.prepare(rows, _complete(config, read_config(cache.from_root(config.teacher))))
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the consistency error of the rows, each told of its room what it happens to be told."""
     assert isinstance(model, Student)
     teacher, process = model.frozen()
-    config = _complete(config)
+    config = _complete(config, teacher.config)
     # Teacher and student are told the same of the room; neither is guided.
     drawn = thermal_ldm.draw_rows(batch, config, process, batch["draw"])
     told = _told(teacher, drawn)
@@ -93,7 +92,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     """Return how far a student's draws are from its teacher's of 16 steps from the same noise, in kelvin (`kelvin_4`), and
     the spread of either over the rows (`spread_4`, `teacher_spread`); `score` is minus the most steps' distance."""
     assert isinstance(model, Student)
-    config = _complete(config)
+    config = _complete(config, model.frozen()[0].config)
     return compare(((_draw(model, decoded, config), _read) for decoded in rows), config.sampled, "kelvin")
 
 
@@ -121,7 +120,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     """Write a thermal part whose scheduler is LCM and whose `student.json` names its steps, and the card."""
     assert isinstance(model, Student)
     teacher, _ = model.frozen()
-    whole = _complete(config)
+    whole = _complete(config, teacher.config)
     silent = teacher.config.model_copy(update={"captions": False})  # a student learns of pictures and rooms alone
     guess = cache.from_root(whole.guess) if whole.guess else None
     save_latent(model.unet, teacher.autoencoder, cache.from_root(whole.vae), silent, folder, guess=guess)

@@ -5,6 +5,7 @@ python -m cluster train distill_translator --data URI --validation URI --out DIR
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -17,13 +18,13 @@ from models.diffusion.consistency import Consistency
 from models.diffusion.guidance import Guidance, denoiser
 from models.diffusion.students import guided, plain
 from models.seeds import seed_of
-from models.tasks.distill.student import Draw, Student, StudentConfig, compare, draw_latents, finish_export
+from models.tasks.distill.student import TRANSLATOR, Draw, Student, StudentConfig, compare, draw_latents, finish_export
 from models.tasks.identity import cosine_to_truth, decode_clean, recogniser_of
 from models.tasks.translation import config as translation
 from models.tasks.translation.rows import Drawn, draw_rows
 from models.tasks.translation.rows import prepare as prepare_rows
 from models.tasks.translation.task import COLUMNS, FOUND, LIMITS
-from models.translation.network import Loaded, Translator, load_translator, read_config, save_translator
+from models.translation.network import Loaded, TranslatorConfig, load_translator, read_config, save_translator
 from models.translation.settings import ATTRIBUTES, AUTOENCODER, LANDMARKS, RECOGNISER, VAE
 from models.visible import cache
 from models.weights.networks import device_of
@@ -35,6 +36,18 @@ SUMMARY = """A student of {teacher}: it translates in {steps} steps without guid
 
 
 class Config(StudentConfig, translation.Config):
+    DECIDED: ClassVar = (
+        "autoencoder",
+        "shape",
+        "recogniser",
+        "regression",
+        "stage1",
+        "visible",
+        "thermal_attributes",
+        "attributes",
+        "adversarial",
+    )
+
     guidance: float = Field(
         3.0, ge=1, description="of the teacher, away from what is told no attributes, nor who is shown"
     )
@@ -43,9 +56,11 @@ class Config(StudentConfig, translation.Config):
 
 
 def weights(config: Config) -> list[Path]:
-    """Return the folders that the student is trained beside. Raises UserError where no teacher is named."""
-    config.check_teacher("distill_translator", "a translate part of kind latent-diffusion")
-    return [cache.from_root(path) for path in (config.teacher, config.faces if config.identity else "") if path]
+    """Return the folders that the student is trained beside. Raises UserError where no teacher is named, or a wrong
+    one."""
+    config.check_teacher("distill_translator", TRANSLATOR)
+    named = (config.teacher, config.vae, config.faces if config.identity else "")
+    return [cache.from_root(path) for path in named if path]
 
 
 def build(config: Config) -> nn.Module:
@@ -53,24 +68,23 @@ def build(config: Config) -> nn.Module:
     return Student(load_translator({"model": cache.from_root(config.teacher)}))
 
 
-def _complete(config: Config) -> Config:
-    """Return the configuration with the teacher's shape, autoencoders and recogniser."""
+def _complete(config: Config, shape: TranslatorConfig) -> Config:
+    """Return the configuration with the teacher's `shape`, autoencoders and recogniser."""
     home = cache.from_root(config.teacher)
-    shape = read_config(home)
     own = {"vae": config.vae or str(home / VAE), "autoencoder": str(home / AUTOENCODER), "shape": shape}
     return config.model_copy(update=own | {"recogniser": str(home / RECOGNISER) if shape.identity else ""})
 
 
 def prepare(rows: Columns, config: Config) -> Columns:
     """Return what `loss` needs of decoded rows, as the translator's own training does."""
-    return prepare_rows(rows, _complete(config))
+    return prepare_rows(rows, _complete(config, read_config(cache.from_root(config.teacher))))
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:
     """Return the consistency error of the rows, plus `identity` x (1 - cosine) of those that were jumped to from most noise."""
     assert isinstance(model, Student)
     teacher, process = model.frozen()
-    config = _complete(config)
+    config = _complete(config, teacher.translator.config)
     # Teacher and student are told the same; the teacher alone is guided.
     drawn = draw_rows(batch, config, process, batch["draw"])
     (told, untold), rule, device = _told(teacher, drawn), Consistency(process, config.delta), device_of(model)
@@ -102,7 +116,7 @@ def validate(model: nn.Module, rows: Iterable[Columns], config: Config) -> dict[
     """Return how far a student's latents are from its teacher's of 16 steps from the same noise, as root mean square (`off_4`),
     beside the teacher's own spread over the rows; `score` is minus the most steps' distance."""
     assert isinstance(model, Student)
-    config = _complete(config)
+    config = _complete(config, model.frozen()[0].translator.config)
     return compare(((_draw(model, decoded, config), _read) for decoded in rows), config.sampled, "off")
 
 
@@ -134,10 +148,7 @@ def export(model: nn.Module, config: Config, folder: Path, card: Card) -> None:
     assert isinstance(model, Student)
     teacher, _ = model.frozen()
     home = cache.from_root(config.teacher)
-    translator: Translator = teacher.translator
-    translator.unet, own = model.unet, translator.unet
     copied = {name: home / name for name in (VAE, ATTRIBUTES, RECOGNISER, LANDMARKS) if (home / name).is_dir()}
-    save_translator(translator, teacher.autoencoder, copied, folder)
-    translator.unet = own
+    save_translator(teacher.translator, teacher.autoencoder, copied, folder, model.unet)
     facts = {"title": "Thermal to visible in few steps", "summary": SUMMARY, "limits": LIMITS}
     finish_export(teacher, config, folder, card, facts)

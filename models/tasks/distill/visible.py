@@ -27,7 +27,16 @@ from models.diffusion.students import guided, plain
 from models.faces.align import fit_similarities, five_points
 from models.faces.gradient.differentiable import DifferentiableRecogniser, align_pictures
 from models.tasks import Place, visible
-from models.tasks.distill.student import Draw, Read, Student, StudentConfig, compare, draw_latents, finish_export
+from models.tasks.distill.student import (
+    VISIBLE,
+    Draw,
+    Read,
+    Student,
+    StudentConfig,
+    compare,
+    draw_latents,
+    finish_export,
+)
 from models.tasks.identity import recogniser_of
 from models.visible import cache
 from models.visible.angles import FILE as HEAD
@@ -60,7 +69,8 @@ class IdentityStudent(Student[Loaded]):
 
 
 def weights(config: Config) -> list[Path]:
-    """Return the folders that the student is trained beside."""
+    """Return the folders that the student is trained beside. Raises UserError for a wrong teacher."""
+    config.check_teacher("distill_visible", VISIBLE)
     return [cache.from_root(path) for path in (config.teacher, config.vae, config.faces) if path]
 
 

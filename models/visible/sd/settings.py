@@ -115,7 +115,7 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     if not least <= settings.steps <= most:
         raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
     if "model" in files and STUDENT in files["model"]:
-        check_student(settings.steps, settings.guidance, files["model"].json(STUDENT))
+        check_student(settings.steps, settings.guidance, files["model"].json(STUDENT), settings.scheduler)
     branched = "text_branch" in files
     if settings.text_scale is not None and not branched:
         raise UserError("text_scale is of a text branch, and the part's weights name no text_branch.")

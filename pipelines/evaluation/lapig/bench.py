@@ -68,11 +68,14 @@ class Bench(Measuring[Cell]):
     cell = Cell
 
     def __init__(self, recipe: Recipe, bundle: Bundle, out: Path, threads: int = 1) -> None:
-        parts = {name: digests(part, bundle.folder) for name, part in bundle.parts.items() if name != "captions"}
-        super().__init__(recipe, recipe.digest(digest_of(bundle.model_dump(mode="json"), parts)), out)
         self.recipe, self.bundle, self.threads = recipe, bundle, threads
-        self.work /= self.digest
         self.ways, self.layers = ways(bundle, recipe), layers_of(recipe.conditions)
+        # Everything that makes or reads a pair, by its bytes: what is missing is refused here.
+        parts = {name: digests(part, bundle.folder) for name, part in bundle.parts.items() if name != "captions"}
+        if UNET in self.ways:
+            parts[UNET] = digests(self.ways[UNET].bundle.part("thermal"), bundle.folder)
+        super().__init__(recipe, recipe.digest(digest_of(bundle.model_dump(mode="json"), parts)), out)
+        self.work /= self.digest
         self.people = People(recipe, bundle, self.work, threads)
         self.sampled = lru_cache(None)(
             lambda way: sample_embeddings(way, self.reference, recipe.sampled, recipe.minimum_angle)

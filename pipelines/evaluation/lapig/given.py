@@ -89,7 +89,8 @@ class Given(Measuring[Cell]):
         # Only what reads decides: the bundle's detector, recogniser and landmarker.
         reading = {name: part for name, part in bundle.parts.items() if part.stage in ("faces", "landmarks")}
         parts = {name: digests(part, bundle.folder) for name, part in reading.items()}
-        super().__init__(recipe, recipe.digest(digest_of(parts), self.rows.digest), out)
+        chosen = {name: part.model_dump(mode="json", exclude={"weights"}) for name, part in reading.items()}
+        super().__init__(recipe, recipe.digest(digest_of(parts, chosen), self.rows.digest), out)
         self.work /= self.digest
 
     def cells(self, chosen: Sequence[str]) -> Iterable[Cell]:

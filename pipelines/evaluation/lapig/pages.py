@@ -73,6 +73,7 @@ def render_tables(found: dict[str, Any], facts: dict[str, Any]) -> str:
         distribution=tabulate(found.get("distribution", [])),
         people=tabulate(found.get("people", []), PEOPLE),
         threshold=next((row["threshold"] for row in found.get("people", [])), None),
+        strangers=next((format_cell(row.get("strangers")) for row in found.get("people", [])), ""),
         speed=[
             [row["row"], f"{row['pairs_per_second']:.2f}", ", ".join(f"{k} {v:.0%}" for k, v in row["shares"].items())]
             for row in found.get("speed", [])

@@ -88,9 +88,16 @@ def describe_people(
     }
     # Whether somebody is like a person whom the models learned from.
     if len(training):
-        likeness = (one @ training.T).max(axis=1)
-        facts |= {"likeness": _estimate(likeness), "leaked": _estimate((likeness > threshold).astype(float))}
+        facts |= {
+            "likeness": _estimate((one @ training.T).max(axis=1)),
+            "leaked": share_alike(one, training, threshold),
+        }
     return facts
+
+
+def share_alike(pictures: np.ndarray, training: np.ndarray, threshold: float) -> dict[str, float]:
+    """Return the share of `pictures` [P, 512] whose nearest of `training` [T, 512] is alike by `threshold`: unit vectors."""
+    return _estimate(((pictures @ training.T).max(axis=1) > threshold).astype(float))
 
 
 def compare_people(
@@ -98,11 +105,15 @@ def compare_people(
 ) -> list[dict[str, Any]]:
     """Return the figures of people by row, `asked` and `made` of each as `describe_people` takes them.
 
-    known: a picture each of people of the gallery, whom the judge's threshold is of.
+    known: a picture each of people of the gallery, whom the judge's threshold is of, and who are strangers to `training`: the
+    share of them who are alike to somebody there (`strangers`) is what chance makes of so many.
     """
     threshold, least = judge_threshold(known, recipe.far), float(np.cos(np.radians(recipe.minimum_angle)))
+    every: dict[str, Any] = {"threshold": threshold}
+    if len(training):
+        every["strangers"] = share_alike(known, training, threshold)
     return [
-        {"row": row, **describe_people(asked, made, training, threshold, least), "threshold": threshold}
+        {"row": row, **describe_people(asked, made, training, threshold, least), **every}
         for row, (asked, made) in people.items()
     ]
 

@@ -75,7 +75,7 @@ class Rivals:
     def _settle(self, row: str, part: Part | None) -> Part | None:
         """Return a row's part with its own settings and the kernel of its scans written out, so that its digest tells them.
 
-        Raises a UserError for steps or guidance that a student was not trained for.
+        Raises a UserError for steps, guidance or a scheduler that a student was not trained for.
         """
         if part is None or row == ADAPTED:
             return part
@@ -92,7 +92,7 @@ class Rivals:
         part = part.model_copy(update={"settings": {**part.settings, **more}})
         if is_student:
             asked = parse_settings(import_settings(_package(part)).Settings, part.settings, "translate.settings")
-            check_student(asked.steps, asked.guidance, files[MAIN].json(STEPS))
+            check_student(asked.steps, asked.guidance, files[MAIN].json(STEPS), asked.scheduler)
         return choose_here("translate", part, self.bundle.folder)
 
     def digest(self, row: str, seed: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.classes import CLASSES
-from models.gates.duplicates import difference_hash, find_duplicates
+from models.gates.duplicates import difference_hash, least_differences
 from models.gates.settings import Gates, Settings, columns
 from models.gates.stage import Stage, _add_degrees, reject_reason
 from models.layers import Layer, layers_of
@@ -205,6 +205,28 @@ def test_a_copy_and_a_relit_copy_are_duplicates_and_another_picture_is_none() ->
     relit = (one * 0.8 + 10).astype(np.uint8)
     hashes = difference_hash(np.stack([one, other, relit, one, one]))
     people = np.array(["a", "a", "a", "b", "a"], object)
-    found = find_duplicates(hashes, people, 0.1)
-    assert set(found) == {2, 4} and found[4] == 0 and found[2] < 0.1
-    assert not find_duplicates(hashes, np.arange(5), 0.1)
+    found = least_differences(hashes, people, 0.1)
+    assert list(np.flatnonzero(found < 0.1)) == [2, 4] and found[4] == 0 and found[1] > 0.3
+    assert list(np.isnan(found)) == [True, False, False, True, False]
+    assert np.isnan(least_differences(hashes, np.arange(5), 0.1)).all()
+
+
+def test_how_far_a_picture_is_from_the_persons_others_is_a_score() -> None:
+    rng = np.random.default_rng(1)
+    one, other = (np.kron(rng.integers(60, 200, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2))
+    measured = {
+        "visible": np.stack([one, other, one]),
+        "identity_id": np.array(["a", "a", "a"], object),
+        "scores": np.array(['{"faces": 1.0}'] * 3, object),
+        "reject": np.array([""] * 3, object),
+    }
+    asked = Settings(duplicates=0.1)
+    assert columns(NoOptions(), asked, {}).compares == ("visible", "identity_id")
+    assert columns(NoOptions(), Settings(), {}).compares == ()
+    out = GATES.compare(measured, asked)
+    scores = [json.loads(text) for text in out["scores"]]
+    assert scores[0] == {"faces": 1.0} and scores[1]["difference"] > 0.3 and scores[2]["difference"] == 0
+    assert list(out["reject"]) == ["", "", "near-duplicate within the person: 0.000, at least 0.1 wanted"]
+    # Pictures without pixels are compared with nothing.
+    none = measured | {"visible": np.zeros((3, 0, 0, 3), np.uint8)}
+    assert list(GATES.compare(none, asked)["reject"]) == [""] * 3

@@ -8,6 +8,7 @@ import pytest
 from models.errors import UserError
 from models.faces.align import five_points
 from models.landmarks.exports import pts_text
+from pipelines.evaluation import points
 from pipelines.evaluation.points import measure_points
 from pipelines.rows.shards import Shards
 
@@ -18,8 +19,8 @@ def write(world: str, folder: Path, shift: float = 0.0, leave_out: int = 0, stan
     rows = shards.rows(np.arange(len(shards)))
     folder.mkdir()
     truth = five_points(rows["landmarks_70"]) if standard == 5 else np.asarray(rows["landmarks_70"])[:, :standard]
-    for name, points in list(zip(rows["pair_id"], truth, strict=True))[leave_out:]:
-        (folder / f"{name}.pts").write_text(pts_text(points + np.array([shift, 0], np.float32)))
+    for name, own in list(zip(rows["pair_id"], truth, strict=True))[leave_out:]:
+        (folder / f"{name}.pts").write_text(pts_text(own + np.array([shift, 0], np.float32)))
     return truth
 
 
@@ -58,3 +59,21 @@ def test_files_that_do_not_fit_are_named(tiny_world: str, tmp_path: Path) -> Non
         UserError, match=r"1 files are of no row .* the first stranger\.pts: name them by the rows' pair_id"
     ):
         measure_points(tiny_world, str(tmp_path / "more"), 70)
+
+
+def test_two_files_of_one_row_are_named_and_folders_of_names_tell_them_apart(
+    tiny_world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run, shift in (("one", 0.0), ("two", 5.0)):
+        write(tiny_world, tmp_path / run, shift=shift)
+    with pytest.raises(UserError, match=r"one/.*\.pts and two/.*\.pts are both of row .*: leave one"):
+        measure_points(tiny_world, str(tmp_path), 70)
+    # Rows whose names have folders: each is measured by the file in its own.
+    truth = (np.random.default_rng(0).random((2, 70, 2)) * 100 + 10).astype(np.float32)
+    names = np.array(["one/a", "two/a"], object)
+    rows = {"pair_id": np.array(["x", "y"], object), "name": names, "landmarks_70": truth}
+    monkeypatch.setattr(points, "_rows", lambda *_: iter([rows | {"visible": np.zeros((2, 128, 128, 3), np.uint8)}]))
+    for name, own in zip(names, truth, strict=True):
+        (file := tmp_path / "named" / f"{name}.pts").parent.mkdir(parents=True)
+        file.write_text(pts_text(own))
+    assert measure_points("rows", str(tmp_path / "named"), 70)["nme"] < 1e-4

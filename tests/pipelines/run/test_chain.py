@@ -341,3 +341,6 @@ def test_near_duplicates_of_a_person_are_drawn_again(bundle: Bundle, job: Job, t
         # Of the first attempts that came so far, one stayed: the others gave way to it.
         mine = first & (people == person) & ((rows["reject"] == "") | told)
         assert mine.sum() - told[mine].sum() == 1
+    # What was measured stands in the scores, of those that were taken, too.
+    differ = [json.loads(text).get("difference", np.nan) for text in rows["scores"]]
+    assert all(value == 0 for value in np.array(differ)[told]) and np.nanmax(differ) >= 0.02

@@ -1,6 +1,7 @@
 """`thermapair evaluate lapig`: what there is to measure, its tables, and a small run that goes on."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,17 @@ import pytest
 
 from cluster import cli
 from models.attributes import ATTRIBUTES
-from models.errors import UserError
+from models.errors import EnvironmentFault, UserError
 from models.evaluation.lapig.recipe import GivenRecipe, Recipe
 from models.evaluation.lapig.tables import tables
 from models.evaluation.lapig.ways import ways
+from models.faces.metrics import unit_vectors
 from models.temperature import to_centikelvin
-from models.weights.bundle import load_bundle
-from models.weights.store import seal
+from models.weights.bundle import Bundle, load_bundle
+from models.weights.store import ROOT, seal
 from pipelines.evaluation.lapig import bench, given
 from pipelines.evaluation.lapig.pages import render_tables
+from pipelines.evaluation.lapig.sampled import compare_people
 from pipelines.evaluation.measuring import keep, load_recipe, sort_edits
 from tests.models.thermal.latent.tiny import write_part
 
@@ -81,6 +84,51 @@ def test_cells_name_every_part_once_and_more_people_add_to_them(tmp_path: Path) 
     assert done not in few.missing(("pairs",)) and done._replace(part=1) in few.missing(("pairs",))
 
 
+def latent_bundle(folder: Path) -> Bundle:
+    """Return the starter with a small latent diffusion, written to `folder`, as its thermal part."""
+    part = write_part(folder, 64)
+    seal(part)
+    edits = ["thermal.kind=latent-diffusion", f"thermal.weights={part}", "thermal.licence=mit"]
+    return load_bundle("starter", edits)
+
+
+def test_other_judges_are_another_recipe_wherever_they_lie(tmp_path: Path) -> None:
+    judges, starter = tmp_path / "judges", load_bundle("starter")
+    shutil.copytree(ROOT / "models/starter-judge", judges)
+
+    def digests(judge: str) -> tuple[str, str]:
+        lapig = bench.Bench(Recipe(judge=judge), starter, tmp_path / "out").digest
+        return lapig, GivenRecipe(judge=judge).digest("bundle", "rows")
+
+    before = digests(str(judges))
+    assert before == digests("models/starter-judge")
+    with open(judges / "pose/pose.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    after = digests(str(judges))
+    assert before[0] != after[0] and before[1] != after[1]
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        digests(str(tmp_path / "nowhere"))
+
+
+def test_the_plain_u_net_is_of_the_repository_and_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, own = latent_bundle(tmp_path / "latent"), tmp_path / "here" / "unet"
+    shutil.copytree(ROOT / "models/starter/thermal", own)
+    # The default is found from any folder; a relative one that is named is of the working directory, as everywhere.
+    monkeypatch.chdir(own.parent)
+    assert ways(bundle, Recipe())["U-Net"].bundle.fetch("thermal")["model"] == ROOT / "models/starter/thermal"
+    assert ways(bundle, Recipe(unet="unet"))["U-Net"].bundle.fetch("thermal")["model"] == own
+    # The same bytes are the same part; another training is not.
+    same, copied = (bench.Bench(Recipe(unet=unet), bundle, tmp_path / "out").digest for unet in (Recipe().unet, "unet"))
+    (own / "thermal.json").write_text((own / "thermal.json").read_text() + " ")
+    seal(own)
+    assert same == copied != bench.Bench(Recipe(unet="unet"), bundle, tmp_path / "out").digest
+    # One that is missing is refused before anything is measured, and is nobody's matter where no row needs it.
+    with pytest.raises(EnvironmentFault, match="nowhere does not exist"):
+        bench.Bench(Recipe(unet="nowhere"), bundle, tmp_path / "out")
+    bench.Bench(Recipe(unet="nowhere"), load_bundle("starter"), tmp_path / "out")
+
+
 def test_tables_are_of_people_and_tell_words_and_tones() -> None:
     names = list(ATTRIBUTES)
     asked = [[0] * len(names), [1] * len(names)]
@@ -123,6 +171,28 @@ def test_thermal_halves_of_one_picture_are_compared_and_no_others(tmp_path: Path
         assert found._apart(bench.Cell("pairs", row, 0), chained + 0.05) == {"apart": [0.05, 0.05]}
     for row in ("full", "no caption", "no head"):
         assert found._apart(bench.Cell("pairs", row, 0), chained) == {}
+
+
+def test_likeness_to_the_trained_on_is_read_beside_that_of_strangers() -> None:
+    rng, recipe = np.random.default_rng(0), Recipe(far=0.01, trained=30)
+    known, training = (unit_vectors(rng.normal(size=(count, 8))) for count in (200, 30))
+    # Half of the people who are made are copies of somebody trained on.
+    made = np.stack([np.concatenate([training[:10], known[:10]])] * 2, axis=1)
+    (row,) = compare_people({"as drawn": (made[:, 0], made)}, known, training, recipe)
+    near = ((known @ training.T).max(axis=1) > row["threshold"]).mean()
+    assert row["strangers"]["value"] == near and 0.1 < near < 0.4 and row["leaked"]["value"] >= 0.5
+    facts = FACTS | {"recipe": recipe.model_dump(mode="json")}
+    empty = {"distribution": [], "identity": []}
+    page = render_tables({"people": [row]} | empty, facts)
+    assert f"a share of {near:.3f} [" in page and "nearest of the 30 people trained" in page
+    # Without people of training there is nobody to be alike to.
+    (alone,) = compare_people({"as drawn": (made[:, 0], made)}, known, training[:0], recipe)
+    page = render_tables({"people": [alone]} | empty, facts)
+    assert (
+        "whom no model learned from" not in page
+        and "asked for.\n\n\n| row" not in page
+        and "asked for.\n\n| row" in page
+    )
 
 
 def test_pairs_that_are_there_are_compared_over_all_parts(tmp_path: Path) -> None:

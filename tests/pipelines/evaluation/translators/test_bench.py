@@ -242,6 +242,10 @@ def test_rows_are_told_by_the_kernel_that_scans_and_a_student_has_its_own_steps(
     # Which steps a student takes is held to.
     with pytest.raises(UserError, match="student of 2, 4 steps, not of 8"):
         rivals(mamba=[str(student)])
+    led = {"steps": 4, "scheduler": "euler"}
+    wrong = load_bundle(small_translator.write_bundle(tmp_path / "led", student, settings=led))
+    with pytest.raises(UserError, match="set scheduler to folder or lcm, not euler"):
+        Rivals(Recipe(), wrong)
     with pytest.raises(UserError, match="is no student: name what distill_translator wrote"):
         rivals(student=[str(teacher)])
     own = Rivals(Recipe(), load_bundle(small_translator.write_bundle(tmp_path / "few", student, settings={"steps": 4})))
