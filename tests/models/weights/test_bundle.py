@@ -269,7 +269,7 @@ def test_what_cannot_be_is_named_before_anything_is_loaded(part: str, message: s
 def test_unknown_bundles_and_wrong_sizes_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"no bundle 'startr': name one of faceclip, null, published, starter, translator, or the path or URI",
+        match=r"no bundle 'startr': name one of faceclip, null, published, starter, student, translator, or the path or URI",
     ):
         load_bundle("startr")
     with pytest.raises(UserError, match=r"size: .*multiple of 32"):
