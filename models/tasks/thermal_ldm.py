@@ -5,8 +5,8 @@ python -m cluster train thermal_ldm --data URI --validation URI --out DIR --set 
 What is told of the room is drawn anew at every visit of a row: its numbers, a part of them, its word, or nothing. So one
 network knows the room's mean given its temperature, and the spread over what rooms could be where nobody says.
 `--set text=models/starter/visible` makes the caption a condition, too: written from a row's attributes, and left out of
-`drop_caption` of the rows. `--set guess=models/starter-rooms` shows a thermalizer's first guess beside the picture
-(`models.thermal.latent.guess`), made at every visit for the room that is told.
+`drop_caption` of the rows. `--set guess=models/starter-rooms` leaves to diffusion what a thermalizer's first guess
+(`models.thermal.latent.guess`), made at every visit for the room that is told, lacks.
 """
 
 import json
@@ -159,7 +159,7 @@ def build(config: Config) -> nn.Module:
 
 def begin(model: nn.Module, folder: Path) -> None:
     """Fill `model` from the folder of a thermal latent diffusion of the same shape. From one that is shown no first guess it
-    begins with zero weights for it, so that it draws what the part drew.
+    begins with zero weights for it, and has to learn that it is to be left out.
     """
     assert isinstance(model, Trainee)
     theirs = read_config(folder)
@@ -216,7 +216,8 @@ def _cell_weights(rows: Columns, side: int, config: Config) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows with all that is drawn for one visit to each. All [B, ...] float32 but `rooms` and `timesteps`."""
+    """Rows with all that is drawn for one visit to each. All [B, ...] float32 but `rooms` and `timesteps`. latents: what is to be
+    made, less the first guess where there is one."""
 
     latents: Tensor
     visible: Tensor
@@ -254,10 +255,12 @@ def draw_rows(batch: Columns, config: Config, process: DiscreteProcess, seeds: I
     flipped = shares[:, list(MIRRORED), :, ::-1]  # left and right eyes, brows and ears change places
     shares = np.where(mirrored[:, None, None, None], flipped, shares) * shown[:, None, None, None]
     weight = np.where(mirrored[:, None, None], batch["weight"][..., ::-1], batch["weight"]).astype(np.float32)
+    guess = guess_rows(batch, rooms, mirrored, shown, parsed, config) if config.guess else None
+    latents = choose("thermal")
     return Drawn(
-        choose("thermal"), choose("visible"), torch.from_numpy(shares) if config.latent.classes else None,
-        torch.from_numpy(weight)[:, None], rooms, timesteps, torch.from_numpy(noise), captions,
-        guess_rows(batch, rooms, mirrored, shown, parsed, config) if config.guess else None,
+        latents if guess is None else latents - guess, choose("visible"),
+        torch.from_numpy(shares) if config.latent.classes else None, torch.from_numpy(weight)[:, None], rooms, timesteps,
+        torch.from_numpy(noise), captions, guess,
     )  # fmt: skip
 
 

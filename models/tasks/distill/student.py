@@ -50,7 +50,7 @@ class StudentConfig(BaseModel):
     defaults hold."""
 
     steps: int = Field(1500, gt=0)
-    lr: float = Field(2e-4, gt=0)
+    lr: float = Field(1e-5, gt=0, description="a larger one takes the student away from its teacher for good")
     warmup: int = Field(50, ge=0)
     ema: float = Field(0.99, ge=0, lt=1)
     time: float = Field(1.0, description="mean of the logit-normal time: jumps from noise decide what a picture shows")

@@ -18,7 +18,6 @@ from models.diffusion.students import plain
 from models.seeds import seed_of
 from models.tasks import thermal_ldm
 from models.tasks.distill.student import THERMAL, Draw, Student, StudentConfig, compare, draw_latents, finish_export
-from models.thermal.latent.cells import unpatch
 from models.thermal.latent.network import LatentConfig, Loaded, condition, load_latent, read_config, save_latent
 from models.thermal.latent.settings import AUTOENCODER, GUESS, VAE
 from models.visible import cache
@@ -106,7 +105,7 @@ def _draw(model: Student[Loaded], decoded: Columns, config: Config) -> Draw:
     def draw(steps: int) -> Tensor:
         denoise = denoiser(model.unet if steps else teacher.unet, told, told, Guidance(1.0))
         latents = draw_latents(denoise, teacher, decoded["row"], "thermal", drawn.latents.shape[1:], steps)
-        return teacher.autoencoder.decode(unpatch(latents, teacher.cells))
+        return teacher.decode(latents, drawn.guess)
 
     return draw
 

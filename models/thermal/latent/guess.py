@@ -1,8 +1,9 @@
 """The first guess that a thermal latent diffusion may be shown: what a regression of rooms gives for the same picture and room.
 
 As in CorrDiff (arXiv 2309.15214), a regression knows the mean of what is likely, and diffusion is left what it cannot know:
-texture, and how far a person may be from the mean. There the guess is taken off the target; here it stands beside the
-latents, in the target's own latents, so that the U-Net decides how far to follow it.
+texture, and how far a person may be from the mean. What is made are latents less those of the guess, which also stand beside
+them. Shown beside alone, a guess does not help where a room is extreme: the norms of a U-Net take a picture's level away, and
+what it makes is drawn to the middle of what it learned from.
 """
 
 from collections.abc import Sequence

@@ -30,6 +30,7 @@ from models.diffusion.shape import UNetShape, new_unet
 from models.errors import EnvironmentFault
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder, save_autoencoder
 from models.thermal.latent.captions import CaptionReader, copy_captions, load_captions
+from models.thermal.latent.cells import unpatch
 from models.thermal.latent.guess import FirstGuess, load_guess
 from models.thermal.latent.settings import AUTOENCODER, FILE, GUESS, TEXT, VAE
 from models.thermal.rooms import NUMBERS, Room, RoomRange, room_vectors
@@ -43,7 +44,8 @@ class LatentConfig(RoomRange):
     classes: bool = True
     captions: bool = False
     guess: bool = False
-    """Shown the first guess of a thermalizer of rooms (`models.thermal.latent.guess`)."""
+    """Made latents are less those of the first guess of a thermalizer of rooms, which it is shown
+    (`models.thermal.latent.guess`)."""
 
 
 class ShapeConfig(UNetShape):
@@ -104,6 +106,11 @@ class Loaded:
     def is_beyond(self, room: Room) -> bool:
         """Whether what is known of `room` lies outside of what these weights, or those of the first guess, learned from."""
         return self.config.is_beyond(room) or (self.guess is not None and self.guess.regression.config.is_beyond(room))
+
+    def decode(self, made: Tensor, guess: Tensor | None) -> Tensor:
+        """Return degrees Celsius float32 [B, S, S] of latents as the U-Net makes them; guess: that was shown beside."""
+        whole = made if guess is None else made + guess.to(made)
+        return self.autoencoder.decode(unpatch(whole, self.cells))
 
     @property
     def cells(self) -> int:

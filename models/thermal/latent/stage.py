@@ -17,7 +17,7 @@ from models.diffusion.schedulers import Scheduler, load_scheduler
 from models.errors import UserError
 from models.padding import chunks, in_batches
 from models.temperature import to_centikelvin
-from models.thermal.latent.cells import class_shares, unpatch
+from models.thermal.latent.cells import class_shares
 from models.thermal.latent.network import Loaded, condition, load_latent
 from models.thermal.latent.settings import VAE, Options, Settings
 from models.thermal.rooms import Room
@@ -168,7 +168,7 @@ class Stage:
                 eta=settings.eta,
                 device=self.device,
             )
-            celsius = self.parts.autoencoder.decode(unpatch(latents, self.parts.cells))
+            celsius = self.parts.decode(latents, guessed)
             made.append(celsius[: len(celsius) - missing])
         return torch.cat(made)
 
