@@ -15,7 +15,7 @@ from models.errors import EnvironmentFault, UserError
 from models.layers import Layer
 from models.tasks import thermal_ldm
 from models.tasks.distill import thermal as distill
-from models.temperature import from_centikelvin
+from models.thermal.latent.cells import unpatch
 from models.thermal.latent.network import LatentConfig, load_latent, new_latent_unet
 from models.thermal.latent.settings import Options, Settings
 from models.thermal.latent.stage import Stage
@@ -131,25 +131,26 @@ def test_training_on_begins_with_the_weights_of_a_part_without_a_guess(
         thermal_ldm.begin(thermal_ldm.build(plain), part)
 
 
-def test_what_is_made_is_less_the_guess(plain: thermal_ldm.Config, config: thermal_ldm.Config, part: Path) -> None:
+def test_what_is_made_is_less_the_guess(
+    plain: thermal_ldm.Config, config: thermal_ldm.Config, part: Path, tmp_path: Path
+) -> None:
     process = DiscreteProcess.of(new_scheduler())
     whole, less = (
         thermal_ldm.draw_rows(thermal_ldm.prepare(rows(), told), told, process, range(4)) for told in (plain, config)
     )
     assert less.guess is not None and torch.allclose(less.latents + less.guess, whole.latents, atol=1e-5)
-    # And the stage puts it back: a U-Net that makes nothing gives the guess itself.
-    stage = Stage({"model": part}, Options())
-    for weight in stage.parts.unet.conv_out.parameters():
-        weight.zero_()
-    given, settings = shown(), Settings(steps=2, layers=(Layer("22"),))
-    made = from_centikelvin(stage(given, settings, 2)["thermal"])[:, 0]
-    noise_free = stage.parts.guess.regression(
-        torch.from_numpy(given["visible"]).permute(0, 3, 1, 2) / 255,
-        torch.from_numpy(given["classes"]),
-        [Room(22.0, 0.0)] * 3,
-    )
-    wanted = stage.parts.autoencoder(noise_free)
-    assert np.abs(made - wanted.numpy()).max() < 0.02
+    # And the stage puts it back: a U-Net that looks at no guess makes the same beside each.
+    decoded, guesses = list[torch.Tensor](), list[torch.Tensor]()
+    for regression in (Path(config.guess), write_regression(tmp_path / "other", seed=1)):
+        stage = Stage({"model": part, "guess": regression}, Options())
+        stage.parts.unet.conv_in.weight[:, -16:] = 0
+        seen, rooms = stage.see(shown(2), Settings(), 2), [Room(22.0)] * 2
+        guesses.append(stage.guess(rooms, seen, 2))
+        whole, keep = stage.parts.autoencoder.decode, decoded.append
+        stage.parts.autoencoder.decode = lambda latents, keep=keep, whole=whole: keep(latents) or whole(latents)
+        stage.draw(rooms, seen, guesses[-1], ["a", "b"], "warm", Settings(steps=2), 2)
+    apart = unpatch(guesses[1] - guesses[0], 2)
+    assert apart.abs().max() > 0.1 and torch.allclose(decoded[1] - decoded[0], apart, atol=1e-4)
 
 
 def test_the_guess_is_learned_from(config: thermal_ldm.Config) -> None:
