@@ -38,7 +38,8 @@ def denoiser(
 ) -> Denoise:
     """Return the closure that `sample` asks: a U-Net under its conditions, guided away from `uncond` of as many rows.
 
-    uncond: None where nothing guides. A U-Net that reads the scale as an embedding (`time_cond_proj_dim`) is asked once a step and never for `uncond`.
+    uncond: None where nothing guides. A U-Net that reads the scale as an embedding (`time_cond_proj_dim`) is asked once a step
+    and never for it.
     """
     check_contexts(unet, cond.extra)
     embedded = guidance.scale if unet.config.time_cond_proj_dim else None

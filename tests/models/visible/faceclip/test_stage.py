@@ -183,7 +183,7 @@ def test_refused_faces_are_named_each_by_its_row_and_the_others_drawn(stage: Sta
     )
     assert found.tolist() == [0, 2] and reasons[0] == reasons[2] == ""
     assert reasons[1].startswith("reference: no face was found; give a photograph with one")
-    assert reasons[3].startswith("reference: a picture in grey, maybe a thermal one")
+    assert reasons[3].startswith("reference: a picture in grey, sepia or a palette")
     assert reasons[4].startswith("reference: 2 faces were found")
     alone = stage({name: values[:1] for name, values in given.items()}, SETTINGS, 2)["visible"]
     assert np.array_equal(made["visible"][0], alone[0])
