@@ -20,7 +20,7 @@ from models.config import check, sort_edits
 from models.errors import EnvironmentFault, UserError
 from models.faces.align import portrait
 from models.temperature import Numbers, UnitName
-from models.visible.faceclip.faces import align_faces
+from models.visible.faceclip.faces import BadFace, cut_in_colour
 from models.weights.bundle import Bundle, load_bundle
 from pipelines.config.persons import person_of
 from pipelines.config.photographs import warn_of_photographs
@@ -226,12 +226,15 @@ class PhotoEmbedder:
         return pa.Table.from_pylist([row for row, _ in rows], schema=schema_of(self.plan.job))
 
     def _pictures(self, picture: np.ndarray, points: np.ndarray) -> dict[str, Any]:
-        """Return the pictures of a face that the job asks for, and what goes with them."""
+        """Return the pictures of a face that the job asks for, and what goes with them; a reason where it has no such crop."""
         job, kept = self.plan.job, dict[str, Any]()
         if job.reference:
             kept["reference"] = encode_jpeg(portrait(picture, points, self.plan.recipe.size))
         if job.crop:
-            crop = encode_jpeg(align_faces([picture], points[None])[0])
+            try:
+                crop = encode_jpeg(cut_in_colour(picture, points))
+            except BadFace as error:
+                return {"reason": f"no colour: {error}", "embedding": None}
             kept |= {"crop": crop, "consent": job.consent or None, "licence": job.licence or None}
         return kept
 

@@ -32,19 +32,21 @@ class Guidance:
 def denoiser(
     unet: UNet2DConditionModel,
     cond: Conditions,
-    uncond: Conditions,
+    uncond: Conditions | None,
     guidance: Guidance,
     control: Control | None = None,
 ) -> Denoise:
     """Return the closure that `sample` asks: a U-Net under its conditions, guided away from `uncond` of as many rows.
 
-    A U-Net that reads the scale as an embedding (`time_cond_proj_dim`) is asked once a step and never for `uncond`.
+    uncond: None where nothing guides. A U-Net that reads the scale as an embedding (`time_cond_proj_dim`) is asked once a step
+    and never for it.
     """
     check_contexts(unet, cond.extra)
     embedded = guidance.scale if unet.config.time_cond_proj_dim else None
     cond = cond.to(unet.device, unet.dtype)
     # Both halves run as one batch: the conditional rows first, then the unconditional ones.
-    both = None if embedded is not None or guidance.scale <= 1 else cond.join(uncond.to(unet.device, unet.dtype))
+    alone = uncond is None or embedded is not None or guidance.scale <= 1
+    both = None if uncond is None or alone else cond.join(uncond.to(unet.device, unet.dtype))
 
     def denoise(model_input: Tensor, step: Step) -> Tensor:
         guided = both is not None and guidance.acts(step)

@@ -238,6 +238,13 @@ def test_a_crop_is_written_with_consent_and_licence_where_it_is_asked_for(tmp_pa
     assert face["crop"] == encode_jpeg(cut) and decode(face["crop"]).shape == (448, 448, 3)
     assert (face["consent"], face["licence"]) == ("study 7", "cc-by-4.0")
     assert none["crop"] is none["consent"] is none["licence"] is None
+    # A photograph in grey is no face for FaceCLIP, and is one for ArcFace.
+    cv2.imwrite(str(tmp_path / "grey.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+    (grey,) = PhotoEmbedder(SimpleNamespace(job=job, link=link, finder=None), [0], 1).table(["grey.png"]).to_pylist()
+    assert grey["reason"].startswith("no colour: a picture in grey")
+    assert grey["crop"] is grey["consent"] is grey["embedding"] is None
+    alone = SimpleNamespace(job=EmbedJob(images=str(tmp_path)), link=link, finder=None)
+    assert PhotoEmbedder(alone, [0], 1).table(["grey.png"])["reason"].to_pylist() == [""]
     for told in ({"consent": "study 7"}, {"licence": "cc-by-4.0"}):
         with pytest.raises(
             ValueError, match="is written beside the crops of faces, and none are asked for: add --crop"

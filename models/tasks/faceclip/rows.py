@@ -23,7 +23,7 @@ def prepare_rows(rows: Columns) -> Columns:
     """Return crops and pictures uint8 [B, 112, 112, 3], persons and views int64 [B], attributes (JSON)."""
     points = five_points(np.asarray(rows["landmarks_70"], np.float32).reshape(-1, 70, 2))
     # As an aligned crop of a photograph is resized when it is used.
-    crops = resize_faces(to_faces(align_faces(list(rows["visible"]), points)))
+    crops = resize_faces(to_faces(align_faces(list(rows["visible"]), points)), torch.float32)
     pictures = [cv2.resize(each, (IMAGE, IMAGE), interpolation=cv2.INTER_AREA) for each in rows["visible"]]
     return {
         "crop": (crops * 255).round().byte().permute(0, 2, 3, 1).numpy(),

@@ -60,10 +60,10 @@ class FaceClip(nn.Module):
 
     def encode_faces(self, faces: Tensor) -> tuple[FaceTokens, FaceTokens]:
         """Return what the ViTs of both branches make of `faces`; a ViT that they share runs once."""
-        if faces.is_floating_point():
-            # To the type of the arithmetic before the resize, as published.
-            faces = faces.to(torch.bfloat16 if self.precision == "released" else self.face_clip_l.proj1.weight.dtype)
-        small = resize_faces(faces)
+        # To the type of the arithmetic before the resize, as published.
+        small = resize_faces(
+            faces, torch.bfloat16 if self.precision == "released" else self.face_clip_l.proj1.weight.dtype
+        )
         own = self.face_clip_l.face_encoder(small)
         return own, own if self.shares_face_encoder else self.face_clip_g.face_encoder(small)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models.faces.align import CROP, TEMPLATE, crop, fit_similarities
 from models.faces.decode import Detections
+from models.visible.faceclip.colour import shows_one_number
 from models.visible.faceclip.config import CROP_SIDE
 
 
@@ -26,7 +27,7 @@ def cut_face(picture: np.ndarray, found: Detections) -> np.ndarray:
     """Return the crop uint8 [448, 448, 3] of the one face that was found in a photograph uint8 [H, W, 3].
 
     Raises:
-        BadFace: no face, several, or a picture without colour.
+        BadFace: no face, several, or a picture or face without colour.
     """
     check_colour(picture)
     if (count := len(found.scores)) != 1:
@@ -35,7 +36,18 @@ def cut_face(picture: np.ndarray, found: Detections) -> np.ndarray:
             if count == 0
             else f"{count} faces were found, and an embedding is of one; crop the picture to the person meant"
         )
-    return align_faces([picture], found.points)[0]
+    return cut_in_colour(picture, found.points[0])
+
+
+def cut_in_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the crop uint8 [448, 448, 3] of the face with five `points` [5, 2] px in a photograph uint8 [H, W, 3].
+
+    Raises BadFace where the picture, or what is cut out of it, has no colour.
+    """
+    check_colour(picture)
+    (face,) = align_faces([picture], points[None])
+    check_colour(face)
+    return face
 
 
 def recogniser_crops(crops: np.ndarray) -> np.ndarray:
@@ -45,11 +57,13 @@ def recogniser_crops(crops: np.ndarray) -> np.ndarray:
 
 
 def check_colour(picture: np.ndarray) -> None:
-    """Raise BadFace for a picture that is no RGB or grey everywhere: the face ViT knows photographs in colour alone."""
+    """Raise BadFace for a picture that is no RGB or shows one number a pixel: the face ViT knows photographs in colour alone."""
     if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
         raise BadFace("a grey or thermal picture, and FaceCLIP reads faces in colour; give a photograph in colour")
-    if np.ptp(picture.astype(np.int16), axis=-1).max() <= 1:
-        raise BadFace("a picture in grey, maybe a thermal one, and FaceCLIP reads faces in colour; give one in colour")
+    if shows_one_number(picture):
+        raise BadFace(
+            "a picture in grey, sepia or a palette, maybe a thermal one, and FaceCLIP reads faces in colour; give one in colour"
+        )
 
 
 def to_faces(crops: np.ndarray, device: torch.device | str = "cpu") -> Tensor:

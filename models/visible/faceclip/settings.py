@@ -9,6 +9,7 @@ from models.diffusion.guided import Interval, Length, Moves, NoiseLevels, Share
 from models.diffusion.names import FILE, SchedulerName, steps_of
 from models.errors import UserError
 from models.stages import Files, Flow
+from models.visible.faceclip.config import LENGTH
 
 WEIGHTS = {
     "model": True,
@@ -75,15 +76,34 @@ class Settings(BaseModel):
 
 
 def columns(options: Options, settings: Settings, files: Mapping[str, Files]) -> Flow:
-    """Return what the stage reads and writes. Raises a UserError for a number of steps that the scheduler does not take."""
+    """Return what the stage reads and writes.
+
+    Raises:
+        UserError: a number of steps that the scheduler does not take, or a negative text that is too long.
+    """
     chosen = options.model_dump(include={"lora_scale", "lora_file", "lora_unet_only"}, exclude_defaults=True)
     if chosen and LORA not in files:
         raise UserError(f"options.{next(iter(chosen))}: the part has no LoRA; name one as weights: {LORA}.")
     least, most = steps_of(settings.scheduler, _scheduler_config(files))
     if not least <= settings.steps <= most:
         raise UserError(f"scheduler {settings.scheduler} takes {least} to {most} steps, not {settings.steps}.")
+    _check_negative(settings.negative)
     needed, there = ((REFERENCE,), (CROP,)) if settings.portrait else ((), (REFERENCE, CROP))
     return Flow(reads=("caption", "noise_id", *needed), reads_if_there=there, writes=("visible", "caption_cut"))
+
+
+def _check_negative(text: str) -> None:
+    """Raise a UserError for a text of which the encoder would leave out the end."""
+    if text == NEGATIVE:
+        return
+    from models.visible.faceclip.tokenizer import (
+        count_cut,
+    )  # takes seconds, which only a text of one's own should wait for
+
+    if over := int(count_cut([text])[0]):
+        raise UserError(
+            f"negative: {LENGTH + over} tokens with start and end, and the encoder reads {LENGTH}; shorten it by {over}."
+        )
 
 
 def _scheduler_config(files: Mapping[str, Files]) -> dict[str, Any]:

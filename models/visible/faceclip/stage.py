@@ -67,6 +67,7 @@ class Stage:
         self.faces = weights["faces"]
         self.pack = Pack(self.faces, threads=threads)
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self._negative: tuple[str, Embedded] | None = None
         self._check(weights)
 
     def _check(self, weights: Mapping[str, Path]) -> None:
@@ -113,14 +114,14 @@ class Stage:
             BadRows: references with no face or several, and pictures without colour.
         """
         crops, has_face = np.zeros((count, CROP_SIDE, CROP_SIDE, 3), np.uint8), np.zeros(count, bool)
-        # The rows of one person have one picture.
-        known, refused = dict[bytes, np.ndarray | BadFace](), dict[int, str]()
+        # The rows of one person have one picture, which is read otherwise in the other column.
+        known, refused = dict[tuple[str, bytes], np.ndarray | BadFace](), dict[int, str]()
         for column, read in ((REFERENCE, self._find_face), (CROP, _take_crop)):
             pictures = rows.get(column)
             there = np.zeros(count, bool) if pictures is None else pictures.reshape(count, -1).any(axis=1)
             for row in np.flatnonzero(there):
                 assert pictures is not None
-                key = pictures[row].tobytes()
+                key = (column, pictures[row].tobytes())
                 if key not in known:
                     known[key] = read(pictures[row])
                 crop = known[key]
@@ -142,6 +143,18 @@ class Stage:
         except BadFace as error:
             return error
 
+    @torch.no_grad()
+    def _embed_negative(self, settings: Settings) -> Embedded | None:
+        """Return what guidance leads away from, for one row; None where there is no guidance or the U-Net reads its scale."""
+        if settings.guidance <= 1 or self.unet.config.time_cond_proj_dim:
+            return None
+        if self._negative is None or self._negative[0] != settings.negative:
+            # A text without a face: it passes the encoder, too, and is not zeros.
+            ids = tokenize([settings.negative]).to(self.device)
+            nobody = torch.zeros(1, dtype=torch.bool, device=self.device)
+            self._negative = settings.negative, Embedded(*self.encoder(no_face(1, self.device), ids, nobody))
+        return self._negative[1]
+
     @torch.no_grad()  # not inference mode: guidance by a recogniser takes its gradient
     def _draw(
         self,
@@ -156,16 +169,14 @@ class Stage:
         # Towards the text and the face as one embedding.
         there = torch.from_numpy(has_face).to(self.device)
         given = Embedded(*self.encoder(to_faces(crops, self.device), tokenize(texts).to(self.device), there))
-        # Away from a text without a face: it passes the encoder, too, and is not zeros.
-        negative = tokenize([settings.negative]).to(self.device)
-        nobody = torch.zeros(1, dtype=torch.bool, device=self.device)
-        away = self.encoder(no_face(1, self.device), negative, nobody)
-        avoided = Embedded(*(each.expand(len(names), *each.shape[1:]) for each in away))
+        # Away from the negative, the same for all rows.
+        away = self._embed_negative(settings)
+        avoided = away and Embedded(*(each.expand(len(names), *each.shape[1:]) for each in away))
         scheduler = load_scheduler(self.scheduler, settings.scheduler)
         denoise = denoiser(
             self.unet,
             self._conditions(given, side),
-            self._conditions(avoided, side),
+            avoided and self._conditions(avoided, side),
             Guidance(settings.guidance, settings.guidance_interval),
         )
         # Each step's picture is moved towards the person, where a face was shown.

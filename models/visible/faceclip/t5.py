@@ -18,7 +18,6 @@ from models.visible.faceclip.vit import FaceVit, resize_faces
 
 BUCKETS, DISTANCE = 32, 128
 """Relative positions that T5 tells apart, and the distance from which on it tells no further."""
-PREFIX = "encoder_2."
 
 
 class T5Config(BaseModel):
@@ -65,9 +64,14 @@ class FaceT5(nn.Module):
     def forward(self, faces: Tensor, ids: Tensor) -> Tensor:
         """Return prompt embeddings [B, T, width] of faces [B, 3, H, W] in [0, 1] and T5's ids int64 [B, T], padding included.
 
-        A row without a face shows zeros; there is nothing else that says so.
+        A row without a face shows zeros; there is nothing else that says so. Raises ValueError for another number of ids than
+        the positions are made for.
         """
-        patches = self.face_encoder(resize_faces(faces)).patches
+        if (count := ids.shape[1]) != (length := self.config.t5.length):
+            raise ValueError(
+                f"{count} ids a text, and the encoder reads {length}: pad (with 0) or cut them to {length}"
+            )
+        patches = self.face_encoder(resize_faces(faces, self.face_patch_proj.weight.dtype)).patches
         text, face = self.t5_encoder(ids), self.face_patch_proj(patches)
         face_position = self.face_pos_proj(self.face_encoder.pos_embed)
         return self.fuser(text, face, self.positional_embedding, face_position)

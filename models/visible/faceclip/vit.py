@@ -22,12 +22,15 @@ class FaceTokens(NamedTuple):
     """float [B, out], not of length one."""
 
 
-def resize_faces(faces: Tensor) -> Tensor:
-    """Return faces [B, 3, H, W] as [B, 3, 112, 112]: bilinear, without antialiasing and without keeping the aspect, as published.
+def resize_faces(faces: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return faces [B, 3, H, W] as [B, 3, 112, 112] of type `dtype`: bilinear, without antialiasing and without keeping the
+    aspect, as published.
 
-    Of a crop of 448 each value is the mean of four pixels out of sixteen.
+    Of a crop of 448 each value is the mean of four pixels out of sixteen. Raises TypeError for faces that are no floats.
     """
-    return F.interpolate(faces, size=(IMAGE, IMAGE), mode="bilinear", align_corners=False, antialias=False)
+    if not faces.is_floating_point():
+        raise TypeError(f"faces are {faces.dtype}; give floats in [0, 1] (uint8 / 255), as faces.to_faces does")
+    return F.interpolate(faces.to(dtype), size=(IMAGE, IMAGE), mode="bilinear", align_corners=False, antialias=False)
 
 
 class FaceVit(nn.Module):

@@ -59,7 +59,7 @@ def check_output(out: Path) -> None:
     assert len({row["visible"]["bytes"] for row in made}) == len({row["sample_id"] for row in made}) == 4
     refused = pq.read_table(out / "rejects").to_pylist()
     assert {row["identity_id"]: row["reject"].split(";")[0] for row in refused} == {
-        "grey": "crop: a picture in grey, maybe a thermal one, and FaceCLIP reads faces in colour",
+        "grey": "crop: a picture in grey, sepia or a palette, maybe a thermal one, and FaceCLIP reads faces in colour",
         "small": "crop: 112 x 112 pixels, and an aligned crop has 448 x 448",
     }
     assert {row["attempt"] for row in refused} == {0}  # another draw would fail again

@@ -66,9 +66,9 @@ def test_names_and_shapes_are_the_published_ones_in_their_order() -> None:
 def test_faces_are_resized_without_antialiasing() -> None:
     faces = torch.rand(2, 3, 448, 448)
     corners = faces.unfold(2, 4, 4).unfold(3, 4, 4)[..., 1:3, 1:3]
-    near(resize_faces(faces), corners.mean((-1, -2)))
+    near(resize_faces(faces, torch.float32), corners.mean((-1, -2)))
     same = torch.rand(1, 3, 112, 112)
-    assert torch.equal(resize_faces(same), same)
+    assert torch.equal(resize_faces(same, torch.float32), same)
 
 
 def read_faces(vit: FaceVit, faces: Tensor) -> tuple[Tensor, Tensor]:
@@ -369,3 +369,23 @@ def test_regions_of_the_released_precision(model: FaceClip) -> None:
     assert {name: kinds[name] for name in wanted} == wanted
     error = (embeds - exact[0]).pow(2).mean().sqrt() / exact[0].std()
     assert 1e-4 < error < 0.03
+
+
+def test_a_trainings_autocast_stays_what_it_is(model: FaceClip) -> None:
+    learner = small_faceclip().train()
+    kinds = set[torch.dtype]()
+    for module in learner.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda _, given, out: kinds.add(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        embeds, pooled = learner(*small_inputs())
+    assert kinds == {torch.bfloat16}
+    (embeds.float().sum() + pooled.float().sum()).backward()
+    gradient = learner.face_clip_l.fuser.encoder.layers[0].self_attn.value_proj.weight.grad
+    assert gradient is not None and gradient.isfinite().all() and gradient.abs().max() > 0
+
+
+def test_faces_that_are_no_floats_are_refused_at_once(model: FaceClip) -> None:
+    faces, ids, has_face = small_inputs()
+    with pytest.raises(TypeError, match="faces are torch.uint8; give floats in"):
+        model((faces * 255).to(torch.uint8), ids, has_face)

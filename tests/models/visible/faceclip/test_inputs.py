@@ -69,7 +69,7 @@ def found(count: int) -> Detections:
 
 
 def test_a_face_is_cut_at_four_times_arcfaces_template() -> None:
-    photo = np.zeros((300, 320, 3), np.uint8)
+    photo = PHOTO // 8
     for x, y in POINTS.round().astype(int):
         photo[y - 3 : y + 4, x - 3 : x + 4] = (250, 10, 20)
     cut = faces.cut_face(photo, found(1))
@@ -89,7 +89,7 @@ def test_another_number_of_faces_is_refused(count: int, words: str) -> None:
 def test_grey_and_thermal_pictures_are_refused() -> None:
     grey = np.repeat(PHOTO[..., :1], 3, axis=-1)
     for picture, words in (
-        (grey, "in grey, maybe a thermal"),
+        (grey, "in grey, sepia or a palette, maybe a thermal"),
         (PHOTO[..., 0], "thermal"),
         (PHOTO.astype(np.uint16), "thermal"),
     ):

@@ -17,9 +17,9 @@ from models.visible.autoencoder import decode, new_vae, save_autoencoder
 from models.visible.faceclip import stage as module
 from models.visible.faceclip.faces import TEMPLATE, align_faces, no_face, to_faces
 from models.visible.faceclip.files import save_encoder
-from models.visible.faceclip.settings import Options, Settings, columns
+from models.visible.faceclip.settings import NEGATIVE, Options, Settings, columns
 from models.visible.faceclip.stage import Stage
-from models.visible.faceclip.tokenizer import PREFIX, tokenize
+from models.visible.faceclip.tokenizer import PREFIX, count_cut, tokenize
 from pipelines.run.faults import survivors
 from tests.models.diffusion.tiny import wake
 
@@ -183,10 +183,42 @@ def test_refused_faces_are_named_each_by_its_row_and_the_others_drawn(stage: Sta
     )
     assert found.tolist() == [0, 2] and reasons[0] == reasons[2] == ""
     assert reasons[1].startswith("reference: no face was found; give a photograph with one")
-    assert reasons[3].startswith("reference: a picture in grey, maybe a thermal one")
+    assert reasons[3].startswith("reference: a picture in grey, sepia or a palette")
     assert reasons[4].startswith("reference: 2 faces were found")
     alone = stage({name: values[:1] for name, values in given.items()}, SETTINGS, 2)["visible"]
     assert np.array_equal(made["visible"][0], alone[0])
+
+
+def test_a_crop_is_read_as_a_crop_though_it_is_the_reference_as_well(stage: Stage) -> None:
+    bright = np.random.default_rng(1).integers(201, 255, (1, 448, 448, 3), dtype=np.uint8)
+    given = {**{name: values[:1] for name, values in rows().items()}, "crop": bright}
+    alone = stage({name: given[name] for name in ("caption", "noise_id", "crop")}, SETTINGS, 1)["visible"]
+    assert stage.pack.asked == 0  # type: ignore[attr-defined]
+    # In which as a reference no face is found.
+    assert np.array_equal(stage({**given, "reference": bright}, SETTINGS, 1)["visible"], alone)
+    assert stage.pack.asked == 1  # type: ignore[attr-defined]
+
+
+def test_the_negative_is_encoded_once_and_only_where_it_guides(stage: Stage) -> None:
+    encoded = list[int]()
+    stage.encoder.face_clip_l.register_forward_hook(lambda _, given, out: encoded.append(len(given[1])))
+    given = rows()
+    stage(given, SETTINGS, 2)
+    assert encoded == [2, 1, 2]
+    stage(given, SETTINGS, 2)
+    assert encoded[3:] == [2, 2]
+    stage(given, SETTINGS.model_copy(update={"negative": "a hat"}), 2)
+    stage(given, SETTINGS.model_copy(update={"guidance": 1.0}), 2)
+    assert encoded[5:] == [2, 1, 2, 2, 2]
+
+
+def test_a_negative_that_would_be_cut_is_refused() -> None:
+    assert count_cut([NEGATIVE]).tolist() == [0]
+    with pytest.raises(
+        UserError, match="negative: 82 tokens with start and end, and the encoder reads 77; shorten it by 5"
+    ):
+        columns(Options(), Settings(negative="man " * 80), {})
+    columns(Options(), Settings(negative="man " * 75), {})
 
 
 def test_a_unet_of_another_encoder_is_refused(part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 from transformers import T5Config as HfConfig
@@ -105,3 +106,17 @@ def test_the_face_reads_itself_by_plain_attention() -> None:
     _, text = fusion[1](face, text)
     wanted = model.fuser.encoder.text_layers[1](text, model.positional_embedding)
     assert (found - wanted).abs().max() < 5e-6
+
+
+@torch.no_grad()
+def test_bfloat16_takes_float_faces_and_other_lengths_are_refused() -> None:
+    model = FaceT5(CONFIG)
+    disturb(model)
+    faces, ids = torch.rand(1, 3, 112, 112), torch.randint(0, 90, (1, 300))
+    exact, rounded = model(faces, ids), model.bfloat16()(faces, ids)
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded - exact).pow(2).mean().sqrt() < 0.05 * exact.std()
+    with pytest.raises(ValueError, match="100 ids a text, and the encoder reads 300: pad"):
+        model(faces, ids[:, :100])
+    with pytest.raises(TypeError, match="faces are torch.uint8"):
+        model((faces * 255).to(torch.uint8), ids)
