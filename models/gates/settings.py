@@ -34,7 +34,8 @@ class Gates(BaseModel):
     regions: float | None = Field(
         None,
         gt=0,
-        description="most kelvin from the face's mean to that of a part (skin, nose, eyes, mouth, ears)",
+        description="most standard deviations that a part's difference from the face's mean (nose, eyes, mouth, ears) is from "
+        "that of true faces of the world in such a room",
     )
     agreement: float | None = Field(
         None,

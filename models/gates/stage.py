@@ -6,22 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.classes import CLASSES, FACE
+from models.classes import FACE
 from models.columns import Columns
 from models.gates.duplicates import difference_hash, least_differences
+from models.gates.regions import most_deviations, part_differences
 from models.gates.settings import Gates, Settings
 from models.layers import Layer
 from models.stages import NoOptions
 from models.temperature import from_centikelvin
-
-PARTS = tuple(
-    tuple(CLASSES.index(name) for name in names)
-    for names in (("SKIN",), ("NOSE",), ("RIGHT_EYE", "LEFT_EYE"), ("TOP_LIP", "BOTTOM_LIP", "MOUTH_INTERIOR"),
-                  ("RIGHT_EAR", "LEFT_EAR"))
-)  # fmt: skip
-"""Parts of a face whose temperatures are compared with the whole."""
-LEAST = 8
-"""Pixels that a part must have to be compared: fewer are an edge."""
 
 
 def score_rows(rows: Columns, layers: Sequence[Layer], gates: Gates | None = None) -> list[dict[str, float]]:
@@ -69,17 +61,15 @@ def score_rows(rows: Columns, layers: Sequence[Layer], gates: Gates | None = Non
 def _add_degrees(
     values: dict[str, float], celsius: np.ndarray, classes: np.ndarray, layers: Sequence[Layer], gates: Gates | None
 ) -> None:
-    """Add the face's mean temperature in every layer of celsius float32 [C, H, W], and where there is a limit for it how far a
-    part of the face is from that."""
+    """Add the face's mean temperature in every layer of celsius float32 [C, H, W], and where there is a limit for it how unlike
+    true faces the parts of the face differ from it."""
     face = np.isin(classes, FACE)
-    parts = [inside for part in PARTS if (inside := np.isin(classes, part)).sum() >= LEAST]
     for index, layer in enumerate(layers):
         mean = celsius[index][face].mean() if face.any() else float("nan")
         values[f"celsius_{layer.name}"] = float(mean)
-        if gates is None or gates.regions is None:
-            continue
-        apart = [abs(float(celsius[index][inside].mean() - mean)) for inside in parts]
-        values[f"regions_{layer.name}"] = max(apart, default=0.0)
+        if gates is not None and gates.regions is not None:
+            apart = part_differences(celsius[index], classes)
+            values[f"regions_{layer.name}"] = most_deviations(apart, layer.condition)
 
 
 def reject_reason(values: dict[str, float], gates: Gates) -> str:
@@ -104,7 +94,8 @@ def reject_reason(values: dict[str, float], gates: Gates) -> str:
     for name, value in values.items():
         kind, _, condition = name.partition("_")
         if kind == "regions" and gates.regions is not None and not value <= gates.regions:
-            return f"parts of the face apart in {condition}: {value:.1f} K, at most {gates.regions:g} wanted"
+            told = f"{value:.1f} standard deviations, at most {gates.regions:g} wanted"
+            return f"parts of the face apart in {condition}: {told}"
         if kind == "apart" and gates.agreement is not None and not value <= gates.agreement:
             return f"halves apart in {condition}: {value:.3f}, at most {gates.agreement:g} wanted"
         if kind == "celsius" and not gates.celsius[0] <= value <= gates.celsius[1]:

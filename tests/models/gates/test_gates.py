@@ -7,6 +7,7 @@ import pytest
 
 from models.classes import CLASSES
 from models.gates.duplicates import difference_hash, least_differences
+from models.gates.regions import spread_in
 from models.gates.settings import Gates, Settings, columns
 from models.gates.stage import Stage, _add_degrees, reject_reason
 from models.layers import Layer, layers_of
@@ -151,18 +152,27 @@ def test_the_pose_is_held_to_the_angles_that_were_asked_for() -> None:
     assert list(Stage({}, NoOptions())(free, Settings(layers=layers_of(["warm"]), pose=5.0), 2)["reject"]) == ["", ""]
 
 
-def test_parts_of_the_face_are_held_to_its_mean() -> None:
-    measured = rows(33.0)
+def test_parts_of_the_face_are_held_to_their_own_spread_in_such_a_room() -> None:
+    measured = rows(33.0, 33.0)
     measured["classes"][1, 2:6, 2:4] = CLASSES.index("NOSE")
     nose = measured["classes"][1] == CLASSES.index("NOSE")
-    measured["thermal"][1, 0][nose] -= 900
+    measured["thermal"][1, :, nose] -= 400
     face = np.isin(measured["classes"][1], range(1, 12))
-    wanted = 9.0 * (1 - nose.sum() / face.sum())
-    open_gate = Stage({}, NoOptions())(measured, Settings(layers=layers_of(["warm"])), 2)
-    assert "regions_warm" not in json.loads(open_gate["scores"][1])
-    out = Stage({}, NoOptions())(measured, Settings(layers=layers_of(["warm"]), regions=2.0), 2)
-    assert json.loads(out["scores"][1])["regions_warm"] == pytest.approx(wanted, abs=0.02)
-    assert out["reject"][0] == "" and out["reject"][1].startswith("parts of the face apart in warm")
+    difference = -4.0 * (1 - nose.sum() / face.sum())
+    asked = Settings(layers=layers_of(["warm", "5"]), regions=1.5)
+    assert "regions_warm" not in json.loads(GATES(measured, asked.model_copy(update={"regions": None}), 2)["scores"][1])
+    out = GATES(measured, asked, 2)
+    scores = json.loads(out["scores"][1])
+    for condition in ("warm", "5"):
+        mean, spread = spread_in(condition)["nose"]
+        assert scores[f"regions_{condition}"] == pytest.approx(abs(difference - mean) / spread, abs=0.02)
+    # A nose two kelvin below the face is what a cold room makes of it, and not a warm one.
+    assert scores["regions_5"] < 1.5 < scores["regions_warm"]
+    assert out["reject"][0] == "" and out["reject"][1].startswith("parts of the face apart in warm: ")
+    assert out["reject"][1].endswith("standard deviations, at most 1.5 wanted")
+    # A part without a reading is like no face.
+    measured["thermal"][1, :, nose] = 0
+    assert "apart" in GATES(measured, asked, 2)["reject"][1] or "temperature" in GATES(measured, asked, 2)["reject"][1]
 
 
 def test_a_face_too_small_for_parts_is_not_apart() -> None:
