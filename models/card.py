@@ -24,7 +24,7 @@ class Card(BaseModel):
     data: str = ""
     """Where the training rows came from, as given to the command."""
     data_digest: str = ""
-    """Digest of the commit records of the training data."""
+    """Digest of the commit records of the training data, empty where all of it was drawn."""
     splits: dict[str, str] = {}
     """Role (train, validation, ...) -> split name and the identities it drew."""
     config: dict[str, Any] = {}

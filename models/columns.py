@@ -131,6 +131,9 @@ COLUMNS: dict[str, Column] = {
     "scores": Column("text", "what the gates measured", codec="json"),
     "reject": Column("text", "why the row lies under rejects/, empty under data/"),
     "licence": Column("text", "the strictest licence of the models that made it"),
+    "picture_licence": Column("text", "licence of the person's picture that it was drawn after; empty where none is said",
+                              per="person"),
+    "consent": Column("text", "what the person in that picture agreed to; empty where nothing is said", per="person"),
     "provenance": Column("text", "digest of the recipe, partition, and what was particular", codec="json"),
     # On the way through a chain, in no file
     "source_box": Column("float32", "x0, y0, x1, y1 of a face in the picture that it was cut out of", (4,), unit="px"),

@@ -1,5 +1,6 @@
 """The HTTP side: paths, and answers by Accept. Checks come before work, and work is `serve.service`."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from ray import serve as ray_serve
 
 from models.temperature import from_centikelvin
+from pipelines.config.generate import OF_PEOPLE
 from serve import rows
 from serve.http import answers, codecs, problems, requests
 from serve.http.content_negotiation import CENTIKELVIN, JSON, NPY, PNG, Media, choose_media
@@ -82,8 +84,7 @@ async def pairs(request: Request, service: InjectedService, accept: Accept = Non
     else:
         kept = np.flatnonzero(done["final"] & (done["reject"] == ""))
         if not len(kept):
-            reasons = "; ".join(sorted(set(done["reject"][done["final"]].tolist())))
-            raise ProblemError("rejected", reasons, "Ask with another seed, more gates.attempts or wider gates.")
+            raise refusal(done["reject"][done["final"]].tolist())
         answer = picture_answer(media, done["visible"][kept[0]], done["thermal"][kept])
     answer.headers["X-Batch-Rows"] = str(batch_rows)
     return answer
@@ -224,6 +225,19 @@ async def readyz(request: Request, service: InjectedService) -> Response:
         retry = service.profile.serve.retry_seconds
         raise ProblemError("starting", "; ".join(waiting), "Ask again later.", retry=retry)
     return json_answer(request, {"ready": True, "deployments": states})
+
+
+def refusal(reasons: Sequence[str]) -> ProblemError:
+    """Return the problem of a request of which no sample was accepted: that of the picture it came with, or of the gates."""
+    said = "; ".join(sorted(set(reasons)))
+    # A reason that begins with the name of a picture is of the picture: no other draw would help.
+    refused = {reason.split(":")[0] for reason in reasons}
+    if refused <= set(OF_PEOPLE):
+        names = " and ".join(sorted(refused))
+        return ProblemError(
+            "bad-picture", said, f"Send another picture as {names}, or none; another seed changes nothing."
+        )
+    return ProblemError("rejected", said, "Ask with another seed, more gates.attempts or wider gates.")
 
 
 def check_one_picture(media: Media, count: int) -> None:

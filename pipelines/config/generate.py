@@ -25,6 +25,8 @@ LATENT_CHANNELS = 16
 """Column that the plan brings as well where the job's views name angles."""
 OF_PEOPLE = ("reference", "crop", "smirk")
 """Columns that people may come with: the plan brings those that a stage looks at."""
+TERMS = ("picture_licence", "consent")
+"""Columns that go with people's pictures wherever a stage looks at those: licence of the pictures, consent of the people."""
 WANTED = ("visible", "thermal", "scores")
 OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
 """Columns that pairs have to have, and those that they have where the bundle can make them."""
@@ -56,7 +58,8 @@ def source_columns(views: Views) -> tuple[str, ...]:
 def over_source(chain: ChainSpec, views: Views) -> ChainSpec:
     """Return the chain over all that the plan of a job with these views brings: with what its stages look at of people."""
     looked = {name for link in chain.links for name in (*link.flow.reads, *link.flow.reads_if_there)}
-    return chain_spec(chain.links, (*source_columns(views), *(name for name in OF_PEOPLE if name in looked)))
+    of_people = (*(name for name in OF_PEOPLE if name in looked), *(TERMS if looked & {"reference", "crop"} else ()))
+    return chain_spec(chain.links, (*source_columns(views), *of_people))
 
 
 def check_views(views: Views, chain: ChainSpec) -> None:

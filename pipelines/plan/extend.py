@@ -13,7 +13,7 @@ import pyarrow as pa
 from models.errors import UserError
 from models.weights.bundle import Bundle
 from pipelines.config.captions import LOOK
-from pipelines.config.generate import OF_PEOPLE, chain_for, recipe_for
+from pipelines.config.generate import OF_PEOPLE, TERMS, chain_for, recipe_for
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import Recipe
 from pipelines.plan.attributes import Vocabulary
@@ -45,7 +45,7 @@ def write_generate_plan(job: GenerateJob, bundle: Bundle, out: Storage) -> Gener
     # Then the people: those who are planned must still be who they were.
     pieces = read_pieces(out)
     looks = job.captions.mode == LOOK
-    looked_at = [name for name in OF_PEOPLE if name in chain.given or (looks and name == REFERENCE)]
+    looked_at = [name for name in (*OF_PEOPLE, *TERMS) if name in chain.given or (looks and name == REFERENCE)]
     people = people_of(job.identities, bundle, job.seed, job.parts, looked_at)
     if looks and REFERENCE not in people.further:
         raise UserError(
@@ -92,11 +92,12 @@ def _find_changed(pieces: Pieces, piece: Piece, job: GenerateJob, now: Iterator[
         samples = {sample for sample, _, _ in planned}
         embeddings = np.asarray(people["embedding"].combine_chunks().flatten()).reshape(len(people), -1)
         # The people who stand in the same places now, and what they come with.
-        rows_of = people.select([name for name in people.column_names if name in OF_PEOPLE]).to_pylist()
+        rows_of = people.select([name for name in people.column_names if name in (*OF_PEOPLE, *TERMS)]).to_pylist()
         for name, embedding, further, person in zip(people["identity_id"].to_pylist(), embeddings, rows_of, now):
             own = {tuple(row[key] for key in names) for row in samples_of(job, person) if row["sample_id"] in samples}
             pictures = all((further.get(name) or b"") == getattr(person, name) for name in ("reference", "crop"))
-            same = pictures and _same_numbers(further.get("smirk"), person.smirk)
+            terms = all((further.get(name) or "") == getattr(person, name) for name in TERMS)
+            same = pictures and terms and _same_numbers(further.get("smirk"), person.smirk)
             if person.id != name or abs(embedding - person.embedding).max() > SAME or not own <= planned or not same:
                 return str(name)
     return None

@@ -7,7 +7,7 @@ from models.columns import Columns
 from models.errors import UserError
 from models.visible.faceclip.config import CROP_SIDE
 from models.visible.smirk import SMIRK
-from pipelines.config.generate import over_source, source_columns
+from pipelines.config.generate import TERMS, over_source, source_columns
 from pipelines.config.job import GenerateJob
 from pipelines.config.recipe import chain_of
 from pipelines.pictures.open import BadPicture, open_photo
@@ -61,6 +61,7 @@ def columns_of(samples: pa.Table, people: pa.Table, captions: pa.Table, partitio
         **{name: _numpy(captions[name]) for name in captions.column_names},
         "embedding": embeddings[rows],
         **{name: values[rows] for name, values in (shown | crops | _read_smirk(people)).items()},
+        **{name: _numpy(people[name])[rows] for name in TERMS if name in people.column_names},
         "partition": np.full(len(rows), partition, np.int32),
         "attempt": np.zeros(len(rows), np.int32),
         "noise_id": _strings([noise_id(name, 0) for name in samples["sample_id"].to_pylist()]),

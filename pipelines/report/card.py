@@ -28,6 +28,8 @@ def render_card(plan: GeneratePlan, pairs: int, rejects: bool, sheet: bool) -> s
         folder=plan.out.uri.rstrip("/").rsplit("/", 1)[-1],
         columns={name: COLUMNS[name] for name in plan.record.columns},
         parts=parts_in_use(plan.job, plan.bundle, plan.chain),
+        sampled=plan.job.identities.source == "reference",
+        stages=plan.chain.stages,
     )
 
 

@@ -17,7 +17,7 @@ from models.layers import Layer
 from models.temperature import from_centikelvin, to_levels
 from models.visible.angles import beyond_training
 from pipelines.config.chain import ChainSpec
-from pipelines.config.generate import POSE
+from pipelines.config.generate import POSE, TERMS
 from pipelines.pictures.codecs import encode_jpeg, encode_png, encode_png_rgb
 from pipelines.rows.encode import VISIBLE_BYTES, picture, picture_as_it_came
 from pipelines.rows.ids import hash_id, planned_id, split_of
@@ -31,7 +31,7 @@ NUMBERS = ("view", "draw", "seed", "attempt")
 TEXTS = ("name", "caption", "caption_source", "attributes", "attributes_source", "scores", "reject")
 
 
-SELDOM = (POSE, "beyond_rooms")
+SELDOM = (POSE, "beyond_rooms", *TERMS)
 """Columns of the record that a job has only where they say something."""
 
 

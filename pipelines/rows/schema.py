@@ -52,10 +52,12 @@ RECORD = (
     "bbox", "keypoints",
     *(f"{kind}_{number}{end}" for number in (70, 478) for kind, end in (
         ("landmarks", ""), ("variance", "_visible"), ("variance", "_thermal"), ("seen", "_visible"), ("seen", "_thermal"))),
-    "pose_asked", "pose", "scores", "reject", "licence", "provenance",
+    "pose_asked", "pose", "scores", "reject", "licence", "picture_licence", "consent",
+    "provenance",
 )  # fmt: skip
 """Rows of `thermapair generate`, `thermapair thermalize` and `thermapair translate`: one is one pair. `pose_asked`
-where angles are asked for, `beyond_rooms` where a thermalizer takes rooms in degrees."""
+where angles are asked for, `beyond_rooms` where a thermalizer takes rooms in degrees, `picture_licence` and `consent` where the
+bundle draws after pictures of people."""
 
 
 def arrow_type(column: Column) -> pa.DataType:

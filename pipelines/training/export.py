@@ -41,7 +41,7 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
         task=job.task,
         seed=config.seed,
         data=relative_paths(job.data) if job.data else "drawn as needed, from the seed",
-        data_digest=facts["digest"],
+        data_digest=job.data_digest(),
         splits=({"train": f"{describe_rows(job.data)}; rows of {job.split}"} if job.data else {})
         | (
             {"validation": f"{describe_rows(job.validation)}; rows of {job.validation_split}"} if job.validation else {}

@@ -55,15 +55,27 @@ class TrainJob(BaseModel):
 
         Raises UserError for data or weights that are not there.
         """
-        # The committed rows, of the main data and of every further source.
         task, config = self.load_task()
-        rows = [_committed_rows(self.data)] if self.data else [[]]
-        rows += [_committed_rows(side.uri) for side in sides_of(task, config).values() if side.columns]
+        rows = self._committed()
         # The weights that it begins with or looks at, by their bytes.
         paths = [Path(config.init)] if config.init else []
         paths += getattr(task, "weights", lambda config: [])(config)
         known = [contents_digest(path) for path in paths]
         return digest_of(self.task, config.model_dump(mode="json"), *rows, self.split, self.limit, *known)
+
+    def data_digest(self) -> str:
+        """Return the digest of the commit records of all rows that are trained on, empty where there are none.
+
+        Raises UserError for data that are not there.
+        """
+        rows = self._committed()
+        return digest_of(*rows) if any(rows) else ""
+
+    def _committed(self) -> list[list[Any]]:
+        """Return the committed rows of the main data and of every further source."""
+        sides = sides_of(*self.load_task()).values()
+        rows = [_committed_rows(self.data)] if self.data else [[]]
+        return rows + [_committed_rows(side.uri) for side in sides if side.columns]
 
     def data_rows(self, **how: Any) -> Shards | Halves:
         """Return the rows that are trained on; `how` they are kept is for `Shards`. Raises UserError where there are none."""

@@ -12,7 +12,7 @@ ABSOLUTE, RELATIVE = 0.4, 0.023
 """What noise leaves of a grey picture, in levels, and JPEG and resampling of a palette's, as a share of the way through its
 colours. 984 renders, whole and as crops, leave 1.07 times as much or more; thermal palettes up to 0.9 times."""
 VIVID, RAINBOW = 40.0, 1.8
-"""Median chroma of pictures that may be of a palette of many hues, and how much such a picture leaves; renders have 36 at most."""
+"""Median chroma of pictures that may be of a palette of many hues, and how much it leaves; renders have 36 at most."""
 
 
 def shows_one_number(picture: np.ndarray) -> bool:

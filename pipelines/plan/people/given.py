@@ -30,6 +30,8 @@ have a tenth, those of any other nine tenths."""
 COLUMNS = ("identity_id", "embedding", "attributes", "reason")
 FURTHER = ("reference", "crop", "smirk")
 """Columns that are read where a stage of the job looks at them: a picture as bytes (or as `datasets` writes one), 55 numbers."""
+TERMS = {"picture_licence": "licence", "consent": "consent"}
+"""The columns of a file, as `embed --crop` writes them, in which the terms stand that go with a person's pictures."""
 SPACE = "space"
 """Column of a file by `embed`: the recogniser's digest of each embedding, which a copy keeps where it loses the metadata."""
 DIGEST = 16
@@ -69,8 +71,9 @@ class GivenPeople:
         if not self.files:
             raise UserError(f"{uri} holds no Parquet file (identities.source).")
         # What else they hold that a stage looks at; what no stage does is said.
-        self.further = tuple(name for name in looked_at if name in schema.names)
-        self.columns = [*(name for name in COLUMNS if name in schema.names), *self.further]
+        self.further = tuple(name for name in looked_at if TERMS.get(name, name) in schema.names)
+        further = (TERMS.get(name, name) for name in self.further)
+        self.columns = [*(name for name in COLUMNS if name in schema.names), *further]
         idle = [name for name in FURTHER if name in schema.names and name not in looked_at]
         if idle and bundle is not None:
             log.warning("%s: bundle %s has no adapter that looks at %s.", uri, bundle.name, ", ".join(idle))
@@ -101,9 +104,10 @@ class GivenPeople:
                     reference=picture,
                     crop=crop,
                     smirk=numbers,
+                    **terms,
                 )
-                for name, embedding, given, picture, crop, numbers in list(
-                    zip(rows.names, rows.embeddings, rows.given, rows.pictures, rows.crops, rows.numbers)
+                for name, embedding, given, picture, crop, numbers, terms in list(
+                    zip(rows.names, rows.embeddings, rows.given, rows.pictures, rows.crops, rows.numbers, rows.terms)
                 )[first:last]
             ]
             if rows.first + len(rows.names) >= stop:
@@ -160,8 +164,8 @@ class GivenPeople:
         # Each person has a name of their own, and a digest that stands for them.
         names, digests = set[str](), bytearray()
         for rows in self._rows():
-            own = zip(rows.names, rows.raw, rows.given, rows.pictures, rows.crops, rows.numbers)
-            for row, (name, raw, given, picture, crop, numbers) in enumerate(own, rows.first):
+            own = zip(rows.names, rows.raw, rows.given, rows.pictures, rows.crops, rows.numbers, rows.terms)
+            for row, (name, raw, given, picture, crop, numbers, terms) in enumerate(own, rows.first):
                 if not name:
                     raise UserError(f"{self.uri}: row {row} has no identity_id.")
                 if name in names:
@@ -174,6 +178,7 @@ class GivenPeople:
                 content += (
                     picture + (b"\0crop" + crop if crop else b"") + (b"" if numbers is None else numbers.tobytes())
                 )
+                content += json.dumps(terms, sort_keys=True).encode() if any(terms.values()) else b""
                 digests += hashlib.blake2b(content, digest_size=DIGEST).digest()
         # There are as many as are wanted.
         if not names:
@@ -219,17 +224,19 @@ class GivenPeople:
             [_picture(one, place, name) for one, place in zip(read[name], where)] for name in ("reference", "crop")
         )
         numbers = [None if one is None else check_smirk(one, place) for one, place in zip(read["smirk"], where)]
+        said = {name: batch.column(TERMS[name]).to_pylist() for name in TERMS if name in self.further}
+        terms = [{name: str(values[row] or "") for name, values in said.items()} for row in range(len(names))]
         # Their embeddings: all at once where nothing is wrong with any.
         raw = _read_vectors(batch.column("embedding"))
         if raw is not None and (abs(raw) <= HUGE).all():  # nor is NaN
             lengths = np.array([np.sqrt(row.dot(row)) for row in raw], np.float32)
             if (lengths >= 1e-6).all():
-                return FileRows(first, names, raw, raw / lengths[:, None], given, pictures, crops, numbers)
+                return FileRows(first, names, raw, raw / lengths[:, None], given, pictures, crops, numbers, terms)
         # Else one by one, to say which is wrong.
         values = batch.column("embedding").to_pylist()
         embeddings = np.array([check_embedding(one, place) for one, place in zip(values, where)]).reshape(-1, SIZE)
         raw = np.array(values, np.float32).reshape(-1, SIZE)
-        return FileRows(first, names, raw, embeddings, given, pictures, crops, numbers)
+        return FileRows(first, names, raw, embeddings, given, pictures, crops, numbers, terms)
 
 
 class FileRows(NamedTuple):
@@ -243,6 +250,7 @@ class FileRows(NamedTuple):
     pictures: list[bytes]
     crops: list[bytes]
     numbers: list[np.ndarray | None]
+    terms: list[dict[str, str]]
 
 
 def _picture(value: Any, where: str, column: str) -> bytes:

@@ -35,6 +35,10 @@ class Identity:
     """An encoded picture of the person for a reference adapter, empty for none."""
     crop: bytes = b""
     """The encoded crop of the person's face for FaceCLIP, empty for none."""
+    picture_licence: str = ""
+    """Of the pictures of the person, empty where nothing is said."""
+    consent: str = ""
+    """What the person agreed to, empty where nothing is said."""
     smirk: np.ndarray | None = None
     """The expression of all views in SMIRK's numbers, float32 [55]; None leaves it to the words."""
 
@@ -149,13 +153,15 @@ def unit(values: np.ndarray) -> np.ndarray:
 
 
 def people_table(people: Sequence[Identity], further: Sequence[str] = ()) -> pa.Table:
-    """Return people as an Arrow table: identity_id, embedding, and of `reference`, `crop` and `smirk` those that are
-    `further`."""
+    """Return people as an Arrow table: identity_id, embedding, and of `reference`, `crop`, their terms and `smirk` those that
+    are `further`."""
     flat = pa.array(np.concatenate([person.embedding for person in people]), pa.float32())
     names = pa.array([person.id for person in people], pa.string())
     columns = {
         "reference": lambda: pa.array([person.reference or None for person in people], pa.binary()),
         "crop": lambda: pa.array([person.crop or None for person in people], pa.binary()),
+        "picture_licence": lambda: pa.array([person.picture_licence for person in people], pa.string()),
+        "consent": lambda: pa.array([person.consent for person in people], pa.string()),
         "smirk": lambda: pa.array([person.smirk for person in people], pa.list_(pa.float32())),
     }
     table = {"identity_id": names, "embedding": pa.FixedSizeListArray.from_arrays(flat, SIZE)}

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from models.config import apply_edit, check
+from models.errors import UserError
 from models.weights.bundle import Bundle, load_bundle
 from models.weights.store import ROOT, seal
 from pipelines.config.job import GenerateJob
@@ -43,7 +44,9 @@ def people(tmp_path: Path) -> Path:
     vectors = [unit(one).tolist() for one in draw.standard_normal((4, 512))]
     path = tmp_path / "people.parquet"
     names = ["coloured", "grey", "small", "none"]
-    pq.write_table(pa.table({"identity_id": names, "embedding": vectors, "crop": pa.array(crops, pa.binary())}), path)
+    columns = {"identity_id": names, "embedding": vectors, "crop": pa.array(crops, pa.binary())}
+    columns |= {"licence": ["cc-by-4.0", None, None, None], "consent": ["study 7", None, None, None]}
+    pq.write_table(pa.table(columns), path)
     return path
 
 
@@ -71,6 +74,26 @@ def test_a_refused_crop_rejects_its_persons_rows_alone(bundle: Bundle, people: P
     check_output(tmp_path / "out")
 
 
+def test_terms_of_a_picture_travel_with_what_is_drawn_after_it(bundle: Bundle, people: Path, tmp_path: Path) -> None:
+    small.finish(small.make_here(asked(people), bundle, tmp_path / "out"))
+    made = pq.read_table(tmp_path / "out" / "data").to_pylist()
+    assert {(row["identity_id"], row["licence"], row["picture_licence"], row["consent"]) for row in made} == {
+        ("coloured", "none", "cc-by-4.0", "study 7"),
+        ("none", "none", "", ""),
+    }
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Every face is synthetic" not in card and "| `consent` | person |" in card
+    assert (
+        "its people were given by a file and may be real. Where pictures of them were shown, `picture_licence`" in card
+    )
+    assert "stage `portrait`" not in card
+    # Other terms are other people to a run that is there.
+    table = pq.read_table(people)
+    pq.write_table(table.drop_columns(["consent"]), people)
+    with pytest.raises(UserError, match="person 'coloured', who is planned, has changed in the source"):
+        small.make_here(asked(people), bundle, tmp_path / "out")
+
+
 @pytest.mark.slow
 def test_people_of_vectors_are_drawn_by_a_portrait_of_the_arcface_part(
     local_ray: Any, bundle: Bundle, people: Path, tmp_path: Path
@@ -89,6 +112,10 @@ def test_people_of_vectors_are_drawn_by_a_portrait_of_the_arcface_part(
     )
     without = small.make(asked(people), drawn, tmp_path / "without", stages.replace("portrait, ", ""))
     assert (with_portraits.accepted, without.accepted) == (4, 4)
+    assert (
+        "drawn after a first portrait of their embedding (stage `portrait`)"
+        in (tmp_path / "with/README.md").read_text()
+    )
     one, other = (pictures_of(tmp_path / name) for name in ("with", "without"))
     assert one.keys() == other.keys()
     same = {name: one[name] == other[name] for name in one}

@@ -90,8 +90,13 @@ def test_a_run_leaves_everything_beside_its_weights(undisturbed: Path) -> None:
     assert kept == {Path(pointer["last"]).name, Path(pointer["best"]).name}
 
 
-def test_the_card_says_what_was_done(undisturbed: Path) -> None:
+def test_the_card_says_what_was_done(undisturbed: Path, tiny_world: str) -> None:
     card = Card.read(undisturbed / "export")
+    # The rows are said apart from the settings: another learning rate changes the one digest alone.
+    job = TrainJob(task=TASK, data=tiny_world)
+    assert card.data_digest == job.data_digest() == job.model_copy(update={"config": {"lr": 0.1}}).data_digest()
+    assert card.config_digest not in ("", card.data_digest)
+    assert TrainJob(task=TASK, data=f"{tiny_world},{tiny_world}").data_digest() != card.data_digest
     assert card.steps in (6, 12) and card.seed == 0 and card.parameters > 0
     assert "split generator" in card.splits["train"] and card.metrics["validation"]["score"] < 0
     update_metrics(undisturbed / "export", "judges", {"rank1": 0.5})
