@@ -47,7 +47,7 @@ def columns(options: Options, settings: Settings, files: Mapping[str, Files]) ->
     """Return what the stage reads and writes. Raises a UserError for a word that it has not learned."""
     check_layers(settings.layers, conditions(files), random=True)
     if "model" in files and STUDENT in files["model"]:
-        check_student(settings.steps, 1.0, files["model"].json(STUDENT))
+        check_student(settings.steps, 1.0, files["model"].json(STUDENT), settings.scheduler)
     words_read = ("caption",) if settings.captions and _config(files).get("captions") else ()
     return Flow(
         reads=("visible", "noise_id"),

@@ -50,3 +50,5 @@ def test_a_thermal_student_learns_of_its_teacher(small: thermal_ldm.Config, tmp_
     seal(tmp_path / "student")
     with pytest.raises(UserError, match="student of 1, 2 steps, not of 8"):
         columns(Options(), Settings(), {"model": SmallFiles(tmp_path / "student")})
+    with pytest.raises(UserError, match="euler"):
+        columns(Options(), Settings(steps=2, scheduler="euler"), {"model": SmallFiles(tmp_path / "student")})
