@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from models.faces.align import CROP, TEMPLATE, crop, fit_similarities
+from models.faces.colour import shows_one_number
 from models.faces.decode import Detections
-from models.visible.faceclip.colour import shows_one_number
 from models.visible.faceclip.config import CROP_SIDE
 
 

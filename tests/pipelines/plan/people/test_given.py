@@ -15,7 +15,7 @@ from models.captions.reading import read_attributes
 from models.errors import UserError
 from models.visible.smirk import SMIRK
 from models.weights.bundle import load_bundle
-from pipelines.config.generate import BRINGS, OF_PEOPLE, chain_for
+from pipelines.config.generate import BRINGS, OF_PEOPLE, TERMS, chain_for
 from pipelines.config.job import load_job
 from pipelines.pictures.codecs import encode_png_rgb
 from pipelines.plan.extend import _same_numbers
@@ -137,6 +137,6 @@ def test_a_job_brings_what_its_visible_part_has_an_adapter_for() -> None:
     assert chain_for(job, load_bundle("starter")).given == BRINGS
     weights = "visible.weights.{}=models/starter/visible"
     both = load_bundle("starter", [weights.format(name) for name in ("reference", "expression")])
-    assert chain_for(job, both).given == (*BRINGS, "reference", "smirk")
+    assert chain_for(job, both).given == (*BRINGS, "reference", "smirk", *TERMS)
     off = load_bundle("starter", [weights.format("reference"), "visible.options={reference_scale: 0}"])
     assert chain_for(job, off).given == BRINGS

@@ -6,9 +6,9 @@ import pytest
 from matplotlib import colormaps
 
 from models.faces.align import five_points
+from models.faces.colour import shows_one_number
 from models.synthworld.render.render import Rendering, render
 from models.synthworld.sampling.domain import load_domain, sample_scene
-from models.visible.faceclip.colour import shows_one_number
 from models.visible.faceclip.faces import align_faces
 
 THERMAL = ("inferno", "hot", "magma", "plasma", "viridis", "gist_heat", "turbo", "rainbow", "jet")
