@@ -314,7 +314,9 @@ def test_the_schema_is_what_datasets_would_write(plan: GeneratePlan) -> None:
     assert set(RECORD) - set(again.column_names) == {
         "pose_asked",
         "beyond_rooms",
-    }  # nobody asked for angles, or can ask for rooms
+        "picture_licence",
+        "consent",
+    }  # nobody asked for angles, can ask for rooms, or gave pictures
     thermal = rows["thermal"][0, 1]
     from pipelines.pictures.codecs import decode
 
