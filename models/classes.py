@@ -17,6 +17,8 @@ FACE: tuple[int, ...] = tuple(range(1, 12))
 
 MIRRORED: tuple[int, ...] = (0, 1, 2, 4, 3, 6, 5, 8, 7, *range(9, 19))
 """Class id after the picture is flipped left to right."""
+MIRRORED_BYTES: tuple[int, ...] = (*MIRRORED, *range(len(MIRRORED), 256))
+"""The same of any byte: what is no class stays what it is."""
 
 _COLOURS = np.array(
     [(24, 26, 31), (236, 188, 158), (205, 133, 99), (70, 130, 180), (100, 170, 220), (110, 75, 45), (140, 98, 60),

@@ -29,6 +29,7 @@ Found = tuple[str, float, dict[str, float]]
 def measure(domain: str, people: Sequence[int]) -> Iterator[Found]:
     """Yield what is found of a picture of each of `people` under either word."""
     look = load_domain(domain)
+    # Everybody once under either word, a batch of renders at a time.
     named = [(word, sample_scene(look, identity, 0, word)) for identity in people for word in WORDS]
     for start in range(0, len(named), BATCH):
         few = named[start : start + BATCH]
@@ -39,6 +40,7 @@ def measure(domain: str, people: Sequence[int]) -> Iterator[Found]:
 
 def summarise(words: Iterable[Found], rooms: Iterable[Found]) -> dict[str, dict[str, tuple[float, float]]]:
     """Return mean and standard deviation of each part by word, by band of rooms, and over all."""
+    # A word or a band of rooms has its own values, and all together have theirs.
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     named = [(word, parts) for word, _, parts in words] + [(band_of(air), parts) for _, air, parts in rooms]
     for name, parts in named:

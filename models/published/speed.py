@@ -70,6 +70,7 @@ def held(network: Network, side: int) -> tuple[int, int]:
         module = nn.Module.to(network.build().eval(), dtype)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         module = module.to_empty(device="cpu")
+        # What is there before the call is followed as weights, what the call makes as the row's.
         tracker = MemTracker()
         tracker.track_external(module)
         with tracker:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from models.attributes import mirror_words
 from models.captions.grammar import write_caption
 from models.card import Card
-from models.classes import BACKGROUND, FACE, MIRRORED
+from models.classes import BACKGROUND, FACE, IGNORE, MIRRORED, MIRRORED_BYTES
 from models.columns import Columns
 from models.diffusion.process import DiscreteProcess, logit_normal_times, row_errors
 from models.diffusion.schedulers import new_scheduler
@@ -41,7 +41,7 @@ from models.temperature import fill
 from models.thermal.latent.autoencoder import ThermalAutoencoder, load_autoencoder
 from models.thermal.latent.captions import CaptionReader, load_captions
 from models.thermal.latent.cells import class_shares, patch
-from models.thermal.latent.guess import NO_CLASS, FirstGuess, load_guess
+from models.thermal.latent.guess import FirstGuess, load_guess
 from models.thermal.latent.network import (
     LatentConfig,
     ShapeConfig,
@@ -114,9 +114,8 @@ def _words(folder: str) -> CaptionReader:
 
 @lru_cache(maxsize=1)
 def _guesser(folder: str, autoencoder: str, words: tuple[str, ...]) -> FirstGuess:
-    encoder = load_autoencoder(cache.from_root(autoencoder)).requires_grad_(
-        False
-    )  # its own, for it moves to the device
+    # An encoder of its own: it moves to the device, and what prepares rows stays where it is.
+    encoder = load_autoencoder(cache.from_root(autoencoder)).requires_grad_(False)
     guess = load_guess(cache.from_root(folder), encoder, SHRINK // encoder.config.factor, words)
     for network in guess.networks():
         network.to(accelerator())
@@ -271,10 +270,12 @@ def guess_rows(
 
     mirrored, shown, parsed: bool [B], rows seen in a mirror, rows whose classes are shown, and rows whose are the parser's.
     """
-    flip, classes = mirrored[:, None, None], np.where(parsed[:, None, None], batch["parsed_classes"], batch["classes"])
-    sides = np.array([*MIRRORED, *range(len(MIRRORED), 256)], np.uint8)
-    classes = np.where(flip, sides[classes[:, :, ::-1]], classes)
-    classes = np.where(shown[:, None, None], classes, NO_CLASS).astype(np.uint8)
+    # The classes that are told: the parser's or the true ones, in the mirror with their sides changed, or none.
+    flip = mirrored[:, None, None]
+    classes = np.where(parsed[:, None, None], batch["parsed_classes"], batch["classes"])
+    classes = np.where(flip, np.array(MIRRORED_BYTES, np.uint8)[classes[:, :, ::-1]], classes)
+    classes = np.where(shown[:, None, None], classes, IGNORE).astype(np.uint8)
+    # The picture that is seen with them.
     pictures = np.where(flip[..., None], batch["picture"][:, :, ::-1], batch["picture"])
     return _guesser(config.guess, config.autoencoder, config.latent.conditions)(pictures, classes, rooms)
 

@@ -1,7 +1,7 @@
 """What the models of a bundle do on shards of the world: read, printed, and written to their cards on request."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -48,10 +48,14 @@ def measure_thermalizer(
     folder, parser = bundle.main("thermal"), _load_parser(bundle)
     fitted, unseen = (Shards(uri, COLUMNS, optional=OPTIONAL) for uri in (training, test))
 
-    def parse(shards: Shards) -> Iterator[Columns]:
-        return ({**rows, "seen_classes": parser(rows, NoOptions(), BATCH)["classes"]} for rows in batches(shards))
+    predict = _predictor(bundle, told, draws)
 
-    metrics = evaluate_thermalizer(_predictor(bundle, told, draws), lambda: parse(fitted), lambda: parse(unseen))
+    def parse(shards: Shards) -> Callable[[], Iterator[Columns]]:
+        # Read more than once, and parsed once.
+        seen = [parser(rows, NoOptions(), BATCH)["classes"] for rows in batches(shards)]
+        return lambda: ({**rows, "seen_classes": own} for rows, own in zip(batches(shards), seen, strict=True))
+
+    metrics = evaluate_thermalizer(predict, parse(fitted), parse(unseen))
     if card:
         write_card(folder, f"{test}, {len(unseen)} pictures, told {told}", metrics)
     return metrics
@@ -67,9 +71,8 @@ def _predictor(bundle: Bundle, told: Told, draws: int) -> Predict:
         regression = RoomStage(bundle.fetch("thermal"), NoOptions(), dtype=part.dtype)
         return lambda rows: regression.predict(rows, tell_rooms(rows, told), BATCH)[None]
     settings = LatentSettings(**part.settings)
-    latent_columns(
-        LatentOptions(), settings, {"model": SmallFiles(bundle.main("thermal"))}
-    )  # a student has its own steps
+    # A student is asked for its own steps alone.
+    latent_columns(LatentOptions(), settings, {"model": SmallFiles(bundle.main("thermal"))})
     stage = LatentStage(bundle.fetch("thermal"), LatentOptions(), dtype=part.dtype)
 
     def predict(rows: Columns) -> np.ndarray:

@@ -30,6 +30,7 @@ def tables(lines: Sequence[Line], embedding: Mapping[str, np.ndarray], person: n
     rows = collect([line for line in lines if line["row"] in ROWS], "pictures")
     ordered = {name: rows[name] for name in ROWS if name in rows}
     costs = [line for line in lines if line["table"] == "trainings"]
+    # Words are told by attribute in a table of their own, and by their mean beside the other figures.
     attributes = share_words(ordered)
     balanced = {entry["row"]: {"balanced": entry["mean"]} for entry in attributes}
     return {
@@ -51,6 +52,7 @@ def _leads(rows: Mapping[str, RowFigures]) -> list[Table]:
         assert first is not None
         if name == WAYS[0] or not np.array_equal(np.unique(found.person), np.unique(first.person)):
             continue
+        # Paired by person, so that what is hard of a person or caption takes no part.
         entry: Table = {"row": name}
         for figure in COMPARED:
             own, other = first.figure(figure), found.figure(figure)
@@ -66,6 +68,7 @@ def _lead_in_words(first: RowFigures, found: RowFigures) -> dict[str, Any]:
     sides = [[sums for name, sums in count_words(row).items() if name not in UNREAD] for row in (first, found)]
     if not all(sides):
         return {}
+    # One statistic of both rows' counts, so that people are drawn for both together.
     share = mean_of_ratios([above.shape[1] for above, _ in sides[0]])
     columns = [columns_of(side) for side in sides]
 

@@ -104,6 +104,7 @@ def share_words(rows: dict[str, RowFigures]) -> list[Table]:
     """Return the share of asked words that the judge finds, balanced over an attribute's words, and the mean over attributes."""
     entries = []
     for name, found in rows.items():
+        # Attributes that the judge hardly reads have their share, and are in no mean.
         if counts := count_words(found):
             shares = {attribute: estimate_ratio(*sums)._asdict() for attribute, sums in counts.items()}
             read = [sums for attribute, sums in counts.items() if attribute not in UNREAD]

@@ -76,9 +76,11 @@ class StudentConfig(BaseModel):
         """Raise UserError where no teacher is named, or another than of `kind`, or a visible autoencoder of other latents."""
         if not self.teacher:
             raise UserError(f"{task} needs a teacher: --set teacher=DIR, {kind}")
+        # What the folder is, before what is in it.
         folder = from_root(self.teacher)
         if (found := describe_part(folder)) != kind:
             raise UserError(f"teacher: {folder} is {found}, and {task} needs {kind}: --set teacher=DIR")
+        # Another autoencoder must make the latents that the teacher knows.
         own = folder / "vae"
         if self.vae and own.is_dir() and latent_space(from_root(self.vae)) != latent_space(own):
             raise UserError(f"vae: {self.vae} makes other latents than the teacher learned from, {own}. Leave it out.")

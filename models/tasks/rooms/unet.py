@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.augment.batch import Geometry, Photometry, RowDraws, draw_transforms, relight, to_unit_tensor, warp
 from models.card import Card
-from models.classes import BACKGROUND, FACE, MIRRORED
+from models.classes import BACKGROUND, FACE, IGNORE, MIRRORED_BYTES
 from models.columns import Columns
 from models.errors import UserError
 from models.seeds import seed_of
@@ -104,7 +104,7 @@ def draw_rows(batch: Columns, config: Config) -> Drawn:
     layers[0] = layers[0].nan_to_num()
     stacked = torch.stack([*layers, torch.ones_like(layers[0])], dim=1)
     thermal, valid, classes, parsed, inside = warp(stacked, matrices, nearest=True).unbind(dim=1)
-    sides = torch.tensor([*MIRRORED, *range(len(MIRRORED), 256)])  # left and right eyes, brows and ears change places
+    sides = torch.tensor(MIRRORED_BYTES)  # left and right eyes, brows and ears change places
     classes, parsed = (
         torch.where(flipped[:, None, None], sides[values.long()], values.long()) for values in (classes, parsed)
     )
@@ -121,7 +121,7 @@ def draw_rows(batch: Columns, config: Config) -> Drawn:
         seen.append(bool(rng.random() < config.parsed))
     told = torch.where(torch.tensor(seen)[:, None, None], parsed, classes).to(torch.uint8)
     hidden = ~torch.tensor(shown)[:, None, None]
-    return Drawn(pictures, told.masked_fill(hidden, 255), thermal, weight, rooms)
+    return Drawn(pictures, told.masked_fill(hidden, IGNORE), thermal, weight, rooms)
 
 
 def loss(model: nn.Module, batch: Columns, config: Config, step: int) -> tuple[Tensor, dict[str, float]]:

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from models.augment.batch import to_unit_tensor
+from models.classes import IGNORE
 from models.errors import EnvironmentFault
 from models.thermal.latent.autoencoder import ThermalAutoencoder
 from models.thermal.latent.cells import patch
 from models.thermal.room_unet.network import RoomUNet, load_room_unet
 from models.thermal.rooms import Room
 from models.weights.networks import device_of
-
-NO_CLASS = 255
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class FirstGuess:
         """
         device = device_of(self.regression)
         if classes is None:
-            classes = np.full(pictures.shape[:3], NO_CLASS, np.uint8)
+            classes = np.full(pictures.shape[:3], IGNORE, np.uint8)
         with torch.autocast(device.type, enabled=False):
             known = torch.from_numpy(np.ascontiguousarray(classes)).to(device)
             celsius = self.regression(to_unit_tensor(pictures).to(device), known, rooms)

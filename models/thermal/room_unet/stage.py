@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from models.augment.batch import to_unit_tensor
-from models.classes import BACKGROUND
+from models.classes import BACKGROUND, IGNORE
 from models.columns import Columns
 from models.padding import chunks
 from models.stages import NoOptions
@@ -15,8 +15,6 @@ from models.temperature import to_centikelvin
 from models.thermal.room_unet.network import load_room_unet
 from models.thermal.rooms import Room, RoomSettings
 from models.weights.networks import accelerator, device_of
-
-NO_CLASS = 255
 
 
 class Stage:
@@ -51,7 +49,7 @@ class Stage:
     def predict(self, rows: Columns, rooms: Sequence[Room], batch: int) -> np.ndarray:
         """Return degrees Celsius float32 [B, S, S] of every row in its room, computed in full batches."""
         device, pictures = device_of(self.model), to_unit_tensor(rows["visible"])
-        unknown = np.full(rows["visible"].shape[:3], NO_CLASS, np.uint8)
+        unknown = np.full(rows["visible"].shape[:3], IGNORE, np.uint8)
         classes = torch.from_numpy(np.ascontiguousarray(rows.get("classes", unknown)))
         made = []
         for chunk, missing in chunks(len(pictures), batch):

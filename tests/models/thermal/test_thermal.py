@@ -134,13 +134,15 @@ def test_errors_ignore_background_and_invalid_pixels() -> None:
     assert found["mae"] == pytest.approx(1.0, abs=1e-4) and found["mae_offset"] == pytest.approx(0.0, abs=1e-4)
 
 
+def rows_with_rooms(count: int) -> dict[str, np.ndarray]:
+    """Return rows that know air, sun and wind."""
+    rng = np.random.default_rng(3)
+    ranges = {"ambient_c": (-5, 35), "sun_wm2": (0, 800), "wind_ms": (0, 5)}
+    return rows(count) | {name: rng.uniform(low, high, count) for name, (low, high) in ranges.items()}
+
+
 def test_room_baselines_are_least_squares_per_class() -> None:
-    known, rng = rows(24), np.random.default_rng(3)
-    known |= {
-        "ambient_c": rng.uniform(-5, 35, 24),
-        "sun_wm2": rng.uniform(0, 800, 24),
-        "wind_ms": rng.uniform(0, 5, 24),
-    }
+    known = rows_with_rooms(24)
     known["thermal"] += (0.3 * known["ambient_c"] + 0.004 * known["sun_wm2"]).astype(np.float32)[:, None, None]
     fitted = RoomBaselines([{name: values[:12] for name, values in known.items()},
                             {name: values[12:] for name, values in known.items()}])  # fmt: skip
@@ -159,12 +161,7 @@ def test_room_baselines_are_least_squares_per_class() -> None:
 
 
 def test_room_baselines_of_seen_classes_count_the_pixels_of_the_true_person() -> None:
-    known, rng = rows(24), np.random.default_rng(3)
-    known |= {
-        "ambient_c": rng.uniform(-5, 35, 24),
-        "sun_wm2": rng.uniform(0, 800, 24),
-        "wind_ms": rng.uniform(0, 5, 24),
-    }
+    known = rows_with_rooms(24)
     # What is seen is one class everywhere, background that is person among it: one regression over the whole person.
     known["seen_classes"] = np.zeros_like(known["classes"])
     fitted = RoomBaselines([known], "seen_classes")
