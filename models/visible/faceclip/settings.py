@@ -96,9 +96,8 @@ def _check_negative(text: str) -> None:
     """Raise a UserError for a text of which the encoder would leave out the end."""
     if text == NEGATIVE:
         return
-    from models.visible.faceclip.tokenizer import (
-        count_cut,
-    )  # takes seconds, which only a text of one's own should wait for
+    # Its import takes seconds, which only a text of one's own should wait for.
+    from models.visible.faceclip.tokenizer import count_cut
 
     if over := int(count_cut([text])[0]):
         raise UserError(
