@@ -16,6 +16,8 @@ from models.config import digest_of
 from models.evaluation.bootstrap import difference, interval, mean
 from models.evaluation.judges_reach import by_person, estimate_ratio, sum_by_person
 from models.faces.metrics import RATES, unit_vectors, verify
+from models.visible.cache import from_root
+from models.weights.store import contents_digest
 
 RAW, TRUE, MAMBA = "raw probe", "true visible", "Self-attn Mamba"
 REGRESSION, ATTENTION, INTERLEAVED = "regression U-Net", "attention", "interleaved"
@@ -82,10 +84,12 @@ class Recipe(BaseModel):
         return self
 
     def digest(self, *more: str) -> str:
-        """Return what tells one recipe's numbers from another's. Further translators have lines of their own, by their
-        weights; more: what identifies bundle and rows."""
-        own = {*EXTENT, "landmarks", "mamba", "hfr", *FOLDERS.values()}
-        return digest_of(self.model_dump(mode="json", exclude=own), *more)
+        """Return what tells one recipe's numbers from another's, judges included, wherever they lie. Further translators have
+        lines of their own, by their weights; more: what identifies bundle and rows. Raises UserError where there are no
+        judges."""
+        own = {*EXTENT, "judge", "landmarks", "mamba", "hfr", *FOLDERS.values()}
+        judges = contents_digest(from_root(self.judge))
+        return digest_of(self.model_dump(mode="json", exclude=own), judges, *more)
 
 
 def read_words(rows: Columns) -> np.ndarray:

@@ -74,9 +74,14 @@ class Placed(BaseModel):
     def _make_absolute(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        places = {name: field.default for name, field in cls.model_fields.items() if _Path() in field.metadata}
+        places = cls.places()
         named = {n: v for n, v in values.items() if n in places and isinstance(v, str) and v != places[n]}
         return values | {name: absolute(value) for name, value in named.items()}
+
+    @classmethod
+    def places(cls) -> dict[str, str]:
+        """Return the names of the fields that are a `Place`, and their defaults."""
+        return {name: str(field.default) for name, field in cls.model_fields.items() if _Path() in field.metadata}
 
 
 class TrainConfig(Placed):

@@ -20,13 +20,14 @@ BRINGS = ("sample_id", "identity_id", "view", "draw", "seed", "attributes", "att
           "embedding", "partition", "attempt", "noise_id")  # fmt: skip
 """Columns that the plan brings to the chain."""
 POSE = "pose_asked"
+"""Column that the plan brings as well where the job's views name angles."""
 LATENT_CHANNELS = 16
 """No autoencoder of pictures in use has more."""
-"""Column that the plan brings as well where the job's views name angles."""
 OF_PEOPLE = ("reference", "crop", "smirk")
 """Columns that people may come with: the plan brings those that a stage looks at."""
-TERMS = ("picture_licence", "consent")
-"""Columns that go with people's pictures wherever a stage looks at those: licence of the pictures, consent of the people."""
+TERMS = {"picture_licence": "licence", "consent": "consent"}
+"""Columns that go with people's pictures wherever a stage looks at those, the licence of the pictures and the consent of the
+people, and what a file of people calls them, as `embed --crop` writes it."""
 WANTED = ("visible", "thermal", "scores")
 OPTIONAL = ("classes", "bbox", "landmarks_70", "landmarks_478")
 """Columns that pairs have to have, and those that they have where the bundle can make them."""

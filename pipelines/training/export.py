@@ -5,11 +5,13 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from models.card import Card, history
 from models.errors import UserError
+from models.tasks import TrainConfig
 from models.training.loop import start
 from models.weights.store import SEAL, seal
 from pipelines.plan.world import read_world
@@ -46,7 +48,7 @@ def export_part(job: TrainJob, storage: Storage, target: Storage) -> Card:
         | (
             {"validation": f"{describe_rows(job.validation)}; rows of {job.validation_split}"} if job.validation else {}
         ),
-        config=facts["config"] | {"init": relative_paths(config.init)},
+        config=describe_config(config),
         config_digest=facts["digest"],
         steps=state.step,
         wall_seconds=state.seconds,
@@ -91,6 +93,11 @@ def _describe(uri: str) -> str:
         f"{job.count} pictures of domain {job.domain}{gap}, split {job.split} from person {job.first} on, "
         f"{job.views} views, {'+'.join(job.conditions)}, {job.size} px (digest {digest})"
     )
+
+
+def describe_config(config: TrainConfig) -> dict[str, Any]:
+    """Return what a card says of a configuration: its values, folders of the working directory as relative ones."""
+    return config.model_dump(mode="json") | {name: relative_paths(getattr(config, name)) for name in config.places()}
 
 
 def relative_paths(uris: str) -> str:

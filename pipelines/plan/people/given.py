@@ -16,6 +16,7 @@ from models.config import parse_json
 from models.errors import UserError
 from models.visible.smirk import check_smirk
 from models.weights.bundle import Bundle
+from pipelines.config.generate import TERMS
 from pipelines.plan.people.identities import HUGE, RECOGNISER, SIZE, Identity, Reference, check_embedding, recogniser_of
 from pipelines.storage.tables import explain_damage, open_table, require_columns
 from pipelines.storage.uri import Storage
@@ -30,8 +31,6 @@ have a tenth, those of any other nine tenths."""
 COLUMNS = ("identity_id", "embedding", "attributes", "reason")
 FURTHER = ("reference", "crop", "smirk")
 """Columns that are read where a stage of the job looks at them: a picture as bytes (or as `datasets` writes one), 55 numbers."""
-TERMS = {"picture_licence": "licence", "consent": "consent"}
-"""The columns of a file, as `embed --crop` writes them, in which the terms stand that go with a person's pictures."""
 SPACE = "space"
 """Column of a file by `embed`: the recogniser's digest of each embedding, which a copy keeps where it loses the metadata."""
 DIGEST = 16

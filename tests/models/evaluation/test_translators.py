@@ -1,12 +1,16 @@
 """Tables of translators: who is found, paired gains, groups, and attributes that thermal shows or does not."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.attributes import ATTRIBUTES
+from models.errors import UserError
 from models.evaluation.translators import MAMBA, RAW, REGRESSION, TRUE, Probes, Recipe, find_groups, read_words, tables
+from models.weights.store import ROOT
 
 PERSON = np.repeat(np.arange(4), 2)
 WORDS = {name: known[0] for name, (_, _, known) in ATTRIBUTES.items()}
@@ -89,3 +93,16 @@ def test_people_fill_lines() -> None:
     with pytest.raises(ValueError, match="do not fill lines"):
         Recipe(people=15)
     assert Recipe().digest("a") == Recipe(people=200, attention=("x",)).digest("a") != Recipe(draws=4).digest("a")
+
+
+def test_other_judges_are_another_recipe_wherever_they_lie(tmp_path: Path) -> None:
+    judges = tmp_path / "judges"
+    shutil.copytree(ROOT / "models/starter-judge", judges)
+    before = Recipe(judge=str(judges)).digest()
+    assert before == Recipe().digest()
+    with open(judges / "attributes/attributes.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    assert Recipe(judge=str(judges)).digest() != before
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        Recipe(judge=str(tmp_path / "nowhere")).digest()

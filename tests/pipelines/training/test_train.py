@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 
 from models.card import Card, update_metrics
 from models.errors import Interrupted, UserError
-from models.tasks import adapter, text_branch
+from models.tasks import adapter, landmarker, text_branch
 from models.weights.store import verify
 from pipelines import train
 from pipelines.config.profile import Training
 from pipelines.run import provenance
 from pipelines.storage.uri import Storage
 from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.export import export_part
+from pipelines.training.export import describe_config, export_part
 from pipelines.training.fit import fit
 from pipelines.training.job import TrainJob, claim, columns_of, resolve_job, sides_of
 from tests.pipelines import worlds
@@ -145,6 +145,15 @@ def test_a_run_may_live_on_object_storage(s3: str, tiny_world: str, undisturbed:
     local = undisturbed / "export"
     assert part.list() == sorted(str(path.relative_to(local)) for path in local.rglob("*") if path.is_file())
     assert card.title in part.read("README.md").decode()
+
+
+def test_a_card_names_places_as_other_machines_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = landmarker.Config(thermalizer="out/thermal", init="/elsewhere/part")
+    assert config.thermalizer == str(tmp_path / "out/thermal")
+    found = describe_config(config)
+    assert (found["thermalizer"], found["init"]) == ("out/thermal", "/elsewhere/part")
+    assert set(found) == set(landmarker.Config.model_fields)
 
 
 def test_another_run_is_refused_by_what_differs(tiny_world: str, undisturbed: Path, profile: str) -> None:
