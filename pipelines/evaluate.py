@@ -17,7 +17,20 @@ from models.columns import Columns
 from models.config import digest_of
 from models.errors import UserError
 from models.evaluation.tfake import landmarks, thermal
-from models.evaluation.tfake.cells import JOINT, LANDMARKS, TABLES, TRUTH, Cell, cells, thermal_row, weight_row
+from models.evaluation.tfake.cells import (
+    JOINT,
+    LANDMARKS,
+    LOSSES,
+    SIZE_BASELINES,
+    SIZES,
+    TABLES,
+    TRUTH,
+    Cell,
+    cells,
+    size_row,
+    thermal_row,
+    weight_row,
+)
 from models.evaluation.tfake.pools import RENDERED_COLUMNS, render_pool
 from models.evaluation.tfake.recipe import ROOMLESS, TEST_POOLS, Recipe
 from models.evaluation.tfake.tables import best_weight, tables
@@ -95,6 +108,8 @@ class Bench(Measuring[Cell]):
             return {"measures": _round(found)}
         if cell.table in ("landmarks", "reached"):
             return self._measure_landmarks(cell)
+        if cell.table == SIZES:
+            return self._measure_larger(cell)
         # A thermalizer, read on the pools that it is compared on.
         folder = self.thermalizer(cell)
         names = ("chooser",) if cell.table == "weight" else self.readable
@@ -114,6 +129,30 @@ class Bench(Measuring[Cell]):
             return thermal.measure(raw, rows, self.recipe)
         degrees = thermal.predict_calibrated(model, self.pool("calibration", cell.gap), rows)
         return thermal.measure(degrees, rows, self.recipe) | {"mae_raw": thermal.measure(raw, rows, self.recipe)["mae"]}
+
+    def _measure_larger(self, cell: Cell) -> dict[str, Any]:
+        """Measure a row at a larger side than it was trained at, and its pictures of the training size enlarged to that side.
+
+        Test people of `field` that shards stand in for have the shards' side alone, and are left out.
+        """
+        known = {size_row(row, by): (row, by) for by in self.recipe.generated for row in (*SIZE_BASELINES, *LOSSES)}
+        row, factor = known[cell.row]
+        predict = self._predictor(row, cell)
+        measures = {}
+        for name in (name for name in self.readable if not (self.recipe.field and name == "field")):
+            small, large = self.pool(name, cell.gap), self.pool(name, cell.gap, factor)
+            measures[name] = thermal.measure_larger(predict, small, large, self.recipe)
+        return {"measures": _round(measures), "factor": factor}
+
+    def _predictor(self, row: str, cell: Cell) -> thermal.Predict:
+        """Return what makes degrees of rows: the truth, a baseline, or a thermalizer of the loss table."""
+        if row == TRUTH:
+            return lambda rows: rows["thermal"]
+        if row in SIZE_BASELINES:
+            fitted = thermal.fit_baselines(self.pool("lab", cell.gap))
+            return lambda rows: fitted.predict(row, rows).astype(np.float32)
+        model = load_thermalizer(self.thermalizer(Cell("loss", row, cell.gap, cell.seed)))
+        return lambda rows: thermal.predict(model, rows)
 
     def _measure_landmarks(self, cell: Cell) -> dict[str, Any]:
         """Train a landmarker on what a thermalizer of the same seed makes, and look for faces with it."""
@@ -156,21 +195,21 @@ class Bench(Measuring[Cell]):
             raise UserError(f"{self.ledger.path}: the weight of the patch term is not chosen yet")
         return chosen
 
-    def _load_pool(self, name: str, gap: float) -> Columns:
-        """Return a pool's rows, of the recipe's conditions alone where these matter."""
-        rows = self._load_whole_pool(name, gap)
+    def _load_pool(self, name: str, gap: float, factor: int = 1) -> Columns:
+        """Return a pool's rows at `factor` times its side, of the recipe's conditions alone where these matter."""
+        rows = self._load_whole_pool(name, gap, factor)
         if name in ROOMLESS:
             return rows
         chosen = np.isin(rows["condition"], self.recipe.conditions)
         return {column: values[chosen] for column, values in rows.items()}
 
-    def _load_whole_pool(self, name: str, gap: float) -> Columns:
+    def _load_whole_pool(self, name: str, gap: float, factor: int) -> Columns:
         """Return kept rows, or render and keep them."""
         if self.recipe.field and name in ("field", "frames"):
             return field_rows(self.recipe.field, self.recipe, frames=name == "frames")
         # Rendered before, with the same people, size, domain and columns?
         pool = self.recipe.pool(name)
-        size = self.recipe.frame if pool.detailed else self.recipe.size
+        size = factor * (self.recipe.frame if pool.detailed else self.recipe.size)
         digest = digest_of(list(pool), gap, size, domain_digest(load_domain(pool.domain, gap)), RENDERED_COLUMNS)
         path = self.work / "pools" / f"{name}-{gap:g}-{digest}.npz"
         if path.is_file():
@@ -185,8 +224,9 @@ class Bench(Measuring[Cell]):
         scratch = path.with_suffix(".part.npz")
         np.savez_compressed(scratch, **rows)  # type: ignore[arg-type]
         scratch.rename(path)
-        self.append(Cell("pools", name, gap, 0), seconds, {"measures": {"pictures": len(rows["visible"])}})
-        log.info("pool %s at gap %g: %d pictures, %.0f s", name, gap, len(rows["visible"]), seconds)
+        shown = name if factor == 1 else size_row(name, factor)
+        self.append(Cell("pools", shown, gap, 0), seconds, {"measures": {"pictures": len(rows["visible"])}})
+        log.info("pool %s at gap %g: %d pictures, %.0f s", shown, gap, len(rows["visible"]), seconds)
         return rows
 
 

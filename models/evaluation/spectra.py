@@ -9,7 +9,8 @@ FLOOR = 1e-8
 def radial_power(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Return the mean power of pictures float [B, S, S] by whole cycles a picture, 1 to S / 2 - 1, float [S / 2 - 1].
 
-    Pixels outside `keep` (bool) take the mean of those inside; a Hann window hides the borders.
+    Pixels outside `keep` (bool) take the mean of those inside; a Hann window hides the borders. A frequency is the same
+    detail of the same scene whatever S is; its power grows with the number of pixels.
     """
     # Zero outside the person, zero mean inside, and a window: no edge is left but the picture's own.
     size = values.shape[-1]
@@ -26,5 +27,14 @@ def radial_power(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 def spectral_distance(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> float:
     """Return the mean absolute difference of the log10 radial power of two sets of pictures [B, S, S]."""
+    return float(spectral_differences(prediction, truth, keep).mean())
+
+
+def spectral_differences(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Return the absolute differences of log10 radial power by cycles a picture, 1 to S / 2 - 1, float [S / 2 - 1].
+
+    Both sets of pictures [B, S, S] have the same side, so how power grows with the number of pixels cancels out: differences
+    at one frequency compare between sides, but for pictures so flat that `FLOOR` is all they have.
+    """
     ours, theirs = (np.log10(radial_power(v, keep) + FLOOR) for v in (prediction, truth))
-    return float(np.abs(ours - theirs).mean())
+    return np.abs(ours - theirs)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.evaluation.tfake.cells import TABLES
+from models.evaluation.tfake.cells import SIZES, TABLES
 from models.evaluation.tfake.recipe import Recipe
 from models.evaluation.tfake.tables import SUBSETS
 from pipelines.report.template import load_template
@@ -15,8 +15,10 @@ Table = dict[str, Any]
 Cells = list[Any]
 """One row of a table as it is shown."""
 NAMES = {"mae": "absolute error, K", "mae_offset": "without image offset, K", "spectra": "spectra, log10",
-         "patches": "patches, K", "skill": "skill", "mae_raw": "absolute error before calibration, K"}  # fmt: skip
+         "patches": "patches, K", "skill": "skill", "spectra_fine": "finer spectra, log10",
+         "mae_raw": "absolute error before calibration, K"}  # fmt: skip
 EFFECTS = ("mae", "mae_offset", "spectra", "patches")
+AT_SIZES = ("mae", "mae_offset", "spectra", "spectra_fine", "patches")
 POOLS_ARE = {
     "lab": "pairs", "faces": "visible pictures: patch term, prior, landmarkers", "target": "unpaired frames of the patch term",
     "chooser": "choice of the patch term's weight", "calibration": "degrees of min-max pairs",
@@ -47,6 +49,9 @@ def render_tables(found: dict[str, Any], facts: dict[str, Any], *, figure: bool 
         joint=[[row["row"], row["seeds"], *_intervals(row, (*SUBSETS, "labels"))] for row in found["joint"]],
         loss=_temperatures(found["loss"]),
         minmax=_temperatures(found["minmax"]),
+        sizes=_sizes(found.get("sizes", []), facts["recipe"]["size"]),
+        sizes_cost=_sizes_cost(found.get("sizes_cost", []), facts["recipe"]["size"]),
+        size_names=[NAMES[name] for name in AT_SIZES],
         effects=[[row["row"], row["domain"], row["seeds"], *_intervals(row, EFFECTS)] for row in found["effects"]],
         reached=[[row["row"], row["seeds"], *_intervals(row, (*SUBSETS, "gain"))] for row in found["reached"]],
         gap=[
@@ -99,6 +104,40 @@ def _temperatures(rows: Sequence[Table]) -> list[tuple[str, list[str], list[Cell
     return tables
 
 
+def _sizes(rows: Sequence[Table], size: int) -> list[tuple[str, list[str], list[Cells]]]:
+    """Return (domain, head, rows) of figures at the training size and at larger ones, a table for each domain."""
+    tables: list[tuple[str, list[str], list[Cells]]] = []
+    names = ("skill", *AT_SIZES)
+    for domain in dict.fromkeys(row["domain"] for row in rows):
+        cells = [
+            [row["row"], _made_at(row["way"], row["factor"], size), row["seeds"] or "", *_intervals(row, names)]
+            for row in rows
+            if row["domain"] == domain
+        ]
+        tables.append((domain, ["row", "pictures", "seeds", *(NAMES[name] for name in names)], cells))
+    return tables
+
+
+def _sizes_cost(rows: Sequence[Table], size: int) -> list[Cells]:
+    """Return what is generated at a larger size minus what it is compared with."""
+    return [
+        [
+            row["row"],
+            row["domain"],
+            f"{_made_at('generated', row['factor'], size)} minus {_made_at(row['against'], row['factor'], size)}",
+            row["seeds"] or "",
+            *_intervals(row, AT_SIZES),
+        ]
+        for row in rows
+    ]
+
+
+def _made_at(way: str, factor: int, size: int) -> str:
+    """Return in words at which side pictures were made."""
+    large = f"{factor * size} px"
+    return {"trained": f"{size} px", "generated": large, "enlarged": f"{size} px, enlarged"}[way]
+
+
 def _controls(rows: Sequence[Table]) -> list[Cells]:
     """Return the controls: gains are kept as `worse minus better`, and a control stands on the left."""
     return [
@@ -120,7 +159,7 @@ def _negate(estimate: dict[str, float]) -> dict[str, float]:
 
 def _costs(seconds: dict[str, Any]) -> list[Cells]:
     """Return the processor seconds of each table, and of all together."""
-    order = [name for name in ("pools", *TABLES) if name in seconds]
+    order = [name for name in ("pools", *TABLES, SIZES) if name in seconds]
     rows: list[Cells] = [
         [name, seconds[name]["cells"], f"{seconds[name]['each']:.0f}", f"{seconds[name]['all']:.0f}"] for name in order
     ]

@@ -9,6 +9,8 @@ from models.thermal.losses import Defect
 
 TABLES = ("baselines", "weight", "loss", "gap", "landmarks", "controls", "minmax", "reached")
 """In the order in which a seed's cells are run."""
+SIZES = "sizes"
+"""Rows of `loss` and `baselines` once more, at larger sides than were trained: `Recipe.generated` chooses it."""
 TRUTH = "truth"
 """The true pictures measured as a prediction: patches are drawn at random, so even these are some way from each other."""
 
@@ -41,6 +43,8 @@ CONTROLS = {
     ),
 }
 GAP_ROWS = ("supervised", "full")
+SIZE_BASELINES = ("class_condition", "regression", "oracle", TRUTH)
+"""What stands beside the thermalizers at a larger side."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,14 @@ def cells(recipe: Recipe, tables: tuple[str, ...]) -> Iterator[Cell]:
     """Yield the cells of `tables`, seed by seed, so that a run cut short has fewer seeds and whole tables.
 
     The weight is always chosen: every other row with a patch term needs it. `gap` rows stand in the ledger as `loss` rows.
+    Larger sides are read of the rows that `baselines` and `loss` have.
     """
     for weight in recipe.weights:
         yield Cell("weight", weight_row(weight), 1.0, SELECTION_SEED)
     if "baselines" in tables:
         yield from (Cell("baselines", "all", gap, 0) for gap in sorted({1.0, *recipe.gaps}))
         yield Cell("baselines", TRUTH, 1.0, 0)
+        yield from (Cell(SIZES, size_row(row, by), 1.0, 0) for by in recipe.generated for row in SIZE_BASELINES)
     for seed in sorted({*recipe.seeds, *recipe.few_seeds}):
         yield from (cell for table in TABLES if table in tables for cell in _cells_of(table, seed, recipe))
 
@@ -98,6 +104,7 @@ def _cells_of(table: str, seed: int, recipe: Recipe) -> Iterator[Cell]:
         # Tables of all seeds.
         if table == "loss":
             yield from (Cell("loss", row, 1.0, seed) for row in LOSSES)
+            yield from (Cell(SIZES, size_row(row, by), 1.0, seed) for by in recipe.generated for row in LOSSES)
         if table == "gap":
             yield from (Cell("loss", row, gap, seed) for gap in recipe.gaps if gap != 1.0 for row in GAP_ROWS)
         if table == "controls":
@@ -115,6 +122,11 @@ def _cells_of(table: str, seed: int, recipe: Recipe) -> Iterator[Cell]:
 def weight_row(weight: float) -> str:
     """Return the name of the row that tries a weight of the patch term."""
     return f"patches {weight:g}"
+
+
+def size_row(row: str, factor: int) -> str:
+    """Return the name of the row that reads another one at `factor` times the training size."""
+    return f"{row}, {factor}x"
 
 
 def thermal_row(table: str, row: str) -> ThermalRow:

@@ -1,6 +1,6 @@
 """The fixed, reduced recipe of `thermapair evaluate tfake`: small pictures, small networks, equal steps for every row."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,7 +51,7 @@ thermalizer."""
 
 
 class Recipe(BaseModel):
-    """The job. `seeds`, `few_seeds` and `gaps` only say how much of it is run: they are not in the digest."""
+    """The job. `seeds`, `few_seeds`, `gaps` and `generated` only say how much of it is run: they are not in the digest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,6 +66,11 @@ class Recipe(BaseModel):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     few_seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="of the min-max pairs and the NME reached")
     gaps: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
+    generated: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
+        (),
+        description="factors of `size` at which the thermalizers of the loss table, and the baselines beside them, are also "
+        "measured on the test pools; T-FAKE trains at 256 px and generates at 512, factor 2",
+    )
 
     steps: int = Field(400, gt=0, description="of every thermalizer")
     batch: int = Field(8, gt=0)
@@ -95,7 +100,7 @@ class Recipe(BaseModel):
         """Return what tells one recipe's numbers from another's, worlds included."""
         worlds = [domain_digest(load_domain(name)) for name in DOMAINS]
         pools = {name: list(pool) for name, pool in POOLS.items()}
-        extent = {"seeds", "few_seeds", "gaps", *(["views"] if self.views is None else [])}
+        extent = {"seeds", "few_seeds", "gaps", "generated", *(["views"] if self.views is None else [])}
         extent |= set() if self.field_split else {"field_split"}
         return digest_of(self.model_dump(mode="json", exclude=extent), pools, worlds)
 

@@ -1,6 +1,6 @@
 """From the ledger's lines to tables: nothing is computed here that the lines do not hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,11 @@ from models.evaluation.tfake.cells import (
     LOSSES,
     MINMAX,
     REACHED,
+    SIZE_BASELINES,
+    SIZES,
     TRUTH,
     ThermalRow,
+    size_row,
     weight_row,
 )
 from models.evaluation.tfake.recipe import TEST_POOLS, Recipe
@@ -26,6 +29,8 @@ Table = dict[str, Any]
 SUBSETS = ("High", "Low", "Side", "Front", "Full")
 FIGURES = ("mae", "mae_offset", "spectra", "patches")
 OUTSIDE = ("field", "outdoor")
+WAYS = ("trained", "generated", "enlarged")
+"""How pictures are made: at the training size; at a larger one; at the training size, then enlarged to the larger one."""
 
 
 class Lines:
@@ -75,6 +80,8 @@ def tables(lines: list[Line], recipe: Recipe) -> dict[str, Any]:
         "joint": joint_table(ledger),
         "loss": _baseline_table(ledger) + _temperature_table(ledger, "loss", list(LOSSES), TEST_POOLS),
         "minmax": _temperature_table(ledger, "minmax", list(MINMAX), TEST_POOLS),
+        "sizes": sizes_table(ledger),
+        "sizes_cost": sizes_cost_table(ledger),
         "effects": effects_table(ledger, "loss", LOSSES)
         + effects_over_statistics(ledger)
         + effects_table(ledger, "minmax", MINMAX),
@@ -184,6 +191,72 @@ def _baseline_table(ledger: Lines) -> list[Table]:
                 skilled = _estimate(_skill, values["mae"], *known)
                 entries.append({"row": name, "domain": domain, "seeds": 0, **entry, "skill": skilled})
     return entries
+
+
+def sizes_table(ledger: Lines) -> list[Table]:
+    """Return errors, spectra and skill of every row at the training size, at each larger one, and enlarged to that.
+
+    Skill lies between the class table and the oracle at the same size.
+    """
+    entries = []
+    for factor, domain, row, found in _by_size(ledger):
+        known = {name: _values_by_way(ledger, name, domain, factor) for name in ("class_condition", "oracle")}
+        for way in WAYS:
+            values = found[way]
+            entry: Table = {"factor": factor, "domain": domain, "row": row, "way": way, "seeds": _seeds(row, values)}
+            entry |= {figure: _estimate(mean, value) for figure, value in values.items()}
+            at = "trained" if way == "trained" else "generated"
+            entry["skill"] = _estimate(_skill, values["mae"], *(k.get(at, {}).get("mae") for k in known.values()))
+            entries.append(entry)
+    return entries
+
+
+def sizes_cost_table(ledger: Lines) -> list[Table]:
+    """Return figures of what is generated at a larger size minus those at the training size, and minus those of that
+    enlarged: above zero generating costs. Paired by seed and person.
+    """
+    entries = []
+    for factor, domain, row, found in _by_size(ledger):
+        for against in ("trained", "enlarged"):
+            ours, theirs = found["generated"], found[against]
+            entry: Table = {
+                "factor": factor,
+                "domain": domain,
+                "row": row,
+                "against": against,
+                "seeds": _seeds(row, ours),
+            }
+            shared = [figure for figure in ours if figure in theirs]
+            entries.append(entry | {name: _estimate(difference, ours[name], theirs[name]) for name in shared})
+    return entries
+
+
+def _by_size(ledger: Lines) -> Iterator[tuple[int, str, str, dict[str, dict[str, np.ndarray]]]]:
+    """Yield factor, domain, row and the row's figures by way, of all that was measured at two sizes."""
+    for factor in sorted({line["factor"] for line in ledger.lines if line["table"] == SIZES}):
+        for domain in TEST_POOLS:
+            for row in (*SIZE_BASELINES, *LOSSES):
+                if found := _values_by_way(ledger, row, domain, factor):
+                    yield factor, domain, row, found
+
+
+def _values_by_way(ledger: Lines, row: str, domain: str, factor: int) -> dict[str, dict[str, np.ndarray]]:
+    """Return a row's figures float [seeds, people] by way, of the seeds that both sizes have; {} if there are none."""
+    # At the training size a baseline stands among others in one line.
+    of_all = row in SIZE_BASELINES
+    small = ledger.of("baselines", TRUTH if row == TRUTH else "all") if of_all else ledger.of("loss", row)
+    small, large = _common_seeds(small, ledger.of(SIZES, size_row(row, factor)))
+    if not large or domain not in large[0]["measures"]:
+        return {}
+    trained = [line["measures"][domain][row] if of_all else line["measures"][domain] for line in small]
+    lines = {"trained": trained} | {way: [k["measures"][domain][way] for k in large] for way in WAYS[1:]}
+    figures = {way: [name for name in values[0] if name != "identity"] for way, values in lines.items()}
+    return {way: {name: np.array([k[name] for k in lines[way]], float) for name in figures[way]} for way in WAYS}
+
+
+def _seeds(row: str, values: dict[str, np.ndarray]) -> int:
+    """Return how many seeds a row was trained with: none for baselines."""
+    return 0 if row in SIZE_BASELINES else len(values["mae"])
 
 
 def effects_table(ledger: Lines, table: str, rows: dict[str, ThermalRow]) -> list[Table]:

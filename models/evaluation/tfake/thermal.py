@@ -10,9 +10,9 @@ import torch
 
 from models.classes import BACKGROUND, CLASSES
 from models.columns import Columns
-from models.evaluation.spectra import spectral_distance
+from models.evaluation.spectra import spectral_differences
 from models.evaluation.tfake.cells import ThermalRow
-from models.evaluation.tfake.pools import MemorySource
+from models.evaluation.tfake.pools import MemorySource, fit_frame
 from models.evaluation.tfake.recipe import Recipe
 from models.seeds import generator
 from models.tasks import load, thermalizer
@@ -31,6 +31,10 @@ WARMER = 2.0
 Pools = Callable[[str, float], Columns]
 """(name, gap) -> the rows of a pool."""
 Values = dict[str, list[Any]]
+Predict = Callable[[Columns], np.ndarray]
+"""Rows -> degrees Celsius, float [N, S, S]."""
+AT_ONCE = 1 << 18
+"""Pixels of the pictures that are predicted at once: 64 pictures of 64 px."""
 
 
 def train_row(
@@ -115,7 +119,8 @@ def wrong_prior(name: str) -> dict[str, dict[str, float]]:
 def predict(model: Thermalizer, rows: Columns) -> np.ndarray:
     """Return degrees Celsius float32 [N, S, S], some rows at a time."""
     count = len(rows["visible"])
-    batches = [{k: rows[k][n : n + 64] for k in ("visible", "classes", "condition")} for n in range(0, count, 64)]
+    step = max(1, AT_ONCE // rows["classes"][0].size)
+    batches = [{k: rows[k][n : n + step] for k in ("visible", "classes", "condition")} for n in range(0, count, step)]
     return np.concatenate([thermalizer.predict(model, batch) for batch in batches])
 
 
@@ -134,25 +139,35 @@ def predict_calibrated(model: Thermalizer, lab: Columns, rows: Columns) -> np.nd
     return prediction
 
 
-def measure(celsius: np.ndarray, rows: Columns, recipe: Recipe) -> Values:
+def measure(celsius: np.ndarray, rows: Columns, recipe: Recipe, trained: int | None = None) -> Values:
     """Return each person's figures, lists in the order of `identity`.
 
     mae: mean absolute error of the person's pixels in kelvin; mae_offset: after each picture's mean error is removed;
     spectra: mean absolute difference of log10 radial power; patches: Wasserstein-2 distance of patches to those of the
-    true pictures at sizes that were never train_row, kelvin per pixel.
+    true pictures at sizes that were never trained, kelvin per pixel.
+
+    trained: a side in pixels, smaller than the pictures'. `spectra` is then of the frequencies that pictures of that side have
+    too, by cycles a picture, and compares with theirs; `spectra_fine` is of the finer ones. `patches` are cut at the same
+    sizes whatever the pictures' side, though drawn anew: those of the truth itself tell what the draw makes.
     """
     keep = person(rows)
     truth = rows["thermal"]
     # A person's pictures, but those without a pixel to compare.
     people = np.unique(rows["identity_id"])
     values: Values = {name: [] for name in ("identity", "mae", "mae_offset", "spectra", "patches")}
+    shared = trained // 2 - 1 if trained else None
+    if trained:
+        values["spectra_fine"] = []
     for who in people:
         mine = np.flatnonzero((rows["identity_id"] == who) & keep.any(axis=(1, 2)))
         errors = [(celsius[k] - truth[k])[keep[k]] for k in mine]
         values["identity"].append(str(who))
         values["mae"].append(float(np.mean([np.abs(e).mean() for e in errors])))
         values["mae_offset"].append(float(np.mean([np.abs(e - e.mean()).mean() for e in errors])))
-        values["spectra"].append(spectral_distance(celsius[mine], truth[mine], keep[mine]))
+        apart = spectral_differences(celsius[mine], truth[mine], keep[mine])
+        values["spectra"].append(float(apart[:shared].mean()))
+        if trained:
+            values["spectra_fine"].append(float(apart[shared:].mean()))
         values["patches"].append(_patch_distance(celsius[mine], truth[mine], keep[mine], recipe, str(who)))
     return values
 
@@ -169,9 +184,25 @@ def _patch_distance(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarray,
     return float(squared.clamp(min=0).sqrt()) * SPAN
 
 
+def measure_larger(predict: Predict, small: Columns, large: Columns, recipe: Recipe) -> dict[str, Values]:
+    """Return the figures at the side of `large`: of what is `generated` there, and of what is made at the side of `small` and
+    `enlarged` to it, bilinearly between pixel centres. Does generating at a larger side gain anything over enlarging?
+
+    small, large: the same pictures at two sides, row for row. The truth is that of `large` for both.
+    """
+    side, trained = large["thermal"].shape[-1], small["thermal"].shape[-1]
+    made = {"generated": predict(large), "enlarged": np.stack([fit_frame(k, side) for k in predict(small)])}
+    return {way: measure(celsius, large, recipe, trained) for way, celsius in made.items()}
+
+
+def fit_baselines(lab: Columns) -> Baselines:
+    """Return the baselines, fitted to the radiometric pairs of `lab`."""
+    return Baselines([lab | pairs(lab, ThermalRow())])
+
+
 def baselines(lab: Columns, rows: Columns, recipe: Recipe) -> dict[str, Values]:
     """Return the figures of every baseline, fitted to the radiometric pairs of `lab`."""
-    fitted = Baselines([lab | pairs(lab, ThermalRow())])
+    fitted = fit_baselines(lab)
     return {name: measure(fitted.predict(name, rows).astype(np.float32), rows, recipe) for name in Baselines.NAMES}
 
 
