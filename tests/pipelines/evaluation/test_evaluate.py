@@ -10,10 +10,11 @@ import pytest
 
 from cluster import cli
 from models.errors import UserError
+from models.evaluation.tfake.cells import LOSSES, SIZE_BASELINES, size_row
 from models.weights.store import ROOT
 from pipelines import evaluate
 from pipelines.evaluation.ledger import Ledger, cell_of
-from pipelines.evaluation.pages import render_tables
+from pipelines.evaluation.pages import has_gain, render_tables
 
 TINY = ["people=0.001", "views=2", "steps=2", "batch=4", "landmark_steps=2", "landmark_batch=4", "seeds=[0]", "few_seeds=[0]",
         "gaps=[0,1]", "size=32", "frame=32", "sizes=[32,16]", "unseen=[24]", "patches=8", "weights=[0.01,0.1]",
@@ -23,14 +24,24 @@ TINY = ["people=0.001", "views=2", "steps=2", "batch=4", "landmark_steps=2", "la
 def test_wrong_values_and_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="size"):
         evaluate.run(tmp_path, ["size=50"])
+    with pytest.raises(UserError, match="generated"):
+        evaluate.run(tmp_path, ["generated=[1]"])
     with pytest.raises(UserError, match="no table 'los'.*loss"):
         evaluate.run(tmp_path, [], ["los"])
 
 
-def test_the_page_in_docs_is_made_from_the_tables_beside_it() -> None:
-    folder = ROOT / "docs" / "tfake"
+@pytest.mark.parametrize("name", ["tfake", "tfake/sizes"])
+def test_the_page_in_docs_is_made_from_the_tables_beside_it(name: str) -> None:
+    folder = ROOT / "docs" / name
     kept = json.loads((folder / "tables.json").read_text())
-    assert render_tables(kept["tables"], kept["facts"], figure=True) == (folder / "tables.md").read_text()
+    page = render_tables(kept["tables"], kept["facts"], figure=has_gain(kept["tables"]))
+    assert page == (folder / "tables.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["tfake", "tfake/sizes"])
+def test_the_ledger_in_docs_is_of_the_recipe_as_committed(name: str) -> None:
+    kept = Ledger(ROOT / "docs" / name / "ledger.jsonl").lines(evaluate.Recipe().digest())
+    assert len(kept) > 20 and {line["row"] for line in kept if line["table"] == "loss"} == set(LOSSES)
 
 
 def test_tables_that_were_not_measured_are_left_out() -> None:
@@ -84,3 +95,28 @@ def test_every_table_is_written_and_more_seeds_are_added(tmp_path: Path) -> None
     assert "NME W/H" in page and "parameters" in page and (out / "gain.png").stat().st_size > 1000
     again = evaluate.run(out, [*TINY, "seeds=[0,1]"], ["loss"])
     assert next(row for row in again["loss"] if row["row"] == "full")["seeds"] == 2
+
+
+@pytest.mark.slow
+def test_larger_sides_are_added_to_a_ledger_and_resumed(tmp_path: Path) -> None:
+    ledger, edits = Ledger(tmp_path / "ledger.jsonl"), [*TINY, "gaps=[1]"]
+    digest = evaluate.load_recipe(evaluate.Recipe, edits, "tfake").digest()
+    assert evaluate.run(tmp_path, edits, ["baselines", "loss"])["sizes"] == []
+    before = ledger.lines(digest)
+    found = evaluate.run(tmp_path, [*edits, "generated=[2]"], ["baselines", "loss"])
+    # Nothing but the larger pools, and every row once at twice the side.
+    added = ledger.lines(digest)[len(before) :]
+    assert ledger.lines(digest)[: len(before)] == before
+    pools = [line["row"] for line in added if line["table"] == "pools"]
+    assert sorted(pools) == [size_row(name, 2) for name in ("field", "lab_test", "outdoor")]
+    rows = [line["row"] for line in added if line["table"] == "sizes"]
+    assert rows == [size_row(row, 2) for row in (*SIZE_BASELINES, *LOSSES)] and len(pools + rows) == len(added)
+    truth = next(line for line in added if line["row"] == size_row("truth", 2))["measures"]["field"]
+    assert set(truth["generated"]["mae"]) == {0.0} and min(truth["enlarged"]["spectra_fine"]) > 0
+    # A line that was lost is measured again, alone, and to the same figures.
+    whole = ledger.path.read_text().splitlines(keepends=True)
+    ledger.path.write_text("".join(whole[:-1]))
+    again = evaluate.run(tmp_path, [*edits, "generated=[2]"], ["baselines", "loss"])
+    assert len(ledger.lines(digest)) == len(whole) and again["sizes"] == found["sizes"]
+    page = (tmp_path / "tables.md").read_text()
+    assert "64 px minus 32 px, enlarged" in page and "| sizes | 8 |" in page

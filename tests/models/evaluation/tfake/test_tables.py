@@ -5,7 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.evaluation.tfake.cells import CONTROLS, LOSSES, TABLES, Cell, cells, weight_row
+from models.evaluation.tfake.cells import (
+    CONTROLS,
+    LOSSES,
+    SIZE_BASELINES,
+    TABLES,
+    TRUTH,
+    Cell,
+    cells,
+    size_row,
+    weight_row,
+)
 from models.evaluation.tfake.recipe import POOLS, Recipe
 from models.evaluation.tfake.tables import Lines, best_weight, by_person, tables
 from models.synthworld.sampling import splits
@@ -50,6 +60,42 @@ def test_skill_and_gain_by_hand() -> None:
     assert gain["mae"]["value"] == pytest.approx(0.75)
     assert gain["mae"]["low"] == pytest.approx(0.5) and gain["mae"]["high"] == pytest.approx(1.0)
     assert gain["skill_full"]["value"] > gain["skill_supervised"]["value"]
+
+
+def at_twice(row: str, generated: float, enlarged: float, seed: int = 0) -> dict[str, Any]:
+    """A line of a row at twice the side: the same figure for both of two people."""
+    ways = {"generated": people(generated, generated), "enlarged": people(enlarged, enlarged)}
+    fine = {way: values | {"spectra_fine": values["mae"]} for way, values in ways.items()}
+    return line("sizes", size_row(row, 2), dict.fromkeys(on(0), fine), seed, factor=2)
+
+
+def test_cost_of_a_larger_side_by_hand() -> None:
+    lines = [baselines(), at_twice("class_condition", 3.5, 5.0), at_twice("oracle", 1.5, 1.6)]
+    lines += [
+        line("baselines", TRUTH, {domain: {TRUTH: people(0.0, 0.0)} for domain in on(0)}),
+        at_twice(TRUTH, 0.0, 0.25),
+    ]
+    lines += [line("loss", "full", on(1.0, 3.0), seed) for seed in (0, 1)] + [at_twice("full", 2.5, 2.75, 1)]
+    found = tables(lines, RECIPE)
+    rows = {(row["row"], row["way"]): row for row in found["sizes"] if row["domain"] == "field"}
+    assert rows["full", "trained"]["seeds"] == 1 and rows["oracle", "generated"]["seeds"] == 0
+    assert [rows["full", way]["mae"]["value"] for way in ("trained", "generated", "enlarged")] == [2.0, 2.5, 2.75]
+    # Skill lies between the table and the oracle of the truth that it is compared with.
+    assert rows["full", "trained"]["skill"]["value"] == pytest.approx((3 - 2) / (3 - 1))
+    assert rows["full", "generated"]["skill"]["value"] == pytest.approx((3.5 - 2.5) / (3.5 - 1.5))
+    assert rows["full", "enlarged"]["skill"]["value"] == pytest.approx((3.5 - 2.75) / (3.5 - 1.5))
+    costs = {(row["row"], row["against"]): row for row in found["sizes_cost"] if row["domain"] == "outdoor"}
+    cost = costs["full", "trained"]["mae"]
+    assert (cost["value"], cost["low"], cost["high"]) == (0.5, -0.5, 1.5)
+    assert (
+        costs["full", "enlarged"]["spectra_fine"]["value"] == -0.25 and "spectra_fine" not in costs["full", "trained"]
+    )
+    assert costs[TRUTH, "enlarged"]["mae"]["value"] == -0.25
+
+
+def test_a_row_at_one_size_alone_has_no_cost() -> None:
+    found = tables([line("loss", "full", on(1.0, 1.0), 0), at_twice("full", 1.0, 1.0, 1)], RECIPE)
+    assert not found["sizes"] and not found["sizes_cost"]
 
 
 def test_gains_use_the_seeds_that_both_rows_have() -> None:
@@ -118,7 +164,8 @@ def test_tables_of_no_lines_are_empty() -> None:
 
 
 def test_more_seeds_keep_the_digest_and_other_steps_do_not() -> None:
-    assert RECIPE.digest() == RECIPE.model_copy(update={"seeds": (0, 1, 2, 3), "gaps": (0.0,)}).digest()
+    more = {"seeds": (0, 1, 2, 3), "gaps": (0.0,), "generated": (2, 4)}
+    assert RECIPE.digest() == RECIPE.model_copy(update=more).digest()
     assert RECIPE.digest() != RECIPE.model_copy(update={"steps": 401}).digest()
     assert RECIPE.digest() != RECIPE.model_copy(update={"field": "s3://bucket/field"}).digest()
 
@@ -129,6 +176,16 @@ def test_cells_of_a_seed_come_before_those_of_the_next() -> None:
     assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)
     assert found[0] == Cell("weight", "patches 0.01", 1.0, 0)
     assert list(cells(RECIPE, ("gap",)))[2].table == "loss"
+
+
+def test_larger_sides_are_read_of_the_rows_that_are_chosen() -> None:
+    larger = RECIPE.model_copy(update={"generated": (2,)})
+    assert not [cell for cell in cells(RECIPE, TABLES) if cell.table == "sizes"]
+    of_loss = {(cell.row, cell.seed) for cell in cells(larger, ("loss",)) if cell.table == "sizes"}
+    assert of_loss == {(size_row(row, 2), seed) for row in LOSSES for seed in larger.seeds}
+    of_baselines = [cell.row for cell in cells(larger, ("baselines",)) if cell.table == "sizes"]
+    assert of_baselines == [size_row(row, 2) for row in SIZE_BASELINES]
+    assert not [cell for cell in cells(larger, ("gap", "controls")) if cell.table == "sizes"]
 
 
 def test_nobody_is_in_two_pools_that_must_not_meet() -> None:
