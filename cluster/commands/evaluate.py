@@ -41,8 +41,8 @@ def tfake(
     """T-FAKE's tables: landmarks on thermal faces, the RGB2Thermal loss term by term, over the gap between domains.
 
     Every row is trained by one small recipe on the synthetic world and read on people nobody was trained on. A killed run
-    goes on where it was; --set seeds=[0,1,2,3] adds a seed, --set generated=[2] reads the loss and the baselines at twice the
-    training size too. Another recipe is never mixed in.
+    goes on where it was; --set seeds=[0,1,2,3] adds a seed, --set generated=[2] reads the loss and the baselines at
+    twice the training size too. Another recipe is never mixed in.
     """
     from pipelines import evaluate
     from pipelines.evaluation.sources import test_split

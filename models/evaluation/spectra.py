@@ -33,8 +33,8 @@ def spectral_distance(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarra
 def spectral_differences(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Return the absolute differences of log10 radial power by cycles a picture, 1 to S / 2 - 1, float [S / 2 - 1].
 
-    Both sets of pictures [B, S, S] have the same side, so how power grows with the number of pixels cancels out: differences
-    at one frequency compare between sides, but for pictures so flat that `FLOOR` is all they have.
+    Both sets of pictures [B, S, S] have the same side, so how power grows with the number of pixels cancels out:
+    differences at one frequency compare between sides, but for pictures so flat that `FLOOR` is all they have.
     """
     ours, theirs = (np.log10(radial_power(v, keep) + FLOOR) for v in (prediction, truth))
     return np.abs(ours - theirs)

@@ -51,7 +51,7 @@ thermalizer."""
 
 
 class Recipe(BaseModel):
-    """The job. `seeds`, `few_seeds`, `gaps` and `generated` only say how much of it is run: they are not in the digest."""
+    """The job. `seeds`, `few_seeds`, `gaps` and `generated` only say how much of it is run: the digest is without them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,8 +68,8 @@ class Recipe(BaseModel):
     gaps: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
     generated: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
         (),
-        description="factors of `size` at which the thermalizers of the loss table, and the baselines beside them, are also "
-        "measured on the test pools; T-FAKE trains at 256 px and generates at 512, factor 2",
+        description="factors of `size` at which the thermalizers of the loss table, and the baselines beside them, are "
+        "also measured on the test pools; T-FAKE trains at 256 px and generates at 512, factor 2",
     )
 
     steps: int = Field(400, gt=0, description="of every thermalizer")

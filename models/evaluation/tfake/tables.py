@@ -30,7 +30,7 @@ SUBSETS = ("High", "Low", "Side", "Front", "Full")
 FIGURES = ("mae", "mae_offset", "spectra", "patches")
 OUTSIDE = ("field", "outdoor")
 WAYS = ("trained", "generated", "enlarged")
-"""How pictures are made: at the training size; at a larger one; at the training size, then enlarged to the larger one."""
+"""How pictures are made: at the training size; at a larger one; at the training size, then enlarged to that one."""
 
 
 class Lines:
