@@ -131,7 +131,7 @@ class Bench(Measuring[Cell]):
         return thermal.measure(degrees, rows, self.recipe) | {"mae_raw": thermal.measure(raw, rows, self.recipe)["mae"]}
 
     def _measure_larger(self, cell: Cell) -> dict[str, Any]:
-        """Measure a row at a larger side than it was trained at, and its pictures of the training size enlarged to that.
+        """Measure a row at a larger side than it was trained at, and its pictures of that size enlarged to it.
 
         Test people of `field` that shards stand in for have the shards' side alone, and are left out.
         """

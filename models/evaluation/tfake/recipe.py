@@ -51,7 +51,7 @@ thermalizer."""
 
 
 class Recipe(BaseModel):
-    """The job. `seeds`, `few_seeds`, `gaps` and `generated` only say how much of it is run: the digest is without them."""
+    """The job. `seeds`, `few_seeds`, `gaps`, `generated` only say how much of it is run: the digest is without them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -146,9 +146,9 @@ def measure(celsius: np.ndarray, rows: Columns, recipe: Recipe, trained: int | N
     spectra: mean absolute difference of log10 radial power; patches: Wasserstein-2 distance of patches to those of the
     true pictures at sizes that were never trained, kelvin per pixel.
 
-    trained: a side in pixels, smaller than the pictures'. `spectra` is then of the frequencies that pictures of that side
-    have too, by cycles a picture, and compares with theirs; `spectra_fine` is of the finer ones. `patches` are cut at the
-    same sizes whatever the pictures' side, though drawn anew: those of the truth itself tell what the draw makes.
+    trained: a side in pixels, smaller than the pictures'. `spectra` is then of the frequencies that pictures of that
+    side have too, by cycles a picture, and compares with theirs; `spectra_fine` is of the finer ones. `patches` are cut
+    at the same sizes whatever the pictures' side, though drawn anew: those of the truth tell what the draw makes.
     """
     keep = person(rows)
     truth = rows["thermal"]
@@ -185,8 +185,8 @@ def _patch_distance(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarray,
 
 
 def measure_larger(predict: Predict, small: Columns, large: Columns, recipe: Recipe) -> dict[str, Values]:
-    """Return the figures at the side of `large`: of what is `generated` there, and of what is made at the side of `small`
-    and `enlarged` to it, bilinearly between pixel centres. Does generating at a larger side gain anything over enlarging?
+    """Return the figures at the side of `large`: of what is `generated` there, and of what is made at the side of
+    `small` and `enlarged` to it, bilinearly between pixel centres: does generating gain anything over enlarging?
 
     small, large: the same pictures at two sides, row for row. The truth is that of `large` for both.
     """
