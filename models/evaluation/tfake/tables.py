@@ -241,17 +241,12 @@ def _by_size(ledger: Lines) -> Iterator[tuple[int, str, str, dict[str, dict[str,
 
 
 def _values_by_way(ledger: Lines, row: str, domain: str, factor: int) -> dict[str, dict[str, np.ndarray]]:
-    """Return a row's figures float [seeds, people] by way, of the seeds that both sizes have; {} if there are none."""
-    # At the training size a baseline stands among others in one line.
-    of_all = row in SIZE_BASELINES
-    small = ledger.of("baselines", TRUTH if row == TRUTH else "all") if of_all else ledger.of("loss", row)
-    small, large = _common_seeds(small, ledger.of(SIZES, size_row(row, factor)))
-    if not large or domain not in large[0]["measures"]:
+    """Return a row's figures float [seeds, people] by way; {} if there are none."""
+    lines = [line["measures"][domain] for line in ledger.of(SIZES, size_row(row, factor)) if domain in line["measures"]]
+    if not lines:
         return {}
-    trained = [line["measures"][domain][row] if of_all else line["measures"][domain] for line in small]
-    lines = {"trained": trained} | {way: [k["measures"][domain][way] for k in large] for way in WAYS[1:]}
-    figures = {way: [name for name in values[0] if name != "identity"] for way, values in lines.items()}
-    return {way: {name: np.array([k[name] for k in lines[way]], float) for name in figures[way]} for way in WAYS}
+    figures = {way: [name for name in lines[0][way] if name != "identity"] for way in WAYS}
+    return {way: {name: np.array([k[way][name] for k in lines], float) for name in figures[way]} for way in WAYS}
 
 
 def _seeds(row: str, values: dict[str, np.ndarray]) -> int:

@@ -185,14 +185,17 @@ def _patch_distance(prediction: np.ndarray, truth: np.ndarray, keep: np.ndarray,
 
 
 def measure_larger(predict: Predict, small: Columns, large: Columns, recipe: Recipe) -> dict[str, Values]:
-    """Return the figures at the side of `large`: of what is `generated` there, and of what is made at the side of
-    `small` and `enlarged` to it, bilinearly between pixel centres: does generating gain anything over enlarging?
+    """Return the figures of what is made at the side that was `trained`, of what is `generated` at a larger one, and of
+    the former `enlarged` to that, bilinearly between pixel centres: does generating gain anything over enlarging?
 
-    small, large: the same pictures at two sides, row for row. The truth is that of `large` for both.
+    small, large: the same pictures at two sides, row for row. The truth is that of `large` for both that have its side.
     """
     side, trained = large["thermal"].shape[-1], small["thermal"].shape[-1]
-    made = {"generated": predict(large), "enlarged": np.stack([fit_frame(k, side) for k in predict(small)])}
-    return {way: measure(celsius, large, recipe, trained) for way, celsius in made.items()}
+    # One network makes all three: a thermalizer that is trained again, on another machine, is not the one it was.
+    plain = predict(small)
+    made = {"generated": predict(large), "enlarged": np.stack([fit_frame(k, side) for k in plain])}
+    larger = {way: measure(celsius, large, recipe, trained) for way, celsius in made.items()}
+    return {"trained": measure(plain, small, recipe), **larger}
 
 
 def fit_baselines(lab: Columns) -> Baselines:

@@ -125,6 +125,7 @@ def test_a_larger_side_is_read_beside_an_enlarged_picture() -> None:
 
     found = thermal.measure_larger(predict, small, large, RECIPE)
     assert found["generated"]["mae"] == pytest.approx([0.25], abs=1e-5)
+    assert found["trained"] == thermal.measure(predict(small), small, RECIPE)
     assert found["generated"]["spectra_fine"] == pytest.approx([0], abs=1e-3)
     # What is enlarged has the coarse wave and not the fine one; OpenCV's enlarging is the reference.
     enlarged = cv2.resize(small["thermal"][0] + 0.75, (64, 64), interpolation=cv2.INTER_LINEAR)
