@@ -132,11 +132,21 @@ def landmarks(
     type=click.Choice(["5", "68", "70", "72", "478"]),
     help="Points a file.",
 )
-def points(test: str, predictions: str, standard: str) -> None:
-    """Errors of any landmarker's points, read from files named by the rows' pair_id or name."""
-    from pipelines.evaluation.points import measure_points
+@click.option(
+    "--high-px",
+    type=click.FloatRange(min=0, min_open=True),
+    help="High: faces at least so many pixels tall; without it as `evaluate tfake` has it.",
+)
+@click.option(
+    "--side-deg",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Side: yaw of at least so many degrees; likewise.",
+)
+def points(test: str, predictions: str, standard: str, **limits: float | None) -> None:
+    """Errors of any landmarker's points by T-FAKE's subsets, read from files named by the rows' pair_id or name."""
+    from pipelines.evaluation.points import measure_points, render_figures
 
-    _show(measure_points(test, predictions, int(standard)))
+    click.echo(render_figures(measure_points(test, predictions, int(standard), **limits)))
 
 
 @command.command("adapters")

@@ -165,3 +165,19 @@ def leave_subject_out(
         model = fit_adapter(config, source[~held], target[~held], seed=fold, **options)
         out[held] = adapt_points(model, source[held])
     return out
+
+
+def convert_to_labels(points: np.ndarray, labels: np.ndarray, subjects: np.ndarray, **options: Any) -> np.ndarray:
+    """Return predictions [N, L, 2] of any standard in that of annotators' 72 labels, float32 [N, 72, 2], by `leave_subject_out`.
+
+    labels: [N, 72, 2] px, NaN where none was set; subjects: [N]. A profile's points are others than the first of a front's:
+    faces that give equally many have an adapter of their own, and are NaN where they are of one subject alone, as faces
+    without labels are.
+    """
+    config, found = AdapterConfig(source=points.shape[1], target=72), np.full(labels.shape, np.nan, np.float32)
+    given = np.isfinite(labels).all(axis=2).sum(axis=1)
+    for count in np.unique(given[given > 0]):
+        rows = given == count
+        if len(np.unique(subjects[rows])) > 1:
+            found[rows] = leave_subject_out(config, points[rows], labels[rows], subjects[rows], **options)
+    return found

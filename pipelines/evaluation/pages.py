@@ -6,7 +6,7 @@ from typing import Any
 
 from models.evaluation.tfake.cells import SIZES, TABLES
 from models.evaluation.tfake.recipe import Recipe
-from models.evaluation.tfake.tables import SUBSETS
+from models.evaluation.tfake.subsets import SUBSETS
 from pipelines.report.template import load_template
 
 TEMPLATE = Path(__file__).parent / "templates" / "tables.md"

@@ -103,10 +103,10 @@ def _frames(rows: Columns, points: tuple[str, ...], side: int, size: int) -> Col
 
     return {
         "identity_id": rows["identity_id"],
-        "pose": _pose(rows),
+        "pose": poses(rows),
         "frame": np.stack([_fit(picture, side) for picture in rows["thermal"]]),
         "side": np.full(count, side),
-        "height": rows.get("face_height", (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * (side / size)),
+        "height": face_heights(rows, side / size),
         "points": scale_points("landmarks_70"),
         "labels": scale_points("landmarks_72"),
         "annotated": np.full(count, "landmarks_72" in points and bool(np.isfinite(rows["landmarks_72"]).any())),
@@ -120,7 +120,12 @@ def _fit(picture: np.ndarray, side: int) -> np.ndarray:
     return np.rint(fit_frame(picture.astype(np.float32), side)).clip(0, 255).astype(np.uint8)
 
 
-def _pose(rows: Columns) -> np.ndarray:
+def face_heights(rows: Columns, scale: float = 1.0) -> np.ndarray:
+    """Return how tall faces are, float [N] px: of gathered rows in the picture as it came, of others in theirs times `scale`."""
+    return rows["face_height"] if "face_height" in rows else (rows["bbox"][:, 3] - rows["bbox"][:, 1]) * scale
+
+
+def poses(rows: Columns) -> np.ndarray:
     """Return yaw, pitch and roll; of a face whose points tell none, a profile's yaw if they are a profile's, else a front's."""
     pose = np.array(rows["pose"], np.float32)
     unknown = np.isnan(pose[:, 0])

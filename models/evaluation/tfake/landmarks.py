@@ -14,7 +14,8 @@ from models.columns import Columns
 from models.evaluation.tfake.cells import LandmarkRow
 from models.evaluation.tfake.pools import MemorySource
 from models.evaluation.tfake.recipe import Recipe
-from models.landmarks.adapt import Adapter, AdapterConfig, adapt_points, fit_adapter, leave_subject_out
+from models.evaluation.tfake.subsets import FAILURE, split_faces
+from models.landmarks.adapt import Adapter, AdapterConfig, adapt_points, convert_to_labels, fit_adapter
 from models.landmarks.detect import Detector
 from models.landmarks.intensity import Mode
 from models.landmarks.metrics import nme
@@ -23,8 +24,6 @@ from models.landmarks.standards import contour72
 from models.tasks import landmarker, load
 from models.training.loop import Hooks, train
 
-FAILURE = 1.0
-"""NME of a face that is missed, and the most that a found one counts: it is off by the whole box."""
 GREY = 0.5
 """Share of grey pictures of the RGB-only landmarkers."""
 
@@ -133,11 +132,11 @@ def measure(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Reci
     if model.config.standard == 478:
         points = adapt_points(adapters.dense_to_70, points)
     error_to_labels = nme(_as_labels(points, frames, adapters), frames["labels"])
-    yaw = np.abs(frames["pose"][:, 0])
+    subsets = split_faces(frames["height"], frames["pose"][:, 0], recipe.high_px, recipe.side_deg)
     return {
         "identity": frames["identity_id"].tolist(),
-        "high": (frames["height"] >= recipe.high_px).tolist(),
-        "side": (yaw >= recipe.side_deg).tolist(),
+        "high": subsets["High"].tolist(),
+        "side": subsets["Side"].tolist(),
         "uncertainty": [float(f"{u:.4g}") for u in uncertainty],
         "true": np.minimum(nme(points, frames["points"]), FAILURE).round(4).tolist(),
         "labels": np.minimum(error_to_labels, FAILURE).round(4).tolist(),
@@ -147,19 +146,9 @@ def measure(model: Landmarker, frames: Columns, adapters: Adapters, recipe: Reci
 def _as_labels(points: np.ndarray, frames: Columns, adapters: Adapters) -> np.ndarray:
     """Return 70 points [N, 70, 2] in the standard of the frames' 72 labels.
 
-    The world's own contour is known; a data set's is learnt from the predictions, each subject left out in turn, as the
-    paper reads one model on several conventions. A profile's points are others than the first of a front's: faces that give
-    equally many have an adapter of their own, and are NaN where they are of one subject alone.
+    The world's own contour is known; a data set's is learnt from the predictions (`convert_to_labels`), as the paper reads one
+    model on several conventions.
     """
     if "annotated" not in frames or not frames["annotated"].all():
-        # The world's own frames.
         return adapt_points(adapters.to_72, points)
-    # A data set's: an adapter for each number of points that faces give.
-    given = np.isfinite(frames["labels"]).all(axis=2).sum(axis=1)
-    found, config = np.full_like(frames["labels"], np.nan), AdapterConfig(source=70, target=72)
-    for count in np.unique(given[given > 0]):
-        rows = given == count
-        people = frames["identity_id"][rows]
-        if len(np.unique(people)) > 1:
-            found[rows] = leave_subject_out(config, points[rows], frames["labels"][rows], people)
-    return found
+    return convert_to_labels(points, frames["labels"], frames["identity_id"])

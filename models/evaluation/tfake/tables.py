@@ -22,11 +22,11 @@ from models.evaluation.tfake.cells import (
     weight_row,
 )
 from models.evaluation.tfake.recipe import TEST_POOLS, Recipe
+from models.evaluation.tfake.subsets import SUBSETS, count_missed, means_by_person
 from models.thermal.baselines import Baselines
 
 Line = dict[str, Any]
 Table = dict[str, Any]
-SUBSETS = ("High", "Low", "Side", "Front", "Full")
 FIGURES = ("mae", "mae_offset", "spectra", "patches")
 OUTSIDE = ("field", "outdoor")
 WAYS = ("trained", "generated", "enlarged")
@@ -148,15 +148,12 @@ def by_person(lines: list[Line], figure: str, subset: str, missed: float | None)
         faces = {name: np.array(values) for name, values in line["measures"]["frames"].items()}
         values = np.array(faces[figure], float)
         if missed is not None:
-            sure = faces["uncertainty"] < line["threshold"]
-            values = np.where(sure | np.isnan(values), values, missed)  # NaN: no truth to compare with
+            values = count_missed(values, faces["uncertainty"] < line["threshold"], missed)
         chosen = {
             "High": faces["high"], "Low": ~faces["high"], "Side": faces["side"], "Front": ~faces["side"],
             "Full": np.ones(len(values), bool),
         }[subset]  # fmt: skip
-        # Every person weighs the same, however many faces they have.
-        people = np.unique(faces["identity"])
-        means.append([float(mean(values[None, chosen & (faces["identity"] == who)])) for who in people])
+        means.append(means_by_person(values, chosen, faces["identity"]))
     return np.array(means)
 
 

@@ -15,6 +15,7 @@ from models.landmarks.adapt import (
     adapt_face,
     adapt_points,
     build_adapter,
+    convert_to_labels,
     fit_adapter,
     leave_subject_out,
     load_adapter,
@@ -157,3 +158,20 @@ def test_points_that_are_not_annotated_count_nothing() -> None:
     target[::2, 43:] = np.nan
     model = fit_adapter(AdapterConfig(source=70, target=72, hidden=8), source, target, steps=8)
     assert np.isfinite(adapt_points(model, source)).all()
+
+
+def test_profiles_and_fronts_have_adapters_of_their_own() -> None:
+    source, subjects = faces(24), np.repeat(np.arange(4), 6)
+    labels = to_standard(source, np.zeros((24, 478, 2)), 72)
+    profile, unlabelled = np.arange(24) % 6 < 2, np.arange(24) == 23
+    labels[profile, 43:], labels[unlabelled] = np.nan, np.nan
+    config, front = AdapterConfig(source=68, target=72), ~profile & ~unlabelled
+    found = convert_to_labels(source[:, :68], labels, subjects, steps=4)
+    for rows in (front, profile):
+        alone = leave_subject_out(config, source[rows, :68], labels[rows], subjects[rows], steps=4)
+        np.testing.assert_array_equal(found[rows], alone)
+    assert np.isnan(found[unlabelled]).all()
+    # Profiles of one subject alone have nobody to learn from.
+    labels[profile & (subjects > 0)] = np.nan
+    found = convert_to_labels(source, labels, subjects, steps=4)
+    assert np.isnan(found[profile]).all() and np.isfinite(found[front]).all()
