@@ -16,13 +16,18 @@ import torch
 from models.errors import UserError
 from models.evaluation.tfake import landmarks
 from models.evaluation.tfake.recipe import Recipe
+from models.evaluation.tfake.subsets import SUBSETS
 from models.evaluation.tfake.tables import by_person
+from models.landmarks import adapt
 from models.landmarks.adapt import leave_subject_out
+from models.landmarks.detect import Detector
+from models.landmarks.exports import pts_text
 from models.landmarks.network import LandmarkerConfig, new_landmarker
 from models.landmarks.standards import to_standard
 from models.tasks import landmarker, parser, thermalizer
 from pipelines import gather, train, world
 from pipelines.config.gather import GatherJob
+from pipelines.evaluation.points import measure_points
 from pipelines.evaluation.shards import field_rows, has_pairs
 from pipelines.gather import Gatherer
 from pipelines.readers.plan import write_gather_plan
@@ -215,15 +220,23 @@ def test_tfakes_tables_take_charlotte_with_profiles(
     assert (spans[:, 1] < 20).all() and (stored["face_height"] > 50).all()  # on 32 px, and as they came
     np.testing.assert_array_equal(frames["height"], stored["face_height"])
 
-    monkeypatch.setattr(landmarks, "leave_subject_out", partial(leave_subject_out, steps=20))
+    monkeypatch.setattr(adapt, "leave_subject_out", partial(leave_subject_out, steps=20))
     torch.manual_seed(0)
-    network = LandmarkerConfig(size=32, width=0.25, head=32, cells=1, outputs="softplus")
-    found = landmarks.measure(new_landmarker(network).eval(), frames, landmarks.Adapters({}), recipe)
+    network = new_landmarker(LandmarkerConfig(size=32, width=0.25, head=32, cells=1, outputs="softplus")).eval()
+    found = landmarks.measure(network, frames, landmarks.Adapters({}), recipe)
     assert np.isfinite(found["labels"]).all() and np.isnan(found["true"]).all()
     assert found["side"] == profile.tolist() and 0 < sum(found["high"]) < COUNT
     line = {"measures": {"frames": found}, "threshold": 0.0}
     assert np.isfinite(by_person([line], "labels", "Side", None)).all()
     assert np.isnan(by_person([line], "true", "Full", 1.0)).all()
+    # The same points in files have the same table.
+    (files := tmp_path / "points").mkdir()
+    finder, names = Detector(network, batch=8), Shards(out, ("pair_id",)).values("pair_id")
+    for name, frame in zip(names, frames["frame"], strict=True):
+        (files / f"{name}.pts").write_text(pts_text(finder.best(frame, "temperature").points))
+    own = measure_points(out, str(files), 70, high_px=recipe.high_px).estimates["labels_nme_missed_1"]
+    for subset in SUBSETS:
+        assert own[subset].value == pytest.approx(np.nanmean(by_person([line], "labels", subset, None)), abs=2e-3)
 
 
 def test_pairs_of_a_thermalizer_have_colours_classes_and_degrees(
