@@ -20,10 +20,12 @@ from pipelines.readers.points import read_points
 from pipelines.rows.shards import Shards
 from pipelines.storage.uri import Storage
 
-TEXTS = ("pair_id", "name", "identity_id")
-NUMBERS = ("size", *OWN)
+TEXTS, NUMBERS = ("pair_id", "name", "identity_id"), ("size", *OWN)
+"""Columns that hold no lists."""
 OPTIONAL = ("name", "identity_id", "pose", *OWN)
 LABELS = "landmarks_72"
+SKIPPED = "skipped.json"
+"""What `landmarks find` writes beside points: pictures that it could not take."""
 
 
 def measure_points(
@@ -46,7 +48,7 @@ def measure_points(
         known = ", ".join(map(str, get_args(Standard)))
         raise UserError(f"{standard} points are no standard that is known: give files of {known} points")
     source = Storage(predictions)
-    listed = source.list("")
+    listed = [file for file in source.list("") if file != SKIPPED]
     if not listed:
         raise UserError(f"{predictions} holds no file of landmarks")
     # Points that predictions are compared with, and the predictions of those rows.
@@ -58,8 +60,6 @@ def measure_points(
         raise UserError(f"{test} has no points to compare with: no row gives {names}")
     rows, truth, labels = {name: values[given] for name, values in rows.items()}, truth[given], labels[given]
     found = _read_predictions(source, listed, rows, truth, test)
-    if not np.isfinite(found).any():
-        raise UserError("no row has both true points and a file")
     # By the protocol of T-FAKE's tables.
     recipe = Recipe()
     yaw = poses(rows)[:, 0] if "pose" in rows else np.full(len(found), np.nan)

@@ -7,7 +7,7 @@ from models.columns import Columns
 from models.errors import UserError
 from models.evaluation.tfake.pools import fit_frame
 from models.evaluation.tfake.recipe import Recipe
-from pipelines.readers.sets.charlotte import PROFILE
+from pipelines.readers.sets.charlotte import PROFILE, SLOTS
 from pipelines.rows.shards import Shards
 from pipelines.storage.commits import read_commits
 from pipelines.storage.tables import open_table
@@ -126,12 +126,13 @@ def face_heights(rows: Columns, scale: float = 1.0) -> np.ndarray:
 
 
 def poses(rows: Columns) -> np.ndarray:
-    """Return yaw, pitch and roll; of a face whose points tell none, a profile's yaw if they are a profile's, else a front's."""
+    """Return yaw, pitch and roll, float32 [N, 3] degrees; where points tell none, a yaw of 90 for a profile's 43 and 0 for a
+    front's 72 (NaN for any others)."""
     pose = np.array(rows["pose"], np.float32)
     unknown = np.isnan(pose[:, 0])
     if "points_given" in rows:
-        pose[unknown] = 0
-        pose[unknown & (rows["points_given"] == PROFILE), 0] = 90
+        pose[unknown & (rows["points_given"] == SLOTS)] = 0
+        pose[unknown & (rows["points_given"] == PROFILE)] = (90, 0, 0)
     return pose
 
 
