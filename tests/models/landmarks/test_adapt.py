@@ -175,3 +175,12 @@ def test_profiles_and_fronts_have_adapters_of_their_own() -> None:
     labels[profile & (subjects > 0)] = np.nan
     found = convert_to_labels(source, labels, subjects, steps=4)
     assert np.isnan(found[profile]).all() and np.isfinite(found[front]).all()
+
+
+def test_labels_of_a_subject_change_nothing_in_what_the_subject_is_converted_to() -> None:
+    source, subjects = faces(12), np.repeat(np.arange(4), 3)
+    labels, own = to_standard(source, np.zeros((12, 478, 2)), 72), subjects == 1
+    other = np.where(own[:, None, None], labels[::-1] + 9, labels)
+    one, two = (convert_to_labels(source, each, subjects, steps=4) for each in (labels, other))
+    np.testing.assert_array_equal(one[own], two[own])
+    assert (np.abs(one - two)[~own].max(axis=(1, 2)) > 0).all()
