@@ -17,7 +17,7 @@ from models.synthworld.sampling.scene import Scene
 from models.synthworld.sampling.views import draw_environment, draw_view
 
 FOLDER = Path(__file__).with_name("domains")
-NAMES = ("fake", "lab", "field", "outdoor", "portrait", "rooms")
+NAMES = ("fake", "lab", "field", "outdoor", "portrait", "rooms", "turned")
 CONDITIONS = ("warm", "cold")
 
 M = TypeVar("M", bound=BaseModel)

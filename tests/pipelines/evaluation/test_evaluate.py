@@ -30,10 +30,11 @@ def test_wrong_values_and_tables_are_named(tmp_path: Path) -> None:
         evaluate.run(tmp_path, [], ["los"])
 
 
-def test_the_page_in_docs_is_made_from_the_tables_beside_it() -> None:
-    folder = ROOT / "docs" / "tfake"
+@pytest.mark.parametrize("name", ["", "larger", "sizes"])
+def test_the_pages_in_docs_are_made_from_the_tables_beside_them(name: str) -> None:
+    folder = ROOT / "docs" / "tfake" / name
     kept = json.loads((folder / "tables.json").read_text())
-    assert render_tables(kept["tables"], kept["facts"], figure=True) == (folder / "tables.md").read_text()
+    assert render_tables(kept["tables"], kept["facts"], figure=not name) == (folder / "tables.md").read_text()
 
 
 def test_the_ledger_in_docs_is_of_the_recipe_as_committed_and_goes_on_at_larger_sides() -> None:
