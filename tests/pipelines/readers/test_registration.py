@@ -14,10 +14,10 @@ from tests.pipelines import published
 
 @pytest.mark.slow
 def test_halves_of_another_moment_are_told(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
-    views = published.render_people(tmp_path_factory)[:4]
+    views = published.render_people(tmp_path_factory)
     pairs = [Sample(visible=view.visible, grey=view.thermal[..., 0]) for view in views]
     near = measure_registration(pairs)
-    assert (near.pairs, near.faces) == (4, 4) and np.median(near.shift) < 0.05
+    assert near.pairs == 12 and near.faces >= 11 and np.median(near.shift) < 0.05
     # The same, of a thermal camera whose pictures stand 20 px to the side.
     moved = [Sample(visible=one.visible, grey=np.roll(one.grey, 20, axis=1)) for one in pairs if one.grey is not None]
     far = measure_registration(moved)
@@ -27,6 +27,7 @@ def test_halves_of_another_moment_are_told(tmp_path_factory: pytest.TempPathFact
     assert (
         str(measure_registration([blank])) == "not known: the landmarker finds a face in both halves of none of 1 pairs"
     )
+    views = views[:4]
     said = str(check_data(str(published.write_sejong(tmp_path, views)), "sejong", sample=3, registration=True))
     assert "registered  halves are " in said and "of 3 pairs)" in said
     # Gathered pairs, of two moments each: said at the end and on the card.
