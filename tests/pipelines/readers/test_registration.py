@@ -17,6 +17,8 @@ def test_halves_of_another_moment_are_told(tmp_path_factory: pytest.TempPathFact
     views = published.render_people(tmp_path_factory)
     pairs = [Sample(visible=view.visible, grey=view.thermal[..., 0]) for view in views]
     near = measure_registration(pairs)
+    first = measure_registration(pairs[:4])
+    assert (first.pairs, first.faces) == (4, 4)
     assert near.pairs == 12 and near.faces >= 11 and np.median(near.shift) < 0.05
     # The same, of a thermal camera whose pictures stand 20 px to the side.
     moved = [Sample(visible=one.visible, grey=np.roll(one.grey, 20, axis=1)) for one in pairs if one.grey is not None]
